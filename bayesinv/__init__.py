@@ -1,0 +1,1 @@
+"""Bayesian EEG/MEG source imaging: from a recording to the posterior of the currents behind it."""

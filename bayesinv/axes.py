@@ -1,0 +1,90 @@
+"""Array axes have names; every door checks them with the same words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Array = NDArray[np.float64]
+Index = NDArray[np.int64]
+
+
+def real(name: str, value: ArrayLike, axes: str) -> Array:
+    """Return `value` as a float64 array whose axes are `axes`, or say what came instead.
+
+    Raises
+    ------
+    ValueError
+        If the value is not numeric, has another number of axes, or holds NaN or infinity.
+    """
+    try:
+        array = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} must be an array of real numbers, but {error}") from None
+    wanted = axes.split()
+    if array.ndim != len(wanted):
+        raise ValueError(
+            f"{name} has shape {array.shape}, but wants {len(wanted)} axes: ({', '.join(wanted)})"
+        )
+    bad = array.size - int(np.count_nonzero(np.isfinite(array)))
+    if bad:
+        raise ValueError(
+            f"{name} holds {bad} NaN or infinite value{'s' * (bad > 1)} of {array.size}; "
+            "mend or drop them before the inversion"
+        )
+    return array
+
+
+def same_axes(**named: tuple[NDArray[Any], str]) -> None:
+    """Check that arrays which name an axis alike have it alike.
+
+    `same_axes(gain=(gain, "sensor source"), recording=(recording, "sensor time"))`; an axis that is a digit
+    must have that length.
+
+    Raises
+    ------
+    ValueError
+        If an array has another number of axes than named, or two arrays disagree on a length.
+    """
+    seen: dict[str, tuple[int, str]] = {}
+    for name, (array, axes) in named.items():
+        wanted = axes.split()
+        if array.ndim != len(wanted):
+            raise ValueError(
+                f"{name} has shape {array.shape}, but wants {len(wanted)} axes: ({', '.join(wanted)})"
+            )
+        for axis, length in zip(wanted, array.shape, strict=True):
+            if axis.isdigit():
+                if length != int(axis):
+                    raise ValueError(f"{name} has shape {array.shape}, but its axes are ({', '.join(wanted)})")
+                continue
+            if axis in seen and seen[axis][0] != length:
+                raise ValueError(f"{name} has {axis} = {length}, but {seen[axis][1]} has {axis} = {seen[axis][0]}")
+            seen.setdefault(axis, (length, name))
+
+
+def one_of(what: str, given: str, known: Iterable[str], remedy: str = "") -> str:
+    """Return `given` if it is among `known`; otherwise say which names there are and which is nearest.
+
+    Raises
+    ------
+    ValueError
+        If `given` is not among `known`.
+    """
+    names = sorted(known)
+    if given in names:
+        return given
+    near = get_close_matches(str(given), names, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise ValueError(f"no {what} named {given!r}; there are {', '.join(names)}{remedy}{hint}")
+
+
+def freeze(*arrays: NDArray[Any] | None) -> None:
+    """Make the arrays read-only, so that a noun stays what its door checked."""
+    for array in arrays:
+        if array is not None:
+            array.flags.writeable = False

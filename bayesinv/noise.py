@@ -1,0 +1,143 @@
+"""Noise: the sensors' covariance, its rank, and the whitener that makes the noise standard normal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from scipy.linalg import eigh
+
+from bayesinv.axes import Array, Index, freeze, real
+
+RANK_TOLERANCE = 1e-10
+"""Relative size, on the scale of the correlation matrix, below which an eigenvalue counts as zero."""
+
+
+def modality(kind: str) -> str:
+    """Return "eeg" for electrodes and "meg" for magnetometers and gradiometers."""
+    return "eeg" if kind == "eeg" else "meg"
+
+
+@dataclass(frozen=True, eq=False)
+class Noise:
+    """Covariance of the sensor noise, known up to the scale that a model may learn.
+
+    covariance : (sensor, sensor), product of the sensors' SI units
+    kinds : one per sensor ("eeg", "mag", "grad"), or () where all are alike
+    rank : rank of the covariance: a number, one per modality ({"meg": 300, "eeg": 59}), or None to
+        read it off the eigenvalues
+    averages : the recording averages this many trials, so its noise is the covariance divided by it
+
+    Where the cross-covariance of MEG and EEG is zero each is whitened apart.
+    """
+
+    covariance: Array
+    kinds: tuple[str, ...] = ()
+    rank: int | Mapping[str, int] | None = None
+    averages: int = 1
+
+    def __post_init__(self) -> None:
+        covariance = real("noise covariance", self.covariance, "sensor sensor")
+        if covariance.shape[0] != covariance.shape[1]:
+            raise ValueError(f"noise covariance has shape {covariance.shape}, but must be square")
+        if self.kinds and len(self.kinds) != len(covariance):
+            raise ValueError(f"noise covariance has sensor = {len(covariance)}, but there are {len(self.kinds)} kinds")
+        spread = np.sqrt(np.abs(np.diag(covariance)))
+        outer = np.where(np.outer(spread, spread) > 0, np.outer(spread, spread), 1)
+        skew = np.abs(covariance - covariance.T) / outer
+        if skew.max(initial=0) > 1e-6:
+            raise ValueError(
+                f"noise covariance is not symmetric (relative difference {skew.max():.1e}); "
+                "a covariance is, so check how it was made"
+            )
+        if (np.diag(covariance) < 0).any():
+            sensor = int(np.argmin(np.diag(covariance)))
+            raise ValueError(
+                f"noise covariance is not positive: sensor {sensor} has variance {covariance[sensor, sensor]:.3g}"
+            )
+        if self.averages < 1:
+            raise ValueError(f"averages is {self.averages}, but a recording averages at least one trial")
+        object.__setattr__(self, "covariance", (covariance + covariance.T) / 2)
+        freeze(self.covariance)
+        self.blocks  # noqa: B018  checks rank and positivity at the door
+
+    @cached_property
+    def _groups(self) -> dict[str, Index]:
+        """Sensors that are whitened together."""
+        everyone = {"sensor": np.arange(len(self.covariance))}
+        if not self.kinds:
+            return everyone
+        names = np.array([modality(kind) for kind in self.kinds])
+        groups = {name: np.flatnonzero(names == name) for name in ("meg", "eeg") if (names == name).any()}
+        if len(groups) == 1:
+            return groups
+        crossing = self.covariance[np.ix_(groups["meg"], groups["eeg"])]
+        return groups if not crossing.any() else everyone
+
+    @cached_property
+    def blocks(self) -> dict[str, tuple[Index, Array, Array]]:
+        """Per group of sensors: their indices, the eigenvalues kept and their vectors (sensor, component)."""
+        blocks = {}
+        for name, index in self._groups.items():
+            block = self.covariance[np.ix_(index, index)] / self.averages
+            spread = np.sqrt(np.diag(block))
+            safe = np.where(spread > 0, spread, 1)
+            alike = np.linalg.eigvalsh(block / np.outer(safe, safe))
+            if alike[-1] <= 0:
+                raise ValueError(f"noise covariance of the {name} sensors is zero (rank 0); nothing can be whitened")
+            if alike[0] < -1e-6 * alike[-1]:
+                raise ValueError(
+                    f"noise covariance of the {name} sensors is not positive semidefinite: smallest eigenvalue "
+                    f"{alike[0]:.2e} of its correlation matrix; regularise it or give another"
+                )
+            found = int(np.count_nonzero(alike > RANK_TOLERANCE * alike[-1]))
+            rank = self._asked(name, found)
+            # One scale per group keeps the SI units: mag and grad differ by powers of ten, EEG and MEG by more.
+            scale = safe if name == "sensor" and self.kinds else np.ones(len(index))
+            values, vectors = eigh(block / np.outer(scale, scale))
+            values, vectors = values[len(index) - rank :], vectors[:, len(index) - rank :] / scale[:, None]
+            if values[0] <= 0:
+                raise ValueError(
+                    f"rank {rank} was asked of the {name} noise covariance, but only {found} of its eigenvalues "
+                    "are positive; give that rank or none"
+                )
+            blocks[name] = (index, values, vectors)
+        return blocks
+
+    def _asked(self, name: str, found: int) -> int:
+        asked = self.rank.get(name) if isinstance(self.rank, Mapping) else self.rank
+        if asked is None:
+            return found
+        if isinstance(self.rank, int) and len(self._groups) > 1:
+            raise ValueError(
+                f"rank is one number ({self.rank}), but MEG and EEG are whitened apart; "
+                'give {"meg": ..., "eeg": ...}'
+            )
+        if not 0 < asked <= found:
+            raise ValueError(
+                f"rank {asked} was given for the {name} sensors, but their noise covariance has rank {found}; "
+                "it must lie between 1 and that"
+            )
+        return int(asked)
+
+    @cached_property
+    def ranks(self) -> dict[str, int]:
+        """Rank per group of sensors that is whitened together."""
+        return {name: len(values) for name, (_, values, _) in self.blocks.items()}
+
+    @cached_property
+    def whitener(self) -> Array:
+        """W (component, sensor), 1/SI unit, with W C Wᵀ = averages × identity of the covariance's rank."""
+        rows = []
+        for index, values, vectors in self.blocks.values():
+            row = np.zeros((len(values), len(self.covariance)))
+            row[:, index] = (vectors / np.sqrt(values)).T
+            rows.append(row)
+        return np.concatenate(rows)
+
+    @cached_property
+    def component_modality(self) -> tuple[str, ...]:
+        """The group ("meg", "eeg" or "sensor") that each whitened component belongs to."""
+        return tuple(name for name, rank in self.ranks.items() for _ in range(rank))
