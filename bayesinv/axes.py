@@ -27,9 +27,7 @@ def real(name: str, value: ArrayLike, axes: str) -> Array:
         raise ValueError(f"{name} must be an array of real numbers, but {error}") from None
     wanted = axes.split()
     if array.ndim != len(wanted):
-        raise ValueError(
-            f"{name} has shape {array.shape}, but wants {len(wanted)} axes: ({', '.join(wanted)})"
-        )
+        raise ValueError(f"{name} has shape {array.shape}, but wants {len(wanted)} axes: ({', '.join(wanted)})")
     bad = array.size - int(np.count_nonzero(np.isfinite(array)))
     if bad:
         raise ValueError(
@@ -54,9 +52,7 @@ def same_axes(**named: tuple[NDArray[Any], str]) -> None:
     for name, (array, axes) in named.items():
         wanted = axes.split()
         if array.ndim != len(wanted):
-            raise ValueError(
-                f"{name} has shape {array.shape}, but wants {len(wanted)} axes: ({', '.join(wanted)})"
-            )
+            raise ValueError(f"{name} has shape {array.shape}, but wants {len(wanted)} axes: ({', '.join(wanted)})")
         for axis, length in zip(wanted, array.shape, strict=True):
             if axis.isdigit():
                 if length != int(axis):

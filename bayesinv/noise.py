@@ -112,8 +112,7 @@ class Noise:
             return found
         if isinstance(self.rank, int) and len(self._groups) > 1:
             raise ValueError(
-                f"rank is one number ({self.rank}), but MEG and EEG are whitened apart; "
-                'give {"meg": ..., "eeg": ...}'
+                f'rank is one number ({self.rank}), but MEG and EEG are whitened apart; give {{"meg": ..., "eeg": ...}}'
             )
         if not 0 < asked <= found:
             raise ValueError(

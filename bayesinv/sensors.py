@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bayesinv.axes import Array, Index, freeze, real, same_axes
+from bayesinv.head import nearest
+from bayesinv.mesh import Surface
 
+if TYPE_CHECKING:
+    import mne
+
+FARTHEST = 0.02  # m; an electrode that far from the scalp belongs to another head or coordinate frame
 UNITS = {"eeg": "V", "mag": "T", "grad": "T/m"}
 
 
@@ -54,7 +62,9 @@ class Sensors:
         if self.points is not None and self.directions is not None and self.owner is not None:
             owner = np.asarray(self.owner, dtype=np.int64)
             same_axes(
-                points=(self.points, "point 3"), directions=(self.directions, "point 3"), owner=(owner, "point")
+                points=(self.points, "point 3"),
+                directions=(self.directions, "point 3"),
+                owner=(owner, "point"),
             )
             if owner.size and (owner.min() < 0 or owner.max() >= count):
                 raise ValueError(f"owner names sensor {owner.max()}, but there are {count} sensors")
@@ -68,6 +78,114 @@ class Sensors:
     def units(self) -> tuple[str, ...]:
         """The SI unit that each sensor reads."""
         return tuple(UNITS[kind] for kind in self.kinds)
+
+    @classmethod
+    def electrodes(cls, names: Sequence[str], positions: Array, scalp: Surface | None = None) -> Sensors:
+        """Return electrodes at positions (sensor, 3) in m, moved to the scalp where it is given.
+
+        Raises
+        ------
+        ValueError
+            If an electrode is farther than two centimetres from the scalp.
+        """
+        sensors = cls(tuple(names), ("eeg",) * len(names), np.array(positions, dtype=np.float64))
+        return sensors if scalp is None else sensors.on(scalp)
+
+    @classmethod
+    def magnetometers(cls, names: Sequence[str], positions: Array, directions: Array) -> Sensors:
+        """Return magnetometers that read the field at one point each, along a unit vector (sensor, 3)."""
+        directions = real("directions", directions, "sensor 3")
+        lengths = np.linalg.norm(directions, axis=1)
+        if not np.allclose(lengths, 1, atol=1e-3):
+            worst = int(np.argmax(np.abs(lengths - 1)))
+            raise ValueError(f"directions must have length 1, but that of {names[worst]} has {lengths[worst]:.3g}")
+        places = np.array(positions, dtype=np.float64)
+        return cls(tuple(names), ("mag",) * len(names), places, places.copy(), directions, np.arange(len(names)))
+
+    @classmethod
+    def opm(
+        cls, scalp: Surface, spacing: float = 0.03, gap: float = 0.0065, lowest: float = 0.0, axes: int = 1
+    ) -> Sensors:
+        """Return an array of optically pumped magnetometers that covers the upper scalp.
+
+        Cells are placed one after the other where the scalp is farthest from those placed, from the top down, until
+        no place of it is `spacing` or more away.
+
+        scalp : in head coordinates, the third axis pointing up
+        spacing : smallest distance between neighbours on the scalp, m
+        gap : between the scalp and the centre of the cell, m
+        lowest : height (third coordinate) above which sensors are placed, m
+        axes : 1 reads along the normal of the scalp, 3 also along two tangents
+
+        Raises
+        ------
+        ValueError
+            If spacing or gap is not positive, axes is neither 1 nor 3, or no part of the scalp lies so high.
+        """
+        if not (spacing > 0 and gap > 0):
+            raise ValueError(f"spacing {spacing} and gap {gap} must be positive, in m")
+        if axes not in (1, 3):
+            raise ValueError(f"axes is {axes}, but an optically pumped magnetometer reads 1 or 3")
+        places, normals = _scattered(scalp, spacing / 8)
+        high = places[:, 2] >= lowest
+        if not high.any():
+            raise ValueError(
+                f"no part of the scalp is higher than {lowest} m; its top is at {places[:, 2].max():.3g} m"
+            )
+        places, normals = places[high], normals[high]
+        chosen = [int(np.argmax(places[:, 2]))]
+        free = np.linalg.norm(places - places[chosen[0]], axis=1)
+        while free.max() >= spacing:
+            chosen.append(int(np.argmax(free)))
+            free = np.minimum(free, np.linalg.norm(places - places[chosen[-1]], axis=1))
+        up = normals[chosen]
+        cells = places[chosen] + gap * up
+        if axes == 1:
+            return cls.magnetometers([f"OPM{i:03d}" for i in range(len(cells))], cells, up)
+        one = np.cross(up, np.eye(3)[np.argmin(np.abs(up), axis=1)])
+        one /= np.linalg.norm(one, axis=1, keepdims=True)
+        directions = np.stack([up, one, np.cross(up, one)], axis=1).reshape(-1, 3)
+        names = [f"OPM{i:03d}{axis}" for i in range(len(cells)) for axis in ("z", "x", "y")]
+        return cls.magnetometers(names, np.repeat(cells, 3, axis=0), directions)
+
+    @staticmethod
+    def stack(*parts: Sensors) -> Sensors:
+        """Return the sensors of all parts, one part after the other."""
+        if not parts:
+            raise ValueError("there is nothing to stack")
+        starts = np.cumsum([0, *(len(part) for part in parts)])
+        points, directions, owner = [], [], []
+        for start, part in zip(starts, parts, strict=False):
+            if part.points is not None and part.directions is not None and part.owner is not None:
+                points.append(part.points)
+                directions.append(part.directions)
+                owner.append(part.owner + start)
+        return Sensors(
+            tuple(name for part in parts for name in part.names),
+            tuple(kind for part in parts for kind in part.kinds),
+            np.concatenate([part.positions for part in parts]),
+            np.concatenate(points) if points else None,
+            np.concatenate(directions) if directions else None,
+            np.concatenate(owner) if owner else None,
+        )
+
+    def where(self, *kinds: str) -> Index:
+        """Return the numbers of the sensors of these kinds, in order."""
+        return np.flatnonzero([kind in kinds for kind in self.kinds])
+
+    def on(self, scalp: Surface) -> Sensors:
+        """Return the sensors with every electrode moved to the closest point of the scalp's triangles.
+
+        Raises
+        ------
+        ValueError
+            If an electrode is farther than two centimetres from the scalp.
+        """
+        electric = self.where("eeg")
+        triangle, weights = footing(self, scalp)
+        positions = self.positions.copy()
+        positions[electric] = np.einsum("ek,ekc->ec", weights, scalp.vertices[scalp.triangles[triangle]])
+        return replace(self, positions=positions)
 
     def pick(self, index: Index) -> Sensors:
         """Return the sensors `index`, in that order, with their integration points."""
@@ -86,3 +204,129 @@ class Sensors:
             directions,
             owner,
         )
+
+
+def footing(sensors: Sensors, scalp: Surface) -> tuple[Index, Array]:
+    """Return the triangle (electrode,) of the scalp under each electrode and the weights (electrode, 3) of its corners.
+
+    Raises
+    ------
+    ValueError
+        If an electrode is farther than two centimetres from the scalp.
+    """
+    electric = sensors.where("eeg")
+    triangle, weights, distance = nearest(scalp, sensors.positions[electric])
+    if len(distance) and distance.max() > FARTHEST:
+        far = np.flatnonzero(distance > FARTHEST)
+        worst = electric[np.argmax(distance)]
+        raise ValueError(
+            f"{len(far)} electrodes are far from the scalp, the farthest {sensors.names[worst]} by "
+            f"{1e3 * distance.max():.3g} mm; check that head and sensors share one coordinate frame, in metres"
+        )
+    return triangle, weights
+
+
+def sensors_from_montage(montage: mne.channels.DigMontage, scalp: Surface | None = None) -> Sensors:
+    """Return the electrodes of an MNE-Python montage in head coordinates, moved to the scalp where it is given.
+
+    Raises
+    ------
+    ValueError
+        If the montage has no fiducials to tell its coordinate frame, or an electrode is far from the scalp.
+    """
+    from mne.channels import compute_native_head_t
+    from mne.transforms import apply_trans
+
+    places = montage.get_positions()
+    names = list(places["ch_pos"])
+    positions = np.array([places["ch_pos"][name] for name in names])
+    if places["coord_frame"] != "head":
+        if any(places[point] is None for point in ("nasion", "lpa", "rpa")):
+            raise ValueError(
+                f"the montage is in {places['coord_frame']!r} coordinates without fiducials; "
+                "give it nasion, lpa and rpa, or use Sensors.electrodes with positions in head coordinates"
+            )
+        positions = apply_trans(compute_native_head_t(montage), positions)
+    return Sensors.electrodes(names, positions, scalp)
+
+
+def sensors_from_info(info: mne.Info, scalp: Surface | None = None) -> Sensors:
+    """Return the EEG electrodes and MEG coils of an MNE-Python info, in its order, in head coordinates.
+
+    Coils come with the integration points of MNE-Python's coil definitions at normal accuracy; planar and axial
+    gradiometers of systems that MNE-Python counts as magnetometers (CTF) read T, planar gradiometers of Neuromag
+    T/m. Bad channels are kept; reference coils are not.
+
+    Raises
+    ------
+    ValueError
+        If there are no such channels, a position is missing, or an electrode is far from the scalp.
+    """
+    import mne
+
+    names: list[str] = []
+    kinds: list[str] = []
+    positions: list[Array] = []
+    points: list[Array] = []
+    directions: list[Array] = []
+    owner: list[Index] = []
+    known = {"eeg": "eeg", "mag": "mag", "grad": "grad"}
+    for channel, kind in zip(info["chs"], info.get_channel_types(), strict=True):
+        if kind not in known:
+            continue
+        if not np.isfinite(channel["loc"][:3]).all() or not np.any(channel["loc"][:3]):
+            raise ValueError(f"channel {channel['ch_name']} has no position; set a montage, or drop it")
+        number = len(names)
+        names.append(channel["ch_name"])
+        kinds.append(known[kind])
+        if kind == "eeg":
+            positions.append(channel["loc"][:3])
+            continue
+        place, weighted = _integration(channel)
+        if info["dev_head_t"] is not None:
+            place = mne.transforms.apply_trans(info["dev_head_t"], place)
+            weighted = mne.transforms.apply_trans(info["dev_head_t"], weighted, move=False)
+        positions.append(place.mean(axis=0))
+        points.append(place)
+        directions.append(weighted)
+        owner.append(np.full(len(place), number))
+    if not names:
+        raise ValueError("the info has neither EEG nor MEG channels")
+    sensors = Sensors(
+        tuple(names),
+        tuple(kinds),
+        np.array(positions),
+        np.concatenate(points) if points else None,
+        np.concatenate(directions) if directions else None,
+        np.concatenate(owner) if owner else None,
+    )
+    return sensors if scalp is None else sensors.on(scalp)
+
+
+def _integration(channel: dict[str, Any]) -> tuple[Array, Array]:
+    """Return the integration points and weighted directions (point, 3) of a coil, in device coordinates.
+
+    MNE-Python's table of coil definitions is reachable through this private function only.
+    """
+    from mne.forward._make_forward import _create_meg_coils
+
+    (coil,) = _create_meg_coils([channel], "normal")
+    return np.asarray(coil["rmag"]), np.asarray(coil["cosmag"] * coil["w"][:, None])
+
+
+def _scattered(surface: Surface, step: float) -> tuple[Array, Array]:
+    """Return points (point, 3) about `step` apart all over a surface, with its smoothed outward normals."""
+    corners = surface.vertices[surface.triangles]
+    sides = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    normals = np.zeros_like(surface.vertices)
+    for corner in range(3):
+        np.add.at(normals, surface.triangles[:, corner], sides)
+    if np.einsum("ti,ti->", np.cross(corners[:, 0], corners[:, 1]), corners[:, 2]) < 0:
+        normals = -normals
+    longest = max(np.linalg.norm(corners[:, i] - corners[:, i - 1], axis=1).max() for i in range(3))
+    cuts = int(np.ceil(longest / step))
+    weights = np.array([[i, j, cuts - i - j] for i in range(cuts + 1) for j in range(cuts + 1 - i)]) / cuts
+    # Points on edges come once per triangle; that does no harm to choosing the farthest.
+    places = np.einsum("wk,tkc->twc", weights, corners).reshape(-1, 3)
+    smooth = np.einsum("wk,tkc->twc", weights, normals[surface.triangles]).reshape(-1, 3)
+    return places, smooth / np.linalg.norm(smooth, axis=1, keepdims=True)

@@ -1,0 +1,293 @@
+"""Adaptive quadrature over a few hyperparameters: a lattice along the posterior's own axes.
+
+The trapezoid rule on a lattice converges exponentially for smooth densities that fall off. The lattice is centred
+on the mode, scaled by the curvature there and stretched in the tails (a hyperbolic sine, so that a tail which
+falls off only exponentially costs few nodes); it grows until its faces hold no mass, and is refined until evidence
+and moments are stable.
+
+Reference: Rue, Martino & Chopin (2009), J. R. Stat. Soc. B 71, 319-392, for the strategy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import product
+
+import numpy as np
+from scipy.optimize import minimize
+
+from bayesinv.axes import Array
+from bayesinv.inference.density import Density
+
+EDGE = 1e-8
+"""Share of the mass that a face of the lattice may hold."""
+
+STABLE = 5e-4
+"""Largest change of log evidence, and of mean and sd in units of the sd, that a refinement may bring."""
+
+STRETCH = 0.3
+"""How fast the lattice widens in the tails."""
+
+MOST_NODES = 2_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class Lattice:
+    """Nodes and weights of the posterior of the hyperparameters.
+
+        node = centre + axes @ sinh(STRETCH * step * index) / STRETCH
+
+    index : (node, coordinate), integer places on the lattice
+    weights : (node,), sum to 1
+    log_density : (node,), log of prior, likelihood and the stretch's Jacobian
+    centre, axes : (coordinate,) mode; (coordinate, coordinate) axes in columns
+    step : distance of neighbours on the lattice
+    log_evidence, error : log marginal likelihood of the recording, and its numerical error
+    edge : share of the mass on the outermost faces
+    drift : last change of the moments under refinement, in sd
+    """
+
+    index: Array
+    weights: Array
+    log_density: Array
+    centre: Array
+    axes: Array
+    step: float
+    log_evidence: float
+    error: float
+    edge: float
+    drift: float
+
+    def place(self, index: Array) -> Array:
+        """Unconstrained hyperparameters (node, coordinate) at places on the lattice."""
+        return self.centre + np.sinh(STRETCH * self.step * index) / STRETCH @ self.axes.T
+
+    @property
+    def nodes(self) -> Array:
+        """(node, coordinate), unconstrained hyperparameters."""
+        return self.place(self.index)
+
+    def log_target(self, density: Density, index: Array) -> Array:
+        """Log density (node,) with respect to the lattice's own coordinates."""
+        heights = density(self.place(index)) if len(index) else np.zeros(0)
+        return heights + np.log(np.cosh(STRETCH * self.step * index)).sum(axis=1)
+
+
+def mode(density: Density) -> tuple[Array, Array]:
+    """Return the mode (coordinate,) and the covariance (coordinate, coordinate) from the curvature there.
+
+    Raises
+    ------
+    ValueError
+        If the density is nowhere finite.
+    """
+    size = density.dimension
+    start = density.start
+    steps = (-6.0, -3.0, 0.0, 3.0) if size <= 4 else (0.0,)
+    starts = start + np.array(list(product(steps, repeat=size)))
+    heights = density(starts)
+    if not np.isfinite(heights).any():
+        raise ValueError(
+            "the posterior density is nowhere finite near the model's initial point; check its priors and scales"
+        )
+    best = starts[int(np.argmax(heights))]
+    unit = np.eye(size)
+
+    def downhill(place: Array) -> tuple[float, Array]:
+        step = 1e-5
+        around = density(np.concatenate([place[None], place + step * unit, place - step * unit]))
+        if not np.isfinite(around).all():
+            return 1e300, np.zeros(size)
+        return -float(around[0]), -(around[1 : size + 1] - around[size + 1 :]) / (2 * step)
+
+    found = minimize(downhill, best, jac=True, method="BFGS", options={"maxiter": 500})
+    place = np.asarray(found.x)
+    scale = np.full(size, 1e-3)
+    covariance = np.eye(size)
+    for _ in range(4):
+        curvature = _hessian(density, place, scale)
+        values, vectors = np.linalg.eigh(-curvature)
+        if not np.isfinite(values).all():
+            raise ValueError("the posterior density is not finite around its mode; check the model's priors")
+        # A flat direction gets a wide step; the lattice finds the real width by growing.
+        covariance = (vectors / np.maximum(values, 1e-2)) @ vectors.T
+        slope = downhill(place)[1]
+        step = -covariance @ slope
+        length = np.sqrt(step @ np.linalg.solve(covariance, step))
+        moved = place + step * min(1.0, 1.0 / max(length, 1e-12))
+        if density(moved[None])[0] > density(place[None])[0]:
+            place = moved
+        scale = 0.05 * np.sqrt(np.diag(covariance))
+    return place, covariance
+
+
+def _hessian(density: Density, place: Array, scale: Array) -> Array:
+    """Central second differences with steps `scale` (coordinate,)."""
+    size = len(place)
+    shifts = np.diag(scale)
+    points = []
+    for i in range(size):
+        for j in range(i + 1):
+            points += [a * shifts[i] + b * shifts[j] for a, b in ((1, 1), (1, -1), (-1, 1), (-1, -1))]
+    heights = density(place + np.array(points)).reshape(-1, 4) @ np.array([1.0, -1.0, -1.0, 1.0])
+    out = np.empty((size, size))
+    k = 0
+    for i in range(size):
+        for j in range(i + 1):
+            out[i, j] = out[j, i] = heights[k] / (4 * scale[i] * scale[j])
+            k += 1
+    return out
+
+
+def integrate(density: Density) -> Lattice:
+    """Integrate the posterior density of up to four hyperparameters.
+
+    Raises
+    ------
+    ValueError
+        If mass lies at the edge however far the lattice grows (an improper posterior), or the moments do not
+        settle.
+    """
+    centre, covariance = mode(density)
+    size = len(centre)
+    # Triangular axes, the structural coordinate first, keep the number of different structures small.
+    first = density.structural
+    order = np.arange(size) if first is None else np.array([first, *(i for i in range(size) if i != first)])
+    triangle = np.linalg.cholesky(covariance[np.ix_(order, order)])
+    axes = np.empty((size, size))
+    axes[order] = triangle
+    low, high = np.full(size, -4.0), np.full(size, 4.0)
+    step = 1.0
+    coarse: Lattice | None = None
+    for _ in range(5):
+        empty = Lattice(np.zeros((0, size)), np.zeros(0), np.zeros(0), centre, axes, step, 0.0, 0.0, 0.0, 0.0)
+        lattice = _grow(density, empty, low, high)
+        if coarse is not None:
+            before, after = _moments(coarse), _moments(lattice)
+            drift = float(np.max(np.abs(np.r_[(before[0] - after[0]) / after[1], before[1] / after[1] - 1])))
+            change = abs(lattice.log_evidence - coarse.log_evidence)
+            if drift < STABLE and change < STABLE:
+                # The coarse nodes are this accurate already, and the finer evidence is free.
+                return _pruned(
+                    replace(coarse, log_evidence=lattice.log_evidence, error=change + coarse.edge, drift=drift)
+                )
+            lattice = replace(lattice, drift=drift, error=change + lattice.edge)
+        coarse = lattice
+        if len(lattice.index) * 2**size > MOST_NODES:
+            break
+        step /= 2
+    if coarse is None or not 0 < coarse.drift < 0.02:
+        raise ValueError(
+            "quadrature did not settle: the posterior of the hyperparameters is too rough or too wide for a "
+            f"lattice in {size} dimensions; use method='nuts'"
+        )
+    return _pruned(coarse)
+
+
+def _moments(lattice: Lattice) -> tuple[Array, Array]:
+    """Mean and standard deviation (coordinate,) of the unconstrained hyperparameters."""
+    mean = lattice.weights @ lattice.nodes
+    return mean, np.sqrt(np.maximum(lattice.weights @ (lattice.nodes - mean) ** 2, 1e-300))
+
+
+def _grow(density: Density, lattice: Lattice, low: Array, high: Array) -> Lattice:
+    """Evaluate the lattice between `low` and `high` (moved in place), outwards until its faces hold no mass."""
+    size, step = len(low), lattice.step
+    heavy: set[str] = set()
+    for _ in range(60):
+        sides = [np.arange(np.floor(low[a] / step), np.ceil(high[a] / step) + 1) for a in range(size)]
+        if np.prod([float(len(side)) for side in sides]) > MOST_NODES:
+            break
+        index = np.stack(np.meshgrid(*sides, indexing="ij"), axis=-1).reshape(-1, size)
+        heights = lattice.log_target(density, index)
+        shares = np.exp(heights - heights.max())
+        weights = shares / shares.sum()
+        grown = False
+        for a in range(size):
+            for bound, way, face in (
+                (low, "downwards", index[:, a].min()),
+                (high, "upwards", index[:, a].max()),
+            ):
+                if weights[index[:, a] == face].sum() > EDGE:
+                    bound[a] += np.copysign(1.5, bound[a])
+                    heavy.add(f"{density.names[a]} {way}")
+                    grown = True
+        if not grown:
+            log_evidence = (
+                heights.max() + np.log(shares.sum()) + size * np.log(step) + np.linalg.slogdet(lattice.axes)[1]
+            )
+            edge = _edge(index, weights)
+            return replace(
+                lattice,
+                index=index,
+                weights=weights,
+                log_density=heights,
+                log_evidence=float(log_evidence),
+                edge=edge,
+            )
+        if max(np.abs(low).max(), high.max()) > 40:
+            break
+    raise ValueError(
+        f"posterior mass lies at the edge of the lattice however far it grows (from {', '.join(sorted(heavy))}): the "
+        "posterior does not fall off, because a prior is improper or far too wide for these data; give a proper prior"
+    )
+
+
+def _edge(index: Array, weights: Array) -> float:
+    """Share of the mass on the outermost faces."""
+    outer = ((index == index.min(axis=0)) | (index == index.max(axis=0))).any(axis=1)
+    return float(weights[outer].sum())
+
+
+def _pruned(lattice: Lattice) -> Lattice:
+    """Drop nodes that together hold less than a hundred-millionth of the mass."""
+    order = np.argsort(lattice.weights)
+    keep = np.sort(order[np.cumsum(lattice.weights[order]) > EDGE])
+    weights = lattice.weights[keep]
+    return replace(
+        lattice,
+        index=lattice.index[keep],
+        weights=weights / weights.sum(),
+        log_density=lattice.log_density[keep],
+    )
+
+
+def draw(density: Density, lattice: Lattice, count: int, rng: np.random.Generator) -> Array:
+    """Independent draws (draw, coordinate) from the posterior density itself.
+
+    A node is drawn by weight and jittered by a triangle in every axis, which samples the multilinear interpolant
+    of the density; rejection against the density makes the draws exact up to the largest ratio met.
+    """
+    size = lattice.index.shape[1]
+    if not size:
+        return np.zeros((count, 0))
+    kept: list[Array] = []
+    have = 0
+    corner = lattice.index.min(axis=0) - 1
+    top = lattice.log_density.max()
+    table = np.zeros(tuple((lattice.index.max(axis=0) + 2 - corner).astype(int)))
+    table[tuple((lattice.index - corner).astype(int).T)] = np.exp(lattice.log_density - top)
+    while have < count:
+        tries = 2 * (count - have) + 64
+        pick = rng.choice(len(lattice.index), size=tries, p=lattice.weights)
+        place = lattice.index[pick] + rng.triangular(-1, 0, 1, size=(tries, size))
+        proposed = _multilinear(table, place - corner)
+        ratio = np.exp(lattice.log_target(density, place) - top) / np.maximum(proposed, 1e-300)
+        # Beyond four times the interpolant there is next to no mass, and waiting for it would cost all draws.
+        bound = min(float(ratio.max()), 4.0)
+        taken = place[rng.uniform(size=tries) * bound < ratio]
+        kept.append(taken)
+        have += len(taken)
+    return lattice.place(np.concatenate(kept)[:count])
+
+
+def _multilinear(table: Array, place: Array) -> Array:
+    """Interpolate `table` multilinearly at fractional indices (point, axis)."""
+    base = np.floor(place).astype(np.int64)
+    base = np.clip(base, 0, np.array(table.shape) - 2)
+    part = place - base
+    out = np.zeros(len(place))
+    for corner in product((0, 1), repeat=table.ndim):
+        share = np.prod(np.where(corner, part, 1 - part), axis=1)
+        out += share * table[tuple((base + corner).T)]
+    return out

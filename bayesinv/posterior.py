@@ -1,0 +1,796 @@
+"""Posterior: what every inference method returns.
+
+Given hyperparameters θ the currents are exactly Gaussian; the posterior is the mixture of those Gaussians over the
+posterior of θ (Rao-Blackwell). Means, variances, quantiles and functionals of it are sums over sensor components,
+so that no array of sources by sources is ever formed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from os import PathLike
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.special import ndtr, ndtri
+
+from bayesinv.axes import Array, Index, one_of, real, same_axes
+from bayesinv.evidence import LOG_2PI, Spectrum
+from bayesinv.problem import Problem
+
+ROWS = 4096
+"""Amplitudes worked on at once."""
+
+KEPT = 1e-7
+"""Share of the variance between hyperparameters that may be dropped with its smallest directions."""
+
+Window = tuple[float | None, float | None] | float | slice | None
+
+
+class Evidence(float):
+    """Log marginal likelihood of the recording (and baseline) in nats, with its numerical `error`."""
+
+    error: float
+
+    def __new__(cls, value: float, error: float = 0.0) -> Evidence:
+        self = super().__new__(cls, value)
+        self.error = float(error)
+        return self
+
+    def __getnewargs__(self) -> tuple[float, float]:  # type: ignore[override]
+        return float(self), self.error
+
+    def __repr__(self) -> str:
+        return f"{float(self):.3f} ± {self.error:.1g}"
+
+
+@dataclass(frozen=True)
+class Check:
+    """A fact about a result that must hold for it to be trusted.
+
+    name, value, limit : what was measured and what it was held against
+    passed : whether it holds
+    note : what it means, for people
+    """
+
+    name: str
+    value: float
+    limit: str
+    passed: bool
+    note: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Scalar:
+    """Posterior of one hyperparameter: moments from weighted nodes, quantiles from draws.
+
+    nodes, weights : (node,)
+    draws : (draw,), equally weighted
+    """
+
+    nodes: Array
+    weights: Array
+    draws: Array
+
+    @property
+    def mean(self) -> float:
+        """Posterior mean."""
+        return float(self.weights @ self.nodes)
+
+    @property
+    def sd(self) -> float:
+        """Posterior standard deviation."""
+        return float(np.sqrt(max(self.weights @ (self.nodes - self.mean) ** 2, 0.0)))
+
+    def quantile(self, probability: ArrayLike) -> Any:
+        """Posterior quantile."""
+        return np.quantile(self.draws, probability)
+
+    def interval(self, level: float = 0.9) -> tuple[float, float]:
+        """Central credible interval.
+
+        Raises
+        ------
+        ValueError
+            If the level lies outside (0, 1).
+        """
+        tail = (1 - credible_level(level)) / 2
+        low, high = np.quantile(self.draws, [tail, 1 - tail])
+        return float(low), float(high)
+
+
+@dataclass(frozen=True, eq=False)
+class Hyper(Mapping[str, Scalar]):
+    """Posterior of the hyperparameters, by name; "lambda" and "snr" are always there.
+
+    nodes : name to (node,) values; weights : (node,)
+    draws : name to (draw,) equally weighted values
+    chains : number of chains that the draws come from, one after the other
+    """
+
+    nodes: Mapping[str, Array]
+    weights: Array
+    draws: Mapping[str, Array]
+    chains: int = 1
+
+    def __getitem__(self, name: str) -> Scalar:
+        one_of("hyperparameter", name, self.nodes)
+        return Scalar(self.nodes[name], self.weights, self.draws[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.nodes)
+
+    def __len__(self) -> int:
+        return len(self.nodes)
+
+    def summary(self, level: float = 0.9) -> dict[str, dict[str, float]]:
+        """Mean, sd, median and interval of every hyperparameter."""
+        table = {}
+        for name, scalar in self.items():
+            low, high = scalar.interval(level)
+            table[name] = {
+                "mean": scalar.mean,
+                "sd": scalar.sd,
+                "median": float(scalar.quantile(0.5)),
+                "low": low,
+                "high": high,
+                "level": level,
+            }
+        return table
+
+
+@dataclass(frozen=True, eq=False)
+class Mixture:
+    """Weighted hyperparameters that the posterior of the currents is mixed over.
+
+    weights, variance, noise : (node,)
+    which : (node,), index of the structure that a node has
+    structures : relative prior variances (amplitude,) per structure, None for ones
+    """
+
+    weights: Array
+    variance: Array
+    noise: Array
+    which: Index
+    structures: tuple[Array | None, ...]
+
+    def __post_init__(self) -> None:
+        same_axes(
+            weights=(self.weights, "node"),
+            variance=(self.variance, "node"),
+            noise=(self.noise, "node"),
+            which=(self.which, "node"),
+        )
+        if not (np.isfinite(self.variance).all() and np.isfinite(self.noise).all()):
+            raise ValueError("hyperparameters are not finite; the model's scales overflow")
+
+
+@dataclass(frozen=True, eq=False)
+class _Group:
+    """The nodes that share one structure, and their filters in the eigenbasis.
+
+    For node n the posterior mean is back @ (filters[n] * coefficients) and the posterior variance
+    variance[n] * weights - back² @ losses[n].
+    """
+
+    spectrum: Spectrum
+    weights: Array
+    variance: Array
+    filters: Array
+    losses: Array
+
+    @cached_property
+    def total(self) -> float:
+        return float(self.weights.sum())
+
+    @cached_property
+    def centre(self) -> Array:
+        """Mean filter (component,)."""
+        return self.weights @ self.filters / self.total
+
+    @cached_property
+    def directions(self) -> tuple[Array, Array]:
+        """Scores (node, direction) and directions (direction, component) of the filters about their mean."""
+        about = self.filters - self.centre
+        scatter = (about * self.weights[:, None]).T @ about
+        values, vectors = np.linalg.eigh(scatter)
+        rest = np.cumsum(np.maximum(values, 0))
+        few = vectors[:, rest > KEPT * max(rest[-1], 1e-300)].T if rest[-1] > 0 else vectors[:, :0].T
+        return about @ few.T, few
+
+
+@dataclass(frozen=True, eq=False)
+class Posterior:
+    """Posterior of the source currents behind a recording.
+
+    problem : what was inverted
+    model : name of the prior
+    method : how the hyperparameters were integrated over, and why so
+    mixture : hyperparameters and weights of the exact Gaussians
+    hyper : posterior of the hyperparameters
+    log_evidence : with its error, or None where the method cannot give it
+    checks : what was verified
+    timings : seconds per stage
+    """
+
+    problem: Problem
+    model: str
+    method: str
+    mixture: Mixture
+    hyper: Hyper
+    log_evidence: Evidence | None
+    checks: tuple[Check, ...] = ()
+    timings: Mapping[str, float] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        low, high = self.hyper["snr"].interval(0.9)
+        return (
+            f"<Posterior of {self.problem.source_count} sources ({self.problem.orientation}) x "
+            f"{len(self.problem.times)} samples | {self.model} by {self.method} | SNR {low:.2f} to {high:.2f} (90 %)>"
+        )
+
+    @property
+    def passed(self) -> bool:
+        """Whether every check holds."""
+        return all(check.passed for check in self.checks)
+
+    @cached_property
+    def _groups(self) -> list[_Group]:
+        groups = []
+        for k, structure in enumerate(self.mixture.structures):
+            nodes = np.flatnonzero((self.mixture.which == k) & (self.mixture.weights > 0))
+            if not nodes.size:
+                continue
+            spectrum = Spectrum.of(self.problem, structure)
+            variance, noise = self.mixture.variance[nodes], self.mixture.noise[nodes]
+            filters = variance[:, None] / (variance[:, None] * spectrum.values + noise[:, None] ** 2)
+            groups.append(_Group(spectrum, self.mixture.weights[nodes], variance, filters, filters * variance[:, None]))
+        return groups
+
+    @cached_property
+    def _single_back(self) -> Array:
+        return self._groups[0].spectrum.back()
+
+    def _back(self, group: _Group, rows: slice) -> Array:
+        """D Gᵀ U of some amplitudes; kept whole where there is just one structure."""
+        return self._single_back[rows] if len(self._groups) == 1 else group.spectrum.back(rows)
+
+    def _row_blocks(self) -> Iterator[slice]:
+        count = self.problem.gain.shape[1]
+        for start in range(0, count, ROWS):
+            yield slice(start, min(start + ROWS, count))
+
+    def _shaped(self, flat: Array) -> Array:
+        """(amplitude, ...) to (source, [axis,] ...)."""
+        axes = self.problem.axes
+        return flat if axes == 1 else flat.reshape(-1, axes, *flat.shape[1:])
+
+    def _samples(self, window: Window) -> slice:
+        if window is None:
+            return slice(None)
+        if isinstance(window, slice):
+            return window
+        if isinstance(window, int | float):
+            nearest = int(np.argmin(np.abs(self.problem.times - window)))
+            return slice(nearest, nearest + 1)
+        return self.problem.window(*window)
+
+    @cached_property
+    def mean(self) -> Array:
+        """Posterior mean of the currents, A m: (source, [axis,] time)."""
+        out = np.zeros((self.problem.gain.shape[1], len(self.problem.times)))
+        for group in self._groups:
+            wanted = (group.total * group.centre)[:, None] * group.spectrum.coefficients
+            for rows in self._row_blocks():
+                out[rows] += self._back(group, rows) @ wanted
+        out.flags.writeable = False
+        return self._shaped(out)
+
+    @cached_property
+    def within_variance(self) -> Array:
+        """Mean over hyperparameters of the conditional variance, (A m)²: (source, [axis]); the same at all times."""
+        out = np.zeros(self.problem.gain.shape[1])
+        for group in self._groups:
+            losses = group.weights @ group.losses
+            for rows in self._row_blocks():
+                out[rows] += (group.weights @ group.variance) * group.spectrum.weights[rows]
+                out[rows] -= self._back(group, rows) ** 2 @ losses
+        return self._shaped(np.maximum(out, 0.0))
+
+    @cached_property
+    def prior_variance(self) -> Array:
+        """Mean over the hyperparameters' posterior of the prior variance, (A m)²: (source, [axis])."""
+        total = sum(((group.weights @ group.variance) * group.spectrum.weights for group in self._groups), np.zeros(1))
+        return self._shaped(total)
+
+    @cached_property
+    def sd(self) -> Array:
+        """Posterior standard deviation, A m: (source, [axis,] time), within plus between hyperparameters."""
+        shape = (self.problem.gain.shape[1], len(self.problem.times))
+        within = self.within_variance.reshape(-1, 1)
+        if len(self.mixture.weights) == 1:
+            return self._shaped(np.broadcast_to(np.sqrt(within), shape))
+        out = np.empty(shape)
+        mean = self.mean.reshape(shape)
+        for rows in self._row_blocks():
+            between = np.zeros((rows.stop - rows.start, shape[1]))
+            for group in self._groups:
+                back, seen = self._back(group, rows), group.spectrum.coefficients
+                scores, directions = group.directions
+                # The directions are the principal axes of the weighted scores, so their squares simply add.
+                sizes = np.sqrt(np.maximum(group.weights @ scores**2, 0.0))
+                for size, direction in zip(sizes, directions, strict=True):
+                    between += (back @ ((size * direction)[:, None] * seen)) ** 2
+                if len(self._groups) > 1:
+                    between += group.total * (back @ (group.centre[:, None] * seen)) ** 2
+            if len(self._groups) > 1:
+                between -= mean[rows] ** 2
+            np.sqrt(within[rows] + np.maximum(between, 0.0), out=out[rows])
+        out.flags.writeable = False
+        return self._shaped(out)
+
+    @cached_property
+    def shrinkage(self) -> Array:
+        """1 - posterior variance / prior variance: (source, [axis]), 0 where the recording says nothing.
+
+        It is the diagonal of the resolution matrix, averaged over the hyperparameters.
+        """
+        out = np.zeros(self.problem.gain.shape[1])
+        for group in self._groups:
+            for rows in self._row_blocks():
+                back = self._back(group, rows)
+                out[rows] += (back**2 @ (group.total * group.centre)) / group.spectrum.weights[rows]
+        return self._shaped(out)
+
+    @cached_property
+    def fitted(self) -> Array:
+        """Whitened recording that the posterior mean explains: (component, time)."""
+        out = np.zeros_like(self.problem.recording)
+        for group in self._groups:
+            gains = group.total * group.centre * group.spectrum.values
+            out += group.spectrum.vectors @ (gains[:, None] * group.spectrum.coefficients)
+        return out
+
+    @property
+    def goodness_of_fit(self) -> float:
+        """Share of the whitened recording's power that the posterior mean explains."""
+        power = float(np.sum(self.problem.recording**2))
+        return 1.0 - float(np.sum((self.problem.recording - self.fitted) ** 2)) / power if power else 0.0
+
+    def _nodes(self, rows: slice, samples: slice) -> Iterator[tuple[float, Array, Array]]:
+        """Weight, mean (row, time) and sd (row, 1) of every Gaussian of the mixture."""
+        for group in self._groups:
+            back = self._back(group, rows)
+            seen = group.spectrum.coefficients[:, samples]
+            scores, directions = group.directions
+            centre = back @ (group.centre[:, None] * seen)
+            parts = [back @ (direction[:, None] * seen) for direction in directions]
+            variance = np.outer(group.variance, group.spectrum.weights[rows]) - group.losses @ (back**2).T
+            sd = np.sqrt(np.maximum(variance, 0.0))
+            for n, weight in enumerate(group.weights):
+                mean = centre.copy()
+                for score, part in zip(scores[n], parts, strict=True):
+                    mean += score * part
+                yield weight, mean, sd[n][:, None]
+
+    def interval(self, level: float = 0.9, window: Window = None) -> tuple[Array, Array]:
+        """Central credible interval of every current: lower and upper, each (source, [axis,] time), A m.
+
+        The quantiles are those of the mixture over hyperparameters, not mean ± z sd.
+
+        level : probability inside, in (0, 1)
+        window : (start, stop) in s, one time in s, or None for all samples
+
+        Raises
+        ------
+        ValueError
+            If the level lies outside (0, 1) or the window holds no sample.
+        """
+        tail = (1 - credible_level(level)) / 2
+        samples = self._samples(window)
+        count = len(self.problem.times[samples])
+        bounds = np.empty((2, self.problem.gain.shape[1], count))
+        # Many Gaussians for a block are held at once, so that quantiles are searched without computing them again.
+        step = max(1, int(2**24 / (max(1, count) * len(self.mixture.weights))))
+        for start in range(0, bounds.shape[1], step):
+            rows = slice(start, min(start + step, bounds.shape[1]))
+            weights, means, sds = (list(part) for part in zip(*self._nodes(rows, samples), strict=True))
+            for side, probability in enumerate((tail, 1 - tail)):
+                bounds[side, rows] = mixture_quantile(np.array(weights), np.array(means), np.array(sds), probability)
+        return self._shaped(bounds[0]), self._shaped(bounds[1])
+
+    def exceedance(self, threshold: float, window: Window = None) -> Array:
+        """P(|current| > threshold): (source, [axis,] time).
+
+        threshold : A m, at least 0
+        window : as in `interval`
+
+        Raises
+        ------
+        ValueError
+            If the threshold is negative or not finite.
+        """
+        if not 0 <= threshold < np.inf:
+            raise ValueError(f"threshold is {threshold}, but must be a finite current of at least 0 A m")
+        samples = self._samples(window)
+        out = np.zeros((self.problem.gain.shape[1], len(self.problem.times[samples])))
+        for rows in self._row_blocks():
+            for weight, mean, sd in self._nodes(rows, samples):
+                out[rows] += weight * (ndtr((-threshold - mean) / sd) + ndtr((mean - threshold) / sd))
+        return self._shaped(out)
+
+    def contrast(self, weights: ArrayLike, window: Window = None, names: Sequence[str] | None = None) -> Functional:
+        """Exact joint posterior of linear functionals of the currents.
+
+        weights : (source,) or (functional, source), with free orientation (..., source, axis)
+        window : None gives a course over all samples; (start, stop) in s gives the mean over that window
+        names : one per functional
+
+        Raises
+        ------
+        ValueError
+            If the weights do not fit the sources or are all zero.
+        """
+        table = np.asarray(weights, dtype=np.float64)
+        shape = (
+            (self.problem.source_count,) if self.problem.axes == 1 else (self.problem.source_count, self.problem.axes)
+        )
+        table = table[None] if table.shape == shape else table
+        if table.shape[1:] != shape:
+            raise ValueError(f"weights has shape {table.shape}, but a functional of these currents has shape {shape}")
+        table = real("weights", table.reshape(len(table), -1), "functional amplitude")
+        if not table.any(axis=1).all():
+            raise ValueError("a functional has only zero weights; it would be 0 whatever the currents")
+        labels = tuple(names) if names is not None else tuple(f"functional {i}" for i in range(len(table)))
+        if len(labels) != len(table):
+            raise ValueError(f"names has functional = {len(labels)}, but weights has functional = {len(table)}")
+        samples = self._samples(window)
+        averaged = window is not None and not isinstance(window, int | float)
+        count = len(self.problem.times[samples])
+        means, covariances, mass = [], [], []
+        for group in self._groups:
+            gained = np.zeros((len(table), len(group.spectrum.values)))
+            for rows in self._row_blocks():
+                gained += table[:, rows] @ self._back(group, rows)
+            seen = group.spectrum.coefficients[:, samples]
+            if averaged:
+                seen = seen.mean(axis=1, keepdims=True)
+            prior = (table * group.spectrum.weights) @ table.T
+            for n, weight in enumerate(group.weights):
+                means.append(gained @ (group.filters[n][:, None] * seen))
+                covariance = group.variance[n] * prior - (gained * group.losses[n]) @ gained.T
+                covariances.append(covariance / count if averaged else covariance)
+                mass.append(weight)
+        times = self.problem.times[samples]
+        times = np.array([times.mean()]) if averaged else times
+        return Functional(labels, times, np.array(mass), np.array(means), np.array(covariances))
+
+    def region(self, labels: Mapping[str, ArrayLike], window: Window = None, flip: bool = False) -> Functional:
+        """Exact joint posterior of the mean current of regions, A m.
+
+        labels : region name to the indices of its sources
+        window : as in `contrast`
+        flip : with fixed orientation, turn currents whose normal points against the region's main direction, so
+            that opposite walls of a sulcus do not cancel
+
+        With free orientation a region has one functional per axis, named "region x", "region y", "region z".
+
+        Raises
+        ------
+        ValueError
+            If a region is empty or names a source that does not exist, or `flip` has no normals to go by.
+        """
+        count, axes = self.problem.source_count, self.problem.axes
+        rows, names = [], []
+        for name, sources in labels.items():
+            index = np.asarray(sources)
+            index = np.flatnonzero(index) if index.dtype == bool else index.astype(np.int64)
+            if not index.size:
+                raise ValueError(f"region {name!r} is empty")
+            if index.min() < 0 or index.max() >= count:
+                raise ValueError(f"region {name!r} names source {index.max()}, but there are {count} sources")
+            signs = np.ones(len(index))
+            if flip and axes == 1:
+                normals = None if self.problem.sources is None else self.problem.sources.normals
+                if normals is None:
+                    raise ValueError("flip wants the sources' normals, but this problem has none")
+                main = np.linalg.svd(normals[index], full_matrices=False)[2][0]
+                signs = np.where(normals[index] @ main < 0, -1.0, 1.0)
+                signs *= 1.0 if signs.sum() >= 0 else -1.0
+            for axis in range(axes):
+                row = np.zeros((count, axes))
+                np.add.at(row[:, axis], index, signs / len(index))
+                rows.append(row[:, 0] if axes == 1 else row)
+                names.append(name if axes == 1 else f"{name} {'xyz'[axis]}")
+        if not rows:
+            raise ValueError("no region was given")
+        return self.contrast(np.array(rows), window, names)
+
+    def draw(self, count: int, rng: np.random.Generator, window: Window = None) -> Array:
+        """Joint draws of the currents, A m: (draw, source, [axis,] time).
+
+        A draw takes hyperparameters from their posterior and then the currents from their exact conditional.
+
+        Raises
+        ------
+        ValueError
+            If the count is not positive or the draws would not fit into 16 GB.
+        """
+        samples = self._samples(window)
+        length = len(self.problem.times[samples])
+        size = count * self.problem.gain.shape[1] * length * 8 / 1e9
+        if count < 1:
+            raise ValueError(f"count is {count}, but at least one draw is wanted")
+        if size > 16:
+            raise ValueError(f"{count} draws take {size:.0f} GB; draw fewer, or give a window of time")
+        flat = self._draw(count, rng, [group.spectrum.coefficients[:, samples] for group in self._groups], 1)
+        return np.stack([self._shaped(one) for one in flat])
+
+    def _draw(self, count: int, rng: np.random.Generator, seen: list[Array], averaged: int) -> Array:
+        """Draws (draw, amplitude, time) given eigenbasis coefficients that average so many samples."""
+        nodes = [(g, n) for g, group in enumerate(self._groups) for n in range(len(group.weights))]
+        mass = np.concatenate([group.weights for group in self._groups])
+        picks = np.sort(rng.choice(len(nodes), size=count, p=mass / mass.sum()))
+        length = seen[0].shape[1]
+        out = np.empty((count, self.problem.gain.shape[1], length))
+        noise_scale = [
+            np.sqrt(group.variance[:, None] / group.filters - group.variance[:, None] * group.spectrum.values)[:, -1]
+            for group in self._groups
+        ]
+        for g, group in enumerate(self._groups):
+            mine = [i for i, pick in enumerate(picks) if nodes[pick][0] == g]
+            if not mine:
+                continue
+            # Perturb the prior, then correct it by the posterior mean of what the recording disagrees with.
+            back = [self._back(group, rows) for rows in self._row_blocks()]
+            for i in mine:
+                n = nodes[picks[i]][1]
+                spread = np.sqrt(group.variance[n] * group.spectrum.weights / averaged)
+                prior = spread[:, None] * rng.standard_normal((len(spread), length))
+                error = noise_scale[g][n] / np.sqrt(averaged) * rng.standard_normal((len(self.problem.gain), length))
+                missing = seen[g] - group.spectrum.vectors.T @ (self.problem.gain @ prior + error)
+                missing *= group.filters[n][:, None]
+                for rows, block in zip(self._row_blocks(), back, strict=True):
+                    out[i, rows] = prior[rows] + block @ missing
+        return np.asarray(rng.permutation(out, axis=0))
+
+    def peak(self, window: Window = None, draws: int = 2000, rng: np.random.Generator | None = None) -> Peak:
+        """Posterior of the place where the current, averaged over a window, is strongest.
+
+        window : (start, stop) in s; a time in s; None takes the sample at which the posterior mean stands out most
+        draws : joint draws of the currents
+        rng : default_rng(0) if None, so that the same posterior gives the same peak
+
+        Reference: the peak of a joint draw is a draw of the peak.
+        """
+        rng = np.random.default_rng(0) if rng is None else rng
+        if window is None:
+            window = float(self.problem.times[int(np.argmax(np.sum(self.fitted**2, axis=0)))])
+        samples = self._samples(window)
+        count = len(self.problem.times[samples])
+        seen = [group.spectrum.coefficients[:, samples].mean(axis=1, keepdims=True) for group in self._groups]
+        tally = np.zeros(self.problem.source_count)
+        done = 0
+        while done < draws:
+            part = min(draws - done, max(1, int(2**26 / self.problem.gain.shape[1])))
+            flat = self._draw(part, rng, seen, count)[:, :, 0]
+            strength = (flat.reshape(part, -1, self.problem.axes) ** 2).sum(axis=2)
+            tally += np.bincount(strength.argmax(axis=1), minlength=len(tally))
+            done += part
+        mean = np.zeros(self.problem.gain.shape[1])
+        for group, one in zip(self._groups, seen, strict=True):
+            for rows in self._row_blocks():
+                mean[rows] += self._back(group, rows) @ (group.total * group.centre * one[:, 0])
+        strongest = int((mean.reshape(-1, self.problem.axes) ** 2).sum(axis=1).argmax())
+        positions = None if self.problem.sources is None else self.problem.sources.positions
+        start, stop = self.problem.times[samples][[0, -1]]
+        return Peak(tally / draws, strongest, positions, (float(start), float(stop)), draws)
+
+    def log_likelihood(self, count: int = 1000) -> Array:
+        """Log density of each sample's whitened recording at equally weighted hyperparameters: (draw, time)."""
+        order = np.argsort(np.concatenate([g.weights for g in self._groups]))[::-1]
+        tables, mass = [], []
+        for group in self._groups:
+            total = group.variance[:, None] / group.filters
+            power = (1 / total) @ group.spectrum.coefficients**2
+            tables.append(-0.5 * (power + np.log(total).sum(axis=1, keepdims=True) + total.shape[1] * LOG_2PI))
+            mass.append(group.weights)
+        # Systematic resampling: a node comes as often as its weight says, within one.
+        weights = np.concatenate(mass)[order]
+        ticks = (np.arange(count) + 0.5) / count
+        picked = order[np.minimum(np.searchsorted(np.cumsum(weights) / weights.sum(), ticks), len(order) - 1)]
+        return np.concatenate(tables)[picked]
+
+    def summary(self, level: float = 0.9) -> dict[str, Any]:
+        """Numbers of the result as plain Python: hyperparameters with intervals, evidence, checks, timings."""
+        return {
+            "model": self.model,
+            "method": self.method,
+            "sources": self.problem.source_count,
+            "orientation": self.problem.orientation,
+            "components": self.problem.components,
+            "samples": len(self.problem.times),
+            "hyper": self.hyper.summary(level),
+            "log_evidence": None if self.log_evidence is None else float(self.log_evidence),
+            "log_evidence_error": None if self.log_evidence is None else self.log_evidence.error,
+            "goodness_of_fit": self.goodness_of_fit,
+            "checks": [vars(check) for check in self.checks],
+            "passed": self.passed,
+            "timings": dict(self.timings),
+        }
+
+    def to_arviz(self) -> Any:
+        """Hyperparameter draws, pointwise log likelihood over time and observed data as ArviZ's own container."""
+        from bayesinv.arviz_bridge import to_arviz
+
+        return to_arviz(self)
+
+    def to_mne(self, what: str = "mean", threshold: float | None = None, level: float = 0.9) -> Any:
+        """A map as MNE-Python's SourceEstimate or VectorSourceEstimate; see `mne_bridge.to_mne`."""
+        from bayesinv.mne_bridge import to_mne
+
+        return to_mne(self, what, threshold=threshold, level=level)
+
+    def to_inverse_operator(self) -> Any:
+        """MNE-Python's InverseOperator of the posterior mean; see `mne_bridge.to_inverse_operator`."""
+        from bayesinv.mne_bridge import to_inverse_operator
+
+        return to_inverse_operator(self)
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write to NetCDF; see `archive.save`."""
+        from bayesinv.archive import save
+
+        save(self, path)
+
+
+@dataclass(frozen=True, eq=False)
+class Functional:
+    """Joint posterior of linear functionals of the currents: a mixture of Gaussians.
+
+    names : one per functional
+    times : (time,), s
+    weights : (node,)
+    means : (node, functional, time)
+    covariances : (node, functional, functional), the same at every time
+    """
+
+    names: tuple[str, ...]
+    times: Array
+    weights: Array
+    means: Array
+    covariances: Array
+
+    @cached_property
+    def mean(self) -> Array:
+        """(functional, time)."""
+        return np.einsum("n,nft->ft", self.weights, self.means)
+
+    @cached_property
+    def covariance(self) -> Array:
+        """Joint covariance at each time, within plus between hyperparameters: (time, functional, functional)."""
+        about = self.means - self.mean
+        between = np.einsum("n,nft,ngt->tfg", self.weights, about, about)
+        return np.asarray(np.einsum("n,nfg->fg", self.weights, self.covariances) + between)
+
+    @property
+    def sd(self) -> Array:
+        """(functional, time)."""
+        return np.sqrt(np.einsum("tff->ft", self.covariance))
+
+    @cached_property
+    def _sds(self) -> Array:
+        return np.sqrt(np.einsum("nff->nf", self.covariances))[:, :, None]
+
+    def interval(self, level: float = 0.9) -> tuple[Array, Array]:
+        """Central credible interval, lower and upper: (functional, time)."""
+        tail = (1 - credible_level(level)) / 2
+        low, high = (mixture_quantile(self.weights, self.means, self._sds, p) for p in (tail, 1 - tail))
+        return low, high
+
+    def exceedance(self, threshold: float = 0.0) -> Array:
+        """P(functional > threshold): (functional, time)."""
+        return np.einsum("n,nft->ft", self.weights, ndtr((self.means - threshold) / self._sds))
+
+    def draw(self, count: int, rng: np.random.Generator) -> Array:
+        """Joint draws (draw, functional, time), independent over time given the hyperparameters."""
+        picks = rng.choice(len(self.weights), size=count, p=self.weights / self.weights.sum())
+        values, vectors = np.linalg.eigh(self.covariances)
+        roots = vectors * np.sqrt(np.maximum(values, 0.0))[:, None, :]
+        unit = rng.standard_normal((count, len(self.names), len(self.times)))
+        return self.means[picks] + np.einsum("dfg,dgt->dft", roots[picks], unit)
+
+
+@dataclass(frozen=True, eq=False)
+class Peak:
+    """Posterior of the place of the strongest current.
+
+    probability : (source,), share of the joint draws whose peak lies there
+    strongest : the source at which the posterior mean is strongest
+    positions : (source, 3), m, or None
+    window : (start, stop), s
+    draws : number of joint draws; a probability q has standard error sqrt(q (1 - q) / draws)
+    """
+
+    probability: Array
+    strongest: int
+    positions: Array | None
+    window: tuple[float, float]
+    draws: int
+
+    @property
+    def source(self) -> int:
+        """The most probable source."""
+        return int(self.probability.argmax())
+
+    def region(self, level: float = 0.9) -> Index:
+        """Smallest set of sources that holds the peak with this probability."""
+        order = np.argsort(self.probability)[::-1]
+        count = int(np.searchsorted(np.cumsum(self.probability[order]), credible_level(level) - 1e-12)) + 1
+        return np.sort(order[:count])
+
+    def within(self, radius: float, centre: int | None = None) -> float:
+        """Probability that the peak lies within `radius` m of a source (the strongest mean if None)."""
+        return float(self.probability[self._distance(centre) <= radius].sum())
+
+    def radius(self, level: float = 0.9, centre: int | None = None) -> float:
+        """Radius in m about a source (the strongest mean if None) that holds the peak with this probability."""
+        distance = self._distance(centre)
+        order = np.argsort(distance)
+        count = int(np.searchsorted(np.cumsum(self.probability[order]), credible_level(level) - 1e-12))
+        return float(distance[order[min(count, len(order) - 1)]])
+
+    def _distance(self, centre: int | None) -> Array:
+        if self.positions is None:
+            raise ValueError("the sources' positions are not known; give them to the Problem")
+        return np.asarray(
+            np.linalg.norm(self.positions - self.positions[self.strongest if centre is None else centre], axis=1)
+        )
+
+
+def credible_level(level: float) -> float:
+    """Return the level of an interval, checked.
+
+    Raises
+    ------
+    ValueError
+        If it lies outside (0, 1).
+    """
+    if not 0 < level < 1:
+        raise ValueError(f"level is {level}, but must be a probability between 0 and 1, such as 0.9")
+    return level
+
+
+def mixture_quantile(weights: Array, means: Array, sds: Array, probability: float) -> Array:
+    """Return quantiles of Gaussian mixtures by Newton's method inside a bracket.
+
+    weights : (node,), sum to 1
+    means, sds : (node, ...), broadcast against each other
+
+    Returns the quantile, of the remaining shape.
+    """
+    total = weights.sum()
+    if len(weights) == 1:
+        return np.asarray(means[0] + ndtri(probability) * sds[0])
+    sizes = np.broadcast_to(sds, means.shape) if sds.shape != means.shape else sds
+    share = weights / total
+    corners = means + ndtri(probability) * sizes
+    low, high = corners.min(axis=0), corners.max(axis=0)
+    x = np.tensordot(share, corners, axes=1)
+    width = sizes.min(axis=0)
+    for _ in range(60):
+        z = (x - means) / sizes
+        excess = np.tensordot(share, ndtr(z), axes=1) - probability
+        low, high = np.where(excess < 0, x, low), np.where(excess > 0, x, high)
+        slope = np.tensordot(share, np.exp(-0.5 * z**2) / sizes, axes=1) / np.sqrt(2 * np.pi)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            step = x - excess / slope
+        step = np.where((step > low) & (step < high), step, (low + high) / 2)
+        done = np.abs(step - x) <= 1e-9 * width
+        x = step
+        if done.all():
+            break
+    return np.asarray(x)

@@ -1,0 +1,294 @@
+"""Problem: whitened gain and recording on one sensor axis, all that a model sees."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from bayesinv.axes import Array, freeze, real, same_axes
+from bayesinv.leadfield import LeadField
+from bayesinv.noise import Noise
+from bayesinv.recording import Recording
+from bayesinv.sensors import Sensors
+from bayesinv.sources import Sources
+
+EXPECTED_SNR = 3.0
+"""Amplitude signal-to-noise ratio that the field takes for an average; it sets the width of hyperpriors."""
+
+ABSURD_POWER = 1e4
+"""Whitened global field power beyond which only a wrong unit or the wrong covariance is left to think of."""
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """Whitened gain and recording that share one axis of sensor components.
+
+    After whitening the noise is standard normal (times a scale that a model may learn), so that sensor kinds,
+    references and ranks look alike.
+
+    gain : (component, amplitude), 1/(A m); the amplitudes of a source with free orientation (x, y, z) lie
+        side by side
+    recording : (component, time), in units of the noise
+    times : (time,), s
+    baseline : (component, sample), recording without response, in units of the noise, or None
+    baseline_centred : whether the baseline's mean was subtracted from it, which costs one sample of freedom
+    axes : amplitudes per source, 1 (along the normal) or 3 (free orientation)
+    whitener : (component, sensor), from SI units of the sensors to components, or None
+    sensors, sources, lead_field, noise, field : what the arrays came from, where it is known
+    origin : the foreign objects the problem was built from, for the way back; not archived
+    """
+
+    gain: Array
+    recording: Array
+    times: Array
+    baseline: Array | None = None
+    baseline_centred: bool = False
+    axes: int = 1
+    whitener: Array | None = None
+    sensors: Sensors | None = None
+    sources: Sources | None = None
+    lead_field: LeadField | None = None
+    noise: Noise | None = None
+    field: Recording | None = None
+    origin: Any = None
+
+    def __post_init__(self) -> None:
+        for name, axes in (
+            ("gain", "component amplitude"),
+            ("recording", "component time"),
+            ("times", "time"),
+        ):
+            object.__setattr__(self, name, real(name, getattr(self, name), axes))
+        same_axes(
+            gain=(self.gain, "component amplitude"),
+            recording=(self.recording, "component time"),
+            times=(self.times, "time"),
+        )
+        if not self.recording.shape[1]:
+            raise ValueError("recording has no samples (time = 0)")
+        if not self.gain.size:
+            raise ValueError(f"gain has shape {self.gain.shape}: there is nothing to invert")
+        if self.axes not in (1, 3):
+            raise ValueError(f"axes is {self.axes}, but a source has 1 amplitude (fixed) or 3 (free orientation)")
+        if self.gain.shape[1] % self.axes:
+            raise ValueError(f"gain has amplitude = {self.gain.shape[1]}, which is no multiple of axes = {self.axes}")
+        if self.sources is not None and len(self.sources) * self.axes != self.gain.shape[1]:
+            raise ValueError(
+                f"gain has amplitude = {self.gain.shape[1]}, but {len(self.sources)} sources with {self.axes} "
+                f"axes have {len(self.sources) * self.axes}"
+            )
+        silent = np.flatnonzero(self.source_norms == 0)
+        if silent.size:
+            raise ValueError(
+                f"{silent.size} source{'s' * (silent.size > 1)} (first: {silent[0]}) reach no sensor: their gain "
+                "columns are zero; leave them out"
+            )
+        if self.baseline is not None:
+            object.__setattr__(self, "baseline", real("baseline", self.baseline, "component sample"))
+            same_axes(gain=(self.gain, "component amplitude"), baseline=(self.baseline, "component sample"))
+            if self.baseline.shape[1] <= int(self.baseline_centred):
+                raise ValueError(f"baseline has {self.baseline.shape[1]} samples, too few to learn the noise from")
+        for name in ("recording", "baseline"):
+            value = getattr(self, name)
+            power = 1.0 if value is None else float(np.sqrt(np.median(np.mean(value**2, axis=0))))
+            if power and not 1 / ABSURD_POWER < power < ABSURD_POWER:
+                raise ValueError(
+                    f"the whitened {name} has a global field power of {power:.1e}, where noise has 1: recording "
+                    "and noise covariance cannot be in the same units (wanted V, T and T/m, not µV or fT), or do "
+                    "not belong together"
+                )
+        freeze(self.gain, self.recording, self.times, self.baseline, self.whitener)
+
+    @classmethod
+    def from_arrays(
+        cls,
+        gain: ArrayLike,
+        recording: ArrayLike,
+        noise_cov: ArrayLike | None = None,
+        *,
+        times: ArrayLike | None = None,
+        baseline: ArrayLike | None = None,
+        baseline_centred: bool = False,
+        rank: int | Mapping[str, int] | None = None,
+        kinds: Sequence[str] = (),
+        names: Sequence[str] | None = None,
+        positions: ArrayLike | None = None,
+        normals: ArrayLike | None = None,
+        sources: Sources | None = None,
+        sensors: Sensors | None = None,
+        averages: int = 1,
+    ) -> Problem:
+        """Whiten plain arrays.
+
+        gain : (sensor, source) along given normals, or (sensor, source, 3) for free orientation; V/(A m),
+            T/(A m), T/m/(A m)
+        recording : (sensor, time) or (sensor,), V, T, T/m
+        noise_cov : (sensor, sensor), or (sensor,) variances, of one trial; None says that gain and recording
+            are whitened already
+        times : (time,), s; samples are counted where it is not given
+        baseline : (sensor, sample), recording without response; the noise scale is learned from it
+        baseline_centred : whether the baseline's own mean was subtracted
+        rank : of the covariance, see `Noise`
+        kinds : "eeg", "mag" or "grad" per sensor; EEG and MEG are whitened apart if their covariance is zero
+        names : of the sensors
+        positions, normals : (source, 3), m; or `sources`
+        sensors : names, kinds and positions at once, for pictures
+        averages : how many trials the recording averages
+
+        Raises
+        ------
+        ValueError
+            If a shape does not fit, a value is NaN or infinite, the covariance is no covariance, the rank does
+            not fit, a source reaches no sensor, or the units of recording and covariance cannot be the same.
+        """
+        table = np.asarray(gain)
+        table = real("gain", table, "sensor source axis" if table.ndim == 3 else "sensor source")
+        if table.ndim == 3 and table.shape[2] not in (1, 3):
+            raise ValueError(f"gain has shape {table.shape}, but its last axis must be 1 (normal) or 3 (x, y, z)")
+        axes = table.shape[2] if table.ndim == 3 else 1
+        field = np.asarray(recording)
+        field = real("recording", field[:, None] if field.ndim == 1 else field, "sensor time")
+        flat = table.reshape(len(table), -1)
+        same_axes(gain=(flat, "sensor amplitude"), recording=(field, "sensor time"))
+        quiet = None if baseline is None else real("baseline", baseline, "sensor sample")
+        if quiet is not None:
+            same_axes(gain=(flat, "sensor amplitude"), baseline=(quiet, "sensor sample"))
+        clock = np.arange(field.shape[1], dtype=float) if times is None else real("times", times, "time")
+        same_axes(recording=(field, "sensor time"), times=(clock, "time"))
+        if sensors is not None:
+            names, kinds = sensors.names, sensors.kinds
+        labels = tuple(names) if names is not None else tuple(f"sensor {i}" for i in range(len(field)))
+        if len(labels) != len(field):
+            raise ValueError(f"recording has sensor = {len(field)}, but names has sensor = {len(labels)}")
+        if sources is None and positions is not None:
+            sources = Sources(np.asarray(positions), None if normals is None else np.asarray(normals))
+        noise = whitener = None
+        if noise_cov is not None:
+            covariance = np.asarray(noise_cov)
+            covariance = np.diag(covariance) if covariance.ndim == 1 else covariance
+            covariance = real("noise covariance", covariance, "sensor sensor")
+            if len(covariance) != len(field):
+                raise ValueError(
+                    f"noise covariance has sensor = {len(covariance)}, but recording has sensor = {len(field)}"
+                )
+            noise = Noise(covariance, tuple(kinds), rank, averages)
+            whitener = noise.whitener
+            flat, field = whitener @ flat, whitener @ field
+            quiet = None if quiet is None else whitener @ quiet
+        else:
+            scale = np.sqrt(averages)
+            flat, field = flat * scale, field * scale
+            quiet = None if quiet is None else quiet * scale
+        raw = np.asarray(recording, dtype=np.float64).reshape(len(labels), -1)
+        problem = cls(
+            gain=flat,
+            recording=field,
+            times=clock,
+            baseline=quiet,
+            baseline_centred=baseline_centred,
+            axes=axes,
+            whitener=whitener,
+            sensors=sensors,
+            sources=sources,
+            noise=noise,
+            field=Recording(raw, clock, labels, averages),
+        )
+        problem.warn_of_baseline()
+        return problem
+
+    def warn_of_baseline(self) -> None:
+        """Warn when the whitened baseline does not look like noise of scale one."""
+        power = self.baseline_power
+        if power is not None and not 0.5 < power < 2.0:
+            warnings.warn(
+                f"the whitened baseline has a global field power of {power:.2f}, where a covariance that belongs "
+                "to this recording gives 1: check that both were filtered alike, that the covariance is of one "
+                "trial and the number of averages is right",
+                stacklevel=3,
+            )
+
+    @cached_property
+    def source_norms(self) -> Array:
+        """Root mean square, over a source's axes, of its gain columns' norms: (source,), 1/(A m)."""
+        power = np.einsum("cp,cp->p", self.gain, self.gain).reshape(-1, self.axes).mean(axis=1)
+        return np.asarray(np.sqrt(power))
+
+    @property
+    def components(self) -> int:
+        """Number of whitened sensor components: the rank of the noise covariance."""
+        return len(self.gain)
+
+    @property
+    def orientation(self) -> str:
+        """ "fixed" along the normals or "free"."""
+        return "fixed" if self.axes == 1 else "free"
+
+    @property
+    def source_count(self) -> int:
+        """Number of source locations."""
+        return self.gain.shape[1] // self.axes
+
+    @cached_property
+    def signal_power(self) -> float:
+        """Mean power per component, in units of the noise, of independent currents of variance 1 (A m)²."""
+        return float(np.sum(self.gain**2) / self.components)
+
+    @property
+    def scale_guess(self) -> float:
+        """Standard deviation of currents, A m, whose signal-to-noise ratio is what the field expects.
+
+        It depends on the gain alone, never on the recording, so that a prior may use it.
+        """
+        return float(EXPECTED_SNR / np.sqrt(self.signal_power))
+
+    @property
+    def baseline_power(self) -> float | None:
+        """Global field power of the whitened baseline; 1 where the covariance belongs to the recording."""
+        if self.baseline is None:
+            return None
+        samples = self.baseline.shape[1] - int(self.baseline_centred)
+        return float(np.sqrt(np.sum(self.baseline**2) / (self.components * samples)))
+
+    @property
+    def coords(self) -> dict[str, Any]:
+        """Coordinates of a model's axes."""
+        coords: dict[str, Any] = {
+            "component": np.arange(self.components),
+            "time": self.times,
+            "source": np.arange(self.source_count),
+        }
+        if self.axes == 3:
+            coords["axis"] = ["x", "y", "z"]
+        if self.baseline is not None:
+            coords["baseline_sample"] = np.arange(self.baseline.shape[1])
+        return coords
+
+    @cached_property
+    def memory(self) -> dict[Hashable, Any]:
+        """Decompositions of this gain that have been paid for, by what they are of."""
+        return {}
+
+    def window(self, start: float | None = None, stop: float | None = None) -> slice:
+        """Return the samples whose time lies in [start, stop], in s.
+
+        Raises
+        ------
+        ValueError
+            If the window holds no sample.
+        """
+        low = -np.inf if start is None else start
+        high = np.inf if stop is None else stop
+        step = np.diff(self.times).min() if len(self.times) > 1 else 1.0
+        inside = np.flatnonzero((self.times >= low - 1e-6 * step) & (self.times <= high + 1e-6 * step))
+        if not inside.size:
+            raise ValueError(
+                f"no sample between {low:g} and {high:g} s; the recording runs from {self.times[0]:g} to "
+                f"{self.times[-1]:g} s"
+            )
+        return slice(int(inside[0]), int(inside[-1]) + 1)
