@@ -71,7 +71,7 @@ class Head:
         subdivisions: int = 3,
         centre: tuple[float, float, float] = (0.0, 0.0, 0.0),
     ) -> Head:
-        """Return concentric spheres, exact (radii) and triangulated (surfaces).
+        """Return concentric spheres, exact (radii) and triangulated (surfaces of the same volumes).
 
         radii : of the compartments in m, innermost first
         conductivities : S/m, one number or (radial, tangential) per compartment
@@ -92,7 +92,11 @@ class Head:
         if names is None:
             names = usual.get(len(radii), tuple(f"shell {i}" for i in range(len(radii))))
         unit = geodesic_sphere(2**subdivisions)
-        surfaces = tuple(Surface(radius * unit.vertices + np.asarray(centre), unit.triangles) for radius in radii)
+        # A polyhedron with its corners on the sphere is smaller and reads as a smaller head; of equal volume, the
+        # two differ by half as much.
+        volume = np.linalg.det(unit.vertices[unit.triangles]).sum() / 6
+        corners = unit.vertices * (4 / 3 * np.pi / volume) ** (1 / 3)
+        surfaces = tuple(Surface(radius * corners + np.asarray(centre), unit.triangles) for radius in radii)
         return cls(tuple(names), tuple(conductivities), surfaces, tuple(float(r) for r in radii), centre)
 
 

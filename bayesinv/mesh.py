@@ -184,69 +184,8 @@ def check_size(points: Array, name: str) -> None:
         )
 
 
-@njit(cache=True, nogil=True)
-def _nearest(points, vertices, triangles, which, weights, distance):  # type: ignore[no-untyped-def]  # pragma: no cover
-    """Fill the nearest triangle, its barycentric weights and the distance for every point.
-
-    Reference: Ericson (2005), Real-Time Collision Detection, section 5.1.5.
-    """
-    for p in range(len(points)):
-        best = np.inf
-        for t in range(len(triangles)):
-            a, b, c = vertices[triangles[t, 0]], vertices[triangles[t, 1]], vertices[triangles[t, 2]]
-            d1 = d2 = d3 = d4 = d5 = d6 = 0.0
-            for i in range(3):
-                ab, ac, x = b[i] - a[i], c[i] - a[i], points[p, i]
-                d1 += ab * (x - a[i])
-                d2 += ac * (x - a[i])
-                d3 += ab * (x - b[i])
-                d4 += ac * (x - b[i])
-                d5 += ab * (x - c[i])
-                d6 += ac * (x - c[i])
-            va, vb, vc = d3 * d6 - d5 * d4, d5 * d2 - d1 * d6, d1 * d4 - d3 * d2
-            if d1 <= 0 and d2 <= 0:
-                v, w = 0.0, 0.0
-            elif d3 >= 0 and d4 <= d3:
-                v, w = 1.0, 0.0
-            elif vc <= 0 and d1 >= 0 and d3 <= 0:
-                v, w = d1 / (d1 - d3), 0.0
-            elif d6 >= 0 and d5 <= d6:
-                v, w = 0.0, 1.0
-            elif vb <= 0 and d2 >= 0 and d6 <= 0:
-                v, w = 0.0, d2 / (d2 - d6)
-            elif va <= 0 and d4 >= d3 and d5 >= d6:
-                w = (d4 - d3) / ((d4 - d3) + (d5 - d6))
-                v = 1 - w
-            else:
-                total = va + vb + vc
-                v, w = vb / total, vc / total
-            square = 0.0
-            for i in range(3):
-                square += (points[p, i] - (1 - v - w) * a[i] - v * b[i] - w * c[i]) ** 2
-            if square < best:
-                best = square
-                which[p] = t
-                weights[p, 0], weights[p, 1], weights[p, 2] = 1 - v - w, v, w
-        distance[p] = np.sqrt(best)
-
-
-def nearest_on(surface: Surface, points: Array) -> tuple[Index, Array, Array]:
-    """Return the nearest triangle (point,), the barycentric weights (point, 3) there and the distance (point,) in m.
-
-    Exact, by trial of every triangle.
-    """
-    points = np.ascontiguousarray(real("points", points, "point 3"))
-    which, weights, distance = (
-        np.zeros(len(points), np.int64),
-        np.zeros((len(points), 3)),
-        np.zeros(len(points)),
-    )
-    _nearest(points, surface.vertices, surface.triangles, which, weights, distance)
-    return which, weights, distance
-
-
-@njit(cache=True, nogil=True)
-def _turns(points, vertices, triangles, total):  # type: ignore[no-untyped-def]  # pragma: no cover
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _turns(points, vertices, triangles, total):  # type: ignore[no-untyped-def]
     """Add to `total` (point,) the solid angle of all triangles in units of the full sphere."""
     for p in range(len(points)):
         x, y, z = points[p]

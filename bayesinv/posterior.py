@@ -174,13 +174,24 @@ class _Group:
 
     For node n the posterior mean is back @ (filters[n] * coefficients) and the posterior variance
     variance[n] * weights - back² @ losses[n].
+
+    weights, variance, noise : (node,)
+    totals : (node, component), variance of every coefficient
     """
 
     spectrum: Spectrum
     weights: Array
     variance: Array
-    filters: Array
-    losses: Array
+    noise: Array
+    totals: Array
+
+    @cached_property
+    def filters(self) -> Array:
+        return self.variance[:, None] / self.totals
+
+    @cached_property
+    def losses(self) -> Array:
+        return self.filters * self.variance[:, None]
 
     @cached_property
     def total(self) -> float:
@@ -246,8 +257,8 @@ class Posterior:
                 continue
             spectrum = Spectrum.of(self.problem, structure)
             variance, noise = self.mixture.variance[nodes], self.mixture.noise[nodes]
-            filters = variance[:, None] / (variance[:, None] * spectrum.values + noise[:, None] ** 2)
-            groups.append(_Group(spectrum, self.mixture.weights[nodes], variance, filters, filters * variance[:, None]))
+            totals = variance[:, None] * spectrum.values + noise[:, None] ** 2
+            groups.append(_Group(spectrum, self.mixture.weights[nodes], variance, noise, totals))
         return groups
 
     @cached_property
@@ -536,10 +547,6 @@ class Posterior:
         picks = np.sort(rng.choice(len(nodes), size=count, p=mass / mass.sum()))
         length = seen[0].shape[1]
         out = np.empty((count, self.problem.gain.shape[1], length))
-        noise_scale = [
-            np.sqrt(group.variance[:, None] / group.filters - group.variance[:, None] * group.spectrum.values)[:, -1]
-            for group in self._groups
-        ]
         for g, group in enumerate(self._groups):
             mine = [i for i, pick in enumerate(picks) if nodes[pick][0] == g]
             if not mine:
@@ -550,7 +557,7 @@ class Posterior:
                 n = nodes[picks[i]][1]
                 spread = np.sqrt(group.variance[n] * group.spectrum.weights / averaged)
                 prior = spread[:, None] * rng.standard_normal((len(spread), length))
-                error = noise_scale[g][n] / np.sqrt(averaged) * rng.standard_normal((len(self.problem.gain), length))
+                error = group.noise[n] / np.sqrt(averaged) * rng.standard_normal((len(self.problem.gain), length))
                 missing = seen[g] - group.spectrum.vectors.T @ (self.problem.gain @ prior + error)
                 missing *= group.filters[n][:, None]
                 for rows, block in zip(self._row_blocks(), back, strict=True):
@@ -594,9 +601,9 @@ class Posterior:
         order = np.argsort(np.concatenate([g.weights for g in self._groups]))[::-1]
         tables, mass = [], []
         for group in self._groups:
-            total = group.variance[:, None] / group.filters
-            power = (1 / total) @ group.spectrum.coefficients**2
-            tables.append(-0.5 * (power + np.log(total).sum(axis=1, keepdims=True) + total.shape[1] * LOG_2PI))
+            power = (1 / group.totals) @ group.spectrum.coefficients**2
+            constant = np.log(group.totals).sum(axis=1, keepdims=True) + group.totals.shape[1] * LOG_2PI
+            tables.append(-0.5 * (power + constant))
             mass.append(group.weights)
         # Systematic resampling: a node comes as often as its weight says, within one.
         weights = np.concatenate(mass)[order]

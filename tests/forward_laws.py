@@ -197,11 +197,8 @@ class PotentialLaws(Laws):
 
     ring = 1e-12  # potential of a closed ring relative to that of its dipoles
     curl = 1e-5  # reciprocity, by central differences
-    rdm = {
-        0.3: (1e-11, 1e-11),
-        0.95: (1e-11, 1e-11),
-    }  # eccentricity: (median, largest) allowed against the series
-    lnmag = {0.3: 1e-11, 0.95: 1e-11}  # eccentricity: largest allowed
+    # (eccentricity, median RDM, largest RDM, largest |lnMAG|) allowed against the series
+    accuracy = ((0.3, 1e-11, 1e-11, 1e-11), (0.95, 1e-11, 1e-11, 1e-11))
     homogeneous = 1e-11  # RDM against the closed form of one sphere
 
     def sensors(self):

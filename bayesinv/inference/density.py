@@ -140,6 +140,22 @@ class Density:
         found = self._scales(nodes)
         return found[1], found[2], found[3] if len(found) > 3 else None
 
+    def scales_at(self, values: list[Array]) -> tuple[Array, Array, Array | None]:
+        """As `scales`, from the hyperparameters on their own scale: (node, ...) per free random variable."""
+        import pytensor
+        import pytensor.tensor as pt
+        from pytensor.compile.mode import Mode
+        from pytensor.graph.replace import vectorize_graph
+
+        wanted = [self.seen.variance, self.seen.noise]
+        if self.seen.family.learned:
+            wanted.append(pt.as_tensor_variable(self.seen.currents.depth))
+        batch = [pt.tensor(rv.name, shape=(None, *rv.type.shape), dtype=rv.dtype) for rv in self.model.free_RVs]
+        graphs = vectorize_graph(wanted, replace=dict(zip(self.model.free_RVs, batch, strict=True)))
+        run = pytensor.function(batch, graphs, mode=Mode(linker="py", optimizer=None), on_unused_input="ignore")
+        found = [np.broadcast_to(np.asarray(value, dtype=float), len(values[0])) for value in run(*values)]
+        return found[0], found[1], found[2] if len(found) > 2 else None
+
     def log_prior(self, nodes: Array) -> Array:
         """Log prior density (node,) at unconstrained nodes (node, coordinate)."""
         return self._scales(nodes)[0]

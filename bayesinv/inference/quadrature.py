@@ -10,6 +10,7 @@ Reference: Rue, Martino & Chopin (2009), J. R. Stat. Soc. B 71, 319-392, for the
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, replace
 from itertools import product
 
@@ -18,6 +19,8 @@ from scipy.optimize import minimize
 
 from bayesinv.axes import Array
 from bayesinv.inference.density import Density
+from bayesinv.inference.result import assemble
+from bayesinv.posterior import Check, Evidence, Posterior
 
 EDGE = 1e-8
 """Share of the mass that a face of the lattice may hold."""
@@ -291,3 +294,23 @@ def _multilinear(table: Array, place: Array) -> Array:
         share = np.prod(np.where(corner, part, 1 - part), axis=1)
         out += share * table[tuple((base + corner).T)]
     return out
+
+
+def posterior(
+    density: Density, name: str, rng: np.random.Generator, draws: int, timings: dict[str, float]
+) -> Posterior:
+    """Return the posterior with hyperparameters integrated on an adaptive lattice, evidence and its error included."""
+    started = time.perf_counter()
+    lattice = integrate(density)
+    timings["quadrature"] = time.perf_counter() - started
+    started = time.perf_counter()
+    drawn = draw(density, lattice, draws, rng)
+    timings["draws"] = time.perf_counter() - started
+    error = lattice.error + density.seen.family.error
+    checks = (
+        Check("quadrature edge", lattice.edge, "< 1e-6", lattice.edge < 1e-6, "posterior mass on the lattice's faces"),
+        Check("quadrature drift", lattice.drift, "< 0.01 sd", lattice.drift < 0.01, "change of moments on refinement"),
+        Check("evidence error", error, "< 0.01 nats", error < 0.01, "numerical error of the log evidence"),
+    )
+    evidence = Evidence(lattice.log_evidence, error)
+    return assemble(density, name, "quadrature", lattice.nodes, lattice.weights, drawn, evidence, checks, timings)

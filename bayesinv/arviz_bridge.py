@@ -1,0 +1,47 @@
+"""The one room that knows ArviZ's container: `xarray.DataTree` inside, ArviZ's own at the door.
+
+ArviZ 1 uses `xarray.DataTree`; ArviZ 0 uses `InferenceData`, which converts both ways.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+if TYPE_CHECKING:
+    from bayesinv.posterior import Posterior
+
+
+def as_tree(found: Any) -> xr.DataTree:
+    """Return what a sampler gave, of either ArviZ, as a `DataTree`."""
+    return found if isinstance(found, xr.DataTree) else found.to_datatree()
+
+
+def as_native(tree: xr.DataTree) -> Any:
+    """Return the container that the installed ArviZ works with."""
+    import arviz as az
+
+    return az.InferenceData.from_datatree(tree) if hasattr(az, "InferenceData") else tree
+
+
+def to_arviz(posterior: Posterior) -> Any:
+    """Return hyperparameter draws, pointwise log likelihood over time, and the observed data."""
+    hyper, problem = posterior.hyper, posterior.problem
+    chains = hyper.chains
+    draws = {name: values.reshape(chains, -1) for name, values in hyper.draws.items()}
+    count = next(iter(draws.values())).shape[1]
+    pointwise = posterior.log_likelihood(chains * count).reshape(chains, count, -1)
+    groups = {
+        "posterior": xr.Dataset({name: (("chain", "draw"), values) for name, values in draws.items()}),
+        "log_likelihood": xr.Dataset({"recording": (("chain", "draw", "time"), pointwise)}),
+        "observed_data": xr.Dataset({"recording": (("component", "time"), problem.recording)}),
+    }
+    coords = {"chain": np.arange(chains), "draw": np.arange(count), "time": problem.times}
+    coords["component"] = np.arange(problem.components)
+    tree = {
+        name: group.assign_coords({key: value for key, value in coords.items() if key in group.dims})
+        for name, group in groups.items()
+    }
+    return as_native(xr.DataTree.from_dict(tree))

@@ -1,0 +1,121 @@
+"""Catalogue: list, read and load model files, shipped ones by name and the user's own by path."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Callable
+from importlib.resources import files
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bayesinv.axes import one_of
+from bayesinv.currents import observation
+from bayesinv.problem import Problem
+
+if TYPE_CHECKING:
+    import pymc as pm
+
+
+def list_models() -> dict[str, str]:
+    """Names of the shipped models, each with the first line of its card."""
+    return {name: read_card(name).splitlines()[0] for name in sorted(_shipped())}
+
+
+def _shipped() -> dict[str, Path]:
+    folder = Path(str(files("bayesinv.models")))
+    return {path.stem: path for path in folder.glob("*.py") if path.stem != "__init__"}
+
+
+def _find(model: str | PathLike[str]) -> Path:
+    text = str(model)
+    if text.endswith(".py") or "/" in text or "\\" in text:
+        path = Path(text)
+        if not path.is_file():
+            raise FileNotFoundError(f"no model file {text}; give the path of a .py file that defines model(problem)")
+        return path
+    shipped = _shipped()
+    return shipped[one_of("model", text, shipped, ", or give the path of a .py file")]
+
+
+def read_card(model: str | PathLike[str]) -> str:
+    """Return the card of a model: its title, formula and references."""
+    import ast
+
+    return (ast.get_docstring(ast.parse(_find(model).read_text(encoding="utf-8"))) or "").strip() or "(no card)"
+
+
+def load_model(model: str | PathLike[str]) -> Callable[[Problem], pm.Model]:
+    """Return the `model(problem)` function of a shipped model or of a model file.
+
+    model : a name, such as "hierarchical", or the path of a .py file
+
+    Functions of a user's file are pickled by value, so that worker processes need not find the file.
+
+    Raises
+    ------
+    ValueError
+        If no model has that name (the nearest one is suggested), the file raises, or defines no `model`.
+    FileNotFoundError
+        If there is no file at that path.
+    """
+    path = _find(model)
+    name = f"bayesinv.models.{path.stem}" if path in _shipped().values() else f"bayesinv_model_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        sys.modules.pop(name, None)
+        raise ValueError(f"model file {path} could not be read: {type(error).__name__}: {error}") from error
+    function = getattr(module, "model", None)
+    if not callable(function):
+        raise ValueError(f"model file {path} defines no function model(problem)")
+    if not name.startswith("bayesinv.models."):
+        import cloudpickle
+
+        cloudpickle.register_pickle_by_value(module)
+    loaded: Callable[[Problem], Any] = function
+    return loaded
+
+
+def build(model: Any, problem: Problem) -> tuple[str, pm.Model]:
+    """Return the name and the `pm.Model` that a name, path, function or model stands for, checked against a problem.
+
+    Raises
+    ------
+    ValueError
+        If it raises, gives no `pm.Model`, observes no recording, or observes another problem's.
+    """
+    import pymc as pm
+
+    name = "your model"
+    if isinstance(model, pm.Model):
+        built, name = model, model.name or name
+    else:
+        if isinstance(model, str | PathLike):
+            function = load_model(model)
+            name = Path(str(model)).stem
+        elif callable(model):
+            function, name = model, getattr(model, "__name__", name)
+        else:
+            raise ValueError(
+                f"a model is a name, the path of a .py file, a function of a problem or a pm.Model, not {model!r}"
+            )
+        try:
+            built = function(problem)
+        except Exception as error:
+            raise ValueError(f"model {name!r} raised {type(error).__name__}: {error}") from error
+        if not isinstance(built, pm.Model):
+            raise ValueError(f"model {name!r} returned {type(built).__name__}, but must return the pm.Model it built")
+    try:
+        seen = observation(built)
+    except ValueError as error:
+        raise ValueError(f"model {name!r}: {error}") from None
+    if seen.problem is not problem:
+        raise ValueError(f"model {name!r} observes another problem than the one given; build it from this one")
+    return name, built

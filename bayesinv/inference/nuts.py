@@ -1,0 +1,129 @@
+"""NUTS over the hyperparameters on the marginal model, by nutpie where it is installed, else by PyMC.
+
+Reference: Hoffman & Gelman (2014), J. Mach. Learn. Res. 15, 1593-1623.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import time
+
+import numpy as np
+import xarray as xr
+
+from bayesinv.arviz_bridge import as_tree
+from bayesinv.inference.density import Density, with_lambda
+from bayesinv.inference.result import data_checks, flattened, mixture
+from bayesinv.posterior import Check, Hyper, Posterior
+
+SHORTEST = 100
+MIXED = 1000
+"""Draws that the currents are mixed over."""
+
+
+def posterior(
+    density: Density,
+    name: str,
+    rng: np.random.Generator,
+    draws: int,
+    timings: dict[str, float],
+    *,
+    chains: int = 4,
+    tune: int = 1000,
+    sampler: str | None = None,
+    progress: bool = False,
+) -> Posterior:
+    """Return the posterior with hyperparameters sampled by NUTS; the method gives no evidence.
+
+    chains, tune : number of chains, and steps of each that adapt the sampler and are thrown away
+    sampler : "nutpie" or "pymc"; None takes nutpie where it is installed
+    progress : show a progress bar
+
+    Raises
+    ------
+    ValueError
+        If fewer than 100 draws per chain or two chains are asked for, or the chains are not finite, have not mixed
+        (R-hat above 1.05) or diverged in more than a hundredth of their steps.
+    """
+    if draws < SHORTEST or chains < 2:
+        raise ValueError(f"{chains} chains of {draws} draws are too short to be trusted; give at least 2 of {SHORTEST}")
+    started = time.perf_counter()
+    sampler = sampler or ("nutpie" if importlib.util.find_spec("nutpie") else "pymc")
+    seed = int(rng.integers(2**31))
+    tree = (
+        _nutpie(density, draws, tune, chains, seed, progress)
+        if sampler == "nutpie"
+        else _pymc(density, draws, tune, chains, seed, progress)
+    )
+    timings["compile and sample"] = time.perf_counter() - started
+    table = tree["posterior"].to_dataset()
+    values = {variable.name: np.asarray(table[variable.name]) for variable in density.model.free_RVs}
+    values |= {variable.name: np.asarray(table[variable.name]) for variable in density.model.deterministics}
+    checks = diagnose(tree, [variable.name for variable in density.model.free_RVs])
+    flat = {key: value.reshape(-1, *value.shape[2:]) for key, value in values.items()}
+    variance, noise, place = density.scales_at([flat[variable.name] for variable in density.model.free_RVs])
+    everything = flattened(with_lambda(flat, variance, noise, density.seen.problem.signal_power))
+    few = np.unique(np.linspace(0, len(variance) - 1, min(MIXED, len(variance))).astype(int))
+    weights = np.full(len(few), 1 / len(few))
+    return Posterior(
+        problem=density.seen.problem,
+        model=name,
+        method="nuts",
+        mixture=mixture(density.seen, weights, variance[few], noise[few], None if place is None else place[few]),
+        hyper=Hyper({key: value[few] for key, value in everything.items()}, weights, everything, chains),
+        log_evidence=None,
+        checks=(*checks, *data_checks(density.seen)),
+        timings=timings,
+    )
+
+
+def _nutpie(density: Density, draws: int, tune: int, chains: int, seed: int, progress: bool) -> xr.DataTree:
+    import nutpie
+
+    compiled = nutpie.compile_pymc_model(density.model)
+    return as_tree(
+        nutpie.sample(compiled, draws=draws, tune=tune, chains=chains, seed=seed, progress_bar=progress, cores=chains)
+    )
+
+
+def _pymc(density: Density, draws: int, tune: int, chains: int, seed: int, progress: bool) -> xr.DataTree:
+    import pymc as pm
+
+    with density.model:
+        return as_tree(
+            pm.sample(
+                draws=draws,
+                tune=tune,
+                chains=chains,
+                cores=1,
+                nuts_sampler="pymc",
+                random_seed=seed,
+                progressbar=progress,
+                compute_convergence_checks=False,
+            )
+        )
+
+
+def diagnose(tree: xr.DataTree, names: list[str]) -> tuple[Check, ...]:
+    """Return R-hat, effective sample size and divergences of chains, refusing those that cannot be used."""
+    import arviz_stats
+
+    table = tree["posterior"].to_dataset()[names]
+    if not all(np.isfinite(table[name]).all() for name in names):
+        raise ValueError("the chains are not finite; check the model's priors and scales")
+    rhat = max(float(np.max(value)) for value in arviz_stats.rhat(table).data_vars.values())
+    ess = min(float(np.min(value)) for value in arviz_stats.ess(table).data_vars.values())
+    diverging = np.asarray(tree["sample_stats"].to_dataset()["diverging"])
+    share = float(diverging.mean())
+    if not rhat < 1.05:
+        raise ValueError(f"the chains have not mixed (R-hat {rhat:.2f}); draw longer ones, or use quadrature")
+    if share > 0.01:
+        raise ValueError(
+            f"{share:.0%} of the steps diverged; the posterior has a corner that NUTS cannot turn: use a tighter prior "
+            "or quadrature"
+        )
+    return (
+        Check("R-hat", rhat, "< 1.01", rhat < 1.01, "chains agree where it is near 1"),
+        Check("effective draws", ess, "> 400", ess > 400, "independent draws that the chains are worth"),
+        Check("divergences", share, "0", share == 0, "share of steps at which the sampler failed"),
+    )

@@ -1,0 +1,86 @@
+"""From nodes of the hyperparameters to a `Posterior`: what every method ends with."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bayesinv.axes import Array
+from bayesinv.currents import Observation
+from bayesinv.inference.density import Density
+from bayesinv.posterior import Check, Evidence, Hyper, Mixture, Posterior
+
+MOST_STRUCTURES = 40
+"""Different prior structures that the currents are mixed over; beyond, neighbours share one."""
+
+BINS = 24
+
+
+def assemble(
+    density: Density,
+    name: str,
+    method: str,
+    nodes: Array,
+    weights: Array,
+    draws: Array,
+    evidence: Evidence | None,
+    checks: tuple[Check, ...],
+    timings: dict[str, float],
+) -> Posterior:
+    """Return the posterior that weighted unconstrained `nodes` and equally weighted `draws` stand for."""
+    variance, noise, place = density.scales(nodes)
+    return Posterior(
+        problem=density.seen.problem,
+        model=name,
+        method=method,
+        mixture=mixture(density.seen, weights, variance, noise, place),
+        hyper=Hyper(flattened(density.hyper(nodes)), weights, flattened(density.hyper(draws))),
+        log_evidence=evidence,
+        checks=(*checks, *data_checks(density.seen)),
+        timings=timings,
+    )
+
+
+def flattened(hyper: dict[str, Array]) -> dict[str, Array]:
+    """One (node,) array per scalar: a vector "h" becomes "h[0]", "h[1]", ..."""
+    flat: dict[str, Array] = {}
+    for name, values in hyper.items():
+        if values.ndim == 1:
+            flat[name] = values
+        else:
+            for index in np.ndindex(values.shape[1:]):
+                flat[f"{name}[{','.join(map(str, index))}]"] = values[(slice(None), *index)]
+    return flat
+
+
+def mixture(seen: Observation, weights: Array, variance: Array, noise: Array, place: Array | None) -> Mixture:
+    """Mixture over nodes; nodes whose structural number is nearly the same share its structure."""
+    if place is None:
+        relative = seen.family.spectra[0].weights
+        structure = None if (relative == 1).all() else relative
+        return Mixture(weights, variance, noise, np.zeros(len(weights), dtype=np.int64), (structure,))
+    values, which = np.unique(np.round(place, 12), return_inverse=True)
+    if len(values) > MOST_STRUCTURES:
+        order = np.argsort(place)
+        rank = np.empty(len(place))
+        rank[order] = np.cumsum(weights[order]) - 0.5 * weights[order]
+        _, which = np.unique(np.minimum((rank * BINS).astype(int), BINS - 1), return_inverse=True)
+        mass = np.bincount(which, weights)
+        values = np.bincount(which, weights * place) / mass
+    structures = tuple(seen.currents.relative_variances(seen.problem, float(value)) for value in values)
+    return Mixture(weights, variance, noise, which.astype(np.int64).reshape(-1), structures)
+
+
+def data_checks(seen: Observation) -> tuple[Check, ...]:
+    """Facts about the recording that any posterior of it leans on."""
+    power = seen.problem.baseline_power
+    if power is None:
+        return ()
+    return (
+        Check(
+            "whitened baseline",
+            power,
+            "between 0.5 and 2",
+            0.5 < power < 2,
+            "global field power of the whitened baseline; 1 where the noise covariance belongs to the recording",
+        ),
+    )
