@@ -488,7 +488,7 @@ def _openmeeg(head: Head, sensors: Sensors, sources: Sources, minimum_distance: 
         raise ValueError(f"OpenMEEG takes heads of 1 or 3 surfaces, but this one has {len(head.surfaces)}")
     conductivities = [_isotropic(name, c) for name, c in zip(head.names, head.conductivities, strict=True)]
     # OpenMEEG wants triangles turned the other way, and says nothing but flips the sign of the potential if not.
-    meshes = [(np.array(s.vertices), np.array(s.triangles)) for s in head.surfaces]
+    meshes = [(np.array(s.vertices), s.triangles[:, ::-1].copy()) for s in head.surfaces]
     geometry = openmeeg.make_nested_geometry(meshes, conductivity=conductivities)
     moments = np.tile(np.eye(3), (len(sources), 1))
     dipoles = openmeeg.Matrix(np.asfortranarray(np.hstack([np.repeat(sources.positions, 3, axis=0), moments])))

@@ -1,0 +1,144 @@
+"""Speed and memory of `infer("hierarchical")`: ratios against peers in one process, printed, never asserted.
+
+    python tests/benchmarks/spine.py recording FOLDER   against MNE-Python on the real recording in FOLDER
+    python tests/benchmarks/spine.py whole-brain        against the BLAS calls that cannot be avoided
+    python tests/benchmarks/spine.py import             `import bayesinv` against numpy + scipy
+"""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+def median_seconds(call: Callable[[], Any], runs: int = 5) -> float:
+    """Median wall time of a call after one warm-up."""
+    call()
+    spent = []
+    for _ in range(runs):
+        start = time.perf_counter()
+        call()
+        spent.append(time.perf_counter() - start)
+    return statistics.median(spent)
+
+
+def recording(folder: Path) -> None:
+    import mne
+
+    import bayesinv as bi
+
+    mne.set_log_level("error")
+    warnings.simplefilter("ignore")
+    evoked = mne.read_evokeds(folder / "sample-right-ave.fif", "Right Auditory").pick(["meg", "eeg"], exclude="bads")
+    forward = mne.read_forward_solution(folder / "sample-oct5-fwd.fif")
+    covariance = mne.read_cov(folder / "sample-noise-cov.fif")
+
+    def by_mne() -> Any:
+        operator = mne.minimum_norm.make_inverse_operator(evoked.info, forward, covariance, fixed=True, depth=None)
+        return mne.minimum_norm.apply_inverse(evoked, operator, 1 / 9, "MNE").data
+
+    def bridge() -> bi.Problem:
+        return bi.from_mne(evoked, forward, covariance, tmin=evoked.times[0], baseline=None)
+
+    problem = bridge()
+
+    def ours(model: str = "hierarchical") -> Any:
+        problem.memory.clear()
+        posterior = bi.infer(model, problem)
+        return posterior.mean, posterior.sd, posterior.hyper["lambda"].interval(0.9)
+
+    print(f"{problem.components} components x {problem.source_count} sources x {len(problem.times)} samples")
+    slow = median_seconds(by_mne)
+    fast = median_seconds(ours)
+    way = median_seconds(bridge, 3)
+    print(f"MNE-Python make_inverse_operator + apply_inverse: {slow:.2f} s, one map")
+    print(f"bayesinv infer + mean + sd + posterior of λ:      {fast:.2f} s, ratio {fast / slow:.3f} (no compiler used)")
+    print(f"bayesinv from_mne (read once per recording):      {way:.2f} s")
+    deep = median_seconds(lambda: ours("depth_weighted"), 3)
+    print(f"bayesinv depth_weighted, the same results:        {deep:.2f} s, {deep / fast:.1f} x hierarchical")
+
+
+def whole_brain() -> None:
+    from scipy.linalg import eigh
+
+    import bayesinv as bi
+
+    rng = np.random.default_rng(0)
+    sensors, sources, samples = 306, 20_484, 421
+    gain = rng.standard_normal((sensors, sources))
+    current = rng.standard_normal((sources, samples)) * 3 / np.sqrt(sources)
+    field = gain @ current + rng.standard_normal((sensors, samples))
+    problem = bi.Problem.from_arrays(gain, field, baseline=rng.standard_normal((sensors, 120)))
+
+    def floor() -> Any:
+        vectors = eigh(gain @ gain.T)[1]
+        back = gain.T @ vectors
+        return back, gain.T @ field
+
+    def ours(spread: bool = True) -> Any:
+        problem.memory.clear()
+        posterior = bi.infer("hierarchical", problem)
+        return posterior.mean, posterior.sd if spread else None, posterior.hyper["lambda"].interval(0.9)
+
+    lowest = median_seconds(floor)
+    whole = median_seconds(ours)
+    part = median_seconds(lambda: ours(False))
+    print(f"{sensors} x {sources} x {samples}")
+    print(f"BLAS floor (G Gᵀ, eigh, Uᵀ G, Gᵀ ·):  {lowest:.2f} s")
+    print(f"infer + mean + sd + λ:               {whole:.2f} s, ratio {whole / lowest:.2f}")
+    print(f"infer + mean + λ:                    {part:.2f} s, ratio {part / lowest:.2f}")
+    problem.memory.clear()
+    peak, outputs = _extra_memory(ours)
+    size = gain.nbytes
+    print(f"extra memory at the peak: {peak / size:.1f} x the gain, of which results {outputs / size:.1f} x")
+
+
+def _extra_memory(call: Callable[[], Any]) -> tuple[float, float]:
+    """Bytes of resident memory gained at the peak of a call, and bytes of its results."""
+    import psutil
+
+    process = psutil.Process()
+    before, most, done = process.memory_info().rss, [0], threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.002):
+            most[0] = max(most[0], process.memory_info().rss)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    results = call()
+    done.set()
+    watcher.join()
+    return float(most[0] - before), float(sum(part.nbytes for part in results if isinstance(part, np.ndarray)))
+
+
+def imports() -> None:
+    def seconds(code: str) -> float:
+        def run() -> None:
+            subprocess.run([sys.executable, "-c", code], check=True)
+
+        return median_seconds(run, 7)
+
+    base, ours = seconds("import numpy, scipy.linalg, scipy.special"), seconds("import bayesinv")
+    print(f"import numpy + scipy: {base:.2f} s; import bayesinv: {ours:.2f} s; more: {ours - base:+.2f} s")
+
+
+if __name__ == "__main__":
+    match sys.argv[1:]:
+        case ["recording", folder]:
+            recording(Path(folder))
+        case ["whole-brain"]:
+            whole_brain()
+        case ["import"]:
+            imports()
+        case _:
+            sys.exit(__doc__)

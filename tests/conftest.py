@@ -1,0 +1,24 @@
+"""Fixtures that several tests share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+
+@pytest.fixture(scope="session")
+def sample() -> Path:
+    """Folder of the real recording; tests that want it skip where it is absent."""
+    beside = Path(__file__).resolve().parents[2] / "shared" / "data" / "sample"
+    folder = Path(os.environ.get("BAYESINV_DATA", beside))
+    if not (folder / "sample-right-ave.fif").is_file():
+        pytest.skip(f"the real recording is not at {folder}; set BAYESINV_DATA to its folder")
+    return folder
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(20)

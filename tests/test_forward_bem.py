@@ -1,0 +1,375 @@
+"""The boundary elements against laws, the spheres, their order of convergence, and what stands at the door."""
+
+import warnings
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+from forward_laws import (
+    CONDUCTIVITIES,
+    NAMES,
+    RADII,
+    FieldLaws,
+    PotentialLaws,
+    average,
+    both,
+    coils,
+    electrodes,
+    lnmag,
+    moved,
+    rdm,
+    sources,
+    spiral,
+    tangents,
+)
+from numpy.testing import assert_allclose
+
+from bayesinv.forward import bem, sphere
+from bayesinv.forward.bem import Bem
+from bayesinv.head import Head, inside, nearest
+from bayesinv.mesh import Surface
+from bayesinv.sensors import Sensors
+from bayesinv.sources import Sources
+
+
+@cache
+def spheres(subdivisions, conductivities=CONDUCTIVITIES, radii=RADII):
+    return Head.spheres(radii, conductivities, subdivisions=subdivisions)
+
+
+@cache
+def solver(head):
+    return Bem(head)
+
+
+class TestPotential(PotentialLaws):
+    # Every fact that needs the sphere holds to the mesh's accuracy, every other to rounding.
+    rigid = 1e-9
+    ring = 1e-9
+    curl = 1e-4
+    homogeneous = 0.01
+    accuracy = (
+        (0.3, 0.005, 0.01, 0.01),
+        (0.6, 0.01, 0.02, 0.01),
+        (0.9, 0.02, 0.05, 0.02),
+        (0.95, 0.02, 0.06, 0.04),
+    )
+
+    @pytest.fixture
+    def head(self):
+        return spheres(3)
+
+    def solve(self, head, sensors, sources):
+        return solver(head).lead_field(sensors, sources)
+
+
+class TestField(FieldLaws):
+    rigid = 1e-9
+    silence = 0.04
+    ring = 1e-6
+    divergence = 1e-4
+    accuracy = ((0.3, 0.002, 0.005, 0.002), (0.6, 0.002, 0.005, 0.002), (0.9, 0.005, 0.01, 0.01))
+
+    @pytest.fixture
+    def head(self):
+        return spheres(3)
+
+    def solve(self, head, sensors, sources):
+        return solver(head).lead_field(sensors, sources)
+
+
+def error(subdivisions, eccentricity, sensors, measure, conductivities=CONDUCTIVITIES, radii=RADII):
+    """Median of a measure of the boundary elements against the spheres, for tangential sources."""
+    head, places = spheres(subdivisions, conductivities, radii), sources(eccentricity, 12)
+    fields = solver(head).lead_field(sensors, places), sphere.lead_field(head, sensors, places)
+    one, two = (np.einsum("msa,sa->ms", f.gain, tangents(places)) for f in fields)
+    if sensors.points is None:
+        one, two = average(one), average(two)
+    return np.median(np.abs(measure(one, two)))
+
+
+def test_the_potential_converges_with_the_area_of_the_triangles():
+    errors = [error(n, 0.3, electrodes(), rdm) for n in (1, 2, 3)]
+    assert_allclose(np.log2(errors[1] / errors[2]), 2, atol=0.5)
+    assert errors[0] > errors[1]
+
+
+def test_the_field_converges_with_the_area_of_the_triangles():
+    errors = [error(n, 0.3, coils(), rdm) for n in (1, 2, 3)]
+    assert_allclose(np.log2(errors[1] / errors[2]), 2, atol=0.5)
+    assert errors[0] > errors[1]
+
+
+@pytest.mark.parametrize(
+    ("radii", "conductivities"),
+    [
+        ((0.09,), (0.33,)),
+        ((0.085, 0.09), (0.33, 0.2)),
+        ((0.076, 0.080, 0.086, 0.092), (0.33, 1.79, 0.0042, 0.33)),
+        ((0.070, 0.080, 0.086, 0.092), (0.33, 0.5, 0.4, 0.33)),
+    ],
+)
+def test_one_to_four_layers_agree_with_the_spheres(radii, conductivities):
+    head = Head.spheres(radii, conductivities, subdivisions=2)
+    places, sensors = sources(0.6, 9, radius=radii[0]), both(electrodes(17, radii[-1]), coils())
+    gain, truth = (f.gain for f in (bem.lead_field(head, sensors, places), sphere.lead_field(head, sensors, places)))
+    seen, wanted = (np.einsum("msa,sa->ms", g, tangents(places)) for g in (gain, truth))
+    assert rdm(average(seen[:17]), average(wanted[:17])).max() < 0.05
+    assert rdm(seen[17:], wanted[17:]).max() < 0.02
+
+
+def test_the_isolated_inside_is_solved_first_where_a_layer_shields_it():
+    def notes(*conductivities):
+        return bem.lead_field(Head.spheres(RADII, conductivities, subdivisions=1), electrodes(), sources(0.3)).notes
+
+    assert "isolated from skull" in notes(0.33, 0.0042, 0.33)["solver"]
+    assert "isolated" not in notes(0.33, 0.3, 0.33)["solver"]
+
+
+def test_isolation_does_not_change_what_is_solved(monkeypatch):
+    # With and without it the answers differ by the error of the mesh only, which isolation lowers by far.
+    head, places = spheres(3), sources(0.6)
+    truth = average(sphere.lead_field(head, electrodes(), places).gain)
+    one = average(bem.lead_field(head, electrodes(), places).gain)
+    monkeypatch.setattr(bem, "SHIELD", 0.0)
+    two = average(bem.lead_field(head, electrodes(), places).gain)
+    assert np.abs(lnmag(one, truth)).max() < 0.02
+    assert 0.02 < np.abs(lnmag(two, truth)).max() < 0.5
+    assert rdm(one, two).max() < 0.3
+
+
+def test_the_factorisation_serves_new_sensors_and_sources():
+    made, places = solver(spheres(1)), sources(0.5)
+    whole = made.lead_field(both(electrodes(), coils()), places).gain
+    assert_allclose(made.lead_field(electrodes(), places).gain, whole[:21], rtol=1e-9, atol=1e-12 * whole.max())
+    assert_allclose(made.lead_field(coils(), places.pick([2])).gain, whole[21:, [2]], rtol=1e-9, atol=1e-20)
+
+
+def test_more_sources_than_a_chunk():
+    places = Sources(spiral(700, 0.05))
+    gain = solver(spheres(1)).lead_field(electrodes(4), places).gain
+    again = solver(spheres(1)).lead_field(electrodes(4), places.pick([3, 511, 512, 699])).gain
+    assert_allclose(again, gain[:, [3, 511, 512, 699]], rtol=1e-9)
+
+
+def test_integrals_over_a_triangle_are_those_of_fine_quadrature():
+    rng = np.random.default_rng(2)
+    vertices = rng.normal(size=(3, 3))
+    steps = (np.arange(400) + 0.5) / 400
+    one, two = np.meshgrid(steps, steps)
+    keep = one + two < 1
+    weights = np.column_stack([1 - one[keep] - two[keep], one[keep], two[keep]])
+    area = np.linalg.norm(np.cross(vertices[1] - vertices[0], vertices[2] - vertices[0])) / 2
+    for place in (np.array([0.3, -2.0, 0.7]), vertices.mean(axis=0) + [0.5, 0.2, -0.3], 3 * vertices[0]):
+        pull = np.empty((4, 3))
+        bem._pull(place, vertices, 0, 1, 2, pull)
+        y = weights @ vertices - place
+        wanted = area * np.einsum("qk,qc->kc", weights, y / np.linalg.norm(y, axis=1)[:, None] ** 3) / len(weights)
+        assert_allclose(pull[:3], wanted, rtol=0, atol=1e-2 * np.abs(wanted).max())
+        row = bem._double_layer_rows(place[None], np.array([-1]), vertices, np.array([[0, 1, 2]]))[0]
+        assert_allclose(row, -pull[:3] @ pull[3] / (4 * np.pi), rtol=1e-9)
+
+
+def test_the_whole_surface_is_seen_under_the_full_angle():
+    surface = spheres(2).surfaces[0]
+    places = np.array([[0.01, 0.02, 0.03], [0.0, 0.0, 0.2]])
+    rows = bem._double_layer_rows(places, np.array([-1, -1]), surface.vertices, surface.triangles)
+    assert_allclose(rows.sum(axis=1), [-1, 0], atol=1e-12)
+    assert inside(surface, places).tolist() == [True, False]
+
+
+def test_the_nearest_place_of_a_surface_is_found():
+    surface = spheres(2).surfaces[0]
+    rng = np.random.default_rng(0)
+    points = 0.08 * rng.normal(size=(40, 3))
+    triangle, weights, distance = nearest(surface, points)
+    place = np.einsum("pk,pkc->pc", weights, surface.vertices[surface.triangles[triangle]])
+    assert_allclose(np.linalg.norm(points - place, axis=1), distance, rtol=1e-12)
+    assert (weights >= 0).all()
+    assert_allclose(weights.sum(axis=1), 1)
+    dense = np.einsum("wk,tkc->twc", rng.dirichlet(np.ones(3), 300), surface.vertices[surface.triangles])
+    brute = np.linalg.norm(points[:, None] - dense.reshape(-1, 3), axis=2).min(axis=1)
+    assert (distance <= brute + 1e-12).all()
+    assert (brute - distance).max() < 1e-3
+
+
+def test_electrodes_read_the_potential_between_vertices():
+    # Halfway between two vertices the linear potential is their mean.
+    head, places = spheres(1), sources(0.5)
+    scalp = head.surfaces[-1].vertices
+    edge = head.surfaces[-1].triangles[0, :2]
+    seats = np.array([*scalp[edge], 1.01 * scalp[edge].mean(axis=0)])
+    gain = solver(head).lead_field(Sensors.electrodes(["a", "b", "c"], seats), places).gain
+    assert_allclose(gain[2], gain[:2].mean(axis=0), atol=0.02 * np.abs(gain).max())
+
+
+def turned(surface, which):
+    triangles = surface.triangles.copy()
+    triangles[which] = triangles[which, ::-1]
+    return Surface(surface.vertices, triangles)
+
+
+@pytest.mark.parametrize("which", [slice(None), slice(3, 50)])
+def test_surfaces_turned_inwards_are_turned_with_a_warning(which):
+    head = spheres(1)
+    wrong = replace(head, surfaces=(head.surfaces[0], turned(head.surfaces[1], which), head.surfaces[2]))
+    with pytest.warns(UserWarning, match="surface of skull.*turned inwards"):
+        made = Bem(wrong)
+    good = solver(head).lead_field(electrodes(), sources(0.3)).gain
+    assert_allclose(made.lead_field(electrodes(), sources(0.3)).gain, good, rtol=1e-9)
+
+
+def sphere_at(shift, radius, subdivisions=2):
+    unit = Head.spheres((radius,), (1.0,), subdivisions=subdivisions).surfaces[0]
+    return Surface(unit.vertices + shift, unit.triangles)
+
+
+def spoiled(kind):
+    """A head with one thing wrong with its middle surface."""
+    head = spheres(2)
+    one, two, three = head.surfaces
+    corners, triangles = two.vertices.copy(), two.triangles
+    if kind == "open":
+        two = Surface(corners, triangles[1:])
+    elif kind == "unused":
+        two = Surface(np.vstack([corners, [0, 0, 0.084]]), triangles)
+    elif kind == "pieces":
+        two = Surface(np.vstack([corners, 1.001 * corners]), np.vstack([triangles, triangles + len(corners)]))
+    elif kind == "touching":
+        place = corners.copy()
+        place[0] = place[-1]
+        two = Surface(place, triangles)
+    elif kind == "sheet":
+        two = Surface(corners, np.vstack([triangles, triangles[:1], triangles[:1, ::-1]]))
+    elif kind == "itself":
+        place = corners.copy()
+        place[7] *= -0.99
+        two = Surface(place, triangles)
+    elif kind == "flat":
+        # The corner of a triangle falls onto the edge opposite.
+        place = corners.copy()
+        place[triangles[0, 0]] = place[triangles[0, 1:]].mean(axis=0)
+        two = Surface(place, triangles)
+    elif kind == "outside":
+        one = sphere_at([0.2, 0, 0], 0.02)
+    elif kind == "crossing":
+        one = sphere_at([0, 0, 0.01], 0.08)
+    elif kind == "swapped":
+        one, two = two, one
+    elif kind == "mm":
+        one, two, three = (Surface(1000 * s.vertices, s.triangles) for s in (one, two, three))
+    elif kind == "small":
+        one, two, three = (Surface(0.1 * s.vertices, s.triangles) for s in (one, two, three))
+    elif kind == "none":
+        return replace(head, surfaces=())
+    elif kind == "anisotropic":
+        return replace(head, conductivities=(0.33, (0.004, 0.04), 0.33))
+    return replace(head, surfaces=(one, two, three))
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("open", "skull is open: 3 edges"),
+        ("unused", "skull has 1 vertices that are in no triangle"),
+        ("pieces", "skull has 2 separate pieces"),
+        ("touching", "skull has 1 vertices at the place of another.*touches itself"),
+        ("sheet", "skull touches itself: 3 edges belong to more than two"),
+        ("itself", "skull crosses itself"),
+        ("flat", "skull has .* triangles without area"),
+        ("outside", "brain is not inside that of skull"),
+        ("crossing", "surfaces of brain and skull cross"),
+        ("swapped", "brain is not inside that of skull|cross"),
+        ("mm", "looks like mm"),
+        ("small", "less than 0.02 m"),
+        ("none", "the head has no surfaces"),
+        ("anisotropic", "conductivity of skull is .*one number per compartment"),
+    ],
+)
+def test_the_door_says_what_is_wrong_with_a_head(kind, message):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        with pytest.raises(ValueError, match=message):
+            Bem(spoiled(kind))
+
+
+def test_surfaces_that_cross_without_a_vertex_across_are_found():
+    # A tetrahedron's edge pierces a triangle of the other surface though no vertex lies on the wrong side.
+    thin = Head.spheres((0.0800, 0.0803), (0.3, 0.2), subdivisions=2)
+    turned_head = replace(thin, surfaces=(thin.surfaces[0], moved_surface(thin.surfaces[1])))
+    with pytest.raises(ValueError, match="surfaces of .* cross"):
+        Bem(turned_head)
+
+
+def moved_surface(surface):
+    from scipy.spatial.transform import Rotation
+
+    return Surface(surface.vertices @ Rotation.from_rotvec([0.1, 0.2, 0.15]).as_matrix(), surface.triangles)
+
+
+def test_the_door_says_which_sources_are_too_close_or_outside():
+    made = solver(spheres(2))
+    places = Sources(np.array([[0, 0, 0.05], [0, 0, 0.079], [0, 0.09, 0]]))
+    with pytest.raises(ValueError, match=r"1 sources lie outside brain: 2, by up to 9\.\d+ mm"):
+        made.lead_field(electrodes(), places)
+    with pytest.raises(ValueError, match=r"1 sources are closer than 3 mm to the surface of brain: 1, the closest"):
+        made.lead_field(electrodes(), places.pick([0, 1]), minimum_distance=0.003)
+    made.lead_field(electrodes(), places.pick([0, 1]), minimum_distance=0.0)
+
+
+def test_the_door_says_which_sensors_are_misplaced():
+    made, places = solver(spheres(2)), sources(0.3)
+    with pytest.raises(ValueError, match=r"21 electrodes are far from the scalp, the farthest E\d+ by 2\d\.\d mm"):
+        made.lead_field(electrodes(radius=0.115), places)
+    with pytest.raises(ValueError, match=r"13 coils are inside the head: M0, M1"):
+        made.lead_field(coils(radius=0.085), places)
+
+
+def test_a_head_too_large_for_memory_is_refused(monkeypatch):
+    monkeypatch.setattr(bem.os, "sysconf", lambda name: 1 if "PAGES" in name else 10**6)
+    with pytest.raises(ValueError, match=r"486 vertices want about 0\.0 GB of memory, but there are 0\.0 GB"):
+        Bem(spheres(2))
+
+
+def test_an_unknown_solver_is_named():
+    with pytest.raises(ValueError, match="no solver named 'openmeg'.*did you mean 'openmeeg'"):
+        bem.lead_field(spheres(1), electrodes(), sources(0.3), solver="openmeg")
+
+
+def test_openmeeg_that_is_not_installed_is_asked_for(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "openmeeg", None)
+    with pytest.raises(ImportError, match="pip install openmeeg"):
+        bem.lead_field(spheres(1), electrodes(), sources(0.3), solver="openmeeg")
+
+
+def test_agrees_with_openmeeg():
+    openmeeg = pytest.importorskip("openmeeg")
+    openmeeg.set_log_level("error")
+    head, places, sensors = spheres(2), sources(0.6, 9), both(electrodes(), coils())
+    one = bem.lead_field(head, sensors, places).gain
+    two = bem.lead_field(head, sensors, places, solver="openmeeg").gain
+    mine, theirs = (np.einsum("msa,sa->ms", g, tangents(places)) for g in (one, two))
+    assert rdm(average(mine[:21]), average(theirs[:21])).max() < 0.05
+    assert np.abs(lnmag(average(mine[:21]), average(theirs[:21]))).max() < 0.05
+    assert rdm(mine[21:], theirs[21:]).max() < 0.03
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("subdivisions", "eccentricity", "median", "size"), [(3, 0.9, 0.02, 0.02), (4, 0.9, 0.005, 0.006)]
+)
+def test_the_goal_at_each_resolution(subdivisions, eccentricity, median, size):
+    head, places, seats = spheres(subdivisions), sources(eccentricity, 20), electrodes(64)
+    moments = np.stack([places.normals, tangents(places)])
+    fields = solver(head).lead_field(seats, places), sphere.lead_field(head, seats, places)
+    one, two = (average(np.einsum("msa,osa->mso", f.gain, moments)) for f in fields)
+    assert np.median(rdm(one, two)) < median
+    assert rdm(one, two).max() < 5 * median
+    assert np.median(np.abs(lnmag(one, two))) < size
+
+
+def test_the_scene_moves_as_one():
+    head = moved(spheres(1), shift=(0.1, 0.0, 0.0))
+    assert_allclose(head.centre, (0.1, 0, 0))
+    assert head.names == NAMES

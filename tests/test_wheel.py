@@ -1,0 +1,64 @@
+"""The wheel holds what the checkout holds, models included."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def shipped() -> set[str]:
+    """Files that a user of the wheel must find, by their place inside it."""
+    library = {f"bayesinv/{path.relative_to(ROOT / 'bayesinv')}" for path in (ROOT / "bayesinv").rglob("*.py")}
+    models = {f"bayesinv/models/{path.name}" for path in (ROOT / "models").glob("*.py")}
+    return library | models | {"bayesinv/py.typed"}
+
+
+@pytest.fixture
+def checkout(tmp_path) -> Path:
+    """A copy to build in, so that nothing left by an earlier build gets into the wheel."""
+    copy = tmp_path / "checkout"
+    for name in ("bayesinv", "models"):
+        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, copy / name)
+    return copy
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_what_the_checkout_holds(checkout, tmp_path):
+    subprocess.run(
+        [sys.executable, "-m", "build", "--wheel", "--outdir", str(tmp_path), str(checkout)],
+        check=True,
+        capture_output=True,
+    )
+    (wheel,) = tmp_path.glob("*.whl")
+    inside = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    assert inside == shipped()
+
+
+@pytest.mark.slow
+def test_an_installed_wheel_finds_its_models(checkout, tmp_path):
+    target = tmp_path / "site"
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(target), str(checkout)],
+        check=True,
+        capture_output=True,
+    )
+    code = "import bayesinv, sys; print(bayesinv.__file__); print(*bayesinv.list_models())"
+    found = subprocess.run(
+        [sys.executable, "-c", code],
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(target), "PATH": "/usr/bin:/bin"},
+    ).stdout.split()
+    assert found[0].startswith(str(target))
+    assert {"minimum_norm", "hierarchical", "depth_weighted"} <= set(found[1:])
