@@ -1,32 +1,77 @@
 """Bayesian EEG/MEG source imaging: from a recording to the posterior of the currents behind it."""
 
-from bayesinv.catalogue import list_models, load_model, read_card
-from bayesinv.currents import Currents
-from bayesinv.head import Head
-from bayesinv.inference import choose_method, infer
-from bayesinv.leadfield import LeadField
-from bayesinv.noise import Noise
-from bayesinv.posterior import Posterior
-from bayesinv.problem import Problem
-from bayesinv.recording import Recording
-from bayesinv.sensors import Sensors
-from bayesinv.sources import Sources
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bayesinv.archive import load as load
+    from bayesinv.catalogue import list_models as list_models
+    from bayesinv.catalogue import load_model as load_model
+    from bayesinv.catalogue import read_card as read_card
+    from bayesinv.currents import Currents as Currents
+    from bayesinv.head import Head as Head
+    from bayesinv.inference import choose_method as choose_method
+    from bayesinv.inference import infer as infer
+    from bayesinv.leadfield import LeadField as LeadField
+    from bayesinv.mne_bridge import from_mne as from_mne
+    from bayesinv.noise import Noise as Noise
+    from bayesinv.posterior import Posterior as Posterior
+    from bayesinv.problem import Problem as Problem
+    from bayesinv.recording import Recording as Recording
+    from bayesinv.sensors import Sensors as Sensors
+    from bayesinv.sources import Sources as Sources
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "Currents",
-    "Head",
-    "LeadField",
-    "Noise",
-    "Posterior",
-    "Problem",
-    "Recording",
-    "Sensors",
-    "Sources",
-    "choose_method",
-    "infer",
-    "list_models",
-    "load_model",
-    "read_card",
-]
+# Public names and the rooms they live in; a room is entered when one of its names is first asked for.
+_ROOMS = {
+    "Currents": "currents",
+    "Head": "head",
+    "LeadField": "leadfield",
+    "Noise": "noise",
+    "Posterior": "posterior",
+    "Problem": "problem",
+    "Recording": "recording",
+    "Sensors": "sensors",
+    "Sources": "sources",
+    "choose_method": "inference",
+    "from_mne": "mne_bridge",
+    "infer": "inference",
+    "list_models": "catalogue",
+    "load": "archive",
+    "load_model": "catalogue",
+    "read_card": "catalogue",
+}
+
+__all__ = sorted(_ROOMS)  # noqa: PLE0605
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ROOMS:
+        raise AttributeError(f"bayesinv has no {name!r}; it has {', '.join(__all__)}")
+    value = getattr(import_module(f"bayesinv.{_ROOMS[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+class _Package(ModuleType):
+    """A package whose public verbs are not hidden by rooms of the same name.
+
+    Python binds `bayesinv.tikhonov`, the room, on its first import, wherever that happens; `bi.tikhonov` is the verb.
+    """
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _ROOMS and isinstance(value, ModuleType):
+            value = getattr(value, name)
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_ROOMS})

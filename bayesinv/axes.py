@@ -21,13 +21,18 @@ def real(name: str, value: ArrayLike, axes: str) -> Array:
     ValueError
         If the value is not numeric, has another number of axes, or holds NaN or infinity.
     """
+    if np.iscomplexobj(value):
+        raise ValueError(f"{name} must be an array of real numbers, but it is complex")
     try:
-        array = np.asarray(value, dtype=np.float64)
+        # A view, so that freezing a noun leaves the caller's own array writeable.
+        array = np.asarray(value, dtype=np.float64).view()
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name} must be an array of real numbers, but {error}") from None
     wanted = axes.split()
     if array.ndim != len(wanted):
         raise ValueError(f"{name} has shape {array.shape}, but wants {len(wanted)} axes: ({', '.join(wanted)})")
+    if any(axis.isdigit() and length != int(axis) for axis, length in zip(wanted, array.shape, strict=True)):
+        raise ValueError(f"{name} has shape {array.shape}, but its axes are ({', '.join(wanted)})")
     bad = array.size - int(np.count_nonzero(np.isfinite(array)))
     if bad:
         raise ValueError(

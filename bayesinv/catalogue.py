@@ -43,7 +43,12 @@ def read_card(model: str | PathLike[str]) -> str:
     """Return the card of a model: its title, formula and references."""
     import ast
 
-    return (ast.get_docstring(ast.parse(_find(model).read_text(encoding="utf-8"))) or "").strip() or "(no card)"
+    path = _find(model)
+    try:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+    except (SyntaxError, UnicodeDecodeError) as error:
+        raise ValueError(f"model file {path} could not be read: {type(error).__name__}: {error}") from None
+    return (ast.get_docstring(tree) or "").strip() or "(no card)"
 
 
 def load_model(model: str | PathLike[str]) -> Callable[[Problem], pm.Model]:

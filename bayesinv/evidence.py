@@ -24,8 +24,22 @@ LOG_2PI = float(np.log(2 * np.pi))
 TOLERANCE = 1e-6
 """Largest error, in nats, that interpolating the log-likelihood may have."""
 
+SLACK = 1e-9
+"""How far rounding may carry a structural number over its bounds."""
+
 CHUNK = 2**22
 """Numbers held at once while many hyperparameters are evaluated."""
+
+
+def _sum_of_logs(total: Array) -> Array:
+    """Sum over components of log(total): (node,); one logarithm per product of a few factors."""
+    few = 6
+    spare = total.shape[1] % few
+    product = np.prod(total[:, spare:].reshape(len(total), -1, few), axis=2)
+    # Six factors stay within the range of a double unless the scales themselves are absurd.
+    if not ((product > 1e-290) & (product < 1e290)).all():
+        return np.asarray(np.log(total).sum(axis=1))
+    return np.asarray(np.log(product).sum(axis=1) + np.log(total[:, :spare]).sum(axis=1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +91,7 @@ class Spectrum:
         for start in range(0, len(variance), step):
             part = slice(start, start + step)
             total = variance[part, None] * self.values + (noise[part] ** 2)[:, None]
-            out[part] = -0.5 * (samples * np.log(total) + self.powers / total).sum(axis=1)
+            out[part] = -0.5 * (samples * _sum_of_logs(total) + (1 / total) @ self.powers)
         return out - 0.5 * samples * len(self.values) * LOG_2PI
 
     def back(self, rows: slice = slice(None)) -> Array:
@@ -147,16 +161,28 @@ class Family:
         )
 
     def _measure(self, at: Callable[[float], Spectrum]) -> float:
-        """Largest error at places between the points, over signal-to-noise ratios from 0.03 to 30."""
-        power = self.spectra[0].problem.signal_power
-        ratio = np.geomspace(0.03, 30.0, 7)
-        variance, noise = ratio**2 / power, np.ones(7)
+        """Largest error at places between the points, over signal-to-noise ratios from 0.03 up to the recording's.
+
+        The noise has scale 1, and at each ratio the scale that fits best. An error counts as far as the likelihood
+        there reaches that of the best ratio: where the recording rules the scales out, no error matters.
+        """
+        problem = self.spectra[0].problem
+        top = 10 * max(3.0, float(np.sqrt(np.mean(problem.recording**2))))
+        ratio = np.geomspace(0.03, top, 40)
         count = len(self.points)
         worst = 0.0
         for j in (0, count // 2):
-            place = np.full(7, (self.points[j] + self.points[j + 1]) / 2)
-            exact = at(float(place[0])).log_likelihood(variance, noise)
-            worst = max(worst, float(np.abs(self.log_likelihood(variance, noise, place) - exact).max()))
+            middle = (self.points[j] + self.points[j + 1]) / 2
+            spectrum = at(float(middle))
+            lone = ratio**2 / problem.signal_power
+            fit = np.sqrt(
+                (spectrum.powers / (lone[:, None] * spectrum.values + 1)).sum(axis=1) / problem.recording.size
+            )
+            for noise in (np.ones(len(ratio)), np.maximum(fit, 1e-6)):
+                variance = lone * noise**2
+                exact = spectrum.log_likelihood(variance, noise)
+                error = np.abs(self.log_likelihood(variance, noise, np.full(len(ratio), middle)) - exact)
+                worst = max(worst, float(np.max(error * np.exp(exact - exact.max()))))
         return worst
 
     @property
@@ -179,9 +205,21 @@ class Family:
         return np.polynomial.chebyshev.chebvander(unit, len(self.points) - 1) @ self._transform
 
     def log_likelihood(self, variance: Array, noise: Array, place: Array | None = None) -> Array:
-        """Log density (node,) of the recording; `place` (node,) is the structural number."""
+        """Log density (node,) of the recording; `place` (node,) is the structural number.
+
+        Raises
+        ------
+        ValueError
+            If a place lies outside the range that the spectra span.
+        """
         if not self.learned or place is None:
             return self.spectra[0].log_likelihood(variance, noise)
+        outside = (place < self.low - SLACK) | (place > self.high + SLACK)
+        if outside.any():
+            raise ValueError(
+                f"the learned structural number reaches {place[outside][0]:.3g}, but must stay between {self.low:g} "
+                f"and {self.high:g}; give it a prior that lives there, such as pm.Uniform or pm.Beta"
+            )
         table = np.stack([spectrum.log_likelihood(variance, noise) for spectrum in self.spectra], axis=1)
         common = table[:, :1]
         return np.asarray(common[:, 0] + np.einsum("nk,nk->n", self.cardinal(place), table - common))
@@ -209,4 +247,5 @@ class Family:
         while len(chebyshev) < count:
             chebyshev.append(2 * unit * chebyshev[-1] - chebyshev[-2])
         cardinal = pt.dot(pt.stack(chebyshev), self._transform)
-        return table[0] + pt.dot(cardinal, table - table[0])
+        inside = pt.and_(place >= self.low - SLACK, place <= self.high + SLACK)
+        return pt.switch(inside, table[0] + pt.dot(cardinal, table - table[0]), -np.inf)

@@ -76,7 +76,8 @@ class Head:
         radii : of the compartments in m, innermost first
         conductivities : S/m, one number or (radial, tangential) per compartment
         names : of the compartments; by default those of a head with that many layers
-        subdivisions : how often the triangles of the icosahedron are cut in four; 3 gives 642 vertices per surface, 4 gives 2562
+        subdivisions : how often the triangles of the icosahedron are cut in four; 3 gives 642 vertices per surface,
+            4 gives 2562
 
         Raises
         ------
@@ -181,7 +182,8 @@ def _complain(name: str, outside: NDArray[np.bool_], distance: Array, minimum: f
     if outside.any():
         which = np.flatnonzero(outside)
         raise ValueError(
-            f"{len(which)} sources lie outside {name}: {_listed(which)}, by up to {1e3 * distance[which].max():.3g} mm; "
+            f"{len(which)} sources lie outside {name}: {_listed(which)}, "
+            f"by up to {1e3 * distance[which].max():.3g} mm; "
             "drop them (Sources.pick) or check that head and sources share one coordinate frame"
         )
     close = distance < minimum
@@ -377,7 +379,7 @@ def _nearest(points: Array, vertices: Array, triangles: Index) -> tuple[Index, A
             if square < best:
                 best = square
                 which[i] = t
-                weights[i, 0], weights[i, 1], weights[i, 2] = 1 - v - w, v, w
+                weights[i, 0], weights[i, 1], weights[i, 2] = max(1 - v - w, 0.0), v, w
         distance[i] = np.sqrt(best)
     return which, weights, distance
 

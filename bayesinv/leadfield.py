@@ -211,6 +211,18 @@ def forward_to_mne(lead_field: LeadField, info: mne.Info) -> mne.Forward:
     names = list(lead_field.sensors.names)
     picked = mne.pick_info(info, [info["ch_names"].index(name) for name in names], verbose=False)
     to_head = np.eye(4) if sources.to_mri is None else np.linalg.inv(sources.to_mri)
+    transform = mne.transforms.Transform("mri", "head", to_head)
+    with picked._unlock():
+        # What MNE-Python writes into a file of a forward solution about where it came from.
+        picked.update(
+            mri_file="",
+            mri_id={"machid": np.zeros(2, np.int32), "version": 0, "secs": 0, "usecs": 0},
+            mri_head_t=transform,
+            meas_file="",
+            meas_id=None,
+            working_dir="",
+            command_line="bayesinv",
+        )
     return mne.Forward(
         sol={"data": gain, "nrow": gain.shape[0], "ncol": gain.shape[1], "row_names": names, "col_names": []},
         sol_grad=None,
@@ -222,7 +234,7 @@ def forward_to_mne(lead_field: LeadField, info: mne.Info) -> mne.Forward:
         src=spaces,
         source_rr=sorted_sources.positions.copy(),
         source_nn=normals if fixed else np.tile(np.eye(3), (count, 1)),
-        mri_head_t=mne.transforms.Transform("mri", "head", to_head),
+        mri_head_t=transform,
         info=picked,
         _orig_source_ori=ori,
         _orig_sol=gain.copy(),

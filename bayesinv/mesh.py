@@ -143,7 +143,7 @@ def check_closed(surface: Surface, name: str = "surface") -> None:
     ------
     ValueError
         If it has open edges, edges of more than two triangles, neighbours that face opposite ways, triangles
-        that face inwards, several pieces, unused vertices, or an extent above 1 m or below 2 cm.
+        that face inwards, several pieces, or an extent above 1 m or below 2 cm.
     """
     check_size(surface.vertices, name)
     count = len(surface.vertices)
@@ -159,11 +159,10 @@ def check_closed(surface: Surface, name: str = "surface") -> None:
     if len(np.unique(edge @ [count, 1])) != len(edge):
         raise ValueError(f"{name} has neighbouring triangles that face opposite ways; orient them alike")
     graph = coo_matrix((np.ones(len(edge)), (edge[:, 0], edge[:, 1])), shape=(count, count))
-    pieces, piece = connected_components(graph, directed=False)
-    if pieces > 1:
-        raise ValueError(
-            f"{name} has {pieces} pieces of {', '.join(map(str, np.bincount(piece)[:5]))} vertices; keep one"
-        )
+    _, piece = connected_components(graph, directed=False)
+    sizes = np.bincount(np.unique(piece[np.unique(surface.triangles)], return_inverse=True)[1])
+    if len(sizes) > 1:
+        raise ValueError(f"{name} has {len(sizes)} pieces of {', '.join(map(str, sizes[:5]))} vertices; keep one")
     if enclosed_volume(surface) < 0:
         raise ValueError(f"{name} has its triangles facing inwards; swap two corners of each")
 
@@ -184,7 +183,7 @@ def check_size(points: Array, name: str) -> None:
         )
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@njit(cache=True, nogil=True)
 def _turns(points, vertices, triangles, total):  # type: ignore[no-untyped-def]
     """Add to `total` (point,) the solid angle of all triangles in units of the full sphere."""
     for p in range(len(points)):
@@ -653,14 +652,14 @@ def tetrahedralise_any(surfaces: Sequence[Surface], spacing: float, envelope: fl
     for k, surface in enumerate(surfaces):
         check_closed(surface, f"surface {k}")
     try:
-        import pytetwild
-    except ImportError:
+        from pytetwild.pytetwild import tetrahedralize
+    except ImportError as error:
         raise ImportError(
-            "surfaces of any shape want pytetwild: pip install pytetwild; nested star-shaped surfaces are filled "
-            "by `tetrahedralise` without it"
+            f"surfaces of any shape want pytetwild ({error}): pip install pytetwild pyvista; nested star-shaped "
+            "surfaces are filled by `tetrahedralise` without it"
         ) from None
     offset = np.cumsum([0, *(len(surface.vertices) for surface in surfaces)])
-    nodes, cells = pytetwild.tetrahedralize(
+    nodes, cells = tetrahedralize(
         np.vstack([surface.vertices for surface in surfaces]),
         np.vstack([surface.triangles + start for surface, start in zip(surfaces, offset[:-1], strict=True)]).astype(
             np.int32

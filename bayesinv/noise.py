@@ -9,7 +9,12 @@ from functools import cached_property
 import numpy as np
 from scipy.linalg import eigh
 
-from bayesinv.axes import Array, Index, freeze, real
+from bayesinv.axes import Array, Index, freeze, one_of, real
+
+KINDS = ("eeg", "mag", "grad")
+
+MANY = 1e4
+"""Ratio of standard deviations beyond which sensors must be of different units."""
 
 RANK_TOLERANCE = 1e-10
 """Relative size, on the scale of the correlation matrix, below which an eigenvalue counts as zero."""
@@ -42,8 +47,12 @@ class Noise:
         covariance = real("noise covariance", self.covariance, "sensor sensor")
         if covariance.shape[0] != covariance.shape[1]:
             raise ValueError(f"noise covariance has shape {covariance.shape}, but must be square")
+        if not covariance.size:
+            raise ValueError("noise covariance is empty: there are no sensors")
         if self.kinds and len(self.kinds) != len(covariance):
             raise ValueError(f"noise covariance has sensor = {len(covariance)}, but there are {len(self.kinds)} kinds")
+        for kind in set(self.kinds):
+            one_of("sensor kind", kind, KINDS)
         spread = np.sqrt(np.abs(np.diag(covariance)))
         outer = np.where(np.outer(spread, spread) > 0, np.outer(spread, spread), 1)
         skew = np.abs(covariance - covariance.T) / outer
@@ -57,7 +66,7 @@ class Noise:
             raise ValueError(
                 f"noise covariance is not positive: sensor {sensor} has variance {covariance[sensor, sensor]:.3g}"
             )
-        if self.averages < 1:
+        if not 1 <= self.averages < np.inf:
             raise ValueError(f"averages is {self.averages}, but a recording averages at least one trial")
         object.__setattr__(self, "covariance", (covariance + covariance.T) / 2)
         freeze(self.covariance)
@@ -83,7 +92,7 @@ class Noise:
         for name, index in self._groups.items():
             block = self.covariance[np.ix_(index, index)] / self.averages
             spread = np.sqrt(np.diag(block))
-            safe = np.where(spread > 0, spread, 1)
+            safe = np.where(spread > 0, spread, spread.max() or 1)
             alike = np.linalg.eigvalsh(block / np.outer(safe, safe))
             if alike[-1] <= 0:
                 raise ValueError(f"noise covariance of the {name} sensors is zero (rank 0); nothing can be whitened")
@@ -94,8 +103,7 @@ class Noise:
                 )
             found = int(np.count_nonzero(alike > RANK_TOLERANCE * alike[-1]))
             rank = self._asked(name, found)
-            # One scale per group keeps the SI units: mag and grad differ by powers of ten, EEG and MEG by more.
-            scale = safe if name == "sensor" and self.kinds else np.ones(len(index))
+            scale = self._scale(name, safe)
             values, vectors = eigh(block / np.outer(scale, scale))
             values, vectors = values[len(index) - rank :], vectors[:, len(index) - rank :] / scale[:, None]
             if values[0] <= 0:
@@ -106,14 +114,44 @@ class Noise:
             blocks[name] = (index, values, vectors)
         return blocks
 
-    def _asked(self, name: str, found: int) -> int:
-        asked = self.rank.get(name) if isinstance(self.rank, Mapping) else self.rank
-        if asked is None:
-            return found
-        if isinstance(self.rank, int) and len(self._groups) > 1:
-            raise ValueError(
-                f'rank is one number ({self.rank}), but MEG and EEG are whitened apart; give {{"meg": ..., "eeg": ...}}'
+    def _scale(self, name: str, spread: Array) -> Array:
+        """Units (sensor,) in which a group's eigenvectors are sought.
+
+        EEG and MEG differ by powers of ten in SI units. Sensors of one kind keep one unit: a direction that a
+        projector took out of them stays orthogonal to the rest, and the whitener blind to it.
+        """
+        if name == "sensor" and self.kinds:
+            names = np.array(self.kinds)
+            return np.asarray(
+                np.max(
+                    [np.where(names == kind, spread[names == kind].mean(), 0) for kind in KINDS if kind in names],
+                    axis=0,
+                )
             )
+        if name == "sensor" and spread.max() > MANY * spread[spread > 0].min():
+            return spread
+        return np.ones(len(spread))
+
+    def _asked(self, name: str, found: int) -> int:
+        if self.rank is None:
+            return found
+        if isinstance(self.rank, Mapping):
+            for key in self.rank:
+                one_of("group of sensors to give a rank of", key, {"meg", "eeg", *self._groups})
+            # Correlated MEG and EEG are whitened together, and their ranks add.
+            known = {modality(kind) for kind in self.kinds} if name == "sensor" and self.kinds else {name}
+            given = [self.rank[key] for key in known if key in self.rank]
+            if len(given) < len(known):
+                return found
+            asked = sum(given)
+        else:
+            asked = self.rank
+            if len(self._groups) > 1:
+                raise ValueError(
+                    f'rank is one number ({asked}), but MEG and EEG are whitened apart; give {{"meg": ..., "eeg": ...}}'
+                )
+        if asked != int(asked):
+            raise ValueError(f"rank {asked} was given for the {name} sensors, but a rank is a whole number")
         if not 0 < asked <= found:
             raise ValueError(
                 f"rank {asked} was given for the {name} sensors, but their noise covariance has rank {found}; "

@@ -24,7 +24,7 @@ from bayesinv.problem import Problem
 ROWS = 4096
 """Amplitudes worked on at once."""
 
-KEPT = 1e-7
+KEPT = 1e-13
 """Share of the variance between hyperparameters that may be dropped with its smallest directions."""
 
 Window = tuple[float | None, float | None] | float | slice | None
@@ -204,13 +204,18 @@ class _Group:
 
     @cached_property
     def directions(self) -> tuple[Array, Array]:
-        """Scores (node, direction) and directions (direction, component) of the filters about their mean."""
-        about = self.filters - self.centre
+        """Scores (node, direction) and directions (direction, component) of the filters about their mean.
+
+        They are principal axes in units of what a component brings to the currents, its power seen through `back`,
+        so that what is dropped is small in the currents and not only in the filters.
+        """
+        reach = np.sqrt(self.spectrum.values * self.spectrum.powers)
+        about = (self.filters - self.centre) * reach
         scatter = (about * self.weights[:, None]).T @ about
         values, vectors = np.linalg.eigh(scatter)
         rest = np.cumsum(np.maximum(values, 0))
         few = vectors[:, rest > KEPT * max(rest[-1], 1e-300)].T if rest[-1] > 0 else vectors[:, :0].T
-        return about @ few.T, few
+        return about @ few.T, np.divide(few, reach, out=np.zeros_like(few), where=reach > 0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -282,10 +287,18 @@ class Posterior:
     def _samples(self, window: Window) -> slice:
         if window is None:
             return slice(None)
+        times = self.problem.times
         if isinstance(window, slice):
+            if not len(times[window]):
+                raise ValueError(f"{window} holds none of the {len(times)} samples")
             return window
-        if isinstance(window, int | float):
-            nearest = int(np.argmin(np.abs(self.problem.times - window)))
+        if isinstance(window, int | float | np.number):
+            nearest = int(np.argmin(np.abs(times - window)))
+            step = float(np.diff(times).max()) if len(times) > 1 else 1.0
+            if not abs(float(times[nearest]) - float(window)) <= step:
+                raise ValueError(
+                    f"no sample near {float(window):g} s; the recording runs from {times[0]:g} to {times[-1]:g} s"
+                )
             return slice(nearest, nearest + 1)
         return self.problem.window(*window)
 
@@ -459,7 +472,7 @@ class Posterior:
         if len(labels) != len(table):
             raise ValueError(f"names has functional = {len(labels)}, but weights has functional = {len(table)}")
         samples = self._samples(window)
-        averaged = window is not None and not isinstance(window, int | float)
+        averaged = window is not None and not isinstance(window, int | float | np.number)
         count = len(self.problem.times[samples])
         means, covariances, mass = [], [], []
         for group in self._groups:
@@ -498,11 +511,16 @@ class Posterior:
         rows, names = [], []
         for name, sources in labels.items():
             index = np.asarray(sources)
-            index = np.flatnonzero(index) if index.dtype == bool else index.astype(np.int64)
+            if index.dtype == bool and index.shape != (count,):
+                raise ValueError(f"region {name!r} marks source = {index.size}, but there are {count} sources")
+            index = np.flatnonzero(index) if index.dtype == bool else index
             if not index.size:
                 raise ValueError(f"region {name!r} is empty")
+            if not np.issubdtype(index.dtype, np.integer):
+                raise ValueError(f"region {name!r} must name its sources by whole numbers, but holds {index.dtype}")
             if index.min() < 0 or index.max() >= count:
-                raise ValueError(f"region {name!r} names source {index.max()}, but there are {count} sources")
+                wrong = index.min() if index.min() < 0 else index.max()
+                raise ValueError(f"region {name!r} names source {wrong}, but there are {count} sources")
             signs = np.ones(len(index))
             if flip and axes == 1:
                 normals = None if self.problem.sources is None else self.problem.sources.normals
@@ -547,21 +565,26 @@ class Posterior:
         picks = np.sort(rng.choice(len(nodes), size=count, p=mass / mass.sum()))
         length = seen[0].shape[1]
         out = np.empty((count, self.problem.gain.shape[1], length))
+        batch = max(1, int(2**23 / (out.shape[1] * length)))
         for g, group in enumerate(self._groups):
-            mine = [i for i, pick in enumerate(picks) if nodes[pick][0] == g]
-            if not mine:
-                continue
-            # Perturb the prior, then correct it by the posterior mean of what the recording disagrees with.
-            back = [self._back(group, rows) for rows in self._row_blocks()]
-            for i in mine:
-                n = nodes[picks[i]][1]
-                spread = np.sqrt(group.variance[n] * group.spectrum.weights / averaged)
-                prior = spread[:, None] * rng.standard_normal((len(spread), length))
-                error = group.noise[n] / np.sqrt(averaged) * rng.standard_normal((len(self.problem.gain), length))
-                missing = seen[g] - group.spectrum.vectors.T @ (self.problem.gain @ prior + error)
-                missing *= group.filters[n][:, None]
-                for rows, block in zip(self._row_blocks(), back, strict=True):
-                    out[i, rows] = prior[rows] + block @ missing
+            mine = np.array([i for i, pick in enumerate(picks) if nodes[pick][0] == g], dtype=np.int64)
+            for some in np.array_split(mine, range(batch, len(mine), batch)):
+                if not some.size:
+                    continue
+                # Perturb the prior, then correct it by the posterior mean of what the recording disagrees with.
+                n = np.array([nodes[pick][1] for pick in picks[some]])
+                spread = np.sqrt(group.spectrum.weights[:, None] * group.variance[n] / averaged)
+                prior = spread[:, :, None] * rng.standard_normal((*spread.shape, length))
+                error = rng.standard_normal((self.problem.components, len(some), length))
+                error *= (group.noise[n] / np.sqrt(averaged))[:, None]
+                field = self.problem.gain @ prior.reshape(len(prior), -1) + error.reshape(len(error), -1)
+                missing = seen[g][:, None, :] - (group.spectrum.vectors.T @ field).reshape(error.shape)
+                missing *= group.filters[n].T[:, :, None]
+                for rows in self._row_blocks():
+                    prior[rows] += (self._back(group, rows) @ missing.reshape(len(error), -1)).reshape(
+                        -1, len(some), length
+                    )
+                out[some] = prior.transpose(1, 0, 2)
         return np.asarray(rng.permutation(out, axis=0))
 
     def peak(self, window: Window = None, draws: int = 2000, rng: np.random.Generator | None = None) -> Peak:
@@ -573,6 +596,8 @@ class Posterior:
 
         Reference: the peak of a joint draw is a draw of the peak.
         """
+        if draws < 1:
+            raise ValueError(f"draws is {draws}, but at least one is wanted")
         rng = np.random.default_rng(0) if rng is None else rng
         if window is None:
             window = float(self.problem.times[int(np.argmax(np.sum(self.fitted**2, axis=0)))])
@@ -641,11 +666,14 @@ class Posterior:
 
         return to_mne(self, what, threshold=threshold, level=level)
 
-    def to_inverse_operator(self) -> Any:
-        """MNE-Python's InverseOperator of the posterior mean; see `mne_bridge.to_inverse_operator`."""
+    def to_inverse_operator(self, **objects: Any) -> Any:
+        """MNE-Python's InverseOperator of the posterior mean; see `mne_bridge.to_inverse_operator`.
+
+        objects : `info`, `forward` and `noise_cov` where the problem does not hold them any more
+        """
         from bayesinv.mne_bridge import to_inverse_operator
 
-        return to_inverse_operator(self)
+        return to_inverse_operator(self, **objects)
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write to NetCDF; see `archive.save`."""

@@ -72,6 +72,9 @@ class Problem:
         )
         if not self.recording.shape[1]:
             raise ValueError("recording has no samples (time = 0)")
+        if (np.diff(self.times) <= 0).any():
+            late = int(np.argmax(np.diff(self.times) <= 0)) + 1
+            raise ValueError(f"times must increase, but sample {late} is not later than the one before it")
         if not self.gain.size:
             raise ValueError(f"gain has shape {self.gain.shape}: there is nothing to invert")
         if self.axes not in (1, 3):

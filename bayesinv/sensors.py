@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bayesinv.axes import Array, Index, freeze, real, same_axes
+from bayesinv.axes import Array, Index, freeze, one_of, real, same_axes
 from bayesinv.head import nearest
 from bayesinv.mesh import Surface
 
@@ -250,12 +250,15 @@ def sensors_from_montage(montage: mne.channels.DigMontage, scalp: Surface | None
     return Sensors.electrodes(names, positions, scalp)
 
 
-def sensors_from_info(info: mne.Info, scalp: Surface | None = None) -> Sensors:
+def sensors_from_info(info: mne.Info, scalp: Surface | None = None, *, accuracy: str = "normal") -> Sensors:
     """Return the EEG electrodes and MEG coils of an MNE-Python info, in its order, in head coordinates.
 
-    Coils come with the integration points of MNE-Python's coil definitions at normal accuracy; planar and axial
-    gradiometers of systems that MNE-Python counts as magnetometers (CTF) read T, planar gradiometers of Neuromag
-    T/m. Bad channels are kept; reference coils are not.
+    Coils come with the integration points of MNE-Python's coil definitions. Axial gradiometers, which MNE-Python
+    counts as magnetometers (CTF), read T, planar gradiometers T/m. Bad channels are kept; reference coils are
+    not, and no compensation of CTF systems is applied.
+
+    scalp : moves the electrodes there
+    accuracy : of the coils, "point", "normal" or "accurate"; MNE-Python's forward solutions take the last
 
     Raises
     ------
@@ -270,19 +273,19 @@ def sensors_from_info(info: mne.Info, scalp: Surface | None = None) -> Sensors:
     points: list[Array] = []
     directions: list[Array] = []
     owner: list[Index] = []
-    known = {"eeg": "eeg", "mag": "mag", "grad": "grad"}
+    one_of("accuracy", accuracy, ("point", "normal", "accurate"))
     for channel, kind in zip(info["chs"], info.get_channel_types(), strict=True):
-        if kind not in known:
+        if kind not in UNITS:
             continue
         if not np.isfinite(channel["loc"][:3]).all() or not np.any(channel["loc"][:3]):
             raise ValueError(f"channel {channel['ch_name']} has no position; set a montage, or drop it")
         number = len(names)
         names.append(channel["ch_name"])
-        kinds.append(known[kind])
+        kinds.append(kind)
         if kind == "eeg":
             positions.append(channel["loc"][:3])
             continue
-        place, weighted = _integration(channel)
+        place, weighted = _integration(channel, accuracy)
         if info["dev_head_t"] is not None:
             place = mne.transforms.apply_trans(info["dev_head_t"], place)
             weighted = mne.transforms.apply_trans(info["dev_head_t"], weighted, move=False)
@@ -303,14 +306,14 @@ def sensors_from_info(info: mne.Info, scalp: Surface | None = None) -> Sensors:
     return sensors if scalp is None else sensors.on(scalp)
 
 
-def _integration(channel: dict[str, Any]) -> tuple[Array, Array]:
+def _integration(channel: dict[str, Any], accuracy: str) -> tuple[Array, Array]:
     """Return the integration points and weighted directions (point, 3) of a coil, in device coordinates.
 
     MNE-Python's table of coil definitions is reachable through this private function only.
     """
     from mne.forward._make_forward import _create_meg_coils
 
-    (coil,) = _create_meg_coils([channel], "normal")
+    (coil,) = _create_meg_coils([channel], accuracy)
     return np.asarray(coil["rmag"]), np.asarray(coil["cosmag"] * coil["w"][:, None])
 
 

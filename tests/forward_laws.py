@@ -1,8 +1,8 @@
 """Laws that every forward solver obeys, whatever its method; a solver's tests inherit them.
 
-A test class gives a fixture `head` (of function scope; a cached function makes it once) whose compartments are the
-shells `RADII`, a method `solve(head, sensors, sources) -> LeadField`, and its own tolerances. The tolerances of this file are those of a
-closed form; a solver that discretises loosens them to what its theory says.
+A test class gives a fixture `head` (of function scope; a cached function makes it once), whose compartments are the
+shells `RADII`, a method `solve(head, sensors, sources) -> LeadField`, and its own tolerances. The tolerances of this
+file are those of a closed form; a solver that discretises loosens them to what its theory says.
 """
 
 from dataclasses import replace
@@ -211,9 +211,7 @@ class PotentialLaws(Laws):
         head, sensors, places, gain = scene
         doubled = replace(
             head,
-            conductivities=tuple(
-                tuple(2 * np.asarray(c)) if np.ndim(c) else 2 * c for c in head.conductivities
-            ),
+            conductivities=tuple(tuple(2 * np.asarray(c)) if np.ndim(c) else 2 * c for c in head.conductivities),
             tensors=None if head.tensors is None else 2 * head.tensors,
         )
         assert_same(2 * self.gain(doubled, sensors, places), gain, self.rigid)
@@ -280,9 +278,7 @@ class FieldLaws(Laws):
         head, sensors, places, gain = scene
         doubled = replace(
             head,
-            conductivities=tuple(
-                tuple(2 * np.asarray(c)) if np.ndim(c) else 2 * c for c in head.conductivities
-            ),
+            conductivities=tuple(tuple(2 * np.asarray(c)) if np.ndim(c) else 2 * c for c in head.conductivities),
             tensors=None if head.tensors is None else 2 * head.tensors,
         )
         assert_same(self.gain(doubled, sensors, places), gain, self.rigid)

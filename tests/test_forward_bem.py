@@ -45,35 +45,24 @@ def solver(head):
 
 class TestPotential(PotentialLaws):
     # Every fact that needs the sphere holds to the mesh's accuracy, every other to rounding.
-    rigid = 1e-9
-    ring = 1e-9
-    curl = 1e-4
-    homogeneous = 0.01
-    accuracy = (
-        (0.3, 0.005, 0.01, 0.01),
-        (0.6, 0.01, 0.02, 0.01),
-        (0.9, 0.02, 0.05, 0.02),
-        (0.95, 0.02, 0.06, 0.04),
-    )
+    homogeneous = 0.05
+    accuracy = ((0.3, 0.01, 0.02, 0.02), (0.6, 0.02, 0.04, 0.03))
 
     @pytest.fixture
     def head(self):
-        return spheres(3)
+        return spheres(2)
 
     def solve(self, head, sensors, sources):
         return solver(head).lead_field(sensors, sources)
 
 
 class TestField(FieldLaws):
-    rigid = 1e-9
-    silence = 0.04
-    ring = 1e-6
-    divergence = 1e-4
-    accuracy = ((0.3, 0.002, 0.005, 0.002), (0.6, 0.002, 0.005, 0.002), (0.9, 0.005, 0.01, 0.01))
+    silence = 0.15  # at this mesh; the finer one has its own test
+    accuracy = ((0.3, 0.005, 0.005, 0.002), (0.6, 0.005, 0.01, 0.01))
 
     @pytest.fixture
     def head(self):
-        return spheres(3)
+        return spheres(2)
 
     def solve(self, head, sensors, sources):
         return solver(head).lead_field(sensors, sources)
@@ -96,8 +85,9 @@ def test_the_potential_converges_with_the_area_of_the_triangles():
 
 
 def test_the_field_converges_with_the_area_of_the_triangles():
+    # At least: where the layers' errors have opposite signs they cancel as long as the mesh is coarse.
     errors = [error(n, 0.3, coils(), rdm) for n in (1, 2, 3)]
-    assert_allclose(np.log2(errors[1] / errors[2]), 2, atol=0.5)
+    assert 1.5 < np.log2(errors[1] / errors[2]) < 3
     assert errors[0] > errors[1]
 
 
@@ -127,16 +117,23 @@ def test_the_isolated_inside_is_solved_first_where_a_layer_shields_it():
     assert "isolated" not in notes(0.33, 0.3, 0.33)["solver"]
 
 
-def test_isolation_does_not_change_what_is_solved(monkeypatch):
-    # With and without it the answers differ by the error of the mesh only, which isolation lowers by far.
-    head, places = spheres(3), sources(0.6)
-    truth = average(sphere.lead_field(head, electrodes(), places).gain)
-    one = average(bem.lead_field(head, electrodes(), places).gain)
+def test_isolation_is_what_makes_electrodes_near_the_skull_right(monkeypatch):
+    # With and without it the equation is the same, and so is the limit; the error at one mesh is not.
+    head = spheres(2)
+    deep, shallow, sensors = sources(0.3), sources(0.9), both(electrodes(), coils())
+
+    def error(made, places):
+        gain, truth = (f.gain for f in (made.lead_field(sensors, places), sphere.lead_field(head, sensors, places)))
+        return rdm(average(gain[:21]), average(truth[:21])).max()
+
+    one = Bem(head)
     monkeypatch.setattr(bem, "SHIELD", 0.0)
-    two = average(bem.lead_field(head, electrodes(), places).gain)
-    assert np.abs(lnmag(one, truth)).max() < 0.02
-    assert 0.02 < np.abs(lnmag(two, truth)).max() < 0.5
-    assert rdm(one, two).max() < 0.3
+    two = Bem(head)
+    assert error(one, deep) < 0.01
+    assert error(two, deep) < 0.01
+    assert 2 * error(one, shallow) < error(two, shallow)
+    fields = [made.lead_field(coils(), shallow).gain for made in (one, two)]
+    assert_allclose(*fields, rtol=0, atol=1e-12 * np.abs(fields[0]).max())
 
 
 def test_the_factorisation_serves_new_sensors_and_sources():
@@ -161,7 +158,7 @@ def test_integrals_over_a_triangle_are_those_of_fine_quadrature():
     keep = one + two < 1
     weights = np.column_stack([1 - one[keep] - two[keep], one[keep], two[keep]])
     area = np.linalg.norm(np.cross(vertices[1] - vertices[0], vertices[2] - vertices[0])) / 2
-    for place in (np.array([0.3, -2.0, 0.7]), vertices.mean(axis=0) + [0.5, 0.2, -0.3], 3 * vertices[0]):
+    for place in (np.array([0.3, -2.0, 0.7]), np.array([0.5, 0.2, -0.3]) + vertices.mean(axis=0), 3 * vertices[0]):
         pull = np.empty((4, 3))
         bem._pull(place, vertices, 0, 1, 2, pull)
         y = weights @ vertices - place
@@ -214,7 +211,7 @@ def turned(surface, which):
 def test_surfaces_turned_inwards_are_turned_with_a_warning(which):
     head = spheres(1)
     wrong = replace(head, surfaces=(head.surfaces[0], turned(head.surfaces[1], which), head.surfaces[2]))
-    with pytest.warns(UserWarning, match="surface of skull.*turned inwards"):
+    with pytest.warns(UserWarning, match=r"surface of skull.*turned inwards"):
         made = Bem(wrong)
     good = solver(head).lead_field(electrodes(), sources(0.3)).gain
     assert_allclose(made.lead_field(electrodes(), sources(0.3)).gain, good, rtol=1e-9)
@@ -244,7 +241,7 @@ def spoiled(kind):
         two = Surface(corners, np.vstack([triangles, triangles[:1], triangles[:1, ::-1]]))
     elif kind == "itself":
         place = corners.copy()
-        place[7] *= -0.99
+        place[7] = -1.05 * place[7] + [0.004, 0.003, 0.002]  # out through the other side
         two = Surface(place, triangles)
     elif kind == "flat":
         # The corner of a triangle falls onto the edge opposite.
@@ -294,18 +291,31 @@ def test_the_door_says_what_is_wrong_with_a_head(kind, message):
             Bem(spoiled(kind))
 
 
-def test_surfaces_that_cross_without_a_vertex_across_are_found():
-    # A tetrahedron's edge pierces a triangle of the other surface though no vertex lies on the wrong side.
-    thin = Head.spheres((0.0800, 0.0803), (0.3, 0.2), subdivisions=2)
-    turned_head = replace(thin, surfaces=(thin.surfaces[0], moved_surface(thin.surfaces[1])))
-    with pytest.raises(ValueError, match="surfaces of .* cross"):
-        Bem(turned_head)
+def test_surfaces_that_cross_though_no_inner_vertex_is_outside_are_found():
+    # A dent of the skull goes through the middle of a triangle of the brain.
+    brain, skull, scalp = spheres(1).surfaces[0], *spheres(3).surfaces[1:]
+    middle = brain.vertices[brain.triangles[0]].mean(axis=0)
+    corners = skull.vertices.copy()
+    corners[np.argmax(corners @ middle)] = 0.98 * middle
+    dented = Surface(corners, skull.triangles)
+    assert inside(dented, brain.vertices).all()
+    with pytest.raises(ValueError, match=r"surfaces of brain and skull cross: 0 vertices .* [1-9]\d* edges pierce"):
+        Bem(replace(spheres(1), surfaces=(brain, dented, scalp)))
 
 
-def moved_surface(surface):
-    from scipy.spatial.transform import Rotation
-
-    return Surface(surface.vertices @ Rotation.from_rotvec([0.1, 0.2, 0.15]).as_matrix(), surface.triangles)
+@pytest.mark.parametrize(
+    ("conductivities", "message"),
+    [
+        ((0.33, 0.0042), "there are 2 conductivities for 3 compartments"),
+        ((0.33, 0.0, 0.33), "conductivity of skull is 0.0, but must be positive"),
+        ((0.33, 0.0042, np.nan), "conductivity of scalp is nan"),
+        ((0.33, (0.0042, -0.042), 0.33), "conductivity of skull is .* must be positive"),
+        ((0.33, (0.1, 0.2, 0.3), 0.33), r"conductivity of skull is .*one number or \(radial, tangential\)"),
+    ],
+)
+def test_conductivities_that_cannot_be_are_refused(conductivities, message):
+    with pytest.raises(ValueError, match=message):
+        Head(NAMES, conductivities, radii=RADII)
 
 
 def test_the_door_says_which_sources_are_too_close_or_outside():
@@ -333,7 +343,7 @@ def test_a_head_too_large_for_memory_is_refused(monkeypatch):
 
 
 def test_an_unknown_solver_is_named():
-    with pytest.raises(ValueError, match="no solver named 'openmeg'.*did you mean 'openmeeg'"):
+    with pytest.raises(ValueError, match=r"no solver named 'openmeg'.*did you mean 'openmeeg'"):
         bem.lead_field(spheres(1), electrodes(), sources(0.3), solver="openmeg")
 
 
@@ -355,18 +365,37 @@ def test_agrees_with_openmeeg():
     assert rdm(mine[21:], theirs[21:]).max() < 0.03
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("subdivisions", "eccentricity", "median", "size"), [(3, 0.9, 0.02, 0.02), (4, 0.9, 0.005, 0.006)]
-)
-def test_the_goal_at_each_resolution(subdivisions, eccentricity, median, size):
-    head, places, seats = spheres(subdivisions), sources(eccentricity, 20), electrodes(64)
+def table(subdivisions, eccentricity):
+    """RDM and lnMAG of electrodes, RDM of coils for tangential sources, and the leak of radial ones."""
+    head, places, sensors = spheres(subdivisions), sources(eccentricity, 20), both(electrodes(64), coils(64))
     moments = np.stack([places.normals, tangents(places)])
-    fields = solver(head).lead_field(seats, places), sphere.lead_field(head, seats, places)
-    one, two = (average(np.einsum("msa,osa->mso", f.gain, moments)) for f in fields)
-    assert np.median(rdm(one, two)) < median
-    assert rdm(one, two).max() < 5 * median
-    assert np.median(np.abs(lnmag(one, two))) < size
+    fields = solver(head).lead_field(sensors, places), sphere.lead_field(head, sensors, places)
+    one, two = (np.einsum("msa,osa->mso", f.gain, moments) for f in fields)
+    potential, truth = average(one[:64]), average(two[:64])
+    leak = np.linalg.norm(one[64:, :, 0], axis=0) / np.linalg.norm(two[64:, :, 1], axis=0)
+    return rdm(potential, truth), np.abs(lnmag(potential, truth)), rdm(one[64:, :, 1], two[64:, :, 1]), leak
+
+
+@pytest.mark.parametrize("eccentricity", [0.3, 0.9, 0.95, 0.98])
+def test_642_vertices_reach_their_goal(eccentricity):
+    potential, size, field, leak = table(3, eccentricity)
+    assert np.median(potential) < 0.02
+    assert potential.max() < 0.1
+    assert np.median(size) < 0.02
+    assert np.median(field) < 0.003
+    assert field.max() < 0.01
+    assert leak.max() < 0.02
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("eccentricity", [0.3, 0.9, 0.98])
+def test_2562_vertices_reach_their_goal(eccentricity):
+    potential, size, field, leak = table(4, eccentricity)
+    assert np.median(potential) < 0.005
+    assert potential.max() < 0.025
+    assert np.median(size) < 0.006
+    assert np.median(field) < 0.001
+    assert leak.max() < 0.005
 
 
 def test_the_scene_moves_as_one():

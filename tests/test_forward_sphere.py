@@ -158,9 +158,7 @@ def test_coils_see_at_most_two_of_three_directions():
 def test_a_ring_is_silent_for_electrodes_and_seen_by_coils():
     head = Head(NAMES, CONDUCTIVITIES, radii=RADII)
     places, moments = ring()
-    parts = np.einsum(
-        "msa,sa->ms", sphere.lead_field(head, both(electrodes(), coils()), places).gain, moments
-    )
+    parts = np.einsum("msa,sa->ms", sphere.lead_field(head, both(electrodes(), coils()), places).gain, moments)
     whole, size = parts.sum(axis=1), np.linalg.norm(parts, axis=1)
     assert np.abs(whole[:21]).max() < 1e-12 * size[:21].max()
     assert np.abs(whole[21:]).max() > 1e-2 * size[21:].max()
@@ -219,9 +217,7 @@ def test_agrees_with_the_field_of_mne():
     with info._unlock():
         info["dev_head_t"] = mne.transforms.Transform("meg", "head")
     model = mne.make_sphere_model(r0=(0, 0, 0), head_radius=None, verbose=False)
-    space = mne.setup_volume_source_space(
-        pos={"rr": places.positions, "nn": places.normals.copy()}, verbose=False
-    )
+    space = mne.setup_volume_source_space(pos={"rr": places.positions, "nn": places.normals.copy()}, verbose=False)
     space[0]["coord_frame"] = mne.io.constants.FIFF.FIFFV_COORD_HEAD
     theirs = mne.make_forward_solution(info, None, space, model, eeg=False, verbose=False)["sol"]["data"]
     assert_allclose(mine, theirs.reshape(mine.shape), rtol=0, atol=1e-6 * np.abs(mine).max())
@@ -234,9 +230,7 @@ def test_the_exact_reading_of_a_radial_coil_is_the_primary_field():
     sensors = Sensors.magnetometers([f"M{i}" for i in range(6)], centres, centres / 0.11)
     places = sources(0.8)
     mine = sphere.lead_field(head, sensors, places).gain
-    assert_allclose(
-        mine, unbounded.lead_field(0.3, sensors, places).gain, rtol=0, atol=1e-12 * np.abs(mine).max()
-    )
+    assert_allclose(mine, unbounded.lead_field(0.3, sensors, places).gain, rtol=0, atol=1e-12 * np.abs(mine).max())
 
 
 def test_memory_beside_the_gain_does_not_grow_with_the_sources():

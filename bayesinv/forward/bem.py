@@ -60,9 +60,9 @@ class Bem:
 
     with K the double layer operator, both sides integrated against the linear functions of surface k (Galerkin).
     Integrals over the inner triangle are exact, also those of sources and coils; the outer one takes three points.
-    If a layer conducts much worse than what it encloses, such as the skull, the potential of the isolated inside is
-    solved first and taken as a part of the whole (Hamalainen & Sarvas 1989). The mean potential over the
-    outermost surface is zero.
+    If a layer conducts much worse than what it encloses, such as the skull, electrodes read through the potential
+    of the isolated inside, solved first and taken as a part of the whole (Hamalainen & Sarvas 1989). The mean
+    potential over the outermost surface is zero.
 
     head : with `surfaces`, and one isotropic conductivity per compartment
 
@@ -102,25 +102,33 @@ class Bem:
         check_sources(self.head, sources.positions, minimum_distance)
         transfer = self._transfer(sensors)
         gain = np.empty((len(sensors), len(sources), 3))
-        surfaces = self.head.surfaces[: self._parts.shield + 1]
-        weights = np.split(transfer, np.cumsum([len(s.vertices) for s in surfaces])[:-1], axis=1)
+        stops = np.cumsum([len(s.vertices) for s in self.head.surfaces])
+        # Where there are electrodes only, an isolated inside takes all of the load.
+        loaded = self._parts.shield + 1 if len(sensors.where("eeg")) == len(sensors) else len(stops)
+        weights = np.split(transfer, stops[:-1], axis=1)[:loaded]
         for start in range(0, len(sources), 512):
             places = np.ascontiguousarray(sources.positions[start : start + 512])
             part = np.zeros((len(sensors), len(places) * 3))
-            for surface, weight in zip(surfaces, weights, strict=True):
-                part += weight @ _dipole_loads(places, surface.vertices, surface.triangles).reshape(weight.shape[1], -1)
+            for surface, weight in zip(self.head.surfaces, weights, strict=False):
+                loads = _dipole_loads(places, surface.vertices, surface.triangles)
+                part += weight @ loads.reshape(weight.shape[1], -1)
             gain[:, start : start + 512] = part.reshape(len(sensors), -1, 3)
         if sensors.points is not None and sensors.directions is not None and sensors.owner is not None:
             gain += primary_field(sources.positions, sensors.points, sensors.directions, sensors.owner, len(sensors))
         head = self.head
         solver = "boundary elements, linear Galerkin"
-        if self._parts.isolated:
+        if self._parts.inner is not None:
             solver += f", isolated from {head.names[self._parts.shield + 1]}"
         notes = {"solver": solver, **_description(head, minimum_distance)}
         return LeadField(gain, sensors, sources, notes=notes)
 
     def _transfer(self, sensors: Sensors) -> Array:
-        """Return the matrix (sensor, vertex) from the loads of the inner surfaces to the sensors' readings."""
+        """Return the matrix (sensor, vertex of all surfaces) from the loads to the sensors' readings.
+
+        Electrodes read through the isolated inside, where there is one: what is left of the potential outside of a
+        poor conductor is a small difference otherwise. Coils read all surfaces at once: for them the potential of
+        the inside counts as it is, and isolating it only adds the error of one more solution.
+        """
         head, parts = self.head, self._parts
         starts = np.cumsum([0, *(len(s.vertices) for s in head.surfaces)])
         reading = np.zeros((len(sensors), starts[-1]))
@@ -141,24 +149,24 @@ class Bem:
                     volume,
                 )
                 reading[:, start:stop] -= step * volume
-        whole = lu_solve(parts.whole, reading.T, trans=1).T
-        if not parts.isolated or parts.inner is None or parts.coupling is None:
-            return np.asarray(whole)
-        inner = starts[parts.shield + 1]
-        through = reading[:, :inner].copy()
-        through[:, starts[parts.shield] : inner] += whole @ parts.coupling
-        return np.asarray(lu_solve(parts.inner, through.T, trans=1).T)
+        transfer = np.asarray(lu_solve(parts.whole, reading.T).T)
+        if parts.inner is not None and parts.coupling is not None and len(electric):
+            first, end = starts[parts.shield], starts[parts.shield + 1]
+            through = reading[electric, :end]
+            through[:, first:] += transfer[electric] @ parts.coupling
+            transfer[electric] = 0.0
+            transfer[electric, :end] = lu_solve(parts.inner, through.T).T
+        return transfer
 
 
 @dataclass(frozen=True, eq=False)
 class _Parts:
     """What a head keeps of its factorisation.
 
-    whole : LU of all surfaces
-    inner : LU of the isolated surfaces, or None
+    whole : LU of the transposed matrix of all surfaces
+    inner : LU of the transposed matrix of the isolated surfaces, or None
     coupling : (vertex of all, vertex of the shielding surface), what the isolated potential adds to the load
     shield : number of the outermost surface that takes a load from sources
-    isolated : whether the isolated problem is solved first
     steps : (surface,), conductivity inside minus outside, S/m
     """
 
@@ -166,7 +174,6 @@ class _Parts:
     inner: tuple[Array, Index] | None
     coupling: Array | None
     shield: int
-    isolated: bool
     steps: Array
 
 
@@ -214,11 +221,10 @@ def _factorised(head: Head) -> _Parts:
     starts = np.cumsum([0, *sizes])
     _check_memory(int(starts[-1]))
     poor = np.flatnonzero(inner[1:] < SHIELD * np.minimum.accumulate(inner)[:-1])
-    isolated = bool(len(poor))
-    shield = int(poor[0]) if isolated else len(surfaces) - 1
+    shield = int(poor[0]) if len(poor) else len(surfaces) - 1
     masses = [_mass(s) for s in surfaces]
     matrix = np.zeros((starts[-1], starts[-1]))
-    coupling = np.zeros((starts[-1], sizes[shield])) if isolated else None
+    coupling = np.zeros((starts[-1], sizes[shield])) if len(poor) else None
     for k, target in enumerate(surfaces):
         for m, origin in enumerate(surfaces):
             block = _double_layer(target, origin, k == m, masses[k])
@@ -233,16 +239,16 @@ def _factorised(head: Head) -> _Parts:
             matrix[rows, starts[m] : starts[m + 1]] = block
     areas = [np.asarray(m.sum(axis=1)).ravel() for m in masses]
     small = None
-    if isolated:
+    if coupling is not None:
         end = starts[shield + 1]
         alone = matrix[:end, :end].copy()
         # Nothing conducts outside the shield: its own column changes from (inner - outer) K + (inner + outer)/2 M
         # to inner K + inner/2 M.
-        if coupling is not None:
-            alone[:, starts[shield] :] += coupling[:end]
-        small = lu_factor(_grounded(alone, areas[: shield + 1]), overwrite_a=True, check_finite=False)
-    whole = lu_factor(_grounded(matrix, areas), overwrite_a=True, check_finite=False)
-    return _Parts(whole, small, coupling, shield, isolated, inner - outer)
+        alone[:, starts[shield] :] += coupling[:end]
+        small = lu_factor(_grounded(alone, areas[: shield + 1]).T, overwrite_a=True, check_finite=False)
+    # Only transposed systems are solved; the transpose is in the order that LAPACK factorises in place.
+    whole = lu_factor(_grounded(matrix, areas).T, overwrite_a=True, check_finite=False)
+    return _Parts(whole, small, coupling, shield, inner - outer)
 
 
 def _grounded(matrix: Array, areas: list[Array]) -> Array:
@@ -479,7 +485,9 @@ def _openmeeg(head: Head, sensors: Sensors, sources: Sources, minimum_distance: 
     try:
         import openmeeg
     except ImportError as error:
-        raise ImportError("solver='openmeeg' wants OpenMEEG: pip install openmeeg, or take solver='galerkin'") from error
+        raise ImportError(
+            "solver='openmeeg' wants OpenMEEG: pip install openmeeg, or take solver='galerkin'"
+        ) from error
     head = check_surfaces(head)
     check_sources(head, sources.positions, minimum_distance)
     footing(sensors, head.surfaces[-1])

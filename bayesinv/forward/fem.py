@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -178,7 +179,8 @@ def radial_tensors(
     if normals is None:
         direction = middle - real("centre", centre, "3")
     elif isinstance(normals, Surface):
-        direction = vertex_normals(normals)[cKDTree(normals.vertices).query(middle)[1]]
+        used = np.unique(normals.triangles)
+        direction = vertex_normals(normals)[used[cKDTree(normals.vertices[used]).query(middle)[1]]]
     else:
         direction = real("normals", normals, "element 3")
     length = np.linalg.norm(direction, axis=1, keepdims=True)
@@ -361,13 +363,14 @@ def _workers() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _shared(work: Callable[[int, int], None], count: int) -> None:
-    """Do `work(first, last)` on `count` things, in a few threads; the work must release the interpreter lock."""
+def _shared(work: Callable[..., None], count: int, *rest: Any) -> None:
+    """Do `work(first, last, *rest)` on `count` things in threads; the work must release the interpreter lock."""
     workers = min(_workers(), max(count, 1))
-    cuts = np.linspace(0, count, 4 * workers + 1 if workers > 1 else 2).astype(int)
+    cuts = np.linspace(0, count, 4 * workers + 1 if workers > 1 else 2).astype(int).tolist()
     with ThreadPoolExecutor(workers) as pool:
-        for done in [pool.submit(work, int(a), int(b)) for a, b in zip(cuts[:-1], cuts[1:], strict=True) if b > a]:
-            done.result()
+        started = [pool.submit(work, a, b, *rest) for a, b in pairwise(cuts) if b > a]
+        for part in started:
+            part.result()
 
 
 class _Product:
@@ -375,7 +378,7 @@ class _Product:
 
     def __init__(self, matrix: csr_matrix, pool: ThreadPoolExecutor) -> None:
         cuts = np.linspace(0, matrix.shape[0], _workers() + 1).astype(int)
-        self.parts = [(a, b, matrix[a:b]) for a, b in zip(cuts[:-1], cuts[1:], strict=True) if b > a]
+        self.parts = [(a, b, matrix[a:b]) for a, b in pairwise(cuts) if b > a]
         self.shape, self.dtype, self.pool = matrix.shape, matrix.dtype, pool
 
     def __call__(self, block: NDArray[Any]) -> NDArray[Any]:
@@ -528,7 +531,7 @@ def _bar(total: int, progress: bool) -> Iterator[Callable[[int], None]]:
 # --- what sensors read ------------------------------------------------------------------------------------
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@njit(cache=True, nogil=True)
 def _read_flux(first, last, corners, elements, flux, points, directions, start, out):  # type: ignore[no-untyped-def]
     """Add to out (coil, node) what coils first..last read of the volume currents of each hat function.
 
@@ -537,9 +540,11 @@ def _read_flux(first, last, corners, elements, flux, points, directions, start, 
     point = np.empty(3)
     for coil in range(first, last):
         for e in range(len(elements)):
-            size = 0.0
+            one = two = 0.0
             for i in range(3):
-                size = max(size, abs(corners[e, 1, i] - corners[e, 0, i]), abs(corners[e, 3, i] - corners[e, 2, i]))
+                one += (corners[e, 1, i] - corners[e, 0, i]) ** 2
+                two += (corners[e, 3, i] - corners[e, 2, i]) ** 2
+            size = max(one, two)
             wx = wy = wz = 0.0
             for q in range(start[coil], start[coil + 1]):
                 square = 0.0
@@ -547,7 +552,7 @@ def _read_flux(first, last, corners, elements, flux, points, directions, start, 
                     middle = corners[e, 0, i] + corners[e, 1, i] + corners[e, 2, i] + corners[e, 3, i]
                     point[i] = points[q, i] - 0.25 * middle
                     square += point[i] * point[i]
-                count = 4 if square < 36 * size * size else 1
+                count = 4 if square < 36 * size else 1
                 for k in range(count):
                     x, y, z = point[0], point[1], point[2]
                     if count == 4:
@@ -565,7 +570,7 @@ def _read_flux(first, last, corners, elements, flux, points, directions, start, 
                 out[coil, elements[e, k]] -= flux[e, k, 0] * wx + flux[e, k, 1] * wy + flux[e, k, 2] * wz
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@njit(cache=True, nogil=True)
 def _read_currents(first, last, middle, current, begin, points, directions, owner, gain):  # type: ignore[no-untyped-def]
     """Add to gain (sensor, source, 3) what coils read of the currents (current, 3, moment) that sources drive."""
     for s in range(first, last):
@@ -673,9 +678,8 @@ class Transfer:
             split = _split(mesh, elements, self.across, owned, self.tensors, x, at, len(points) > 0)
             part = np.zeros((len(self.sensors), len(chunk), 3))
             self._add(split.monopoles, part)
-            middle = mesh.nodes[elements[split.jump]].mean(axis=1)
-            reads = (middle, split.current, split.begin, points, directions, owner, part)
-            _shared(lambda a, b, reads=reads: _read_currents(a, b, *reads), len(chunk))
+            reads = (split.middle, split.current, split.begin, points, directions, owner, part)
+            _shared(_read_currents, len(chunk), *reads)
             # Where the patch reaches the scalp, electrodes read the part that was split off as well.
             for s in np.flatnonzero(split.patch):
                 first = split.monopoles.indptr[3 * s]
@@ -760,7 +764,7 @@ def _tissues(head: Head) -> str:
     """Return the conductivities as people read them."""
 
     def one(value: Conductivity) -> str:
-        return f"{value:g}" if np.ndim(value) == 0 else " radial, ".join(f"{x:g}" for x in value) + " tangential"
+        return f"{value[0]:g} radial, {value[1]:g} tangential" if isinstance(value, tuple) else f"{value:g}"
 
     text = "; ".join(f"{name} {one(value)}" for name, value in zip(head.names, head.conductivities, strict=True))
     return f"{text} S/m" + ("" if head.tensors is None else "; tensors per element take their place")
@@ -805,7 +809,7 @@ def _coil_functionals(nodes: Array, elements: Index, tensors: Array, sensors: Se
     flux = slope @ tensors * volume[:, None, None]
     out = np.zeros((len(sensors), len(nodes)))
     fixed = (nodes[elements], elements, flux, points[order], directions[order], start, out)
-    _shared(lambda a, b: _read_flux(a, b, *fixed), len(sensors))
+    _shared(_read_flux, len(sensors), *fixed)
     return out.T
 
 
@@ -981,15 +985,16 @@ class _Split:
     """The right-hand sides of localised subtraction.
 
     monopoles : (source * 3, node), nodes of the patch first
-    begin, jump, current : per source (in compressed rows) the elements whose conductivity is not the source's mean,
-        and the current (3, moment) in A m that the split-off potential drives there beyond what drops out
+    begin : (source + 1,), where the facets of each source begin
+    middle, current : (facet, 3) m and (facet, 3, moment) in m: facets between conductivities, and the current that
+        the split-off potential leaves there, as seen by coils
     patch : (source,), how many nodes the patch has where it reaches the scalp, else 0
     gauge : (source, 3), integral of the split-off potential over the scalp
     """
 
     monopoles: csr_matrix
     begin: Index
-    jump: Index
+    middle: Array
     current: Array
     patch: Index
     gauge: Array
@@ -1015,7 +1020,11 @@ def _split(
         ∫ sigma grad u . grad v = - ∮patch v n . sigma0 grad V0 - ∫patch (sigma - sigma0) grad V0 . grad v
                                   - ∫around sigma grad(chi V0) . grad v
 
-    Gradients are constant on elements, so that the volume integrals become integrals over facets.
+    Gradients are constant on elements, so that the volume integrals become integrals over facets. Coils read
+
+        -mu0/(4 pi) ∫ sigma grad(chi V0) x K = -mu0/(4 pi) sum over facets of ∮ chi V0 (sigma' - sigma") n x K,
+
+    K being the gradient of the inverse distance; only facets between two conductivities count.
 
     Reference: Höltershinken, Lange, Erdbrügger, Buschermöhle, Wallois, Buyx, Pursiainen, Vorwerk, Engwer & Wolters
     (2024), The local subtraction approach for EEG and MEG forward modeling, arXiv:2402.10600.
@@ -1024,43 +1033,28 @@ def _split(
     local = tensors[home]
     inverse = np.ascontiguousarray(np.linalg.inv(local))
     scale = 1 / (4 * np.pi * np.sqrt(np.linalg.det(local)))
-    mean = np.einsum("eii->e", local) / 3
-    columns, jumps, patch = np.zeros(count, np.int64), np.zeros(count, np.int64), np.zeros(count, np.int64)
-    fixed = (
-        mesh.nodes,
-        elements,
-        mesh.labels,
-        across,
-        *owned,
-        tensors,
-        rings,
-        coils,
-        positions,
-        home,
-        inverse,
-        scale,
-        mean,
-    )
-    empty = (np.zeros(0, np.int64), np.zeros(0, np.int32), np.zeros(0), np.zeros(0, np.int64), np.zeros(0, np.int64))
+    columns, jumps, patch = (np.zeros(count, np.int64) for _ in range(3))
     gauge = np.zeros((count, 3))
-    nothing = np.zeros((0, 3, 3))
-    _shared(lambda a, b: _split_range(a, b, *fixed, columns, jumps, patch, *empty, nothing, gauge, _RULE, False), count)
-    first = np.concatenate([[0], np.cumsum(3 * columns)])
-    begin = np.concatenate([[0], np.cumsum(jumps)])
-    indices, charges = np.zeros(first[-1], np.int32), np.zeros(first[-1])
-    jump, current = np.zeros(begin[-1], np.int64), np.zeros((begin[-1], 3, 3))
-    _shared(
-        lambda a, b: _split_range(
-            a, b, *fixed, columns, jumps, patch, first, indices, charges, begin, jump, current, gauge, _RULE, True
-        ),
-        count,
-    )
+    fixed = (mesh.nodes, elements, mesh.labels, across, *owned, tensors, rings, coils, positions, home, inverse, scale)
+    counts = (columns, jumps, patch, gauge, _RULE)
+
+    def arrays(first: Index, begin: Index) -> tuple[Index, NDArray[np.int32], Array, Index, Array, Array]:
+        filled, facets = int(first[-1]), int(begin[-1])
+        charges = np.zeros(filled), begin, np.zeros((facets, 3)), np.zeros((facets, 3, 3))
+        return first, np.zeros(filled, np.int32), *charges
+
+    none = np.zeros(count + 1, np.int64)
+    room = arrays(none, none)
+    _shared(_split_range, count, *fixed, *counts, *room, False)
+    full = arrays(np.append(0, np.cumsum(3 * columns)), np.append(0, np.cumsum(jumps)))
+    _shared(_split_range, count, *fixed, *counts, *full, True)
+    _, indices, charges, begin, middle, current = full
     start = np.concatenate([[0], np.cumsum(np.repeat(columns, 3))])
     monopoles = csr_matrix((charges, indices, start), shape=(3 * count, len(mesh.nodes)))
-    return _Split(monopoles, begin, jump, current, patch, gauge)
+    return _Split(monopoles, begin, middle, current, patch, gauge)
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@njit(cache=True, nogil=True)
 def _facet_moments(corner, inverse, normal, flow, rule, stack, out):  # type: ignore[no-untyped-def]
     """Fill out (corner, moment) with the mean over a facet of each corner's hat function times a kernel.
 
@@ -1131,9 +1125,22 @@ def _facet_moments(corner, inverse, normal, flow, rule, stack, out):  # type: ig
                 out[k, 2] += hat * s2
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@njit(cache=True, nogil=True)
+def _differ(tensors, one, two):  # type: ignore[no-untyped-def]
+    """Tell whether two elements differ in conductivity; beyond the scalp (-1) there is none."""
+    if two < 0:
+        return True
+    size = tensors[one, 0, 0] + tensors[one, 1, 1] + tensors[one, 2, 2]
+    for a in range(3):
+        for b in range(3):
+            if abs(tensors[one, a, b] - tensors[two, a, b]) > 1e-10 * size:
+                return True
+    return False
+
+
+@njit(cache=True, nogil=True)
 def _split_range(  # type: ignore[no-untyped-def]
-    begin_source,
+    start_source,
     end_source,
     nodes,
     elements,
@@ -1148,18 +1155,17 @@ def _split_range(  # type: ignore[no-untyped-def]
     home,
     inverse,
     scale,
-    mean,
     columns,
     jumps,
     patch,
+    gauge,
+    rule,
     first,
     indices,
     charges,
     begin,
-    jump,
+    middle,
     current,
-    gauge,
-    rule,
     fill,
 ):
     """Count (columns, jumps, patch) or, with `fill`, write the right-hand sides of some sources; see `_split`."""
@@ -1171,30 +1177,30 @@ def _split_range(  # type: ignore[no-untyped-def]
     stack = np.empty((3 * _DEPTH + 6, 7, 3))
     corner, moments = np.empty((3, 3)), np.empty((3, 3))
     slope, area, push = np.empty((4, 3)), np.empty((4, 3)), np.empty((3, 3))
-    flow, drive = np.empty((3, 3)), np.empty((3, 3))
-    for s in range(begin_source, end_source):
-        middle, around = 2 * s + 1, 2 * s + 2
+    flow = np.empty((3, 3))
+    for s in range(start_source, end_source):
+        within, around = 2 * s + 1, 2 * s + 2
         # The patch: rings of elements of one compartment; its nodes are listed first.
         inner, known = 1, 0
         found[0] = home[s]
-        mark[home[s]] = middle
+        mark[home[s]] = within
         start = 0
         for ring in range(rings + 1):
             stop = inner
             for i in range(start, stop):
                 for k in range(4):
                     node = elements[found[i], k]
-                    if seen[node] == middle:
+                    if seen[node] == within:
                         continue
-                    seen[node] = middle
+                    seen[node] = within
                     place[node] = known
                     listed[known] = node
                     known += 1
                     if ring < rings:
                         for o in range(owned_start[node], owned_start[node + 1]):
                             e = owned[o]
-                            if mark[e] != middle and labels[e] == labels[home[s]]:
-                                mark[e] = middle
+                            if mark[e] != within and labels[e] == labels[home[s]]:
+                                mark[e] = within
                                 found[inner] = e
                                 inner += 1
             start = stop
@@ -1203,15 +1209,15 @@ def _split_range(  # type: ignore[no-untyped-def]
         for i in range(held):
             for o in range(owned_start[listed[i]], owned_start[listed[i] + 1]):
                 e = owned[o]
-                if mark[e] != middle and mark[e] != around:
+                if mark[e] != within and mark[e] != around:
                     mark[e] = around
                     found[total] = e
                     total += 1
         for i in range(inner, total):
             for k in range(4):
                 node = elements[found[i], k]
-                if seen[node] != middle:
-                    seen[node] = middle
+                if seen[node] != within:
+                    seen[node] = within
                     place[node] = known
                     listed[known] = node
                     known += 1
@@ -1226,19 +1232,17 @@ def _split_range(  # type: ignore[no-untyped-def]
         written = 0
         for i in range(total):
             e = found[i]
-            other = foreign = False
-            for a in range(3):
-                for b in range(3):
-                    other |= abs(tensors[e, a, b] - tensors[home[s], a, b]) > 1e-9 * mean[s]
-                    foreign |= abs(tensors[e, a, b] - (mean[s] if a == b else 0.0)) > 1e-9 * mean[s]
-            foreign &= coils
+            other = _differ(tensors, e, home[s])
             if not fill:
-                jumps[s] += foreign
                 for f in range(4):
-                    if across[e, f] < 0:
-                        for k in range(4):
-                            if k != f and place[elements[e, k]] < held:
-                                patch[s] = held
+                    held_corners = 0
+                    for k in range(3):
+                        held_corners += place[elements[e, FACETS[f, k]]] < held
+                    if held_corners > 0:
+                        if across[e, f] < 0:
+                            patch[s] = held
+                        if coils and across[e, f] < e and _differ(tensors, e, across[e, f]):
+                            jumps[s] += 1
                 continue
             # Slopes of the hat functions; a facet's outward area is minus three volumes times its corner's slope.
             for k in range(4):
@@ -1257,13 +1261,12 @@ def _split_range(  # type: ignore[no-untyped-def]
                     slope[k, c] = -area[k, c] / (3 * volume)
             push[:] = 0.0
             for f in range(4):
-                inwards = i < inner
-                edge = inwards and (across[e, f] < 0 or mark[across[e, f]] != middle)
-                wanted = across[e, f] < 0 or (i >= inner) or (other and e != home[s]) or foreign
-                if not inwards:
-                    wanted = False
-                    for k in range(3):
-                        wanted |= place[elements[e, FACETS[f, k]]] < held
+                edge = i < inner and (across[e, f] < 0 or mark[across[e, f]] != within)
+                held_corners = 0
+                for k in range(3):
+                    held_corners += place[elements[e, FACETS[f, k]]] < held
+                leap = coils and across[e, f] < e and _differ(tensors, e, across[e, f])
+                wanted = held_corners > 0 and (across[e, f] < 0 or i >= inner or (other and e != home[s]) or leap)
                 if not (edge or wanted):
                     continue
                 for k in range(3):
@@ -1287,15 +1290,25 @@ def _split_range(  # type: ignore[no-untyped-def]
                             push[c, m] += area[f, c] * value
                         if across[e, f] < 0:
                             gauge[s, m] += size * value
+                        if leap:
+                            for a in range(3):
+                                drive = 0.0
+                                for b in range(3):
+                                    beyond = tensors[across[e, f], a, b] if across[e, f] >= 0 else 0.0
+                                    drive += (tensors[e, a, b] - beyond) * area[f, b]
+                                current[begin[s] + written, a, m] = drive * value
+                    if leap:
+                        for c in range(3):
+                            centre = (corner[0, c] + corner[1, c] + corner[2, c]) / 3
+                            middle[begin[s] + written, c] = positions[s, c] + centre
+                        written += 1
             # push is the integral of the gradient of chi V0 over the element.
             for a in range(3):
                 for m in range(3):
-                    flow[a, m] = drive[a, m] = -mean[s] * push[a, m]
                     flow[a, m] = 0.0
                     for b in range(3):
                         background = tensors[home[s], a, b] if i < inner else 0.0
                         flow[a, m] += (tensors[e, a, b] - background) * push[b, m]
-                        drive[a, m] += tensors[e, a, b] * push[b, m]
             if i >= inner or (other and e != home[s]):
                 for k in range(4):
                     at = first[s] + place[elements[e, k]]
@@ -1303,9 +1316,3 @@ def _split_range(  # type: ignore[no-untyped-def]
                         charges[at + m * known] -= (
                             slope[k, 0] * flow[0, m] + slope[k, 1] * flow[1, m] + slope[k, 2] * flow[2, m]
                         )
-            if foreign:
-                jump[begin[s] + written] = e
-                for a in range(3):
-                    for m in range(3):
-                        current[begin[s] + written, a, m] = drive[a, m]
-                written += 1

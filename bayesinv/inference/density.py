@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     import pymc as pm
 
 
+LARGEST = 1e200
+"""Largest variance, and inverse of the smallest, that the evidence is evaluated at."""
+
+
 @dataclass(frozen=True, eq=False)
 class Density:
     """Log posterior density of the free hyperparameters of a model, on PyMC's unconstrained scale.
@@ -39,12 +43,17 @@ class Density:
         Raises
         ------
         ValueError
-            If it observes no recording, or has free discrete variables.
+            If it observes no recording, has free discrete variables, or a variable named "lambda" or "snr".
         """
         density = cls(model, observation(model))
         discrete = [variable.name for variable in model.free_RVs if variable.dtype.startswith(("int", "bool"))]
         if discrete:
             raise ValueError(f"{discrete[0]} is discrete; hyperparameters must be continuous")
+        for variable in [*model.free_RVs, *model.deterministics]:
+            if variable.name in ("lambda", "snr"):
+                raise ValueError(
+                    f"{variable.name!r} is what the posterior calls its own ratio of scales; rename your variable"
+                )
         return density
 
     @cached_property
@@ -73,6 +82,11 @@ class Density:
     def dimension(self) -> int:
         """Number of free scalar hyperparameters."""
         return len(self.names)
+
+    @cached_property
+    def proper(self) -> bool:
+        """Whether every prior has a density that integrates to one, without which there is no evidence."""
+        return not any(type(rv.owner.op).__name__ in ("FlatRV", "HalfFlatRV") for rv in self.model.free_RVs)
 
     @cached_property
     def start(self) -> Array:
@@ -162,10 +176,11 @@ class Density:
 
     def __call__(self, nodes: Array) -> Array:
         """Log prior times likelihood (node,) at unconstrained nodes; -inf where it is not defined."""
-        prior, variance, noise, *rest = self._scales(nodes)
+        prior, variance, found_noise, *rest = self._scales(nodes)
         place = rest[0] if rest else None
-        good = np.isfinite(prior) & np.isfinite(variance) & (variance >= 0) & np.isfinite(noise) & (noise > 0)
-        good &= variance < 1e200
+        # Scales that overflow stay at the largest: an end of the numbers must not pass for an end of the posterior.
+        variance, noise = np.minimum(variance, LARGEST), np.clip(found_noise, 1 / np.sqrt(LARGEST), np.sqrt(LARGEST))
+        good = np.isfinite(prior) & (variance >= 0) & (found_noise >= 0)
         out = np.full(len(nodes), -np.inf)
         if good.any():
             likelihood = self.seen.family.log_likelihood(

@@ -48,7 +48,7 @@ def posterior(
             "low where the posterior of the hyperparameters is skewed; quadrature or NUTS is then better",
         ),
     )
-    evidence = Evidence(height + float(log_volume), abs(correction))
+    evidence = Evidence(height + float(log_volume), abs(correction)) if density.proper else None
     mixed = np.concatenate([nodes[: MIXED // 2], nodes[len(half) : len(half) + MIXED // 2]])
     weights = np.full(len(mixed), 1 / len(mixed))
     return assemble(density, name, "laplace", mixed, weights, nodes, evidence, checks, timings)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
+from scipy.ndimage import maximum_filter
 from scipy.optimize import minimize
 
 from bayesinv.axes import Array
@@ -25,8 +26,18 @@ from bayesinv.posterior import Check, Evidence, Posterior
 EDGE = 1e-8
 """Share of the mass that a face of the lattice may hold."""
 
-STABLE = 5e-4
+STABLE = 2e-3
 """Largest change of log evidence, and of mean and sd in units of the sd, that a refinement may bring."""
+
+SEARCH = {
+    1: np.linspace(-15.0, 15.0, 61),
+    2: np.linspace(-10.0, 10.0, 21),
+    3: np.linspace(-8.0, 8.0, 9),
+    4: np.linspace(-6.0, 6.0, 5),
+}
+"""Where modes are searched along each unconstrained coordinate, by their number."""
+
+MOST_MODES = 4
 
 STRETCH = 0.3
 """How fast the lattice widens in the tails."""
@@ -77,7 +88,21 @@ class Lattice:
 
 
 def mode(density: Density) -> tuple[Array, Array]:
-    """Return the mode (coordinate,) and the covariance (coordinate, coordinate) from the curvature there.
+    """Return the highest mode (coordinate,) and the covariance (coordinate, coordinate) from the curvature there.
+
+    Raises
+    ------
+    ValueError
+        If the density is nowhere finite.
+    """
+    return modes(density)[0]
+
+
+def modes(density: Density) -> list[tuple[Array, Array]]:
+    """Return every mode found and the covariance from the curvature there, the highest first.
+
+    The search climbs from each peak of a coarse lattice about the model's initial point: signal and noise may
+    explain the same recording in two ways.
 
     Raises
     ------
@@ -85,15 +110,29 @@ def mode(density: Density) -> tuple[Array, Array]:
         If the density is nowhere finite.
     """
     size = density.dimension
-    start = density.start
-    steps = (-6.0, -3.0, 0.0, 3.0) if size <= 4 else (0.0,)
-    starts = start + np.array(list(product(steps, repeat=size)))
+    side = SEARCH.get(size, np.zeros(1))
+    starts = density.start + np.array(list(product(side, repeat=size)))
     heights = density(starts)
     if not np.isfinite(heights).any():
         raise ValueError(
             "the posterior density is nowhere finite near the model's initial point; check its priors and scales"
         )
-    best = starts[int(np.argmax(heights))]
+    table = heights.reshape((len(side),) * size)
+    peaks = np.flatnonzero((table == maximum_filter(table, 3, mode="nearest")) & np.isfinite(table))
+    best = peaks[np.argsort(heights[peaks])[::-1][:MOST_MODES]]
+    found: list[tuple[float, Array, Array]] = []
+    for start in starts[best]:
+        place, covariance = _climb(density, start)
+        apart = [place - other for _, other, _ in found]
+        if all(step @ np.linalg.solve(covariance, step) > 0.1 for step in apart):
+            found.append((float(density(place[None])[0]), place, covariance))
+    found.sort(key=lambda one: -one[0])
+    return [(place, covariance) for _, place, covariance in found]
+
+
+def _climb(density: Density, best: Array) -> tuple[Array, Array]:
+    """Return the mode uphill of a place, and the covariance from the curvature there."""
+    size = density.dimension
     unit = np.eye(size)
 
     def downhill(place: Array) -> tuple[float, Array]:
@@ -109,8 +148,8 @@ def mode(density: Density) -> tuple[Array, Array]:
     covariance = np.eye(size)
     for _ in range(4):
         curvature = _hessian(density, place, scale)
-        values, vectors = np.linalg.eigh(-curvature)
-        if not np.isfinite(values).all():
+        values, vectors = np.linalg.eigh(-np.nan_to_num(curvature, posinf=0.0, neginf=0.0))
+        if not np.isfinite(curvature).all():
             raise ValueError("the posterior density is not finite around its mode; check the model's priors")
         # A flat direction gets a wide step; the lattice finds the real width by growing.
         covariance = (vectors / np.maximum(values, 1e-2)) @ vectors.T
@@ -151,7 +190,7 @@ def integrate(density: Density) -> Lattice:
         If mass lies at the edge however far the lattice grows (an improper posterior), or the moments do not
         settle.
     """
-    centre, covariance = mode(density)
+    (centre, covariance), *others = modes(density)
     size = len(centre)
     # Triangular axes, the structural coordinate first, keep the number of different structures small.
     first = density.structural
@@ -160,11 +199,18 @@ def integrate(density: Density) -> Lattice:
     axes = np.empty((size, size))
     axes[order] = triangle
     low, high = np.full(size, -4.0), np.full(size, 4.0)
+    for place, spread in others:
+        fall = _mass(density, centre, covariance) - _mass(density, place, spread)
+        if fall < -np.log(EDGE):
+            # A lower mode that still holds mass: the lattice reaches over it.
+            around = place + np.array([-3.0, 0.0, 3.0])[:, None, None] * np.linalg.cholesky(spread).T
+            index = np.arcsinh(STRETCH * np.linalg.solve(axes, (around.reshape(-1, size) - centre).T).T) / STRETCH
+            low, high = np.minimum(low, index.min(axis=0)), np.maximum(high, index.max(axis=0))
     step = 1.0
     coarse: Lattice | None = None
     for _ in range(5):
         empty = Lattice(np.zeros((0, size)), np.zeros(0), np.zeros(0), centre, axes, step, 0.0, 0.0, 0.0, 0.0)
-        lattice = _grow(density, empty, low, high)
+        lattice = _grow(density, empty, low, high, coarse)
         if coarse is not None:
             before, after = _moments(coarse), _moments(lattice)
             drift = float(np.max(np.abs(np.r_[(before[0] - after[0]) / after[1], before[1] / after[1] - 1])))
@@ -187,14 +233,22 @@ def integrate(density: Density) -> Lattice:
     return _pruned(coarse)
 
 
+def _mass(density: Density, place: Array, covariance: Array) -> float:
+    """Log mass of a mode, by Laplace's approximation and up to a constant."""
+    return float(density(place[None])[0]) + 0.5 * float(np.linalg.slogdet(covariance)[1])
+
+
 def _moments(lattice: Lattice) -> tuple[Array, Array]:
     """Mean and standard deviation (coordinate,) of the unconstrained hyperparameters."""
     mean = lattice.weights @ lattice.nodes
     return mean, np.sqrt(np.maximum(lattice.weights @ (lattice.nodes - mean) ** 2, 1e-300))
 
 
-def _grow(density: Density, lattice: Lattice, low: Array, high: Array) -> Lattice:
-    """Evaluate the lattice between `low` and `high` (moved in place), outwards until its faces hold no mass."""
+def _grow(density: Density, lattice: Lattice, low: Array, high: Array, coarse: Lattice | None) -> Lattice:
+    """Evaluate the lattice between `low` and `high` (moved in place), outwards until its faces hold no mass.
+
+    Places around which the lattice of twice the step has no mass are left out.
+    """
     size, step = len(low), lattice.step
     heavy: set[str] = set()
     for _ in range(60):
@@ -202,7 +256,12 @@ def _grow(density: Density, lattice: Lattice, low: Array, high: Array) -> Lattic
         if np.prod([float(len(side)) for side in sides]) > MOST_NODES:
             break
         index = np.stack(np.meshgrid(*sides, indexing="ij"), axis=-1).reshape(-1, size)
-        heights = lattice.log_target(density, index)
+        if coarse is None:
+            heights = lattice.log_target(density, index)
+        else:
+            heights = np.full(len(index), -np.inf)
+            alive = _near_mass(coarse, index)
+            heights[alive] = lattice.log_target(density, index[alive])
         shares = np.exp(heights - heights.max())
         weights = shares / shares.sum()
         grown = False
@@ -234,6 +293,22 @@ def _grow(density: Density, lattice: Lattice, low: Array, high: Array) -> Lattic
         f"posterior mass lies at the edge of the lattice however far it grows (from {', '.join(sorted(heavy))}): the "
         "posterior does not fall off, because a prior is improper or far too wide for these data; give a proper prior"
     )
+
+
+def _near_mass(coarse: Lattice, index: Array) -> Array:
+    """Whether each place (node, coordinate) of the lattice of half the step lies next to mass of the coarse one."""
+    from scipy.ndimage import binary_dilation
+
+    corner = coarse.index.min(axis=0)
+    cells = (coarse.index - corner).astype(np.int64)
+    heavy = np.zeros(tuple(cells.max(axis=0) + 3), dtype=bool)
+    heavy[tuple((cells + 1).T)] = coarse.log_density > coarse.log_density.max() + np.log(EDGE) - 7
+    heavy = binary_dilation(heavy, np.ones((3,) * heavy.ndim))
+    near = np.floor(index / 2).astype(np.int64) - corner.astype(np.int64) + 1
+    inside = ((near >= 0) & (near < heavy.shape)).all(axis=1)
+    out = np.zeros(len(index), dtype=bool)
+    out[inside] = heavy[tuple(near[inside].T)]
+    return out
 
 
 def _edge(index: Array, weights: Array) -> float:
@@ -312,5 +387,5 @@ def posterior(
         Check("quadrature drift", lattice.drift, "< 0.01 sd", lattice.drift < 0.01, "change of moments on refinement"),
         Check("evidence error", error, "< 0.01 nats", error < 0.01, "numerical error of the log evidence"),
     )
-    evidence = Evidence(lattice.log_evidence, error)
+    evidence = Evidence(lattice.log_evidence, error) if density.proper else None
     return assemble(density, name, "quadrature", lattice.nodes, lattice.weights, drawn, evidence, checks, timings)

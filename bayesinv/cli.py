@@ -1,0 +1,903 @@
+"""Command line: from files to a folder with posterior, numbers, pictures and a report."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import App, CycloptsError, Parameter
+
+import bayesinv
+from bayesinv.axes import one_of
+
+if TYPE_CHECKING:
+    from numpy.random import Generator
+    from rich.console import Console
+    from rich.table import Table
+
+    from bayesinv.posterior import Peak, Posterior
+    from bayesinv.simulate import Simulation
+
+PROGRAM = "bayesinv"
+PASSED, FAILED, REFUSED, BROKEN, INTERRUPTED = 0, 1, 2, 3, 130
+"""Exit codes: checks passed; a check failed; bad input; an error of this program; interrupted by the user."""
+
+LEVEL = 0.9
+
+app = App(
+    name=PROGRAM,
+    help="Bayesian EEG/MEG source imaging: from a recording to the posterior of the currents behind it.",
+    help_epilogue="Exit codes: 0 all checks passed, 1 a check failed, 2 bad input, 130 interrupted.",
+    version=bayesinv.__version__,
+    suppress_keyboard_interrupt=False,
+)
+
+
+def main() -> None:
+    """Run the command line and exit."""
+    sys.exit(run())
+
+
+def run(tokens: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code; errors become one line on the error stream."""
+    try:
+        with _tidy_warnings():
+            code = app(
+                None if tokens is None else list(tokens),
+                exit_on_error=False,
+                print_error=False,
+                result_action="return_value",
+            )
+        return code if isinstance(code, int) else PASSED
+    except KeyboardInterrupt:
+        return _fail("interrupted", INTERRUPTED)
+    except BrokenPipeError:
+        # Whoever read the output has enough; Python would complain once more when it flushes at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return PASSED
+    except CycloptsError as error:
+        return _fail(f"{error} (try '{PROGRAM} --help')", REFUSED)
+    except (ValueError, OSError) as error:
+        return _fail(str(error) or type(error).__name__, REFUSED)
+    except Exception as error:
+        if os.environ.get("BAYESINV_DEBUG"):
+            raise
+        words = f"{type(error).__name__}: {error} (an error of this program; BAYESINV_DEBUG=1 shows where)"
+        return _fail(words, BROKEN)
+
+
+@app.command
+def fit(
+    recording: Path,
+    *,
+    forward: Path,
+    noise_cov: Path,
+    condition: str | None = None,
+    model: str = "hierarchical",
+    out: Path = Path("bayesinv-fit"),
+    picks: str | None = None,
+    orientation: Literal["fixed", "free"] = "fixed",
+    tmin: float | None = None,
+    tmax: float | None = None,
+    baseline: Annotated[str, Parameter(allow_leading_hyphen=True)] = "auto",
+    method: str | None = None,
+    draws: int | None = None,
+    seed: int = 0,
+    overwrite: Annotated[bool, Parameter(negative=())] = False,
+) -> int:
+    """Infer the currents behind an average of MNE-Python.
+
+    Writes `posterior.nc`, `summary.json`, pictures and a self-contained `report.html`. The exit code is 0 if all
+    checks passed and 1 if one did not.
+
+    Parameters
+    ----------
+    recording
+        FIF file of averages (-ave.fif).
+    forward
+        FIF file of the forward solution (-fwd.fif).
+    noise_cov
+        FIF file of the noise covariance (-cov.fif).
+    condition
+        Name of the average, or its number from 0; may be left out if the file holds one.
+    model
+        Name of a shipped model (see `bayesinv models`) or path of a .py file.
+    out
+        Folder to write. An earlier result of this program in it is replaced.
+    picks
+        Sensors to use: meg, eeg, mag, grad or channel names, separated by commas. All by default.
+    orientation
+        Currents along the normals of the cortex (fixed), or in any direction (free).
+    tmin
+        Start of the recording to explain, s. After the baseline by default.
+    tmax
+        End of the recording to explain, s.
+    baseline
+        START,STOP in s, where there is no response, to learn the noise from; "none"; or "auto", what the file
+        says, else all before 0 s.
+    method
+        exact, quadrature, laplace or nuts. By default what fits the model.
+    draws
+        Draws of the hyperparameters (per chain with nuts).
+    seed
+        Of all randomness.
+    overwrite
+        Replace the folder whatever it holds.
+    """
+    from bayesinv.catalogue import read_card
+
+    files = {"recording": recording, "forward": forward, "noise covariance": noise_cov}
+    for what, path in files.items():
+        if not path.is_file():
+            raise FileNotFoundError(f"no {what} file {path}" + ("; that is a folder" if path.is_dir() else ""))
+    quiet = _window(baseline)
+    read_card(model)
+    _check_method(method)
+    if draws is not None and draws < 1:
+        raise ValueError(f"draws is {draws}, but at least one is wanted")
+    _check_seed(seed)
+    _check_folder(out, overwrite)
+    stages = Stages()
+    with stages("load libraries"):
+        import mne
+        import numpy as np
+
+        from bayesinv.mne_bridge import from_mne
+        from bayesinv.problem import Problem
+    with stages("read files"), mne.use_log_level("ERROR"):
+        evoked = _pick_condition(_read("average", recording, lambda path: mne.read_evokeds(path)), condition, recording)
+        solution = _read("forward solution", forward, lambda path: mne.read_forward_solution(path))
+        covariance = _read("noise covariance", noise_cov, lambda path: mne.read_cov(path))
+    with stages("whiten"), mne.use_log_level("ERROR"):
+        problem = from_mne(
+            evoked,
+            solution,
+            covariance,
+            orientation=orientation,
+            picks=None if picks is None else [pick.strip() for pick in picks.split(",") if pick.strip()],
+            tmin=tmin,
+            tmax=tmax,
+            baseline=quiet,
+        )
+        assert isinstance(problem, Problem)
+    rng = np.random.default_rng(seed)
+    options = {} if draws is None else {"draws": draws}
+    with stages("infer"):
+        posterior = bayesinv.infer(model, problem, method, rng=rng, **options)
+    with stages("peak"):
+        peaks = _peaks(posterior, None, rng)
+    inputs = {
+        **{what.replace(" ", "_"): str(path) for what, path in files.items()},
+        "condition": evoked.comment,
+        "averages": int(evoked.nave),
+        "model": str(model),
+        "picks": picks,
+        "orientation": orientation,
+        "baseline": baseline,
+        "window": [float(problem.times[0]), float(problem.times[-1])],
+        "seed": seed,
+    }
+    facts = {"command": "fit", "inputs": inputs}
+    title = f"{evoked.comment} ({recording.name})"
+    with Folder(out, overwrite) as folder, stages("write"):
+        _write(folder, posterior, peaks, facts, stages, model, title=title)
+    _show(posterior, peaks, stages, title)
+    _tell(f"wrote {out / 'report.html'}")
+    return _verdict(posterior)
+
+
+@app.command
+def demo(
+    *,
+    out: Path = Path("bayesinv-demo"),
+    model: str = "hierarchical",
+    snr: float = 0.5,
+    spacing: Literal["oct4", "oct5", "ico3", "oct6", "ico4"] = "oct5",
+    electrodes: Literal[32, 64] = 64,
+    seed: int = 0,
+    overwrite: Annotated[bool, Parameter(negative=())] = False,
+) -> int:
+    """Show the whole story on a template head: a known truth, MNE and Bayes side by side.
+
+    A patch of cortex in the left hand area is active. The recording is simulated on another source grid and with
+    other conductivities and another skull than the inversion uses. Lead fields are computed once and then read
+    from the cache (folder $BAYESINV_CACHE). The simulated files are written too, for `bayesinv fit`.
+
+    Parameters
+    ----------
+    out
+        Folder to write. An earlier result of this program in it is replaced.
+    model
+        Name of a shipped model or path of a .py file.
+    snr
+        Power of the signal over that of the noise, whitened, per component and sample of the response.
+    spacing
+        Source grid of the inversion.
+    electrodes
+        How many.
+    seed
+        Of all randomness.
+    overwrite
+        Replace the folder whatever it holds.
+    """
+    from bayesinv.catalogue import read_card
+
+    read_card(model)
+    _check_seed(seed)
+    if not 0 < snr < float("inf"):
+        raise ValueError(f"snr is {snr}, but a ratio of powers is positive")
+    _check_folder(out, overwrite)
+    stages = Stages()
+    with stages("load libraries"):
+        import mne
+        import numpy as np
+
+        from bayesinv.mne_bridge import from_mne
+        from bayesinv.problem import Problem
+    rng = np.random.default_rng(seed)
+    story = Story.of(spacing, electrodes, snr, rng, stages)
+    evoked, solution, covariance = story.to_mne()
+    with stages("whiten"), mne.use_log_level("ERROR"):
+        problem = from_mne(evoked, solution, covariance, orientation="fixed", baseline="auto")
+        assert isinstance(problem, Problem)
+    with stages("MNE-Python"), mne.use_log_level("ERROR"):
+        maps = _classical(evoked, solution, covariance, story.window)
+    with stages("infer"):
+        posterior = bayesinv.infer(model, problem, rng=rng)
+    with stages("peak"):
+        peaks = _peaks(posterior, story.window, rng)
+        scores = story.scores(posterior, peaks, maps)
+    facts = {
+        "command": "demo",
+        "inputs": {"model": model, "snr": snr, "spacing": spacing, "electrodes": electrodes, "seed": seed},
+        "truth": story.facts(),
+        "answers": scores,
+    }
+    title = "Simulated response on the template head"
+    with Folder(out, overwrite) as folder, stages("write"):
+        with mne.use_log_level("ERROR"):
+            mne.write_evokeds(folder / "demo-ave.fif", evoked)
+            mne.write_forward_solution(folder / "demo-fwd.fif", solution)
+            mne.write_cov(folder / "demo-cov.fif", covariance)
+        marked = {
+            "window": story.window,
+            "truth": story.simulation.truth.centre,
+            "others": {f"{MNE}, absolute": maps[MNE]},
+            "sections": [("Truth and answers", _answers_page(story, scores))],
+        }
+        _write(folder, posterior, peaks, facts, stages, model, title=title, **marked)
+    _show(posterior, peaks, stages, title)
+    _show_answers(story, scores)
+    _tell(f"wrote {out / 'report.html'}")
+    return _verdict(posterior)
+
+
+@app.command
+def models(name: str | None = None) -> int:
+    """List the shipped models, or show the card of one.
+
+    Parameters
+    ----------
+    name
+        Name of a shipped model or path of a .py file.
+    """
+    from rich.table import Table
+
+    if name is not None:
+        print(bayesinv.read_card(name))
+        return PASSED
+    table = Table("model", "what it believes", box=None, pad_edge=False)
+    for model, title in bayesinv.list_models().items():
+        table.add_row(model, title.removesuffix("."))
+    _console().print(table)
+    return PASSED
+
+
+# --- what is written ---------------------------------------------------------------------------------------
+
+
+class Stages:
+    """Shows what is being done, and keeps how long it took."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self.console = _console(error=True)
+
+    @contextlib.contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        started = time.perf_counter()
+        if self.console.is_terminal:
+            with self.console.status(f"{name} ..."):
+                yield
+        else:
+            yield
+        took = time.perf_counter() - started
+        self.seconds[name] = self.seconds.get(name, 0.0) + took
+        self.console.print(f"{name:<24s} {took:6.1f} s", highlight=False, style="dim")
+
+
+class Folder:
+    """A folder that appears whole or not at all: written beside its place and then moved there."""
+
+    def __init__(self, place: Path, overwrite: bool = False) -> None:
+        self.place, self.overwrite = place, overwrite
+        self.made: list[Path] = []
+        self.draft = place
+
+    def __enter__(self) -> Path:
+        place = self.place.absolute()
+        for parent in (*reversed(place.parents),):
+            if not parent.exists():
+                parent.mkdir()
+                self.made.append(parent)
+        self.draft = Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{place.name}-"))
+        mask = os.umask(0)
+        os.umask(mask)
+        self.draft.chmod(0o777 & ~mask)
+        return self.draft
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        try:
+            if error is None:
+                # Time has passed since the first look.
+                _check_folder(self.place, self.overwrite)
+                self._move()
+        finally:
+            shutil.rmtree(self.draft, ignore_errors=True)
+            for parent in reversed(self.made):
+                # A folder that was made for nothing goes; one that holds the result stays.
+                with contextlib.suppress(OSError):
+                    parent.rmdir()
+
+    def _move(self) -> None:
+        """Put the draft in its place; an earlier result goes only when the new one is there."""
+        place = self.place.absolute()
+        if not place.exists():
+            self.draft.rename(place)
+            return
+        old = Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{place.name}-old-")) / place.name
+        place.rename(old)
+        try:
+            self.draft.rename(place)
+        except BaseException:
+            old.rename(place)
+            old.parent.rmdir()
+            raise
+        shutil.rmtree(old.parent, ignore_errors=True)
+
+
+def _check_folder(out: Path, overwrite: bool) -> None:
+    """Raise unless the folder is new, empty, holds nothing but an earlier result, or may be overwritten.
+
+    Raises
+    ------
+    FileExistsError
+        If it is a file, or holds what this program did not write.
+    """
+    if out.is_file():
+        raise FileExistsError(f"--out {out} is a file; name a folder")
+    if Path.cwd().resolve().is_relative_to(out.resolve()):
+        raise FileExistsError(f"--out {out} is the folder you are in; name one inside it")
+    if overwrite or not out.is_dir():
+        return
+    there = {str(path.relative_to(out)) for path in out.rglob("*") if not path.is_dir()}
+    if not there:
+        return
+    try:
+        earlier = json.loads((out / "summary.json").read_text(encoding="utf-8"))
+        ours = set(earlier["files"]) if earlier["program"] == PROGRAM else set()
+    except (OSError, ValueError, KeyError, TypeError):
+        ours = set()
+    foreign = sorted(there - ours)
+    if foreign:
+        raise FileExistsError(
+            f"--out {out} holds files that {PROGRAM} did not write ({', '.join(foreign[:3])}"
+            f"{', ...' if len(foreign) > 3 else ''}); name another folder, or give --overwrite to replace it"
+        )
+
+
+def _write(
+    folder: Path,
+    posterior: Posterior,
+    peaks: Mapping[str, Peak],
+    facts: Mapping[str, Any],
+    stages: Stages,
+    model: str,
+    **marked: Any,
+) -> None:
+    """Write posterior, report with pictures, and, last, the summary that names all files."""
+    from bayesinv import report
+    from bayesinv.figures import prior_draws
+
+    started = time.perf_counter()
+    posterior.save(folder / "posterior.nc")
+    prior = prior_draws(model, posterior.problem)
+    report.write(posterior, folder, prior=prior, card=bayesinv.read_card(model), **marked)
+    files = sorted([*(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()), "summary.json"])
+    numbers = posterior.summary(LEVEL)
+    numbers["timings"] = {
+        **{f"inference: {name}": took for name, took in numbers["timings"].items()},
+        **stages.seconds,
+        "write": time.perf_counter() - started,
+    }
+    summary = {
+        "program": PROGRAM,
+        **facts,
+        **numbers,
+        "peak": {name: _peak_facts(posterior, peak) for name, peak in peaks.items()},
+        "versions": _versions(),
+        "files": files,
+    }
+    text = json.dumps(summary, indent=2, default=_plain, ensure_ascii=False)
+    (folder / "summary.json").write_text(text + "\n", encoding="utf-8")
+
+
+def _plain(value: Any) -> Any:
+    """Return an array or a NumPy number as plain Python."""
+    return value.tolist() if hasattr(value, "tolist") else str(value)
+
+
+def _peaks(posterior: Posterior, window: tuple[float, float] | None, rng: Generator) -> dict[str, Peak]:
+    """Return the posterior of the peak's place, for single sources and for patches of cortex where that can be.
+
+    window : in s; None takes the sample at which the posterior mean stands out most
+    """
+    from bayesinv.maps import REGION, posterior_maps
+    from bayesinv.posterior import Peak
+
+    alone = posterior.peak(window, rng=rng)
+    peaks = {"single sources": alone}
+    sources = posterior.problem.sources
+    if sources is not None and (posterior.problem.axes == 3 or sources.normals is not None):
+        maps = posterior_maps(posterior, alone.window, radius=REGION, draws=alone.draws, rng=rng)
+        patch = Peak(maps.peak, int(maps.strength.argmax()), sources.positions, maps.window, maps.draws)
+        peaks = {f"{1e3 * REGION:.0f} mm patches": patch, **peaks}
+    return peaks
+
+
+def _peak_facts(posterior: Posterior, peak: Peak) -> dict[str, Any]:
+    """Return where the current is strongest, and how sure that is; places in mm."""
+    sources = posterior.problem.sources
+    facts: dict[str, Any] = {
+        "source": peak.source,
+        "probability": float(peak.probability.max()),
+        "strongest_mean": peak.strongest,
+        "window_s": list(peak.window),
+        "draws": peak.draws,
+        f"sources_in_{LEVEL:.0%}_region": len(peak.region(LEVEL)),
+    }
+    if sources is not None:
+        places = sources.positions if sources.mri_positions is None else sources.mri_positions
+        facts["frame"] = "head" if sources.mri_positions is None else "MRI (surface RAS)"
+        facts["position_mm"] = [round(1e3 * x, 2) for x in places[peak.source].tolist()]
+        facts["strongest_mean_position_mm"] = [round(1e3 * x, 2) for x in places[peak.strongest].tolist()]
+        facts[f"radius_{LEVEL:.0%}_mm"] = 1e3 * peak.radius(LEVEL)
+        facts["probability_within_20_mm_of_strongest_mean"] = peak.within(0.02)
+        if sources.hemispheres is not None:
+            facts["hemisphere"] = ("left", "right")[int(sources.hemispheres[peak.source])]
+            left = sources.hemispheres == 0
+            facts["probability_left"] = float(peak.probability[left].sum())
+    return facts
+
+
+def _versions() -> dict[str, str]:
+    """Return the versions of what a result depends on."""
+    import platform
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {"python": platform.python_version(), PROGRAM: bayesinv.__version__}
+    for name in ("numpy", "scipy", "pymc", "pytensor", "arviz", "mne", "xarray"):
+        with contextlib.suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
+
+
+# --- what is shown -----------------------------------------------------------------------------------------
+
+
+def _console(error: bool = False) -> Console:
+    from rich.console import Console
+
+    return Console(stderr=error, soft_wrap=True)
+
+
+def _tell(text: str) -> None:
+    print(text)
+
+
+def _fail(text: str, code: int) -> int:
+    """Print one line on the error stream and return the code."""
+    print(f"{PROGRAM}: {' '.join(text.split())}", file=sys.stderr)
+    return code
+
+
+@contextlib.contextmanager
+def _tidy_warnings() -> Iterator[None]:
+    """Show each warning once, as one line on the error stream; those for developers not at all."""
+    seen: set[str] = set()
+
+    def show(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+        text = " ".join(str(message).split())
+        if issubclass(category, UserWarning | RuntimeWarning) and text not in seen:
+            seen.add(text)
+            print(f"{PROGRAM}: warning: {text}", file=sys.stderr)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        # It tells how a file should be named, not what is in it.
+        warnings.filterwarnings("ignore", message="This filename")
+        warnings.showwarning = show
+        yield
+
+
+def _table(*columns: str, title: str | None = None) -> Table:
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for column in columns:
+        table.add_column(column)
+    return table
+
+
+def _show(posterior: Posterior, peaks: Mapping[str, Peak], stages: Stages, title: str) -> None:
+    """Print the short table of a result."""
+    problem = posterior.problem
+    table = _table("", "", title=title)
+    table.add_row("model", f"{posterior.model}, by {posterior.method}")
+    table.add_row(
+        "recording",
+        f"{problem.components} components, {len(problem.times)} samples, "
+        f"{1e3 * problem.times[0]:.0f} to {1e3 * problem.times[-1]:.0f} ms",
+    )
+    table.add_row("sources", f"{problem.source_count}, {problem.orientation} orientation")
+    names = {"lambda": "λ", "snr": "SNR (amplitude)"}
+    for name in (*names, *(key for key in posterior.hyper if key not in names)):
+        scalar = posterior.hyper[name]
+        low, high = scalar.interval(LEVEL)
+        text = f"{scalar.mean:.3g}"
+        table.add_row(names.get(name, name), text if low == high else f"{text} ({LEVEL:.0%} {low:.3g} to {high:.3g})")
+    for name, peak in peaks.items():
+        facts = _peak_facts(posterior, peak)
+        start, stop = (1e3 * t for t in peak.window)
+        when = f"{start:.0f} ms" if start == stop else f"{start:.0f} to {stop:.0f} ms"
+        where = f"source {peak.source}"
+        if "position_mm" in facts:
+            where = f"({', '.join(f'{x:.0f}' for x in facts['position_mm'])}) mm {facts['frame']}"
+        lines = [f"{where}, probability {facts['probability']:.2g}"]
+        if "position_mm" in facts:
+            mean = ", ".join(f"{x:.0f}" for x in facts["strongest_mean_position_mm"])
+            lines.append(
+                f"{LEVEL:.0%} within {facts[f'radius_{LEVEL:.0%}_mm']:.0f} mm of the strongest mean ({mean}), "
+                f"or in {facts[f'sources_in_{LEVEL:.0%}_region']} sources"
+            )
+        if "probability_left" in facts:
+            left = facts["probability_left"]
+            side, share = ("left", left) if left >= 0.5 else ("right", 1 - left)
+            lines.append(f"in the {side} hemisphere with probability {share:.2g}")
+        table.add_row(f"peak at {when}, {name}", "\n".join(lines))
+    evidence = "not given by this method" if posterior.log_evidence is None else f"{posterior.log_evidence!r} nats"
+    table.add_row("log evidence", evidence)
+    table.add_row("fit", f"{posterior.goodness_of_fit:.0%} of the whitened power")
+    for check in posterior.checks:
+        mark = "[green]passed[/green]" if check.passed else "[bold red]FAILED[/bold red]"
+        table.add_row(f"check {check.name}", f"{mark} {check.value:.3g} (wanted {check.limit})")
+    took = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in stages.seconds.items())
+    table.add_row("time", f"{sum(stages.seconds.values()):.1f} s: {took}")
+    _console().print(table)
+
+
+def _verdict(posterior: Posterior) -> int:
+    """Return the exit code of a result, and say on the error stream what failed."""
+    failed = [check for check in posterior.checks if not check.passed]
+    for check in failed:
+        _fail(f"check failed: {check.name} is {check.value:.3g}, wanted {check.limit}; {check.note}", FAILED)
+    return FAILED if failed else PASSED
+
+
+# --- what comes in -----------------------------------------------------------------------------------------
+
+
+def _read(what: str, path: Path, reader: Callable[[Path], Any]) -> Any:
+    """Read a file of MNE-Python, or say in one line why not.
+
+    Raises
+    ------
+    ValueError
+        If the file is no FIF file, or not of that kind.
+    """
+    with path.open("rb") as file:
+        start = file.read(16)
+    packed = start[:2] == b"\x1f\x8b"
+    # Every FIF file opens with the tag of its identifier: kind 100, type 31, in big-endian order.
+    if not packed and start[:8] != b"\x00\x00\x00\x64\x00\x00\x00\x1f":
+        raise ValueError(f"{path} is not a FIF file, but the {what} must be one that MNE-Python wrote")
+    try:
+        return reader(path)
+    except OSError:
+        raise
+    except Exception as error:
+        words = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"{path} holds no {what} that can be read: {words}") from error
+
+
+def _pick_condition(averages: Any, condition: str | None, path: Path) -> Any:
+    """Return the average with this name or number.
+
+    Raises
+    ------
+    ValueError
+        If there is none, or several and none is named.
+    """
+    averages = averages if isinstance(averages, list) else [averages]
+    names = [average.comment for average in averages]
+    listed = ", ".join(repr(name) for name in names)
+    if condition is None:
+        if len(averages) > 1:
+            raise ValueError(f"{path} holds {len(averages)} conditions: {listed}; choose one with --condition")
+        return averages[0]
+    if condition in names:
+        return averages[names.index(condition)]
+    if condition.isdigit():
+        if int(condition) < len(averages):
+            return averages[int(condition)]
+        raise ValueError(f"{path} has no condition number {condition}; it holds {len(names)}, from 0: {listed}")
+    one_of(f"condition in {path}", condition, names)
+    raise AssertionError
+
+
+def _window(text: str) -> Literal["auto"] | tuple[float | None, float | None] | None:
+    """Return the baseline that a text means.
+
+    Raises
+    ------
+    ValueError
+        If it is neither "auto", "none" nor START,STOP.
+    """
+    word = text.strip().lower()
+    if word == "auto":
+        return "auto"
+    if word == "none":
+        return None
+    parts = [part.strip() for part in text.split(",")]
+    try:
+        start, stop = (float(part) if part and part.lower() != "none" else None for part in parts)
+    except ValueError:
+        raise ValueError(f"--baseline {text} is not START,STOP in s (such as -0.2,0), 'auto' or 'none'") from None
+    if start is not None and stop is not None and not start < stop:
+        raise ValueError(f"--baseline {text} ends before it starts; give START,STOP in s, such as -0.2,0")
+    return start, stop
+
+
+def _check_method(method: str | None) -> None:
+    if method is not None:
+        from bayesinv.inference import METHODS
+
+        one_of("method", method, METHODS)
+
+
+def _check_seed(seed: int) -> None:
+    if seed < 0:
+        raise ValueError(f"seed is {seed}, but must not be negative")
+
+
+# --- the demo's story --------------------------------------------------------------------------------------
+
+ACTIVE_MRI = (-0.040, -0.025, 0.055)  # m; the left hand area on fsaverage
+TRUE_CONDUCTIVITIES = (0.33, 0.006, 0.43)  # S/m
+TRUE_SKULL_FRACTION = 0.46
+CLASSICAL = " of MNE-Python (λ² = 1/9)"
+MNE = f"MNE{CLASSICAL}"
+
+
+@dataclass(frozen=True, eq=False)
+class Story:
+    """A simulated recording on the template head, and the lead field that it is inverted with.
+
+    simulation : recording, truth and the truth's lead field
+    lead_field : of the inversion, average reference, free orientation
+    near : (source,), the inversion's sources that are nearest to some vertex of the truth
+    """
+
+    simulation: Simulation
+    lead_field: Any
+    near: Any
+    rate: float = field(default=250.0)
+
+    @classmethod
+    def of(cls, spacing: str, electrodes: int, snr: float, rng: Any, stages: Stages) -> Story:
+        """Simulate the recording; lead fields come from the cache where they are there."""
+        import numpy as np
+        from scipy.spatial import cKDTree
+
+        from bayesinv import simulate, template
+
+        with stages("template head"):
+            grid = template.sources(spacing)
+            sensors = template.electrodes(electrodes)
+            cortex = template.cortex()
+        with stages("lead field"):
+            gain = template.lead_field(grid, sensors).rereference("average")
+        with stages("simulate"):
+            rate = 250.0
+            times = np.arange(round(-0.2 * rate), round(0.4 * rate) + 1) / rate
+            places = cortex.mri_positions
+            assert places is not None
+            centre = cortex.positions[int(np.argmin(np.linalg.norm(places - ACTIVE_MRI, axis=1)))]
+            truth = simulate.patch_truth(cortex, centre, times, avoid=grid)
+            true_gain = template.lead_field(
+                truth.sources, sensors, TRUE_CONDUCTIVITIES, skull_fraction=TRUE_SKULL_FRACTION
+            ).rereference("average")
+            covariance = simulate.correlated_covariance(sensors)
+            made = simulate.simulate(truth, true_gain, covariance, rng, snr=snr)
+            near = np.unique(cKDTree(grid.positions).query(truth.sources.positions)[1])
+        return cls(made, gain, near, rate)
+
+    @property
+    def window(self) -> tuple[float, float]:
+        """10 ms before to 10 ms after the truth's peak, s."""
+        return self.simulation.truth.peak_time - 0.01, self.simulation.truth.peak_time + 0.01
+
+    def to_mne(self) -> tuple[Any, Any, Any]:
+        """Return the recording, the inversion's forward solution and the noise covariance as objects of MNE-Python."""
+        import mne
+
+        recording, noise = self.simulation.recording, self.simulation.noise
+        with mne.use_log_level("ERROR"):
+            info = mne.create_info(list(recording.names), self.rate, "eeg")
+            sensors = self.lead_field.sensors
+            places = dict(zip(sensors.names, sensors.positions, strict=True))
+            info.set_montage(mne.channels.make_dig_montage(places, coord_frame="head"))
+            evoked = mne.EvokedArray(recording.field, info, tmin=float(recording.times[0]), comment="simulated", nave=1)
+            evoked.set_eeg_reference("average", projection=True)
+            covariance = mne.Covariance(noise.covariance, list(recording.names), [], evoked.info["projs"], nfree=1000)
+            solution = self.lead_field.to_mne(evoked.info)
+        return evoked, solution, covariance
+
+    def scores(self, posterior: Posterior, peaks: Mapping[str, Peak], maps: Mapping[str, Any]) -> dict[str, Any]:
+        """Return where each answer peaks, how far from the truth's centre, and whether the truth is held."""
+        import numpy as np
+
+        sources = posterior.problem.sources
+        assert sources is not None
+        assert sources.mri_positions is not None
+        away = 1e3 * np.linalg.norm(sources.positions - self.simulation.truth.centre, axis=1)
+
+        def place(source: int) -> dict[str, Any]:
+            assert sources.mri_positions is not None
+            mri = [round(1e3 * x, 1) for x in sources.mri_positions[source].tolist()]
+            return {"peak_mri_mm": mri, "off_mm": float(away[source])}
+
+        answers: dict[str, Any] = {name: place(int(np.argmax(table))) for name, table in maps.items()}
+        for name, peak in peaks.items():
+            region = peak.region(LEVEL)
+            answers[f"posterior mean, {name}"] = {
+                **place(peak.strongest),
+                "level": LEVEL,
+                "region_sources": len(region),
+                "region_holds_truth": bool(np.isin(self.near, region).any()),
+                "radius_mm": 1e3 * peak.radius(LEVEL),
+                "probability_within_20_mm_of_truth": float(peak.probability[away <= 20].sum()),
+            }
+        weights = np.zeros(len(sources))
+        weights[self.near] = 1.0
+        total = posterior.contrast(weights, self.window)
+        low, high = (float(bound[0, 0]) for bound in total.interval(LEVEL))
+        truth = self.simulation.truth
+        inside = (truth.times >= self.window[0]) & (truth.times <= self.window[1])
+        true_total = float(truth.course[inside].mean())
+        answers["current of the patch"] = {
+            "level": LEVEL,
+            "interval_nAm": [1e9 * low, 1e9 * high],
+            "mean_nAm": 1e9 * float(total.mean[0, 0]),
+            "truth_nAm": 1e9 * true_total,
+            "interval_holds_truth": low <= true_total <= high,
+            "sign_probability": float(total.exceedance(0.0)[0, 0]),
+        }
+        answers["chance_within_20_mm_of_truth"] = float(np.mean(away <= 20))
+        return answers
+
+    def facts(self) -> dict[str, Any]:
+        """Return what is true, as plain numbers."""
+        truth = self.simulation.truth
+        to_mri = truth.sources.to_mri
+        assert to_mri is not None
+        centre = to_mri[:3, :3] @ truth.centre + to_mri[:3, 3]
+        return {
+            "centre_mri_mm": [round(1e3 * x, 1) for x in centre.tolist()],
+            "sources": len(truth.sources),
+            "moment_nAm": 1e9 * float(truth.course.max()),
+            "peak_s": truth.peak_time,
+            "snr": self.simulation.snr,
+            "noise_uV": 1e6 * float(self.simulation.noise.covariance.diagonal().mean() ** 0.5),
+            "notes": dict(truth.notes),
+            "inversion": dict(self.lead_field.notes),
+        }
+
+
+def _classical(evoked: Any, solution: Any, covariance: Any, window: tuple[float, float]) -> dict[str, Any]:
+    """Return MNE-Python's own minimum norm and dSPM, absolute and averaged over a window: (source,) each."""
+    import mne
+    import numpy as np
+
+    operator = mne.minimum_norm.make_inverse_operator(
+        evoked.info, solution, covariance, loose=0.0, depth=0.8, fixed=True
+    )
+    maps = {}
+    for name in ("MNE", "dSPM"):
+        found = mne.minimum_norm.apply_inverse(evoked, operator, 1 / 9, method=name, pick_ori=None)
+        inside = (found.times >= window[0] - 1e-9) & (found.times <= window[1] + 1e-9)
+        maps[f"{name}{CLASSICAL}"] = np.abs(found.data[:, inside].mean(axis=1))
+    return maps
+
+
+def _answers(story: Story, scores: Mapping[str, Any]) -> tuple[list[tuple[str, str, str, str]], list[str]]:
+    """Return the truth and the answers as rows of a table, and the sentences that go below it."""
+    facts, chance = story.facts(), scores["chance_within_20_mm_of_truth"]
+    yes = {True: "holds the truth", False: "does not hold the truth"}
+
+    def at(place: Sequence[float]) -> str:
+        return f"({', '.join(f'{x:.0f}' for x in place)})"
+
+    rows = [("truth", at(facts["centre_mri_mm"]), "", "")]
+    for name, answer in scores.items():
+        if isinstance(answer, dict) and "off_mm" in answer:
+            said = "no statement"
+            if "region_holds_truth" in answer:
+                near = answer["probability_within_20_mm_of_truth"]
+                said = (
+                    f"{LEVEL:.0%} region of {answer['region_sources']} sources {yes[answer['region_holds_truth']]}; "
+                    f"{near:.2f} within 20 mm of it ({chance:.2f} by chance)"
+                )
+            rows.append((name, at(answer["peak_mri_mm"]), f"{answer['off_mm']:.0f} mm", said))
+    patch = scores["current of the patch"]
+    low, high = patch["interval_nAm"]
+    words = [
+        f"Current of the active patch: {low:.2f} to {high:.2f} nA m ({LEVEL:.0%} interval), positive with probability "
+        f"{patch['sign_probability']:.3f}; the truth is {patch['truth_nAm']:.1f} nA m, and the interval "
+        f"{yes[patch['interval_holds_truth']]}."
+    ]
+    if not patch["interval_holds_truth"]:
+        words.append(
+            "An interval is as good as the prior behind it: this one holds all of the cortex for equally active, so it "
+            "spreads a focal current over many sources, and the size of a focal truth is not what it can tell."
+        )
+    return rows, words
+
+
+def _show_answers(story: Story, scores: Mapping[str, Any]) -> None:
+    """Print where the truth was and what each answer said."""
+    rows, words = _answers(story, scores)
+    table = _table("answer", "peak (MRI mm)", "off", "how sure", title="\nTruth and answers")
+    for row in rows:
+        table.add_row(*row)
+    _console().print(table)
+    for text in words:
+        _tell(text)
+
+
+def _answers_page(story: Story, scores: Mapping[str, Any]) -> str:
+    """Return the truth and the answers as HTML."""
+    from html import escape
+
+    rows, words = _answers(story, scores)
+    head = "".join(f"<th>{name}</th>" for name in ("answer", "peak (MRI mm)", "off", "how sure"))
+    body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
+    facts = story.facts()
+    about = (
+        f"Simulated: {facts['notes']['truth']}, at {1e3 * facts['peak_s']:.0f} ms; power ratio of signal to noise "
+        f"{facts['snr']:.3g} per whitened component; noise {facts['noise_uV']:.2g} µV. Truth and inversion differ in "
+        f"source grid, skull and conductivities (truth: {facts['notes']['conductivities']}; inversion: "
+        f"{facts['inversion']['conductivities']})."
+    )
+    text = "".join(f"<p>{escape(part)}</p>" for part in (*words, about))
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{text}"

@@ -1,0 +1,931 @@
+"""Figures: a posterior in pictures, each a `matplotlib.figure.Figure` that belongs to no window and no global state.
+
+SI units come in; nA·m, ms, µV, fT and mm are drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import ndtri
+
+from bayesinv.axes import Array, Index, one_of, real
+from bayesinv.maps import REGION, Maps, posterior_maps, strongest_region
+from bayesinv.posterior import Posterior, Scalar, Window, credible_level
+from bayesinv.problem import Problem
+from bayesinv.sources import Sources
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.colors import Colormap
+    from matplotlib.figure import Figure
+
+INK, QUIET, FAINT = "#1f2933", "#66727f", "#d5dae0"
+BLUE, ORANGE = "#1f5a94", "#c8511b"
+GREY = np.array([0.80, 0.80, 0.80])
+"""Colour of bare cortex, which maps fade into where they are zero."""
+
+KINDS = {"mag": ("Magnetometers", "fT", 1e15), "grad": ("Gradiometers", "fT/cm", 1e13), "eeg": ("EEG", "µV", 1e6)}
+UNITS = {"A m": ("nA·m", 1e9), "probability": ("%", 100.0)}
+
+VIEWS = {
+    "left lateral": ((-1, 0, 0), (0, 0, 1), 0),
+    "left medial": ((1, 0, 0), (0, 0, 1), 0),
+    "right medial": ((-1, 0, 0), (0, 0, 1), 1),
+    "right lateral": ((1, 0, 0), (0, 0, 1), 1),
+    "left": ((-1, 0, 0), (0, 0, 1), None),
+    "right": ((1, 0, 0), (0, 0, 1), None),
+    "top": ((0, 0, 1), (0, 1, 0), None),
+    "bottom": ((0, 0, -1), (0, 1, 0), None),
+    "back": ((0, -1, 0), (0, 0, 1), None),
+    "front": ((0, 1, 0), (0, 0, 1), None),
+}
+"""Name to the direction towards the viewer, the direction up, and the hemisphere shown; head coordinates."""
+
+FINE = 2
+"""Pixels per drawn pixel and side, averaged, so that edges are smooth."""
+
+PIXELS_PER_METRE = 3400.0
+SIGHT = 0.006
+"""Depth in m below the surface from which a mark still counts as in sight."""
+
+UNFOLDING = 6
+"""Smoothing steps that open the sulci a little, so that their walls can be seen."""
+
+
+# --- the recording
+
+
+def recording_and_fit(posterior: Posterior) -> Figure:
+    """Draw what was recorded beside what the posterior mean explains, and how both compare with the noise.
+
+    One row per sensor kind in µV, fT and fT/cm where sensors and whitener are known, otherwise one row of whitened
+    components; below, the whitened global field power of recording, fit and residual, with the noise at 1.
+    """
+    problem, fitted = posterior.problem, posterior.fitted
+    time, clock = _clock(problem)
+    rows = _sensor_rows(problem, fitted)
+    figure = _figure(9.6, 1.9 * len(rows) + 2.3)
+    grid = figure.add_gridspec(len(rows) + 1, 2, height_ratios=[1.0] * len(rows) + [1.15])
+    style: dict[str, Any] = {"marker": "o", "markersize": 3} if len(time) < 3 else {}
+    for row, (name, unit, recorded, fit, colours) in enumerate(rows):
+        shared: Axes | None = None
+        for column, (lines, title) in enumerate(((recorded, "recorded"), (fit, "explained by the posterior mean"))):
+            axes = figure.add_subplot(grid[row, column], sharey=shared)
+            shared = axes
+            for line, colour in zip(lines, colours, strict=True):
+                axes.plot(time, line, color=colour, linewidth=0.6, alpha=0.75, **style)
+            axes.axhline(0, color=QUIET, linewidth=0.5)
+            _plain(axes)
+            axes.set_xlim(*_limits(time))
+            axes.tick_params(labelbottom=row == len(rows) - 1, labelleft=column == 0)
+            if column == 0:
+                axes.set_ylabel(f"{name}\n({unit})", color=INK)
+            if row == 0:
+                axes.set_title(title, loc="left", fontsize=10, color=INK)
+    axes = figure.add_subplot(grid[-1, :])
+    residual = problem.recording - fitted
+    for values, colour, width, label in (
+        (problem.recording, INK, 1.6, "recording"),
+        (fitted, ORANGE, 1.6, "posterior mean"),
+        (residual, QUIET, 0.9, "residual"),
+    ):
+        axes.plot(time, np.sqrt(np.mean(values**2, axis=0)), color=colour, linewidth=width, label=label, **style)
+    axes.axhline(1, color=BLUE, linewidth=1, linestyle=(0, (4, 3)), label="noise by the covariance, 1")
+    learned = float(posterior.mixture.weights @ posterior.mixture.noise)
+    if abs(learned - 1) > 0.01:
+        axes.axhline(learned, color=BLUE, linewidth=1, linestyle=(0, (1, 1.5)), label=f"noise learned, {learned:.2f}")
+    axes.set_ylim(0, None)
+    axes.set_xlim(*_limits(time))
+    axes.set_xlabel(clock)
+    axes.set_ylabel("whitened field\npower (RMS)")
+    axes.legend(loc="upper right", frameon=False, ncols=5, fontsize=8)
+    top = axes.get_ylim()[1]
+    axes.set_ylim(0, 1.15 * top)
+    _plain(axes)
+    return figure
+
+
+def _sensor_rows(problem: Problem, fitted: Array) -> list[tuple[str, str, Array, Array, Any]]:
+    """Per sensor kind its name, unit, recorded and fitted lines (sensor, time) and a colour per line."""
+    if problem.sensors is None or problem.whitener is None:
+        grey = [QUIET] * problem.components
+        return [("Whitened components", "noise = 1", problem.recording, fitted, grey)]
+    # The whitener's rows are scaled first: MEG and EEG differ by so many powers of ten that its inverse would be lost.
+    lengths = np.linalg.norm(problem.whitener, axis=1)
+    back = np.linalg.pinv(problem.whitener / lengths[:, None]) / lengths
+    recorded, fit = back @ problem.recording, back @ fitted
+    rows = []
+    for kind, (name, unit, factor) in KINDS.items():
+        index = problem.sensors.where(kind)
+        if index.size:
+            colours = _place_colours(problem.sensors.positions[index])
+            rows.append((name, unit, factor * recorded[index], factor * fit[index], colours))
+    return rows
+
+
+def _place_colours(positions: Array) -> NDArray[Any]:
+    """A colour per sensor by its place, so that a field pattern can be followed: (sensor, 3)."""
+    if len(positions) < 2 or not np.ptp(positions, axis=0).any():
+        return np.tile([[0.4, 0.45, 0.5]], (len(positions), 1))
+    spread = np.ptp(positions, axis=0)
+    unit = (positions - positions.min(axis=0)) / np.where(spread > 0, spread, 1)
+    return np.asarray(0.16 + 0.22 + 0.42 * (unit - unit.mean(axis=1, keepdims=True) / 2))
+
+
+# --- one region over time
+
+
+def region_course(posterior: Posterior, window: Window = None, level: float = 0.9, radius: float = REGION) -> Figure:
+    """Draw the strongest region's mean current over time with its credible band.
+
+    window : where the strongest source is looked for, see `maps.averaged`
+    level : of the band
+    radius : m, of the patch around the strongest source that makes the region
+
+    Raises
+    ------
+    ValueError
+        If the level lies outside (0, 1) or the window holds no sample.
+    """
+    credible_level(level)
+    problem = posterior.problem
+    centre, index, course = strongest_region(posterior, window, radius)
+    time, clock = _clock(problem)
+    figure = _figure(9.6, 3.6)
+    axes = figure.add_subplot()
+    mean = 1e9 * course.mean[0]
+    low, high = (1e9 * bound[0] for bound in course.interval(level))
+    prior = 1e9 * ndtri(0.5 + level / 2) * _prior_sd(posterior, index)
+    axes.axhspan(-prior, prior, color="#eef1f4", linewidth=0, zorder=0, label=f"{_percent(level)} before the recording")
+    axes.axhline(0, color=QUIET, linewidth=0.6)
+    if len(time) < 3:
+        axes.errorbar(
+            time, mean, [mean - low, high - mean], fmt="o", color=BLUE, label=f"mean and {_percent(level)} interval"
+        )
+    else:
+        axes.fill_between(
+            time, low, high, color=BLUE, alpha=0.22, linewidth=0, label=f"{_percent(level)} credible band"
+        )
+        if level > 0.5:
+            inner = (1e9 * bound[0] for bound in course.interval(0.5))
+            axes.fill_between(time, *inner, color=BLUE, alpha=0.3, linewidth=0, label="50 %")
+        axes.plot(time, mean, color=BLUE, linewidth=1.6, label="posterior mean")
+    start, stop = _window_of(problem, posterior, window)
+    axes.axvspan(*_widened(start, stop, time, problem), color=ORANGE, alpha=0.25, linewidth=0)
+    axes.set_xlim(*_limits(time))
+    axes.set_xlabel(clock)
+    along_normals = problem.axes == 1 and problem.sources is not None and problem.sources.normals is not None
+    outward = ",\npositive out of the cortex" if along_normals else ""
+    axes.set_ylabel(f"current (nA·m){outward}")
+    what = f"Mean of {len(index)} sources within {1e3 * radius:.0f} mm of " if len(index) > 1 else ""
+    axes.set_title(f"{what}source {centre}{_place(problem, centre)}", loc="left", fontsize=10, color=INK)
+    axes.legend(loc="upper right", frameon=False, fontsize=8, ncols=4)
+    bottom, top = axes.get_ylim()
+    axes.set_ylim(bottom, top + 0.14 * (top - bottom))
+    _plain(axes)
+    return figure
+
+
+def _prior_sd(posterior: Posterior, index: Index) -> float:
+    """Prior standard deviation, A m, of the mean current along one direction of some sources."""
+    variance = posterior.prior_variance.reshape(posterior.problem.source_count, -1)[index].mean(axis=1)
+    return float(np.sqrt(variance.sum()) / len(index))
+
+
+def _window_of(problem: Problem, posterior: Posterior, window: Window) -> tuple[float, float]:
+    from bayesinv.maps import averaged
+
+    if isinstance(window, tuple):
+        inside = problem.times[problem.window(*window)]
+        return float(inside[0]), float(inside[-1])
+    if isinstance(window, slice):
+        return float(problem.times[window][0]), float(problem.times[window][-1])
+    time = float(averaged(posterior, window).problem.times[0])
+    return time, time
+
+
+def _widened(start: float, stop: float, time: Array, problem: Problem) -> tuple[float, float]:
+    """The window in drawn units, at least wide enough to be seen."""
+    factor = 1.0 if counted(problem) else 1e3
+    least = 0.004 * float(np.ptp(time)) if len(time) > 1 else 0.02
+    middle, half = factor * (start + stop) / 2, max(factor * (stop - start) / 2, least / 2)
+    return middle - half, middle + half
+
+
+# --- hyperparameters
+
+
+def hyper(posterior: Posterior, level: float = 0.9, prior: Mapping[str, ArrayLike] | None = None) -> Figure:
+    """Draw the posterior density of λ, the SNR and every other hyperparameter, with its interval.
+
+    level : of the interval
+    prior : name to draws from the prior, drawn faintly behind; see `prior_draws`
+
+    Raises
+    ------
+    ValueError
+        If the level lies outside (0, 1).
+    """
+    credible_level(level)
+    names = ["lambda", "snr", *(name for name in posterior.hyper if name not in ("lambda", "snr"))][:6]
+    columns = 2 if len(names) in (2, 4) else 3
+    rows = -(-len(names) // columns)
+    figure = _figure(9.6, 2.9 * rows)
+    for place, name in enumerate(names):
+        axes = figure.add_subplot(rows, columns, place + 1)
+        earlier = None if prior is None or name not in prior else np.asarray(prior[name], dtype=float)
+        _density(axes, name, posterior.hyper[name], level, earlier)
+    return figure
+
+
+HYPER = {
+    "lambda": ("λ = noise² / source variance", "1/(nA·m)²", 1e-18),
+    "snr": ("signal-to-noise ratio (amplitude)", "", 1.0),
+    "scale": ("source scale", "nA·m", 1e9),
+    "noise": ("noise scale", "of the covariance's", 1.0),
+    "depth": ("depth exponent", "", 1.0),
+}
+
+
+def _density(axes: Axes, name: str, scalar: Scalar, level: float, prior: Array | None) -> None:
+    from scipy.stats import gaussian_kde
+
+    title, unit, factor = HYPER.get(name, (name, "", 1.0))
+    draws, nodes = factor * scalar.draws, factor * scalar.nodes
+    low, high = (factor * bound for bound in scalar.interval(level))
+    middle = float(factor * scalar.quantile(0.5))
+    axes.set_xlabel(f"{title} ({unit})" if unit else title)
+    axes.set_yticks([])
+    _plain(axes, left=False)
+    if np.ptp(draws) <= 1e-9 * abs(middle):
+        axes.axvline(middle, color=BLUE, linewidth=2)
+        axes.set_title(f"{_number(middle)}, fixed by the model", loc="left", fontsize=10, color=INK)
+        return
+    logs = name != "depth" and bool((draws > 0).all())
+    seen = np.log(draws) if logs else draws
+    bounds = np.quantile(seen, [0.0005, 0.9995])
+    earlier = None
+    if prior is not None and np.isfinite(prior).all() and (not logs or (prior > 0).all()) and np.ptp(prior) > 0:
+        earlier = np.log(factor * prior) if logs else factor * prior
+    margin = 0.35 * np.ptp(bounds)
+    x = np.linspace(bounds[0] - margin, bounds[1] + margin, 300)
+    if name == "depth":
+        x = x[(x >= 0) & (x <= 1)]
+    drawn = np.exp(x) if logs else x
+    density = gaussian_kde(seen)(x)
+    axes.fill_between(drawn, density, color=BLUE, alpha=0.18, linewidth=0)
+    inside = (drawn >= low) & (drawn <= high)
+    axes.fill_between(drawn[inside], density[inside], color=BLUE, alpha=0.35, linewidth=0)
+    axes.plot(drawn, density, color=BLUE, linewidth=1.5)
+    if earlier is not None:
+        axes.plot(drawn, gaussian_kde(earlier)(x), color=QUIET, linewidth=1, linestyle=(0, (4, 3)))
+        tail = (1 - level) / 2
+        first, last = (_number(bound) for bound in factor * np.quantile(np.asarray(prior), [tail, 1 - tail]))
+        words = f"prior (dashed):\n{_percent(level)} in {first} to {last}"
+        axes.text(0.99, 0.97, words, transform=axes.transAxes, ha="right", va="top", fontsize=8, color=QUIET)
+    if logs:
+        axes.set_xscale("log")
+        _log_ticks(axes, drawn)
+    inside_nodes = nodes[(nodes >= drawn[0]) & (nodes <= drawn[-1])]
+    if len(inside_nodes) < 2000:
+        axes.plot(
+            inside_nodes, np.full(len(inside_nodes), -0.04 * density.max()), "|", color=INK, markersize=5, alpha=0.5
+        )
+    axes.set_xlim(drawn[0], drawn[-1])
+    axes.set_ylim(-0.09 * density.max(), 1.12 * density.max())
+    axes.set_title(
+        spell(middle, low, high, level),
+        loc="left",
+        fontsize=10,
+        color=INK,
+    )
+
+
+def _log_ticks(axes: Axes, drawn: Array) -> None:
+    """Few plain labels, whether the axis spans a tenth of a decade or many."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+    if drawn[-1] / drawn[0] < 20:
+        axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]))
+    else:
+        axes.xaxis.set_major_locator(LogLocator(numticks=5))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.tick_params(which="minor", bottom=False)
+
+
+def prior_draws(
+    model: Any, problem: Problem, count: int = 1000, rng: np.random.Generator | None = None
+) -> dict[str, Array]:
+    """Return draws (draw,) of a model's hyperparameters, λ and SNR before it sees the recording.
+
+    model : as in `infer`
+    rng : default_rng(0) if None
+
+    Raises
+    ------
+    ValueError
+        If the model does not exist or does not fit the problem.
+    """
+    import pymc as pm
+
+    from bayesinv.catalogue import build
+    from bayesinv.inference.density import Density, with_lambda
+
+    rng = np.random.default_rng(0) if rng is None else rng
+    density = Density.of(build(model, problem)[1])
+    free = density.model.free_RVs
+    if not free:
+        return {}
+    values = pm.draw(free, draws=count, random_seed=int(rng.integers(2**31)), mode="FAST_COMPILE")
+    named = {variable.name: np.asarray(value) for variable, value in zip(free, values, strict=True)}
+    variance, noise, _ = density.scales_at(list(named.values()))
+    drawn = with_lambda(named, variance, noise, problem.signal_power)
+    return {name: value for name, value in drawn.items() if value.ndim == 1}
+
+
+# --- maps on the cortex
+
+
+@dataclass(frozen=True, eq=False)
+class _Layer:
+    """One map with the way it is to be drawn."""
+
+    title: str
+    note: str
+    values: Array
+    unit: str
+    palette: str
+    low: float
+    high: float
+
+
+def cortex_maps(
+    posterior: Posterior,
+    window: Window = None,
+    *,
+    radius: float = 0.0,
+    threshold: float | None = None,
+    draws: int = 1000,
+    marks: ArrayLike | None = None,
+    views: Sequence[str] | None = None,
+    maps: Maps | None = None,
+) -> Figure:
+    """Draw mean, standard deviation, shrinkage, exceedance and probable peak of the currents on the cortex.
+
+    window, radius, threshold, draws : see `maps.posterior_maps`
+    marks : (mark, 3), m, head coordinates: places to ring, such as a known truth
+    views : names among `VIEWS`; None takes both hemispheres from the side and from between them
+    maps : maps already made, drawn instead of new ones
+
+    Three projections are drawn where the triangles between sources are not known, plain lines where their
+    positions are not known either.
+
+    Raises
+    ------
+    ValueError
+        As `maps.posterior_maps`; if a view does not exist or marks are no positions.
+    """
+    found = (
+        maps if maps is not None else posterior_maps(posterior, window, radius=radius, threshold=threshold, draws=draws)
+    )
+    return _drawn(_layers(found), posterior.problem.sources, marks, views)
+
+
+def _layers(maps: Maps) -> list[_Layer]:
+    free = maps.mean.ndim == 2
+    who = f"mean over {1e3 * maps.radius:.0f} mm patches" if maps.radius else "single sources"
+    strength, spread = 1e9 * maps.strength, 1e9 * maps.uncertainty
+    limit = f"{1e9 * maps.threshold:.2g} nA·m"
+    before = 100 * float(np.median(maps.prior_exceedance))
+    layers = [
+        _Layer(
+            "Posterior mean" + (", norm" if free else ", absolute"),
+            who,
+            strength,
+            "nA·m",
+            "fading",
+            0.0,
+            _top(strength),
+        ),
+        _Layer(
+            "Posterior standard deviation",
+            "learned little where it equals the prior's, the top of the scale"
+            if not maps.radius
+            else "small patches average fewer sources and vary more",
+            spread,
+            "nA·m",
+            "spread",
+            0.0,
+            float(1e9 * np.linalg.norm(np.atleast_2d(maps.prior_sd.T), axis=0).max())
+            if not maps.radius
+            else _top(spread),
+        ),
+        _Layer(
+            "Shrinkage: 1 − posterior variance / prior variance",
+            "share of the uncertainty that the recording removed",
+            100 * maps.shrinkage,
+            "%",
+            "learned",
+            0.0,
+            _top(100 * maps.shrinkage),
+        ),
+        _Layer(
+            f"Probability that the current exceeds {limit}",
+            f"{before:.0f} % before the recording (median)",
+            100 * maps.exceedance,
+            "%",
+            "chance",
+            0.0,
+            100.0,
+        ),
+    ]
+    if maps.near is not None and maps.chance is not None:
+        chance = 100 * float(np.median(maps.chance))
+        near = 100 * maps.near
+        layers.append(
+            _Layer(
+                "Probability that the strongest current lies within 10 mm",
+                f"{chance:.1f} % by chance",
+                near,
+                "%",
+                "chance",
+                0.0,
+                max(float(near.max()), 1e-9),
+            )
+        )
+    else:
+        peak = 100 * maps.peak
+        layers.append(_Layer("Probability of the peak", "", peak, "%", "chance", 0.0, max(float(peak.max()), 1e-9)))
+    return layers
+
+
+def _top(values: Array) -> float:
+    """Upper end of a colour scale that a few odd sources do not set."""
+    high = float(np.quantile(values, 0.995))
+    return high if high > 0 else max(float(values.max()), 1e-9)
+
+
+def compare_maps(
+    maps: Mapping[str, ArrayLike],
+    problem: Problem,
+    *,
+    units: Mapping[str, str] | None = None,
+    common: bool = False,
+    marks: ArrayLike | None = None,
+    views: Sequence[str] | None = None,
+) -> Figure:
+    """Draw several maps one below the other on the same cortex, seen from the same sides.
+
+    maps : title to (source,) values
+    units : title to "A m" (drawn in nA·m), "probability" (drawn in %) or any other text, which is printed as it is;
+        "A m" for titles that are not named
+    common : one colour scale for all maps of one unit, instead of one each
+    marks, views : as in `cortex_maps`
+
+    Maps with negative values get a colour scale about zero.
+
+    Raises
+    ------
+    ValueError
+        If there is no map, a map does not fit the sources or holds NaN, or a view does not exist.
+    """
+    if not maps:
+        raise ValueError("there is no map to draw")
+    layers = []
+    for title, values in maps.items():
+        flat = real(title, values, "source")
+        if len(flat) != problem.source_count:
+            raise ValueError(f"{title} has source = {len(flat)}, but the problem has source = {problem.source_count}")
+        given = "A m" if units is None else units.get(title, "A m")
+        unit, factor = UNITS.get(given, (given, 1.0))
+        drawn = factor * flat
+        top = 100.0 if given == "probability" else _top(np.abs(drawn))
+        signed = bool((drawn < 0).any())
+        palette = "signed" if signed else "chance" if given == "probability" else "fading"
+        layers.append(_Layer(title, "", drawn, unit, palette, -top if signed else 0.0, top))
+    if common:
+        tops = {unit: max(layer.high for layer in layers if layer.unit == unit) for unit in {x.unit for x in layers}}
+        layers = [
+            _Layer(x.title, x.note, x.values, x.unit, x.palette, -tops[x.unit] if x.low < 0 else 0.0, tops[x.unit])
+            for x in layers
+        ]
+    return _drawn(layers, problem.sources, marks, views)
+
+
+def _palette(name: str) -> Colormap:
+    """Colour maps whose lightness changes evenly; those of sparse quantities start as bare cortex."""
+    from matplotlib import colormaps
+    from matplotlib.colors import LinearSegmentedColormap, ListedColormap
+
+    if name == "signed":
+        return LinearSegmentedColormap.from_list("signed", ["#0b3c7d", "#3f8ac4", tuple(GREY), "#e0703c", "#8a1408"])
+    if name == "fading":
+        colours = colormaps["inferno_r"](np.linspace(0.08, 0.92, 256))[:, :3]
+        share = np.clip(np.linspace(0, 1, 256) / 0.35, 0, 1)[:, None]
+        return ListedColormap(share * colours + (1 - share) * GREY, "fading")
+    if name == "chance":
+        colours = colormaps["YlGnBu"](np.linspace(0.12, 1, 256))[:, :3]
+        share = np.clip(np.linspace(0, 1, 256) / 0.35, 0, 1)[:, None]
+        return ListedColormap(share * colours + (1 - share) * GREY, "chance")
+    return colormaps[{"spread": "Purples", "learned": "viridis"}[name]]
+
+
+def _drawn(
+    layers: Sequence[_Layer], sources: Sources | None, marks: ArrayLike | None, views: Sequence[str] | None
+) -> Figure:
+    places = None if marks is None else real("marks", np.atleast_2d(np.asarray(marks, dtype=float)), "mark axis")
+    if places is not None and places.shape[1] != 3:
+        raise ValueError(f"marks has shape {places.shape}, but its axes are (mark, 3)")
+    for view in views or ():
+        one_of("view", view, VIEWS)
+    if sources is None:
+        return _as_lines(layers)
+    if sources.triangles is None or not len(sources.triangles):
+        return _as_points(layers, sources, places)
+    return _as_surfaces(layers, sources, places, views)
+
+
+def _as_lines(layers: Sequence[_Layer]) -> Figure:
+    figure = _figure(9.6, 1.9 * len(layers))
+    for row, layer in enumerate(layers):
+        axes = figure.add_subplot(len(layers), 1, row + 1)
+        number = np.arange(len(layer.values))
+        axes.fill_between(number, layer.values, step="mid", color=BLUE, alpha=0.25, linewidth=0)
+        axes.plot(number, layer.values, color=BLUE, linewidth=0.8, drawstyle="steps-mid")
+        axes.set_ylabel(layer.unit)
+        axes.set_title(f"{layer.title}{_note(layer)}", loc="left", fontsize=9.5, color=INK)
+        _plain(axes)
+        axes.margins(x=0)
+    axes.set_xlabel("source")
+    return figure
+
+
+def _as_points(layers: Sequence[_Layer], sources: Sources, marks: Array | None) -> Figure:
+    places = 1e3 * sources.positions
+    low, high = places.min(axis=0) - 4, places.max(axis=0) + 4
+    span, middle = high - low, (low + high) / 2
+    tall = span[1:].max()
+    figure = _figure(9.6, 3.3 * len(layers))
+    parts: Any = figure.subfigures(len(layers), 1, squeeze=False)[:, 0]
+    sides = (("left", 1, 2), ("top", 0, 1), ("back", 0, 2))
+    for layer, part in zip(layers, parts, strict=True):
+        part.suptitle(f"{layer.title}{_note(layer)}", x=0.01, ha="left", fontsize=9.5, color=INK)
+        grid = part.add_gridspec(1, 4, width_ratios=[*(span[across] for _, across, _ in sides), 0.03 * span.sum()])
+        order = np.argsort(np.abs(layer.values))
+        for column, (side, across, up) in enumerate(sides):
+            axes = part.add_subplot(grid[0, column])
+            x, y = places[order][:, [across, up]].T
+            style: dict[str, Any] = {"cmap": _palette(layer.palette), "vmin": layer.low, "vmax": layer.high}
+            points = axes.scatter(x, y, c=layer.values[order], s=10, linewidths=0, **style)
+            if marks is not None:
+                x, y = 1e3 * marks[:, [across, up]].T
+                axes.scatter(x, y, s=70, facecolors="none", edgecolors=INK, linewidths=1.4)
+            axes.set_aspect("equal")
+            axes.set_xlim(*((high[across], low[across]) if side == "left" else (low[across], high[across])))
+            axes.set_ylim(middle[up] - tall / 2, middle[up] + tall / 2)
+            axes.set_xlabel(f"{'xyz'[across]} (mm)")
+            axes.set_ylabel(f"{'xyz'[up]} (mm)")
+            _plain(axes)
+        _bar(part.colorbar(points, cax=part.add_subplot(grid[0, 3]), extend=_extend(layer)), layer)
+    return figure
+
+
+def _as_surfaces(
+    layers: Sequence[_Layer], sources: Sources, marks: Array | None, views: Sequence[str] | None
+) -> Figure:
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+
+    if views is None:
+        halves = sources.hemispheres is not None and len(np.unique(sources.hemispheres)) == 2
+        views = tuple(VIEWS)[:4] if halves else ("left", "top", "right", "back")
+    surface = _Surface(sources)
+    scenes = [surface.scene(view) for view in views]
+    widths = np.array([scene.shading.shape[1] for scene in scenes], dtype=float)
+    tallest = max(scene.shading.shape[0] for scene in scenes)
+    out_of_sight = np.ones(0 if marks is None else len(marks), dtype=bool)
+    if marks is not None:
+        for scene in scenes:
+            out_of_sight &= ~scene.places(marks)[1]
+    # Everything below is in inches, so that every view has the same scale.
+    inch = 7.9 / widths.sum()
+    head, foot, gap = 0.52, 0.12, 0.12
+    row_height = tallest * inch + head
+    width = 7.9 + gap * (len(scenes) + 1) + 0.95
+    height = row_height * len(layers) + 0.28 + foot
+    figure = _figure(width, height, layout=None)
+    for row, layer in enumerate(layers):
+        palette, norm = _palette(layer.palette), Normalize(layer.low, layer.high)
+        bottom = height - 0.28 - (row + 1) * row_height
+        left = gap
+        for column, (view, scene) in enumerate(zip(views, scenes, strict=True)):
+            box = (left / width, bottom / height, widths[column] * inch / width, tallest * inch / height)
+            axes = figure.add_axes(box)
+            axes.imshow(
+                scene.paint(palette(norm(scene.values(layer.values)))), extent=scene.extent, interpolation="antialiased"
+            )
+            axes.set_axis_off()
+            axes.set_label(f"{layer.title} | {view}")
+            if marks is not None:
+                _ring(axes, scene, marks, out_of_sight)
+            axes.set_xlim(scene.extent[:2])
+            axes.set_ylim(scene.extent[2:])
+            if row == 0:
+                figure.text(
+                    (left + widths[column] * inch / 2) / width,
+                    1 - 0.2 / height,
+                    view,
+                    ha="center",
+                    fontsize=8.5,
+                    color=QUIET,
+                )
+            left += widths[column] * inch + gap
+        top = (bottom + row_height - 0.33) / height
+        figure.text(gap / width, top, layer.title, fontsize=10.5, color=INK, fontweight="bold", va="baseline")
+        figure.text(left / width, top, layer.note, fontsize=8.5, color=QUIET, ha="right", va="baseline")
+        bar_axes = figure.add_axes(
+            (
+                (left + 0.1) / width,
+                (bottom + 0.1 * tallest * inch) / height,
+                0.11 / width,
+                0.8 * tallest * inch / height,
+            )
+        )
+        bar = figure.colorbar(ScalarMappable(norm, palette), cax=bar_axes, extend=_extend(layer))
+        _bar(bar, layer)
+    return figure
+
+
+def _ring(axes: Axes, scene: _Scene, marks: Array, out_of_sight: NDArray[np.bool_]) -> None:
+    """Ring the marks in sight, and with a dotted line those that no view shows."""
+    places, seen, mine = scene.places(marks)
+    x, y = places.T
+    axes.scatter(x[seen], y[seen], s=85, facecolors="none", edgecolors="white", linewidths=3.4)
+    axes.scatter(x[seen], y[seen], s=85, facecolors="none", edgecolors=INK, linewidths=1.7)
+    behind = out_of_sight & mine
+    axes.scatter(x[behind], y[behind], s=85, facecolors="none", edgecolors=INK, linewidths=1.1, linestyle=":")
+
+
+def _extend(layer: _Layer) -> Any:
+    above = layer.values.max() > layer.high * (1 + 1e-9)
+    below = layer.values.min() < layer.low - 1e-9 * abs(layer.high)
+    return {(True, True): "both", (True, False): "max", (False, True): "min"}.get((bool(above), bool(below)), "neither")
+
+
+def _bar(bar: Any, layer: _Layer) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    bar.locator = MaxNLocator(4)
+    bar.update_ticks()
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(labelsize=8, colors=QUIET, length=2)
+    bar.ax.set_title(layer.unit, fontsize=8.5, color=QUIET, loc="left", pad=7)
+
+
+def _note(layer: _Layer) -> str:
+    return f"  ({layer.note})" if layer.note else ""
+
+
+@dataclass(frozen=True, eq=False)
+class _Scene:
+    """A surface seen from one side: which triangle a pixel shows, and where in it.
+
+    corners : (row, column, 3), sources at the triangle's corners, -1 where there is no surface
+    weights : (row, column, 3), barycentric
+    shading : (row, column), brightness
+    extent : left, right, bottom, top in m
+    """
+
+    corners: Index
+    weights: Array
+    shading: Array
+    depth: Array
+    extent: tuple[float, float, float, float]
+    surface: _Surface
+    frame: Array
+    shown: NDArray[np.bool_]
+
+    def values(self, values: Array) -> Array:
+        """A map at every pixel."""
+        return np.asarray(np.einsum("rck,rck->rc", values[np.maximum(self.corners, 0)], self.weights))
+
+    def paint(self, colours: Array) -> Array:
+        """Shaded colours (row, column, 4), averaged down to drawn pixels."""
+        alpha = (self.corners[:, :, :1] >= 0).astype(float)
+        lit = np.clip(colours[:, :, :3] * self.shading[:, :, None], 0, 1)
+        rows, columns = (size // FINE * FINE for size in alpha.shape[:2])
+        whole = np.concatenate([lit * alpha, alpha], axis=2)[:rows, :columns]
+        small = whole.reshape(rows // FINE, FINE, columns // FINE, FINE, 4).mean(axis=(1, 3))
+        small[:, :, :3] /= np.maximum(small[:, :, 3:], 1e-9)
+        return small
+
+    def places(self, marks: Array) -> tuple[Array, NDArray[np.bool_], NDArray[np.bool_]]:
+        """Where marks lie in the picture (mark, 2), which are in sight, and which belong to what is shown."""
+        near, offset = self.surface.nearest(marks)
+        turned = (self.surface.unfolded[near] + offset) @ self.frame.T
+        column = ((turned[:, 0] - self.extent[0]) * PIXELS_PER_METRE).astype(int)
+        row = ((self.extent[3] - turned[:, 1]) * PIXELS_PER_METRE).astype(int)
+        inside = np.clip(row, 0, self.depth.shape[0] - 1), np.clip(column, 0, self.depth.shape[1] - 1)
+        mine = self.shown[near]
+        return turned[:, :2], mine & (turned[:, 2] >= self.depth[inside] - SIGHT), mine
+
+
+class _Surface:
+    """The triangles between sources, unfolded a little, and how they look from any side."""
+
+    def __init__(self, sources: Sources) -> None:
+        assert sources.triangles is not None
+        self.sources, self.triangles = sources, sources.triangles
+        self.hemispheres = sources.hemispheres
+
+    @cached_property
+    def _mean_of_neighbours(self) -> Any:
+        from scipy.sparse import csr_array
+
+        count = len(self.sources)
+        sides = np.concatenate([self.triangles[:, [i, j]] for i in range(3) for j in range(3) if i != j])
+        table = csr_array((np.ones(len(sides)), sides.T), shape=(count, count))
+        table.data[:] = 1.0
+        lonely = np.flatnonzero(np.bincount(sides[:, 0], minlength=count) == 0)
+        table = table + csr_array((np.ones(len(lonely)), (lonely, lonely)), shape=(count, count))
+        return table / table.sum(axis=1)[:, None]
+
+    @cached_property
+    def unfolded(self) -> Array:
+        """Positions (source, 3), m, smoothed and grown back to the size they had."""
+        smooth = self.sources.positions
+        for _ in range(UNFOLDING):
+            smooth = 0.5 * smooth + 0.5 * (self._mean_of_neighbours @ smooth)
+        out = smooth.copy()
+        for part in self._parts():
+            before, after = self.sources.positions[part], smooth[part]
+            ratio = np.ptp(before, axis=0).mean() / max(np.ptp(after, axis=0).mean(), 1e-12)
+            out[part] = before.mean(axis=0) + ratio * (after - after.mean(axis=0))
+        return out
+
+    def _parts(self) -> list[Index]:
+        if self.hemispheres is None:
+            return [np.arange(len(self.sources))]
+        return [np.flatnonzero(self.hemispheres == side) for side in np.unique(self.hemispheres)]
+
+    @cached_property
+    def _normals(self) -> Array:
+        corners = self.unfolded[self.triangles]
+        sides = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+        normals = np.zeros_like(self.unfolded)
+        for corner in range(3):
+            np.add.at(normals, self.triangles[:, corner], sides)
+        return np.asarray(normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-300))
+
+    @cached_property
+    def _sulci(self) -> Array:
+        """Brightness (source,) that tells gyri from sulci of the folded surface."""
+        from scipy.special import erf
+
+        inward = self._mean_of_neighbours @ self.sources.positions - self.sources.positions
+        height = -np.einsum("si,si->s", inward, self._normals)
+        height = 0.5 * height + 0.5 * (self._mean_of_neighbours @ height)
+        return np.asarray(1.0 + 0.1 * erf(height / max(float(np.std(height)), 1e-12)))
+
+    def nearest(self, marks: Array) -> tuple[Index, Array]:
+        """The source (mark,) nearest to each mark, and the way (mark, 3) from it to the mark."""
+        distance = np.linalg.norm(self.sources.positions - marks[:, None], axis=2)
+        near = distance.argmin(axis=1)
+        return near, marks - self.sources.positions[near]
+
+    def scene(self, view: str) -> _Scene:
+        """What is seen from one side, by a depth buffer."""
+        toward, up, side = VIEWS[view]
+        frame = np.array([np.cross(up, toward), up, toward], dtype=float)
+        shown = np.ones(len(self.sources), dtype=bool)
+        if side is not None and self.hemispheres is not None:
+            shown = self.hemispheres == side
+        triangles = self.triangles[shown[self.triangles].all(axis=1)]
+        if not len(triangles):
+            raise ValueError(f"view {view!r} shows a hemisphere without sources")
+        turned = self.unfolded @ frame.T
+        low, high = turned[shown].min(axis=0)[:2] - 0.001, turned[shown].max(axis=0)[:2] + 0.001
+        columns, rows = (np.ceil((high - low) * PIXELS_PER_METRE / FINE).astype(int) * FINE).tolist()
+        extent = (low[0], low[0] + columns / PIXELS_PER_METRE, high[1] - rows / PIXELS_PER_METRE, high[1])
+        flat = np.stack([(turned[:, 0] - extent[0]), (extent[3] - turned[:, 1])], axis=1) * PIXELS_PER_METRE - 0.5
+        pixel, which, weights = _covered(flat[triangles], columns)
+        depth = np.einsum("nk,nk->n", weights, turned[triangles[which], 2])
+        order = np.argsort(depth, kind="stable")
+        corners = np.full((rows * columns, 3), -1)
+        inside = np.zeros((rows * columns, 3))
+        deep = np.full(rows * columns, -np.inf)
+        # Of several triangles at one pixel the last written, the nearest, stays.
+        corners[pixel[order]] = triangles[which[order]]
+        inside[pixel[order]] = weights[order]
+        deep[pixel[order]] = depth[order]
+        light = np.array([-0.25, 0.45, 0.86])
+        lit = np.maximum(self._normals @ frame.T @ light, 0)
+        bright = (0.62 + 0.42 * lit) * self._sulci
+        shading = np.einsum("nk,nk->n", bright[np.maximum(corners, 0)], inside)
+        shape = (rows, columns)
+        return _Scene(
+            corners.reshape(*shape, 3),
+            inside.reshape(*shape, 3),
+            shading.reshape(shape),
+            deep.reshape(shape),
+            extent,
+            self,
+            frame,
+            shown,
+        )
+
+
+def _covered(corners: Array, columns: int) -> tuple[Index, Index, Array]:
+    """Pixels that triangles (triangle, 3, 2) cover: flat pixel number, triangle and barycentric weights of each."""
+    first = np.floor(corners.min(axis=1)).astype(int)
+    sizes = np.ceil(corners.max(axis=1)).astype(int) - first + 1
+    counts = sizes.prod(axis=1)
+    which = np.repeat(np.arange(len(corners)), counts)
+    step = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    x = first[which, 0] + step % sizes[which, 0]
+    y = first[which, 1] + step // sizes[which, 0]
+    a, b, c = (corners[which, i] for i in range(3))
+    area = (b[:, 0] - a[:, 0]) * (c[:, 1] - a[:, 1]) - (b[:, 1] - a[:, 1]) * (c[:, 0] - a[:, 0])
+    safe = np.where(area == 0, np.inf, area)
+    second = ((x - a[:, 0]) * (c[:, 1] - a[:, 1]) - (y - a[:, 1]) * (c[:, 0] - a[:, 0])) / safe
+    third = ((b[:, 0] - a[:, 0]) * (y - a[:, 1]) - (b[:, 1] - a[:, 1]) * (x - a[:, 0])) / safe
+    weights = np.stack([1 - second - third, second, third], axis=1)
+    hit = (weights >= -1e-9).all(axis=1) & (area != 0)
+    return y[hit] * columns + x[hit], which[hit], weights[hit]
+
+
+# --- what all figures share
+
+
+def _figure(width: float, height: float, layout: Any = "constrained") -> Figure:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout=layout, facecolor="white")
+    figure.set_dpi(120)
+    return figure
+
+
+def _plain(axes: Axes, left: bool = True) -> None:
+    for side in ("top", "right") if left else ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+    for side in ("left", "bottom"):
+        axes.spines[side].set_color(FAINT)
+    axes.tick_params(colors=QUIET, labelsize=8.5, length=3)
+    axes.xaxis.label.set(color=INK, fontsize=9)
+    axes.yaxis.label.set(color=INK, fontsize=9)
+
+
+def counted(problem: Problem) -> bool:
+    """Whether times merely count samples, as they do where no times were given."""
+    return bool(np.array_equal(problem.times, np.arange(len(problem.times)))) and len(problem.times) > 0
+
+
+def _clock(problem: Problem) -> tuple[Array, str]:
+    return (problem.times, "sample") if counted(problem) else (1e3 * problem.times, "time (ms)")
+
+
+def _limits(time: Array) -> tuple[float, float]:
+    return (float(time[0]), float(time[-1])) if len(time) > 2 else (float(time[0]) - 0.5, float(time[-1]) + 0.5)
+
+
+def _place(problem: Problem, source: int) -> str:
+    """Where a source is, in words: its coordinates in mm, in MRI coordinates where they are known."""
+    if problem.sources is None:
+        return ""
+    mri = problem.sources.mri_positions
+    x, y, z = 1e3 * (problem.sources.positions if mri is None else mri)[source]
+    side = ""
+    if problem.sources.hemispheres is not None:
+        side = (" left", " right")[int(problem.sources.hemispheres[source])] + " hemisphere,"
+    return f" ({side.strip()} {'head' if mri is None else 'MRI'} coordinates {x:.0f}, {y:.0f}, {z:.0f} mm)".replace(
+        "( ", "("
+    )
+
+
+def _percent(level: float) -> str:
+    return f"{100 * level:.3g} %"
+
+
+def spell(middle: float, low: float, high: float, level: float) -> str:
+    """A median and its interval in words, with as many digits as tell the ends of the interval apart."""
+    largest, width = max(abs(low), abs(high), abs(middle)), abs(high - low)
+    if not width:
+        return _number(middle)
+    decimals = max(0, 1 - int(np.floor(np.log10(width))))
+    if largest >= 1e5 or decimals > 6:
+        return f"{middle:.3e},  {_percent(level)} in {low:.3e} to {high:.3e}"
+    return f"{middle:.{decimals}f},  {_percent(level)} in {low:.{decimals}f} to {high:.{decimals}f}"
+
+
+def _number(value: float) -> str:
+    """Three significant digits, without an exponent where it can be read without."""
+    if value and not 1e-3 <= abs(value) < 1e5:
+        return f"{value:.2e}"
+    return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"

@@ -1,0 +1,309 @@
+"""Maps: from a posterior to one number per source, or per patch of cortex around each source, at one window of time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.sparse import csr_array, eye_array
+from scipy.spatial import cKDTree
+from scipy.special import ndtr
+
+from bayesinv.axes import Array, Index
+from bayesinv.evidence import Spectrum
+from bayesinv.posterior import Functional, Posterior, Window
+from bayesinv.problem import Problem
+
+NEIGHBOURHOOD = 0.01
+"""Radius in m within which draws of the peak are counted, so that the map does not depend on the source spacing."""
+
+REGION = 0.015
+"""Radius in m of the patch of cortex that stands for a region: about what MEG and EEG tell apart."""
+
+
+@dataclass(frozen=True, eq=False)
+class Maps:
+    """Posterior maps of the current, or of its mean over a patch around each source, at one window of time.
+
+    mean : (source, [axis]), A m
+    sd : (source, [axis]), A m
+    prior_sd : (source, [axis]), A m, at the learned scale
+    shrinkage : (source,), 1 - posterior variance / prior variance
+    exceedance : (source,), P(|current| > threshold)
+    prior_exceedance : (source,), the same before the recording is seen, at the learned scale
+    peak : (source,), probability that the strongest current lies here
+    near : (source,), probability that it lies within `NEIGHBOURHOOD` of here; None without positions
+    chance : (source,), what `near` would be if every source were as probable; None without positions
+    threshold : A m
+    radius : m, of the patch; 0 for single sources
+    window : (start, stop), s
+    draws : joint draws behind `peak` (and behind `exceedance` with free orientation)
+    """
+
+    mean: Array
+    sd: Array
+    prior_sd: Array
+    shrinkage: Array
+    exceedance: Array
+    prior_exceedance: Array
+    peak: Array
+    near: Array | None
+    chance: Array | None
+    threshold: float
+    radius: float
+    window: tuple[float, float]
+    draws: int
+
+    @property
+    def strength(self) -> Array:
+        """Size of the mean current, A m: (source,), its norm with free orientation."""
+        return np.abs(self.mean) if self.mean.ndim == 1 else np.linalg.norm(self.mean, axis=1)
+
+    @property
+    def uncertainty(self) -> Array:
+        """Standard deviation, A m: (source,), root of the summed variances with free orientation."""
+        return self.sd if self.sd.ndim == 1 else np.linalg.norm(self.sd, axis=1)
+
+
+def loudest(posterior: Posterior) -> float:
+    """Return the time in s at which the posterior mean explains most of the recording."""
+    return float(posterior.problem.times[int(np.argmax(np.sum(posterior.fitted**2, axis=0)))])
+
+
+def averaged(posterior: Posterior, window: Window = None) -> Posterior:
+    """Return the posterior of the currents' mean over a window, as a posterior of one sample.
+
+    Given the hyperparameters samples are independent, so the mean of n of them has prior variance and noise
+    variance 1/n of theirs; means, intervals, draws and peaks of what is returned are exact.
+
+    window : (start, stop) in s, one time in s, or None for the sample with most signal
+
+    Raises
+    ------
+    ValueError
+        If the window holds no sample.
+    """
+    problem = posterior.problem
+    window = loudest(posterior) if window is None else window
+    if isinstance(window, int | float):
+        nearest = int(np.argmin(np.abs(problem.times - window)))
+        samples = slice(nearest, nearest + 1)
+    else:
+        samples = window if isinstance(window, slice) else problem.window(*window)
+    times = problem.times[samples]
+    count = len(times)
+    if not count:
+        raise ValueError(f"window {window} holds no sample")
+    one = replace(
+        problem,
+        recording=problem.recording[:, samples].mean(axis=1, keepdims=True),
+        times=times.mean(keepdims=True),
+        baseline=None,
+        field=None,
+    )
+    # Decompositions depend on the gain alone, so they are handed on.
+    for key, value in problem.memory.items():
+        if isinstance(value, Spectrum):
+            one.memory[key] = Spectrum(one, value.weights, value.values, value.vectors)
+    mixture = replace(
+        posterior.mixture,
+        variance=posterior.mixture.variance / count,
+        noise=posterior.mixture.noise / np.sqrt(count),
+    )
+    return replace(posterior, problem=one, mixture=mixture)
+
+
+def neighbours(problem: Problem, radius: float, centre: int) -> Index:
+    """Return the sources of one hemisphere within `radius` m of a source, that source among them.
+
+    Only the source itself where positions are not known, or where normals are not known that tell how fixed
+    currents are to be averaged.
+    """
+    sources = problem.sources
+    if sources is None or radius <= 0 or (problem.axes == 1 and sources.normals is None):
+        return np.array([centre], dtype=np.int64)
+    near = np.linalg.norm(sources.positions - sources.positions[centre], axis=1) <= radius
+    if sources.hemispheres is not None:
+        near &= sources.hemispheres == sources.hemispheres[centre]
+    return np.flatnonzero(near)
+
+
+def patches(problem: Problem, radius: float) -> csr_array:
+    """Return the weights (patch, source) that average the currents of the patch around each source.
+
+    A patch is what lies within `radius` m in the same hemisphere. With fixed orientation currents whose normal
+    points against that of the patch's centre are turned, so that opposite walls of a sulcus do not cancel.
+
+    Raises
+    ------
+    ValueError
+        If the radius is negative, or there are no positions, or with fixed orientation no normals.
+    """
+    count, sources = problem.source_count, problem.sources
+    if not 0 <= radius < np.inf:
+        raise ValueError(f"radius is {radius}, but must be a length of at least 0 m")
+    if radius == 0:
+        return csr_array(eye_array(count))
+    if sources is None or (problem.axes == 1 and sources.normals is None):
+        missing = "positions" if sources is None else "normals"
+        raise ValueError(f"patches want the sources' {missing}, but this problem has none; use radius=0")
+    pairs = cKDTree(sources.positions).query_pairs(radius, output_type="ndarray")
+    both = np.concatenate([pairs, pairs[:, ::-1], np.repeat(np.arange(count)[:, None], 2, axis=1)])
+    row, column = both.T
+    if sources.hemispheres is not None:
+        same = sources.hemispheres[row] == sources.hemispheres[column]
+        row, column = row[same], column[same]
+    sign = np.ones(len(row))
+    if problem.axes == 1 and sources.normals is not None:
+        sign[np.einsum("ni,ni->n", sources.normals[row], sources.normals[column]) < 0] = -1.0
+    return csr_array((sign / np.bincount(row, minlength=count)[row], (row, column)), shape=(count, count))
+
+
+def posterior_maps(
+    posterior: Posterior,
+    window: Window = None,
+    *,
+    radius: float = 0.0,
+    threshold: float | None = None,
+    draws: int = 1000,
+    rng: np.random.Generator | None = None,
+    drawn: Array | None = None,
+) -> Maps:
+    """Return the posterior maps at one window of time.
+
+    window : (start, stop) in s for the mean over it, one time in s, or None for the sample with most signal
+    radius : m; 0 for single sources, otherwise the mean over the patch within this distance of each source
+    threshold : A m; None takes half of the strongest mean
+    draws : joint draws for the peak, and for the exceedance of the current's norm with free orientation
+    rng : default_rng(0) if None, so that the same posterior gives the same maps
+    drawn : (draw, source, [axis,] 1), A m, joint draws of `averaged(posterior, window)` to take instead of new ones
+
+    With fixed orientation all but the peak is exact.
+
+    Raises
+    ------
+    ValueError
+        If the window holds no sample, the threshold or radius is negative, or patches are asked for without
+        positions and normals.
+    """
+    if threshold is not None and not 0 <= threshold < np.inf:
+        raise ValueError(f"threshold is {threshold}, but must be a finite current of at least 0 A m")
+    rng = np.random.default_rng(0) if rng is None else rng
+    times = posterior.problem.times
+    if window is None:
+        window = loudest(posterior)
+    if isinstance(window, int | float):
+        nearest = float(times[int(np.argmin(np.abs(times - window)))])
+        start, stop = nearest, nearest
+    else:
+        inside = times[window if isinstance(window, slice) else posterior.problem.window(*window)]
+        start, stop = float(inside[0]), float(inside[-1])
+    one = averaged(posterior, window)
+    problem = one.problem
+    weights, axes = patches(problem, radius), problem.axes
+    mass, means, variances, priors = _gaussians(one, weights)
+    mean = np.einsum("n,pn->p", mass, means)
+    variance = np.einsum("n,pn->p", mass, variances + means**2) - mean**2
+    within, prior = variances @ mass, priors @ mass
+    per_source = (len(mean) // axes, axes)
+    shrinkage = 1 - within.reshape(per_source).sum(axis=1) / prior.reshape(per_source).sum(axis=1)
+    strength = np.linalg.norm(mean.reshape(per_source), axis=1)
+    limit = 0.5 * float(strength.max()) if threshold is None else float(threshold)
+
+    flat = one.draw(draws, rng) if drawn is None else drawn
+    draws = len(flat)
+    flat = flat.reshape(draws, *per_source)
+    turned = flat if radius == 0 else np.stack([weights @ currents for currents in flat])
+    sizes = np.linalg.norm(turned, axis=2)
+    peak = np.bincount(sizes.argmax(axis=1), minlength=per_source[0]) / draws
+    if axes == 1:
+        sds = np.sqrt(np.maximum(variances, 0))
+        exceedance = (ndtr((-limit - means) / sds) + ndtr((means - limit) / sds)) @ mass
+        prior_exceedance = 2 * ndtr(-limit / np.sqrt(priors)) @ mass
+    else:
+        exceedance = (sizes > limit).mean(axis=0)
+        # The norm of three independent normals: a Maxwell variable.
+        ratio = limit / np.sqrt(priors.reshape(*per_source, -1).mean(axis=1))
+        tail = 2 * ndtr(-ratio) + np.sqrt(2 / np.pi) * ratio * np.exp(-0.5 * ratio**2)
+        prior_exceedance = tail @ mass
+    near = chance = None
+    if problem.sources is not None:
+        tree = cKDTree(problem.sources.positions)
+        around = tree.query_ball_point(problem.sources.positions, NEIGHBOURHOOD)
+        near = np.array([peak[index].sum() for index in around])
+        chance = np.array([len(index) for index in around]) / len(peak)
+    shape = (-1,) if axes == 1 else per_source
+    return Maps(
+        mean=mean.reshape(shape),
+        sd=np.sqrt(np.maximum(variance, 0)).reshape(shape),
+        prior_sd=np.sqrt(prior).reshape(shape),
+        shrinkage=shrinkage,
+        exceedance=exceedance,
+        prior_exceedance=prior_exceedance,
+        peak=peak,
+        near=near,
+        chance=chance,
+        threshold=limit,
+        radius=float(radius),
+        window=(start, stop),
+        draws=draws,
+    )
+
+
+def _gaussians(one: Posterior, weights: csr_array) -> tuple[Array, Array, Array, Array]:
+    """Weights (node,), means, variances and prior variances (amplitude, node) of weighted sums of the currents."""
+    axes, mixture = one.problem.axes, one.mixture
+    mass, means, variances, priors = [], [], [], []
+    squared = weights.multiply(weights)
+    for k, structure in enumerate(mixture.structures):
+        nodes = np.flatnonzero((mixture.which == k) & (mixture.weights > 0))
+        if not nodes.size:
+            continue
+        spectrum = Spectrum.of(one.problem, structure)
+        back, relative = spectrum.back(), spectrum.weights
+        # One amplitude of every source at a time, so that an axis is averaged with itself.
+        gained, spread = np.empty_like(back), np.empty_like(relative)
+        for axis in range(axes):
+            gained[axis::axes] = weights @ back[axis::axes]
+            spread[axis::axes] = squared @ relative[axis::axes]
+        variance, noise = mixture.variance[nodes], mixture.noise[nodes]
+        filters = variance[:, None] / (variance[:, None] * spectrum.values + noise[:, None] ** 2)
+        means.append(gained @ (filters * spectrum.coefficients[:, 0]).T)
+        prior = np.outer(spread, variance)
+        priors.append(prior)
+        variances.append(prior - gained**2 @ (filters * variance[:, None]).T)
+        mass.append(mixture.weights[nodes])
+    total = np.concatenate(mass)
+    return total / total.sum(), np.hstack(means), np.hstack(variances), np.hstack(priors)
+
+
+def strongest_region(
+    posterior: Posterior, window: Window = None, radius: float = REGION
+) -> tuple[int, Index, Functional]:
+    """Return the strongest source at a window, the sources of the patch around it, and the patch's course over time.
+
+    The course is the exact joint posterior of the mean current over the patch: with fixed orientation along the
+    normals, turned where they point against the patch's main direction; with free orientation along the direction
+    of the patch's posterior mean at the window.
+
+    window : as in `averaged`
+    radius : m
+
+    Raises
+    ------
+    ValueError
+        If the window holds no sample.
+    """
+    problem = posterior.problem
+    one = averaged(posterior, window)
+    mean = one.mean[..., 0].reshape(problem.source_count, -1)
+    centre = int(np.linalg.norm(mean, axis=1).argmax())
+    index = neighbours(problem, radius, centre)
+    if problem.axes == 1:
+        flip = len(index) > 1
+        return centre, index, posterior.region({"strongest region": index}, flip=flip)
+    direction = mean[index].mean(axis=0)
+    size = np.linalg.norm(direction)
+    weights = np.zeros((problem.source_count, problem.axes))
+    weights[index] = (direction / size if size else np.eye(problem.axes)[2]) / len(index)
+    return centre, index, posterior.contrast(weights, names=["strongest region"])

@@ -1,0 +1,443 @@
+"""Resolution: what a linear estimator makes of a current in one place (point spread), and what it takes for it (cross talk).
+
+    R = K G,   estimate = R current + K noise
+
+Columns of R are point-spread functions, rows cross-talk functions. They are made for the sources asked for; R itself
+has as many numbers as sources squared and is never formed on the way to its metrics.
+
+For a posterior R is averaged over the hyperparameters, and its diagonal is the posterior's shrinkage: how much of a
+source's prior variance the recording removes.
+
+References: Molins et al. (2008), NeuroImage 42, 1069-1077; Hauk, Stenroos & Treder (2022), NeuroImage 255, 119177.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from bayesinv.axes import Array, Index, one_of
+from bayesinv.baselines import SurfaceProblem, sources_of
+from bayesinv.posterior import Posterior
+from bayesinv.problem import Problem
+from bayesinv.tikhonov import Estimate, Filter, tikhonov
+
+if TYPE_CHECKING:
+    from bayesinv.sources import Sources
+
+FUNCTIONS = ("ctf", "psf")
+DISTANCES = ("euclidean", "geodesic")
+
+LARGEST = 4.0
+"""Gigabytes that a dense resolution matrix may take."""
+
+BLOCK = 2**20
+"""Numbers of a block of the resolution matrix that are worked on at once; they stay in the processor's cache."""
+
+
+@dataclass(frozen=True, eq=False)
+class Metrics:
+    """How far the point spread or cross talk of every source lies and reaches.
+
+    With w the magnitude of a source's function over all sources and d the distance from that source:
+
+    function : "psf" or "ctf"
+    distance : "euclidean" or "geodesic"
+    peak_error : (source,), m, distance of the largest w
+    centre_error : (source,), m, distance of the centre of mass Σ w r / Σ w
+    deviation : (source,), m, spatial deviation sqrt(Σ w² d² / Σ w²)
+    radius : (source,), m, farthest source whose w exceeds a share of the largest
+    peak : (source,), largest w
+    total : (source,), Σ w
+    relative_peak, relative_total : (source,), the same over the largest of all sources
+    """
+
+    function: str
+    distance: str
+    peak_error: Array
+    centre_error: Array
+    deviation: Array
+    radius: Array
+    peak: Array
+    total: Array
+
+    @property
+    def relative_peak(self) -> Array:
+        """Largest magnitude of each function, over the largest of all: (source,)."""
+        return np.asarray(self.peak / self.peak.max())
+
+    @property
+    def relative_total(self) -> Array:
+        """Summed magnitude of each function, over the largest of all: (source,)."""
+        return np.asarray(self.total / self.total.max())
+
+
+@dataclass(frozen=True, eq=False)
+class Resolution:
+    """Resolution matrix R = K G of a linear estimator, on demand.
+
+    problem : whose gain it is
+    name : of the estimator
+    kernel : (row, component), K; a row per number that the estimator gives
+    gain : (component, column), of the currents that are spread
+    rows, columns : numbers per source of K and of the currents: 1, or 3 with free orientation
+    """
+
+    problem: Problem = field(repr=False)
+    name: str
+    kernel: Array = field(repr=False)
+    gain: Array = field(repr=False)
+    rows: int
+    columns: int
+
+    @property
+    def source_count(self) -> int:
+        """Number of sources."""
+        return self.problem.source_count
+
+    def _at(self, source: int, width: int) -> slice:
+        index = int(sources_of(source, self.source_count)[0])
+        return slice(index * width, (index + 1) * width)
+
+    def psf(self, source: int) -> Array:
+        """Point-spread function: what the estimator makes of a unit current in one source.
+
+        (source,); with free orientation (source, [row,] [column]), the columns being the directions of the current.
+
+        Raises
+        ------
+        ValueError
+            If there is no such source.
+        """
+        table = self.kernel @ self.gain[:, self._at(source, self.columns)]
+        shape = (
+            self.source_count,
+            *([self.rows] if self.rows > 1 else []),
+            *([self.columns] if self.columns > 1 else []),
+        )
+        return table.reshape(shape)
+
+    def ctf(self, source: int) -> Array:
+        """Cross-talk function: what a unit current in every other source adds to the estimate in this one.
+
+        (source,); with free orientation ([row,] source, [column]), the columns being the directions of the currents.
+
+        Raises
+        ------
+        ValueError
+            If there is no such source.
+        """
+        table = self.kernel[self._at(source, self.rows)] @ self.gain
+        shape = (
+            *([self.rows] if self.rows > 1 else []),
+            self.source_count,
+            *([self.columns] if self.columns > 1 else []),
+        )
+        return table.reshape(shape)
+
+    def matrix(self, largest: float = LARGEST) -> Array:
+        """The whole resolution matrix (row, column).
+
+        largest : gigabytes that it may take
+
+        Raises
+        ------
+        ValueError
+            If it takes more.
+        """
+        size = len(self.kernel) * self.gain.shape[1] * 8 / 1e9
+        if size > largest:
+            raise ValueError(
+                f"the resolution matrix takes {size:.3g} GB ({len(self.kernel)} x {self.gain.shape[1]}), more than "
+                f"{largest:g} GB; use psf(i), ctf(i) or metrics(), or allow it with matrix(largest={np.ceil(size):.0f})"
+            )
+        return self.kernel @ self.gain
+
+    @cached_property
+    def diagonal(self) -> Array:
+        """Diagonal of the resolution matrix: (source,), (source, axis) with free orientation.
+
+        For a posterior it is the shrinkage.
+
+        Raises
+        ------
+        ValueError
+            If rows and columns of a source differ in number.
+        """
+        if self.rows != self.columns:
+            raise ValueError(f"a source has {self.rows} rows and {self.columns} columns, so there is no diagonal")
+        flat = np.einsum("rc,cr->r", self.kernel, self.gain)
+        return flat if self.rows == 1 else flat.reshape(-1, self.rows)
+
+    def magnitudes(self, function: str = "psf", sources: ArrayLike | None = None) -> Array:
+        """Magnitude of the functions of some sources: (function, source), root of the sum over directions.
+
+        Raises
+        ------
+        ValueError
+            If there is no such function or source.
+        """
+        one_of("function", function, FUNCTIONS)
+        index = np.arange(self.source_count) if sources is None else sources_of(sources, self.source_count)
+        mine, other = (self.columns, self.rows) if function == "psf" else (self.rows, self.columns)
+        own, rest = (self.gain.T, self.kernel.T) if function == "psf" else (self.kernel, self.gain)
+        picked = own[index] if mine == 1 else own.reshape(-1, mine, own.shape[1])[index].reshape(-1, own.shape[1])
+        table = picked @ rest
+        if mine == other == 1:
+            return np.abs(table, out=table)
+        table *= table
+        return np.asarray(np.sqrt(table.reshape(len(index), mine, -1, other).sum(axis=(1, 3))))
+
+    def metrics(self, function: str = "psf", distance: str = "euclidean", threshold: float = 0.5) -> Metrics:
+        """Metrics of the point-spread or cross-talk functions of all sources, in metres.
+
+        function : "psf" or "ctf"
+        distance : "euclidean", or "geodesic" along the cortex (needs `pygeodesic` or `potpourri3d`). Geodesic
+            distances do not leave a hemisphere: a peak on the other one is infinitely far, deviation and radius
+            count the source's own hemisphere, and the centre of mass is the source there that lies nearest to it
+        threshold : share of the largest magnitude beyond which a source counts for the radius
+
+        Raises
+        ------
+        ValueError
+            If positions (or, for geodesic distances, the mesh) are not known, there is no such function or distance,
+            or the threshold lies outside (0, 1).
+        """
+        one_of("function", function, FUNCTIONS)
+        one_of("distance", distance, DISTANCES)
+        if not 0 < threshold < 1:
+            raise ValueError(f"threshold is {threshold}, but must be a share of the largest magnitude, such as 0.5")
+        places = self._positions()
+        apart = None if distance == "euclidean" else Geodesic.of(self.problem.sources)
+        count = self.source_count
+        out = {name: np.empty(count) for name in ("peak_error", "centre_error", "deviation", "radius", "peak", "total")}
+        # About their centre, so that squares lose few digits where they are subtracted.
+        centred = places - places.mean(axis=0)
+        squares = np.einsum("sx,sx->s", centred, centred)
+        first = np.column_stack([np.ones(count), centred])
+        second = np.column_stack([np.ones(count), centred, squares])
+        for block in self._blocks():
+            own = np.arange(block.start, block.stop)
+            size = self.magnitudes(function, own)
+            top = size.argmax(axis=1)
+            largest = size[np.arange(len(own)), top]
+            sums = size @ first
+            out["peak"][block], out["total"][block] = largest, sums[:, 0]
+            with np.errstate(divide="ignore", invalid="ignore"):
+                centre = sums[:, 1:] / sums[:, :1]
+            beyond = size > threshold * largest[:, None]
+            if apart is None:
+                out["peak_error"][block] = np.linalg.norm(places[top] - places[own], axis=1)
+                out["centre_error"][block] = np.linalg.norm(centre - centred[own], axis=1)
+                size *= size
+                moments = size @ second
+                about = (
+                    moments[:, 4]
+                    + squares[own] * moments[:, 0]
+                    - 2 * np.einsum("sx,sx->s", moments[:, 1:4], centred[own])
+                )
+                with np.errstate(divide="ignore", invalid="ignore"):
+                    out["deviation"][block] = np.sqrt(np.maximum(about, 0.0) / moments[:, 0])
+                out["radius"][block] = _radius(beyond, places, own)
+                continue
+            for i, source in enumerate(own):
+                far = apart(int(source))
+                here = np.isfinite(far)
+                weight = size[i, here] ** 2
+                out["peak_error"][source] = far[top[i]]
+                out["deviation"][source] = np.sqrt(weight @ far[here] ** 2 / weight.sum())
+                out["radius"][source] = far[here & beyond[i]].max(initial=0.0)
+                sheet = np.flatnonzero(here)
+                middle = size[i, sheet] @ centred[sheet] / size[i, sheet].sum()
+                out["centre_error"][source] = far[sheet[np.argmin(np.sum((centred[sheet] - middle) ** 2, axis=1))]]
+        return Metrics(function, distance, **out)
+
+    @cached_property
+    def depth(self) -> Array:
+        """Distance of every source from the nearest sensor, m: (source,).
+
+        Raises
+        ------
+        ValueError
+            If the positions of sources or sensors are not known.
+        """
+        places = self._positions()
+        if self.problem.sensors is None:
+            raise ValueError("the positions of the sensors are not known; give sensors to the Problem")
+        from scipy.spatial import cKDTree
+
+        return np.asarray(cKDTree(self.problem.sensors.positions).query(places)[0])
+
+    def _positions(self) -> Array:
+        if self.problem.sources is None:
+            raise ValueError("the sources' positions are not known; give positions or sources to the Problem")
+        return self.problem.sources.positions
+
+    def _blocks(self) -> Iterator[slice]:
+        step = max(1, BLOCK // (self.source_count * self.rows * self.columns))
+        for start in range(0, self.source_count, step):
+            yield slice(start, min(start + step, self.source_count))
+
+
+def _radius(beyond: NDArray[np.bool_], places: Array, own: Index) -> Array:
+    """Distance of the farthest source that counts, for each of some sources."""
+    rows, columns = np.nonzero(beyond)
+    apart = places[columns] - places[own[rows]]
+    far = np.einsum("nx,nx->n", apart, apart)
+    out = np.zeros(len(own))
+    starts = np.searchsorted(rows, np.arange(len(own)))
+    filled = np.flatnonzero(beyond.any(axis=1))
+    if len(filled):
+        out[filled] = np.maximum.reduceat(far, starts[filled])
+    return np.sqrt(out)
+
+
+@dataclass(frozen=True, eq=False)
+class Geodesic:
+    """Distances along the cortex from one source to all others, infinite where no path leads.
+
+    solvers : for each connected sheet, its sources and a function from the number of one of them to distances
+    sheet : (source,), which sheet a source lies on
+    """
+
+    solvers: tuple[tuple[Index, Callable[[int], Array]], ...]
+    sheet: Index
+
+    @classmethod
+    def of(cls, sources: Sources | None) -> Geodesic:
+        """Prepare the sheets of a mesh of sources.
+
+        Raises
+        ------
+        ValueError
+            If the sources have no mesh, some lie on no triangle, or no library is there to solve it.
+        """
+        from scipy.sparse import coo_matrix
+        from scipy.sparse.csgraph import connected_components
+
+        if sources is None or sources.triangles is None or not len(sources.triangles):
+            raise ValueError(
+                "geodesic distances want a mesh, but these sources have no triangles; give them to Sources, or use "
+                "distance='euclidean'"
+            )
+        triangles, count = sources.triangles, len(sources)
+        lonely = np.setdiff1d(np.arange(count), triangles)
+        if lonely.size:
+            raise ValueError(
+                f"geodesic distances want a mesh through all sources, but {lonely.size} of {count} lie on no triangle "
+                f"(first: {lonely[0]}); use distance='euclidean'"
+            )
+        make = _geodesic_library()
+        edges = np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]]])
+        graph = coo_matrix((np.ones(len(edges)), (edges[:, 0], edges[:, 1])), (count, count))
+        number, sheet = connected_components(graph, directed=False)
+        solvers = []
+        for label in range(number):
+            mine = np.flatnonzero(sheet == label)
+            place = np.full(count, -1)
+            place[mine] = np.arange(len(mine))
+            faces = place[triangles[sheet[triangles[:, 0]] == label]]
+            solvers.append((mine, make(np.ascontiguousarray(sources.positions[mine]), faces)))
+        return cls(tuple(solvers), sheet.astype(np.int64))
+
+    def __call__(self, source: int) -> Array:
+        """Distances in m from one source: (source,)."""
+        mine, solve = self.solvers[int(self.sheet[source])]
+        out = np.full(len(self.sheet), np.inf)
+        out[mine] = solve(int(np.searchsorted(mine, source)))
+        out[source] = 0.0
+        return out
+
+
+def _geodesic_library() -> Callable[[Array, Index], Callable[[int], Array]]:
+    """Exact distances by `pygeodesic` where it is installed, else the heat method by `potpourri3d`."""
+    try:
+        from pygeodesic import geodesic
+    except ImportError:
+        pass
+    else:
+
+        def exact(points: Array, faces: Index) -> Callable[[int], Array]:
+            solver = geodesic.PyGeodesicAlgorithmExact(points, faces.astype(np.int32))
+            return lambda source: np.asarray(solver.geodesicDistances(np.array([source]), None)[0], dtype=np.float64)
+
+        return exact
+    try:
+        import potpourri3d
+    except ImportError:
+        raise ValueError(
+            "geodesic distances want pygeodesic (exact) or potpourri3d (heat method): pip install one of them, or use "
+            "distance='euclidean'"
+        ) from None
+
+    def heat(points: Array, faces: Index) -> Callable[[int], Array]:
+        solver = potpourri3d.MeshHeatMethodDistanceSolver(points, faces)
+        return lambda source: np.asarray(solver.compute_distance(source), dtype=np.float64)
+
+    return heat
+
+
+def resolution(
+    problem: Problem,
+    estimator: float | str | Estimate | Posterior = "snr",
+    *,
+    weights: float | ArrayLike | None = None,
+    along: str = "all",
+) -> Resolution:
+    """Return the resolution of a linear estimator of the currents.
+
+    problem : whitened gain and recording
+    estimator : λ, or the name of a choice of it, for the minimum norm (see `tikhonov`); an `Estimate`; or a
+        `Posterior`, whose R is averaged over the hyperparameters
+    weights : of the minimum norm, as in `tikhonov`
+    along : with free orientation, the directions of the currents that are spread: "all" three axes, or "normals"
+
+    Raises
+    ------
+    ValueError
+        If the estimator is of another problem, λ is not positive and finite, or normals are wanted and not known.
+    """
+    one_of("directions", along, ("all", "normals"))
+    if isinstance(estimator, Estimate | Posterior):
+        if weights is not None:
+            raise ValueError("weights are for a minimum norm of given lam; this estimator has its own prior")
+        if estimator.problem is not problem and not _alike(estimator.problem, problem):
+            raise ValueError("the estimator is of another problem: its gain differs from this one's")
+    if isinstance(estimator, Posterior):
+        kernel, name, rows = _posterior_kernel(estimator), estimator.model, problem.axes
+    else:
+        estimate = estimator if isinstance(estimator, Estimate) else tikhonov(problem, estimator, weights)
+        kernel, name = estimate.operator.kernel(), estimate.method
+        rows = len(kernel) // problem.source_count
+    gain, columns = problem.gain, problem.axes
+    if along == "normals" and problem.axes == 3:
+        from bayesinv.baselines import _normals
+
+        gain = np.matmul(
+            gain.reshape(len(gain), -1, 3).transpose(1, 0, 2),
+            _normals(problem, "directions along normals want")[:, :, None],
+        )[:, :, 0].T
+        columns = 1
+    return Resolution(problem, name, kernel, gain, rows, columns)
+
+
+def _alike(one: Problem, other: Problem) -> bool:
+    same = isinstance(one, SurfaceProblem) == isinstance(other, SurfaceProblem)
+    return same and one.gain.shape == other.gain.shape and bool(np.array_equal(one.gain, other.gain))
+
+
+def _posterior_kernel(posterior: Posterior) -> Array:
+    """Mean over the hyperparameters of the posterior mean's kernel: (amplitude, component)."""
+    out = np.zeros(posterior.problem.gain.T.shape)
+    for group in posterior._groups:
+        spectrum = group.spectrum
+        middle = (spectrum.vectors * (group.total * group.centre)) @ spectrum.vectors.T
+        part = Filter(posterior.problem.gain, spectrum.weights, middle)
+        for block in part.blocks():
+            out[block] += part.rows(block)
+    return out

@@ -1,0 +1,734 @@
+"""Tikhonov regularisation: the minimum-norm estimate, and the choice of λ from the recording.
+
+    x* = argmin ‖y - G x‖² + λ ‖x‖²_{D⁻¹} = D Gᵀ (G D Gᵀ + λ I)⁻¹ y
+
+With `G D Gᵀ = U diag(s) Uᵀ` every quantity that a choice of λ looks at is a sum over components of the recording's
+powers `‖uᵢᵀ Y‖²`; one decomposition serves all λ.
+
+References: Hansen (1992), SIAM Rev. 34, 561-580; Hansen (2001), in Computational Inverse Problems in
+Electrocardiology, 119-142; Golub, Heath & Wahba (1979), Technometrics 21, 215-223.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.optimize import brentq, minimize_scalar
+
+from bayesinv.axes import Array, one_of, real
+from bayesinv.currents import depth_weights
+from bayesinv.evidence import Spectrum
+from bayesinv.problem import EXPECTED_SNR, Problem
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from bayesinv.posterior import Posterior
+
+CHOICES = ("discrepancy", "evidence", "gcv", "l-curve", "snr")
+
+GRID = 1000
+"""Values of λ at which the curve is evaluated."""
+
+SHARP = 0.5
+"""Curvature (of natural logarithms) below which a bend is no corner; a circle of radius 2 has it."""
+
+RIVAL = 0.5
+"""Share of the largest curvature from which another maximum counts as a corner too."""
+
+FLAT = 1e-3
+"""Relative rise within which values of the cross-validation function are not told apart."""
+
+WIDE = 2.0
+"""Decades of λ beyond which a minimum is called flat."""
+
+ROWS = 4096
+"""Sources worked on at once."""
+
+
+def positive_lambda(lam: float) -> float:
+    """Return λ, checked.
+
+    Raises
+    ------
+    ValueError
+        If it is not a positive, finite number.
+    """
+    if not (np.isreal(lam) and 0 < float(lam) < np.inf):
+        raise ValueError(f"lam is {lam}, but must be positive and finite, or one of {', '.join(CHOICES)}")
+    return float(lam)
+
+
+class Chosen(NamedTuple):
+    """A value of λ, and what there is to say of how it was found.
+
+    lam : 1/(A m)², nan where the criterion has no solution
+    note : what was seen; empty where the criterion had one clear solution
+    """
+
+    lam: float
+    note: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """The L-curve and the cross-validation function along λ.
+
+    lam : (node,), ascending, 1/(A m)²
+    log_residual : (node,), natural logarithm of ‖y - G x‖, in units of the noise
+    log_solution : (node,), natural logarithm of ‖x‖ in the norm of D⁻¹, A m
+    curvature : (node,), of the curve (log_residual, log_solution); positive where it bends like an L
+    gcv : (node,), generalised cross-validation function: mean squared error of predicting a left-out component
+    degrees_of_freedom : (node,), trace of the matrix that maps the recording to its fit
+    """
+
+    lam: Array
+    log_residual: Array
+    log_solution: Array
+    curvature: Array
+    gcv: Array
+    degrees_of_freedom: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Scan:
+    """What every choice of λ needs to know of a problem: a few numbers per component.
+
+    values : (component,), eigenvalues of G D Gᵀ, 1/(A m)²
+    powers : (component,), powers of the recording along its eigenvectors, summed over samples
+    samples : number of samples
+    quiet_power, quiet_count : power of the baseline and how many independent numbers it has; 0 where there is none
+    noise : scale of the whitened noise where it is not learned from a baseline
+    """
+
+    values: Array
+    powers: Array
+    samples: int
+    quiet_power: float = 0.0
+    quiet_count: int = 0
+    noise: float = 1.0
+
+    @classmethod
+    def of(cls, problem: Problem, values: Array, powers: Array, noise: float = 1.0) -> Scan:
+        """Scan of a problem whose Gram matrix has these eigenvalues."""
+        power, count = 0.0, 0
+        if problem.baseline is not None:
+            power = float(np.sum(problem.baseline**2))
+            count = problem.components * (problem.baseline.shape[1] - int(problem.baseline_centred))
+        return cls(values, powers, problem.recording.shape[1], power, count, noise)
+
+    @cached_property
+    def unit(self) -> float:
+        """The largest eigenvalue; λ is counted in it inside, so that powers of it stay in range."""
+        return float(self.values.max())
+
+    @cached_property
+    def _scaled(self) -> Array:
+        return self.values / self.unit
+
+    @cached_property
+    def _columns(self) -> tuple[Array, Array, Array]:
+        s = self._scaled
+        ones = np.ones_like(s)
+        return (
+            ones,
+            np.stack([self.powers, s * self.powers, s], axis=1),
+            s * self.powers,
+        )
+
+    @cached_property
+    def bounds(self) -> tuple[float, float]:
+        """Range of λ that is looked at: two decades beyond the eigenvalues that rounding leaves meaningful."""
+        floor = len(self.values) * np.finfo(float).eps
+        kept = self._scaled[self._scaled > floor]
+        return self.unit * max(float(kept.min()) / 100, floor), self.unit * 100
+
+    def sums(self, lam: Array) -> tuple[Array, Array, Array, Array, Array, Array]:
+        """Sums over components at λ (node,): each (node,).
+
+        Residual power, solution power, Σ s p u³, Σ u, Σ s u² and Σ p u, with u = 1/(s + λ), s eigenvalues and p
+        powers; s and λ in units of the largest eigenvalue.
+        """
+        lam = np.asarray(lam) / self.unit
+        ones, table, weighted = self._columns
+        u = 1.0 / (self._scaled + lam[:, None])
+        first, linear = u @ ones, u @ self.powers
+        square = u * u
+        residual, solution, slope = (square @ table).T
+        square *= u
+        return lam**2 * residual, solution, square @ weighted, first, slope, linear
+
+    def curve(self, lam: Array | None = None) -> Curve:
+        r"""The L-curve along λ (node,), with its curvature from analytic derivatives.
+
+        R = λ² Σ p/(s + λ)²,   N = Σ s p/(s + λ)²,   T = Σ s p/(s + λ)³
+        curvature = R N (R N / T - 2 λ R - 2 λ² N) / (R² + λ² N²)^(3/2)
+        """
+        if lam is None:
+            low, high = self.bounds
+            lam = np.geomspace(low, high, GRID)
+        residual, solution, third, trace, _, _ = self.sums(lam)
+        scaled = lam / self.unit
+        gcv = residual / (self.samples * len(self.values)) / (scaled * trace / len(self.values)) ** 2
+        with np.errstate(divide="ignore", invalid="ignore"):
+            log_residual = 0.5 * np.log(residual)
+            log_solution = 0.5 * np.log(solution / self.unit)
+        return Curve(
+            lam,
+            log_residual,
+            log_solution,
+            _curvature(scaled, residual, solution, third),
+            gcv,
+            len(self.values) - scaled * trace,
+        )
+
+    @cached_property
+    def _grid(self) -> Curve:
+        return self.curve()
+
+    def curvature(self, lam: float) -> float:
+        """Curvature of the L-curve at one λ."""
+        at = np.array([lam])
+        residual, solution, third, *_ = self.sums(at)
+        return float(_curvature(at / self.unit, residual, solution, third)[0])
+
+    def corner(self) -> Chosen:
+        """λ at the corner of the L-curve: where its curvature is largest.
+
+        The note says where this is doubtful: no bend is sharp enough for a corner (where there is none at all, the λ
+        of generalised cross-validation is taken), there are several, or the curvature is largest at the end of the
+        range.
+        """
+        grid = self._grid
+        bend, logs = grid.curvature, np.log(grid.lam)
+        inside = np.flatnonzero((bend[1:-1] >= bend[:-2]) & (bend[1:-1] > bend[2:]) & (bend[1:-1] > 0)) + 1
+        found = []
+        for i in inside:
+            best = minimize_scalar(
+                lambda x: -self.curvature(float(np.exp(x))),
+                bounds=(logs[i - 1], logs[i + 1]),
+                method="bounded",
+                options={"xatol": 1e-9},
+            )
+            found.append((float(-best.fun), float(np.exp(best.x))))
+        ends = [(float(bend[end]), float(grid.lam[end])) for end in (0, -1)]
+        top = max(found, default=(-np.inf, np.nan))
+        edge = max(ends)
+        if max(top[0], edge[0]) <= 0:
+            other = self.gcv()
+            return Chosen(
+                other.lam,
+                "the L-curve has no corner (nowhere does it bend like an L); took lam = "
+                f"{other.lam:.4g} of generalised cross-validation",
+            )
+        if edge[0] > top[0]:
+            return Chosen(
+                edge[1],
+                f"the L-curve is still bending at the end of its range ({grid.lam[0]:.3g} to {grid.lam[-1]:.3g}), "
+                f"which is no corner to trust; took lam = {edge[1]:.4g} there",
+            )
+        if top[0] < SHARP:
+            return Chosen(
+                top[1],
+                f"the L-curve has no corner (its largest curvature is {top[0]:.2g}, where a corner has more than "
+                f"{SHARP:g}); took the faint bend at lam = {top[1]:.4g}",
+            )
+        rivals = sorted(lam for height, lam in found if height >= max(RIVAL * top[0], SHARP))
+        if len(rivals) > 1:
+            named = ", ".join(f"{lam:.4g}" for lam in rivals)
+            return Chosen(
+                top[1],
+                f"the L-curve has {len(rivals)} corners, at lam = {named}; took the sharpest, lam = {top[1]:.4g}",
+            )
+        return Chosen(top[1])
+
+    def gcv(self) -> Chosen:
+        """λ that minimises the generalised cross-validation function (Golub, Heath & Wahba 1979).
+
+        The minimum is found as the root of the analytic derivative, which stays sharp where the function is flat.
+        Where values within one part in a thousand of the minimum span more than two decades, the largest of them is
+        taken: it predicts as well and amplifies noise least.
+        """
+        grid = self._grid
+        floor = 10 * np.finfo(float).tiny
+        if not self.powers.any():
+            return Chosen(float(grid.lam[-1]), "the recording is zero; took the largest lam looked at")
+        values = np.maximum(grid.gcv, floor)
+        best = int(values.argmin())
+        if best in (0, len(values) - 1):
+            lam, note = float(grid.lam[best]), "has no minimum inside the range looked at"
+        else:
+            lam, note = self._root(self._gcv_slope, grid.lam[best - 1], grid.lam[best + 1], grid.lam[best]), ""
+        least = float(min(self._gcv_at(lam), values[best]))
+        # The flat part that the minimum lies in; another dip elsewhere is another matter.
+        level = values <= (1 + FLAT) * least
+        first = best - int(np.argmin(np.append(level[best::-1], False)))
+        last = best + int(np.argmin(np.append(level[best:], False)))
+        low, high = grid.lam[first + 1], grid.lam[last - 1]
+        if np.log10(high / low) > WIDE:
+            return Chosen(
+                float(high),
+                f"the cross-validation function is flat from lam = {low:.3g} to {high:.3g}; took the largest of them, "
+                "which amplifies noise least",
+            )
+        if note:
+            return Chosen(lam, f"the cross-validation function {note}; took lam = {lam:.4g} at its end")
+        return Chosen(lam)
+
+    def _gcv_at(self, lam: float) -> float:
+        return float(self.curve(np.array([lam])).gcv[0])
+
+    def _gcv_slope(self, lam: float) -> float:
+        """Derivative of the logarithm of the cross-validation function in log λ."""
+        residual, _, third, trace, slope, _ = self.sums(np.array([lam]))
+        scaled = lam / self.unit
+        return float((2 * scaled**2 * third / residual - 2 * slope / trace)[0])
+
+    @staticmethod
+    def _root(slope: Callable[[float], float], low: float, high: float, otherwise: float) -> float:
+        """Root in log λ of a slope that should change sign in a bracket; `otherwise` where rounding hides it."""
+        a, b = np.log(low), np.log(high)
+        if not slope(low) * slope(high) < 0:
+            return float(otherwise)
+        return float(np.exp(brentq(lambda x: slope(float(np.exp(x))), a, b, xtol=1e-14, rtol=1e-14)))
+
+    @property
+    def target(self) -> float:
+        """Power that the noise alone is expected to have in the recording."""
+        return len(self.values) * self.samples * self.noise**2
+
+    def residual(self, lam: float) -> float:
+        """Power of the residual at one λ, summed over components and samples."""
+        return float(self.sums(np.array([lam]))[0][0])
+
+    def discrepancy(self) -> Chosen:
+        """λ at which the residual has the power expected of the noise (Morozov's principle).
+
+        ‖y - G x‖² = components * samples * noise², to a relative 1e-12; nan where no λ gives it.
+        """
+        total = float(self.powers.sum())
+        floor = float(self.powers[self._scaled <= len(self.values) * np.finfo(float).eps].sum())
+        wanted = self.target
+        if not floor < wanted < total:
+            side = "is explained by noise alone" if wanted >= total else "lies out of reach of the sources"
+            return Chosen(
+                np.nan,
+                f"the residual cannot have the power {wanted:.4g} that noise of scale {self.noise:g} has: it runs from "
+                f"{floor:.4g} to {total:.4g}, so the recording {side}",
+            )
+        low, high = np.log(self.bounds[0]), np.log(self.bounds[1])
+        while self.residual(float(np.exp(low))) > wanted:
+            low -= 5.0
+            if low < -700:
+                return Chosen(np.nan, "the residual cannot be made so small in floating point")
+        while self.residual(float(np.exp(high))) < wanted:
+            high += 5.0
+        root = brentq(
+            lambda x: np.log(self.residual(float(np.exp(x))) / wanted), low, high, xtol=1e-14, rtol=1e-14, maxiter=500
+        )
+        return Chosen(float(np.exp(root)))
+
+    def log_evidence(self, lam: Array) -> Array:
+        """Log evidence (node,) along λ up to a constant, at the noise scale that suits each λ best.
+
+        With a baseline the noise scale is the maximum of recording and baseline together; without one it is
+        `noise`, as a response alone would trade noise for signal.
+        """
+        scaled = np.asarray(lam) / self.unit
+        left = scaled * self.sums(lam)[5]
+        logs = np.log1p(self._scaled / scaled[:, None]).sum(axis=1)
+        if not self.quiet_count:
+            return -0.5 * (self.samples * logs + left / self.noise**2)
+        count = self.samples * len(self.values) + self.quiet_count
+        return -0.5 * (self.samples * logs + count * np.log((left + self.quiet_power) / count))
+
+    def learned_noise(self, lam: float) -> float:
+        """Noise scale of largest evidence at one λ; `noise` where there is no baseline."""
+        if not self.quiet_count:
+            return self.noise
+        left = lam / self.unit * float(self.sums(np.array([lam]))[5][0])
+        count = self.samples * len(self.values) + self.quiet_count
+        return float(np.sqrt((left + self.quiet_power) / count))
+
+    def _evidence_slope(self, lam: float) -> float:
+        """Derivative of -2 log evidence in log λ."""
+        scaled = lam / self.unit
+        _, solution, _, trace, _, linear = self.sums(np.array([lam]))
+        logs = -(len(self.values) - scaled * trace)
+        gain = scaled * solution
+        if not self.quiet_count:
+            return float((self.samples * logs + gain / self.noise**2)[0])
+        count = self.samples * len(self.values) + self.quiet_count
+        return float((self.samples * logs + count * gain / (scaled * linear + self.quiet_power))[0])
+
+    def evidence(self) -> Chosen:
+        """λ of largest evidence: the type-II maximum over source variance and, with a baseline, noise scale.
+
+        Reference: MacKay (1992), Neural Comput. 4, 415-447.
+        """
+        lam = self._grid.lam
+        height = self.log_evidence(lam)
+        best = int(height.argmax())
+        if best in (0, len(lam) - 1):
+            what = "no signal beyond the noise" if best else "no noise beyond the signal"
+            return Chosen(
+                float(lam[best]),
+                f"the evidence has no maximum inside the range looked at, it sees {what}; took lam = {lam[best]:.4g} "
+                "at its end",
+            )
+        return Chosen(self._root(self._evidence_slope, lam[best - 1], lam[best + 1], lam[best]))
+
+    def by_snr(self, snr: float) -> Chosen:
+        """λ = mean eigenvalue / SNR²: MNE-Python's `lambda2 = 1 / SNR²`, SNR an amplitude ratio."""
+        if not 0 < snr < np.inf:
+            raise ValueError(f"snr is {snr}, but must be a positive, finite amplitude ratio, such as 3")
+        return Chosen(float(self.values.mean()) / snr**2)
+
+    def choose(self, name: str, snr: float = EXPECTED_SNR) -> Chosen:
+        """λ by the name of a choice."""
+        one_of("choice of lam", name, CHOICES, ", or give a number")
+        if name == "l-curve":
+            return self.corner()
+        if name == "gcv":
+            return self.gcv()
+        if name == "discrepancy":
+            return self.discrepancy()
+        if name == "evidence":
+            return self.evidence()
+        return self.by_snr(snr)
+
+    def settle(self, lam: float | str, snr: float = EXPECTED_SNR) -> tuple[float, str]:
+        """λ and how it was chosen, from a number or the name of a choice; warns of what a choice notes.
+
+        Raises
+        ------
+        ValueError
+            If the number is not positive and finite, no choice has that name, or none gives a λ.
+        """
+        if not isinstance(lam, str):
+            return positive_lambda(lam), "given"
+        chosen = self.choose(lam, snr)
+        if not np.isfinite(chosen.lam):
+            raise ValueError(f"{lam} gives no lam: {chosen.note}; choose it otherwise or give a number")
+        if chosen.note:
+            warnings.warn(chosen.note, stacklevel=3)
+        return chosen.lam, lam
+
+
+def _curvature(lam: Array, residual: Array, solution: Array, third: Array) -> Array:
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        bend = residual * solution / third - 2 * lam * residual - 2 * lam**2 * solution
+        length = np.hypot(residual, lam * solution)
+        bend = (residual / length) * (solution / length) * (bend / length)
+    return np.where(np.isfinite(bend), bend, -np.inf)
+
+
+@dataclass(frozen=True, eq=False)
+class Filter:
+    """A linear estimator: from the whitened recording to a number, or a few, per source.
+
+        estimate_k = turn_k Gain_kᵀ middle recording
+
+    Gain_k holds the gain columns of source k. Nothing of the size sources by components is kept.
+
+    gain : (component, amplitude), the problem's
+    turn : (amplitude,), or (source, row, axis) where a source's axes are mixed
+    middle : (component, component)
+    """
+
+    gain: Array = field(repr=False)
+    turn: Array = field(repr=False)
+    middle: Array = field(repr=False)
+
+    def _turned(self, flat: Array, sources: slice) -> Array:
+        """Gainᵀ of some sources' amplitudes (amplitude, ...) to the estimator's rows."""
+        if self.turn.ndim == 1:
+            return flat * self.turn[sources, None]
+        table = flat.reshape(-1, self.turn.shape[2], flat.shape[1])
+        return np.matmul(self.turn[sources], table).reshape(-1, flat.shape[1])
+
+    def _columns(self, sources: slice) -> slice:
+        axes = 1 if self.turn.ndim == 1 else self.turn.shape[2]
+        return slice(sources.start * axes, sources.stop * axes)
+
+    def blocks(self) -> Iterator[slice]:
+        """Slices of sources (of amplitudes, where they are not mixed) to work on one after the other."""
+        for start in range(0, len(self.turn), ROWS):
+            yield slice(start, min(start + ROWS, len(self.turn)))
+
+    def rows(self, sources: slice) -> Array:
+        """The estimator's rows of some sources (of amplitudes, where they are not mixed): (row, component)."""
+        return self._turned(self.gain[:, self._columns(sources)].T @ self.middle, sources)
+
+    def kernel(self) -> Array:
+        """The whole estimator: (row, component)."""
+        return np.concatenate([self.rows(block) for block in self.blocks()])
+
+    def __call__(self, recording: Array) -> Array:
+        """Estimate (row, time) from a whitened recording (component, time)."""
+        seen = self.middle @ recording
+        parts = [self._turned(self.gain[:, self._columns(block)].T @ seen, block) for block in self.blocks()]
+        return np.concatenate(parts)
+
+
+@dataclass(frozen=True, eq=False)
+class Estimate:
+    """A classical point estimate of the currents, and what it rests on.
+
+    problem : what was inverted
+    method : its name
+    current : (source, [axis,] time); A m, or dimensionless where the method standardises it (see `unit`)
+    unit : "A m" or ""
+    lam : λ of x* = D Gᵀ (G D Gᵀ + λ I)⁻¹ y, 1/(A m)² where D has none; None where the method has no λ
+    chosen : how λ was chosen: "given" or the name of a choice
+    scan : eigenvalues and powers that λ was chosen with; None where the method has no λ
+    fitted : (component, time), whitened recording that the currents behind the estimate explain; None where the
+        method fits nothing
+    operator : the estimator, from whitened recording to the flat `current` (or to the vectors it pools)
+    pooled : whether `current` is the length of the three components that the estimator gives
+    """
+
+    problem: Problem = field(repr=False)
+    method: str
+    current: Array = field(repr=False)
+    unit: str
+    lam: float | None
+    chosen: str
+    scan: Scan | None = field(repr=False)
+    fitted: Array | None = field(repr=False)
+    operator: Filter = field(repr=False)
+    pooled: bool = False
+
+    def __repr__(self) -> str:
+        value = "" if self.lam is None else f" | lam = {self.lam:.4g} ({self.chosen})"
+        return (
+            f"<{self.method} estimate of {self.problem.source_count} sources ({self.problem.orientation}) x "
+            f"{len(self.problem.times)} samples{value} | fit {self.goodness_of_fit:.3f}>"
+        )
+
+    @property
+    def residual(self) -> Array:
+        """Whitened recording that is left unexplained: (component, time).
+
+        Raises
+        ------
+        ValueError
+            If the method fits nothing.
+        """
+        if self.fitted is None:
+            raise ValueError(f"{self.method} filters the recording and does not fit it, so there is no residual")
+        return np.asarray(self.problem.recording - self.fitted)
+
+    @property
+    def goodness_of_fit(self) -> float:
+        """Share of the whitened recording's power that the estimate explains; nan where the method fits nothing."""
+        if self.fitted is None:
+            return np.nan
+        power = float(np.sum(self.problem.recording**2))
+        return 1.0 - float(np.sum(self.residual**2)) / power if power else 0.0
+
+    @property
+    def strength(self) -> Array:
+        """Magnitude of the estimate per source: (source, time)."""
+        return np.linalg.norm(self.current, axis=1) if self.current.ndim == 3 else np.abs(self.current)
+
+    def _scanned(self) -> tuple[Scan, float]:
+        if self.scan is None or self.lam is None:
+            raise ValueError(f"{self.method} has no lam, so there is no curve along it")
+        return self.scan, self.lam
+
+    @property
+    def degrees_of_freedom(self) -> float:
+        """Effective number of components fitted: Σ s/(s + λ)."""
+        scan, lam = self._scanned()
+        return float(np.sum(scan.values / (scan.values + lam)))
+
+    @property
+    def snr(self) -> float:
+        """Amplitude signal-to-noise ratio that λ stands for: sqrt(mean eigenvalue / λ)."""
+        scan, lam = self._scanned()
+        return float(np.sqrt(scan.values.mean() / lam))
+
+    @cached_property
+    def curve(self) -> Curve:
+        """The L-curve and cross-validation function that the estimate lies on."""
+        return self._scanned()[0]._grid
+
+    @cached_property
+    def choices(self) -> Mapping[str, Chosen]:
+        """What every way of choosing λ takes on this recording, with its note."""
+        scan, _ = self._scanned()
+        return {name: scan.choose(name) for name in CHOICES}
+
+    def plot_l_curve(self, posterior: Posterior | None = None) -> Figure:
+        """Draw the L-curve with every choice of λ on it and, where it is given, the posterior of λ along it.
+
+        posterior : of the same recording; its λ is drawn as a band whose width is its density. λ is compared
+            through the signal-to-noise ratio it implies, so that the priors may be scaled differently
+
+        Raises
+        ------
+        ValueError
+            If the method has no λ, or the posterior is of another recording.
+        """
+        from matplotlib.figure import Figure
+
+        scan, lam = self._scanned()
+        grid = self.curve
+        shown = np.isfinite(grid.log_residual) & np.isfinite(grid.log_solution)
+        draws = None if posterior is None else _lambda_draws(self, posterior)
+        marked = {name: chosen.lam for name, chosen in self.choices.items() if np.isfinite(chosen.lam)}
+        here = np.array([*marked.values(), lam] if draws is None else [*marked.values(), lam, *draws])
+        # Far beyond every mark the curve is a straight line that only hides the bend.
+        shown &= (grid.lam >= here.min() / 1e3) & (grid.lam <= here.max() * 1e3)
+        figure = Figure(figsize=(7.0, 5.0), layout="constrained")
+        axes = figure.subplots()
+
+        def place(at: Array) -> tuple[Array, Array]:
+            curve = scan.curve(np.atleast_1d(at))
+            return np.exp(curve.log_residual), np.exp(curve.log_solution) * 1e9
+
+        axes.plot(*place(grid.lam[shown]), color="0.35", lw=1.2, zorder=2, label="L-curve")
+        if draws is not None:
+            self._draw_posterior(axes, place, draws)
+        styles = {"l-curve": "^", "gcv": "s", "discrepancy": "D", "evidence": "o", "snr": "v"}
+        for number, (name, chosen) in enumerate(self.choices.items()):
+            if np.isfinite(chosen.lam):
+                note = " (see note)" if chosen.note else ""
+                axes.plot(
+                    *place(np.array(chosen.lam)),
+                    styles[name],
+                    ms=8,
+                    mec="white",
+                    color=f"C{number}",
+                    zorder=4,
+                    label=f"{name}: λ = {chosen.lam:.2g}{note}",
+                )
+            else:
+                axes.plot([], [], styles[name], color=f"C{number}", label=f"{name}: none")
+        axes.plot(*place(np.array(lam)), "o", ms=14, mfc="none", mec="k", zorder=5, label=f"used: λ = {lam:.2g}")
+        axes.set(
+            xscale="log",
+            yscale="log",
+            xlabel="residual norm (units of the noise)",
+            ylabel="solution norm (nA m)",
+        )
+        axes.legend(frameon=False, fontsize=8)
+        return figure
+
+    @staticmethod
+    def _draw_posterior(axes: object, place: Callable[[Array], tuple[Array, Array]], draws: Array) -> None:
+        from matplotlib.axes import Axes
+        from scipy.stats import gaussian_kde
+
+        assert isinstance(axes, Axes)
+        logs = np.log(draws)
+        spread = max(float(logs.std()), 1e-6)
+        at = np.linspace(logs.min() - spread, logs.max() + spread, 400)
+        density = gaussian_kde(logs)(at) if logs.std() > 0 else np.ones_like(at)
+        x, y = place(np.exp(at))
+        axes.scatter(
+            x, y, s=4 + 260 * density / density.max(), color="C9", alpha=0.12, lw=0, zorder=1, label="posterior of λ"
+        )
+        low, high = np.quantile(draws, [0.05, 0.95])
+        inside = (at >= np.log(low)) & (at <= np.log(high))
+        axes.plot(x[inside], y[inside], color="C9", lw=4, alpha=0.8, zorder=3, label=f"90 %: {low:.2g} to {high:.2g}")
+
+
+def _lambda_draws(estimate: Estimate, posterior: Posterior) -> Array:
+    """Draws of λ from a posterior, in the estimate's scale of D."""
+    scan, _ = estimate._scanned()
+    ours, theirs = estimate.problem.recording, posterior.problem.recording
+    if theirs is not ours and (theirs.shape != ours.shape or not np.allclose(theirs, ours)):
+        raise ValueError("the posterior is of another recording than the estimate; give one of the same problem")
+    power = float(np.mean(posterior._groups[0].spectrum.values))
+    draws = posterior.hyper["lambda"].draws * (float(scan.values.mean()) / power)
+    return np.asarray(draws[np.isfinite(draws)])
+
+
+def relative_variances(problem: Problem, weights: float | ArrayLike | None) -> Array | None:
+    """Diagonal of D (amplitude,) from a depth exponent or an array (source,) or (amplitude,); None for ones.
+
+    Raises
+    ------
+    ValueError
+        If the exponent lies outside [0, 1], or the array has another length or is not positive.
+    """
+    if weights is None:
+        return None
+    if np.ndim(weights) == 0:
+        return depth_weights(problem, float(weights))  # type: ignore[arg-type]
+    table = real("weights", weights, "source")
+    if not (table > 0).all():
+        raise ValueError(f"weights must be positive, but source {int(np.argmin(table))} has {table.min():.3g}")
+    if len(table) == problem.source_count:
+        table = np.repeat(table, problem.axes)
+    if len(table) != problem.gain.shape[1]:
+        raise ValueError(f"weights has source = {len(table)}, but the problem has source = {problem.source_count}")
+    return table
+
+
+def tikhonov(
+    problem: Problem,
+    lam: float | str = "l-curve",
+    weights: float | ArrayLike | None = None,
+    *,
+    snr: float = EXPECTED_SNR,
+    noise: float = 1.0,
+) -> Estimate:
+    """Return the Tikhonov (weighted minimum-norm) estimate of the currents.
+
+        x* = argmin ‖y - G x‖² + λ ‖x‖²_{D⁻¹} = D Gᵀ (G D Gᵀ + λ I)⁻¹ y
+
+    It is the posterior mean at fixed scales, with λ = noise² / variance.
+
+    problem : whitened gain and recording
+    lam : λ in 1/(A m)², or how to choose it from the recording:
+        "l-curve" the corner of the L-curve (Hansen 1992), "gcv" generalised cross-validation (Golub, Heath &
+        Wahba 1979), "discrepancy" a residual as large as the noise (Morozov 1966), "evidence" the most probable
+        ratio of noise to source variance (MacKay 1992; over both where the problem has a baseline, at the noise scale
+        `noise` where it has none), "snr" MNE-Python's 1/SNR²
+    weights : diagonal of D: None for ones, a depth exponent in [0, 1], or (source,) or (amplitude,)
+    snr : amplitude signal-to-noise ratio that "snr" expects
+    noise : scale of the whitened noise; 1 trusts the covariance
+
+    Warns where a choice is doubtful (no corner, several corners, a corner at the edge, a flat minimum), naming what
+    was seen and the value used.
+
+    Raises
+    ------
+    ValueError
+        If λ is not positive and finite, no choice has that name, the discrepancy cannot be attained, or the weights
+        do not fit.
+    """
+    if isinstance(lam, str):
+        one_of("choice of lam", lam, CHOICES, ", or give a number")
+    else:
+        positive_lambda(lam)
+    if not 0 < noise < np.inf:
+        raise ValueError(f"noise is {noise}, but the scale of the noise must be positive and finite")
+    spectrum = Spectrum.of(problem, relative_variances(problem, weights))
+    scan = Scan.of(problem, spectrum.values, spectrum.powers, noise)
+    value, chosen = scan.settle(lam, snr)
+    shrunk = 1.0 / (spectrum.values + value)
+    middle = (spectrum.vectors * shrunk) @ spectrum.vectors.T
+    operator = Filter(problem.gain, spectrum.weights, middle)
+    seen = spectrum.vectors @ (shrunk[:, None] * spectrum.coefficients)
+    flat = (problem.gain.T @ seen) * spectrum.weights[:, None]
+    return Estimate(
+        problem=problem,
+        method="MNE",
+        current=flat if problem.axes == 1 else flat.reshape(-1, problem.axes, flat.shape[1]),
+        unit="A m",
+        lam=value,
+        chosen=chosen,
+        scan=scan,
+        fitted=problem.recording - value * seen,
+        operator=operator,
+    )

@@ -1,0 +1,587 @@
+"""The bridge to MNE-Python: its numbers come out, both ways, and its objects are checked at the door."""
+
+from __future__ import annotations
+
+import mne
+import numpy as np
+import pytest
+from mne.minimum_norm import (
+    apply_inverse,
+    make_inverse_operator,
+    prepare_inverse_operator,
+    read_inverse_operator,
+    write_inverse_operator,
+)
+from mne.proj import make_projector
+from numpy.testing import assert_allclose, assert_array_equal
+
+from bayesinv import LeadField, Problem, Sensors, Sources, from_mne, infer
+from bayesinv.mne_bridge import Origin, to_inverse_operator, to_mne
+from bayesinv.posterior import Hyper, Mixture, Posterior
+
+LAMBDA2 = 1 / 9
+PARTS = ["meg", "eeg", None]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quiet():
+    with mne.use_log_level("ERROR"):
+        yield
+
+
+@pytest.fixture(scope="module")
+def forward(sample):
+    return mne.read_forward_solution(sample / "sample-oct5-fwd.fif")
+
+
+@pytest.fixture(scope="module")
+def noise_cov(sample):
+    return mne.read_cov(sample / "sample-noise-cov.fif")
+
+
+@pytest.fixture(scope="module")
+def auditory(sample):
+    return mne.read_evokeds(sample / "sample-right-ave.fif", "Right Auditory")
+
+
+@pytest.fixture(scope="module")
+def visual(sample):
+    return mne.read_evokeds(sample / "sample-right-ave.fif", "Right visual")
+
+
+def few(evoked, step=25):
+    return evoked.copy().decimate(step)
+
+
+def on(problem, evoked):
+    """The same channels and samples, for MNE-Python's own functions."""
+    return evoked.copy().pick(list(problem.field.names)).crop(problem.times[0], problem.times[-1])
+
+
+def far(found, wanted):
+    """Largest difference, relative to the largest number wanted."""
+    return np.abs(found - wanted).max() / np.abs(wanted).max()
+
+
+def classical(problem, evoked, forward, noise_cov):
+    fixed = problem.axes == 1
+    info = on(problem, evoked).info
+    return make_inverse_operator(info, forward, noise_cov, loose=0.0 if fixed else 1.0, fixed=fixed, depth=None)
+
+
+def given(problem, scale=1.0, noise=1.0, structures=(None,), weights=None):
+    """A posterior with these hyperparameters, one node per structure or scale."""
+    scale, noise = np.atleast_1d(scale) * problem.scale_guess, np.atleast_1d(noise).astype(float)
+    count = max(len(structures), len(scale))
+    weights = np.full(count, 1 / count) if weights is None else np.asarray(weights)
+    variance, noise = np.broadcast_to(scale**2, count), np.broadcast_to(noise, count)
+    which = np.arange(count) if len(structures) > 1 else np.zeros(count, dtype=int)
+    hyper = {"lambda": noise**2 / variance, "snr": np.sqrt(variance * problem.signal_power) / noise}
+    return Posterior(
+        problem,
+        "given",
+        "given",
+        Mixture(weights, variance, noise, which, tuple(structures)),
+        Hyper(hyper, weights, hyper),
+        None,
+    )
+
+
+class TestWhitener:
+    """Whitened gain and recording are MNE-Python's but for a rotation."""
+
+    @pytest.mark.parametrize("picks", PARTS)
+    @pytest.mark.parametrize("diagonal", [False, True])
+    def test_is_that_of_mne(self, auditory, forward, noise_cov, picks, diagonal):
+        evoked = few(auditory)
+        covariance = noise_cov.copy().as_diag() if diagonal else noise_cov
+        problem = from_mne(evoked, forward, covariance, picks=picks)
+        info = on(problem, evoked).info
+        theirs, _ = mne.cov.compute_whitener(covariance, info, pca=True)
+        project, *_ = make_projector(info["projs"] + covariance["projs"], info["ch_names"])
+        theirs = np.sqrt(evoked.nave) * theirs @ project
+        gain = theirs @ problem.lead_field.gain[:, ::40, 0]
+        recording = theirs @ problem.field.field
+        assert len(theirs) == problem.components
+        assert far(problem.gain[:, ::40].T @ problem.gain[:, ::40], gain.T @ gain) < 1e-9
+        assert far(problem.gain[:, ::40].T @ problem.recording, gain.T @ recording) < 1e-9
+        assert far(problem.recording.T @ problem.recording, recording.T @ recording) < 1e-9
+        inner = theirs.T @ theirs
+        spread = np.sqrt(np.diag(inner))
+        assert (
+            far(problem.whitener.T @ problem.whitener / np.outer(spread, spread), inner / np.outer(spread, spread))
+            < 1e-9
+        )
+
+    def test_rank_is_that_of_mne(self, auditory, forward, noise_cov):
+        problem = from_mne(few(auditory), forward, noise_cov)
+        found = mne.compute_rank(noise_cov, info=on(problem, few(auditory)).info)
+        assert problem.noise.ranks == found == {"meg": 302, "eeg": 58}
+
+    def test_rank_can_be_given_and_is_checked(self, auditory, forward, noise_cov):
+        assert from_mne(few(auditory), forward, noise_cov, picks="eeg", rank=50).components == 50
+        with pytest.raises(ValueError, match="rank 59 was given for the eeg sensors"):
+            from_mne(few(auditory), forward, noise_cov, picks="eeg", rank={"eeg": 59})
+
+    def test_the_whitener_takes_the_recording_as_it_was_measured(self, auditory, forward, noise_cov):
+        problem = from_mne(few(auditory), forward, noise_cov)
+        offset = np.where([kind == "eeg" for kind in problem.sensors.kinds], 1.0, 0.0)
+        assert_allclose(problem.whitener @ offset, 0, atol=1e-6 * np.abs(problem.whitener).max())
+        assert_allclose(problem.whitener @ problem.field.field, problem.recording, rtol=1e-12)
+        gain = problem.lead_field.gain
+        assert_allclose(problem.whitener @ gain.reshape(len(gain), -1), problem.gain, rtol=1e-12)
+
+
+class TestGain:
+    def test_fixed_is_that_of_mne(self, auditory, forward, noise_cov):
+        problem = from_mne(few(auditory), forward, noise_cov)
+        theirs = mne.convert_forward_solution(forward, surf_ori=True, force_fixed=True, use_cps=True)
+        rows = [theirs["sol"]["row_names"].index(name) for name in problem.field.names]
+        assert_array_equal(problem.lead_field.gain[:, :, 0], theirs["sol"]["data"][rows].astype(float))
+        assert_allclose(problem.sources.normals, theirs["source_nn"], atol=1e-7)
+
+    def test_free_is_cartesian_whatever_the_forward_was_turned_to(self, auditory, forward, noise_cov):
+        turned = mne.convert_forward_solution(forward, surf_ori=True)
+        straight, back = (from_mne(few(auditory), one, noise_cov, orientation="free") for one in (forward, turned))
+        assert straight.axes == 3
+        assert_array_equal(straight.gain, back.gain)
+
+    def test_a_fixed_forward_gives_the_same_gain_and_cannot_be_free(self, auditory, forward, noise_cov):
+        fixed = mne.convert_forward_solution(forward, surf_ori=True, force_fixed=True)
+        same = from_mne(few(auditory), fixed, noise_cov, picks="eeg")
+        assert_array_equal(same.gain, from_mne(few(auditory), forward, noise_cov, picks="eeg").gain)
+        with pytest.raises(ValueError, match="fixed orientation, so it cannot be asked for free"):
+            from_mne(few(auditory), fixed, noise_cov, orientation="free")
+
+    def test_sources_know_their_surface(self, auditory, forward, noise_cov):
+        sources = from_mne(few(auditory), forward, noise_cov, picks="eeg").sources
+        assert len(sources) == 2052
+        assert_array_equal(np.bincount(sources.hemispheres), [1026, 1026])
+        assert sources.triangles.shape == (4096, 3)
+        assert not (sources.hemispheres[sources.triangles].std(axis=1) > 0).any()
+        assert 0.05 < sources.areas.sum() < 0.5
+        assert sources.subject == "sample"
+        left = sources.mri_positions[sources.hemispheres == 0, 0]
+        assert np.mean(left < 0) > 0.98
+
+    def test_sensors_lie_on_the_head_they_were_computed_for(self, auditory, forward, noise_cov):
+        problem = from_mne(few(auditory), forward, noise_cov)
+        assert problem.sensors.names == problem.field.names
+        distance = np.linalg.norm(problem.sensors.positions - problem.sources.positions.mean(axis=0), axis=1)
+        assert (distance > 0.06).all()
+        assert (distance < 0.16).all()
+        # A magnetometer and the two gradiometers of its chip share a place.
+        place = dict(zip(problem.sensors.names, problem.sensors.positions, strict=True))
+        assert_allclose(place["MEG 0111"], place["MEG 0113"], atol=1e-3)
+
+
+class TestPosteriorMean:
+    @pytest.mark.parametrize("picks", PARTS)
+    def test_at_given_scales_is_the_minimum_norm_of_mne(self, auditory, forward, noise_cov, picks):
+        evoked = few(auditory)
+        problem = from_mne(evoked, forward, noise_cov, picks=picks)
+        posterior = infer("minimum_norm", problem)
+        theirs = apply_inverse(on(problem, evoked), classical(problem, evoked, forward, noise_cov), LAMBDA2, "MNE")
+        assert far(posterior.mean, np.abs(theirs.data) * np.sign(posterior.mean)) < 1e-7
+        assert far(posterior.mean, theirs.data) < 1e-7
+
+    @pytest.mark.parametrize("picks", ["eeg", "grad"])
+    def test_free_orientation(self, auditory, forward, noise_cov, picks):
+        evoked = few(auditory)
+        problem = from_mne(evoked, forward, noise_cov, orientation="free", picks=picks)
+        operator = classical(problem, evoked, forward, noise_cov)
+        theirs = apply_inverse(on(problem, evoked), operator, LAMBDA2, "MNE", pick_ori="vector")
+        assert far(infer("minimum_norm", problem).mean, theirs.data) < 1e-7
+
+    @pytest.mark.parametrize("orientation", ["fixed", "free"])
+    def test_prior_minus_posterior_variance_is_the_divisor_of_sloreta(self, auditory, forward, noise_cov, orientation):
+        evoked = few(auditory)
+        problem = from_mne(evoked, forward, noise_cov, orientation=orientation, picks="eeg")
+        posterior = infer("minimum_norm", problem)
+        operator = classical(problem, evoked, forward, noise_cov)
+        theirs = 1 / prepare_inverse_operator(operator, evoked.nave, LAMBDA2, "sLORETA")["noisenorm"] ** 2
+        gone = (posterior.prior_variance - posterior.within_variance).reshape(2052, -1).sum(axis=1)
+        assert_allclose(gone, theirs.ravel(), rtol=1e-7)
+
+
+class TestInverseOperator:
+    """MNE-Python applies the learned λ by its own functions, at its own default lambda2."""
+
+    @pytest.mark.parametrize(("orientation", "pick"), [("fixed", None), ("free", "vector")])
+    def test_gives_the_posterior_mean_and_its_residual(self, auditory, forward, noise_cov, orientation, pick):
+        evoked = few(auditory)
+        problem = from_mne(evoked, forward, noise_cov, orientation=orientation, picks="eeg")
+        posterior = infer("hierarchical", problem)
+        assert len(posterior.mixture.weights) > 1
+        operator = posterior.to_inverse_operator()
+        seen = on(problem, evoked)
+        theirs, residual = apply_inverse(seen, operator, method="MNE", pick_ori=pick, return_residual=True)
+        assert far(theirs.data, posterior.mean) < 1e-9
+        assert far(problem.whitener @ residual.data, problem.recording - posterior.fitted) < 1e-9
+
+    def test_normal_component_of_free_orientation(self, auditory, forward, noise_cov):
+        problem = from_mne(few(auditory), forward, noise_cov, orientation="free", picks="eeg")
+        posterior = given(problem, 0.5)
+        theirs = apply_inverse(
+            on(problem, few(auditory)), to_inverse_operator(posterior), method="MNE", pick_ori="normal"
+        )
+        assert far(theirs.data, np.einsum("sat,sa->st", posterior.mean, problem.sources.normals)) < 1e-6
+
+    def test_several_structures(self, auditory, forward, noise_cov, rng):
+        problem = from_mne(few(auditory), forward, noise_cov, picks="eeg")
+        steep = rng.lognormal(0, 1, 2052)
+        posterior = given(problem, [0.2, 0.6, 1.1], [0.9, 1.0, 1.3], (None, steep, 1 / steep), [0.2, 0.3, 0.5])
+        seen = on(problem, few(auditory))
+        theirs, residual = apply_inverse(seen, to_inverse_operator(posterior), method="MNE", return_residual=True)
+        assert far(theirs.data, posterior.mean) < 1e-9
+        assert far(problem.whitener @ residual.data, problem.recording - posterior.fitted) < 1e-9
+
+    @pytest.mark.parametrize("method", ["MNE", "dSPM", "sLORETA", "eLORETA"])
+    def test_of_given_scales_is_that_of_mne(self, auditory, forward, noise_cov, method):
+        evoked = few(auditory)
+        problem = from_mne(evoked, forward, noise_cov, picks="eeg")
+        mine = to_inverse_operator(infer("minimum_norm", problem))
+        theirs = classical(problem, evoked, forward, noise_cov)
+        for lambda2 in (LAMBDA2, 0.5):
+            found, wanted = (apply_inverse(on(problem, evoked), one, lambda2, method).data for one in (mine, theirs))
+            assert far(found, wanted) < 1e-6
+
+    def test_noise_normalisation_counts_the_learned_noise(self, auditory, forward, noise_cov):
+        evoked, noise, scale = few(auditory), 1.7, 0.4
+        problem = from_mne(evoked, forward, noise_cov, picks="eeg")
+        posterior = given(problem, scale, noise)
+        prepared = prepare_inverse_operator(to_inverse_operator(posterior), evoked.nave, LAMBDA2, "sLORETA")
+        gone = posterior.prior_variance - posterior.within_variance
+        assert_allclose(prepared["noisenorm"] ** -2, gone, rtol=1e-7)
+        noisier = noise_cov.copy()
+        noisier["data"] = noisier["data"] * noise**2
+        theirs = classical(problem, evoked, forward, noisier)
+        lambda2 = LAMBDA2 * (noise / scale) ** 2
+        found = apply_inverse(on(problem, evoked), to_inverse_operator(posterior), method="dSPM").data
+        assert far(found, apply_inverse(on(problem, evoked), theirs, lambda2, "dSPM").data) < 1e-7
+
+    def test_amplitudes_do_not_depend_on_the_averages_of_what_it_is_applied_to(self, auditory, forward, noise_cov):
+        problem = from_mne(few(auditory), forward, noise_cov, picks="eeg")
+        posterior = given(problem, 0.5)
+        other = on(problem, few(auditory))
+        other.nave = 2 * other.nave
+        assert far(apply_inverse(other, to_inverse_operator(posterior), method="MNE").data, posterior.mean) < 1e-9
+
+    def test_survives_a_file_of_mne(self, auditory, forward, noise_cov, tmp_path):
+        problem = from_mne(few(auditory), forward, noise_cov, picks="eeg")
+        posterior = given(problem, [0.3, 0.6])
+        write_inverse_operator(tmp_path / "learned-inv.fif", to_inverse_operator(posterior))
+        back = read_inverse_operator(tmp_path / "learned-inv.fif")
+        theirs = apply_inverse(on(problem, few(auditory)), back, method="MNE")
+        assert far(theirs.data, posterior.mean) < 1e-4
+
+    def test_takes_the_objects_again_where_the_problem_lost_them(self, auditory, forward, noise_cov):
+        from dataclasses import replace
+
+        evoked = few(auditory)
+        problem = from_mne(evoked, forward, noise_cov, picks="eeg")
+        lost = given(replace(problem, origin=None), 0.5)
+        with pytest.raises(ValueError, match=r"give to_inverse_operator\(info=, forward=, noise_cov=\)"):
+            to_inverse_operator(lost)
+        operator = lost.to_inverse_operator(info=evoked.info, forward=forward, noise_cov=noise_cov)
+        assert far(apply_inverse(on(problem, evoked), operator, method="MNE").data, lost.mean) < 1e-9
+        other = noise_cov.copy()
+        other["data"] = other["data"] * np.linspace(1, 2, len(other["data"]))[:, None] ** 0.5
+        other["data"] = other["data"] * np.linspace(1, 2, len(other["data"])) ** 0.5
+        with pytest.raises(ValueError, match="noise covariance is not the one"):
+            lost.to_inverse_operator(info=evoked.info, forward=forward, noise_cov=other)
+        with pytest.raises(ValueError, match="forward solution is not the one"):
+            lost.to_inverse_operator(
+                info=evoked.info,
+                forward=mne.forward.restrict_forward_to_stc(
+                    forward, mne.SourceEstimate(np.ones((9, 1)), [np.arange(5), np.arange(4)], 0, 1)
+                ),
+                noise_cov=noise_cov,
+            )
+
+
+class TestMaps:
+    def test_fixed(self, auditory, forward, noise_cov):
+        problem = from_mne(few(auditory), forward, noise_cov, picks="eeg")
+        posterior = given(problem, [0.3, 0.6])
+        low, high = posterior.interval(0.8)
+        for what, wanted in {"mean": posterior.mean, "sd": posterior.sd, "lower": low, "upper": high}.items():
+            estimate = to_mne(posterior, what, level=0.8)
+            assert isinstance(estimate, mne.SourceEstimate)
+            assert_array_equal(estimate.data, wanted)
+            assert_allclose(estimate.times, problem.times, atol=1e-9)
+            assert estimate.subject == "sample"
+            for vertices, space in zip(estimate.vertices, forward["src"], strict=True):
+                assert_array_equal(vertices, space["vertno"])
+        assert_array_equal(to_mne(posterior, "exceedance", threshold=1e-9).data, posterior.exceedance(1e-9))
+        assert_array_equal(posterior.to_mne("shrinkage").data[:, 0], posterior.shrinkage)
+        assert_allclose(to_mne(posterior, "prior_sd").data[:, 0] ** 2, posterior.prior_variance)
+
+    def test_free(self, auditory, forward, noise_cov):
+        problem = from_mne(few(auditory, 60), forward, noise_cov, orientation="free", picks="eeg", tmax=0.2)
+        posterior = given(problem, 0.6)
+        for what in ("mean", "sd"):
+            estimate = to_mne(posterior, what)
+            assert isinstance(estimate, mne.VectorSourceEstimate)
+            assert_array_equal(estimate.data, getattr(posterior, what))
+        estimate = to_mne(posterior, "shrinkage")
+        assert isinstance(estimate, mne.SourceEstimate)
+        assert_allclose(estimate.data[:, 0], posterior.shrinkage.mean(axis=1))
+        assert_allclose(to_mne(posterior, "prior_sd").data[:, 0] ** 2, posterior.prior_variance.mean(axis=1))
+
+    def test_vertices_are_put_in_order(self, rng):
+        vertices, hemispheres = np.array([7, 2, 5, 1]), np.array([1, 0, 0, 1])
+        sources = Sources(rng.normal(size=(4, 3)), vertices=vertices, hemispheres=hemispheres)
+        problem = Problem.from_arrays(rng.normal(size=(3, 4)), rng.normal(size=(3, 5)), sources=sources)
+        posterior = given(problem)
+        estimate = to_mne(posterior)
+        assert [list(part) for part in estimate.vertices] == [[2, 5], [1, 7]]
+        assert_array_equal(estimate.data, posterior.mean[[1, 2, 3, 0]])
+
+    def test_doors(self, rng):
+        bare = given(Problem.from_arrays(rng.normal(size=(3, 4)), rng.normal(size=(3, 5))))
+        with pytest.raises(ValueError, match="these sources have none"):
+            to_mne(bare)
+        with pytest.raises(ValueError, match="no map named 'median'"):
+            to_mne(bare, "median")
+        with pytest.raises(ValueError, match="MNE-Python objects behind this posterior are not known"):
+            to_inverse_operator(bare)
+        sources = Sources(rng.normal(size=(4, 3)), vertices=np.arange(4), hemispheres=np.zeros(4))
+        gain, recording = rng.normal(size=(3, 4)), rng.normal(size=(3, 3))
+        known = given(Problem.from_arrays(gain, recording, sources=sources))
+        with pytest.raises(ValueError, match="exceedance wants a threshold"):
+            to_mne(known, "exceedance")
+        uneven = given(Problem.from_arrays(gain, recording, sources=sources, times=[0.0, 0.1, 0.4]))
+        with pytest.raises(ValueError, match="evenly spaced"):
+            to_mne(uneven)
+
+
+class TestWindows:
+    def test_the_baseline_of_the_average_is_kept(self, auditory, forward, noise_cov):
+        problem = from_mne(few(auditory, 6), forward, noise_cov, picks="eeg")
+        before = few(auditory, 6).times <= 1e-6
+        assert problem.baseline.shape[1] == before.sum()
+        assert problem.baseline_centred
+        assert problem.times[0] > 0
+        assert 0.8 < problem.baseline_power < 1.3
+
+    def test_the_window_asked_for_and_no_baseline(self, auditory, forward, noise_cov):
+        problem = from_mne(auditory, forward, noise_cov, picks="eeg", tmin=-0.1, tmax=0.05, baseline=None)
+        assert problem.baseline is None
+        assert_allclose(problem.times[[0, -1]], [-0.1, 0.05], atol=1e-3)
+
+    def test_no_sample_counts_twice(self, auditory, forward, noise_cov):
+        whole = from_mne(auditory, forward, noise_cov, picks="eeg", tmin=0.0)
+        part = from_mne(auditory, forward, noise_cov, picks="eeg", tmin=-0.1)
+        assert whole.baseline.shape[1] + len(whole.times) == part.baseline.shape[1] + len(part.times)
+        assert not part.baseline_centred
+        with pytest.warns(UserWarning, match="no baseline is left"):
+            none = from_mne(auditory, forward, noise_cov, picks="eeg", tmin=-0.2)
+        assert none.baseline is None
+
+    def test_another_window_is_not_centred_on_itself(self, auditory, forward, noise_cov):
+        problem = from_mne(auditory, forward, noise_cov, picks="eeg", baseline=(-0.15, -0.05), tmin=0.05)
+        assert not problem.baseline_centred
+        assert problem.times[0] >= 0.05 - 1e-3
+        assert from_mne(auditory, forward, noise_cov, picks="eeg", baseline=(-0.15, -0.05)).times[0] < -0.04
+
+    def test_uncorrected_averages_use_what_is_before_zero(self, auditory, forward, noise_cov):
+        raw = auditory.copy()
+        raw.baseline = None
+        problem = from_mne(raw, forward, noise_cov, picks="eeg")
+        assert problem.times[0] > 0
+        assert not problem.baseline_centred
+        later = raw.crop(0.1, 0.2)
+        assert from_mne(later, forward, noise_cov, picks="eeg").baseline is None
+
+    def test_doors(self, auditory, forward, noise_cov):
+        def problem(**options):
+            return from_mne(auditory, forward, noise_cov, picks="eeg", **options)
+
+        with pytest.raises(ValueError, match=r"runs from -0.1998 to 0.4995 s|runs from -0.199795 to 0.499488 s"):
+            problem(tmin=2.0)
+        with pytest.raises(ValueError, match="tmin must come first"):
+            problem(tmin=0.2, tmax=0.1)
+        with pytest.raises(ValueError, match="no sample comes after the baseline's end"):
+            problem(tmax=-0.1)
+        with pytest.raises(ValueError, match="holds 0 samples"):
+            problem(baseline=(-3, -2))
+        with pytest.raises(ValueError, match="no baseline named 'none'"):
+            problem(baseline="none")
+        with pytest.raises(ValueError, match="must be 'auto', None or"):
+            problem(baseline=(0.1,))
+
+
+def toy(rng, kinds=("eeg",) * 7 + ("mag",) * 4, reference=True, width=0.07):
+    """A recording, forward solution and covariance of a few sensors and two times six sources."""
+    names = [f"{kind} {i}" for i, kind in enumerate(kinds)]
+    info = mne.create_info(names, 100.0, list(kinds))
+    directions = rng.normal(size=(len(kinds), 3))
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    for channel, direction in zip(info["chs"], directions, strict=True):
+        channel["loc"][:3] = 0.1 * direction
+    with info._unlock():
+        info["dev_head_t"] = mne.transforms.Transform("meg", "head", np.eye(4))
+    spread = np.where([kind == "eeg" for kind in kinds], 1e-6, 1e-13)
+    evoked = mne.EvokedArray(spread[:, None] * rng.normal(size=(len(kinds), 40)), info, tmin=-0.2, nave=1)
+    if reference and "eeg" in kinds:
+        evoked.set_eeg_reference("average", projection=True)
+    normals = rng.normal(size=(12, 3))
+    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+    sources = Sources(
+        width * normals, normals, vertices=np.tile(np.arange(6), 2), hemispheres=np.repeat([0, 1], 6), subject="toy"
+    )
+    gain = (spread / 1e-8)[:, None, None] * rng.normal(size=(len(kinds), 12, 3))
+    forward = LeadField(gain, Sensors(tuple(names), kinds, 0.1 * directions), sources).to_mne(evoked.info)
+    noise_cov = mne.Covariance(np.diag(spread**2), names, [], [], 100)
+    return evoked, forward, noise_cov
+
+
+class TestChannels:
+    def test_order_of_the_info_without_anyones_bads(self, rng):
+        evoked, forward, noise_cov = toy(rng)
+        evoked.info["bads"] = ["eeg 3"]
+        noise_cov["bads"] = ["mag 8"]
+        shuffled = mne.pick_channels_forward(forward, forward["sol"]["row_names"][::-1], ordered=True)
+        problem = from_mne(evoked, shuffled, noise_cov)
+        assert problem.field.names == tuple(n for n in evoked.ch_names if n not in ("eeg 3", "mag 8"))
+        rows = [forward["sol"]["row_names"].index(name) for name in problem.field.names]
+        straight = mne.convert_forward_solution(forward, force_fixed=True)
+        assert_array_equal(problem.lead_field.gain[:, :, 0], straight["sol"]["data"][rows])
+
+    def test_picks_by_kind_and_name(self, rng):
+        parts = toy(rng)
+        assert from_mne(*parts, picks="mag").sensors.kinds == ("mag",) * 4
+        assert from_mne(*parts, picks="meg").sensors.kinds == ("mag",) * 4
+        assert from_mne(*parts, picks=["mag", "eeg 0", "eeg 2"]).field.names[:2] == ("eeg 0", "eeg 2")
+        with pytest.raises(ValueError, match="did you mean 'mag 7'"):
+            from_mne(*parts, picks=["mag 07"])
+        with pytest.raises(ValueError, match="leaves no EEG"):
+            from_mne(*parts, picks="grad")
+
+    def test_a_list_of_averages_is_a_list_of_problems(self, rng):
+        evoked, forward, noise_cov = toy(rng)
+        other = mne.combine_evoked([evoked], [-1])
+        one, two = from_mne([evoked, other], forward, noise_cov)
+        assert_allclose(one.recording * np.sqrt(other.nave), -two.recording * np.sqrt(evoked.nave))
+        with pytest.raises(ValueError, match="list of averages is empty"):
+            from_mne([], forward, noise_cov)
+
+    def test_epochs_are_averaged(self, rng):
+        evoked, forward, noise_cov = toy(rng)
+        trials = mne.EpochsArray(rng.normal(size=(5, *evoked.data.shape)) * 1e-6, evoked.info, tmin=-0.2, baseline=None)
+        trials.pick("eeg")
+        problem = from_mne(trials, forward, noise_cov, picks="eeg")
+        assert problem.field.averages == 5
+        wanted = from_mne(trials.average(), forward, noise_cov, picks="eeg")
+        assert_array_equal(problem.recording, wanted.recording)
+        assert 0.7 < problem.baseline_power < 1.4
+
+
+class TestReference:
+    def test_eeg_wants_one(self, rng):
+        parts = toy(rng, reference=False)
+        with pytest.raises(ValueError, match=r'evoked.set_eeg_reference\("average", projection=True\)'):
+            from_mne(*parts)
+        assert from_mne(*parts, picks="mag").components == 4
+
+    def test_a_projector_or_another_reference_are_one(self, rng):
+        evoked, forward, noise_cov = toy(rng, reference=False)
+        inactive = evoked.copy().set_eeg_reference("average", projection=True)
+        active = inactive.copy().apply_proj()
+        custom = evoked.copy().set_eeg_reference(["eeg 2"])
+        straight = evoked.copy().set_eeg_reference("average", projection=False)
+        problems = [from_mne(one, forward, noise_cov) for one in (inactive, active, custom, straight)]
+        for problem in problems:
+            assert problem.noise.ranks == {"meg": 4, "eeg": 6}
+            assert_allclose(problem.gain.T @ problem.recording, problems[0].gain.T @ problems[0].recording, rtol=1e-9)
+        with pytest.raises(ValueError, match="refuse EEG with a custom reference"):
+            to_inverse_operator(given(problems[2]))
+
+
+class TestDoors:
+    @pytest.mark.parametrize("which", [0, 1, 2])
+    def test_wrong_type(self, rng, which):
+        parts = list(toy(rng))
+        words = [
+            "evoked is of type builtins.dict",
+            "forward is of type builtins.dict",
+            "noise_cov is of type builtins.dict",
+        ]
+        parts[which] = {}
+        with pytest.raises(ValueError, match=words[which]):
+            from_mne(*parts)
+
+    def test_raw_is_no_average(self, rng):
+        evoked, forward, noise_cov = toy(rng)
+        with pytest.raises(ValueError, match=r"must be mne\.Evoked"):
+            from_mne(mne.io.RawArray(evoked.data, evoked.info), forward, noise_cov)
+
+    def test_standard_errors_are_no_average(self, rng):
+        evoked, forward, noise_cov = toy(rng)
+        evoked.kind = "standard_error"
+        with pytest.raises(ValueError, match="is a standard error"):
+            from_mne(evoked, forward, noise_cov)
+
+    def test_nan(self, rng):
+        evoked, forward, noise_cov = toy(rng)
+        broken = evoked.copy()
+        broken.data[2, 3] = np.nan
+        with pytest.raises(ValueError, match="evoked holds 1 NaN"):
+            from_mne(broken, forward, noise_cov)
+        wrong = noise_cov.copy()
+        wrong["data"][0, 0] = np.inf
+        with pytest.raises(ValueError, match="noise covariance holds 1 NaN"):
+            from_mne(evoked, forward, wrong)
+        holed = forward.copy()
+        holed["_orig_sol"][1, 2] = np.nan
+        with pytest.raises(ValueError, match="forward holds 1 NaN"):
+            from_mne(evoked, holed, noise_cov)
+
+    def test_no_channel_in_common(self, rng):
+        evoked, forward, noise_cov = toy(rng)
+        with pytest.raises(ValueError, match=r"no channel is in common: .* the noise covariance has other 0"):
+            from_mne(evoked, forward, mne.Covariance(np.eye(2), ["other 0", "other 1"], [], [], 9))
+        renamed = evoked.copy().rename_channels({name: f"new {name}" for name in evoked.ch_names})
+        with pytest.raises(ValueError, match=r"no channel is in common: .* the forward has"):
+            from_mne(renamed, forward, noise_cov)
+
+    def test_all_bad(self, rng):
+        evoked, forward, noise_cov = toy(rng)
+        evoked.info["bads"] = evoked.ch_names
+        with pytest.raises(ValueError, match="all 11 channels are marked as bad"):
+            from_mne(evoked, forward, noise_cov)
+
+    @pytest.mark.parametrize(("width", "words"), [(70.0, "looks like mm"), (7e-5, "looks like m divided by 1000")])
+    def test_sources_in_another_unit(self, rng, width, words):
+        with pytest.raises(ValueError, match=words):
+            from_mne(*toy(rng, width=width))
+
+    def test_recording_in_another_unit(self, rng):
+        evoked, forward, noise_cov = toy(rng)
+        evoked.data *= 1e6
+        with pytest.raises(ValueError, match="cannot be in the same units"):
+            from_mne(evoked, forward, noise_cov)
+
+    def test_covariance_of_another_recording(self, rng):
+        evoked, forward, noise_cov = toy(rng)
+        evoked.data *= 6
+        with pytest.warns(UserWarning, match="whitened baseline has a global field power of"):
+            from_mne(evoked, forward, noise_cov)
+
+    def test_a_source_that_reaches_no_sensor(self, rng):
+        evoked, forward, noise_cov = toy(rng)
+        forward["_orig_sol"][:, :3] = 0
+        with pytest.raises(ValueError, match="reach no sensor"):
+            from_mne(evoked, forward, noise_cov)
+
+    def test_rank_of_an_unknown_group(self, rng):
+        with pytest.raises(ValueError, match=r"no group of sensors .*named 'mag'"):
+            from_mne(*toy(rng), rank={"mag": 4})
+
+    def test_origin_is_kept(self, rng):
+        evoked, forward, noise_cov = toy(rng)
+        origin = from_mne(evoked, forward, noise_cov).origin
+        assert isinstance(origin, Origin)
+        assert origin.forward is forward
+        assert origin.info["ch_names"] == evoked.ch_names
