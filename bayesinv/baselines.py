@@ -386,10 +386,8 @@ def _estimate(
     """Apply a filter, with the current's direction picked."""
     if rows == 3 and pick == "normal":
         normals = _normals(problem, "pick 'normal' wants")
-        if turn.ndim == 1:
-            turn = (turn.reshape(-1, 3) * normals)[:, None, :]
-        else:
-            turn = np.matmul(normals[:, None, :], turn)
+        toward = normals[:, None, :]
+        turn = turn.reshape(-1, 1, 3) * toward if turn.ndim == 1 else np.matmul(toward, turn)
         rows = 1
     operator = Filter(problem.gain, turn, middle)
     flat = operator(problem.recording)

@@ -154,7 +154,7 @@ def fit(
 
         from bayesinv.mne_bridge import from_mne
         from bayesinv.problem import Problem
-    with stages("read files"), mne.use_log_level("ERROR"):
+    with stages("read files"), mne.use_log_level("CRITICAL"):
         evoked = _pick_condition(_read("average", recording, lambda path: mne.read_evokeds(path)), condition, recording)
         solution = _read("forward solution", forward, lambda path: mne.read_forward_solution(path))
         covariance = _read("noise covariance", noise_cov, lambda path: mne.read_cov(path))
@@ -474,14 +474,15 @@ def _peak_facts(posterior: Posterior, peak: Peak) -> dict[str, Any]:
         "strongest_mean": peak.strongest,
         "window_s": list(peak.window),
         "draws": peak.draws,
-        f"sources_in_{LEVEL:.0%}_region": len(peak.region(LEVEL)),
+        "level": LEVEL,
+        "region_sources": len(peak.region(LEVEL)),
     }
     if sources is not None:
         places = sources.positions if sources.mri_positions is None else sources.mri_positions
         facts["frame"] = "head" if sources.mri_positions is None else "MRI (surface RAS)"
         facts["position_mm"] = [round(1e3 * x, 2) for x in places[peak.source].tolist()]
         facts["strongest_mean_position_mm"] = [round(1e3 * x, 2) for x in places[peak.strongest].tolist()]
-        facts[f"radius_{LEVEL:.0%}_mm"] = 1e3 * peak.radius(LEVEL)
+        facts["radius_mm"] = 1e3 * peak.radius(LEVEL)
         facts["probability_within_20_mm_of_strongest_mean"] = peak.within(0.02)
         if sources.hemispheres is not None:
             facts["hemisphere"] = ("left", "right")[int(sources.hemispheres[peak.source])]
@@ -508,7 +509,15 @@ def _versions() -> dict[str, str]:
 def _console(error: bool = False) -> Console:
     from rich.console import Console
 
-    return Console(stderr=error, soft_wrap=True)
+    stream = sys.stderr if error else sys.stdout
+    # Into a file or pipe nobody's window tells how wide a table may be.
+    return Console(file=stream, soft_wrap=True, width=None if stream.isatty() else 120)
+
+
+def _span(start: float, stop: float) -> str:
+    """Return a window of time in ms, for people."""
+    first, last = round(1e3 * start), round(1e3 * stop)
+    return f"{first} ms" if first == last else f"{first} to {last} ms"
 
 
 def _tell(text: str) -> None:
@@ -557,7 +566,7 @@ def _show(posterior: Posterior, peaks: Mapping[str, Peak], stages: Stages, title
     table.add_row(
         "recording",
         f"{problem.components} components, {len(problem.times)} samples, "
-        f"{1e3 * problem.times[0]:.0f} to {1e3 * problem.times[-1]:.0f} ms",
+        f"{_span(float(problem.times[0]), float(problem.times[-1]))}",
     )
     table.add_row("sources", f"{problem.source_count}, {problem.orientation} orientation")
     names = {"lambda": "λ", "snr": "SNR (amplitude)"}
@@ -568,8 +577,6 @@ def _show(posterior: Posterior, peaks: Mapping[str, Peak], stages: Stages, title
         table.add_row(names.get(name, name), text if low == high else f"{text} ({LEVEL:.0%} {low:.3g} to {high:.3g})")
     for name, peak in peaks.items():
         facts = _peak_facts(posterior, peak)
-        start, stop = (1e3 * t for t in peak.window)
-        when = f"{start:.0f} ms" if start == stop else f"{start:.0f} to {stop:.0f} ms"
         where = f"source {peak.source}"
         if "position_mm" in facts:
             where = f"({', '.join(f'{x:.0f}' for x in facts['position_mm'])}) mm {facts['frame']}"
@@ -577,14 +584,14 @@ def _show(posterior: Posterior, peaks: Mapping[str, Peak], stages: Stages, title
         if "position_mm" in facts:
             mean = ", ".join(f"{x:.0f}" for x in facts["strongest_mean_position_mm"])
             lines.append(
-                f"{LEVEL:.0%} within {facts[f'radius_{LEVEL:.0%}_mm']:.0f} mm of the strongest mean ({mean}), "
-                f"or in {facts[f'sources_in_{LEVEL:.0%}_region']} sources"
+                f"{LEVEL:.0%} within {facts['radius_mm']:.0f} mm of the strongest mean ({mean}), "
+                f"or in {facts['region_sources']} sources"
             )
         if "probability_left" in facts:
             left = facts["probability_left"]
             side, share = ("left", left) if left >= 0.5 else ("right", 1 - left)
             lines.append(f"in the {side} hemisphere with probability {share:.2g}")
-        table.add_row(f"peak at {when}, {name}", "\n".join(lines))
+        table.add_row(f"peak at {_span(*peak.window)}, {name}", "\n".join(lines))
     evidence = "not given by this method" if posterior.log_evidence is None else f"{posterior.log_evidence!r} nats"
     table.add_row("log evidence", evidence)
     table.add_row("fit", f"{posterior.goodness_of_fit:.0%} of the whitened power")
@@ -627,7 +634,9 @@ def _read(what: str, path: Path, reader: Callable[[Path], Any]) -> Any:
         raise
     except Exception as error:
         words = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(f"{path} holds no {what} that can be read: {words}") from error
+        raise ValueError(
+            f"{path} holds no {what} that can be read ({words}); is it whole, and of that kind?"
+        ) from error
 
 
 def _pick_condition(averages: Any, condition: str | None, path: Path) -> Any:
@@ -896,8 +905,8 @@ def _answers_page(story: Story, scores: Mapping[str, Any]) -> str:
     about = (
         f"Simulated: {facts['notes']['truth']}, at {1e3 * facts['peak_s']:.0f} ms; power ratio of signal to noise "
         f"{facts['snr']:.3g} per whitened component; noise {facts['noise_uV']:.2g} µV. Truth and inversion differ in "
-        f"source grid, skull and conductivities (truth: {facts['notes']['conductivities']}; inversion: "
-        f"{facts['inversion']['conductivities']})."
+        f"source grid, skull and conductivities (truth: {facts['notes'].get('conductivities')}; "
+        f"inversion: {facts['inversion'].get('conductivities')})."
     )
     text = "".join(f"<p>{escape(part)}</p>" for part in (*words, about))
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{text}"

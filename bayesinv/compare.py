@@ -15,6 +15,7 @@ from bayesinv.tikhonov import Estimate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.collections import PathCollection
     from matplotlib.figure import Figure
 
 VIEWS = (("left", 1, 2, -1.0), ("top", 0, 1, 1.0), ("back", 0, 2, 1.0))
@@ -77,7 +78,7 @@ class Comparison:
 
     def cells(self) -> list[tuple[str, ...]]:
         """The table as text, a tuple per row in the order of its heads."""
-        table = []
+        table: list[tuple[str, ...]] = []
         for row in self.rows:
             place = "" if row.position is None else ", ".join(f"{1e3 * x:.0f}" for x in row.position)
             height = f"{1e9 * row.height:.3g} nA m" if row.unit == "A m" else f"{row.height:.3g}"
@@ -132,7 +133,7 @@ class Comparison:
         return figure
 
 
-def _view(panel: Axes, places: Array, share: Array, peak: int, view: tuple[str, int, int, float]) -> object:
+def _view(panel: Axes, places: Array, share: Array, peak: int, view: tuple[str, int, int, float]) -> PathCollection:
     """Sources seen from one side, strong ones on top, the peak ringed."""
     _, across, up, sign = view
     order = np.argsort(share)
@@ -174,8 +175,8 @@ def compare_estimates(
         )
         if not same or ours.source_count != first.source_count:
             raise ValueError(
-                f"{name!r} is of another recording or other sources than {next(iter(results))!r}; compare results of one "
-                "recording on the same sources"
+                f"{name!r} is of another recording or other sources than {next(iter(results))!r}; "
+                "compare results of one recording on the same sources"
             )
     if time is None:
         sample = int(np.argmax(np.sum(first.recording**2, axis=0)))
@@ -211,7 +212,7 @@ def _row(name: str, result: Estimate | Posterior, size: Array, level: float) -> 
     interval = None
     if isinstance(result, Posterior):
         method, unit, fit = f"{result.model} by {result.method}", "A m", result.goodness_of_fit
-        lam, snr = (float(result.hyper[key].quantile(0.5)) for key in ("lambda", "snr"))
+        lam, snr = float(result.hyper["lambda"].quantile(0.5)), float(result.hyper["snr"].quantile(0.5))
         if len(result.mixture.weights) > 1:
             interval = result.hyper["lambda"].interval(level)
     else:

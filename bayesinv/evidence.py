@@ -27,6 +27,9 @@ TOLERANCE = 1e-6
 SLACK = 1e-9
 """How far rounding may carry a structural number over its bounds."""
 
+REUSE = 50
+"""Nodes per structure from which on a decomposition of its own costs less than interpolation."""
+
 CHUNK = 2**22
 """Numbers held at once while many hyperparameters are evaluated."""
 
@@ -117,6 +120,7 @@ class Family:
     points : (node,), in [low, high], Chebyshev points of the second kind; one point where nothing is learned
     spectra : one per point
     error : measured error of the interpolated log-likelihood, nats
+    exact : from a structural number to its spectrum; None where nothing is learned
     """
 
     points: Array
@@ -124,6 +128,7 @@ class Family:
     low: float = 0.0
     high: float = 1.0
     error: float = 0.0
+    exact: Callable[[float], Spectrum] | None = None
 
     @classmethod
     def single(cls, spectrum: Spectrum) -> Family:
@@ -154,7 +159,7 @@ class Family:
             family = cls(points, tuple(at(float(x)) for x in points), low, high)
             error = family._measure(at)
             if error <= TOLERANCE:
-                return cls(points, family.spectra, low, high, error)
+                return cls(points, family.spectra, low, high, error, spectrum_at)
         raise ValueError(
             f"the log-likelihood between {low:g} and {high:g} could not be interpolated to {TOLERANCE:g} nats "
             f"(65 points leave {error:.1e}); fix the structural parameter or narrow its range"
@@ -220,6 +225,14 @@ class Family:
                 f"the learned structural number reaches {place[outside][0]:.3g}, but must stay between {self.low:g} "
                 f"and {self.high:g}; give it a prior that lives there, such as pm.Uniform or pm.Beta"
             )
+        values, which = np.unique(place, return_inverse=True)
+        if self.exact is not None and len(place) > REUSE * len(values):
+            # Many nodes of few structures: a decomposition each costs less than interpolating for every node.
+            out = np.empty(len(place))
+            for k, value in enumerate(values):
+                mine = which == k
+                out[mine] = self.exact(float(value)).log_likelihood(variance[mine], noise[mine])
+            return out
         table = np.stack([spectrum.log_likelihood(variance, noise) for spectrum in self.spectra], axis=1)
         common = table[:, :1]
         return np.asarray(common[:, 0] + np.einsum("nk,nk->n", self.cardinal(place), table - common))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -162,16 +162,14 @@ def region_course(posterior: Posterior, window: Window = None, level: float = 0.
     mean = 1e9 * course.mean[0]
     low, high = (1e9 * bound[0] for bound in course.interval(level))
     prior = 1e9 * ndtri(0.5 + level / 2) * _prior_sd(posterior, index)
-    axes.axhspan(-prior, prior, color="#eef1f4", linewidth=0, zorder=0, label=f"{_percent(level)} before the recording")
+    axes.axhspan(-prior, prior, color="#eef1f4", linewidth=0, zorder=0, label=f"{percent(level)} before the recording")
     axes.axhline(0, color=QUIET, linewidth=0.6)
     if len(time) < 3:
         axes.errorbar(
-            time, mean, [mean - low, high - mean], fmt="o", color=BLUE, label=f"mean and {_percent(level)} interval"
+            time, mean, [mean - low, high - mean], fmt="o", color=BLUE, label=f"mean and {percent(level)} interval"
         )
     else:
-        axes.fill_between(
-            time, low, high, color=BLUE, alpha=0.22, linewidth=0, label=f"{_percent(level)} credible band"
-        )
+        axes.fill_between(time, low, high, color=BLUE, alpha=0.22, linewidth=0, label=f"{percent(level)} credible band")
         if level > 0.5:
             inner = (1e9 * bound[0] for bound in course.interval(0.5))
             axes.fill_between(time, *inner, color=BLUE, alpha=0.3, linewidth=0, label="50 %")
@@ -241,6 +239,8 @@ def hyper(posterior: Posterior, level: float = 0.9, prior: Mapping[str, ArrayLik
         axes = figure.add_subplot(rows, columns, place + 1)
         earlier = None if prior is None or name not in prior else np.asarray(prior[name], dtype=float)
         _density(axes, name, posterior.hyper[name], level, earlier)
+    engine: Any = figure.get_layout_engine()
+    engine.set(hspace=0.08, wspace=0.04)
     return figure
 
 
@@ -248,7 +248,7 @@ HYPER = {
     "lambda": ("λ = noise² / source variance", "1/(nA·m)²", 1e-18),
     "snr": ("signal-to-noise ratio (amplitude)", "", 1.0),
     "scale": ("source scale", "nA·m", 1e9),
-    "noise": ("noise scale", "of the covariance's", 1.0),
+    "noise": ("noise scale", "1 is the covariance's", 1.0),
     "depth": ("depth exponent", "", 1.0),
 }
 
@@ -287,7 +287,7 @@ def _density(axes: Axes, name: str, scalar: Scalar, level: float, prior: Array |
         axes.plot(drawn, gaussian_kde(earlier)(x), color=QUIET, linewidth=1, linestyle=(0, (4, 3)))
         tail = (1 - level) / 2
         first, last = (_number(bound) for bound in factor * np.quantile(np.asarray(prior), [tail, 1 - tail]))
-        words = f"prior (dashed):\n{_percent(level)} in {first} to {last}"
+        words = f"prior (dashed):\n{percent(level)} in {first} to {last}"
         axes.text(0.99, 0.97, words, transform=axes.transAxes, ha="right", va="top", fontsize=8, color=QUIET)
     if logs:
         axes.set_xscale("log")
@@ -451,7 +451,9 @@ def _layers(maps: Maps) -> list[_Layer]:
         near = 100 * maps.near
         layers.append(
             _Layer(
-                "Probability that the strongest current lies within 10 mm",
+                "Probability that the strongest current lies within 10 mm"
+                if not maps.radius
+                else "Probability that the strongest patch, for its size, lies within 10 mm",
                 f"{chance:.1f} % by chance",
                 near,
                 "%",
@@ -606,8 +608,7 @@ def _as_surfaces(
     if views is None:
         halves = sources.hemispheres is not None and len(np.unique(sources.hemispheres)) == 2
         views = tuple(VIEWS)[:4] if halves else ("left", "top", "right", "back")
-    surface = _Surface(sources)
-    scenes = [surface.scene(view) for view in views]
+    scenes = _scenes(sources, tuple(views))
     widths = np.array([scene.shading.shape[1] for scene in scenes], dtype=float)
     tallest = max(scene.shading.shape[0] for scene in scenes)
     out_of_sight = np.ones(0 if marks is None else len(marks), dtype=bool)
@@ -661,6 +662,13 @@ def _as_surfaces(
         bar = figure.colorbar(ScalarMappable(norm, palette), cax=bar_axes, extend=_extend(layer))
         _bar(bar, layer)
     return figure
+
+
+@lru_cache(maxsize=1)
+def _scenes(sources: Sources, views: tuple[str, ...]) -> list[_Scene]:
+    """The cortex from all sides; the last one is kept, for the next figure shows it again."""
+    surface = _Surface(sources)
+    return [surface.scene(view) for view in views]
 
 
 def _ring(axes: Axes, scene: _Scene, marks: Array, out_of_sight: NDArray[np.bool_]) -> None:
@@ -903,14 +911,14 @@ def _place(problem: Problem, source: int) -> str:
     x, y, z = 1e3 * (problem.sources.positions if mri is None else mri)[source]
     side = ""
     if problem.sources.hemispheres is not None:
-        side = (" left", " right")[int(problem.sources.hemispheres[source])] + " hemisphere,"
-    return f" ({side.strip()} {'head' if mri is None else 'MRI'} coordinates {x:.0f}, {y:.0f}, {z:.0f} mm)".replace(
-        "( ", "("
-    )
+        side = ("left", "right")[int(problem.sources.hemispheres[source])] + " hemisphere, "
+    frame = "head" if mri is None else "MRI"
+    return f" ({side}{frame} coordinates {x:.0f}, {y:.0f}, {z:.0f} mm)".replace("-", "−")
 
 
-def _percent(level: float) -> str:
-    return f"{100 * level:.3g} %"
+def percent(share: float, digits: int = 3) -> str:
+    """A share as people read it."""
+    return f"{100 * share:.{digits}g} %"
 
 
 def spell(middle: float, low: float, high: float, level: float) -> str:
@@ -920,8 +928,8 @@ def spell(middle: float, low: float, high: float, level: float) -> str:
         return _number(middle)
     decimals = max(0, 1 - int(np.floor(np.log10(width))))
     if largest >= 1e5 or decimals > 6:
-        return f"{middle:.3e},  {_percent(level)} in {low:.3e} to {high:.3e}"
-    return f"{middle:.{decimals}f},  {_percent(level)} in {low:.{decimals}f} to {high:.{decimals}f}"
+        return f"{middle:.3e},  {percent(level)} in {low:.3e} to {high:.3e}"
+    return f"{middle:.{decimals}f},  {percent(level)} in {low:.{decimals}f} to {high:.{decimals}f}"
 
 
 def _number(value: float) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 from scipy.sparse import csr_array, eye_array
 from scipy.spatial import cKDTree
 from scipy.special import ndtr
+from scipy.stats import chi
 
 from bayesinv.axes import Array, Index
 from bayesinv.evidence import Spectrum
@@ -21,6 +22,10 @@ REGION = 0.015
 """Radius in m of the patch of cortex that stands for a region: about what MEG and EEG tell apart."""
 
 
+PRIOR_EXCEEDANCE = 0.1
+"""Probability, before the recording, of a current that counts as large."""
+
+
 @dataclass(frozen=True, eq=False)
 class Maps:
     """Posterior maps of the current, or of its mean over a patch around each source, at one window of time.
@@ -31,7 +36,8 @@ class Maps:
     shrinkage : (source,), 1 - posterior variance / prior variance
     exceedance : (source,), P(|current| > threshold)
     prior_exceedance : (source,), the same before the recording is seen, at the learned scale
-    peak : (source,), probability that the strongest current lies here
+    peak : (source,), probability that the strongest current lies here; of patches, the current that is strongest
+        for the size of its patch, in prior standard deviations, since small patches vary more
     near : (source,), probability that it lies within `NEIGHBOURHOOD` of here; None without positions
     chance : (source,), what `near` would be if every source were as probable; None without positions
     threshold : A m
@@ -58,6 +64,12 @@ class Maps:
     def strength(self) -> Array:
         """Size of the mean current, A m: (source,), its norm with free orientation."""
         return np.abs(self.mean) if self.mean.ndim == 1 else np.linalg.norm(self.mean, axis=1)
+
+    @property
+    def strongest(self) -> int:
+        """The source, or patch for its size, at which the posterior mean is strongest."""
+        expected = np.linalg.norm(self.prior_sd.reshape(len(self.peak), -1), axis=1)
+        return int((self.strength / expected if self.radius else self.strength).argmax())
 
     @property
     def uncertainty(self) -> Array:
@@ -173,7 +185,8 @@ def posterior_maps(
 
     window : (start, stop) in s for the mean over it, one time in s, or None for the sample with most signal
     radius : m; 0 for single sources, otherwise the mean over the patch within this distance of each source
-    threshold : A m; None takes half of the strongest mean
+    threshold : A m; None takes what a source (the median one) exceeds with probability `PRIOR_EXCEEDANCE` before the
+        recording is seen, at the learned scale
     draws : joint draws for the peak, and for the exceedance of the current's norm with free orientation
     rng : default_rng(0) if None, so that the same posterior gives the same maps
     drawn : (draw, source, [axis,] 1), A m, joint draws of `averaged(posterior, window)` to take instead of new ones
@@ -207,25 +220,25 @@ def posterior_maps(
     within, prior = variances @ mass, priors @ mass
     per_source = (len(mean) // axes, axes)
     shrinkage = 1 - within.reshape(per_source).sum(axis=1) / prior.reshape(per_source).sum(axis=1)
-    strength = np.linalg.norm(mean.reshape(per_source), axis=1)
-    limit = 0.5 * float(strength.max()) if threshold is None else float(threshold)
+    if threshold is None:
+        typical = float(np.sqrt(np.median(prior.reshape(per_source).mean(axis=1))))
+        threshold = typical * float(chi.isf(PRIOR_EXCEEDANCE, axes))
+    limit = float(threshold)
 
     flat = one.draw(draws, rng) if drawn is None else drawn
     draws = len(flat)
     flat = flat.reshape(draws, *per_source)
     turned = flat if radius == 0 else np.stack([weights @ currents for currents in flat])
     sizes = np.linalg.norm(turned, axis=2)
-    peak = np.bincount(sizes.argmax(axis=1), minlength=per_source[0]) / draws
+    expected = np.sqrt(prior.reshape(per_source).sum(axis=1)) if radius else 1.0
+    peak = np.bincount((sizes / expected).argmax(axis=1), minlength=per_source[0]) / draws
     if axes == 1:
         sds = np.sqrt(np.maximum(variances, 0))
         exceedance = (ndtr((-limit - means) / sds) + ndtr((means - limit) / sds)) @ mass
-        prior_exceedance = 2 * ndtr(-limit / np.sqrt(priors)) @ mass
     else:
         exceedance = (sizes > limit).mean(axis=0)
-        # The norm of three independent normals: a Maxwell variable.
-        ratio = limit / np.sqrt(priors.reshape(*per_source, -1).mean(axis=1))
-        tail = 2 * ndtr(-ratio) + np.sqrt(2 / np.pi) * ratio * np.exp(-0.5 * ratio**2)
-        prior_exceedance = tail @ mass
+    # The norm of independent normals is a chi variable; of one, its absolute value.
+    prior_exceedance = chi.sf(limit / np.sqrt(priors.reshape(*per_source, -1).mean(axis=1)), axes) @ mass
     near = chance = None
     if problem.sources is not None:
         tree = cKDTree(problem.sources.positions)
@@ -280,11 +293,12 @@ def _gaussians(one: Posterior, weights: csr_array) -> tuple[Array, Array, Array,
 def strongest_region(
     posterior: Posterior, window: Window = None, radius: float = REGION
 ) -> tuple[int, Index, Functional]:
-    """Return the strongest source at a window, the sources of the patch around it, and the patch's course over time.
+    """Return the centre of the strongest patch at a window, its sources, and its course over time.
 
-    The course is the exact joint posterior of the mean current over the patch: with fixed orientation along the
-    normals, turned where they point against the patch's main direction; with free orientation along the direction
-    of the patch's posterior mean at the window.
+    The patch is the one whose posterior mean is strongest for its size, see `Maps.strongest`; a single source where
+    positions or normals are not known. The course is the exact joint posterior of the mean current over the patch:
+    with fixed orientation along the normals, turned where they point against the patch's main direction; with free
+    orientation along the direction of the patch's posterior mean at the window.
 
     window : as in `averaged`
     radius : m
@@ -292,18 +306,19 @@ def strongest_region(
     Raises
     ------
     ValueError
-        If the window holds no sample.
+        If the window holds no sample or the radius is negative.
     """
     problem = posterior.problem
     one = averaged(posterior, window)
-    mean = one.mean[..., 0].reshape(problem.source_count, -1)
-    centre = int(np.linalg.norm(mean, axis=1).argmax())
+    known = problem.sources is not None and (problem.axes == 3 or problem.sources.normals is not None)
+    mass, means, _, priors = _gaussians(one, patches(problem, radius if known else 0.0))
+    mean = (means @ mass).reshape(problem.source_count, problem.axes)
+    expected = np.sqrt((priors @ mass).reshape(mean.shape).sum(axis=1)) if known and radius else 1.0
+    centre = int((np.linalg.norm(mean, axis=1) / expected).argmax())
     index = neighbours(problem, radius, centre)
     if problem.axes == 1:
-        flip = len(index) > 1
-        return centre, index, posterior.region({"strongest region": index}, flip=flip)
-    direction = mean[index].mean(axis=0)
-    size = np.linalg.norm(direction)
-    weights = np.zeros((problem.source_count, problem.axes))
-    weights[index] = (direction / size if size else np.eye(problem.axes)[2]) / len(index)
+        return centre, index, posterior.region({"strongest region": index}, flip=len(index) > 1)
+    size = np.linalg.norm(mean[centre])
+    weights = np.zeros(mean.shape)
+    weights[index] = (mean[centre] / size if size else np.eye(problem.axes)[2]) / len(index)
     return centre, index, posterior.contrast(weights, names=["strongest region"])

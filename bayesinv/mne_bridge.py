@@ -121,8 +121,8 @@ def from_mne(
     if isinstance(evoked, list | tuple):
         if not evoked:
             raise ValueError("the list of averages is empty; give at least one mne.Evoked")
-        options = {"orientation": orientation, "picks": picks, "tmin": tmin, "tmax": tmax, "baseline": baseline}
-        each: list[Any] = [from_mne(one, forward, noise_cov, rank=rank, **options) for one in evoked]
+        options: dict[str, Any] = {"picks": picks, "tmin": tmin, "tmax": tmax, "baseline": baseline, "rank": rank}
+        each: list[Any] = [from_mne(one, forward, noise_cov, orientation=orientation, **options) for one in evoked]
         return each
     if isinstance(evoked, mne.BaseEpochs):
         if not len(evoked):
@@ -443,7 +443,7 @@ def _normals(space: Mapping[str, Any]) -> Array:
 def _triangles(space: Mapping[str, Any]) -> Index | None:
     """Return the triangles (triangle, 3) between the sources of a surface, by the sources' numbers in it."""
     table = np.asarray(space.get("use_tris"))
-    if table.ndim != 2 or not len(table):
+    if table.ndim != 2 or not table.size:
         # All triangles are between sources only where every vertex is one.
         if len(space["vertno"]) != space["np"]:
             return None

@@ -122,13 +122,14 @@ def _rendered(
             f"<figcaption>{escape(caption)}</figcaption></figure>"
         )
 
+    fit = figures.percent(posterior.goodness_of_fit, 2)
     body = [_headline(posterior, single, regional, truth)]
     body.append(
         "<h2>What was recorded, and what is explained</h2>"
         + picture(
             "recording.png",
             figures.recording_and_fit(posterior),
-            f"Recording and fit over time; the posterior mean explains {posterior.goodness_of_fit:.0%} of the power.",
+            f"Recording and fit over time; the posterior mean explains {fit} of the power.",
             "Left the recording, right what the posterior mean explains of it. Below, the same in units of the noise: "
             "the residual should lie at the noise level, and what a response adds should be in the fit.",
         )
@@ -139,9 +140,9 @@ def _rendered(
             "course.png",
             figures.region_course(posterior, window, LEVEL, radius),
             "Time course of the mean current of the strongest region with its credible band.",
-            "The band holds the region's mean current with the stated probability at each time, given the model; the "
-            "grey band is what was believed before the recording, at the learned scale. Where they coincide nothing "
-            "was learned.",
+            "The region is the patch whose mean current is strongest for its size. The band holds its mean current "
+            "with the stated probability at each time, given the model; the grey band is what was believed before the "
+            "recording, at the learned scale. Where they coincide nothing was learned.",
         )
     )
     if others:
@@ -185,8 +186,9 @@ def _rendered(
             "hyper.png",
             figures.hyper(posterior, LEVEL, prior),
             "Posterior densities of the regularisation, the signal-to-noise ratio and the other hyperparameters.",
-            f"The dark part holds {LEVEL:.0%} of the posterior; ticks below are the values the currents are mixed "
-            "over. An interval that touches zero signal would mean that noise alone explains the recording.",
+            f"The dark part holds {figures.percent(LEVEL)} of the posterior; ticks below are the values the currents "
+            "are mixed over. A signal-to-noise ratio whose interval comes down to 0 would say that noise alone "
+            "explains the recording.",
         )
         + _hyper_table(posterior)
     )
@@ -248,7 +250,7 @@ def _headline(posterior: Posterior, single: Maps, regional: Maps | None, truth: 
         wide = peak.radius(LEVEL)
         words.append(
             f"That the peak truly lies within {1e3 * RADII[1]:.0f} mm of this place has probability "
-            f"{_share(near, peak.draws)}; it takes {1e3 * wide:.0f} mm to be {LEVEL:.0%} sure."
+            f"{_share(near, peak.draws)}; it takes {1e3 * wide:.0f} mm to be {figures.percent(LEVEL)} sure."
         )
         words.append(_judged(wide))
         rows = _peak_rows(posterior, single, regional)
@@ -256,7 +258,8 @@ def _headline(posterior: Posterior, single: Maps, regional: Maps | None, truth: 
     strong = "stands clear of the noise" if low > 0.5 else "is weak" if low > 0.1 else "can hardly be told from noise"
     words.append(
         f"Over the whole recording the signal {strong}: its amplitude is {low:.2g} to {high:.2g} times the noise's "
-        f"({LEVEL:.0%} interval), and the posterior mean explains {posterior.goodness_of_fit:.0%} of the power."
+        f"({figures.percent(LEVEL)} interval), and the posterior mean explains "
+        f"{figures.percent(posterior.goodness_of_fit, 2)} of the power."
     )
     if truth is not None and problem.sources is not None:
         words.append(_against(truth, posterior, peak))
@@ -268,7 +271,11 @@ def _headline(posterior: Posterior, single: Maps, regional: Maps | None, truth: 
         if posterior.checks
         else ""
     )
-    table = _table(("the peak lies within", "patches", "single sources", "by chance"), rows) if rows else ""
+    table = (
+        _table(("the peak lies there within", "strongest patch", "strongest single source", "by chance"), rows)
+        if rows
+        else ""
+    )
     paragraphs = "".join(f"<p>{escape(text)}</p>" for text in words)
     return f'<section class="answer">{paragraphs}{mark}</section>{table}{_facts(posterior)}'
 
@@ -276,7 +283,7 @@ def _headline(posterior: Posterior, single: Maps, regional: Maps | None, truth: 
 def _peak(posterior: Posterior, maps: Maps) -> Peak:
     sources = posterior.problem.sources
     positions = None if sources is None else sources.positions
-    return Peak(maps.peak, int(maps.strength.argmax()), positions, maps.window, maps.draws)
+    return Peak(maps.peak, maps.strongest, positions, maps.window, maps.draws)
 
 
 def _judged(radius: float) -> str:
@@ -285,7 +292,7 @@ def _judged(radius: float) -> str:
     if radius <= 0.05:
         return "The place is determined to a few centimetres, given the model."
     return (
-        "Under this prior, which holds every source for equally active and independent, the recording does not pin "
+        "Under this prior, in which sources are independent of their neighbours, the recording does not pin "
         "down one place; the maps below show which parts of the cortex are probable and which are not."
     )
 
@@ -304,7 +311,7 @@ def _peak_rows(posterior: Posterior, single: Maps, regional: Maps | None) -> lis
                 f"{1e3 * radius:.0f} mm",
                 "–" if patch is None else _share(patch.within(radius, centre), patch.draws),
                 _share(alone.within(radius, centre), alone.draws),
-                f"{float(np.mean(distance <= radius)):.1%}",
+                f"{float(np.mean(distance <= radius)):.2g}",
             )
         )
     return rows
@@ -393,9 +400,11 @@ def _facts(posterior: Posterior) -> str:
         ),
         (
             "log evidence, nats",
-            "not given by this method" if evidence is None else f"{float(evidence):.2f} ± {evidence.error:.1g}",
+            "not given by this method"
+            if evidence is None
+            else f"{float(evidence):.2f} ± {evidence.error:.1g}".replace("-", "−", 1),
         ),
-        ("explained power", f"{posterior.goodness_of_fit:.1%}"),
+        ("explained power", f"{figures.percent(posterior.goodness_of_fit)}"),
         ("model, method", f"{posterior.model}, {posterior.method}"),
         (
             "size",
@@ -403,7 +412,7 @@ def _facts(posterior: Posterior) -> str:
             f"components, {span}",
         ),
     ]
-    return _table(("", f"median and {LEVEL:.0%} interval"), rows, numbers=False)
+    return _table(("", f"median and {figures.percent(LEVEL)} interval"), rows, numbers=False)
 
 
 def _spelled(scalar: Scalar, factor: float) -> str:
@@ -418,7 +427,7 @@ def _hyper_table(posterior: Posterior) -> str:
         cells = (f"{factor * numbers[key]:.4g}" for key in ("mean", "sd", "low", "median", "high"))
         rows.append((name, *cells, f"{title}, {unit}" if unit else title))
     tail = (1 - LEVEL) / 2
-    return _table(("name", "mean", "sd", f"{tail:.0%}", "50%", f"{1 - tail:.0%}", "what"), rows)
+    return _table(("name", "mean", "sd", figures.percent(tail), "50 %", figures.percent(1 - tail), "what"), rows)
 
 
 def _checks(posterior: Posterior) -> str:

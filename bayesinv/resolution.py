@@ -1,4 +1,4 @@
-"""Resolution: what a linear estimator makes of a current in one place (point spread), and what it takes for it (cross talk).
+"""Resolution: what an estimator makes of a current in one place (point spread) and takes for it (cross talk).
 
     R = K G,   estimate = R current + K noise
 

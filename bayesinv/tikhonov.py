@@ -225,7 +225,7 @@ class Scan:
             return Chosen(
                 other.lam,
                 "the L-curve has no corner (nowhere does it bend like an L); took lam = "
-                f"{other.lam:.4g} of generalised cross-validation",
+                f"{other.lam:.4g} of generalised cross-validation" + (f"; there, {other.note}" if other.note else ""),
             )
         if edge[0] > top[0]:
             return Chosen(

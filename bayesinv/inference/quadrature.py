@@ -26,8 +26,8 @@ from bayesinv.posterior import Check, Evidence, Posterior
 EDGE = 1e-8
 """Share of the mass that a face of the lattice may hold."""
 
-STABLE = 2e-3
-"""Largest change of log evidence, and of mean and sd in units of the sd, that a refinement may bring."""
+STABLE = 5e-3
+"""Change under refinement, of log evidence and of mean and sd in units of the sd, below which the nodes are kept."""
 
 SEARCH = {
     1: np.linspace(-15.0, 15.0, 61),

@@ -1,0 +1,534 @@
+"""The command line: whole results or none, one line for what is wrong, and the exit code that belongs to it."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import bayesinv as bi
+from bayesinv import cli
+
+NAMES = ["Fp1", "Fp2", "F3", "F4", "C3", "C4", "P3", "P4", "O1", "O2", "Fz", "Cz"]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory) -> dict[str, Path]:
+    """A small EEG average with two conditions, its forward solution on a sphere, and its covariance."""
+    import mne
+
+    folder = tmp_path_factory.mktemp("fif")
+    rng = np.random.default_rng(4)
+    with mne.use_log_level("ERROR"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        info = mne.create_info(NAMES, 100.0, "eeg")
+        info.set_montage("standard_1020")
+        places = rng.standard_normal((9, 3))
+        places /= np.linalg.norm(places, axis=1, keepdims=True)
+        space = mne.setup_volume_source_space(pos={"rr": 0.06 * places + [0, 0, 0.04], "nn": places})
+        sphere = mne.make_sphere_model((0.0, 0.0, 0.04), 0.09)
+        forward = mne.make_forward_solution(info, None, space, sphere, meg=False)
+        gain = forward["sol"]["data"]
+        times = np.arange(-20, 31) / 100
+        course = np.exp(-0.5 * ((times - 0.1) / 0.03) ** 2)
+        averages = []
+        for number, name in enumerate(("left ear", "right ear")):
+            current = np.zeros((gain.shape[1], len(times)))
+            current[3 * number : 3 * number + 3] = 2e-8 * places[number][:, None] * course
+            field = gain @ current + 1e-6 * rng.standard_normal((len(NAMES), len(times)))
+            average = mne.EvokedArray(field, info, tmin=-0.2, comment=name, nave=1)
+            average.set_eeg_reference("average", projection=True)
+            averages.append(average)
+        covariance = mne.Covariance(1e-12 * np.eye(len(NAMES)), NAMES, [], averages[0].info["projs"], 100)
+        paths = {name: folder / f"small-{name}.fif" for name in ("ave", "fwd", "cov")}
+        mne.write_evokeds(paths["ave"], averages)
+        mne.write_forward_solution(paths["fwd"], forward)
+        mne.write_cov(paths["cov"], covariance)
+        mne.write_evokeds(folder / "one-ave.fif", averages[0])
+    return {**paths, "one": folder / "one-ave.fif"}
+
+
+@pytest.fixture
+def plain(monkeypatch):
+    """Spares the pictures: what the report draws is its own tests' affair."""
+
+    def write(posterior, out, **marked):
+        (out / "report.html").write_text(f"{marked.get('title')} {sorted(marked)}")
+        (out / "maps.png").write_bytes(b"picture")
+
+    monkeypatch.setattr("bayesinv.report.write", write)
+
+
+@pytest.fixture
+def fit(files, tmp_path, plain, capfd):
+    """Runs `bayesinv fit` in a folder of its own; returns exit code, output and error stream."""
+
+    def call(*options, recording=None, forward=None, noise_cov=None, out=None, condition="left ear"):
+        tokens = ["fit", str(recording or files["ave"]), "--forward", str(forward or files["fwd"])]
+        tokens += ["--noise-cov", str(noise_cov or files["cov"]), "--out", str(out or tmp_path / "out")]
+        tokens += [] if condition is None else ["--condition", condition]
+        code = cli.run([*tokens, *map(str, options)])
+        shown = capfd.readouterr()
+        return code, shown.out, shown.err
+
+    return call
+
+
+def refused(result, tmp_path, *words):
+    """One line on the error stream, code 2, and nothing on disk."""
+    code, out, err = result
+    lines = [line for line in err.splitlines() if line.startswith("bayesinv: ")]
+    assert code == 2, err
+    assert len(lines) == 1, err
+    assert "Traceback" not in err
+    assert out == ""
+    for word in words:
+        assert word in lines[0], lines[0]
+    left = [path.name for path in tmp_path.iterdir() if path.name.startswith((".", "out"))]
+    assert left == []
+
+
+class TestFit:
+    def test_it_writes_a_whole_result(self, fit, tmp_path):
+        code, out, err = fit("--seed", 3, "--draws", 500)
+        assert code == 0, err
+        folder = tmp_path / "out"
+        there = sorted(path.name for path in folder.iterdir())
+        assert there == ["maps.png", "posterior.nc", "report.html", "summary.json"]
+        assert [path.name for path in tmp_path.iterdir()] == ["out"]
+        found = json.loads((folder / "summary.json").read_text())
+        assert found["files"] == there
+        assert found["inputs"]["condition"] == "left ear"
+        assert found["inputs"]["seed"] == 3
+        assert found["passed"] is True
+        assert {"mean", "low", "high"} <= set(found["hyper"]["lambda"])
+        assert found["versions"]["bayesinv"] == bi.__version__
+        assert {"infer", "whiten", "write"} <= set(found["timings"])
+        for facts in found["peak"].values():
+            assert 0 < facts["probability"] <= 1
+            assert len(facts["position_mm"]) == 3
+        for word in ("λ", "SNR", "90%", "peak at", "probability", "log evidence", "check", "passed", "time"):
+            assert word in out
+        assert "infer" in err
+
+    def test_the_numbers_are_those_of_the_library(self, fit, files, tmp_path):
+        import mne
+
+        fit("--tmin", 0.05, "--tmax", 0.2, "--baseline", "-0.2,0")
+        with mne.use_log_level("ERROR"):
+            problem = bi.from_mne(
+                mne.read_evokeds(files["ave"], "left ear"),
+                mne.read_forward_solution(files["fwd"]),
+                mne.read_cov(files["cov"]),
+                tmin=0.05,
+                tmax=0.2,
+                baseline=(-0.2, 0.0),
+            )
+        expected = bi.infer("hierarchical", problem, rng=np.random.default_rng(0))
+        found = json.loads((tmp_path / "out" / "summary.json").read_text())
+        assert found["samples"] == 16
+        assert found["log_evidence"] == pytest.approx(float(expected.log_evidence), rel=1e-10)
+        assert found["hyper"]["snr"]["high"] == pytest.approx(expected.hyper["snr"].interval(0.9)[1], rel=1e-10)
+
+    @pytest.mark.parametrize(
+        ("options", "key", "value"),
+        [
+            (["--model", "minimum_norm"], "method", "exact"),
+            (["--method", "laplace"], "method", "laplace"),
+            (["--orientation", "free"], "orientation", "free"),
+            (["--baseline", "none", "--tmin", "0"], "samples", 31),
+            (["--picks", "Fp1,F3,C3,P3,O1,Cz"], "components", 5),
+        ],
+    )
+    def test_options_reach_the_result(self, fit, tmp_path, options, key, value):
+        code, _, err = fit(*options)
+        # Whether the checks like the method is not the point here.
+        assert code in (0, 1), err
+        assert json.loads((tmp_path / "out" / "summary.json").read_text())[key] == value
+
+    @pytest.mark.parametrize("condition", ["right ear", "1"])
+    def test_condition_by_name_or_number(self, fit, tmp_path, condition):
+        assert fit(condition=condition)[0] == 0
+        assert json.loads((tmp_path / "out" / "summary.json").read_text())["inputs"]["condition"] == "right ear"
+
+    def test_a_file_with_one_condition_needs_no_name(self, fit, files):
+        assert fit(recording=files["one"], condition=None)[0] == 0
+
+    def test_a_failed_check_is_code_1_and_all_is_written(self, fit, tmp_path, monkeypatch):
+        from dataclasses import replace
+
+        from bayesinv.posterior import Check
+
+        bad = Check("sun", 2.0, "below 1", False, "it shines")
+        inferred = bi.infer
+
+        def infer(*args, **kwargs):
+            return replace(inferred(*args, **kwargs), checks=(bad,))
+
+        monkeypatch.setattr("bayesinv.infer", infer)
+        code, out, err = fit()
+        assert code == 1
+        assert "check failed: sun is 2, wanted below 1; it shines" in err
+        assert "FAILED" in out
+        assert (tmp_path / "out" / "report.html").is_file()
+
+    def test_a_mismatched_covariance_warns_in_one_line(self, fit, files, tmp_path):
+        import mne
+
+        with mne.use_log_level("ERROR"):
+            covariance = mne.read_cov(files["cov"])
+            covariance["data"] = covariance["data"] * 25
+            mne.write_cov(tmp_path / "wide-cov.fif", covariance)
+        code, _, err = fit(noise_cov=tmp_path / "wide-cov.fif")
+        assert code == 1
+        lines = [line for line in err.splitlines() if "warning" in line]
+        assert len(lines) == 1
+        assert lines[0].startswith("bayesinv: warning: the whitened baseline has a global field power of 0.2")
+
+    def test_a_models_file_works_where_a_name_does(self, fit, tmp_path):
+        mine = tmp_path / "mine.py"
+        mine.write_text(
+            '"""Mine: as it should be."""\nimport pymc as pm\nfrom bayesinv import Currents\n\n'
+            "def model(problem):\n    with pm.Model(coords=problem.coords) as built:\n"
+            '        scale = pm.HalfNormal("scale", problem.scale_guess)\n'
+            '        Currents(variance=scale**2).observe("recording", problem, noise=1.0)\n    return built\n'
+        )
+        code, out, err = fit("--model", mine)
+        assert code == 0, err
+        assert "mine" in out
+
+
+class TestBadInput:
+    @pytest.mark.parametrize(
+        ("name", "what"), [("recording", "recording"), ("forward", "forward"), ("noise_cov", "noise covariance")]
+    )
+    def test_missing_file(self, fit, tmp_path, name, what):
+        refused(fit(**{name: tmp_path / "absent.fif"}), tmp_path, f"no {what} file", "absent.fif")
+
+    def test_folder_instead_of_a_file(self, fit, tmp_path):
+        (tmp_path / "a-folder").mkdir()
+        refused(fit(recording=tmp_path / "a-folder"), tmp_path, "that is a folder")
+
+    @pytest.mark.parametrize("content", [b"", b"name,value\n1,2\n", bytes(200)])
+    @pytest.mark.parametrize("name", ["recording", "forward", "noise_cov"])
+    def test_not_fif(self, fit, tmp_path, name, content):
+        path = tmp_path / "table.fif"
+        path.write_bytes(content)
+        refused(fit(**{name: path}), tmp_path, "is not a FIF file", "table.fif")
+
+    @pytest.mark.parametrize(("name", "key"), [("recording", "cov"), ("forward", "ave"), ("noise_cov", "fwd")])
+    def test_fif_of_another_kind(self, fit, files, tmp_path, name, key):
+        refused(fit(**{name: files[key]}), tmp_path, files[key].name, "that can be read")
+
+    @pytest.mark.parametrize("key", ["ave", "fwd", "cov"])
+    def test_truncated_fif(self, fit, files, tmp_path, key):
+        path = tmp_path / f"cut-{key}.fif"
+        whole = files[key].read_bytes()
+        path.write_bytes(whole[: len(whole) // 2])
+        name = {"ave": "recording", "fwd": "forward", "cov": "noise_cov"}[key]
+        refused(fit(**{name: path}), tmp_path)
+
+    def test_condition_that_is_not_there(self, fit, tmp_path):
+        refused(fit(condition="left eear"), tmp_path, "left ear, right ear", "did you mean 'left ear'?")
+        refused(fit(condition="2"), tmp_path, "no condition number 2", "'left ear', 'right ear'")
+        refused(fit(condition=None), tmp_path, "holds 2 conditions", "--condition")
+
+    def test_unknown_model_is_told_before_anything_is_read(self, fit, tmp_path):
+        refused(fit("--model", "hierachical"), tmp_path, "did you mean 'hierarchical'?", "minimum_norm")
+        refused(fit("--model", tmp_path / "mine.py"), tmp_path, "no model file", "mine.py")
+
+    @pytest.mark.parametrize(
+        ("text", "words"),
+        [
+            ("raise RuntimeError('first\\nsecond')", "RuntimeError: first second"),
+            ("def model(problem): raise KeyError('lost')", "raised KeyError"),
+            ("def model(problem): return 3", "returned int"),
+            ("x = 1", "defines no function model(problem)"),
+            ("import pymc as pm\ndef model(problem):\n  with pm.Model() as m: pm.Normal('x')\n  return m", "observe"),
+            ("def model(", "SyntaxError"),
+        ],
+    )
+    def test_model_file_that_is_none(self, fit, tmp_path, text, words):
+        mine = tmp_path / "mine.py"
+        mine.write_text(text)
+        refused(fit("--model", mine), tmp_path, words)
+
+    @pytest.mark.parametrize(
+        ("options", "words"),
+        [
+            (["--method", "nut"], "did you mean 'nuts'?"),
+            (["--method", "exact"], "wants no free hyperparameter"),
+            (["--draws", "0"], "draws is 0"),
+            (["--draws", "many"], "many"),
+            (["--seed", "-1"], "seed is -1"),
+            (["--orientation", "loose"], "loose"),
+            (["--picks", "mag"], "mag"),
+            (["--picks", "Fp7"], "Fp7"),
+            (["--baseline", "soon"], "--baseline soon is not START,STOP"),
+            (["--baseline", "0,-0.2"], "ends before it starts"),
+            (["--baseline", "-9,-8"], "baseline"),
+            (["--tmin", "4"], "no sample"),
+            (["--tmin", "0.2", "--tmax", "0.1"], "tmin must come first"),
+            (["--modle", "x"], "Did you mean --model?"),
+        ],
+    )
+    def test_options_that_cannot_be(self, fit, tmp_path, options, words):
+        refused(fit(*options), tmp_path, words)
+
+    @pytest.mark.parametrize(
+        ("change", "words"),
+        [
+            (lambda data: data * np.nan, "NaN"),
+            (lambda data: np.where(np.arange(data.shape[1]) == 5, np.inf, data), "infinite"),
+            (lambda data: data * 1e6, "same units"),
+        ],
+    )
+    def test_values_that_cannot_be(self, fit, files, tmp_path, change, words):
+        import mne
+
+        with mne.use_log_level("ERROR"):
+            average = mne.read_evokeds(files["one"], 0)
+            average.data[:] = change(average.data)
+            mne.write_evokeds(tmp_path / "bad-ave.fif", average)
+        refused(fit(recording=tmp_path / "bad-ave.fif", condition=None), tmp_path, words)
+
+    def test_all_channels_bad(self, fit, files, tmp_path):
+        import mne
+
+        with mne.use_log_level("ERROR"):
+            average = mne.read_evokeds(files["one"], 0)
+            average.info["bads"] = list(NAMES)
+            mne.write_evokeds(tmp_path / "bad-ave.fif", average)
+        refused(fit(recording=tmp_path / "bad-ave.fif", condition=None), tmp_path, "marked as bad")
+
+    @pytest.mark.parametrize("tokens", [["fit"], ["fti"], ["fit", "a.fif", "--forward"], ["models", "x", "y"]])
+    def test_command_that_cannot_be(self, tokens, capfd):
+        assert cli.run(tokens) == 2
+        shown = capfd.readouterr()
+        assert shown.out == ""
+        assert len(shown.err.splitlines()) == 1
+        assert "--help" in shown.err
+
+
+class TestFolder:
+    def test_an_earlier_result_is_replaced(self, fit, tmp_path):
+        fit()
+        before = (tmp_path / "out" / "summary.json").read_text()
+        assert fit("--seed", 9)[0] == 0
+        assert (tmp_path / "out" / "summary.json").read_text() != before
+        assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+    def test_files_of_others_are_never_touched(self, fit, tmp_path):
+        fit()
+        (tmp_path / "out" / "notes.txt").write_text("mine")
+        code, _, err = fit()
+        assert code == 2
+        assert "holds files that bayesinv did not write (notes.txt)" in err
+        assert (tmp_path / "out" / "notes.txt").read_text() == "mine"
+        assert fit("--overwrite")[0] == 0
+        assert not (tmp_path / "out" / "notes.txt").exists()
+
+    def test_a_file_or_the_current_folder_is_refused(self, fit, tmp_path, monkeypatch):
+        (tmp_path / "file").write_text("x")
+        code, _, err = fit(out=tmp_path / "file")
+        assert (code, "is a file; name a folder" in err) == (2, True)
+        monkeypatch.chdir(tmp_path)
+        code, _, err = fit("--overwrite", out=".")
+        assert (code, "is the folder you are in" in err) == (2, True)
+
+    def test_a_failure_while_writing_leaves_what_was(self, fit, tmp_path, monkeypatch):
+        fit()
+        before = (tmp_path / "out" / "summary.json").read_text()
+
+        def full(*_, **__):
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr("bayesinv.report.write", full)
+        code, _, err = fit()
+        assert code == 2
+        assert "No space left on device" in err
+        assert (tmp_path / "out" / "summary.json").read_text() == before
+        assert fit(out=tmp_path / "new" / "deep")[0] == 2
+        assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+    def test_interruption_is_130_and_leaves_nothing(self, fit, tmp_path, monkeypatch):
+        def interrupted(*_, **__):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr("bayesinv.report.write", interrupted)
+        code, _, err = fit()
+        assert code == 130
+        assert err.splitlines()[-1] == "bayesinv: interrupted"
+        assert list(tmp_path.iterdir()) == []
+
+    def test_an_error_of_ours_is_one_line_and_3(self, fit, tmp_path, monkeypatch):
+        def broken(*_, **__):
+            raise ZeroDivisionError("lost")
+
+        monkeypatch.setattr("bayesinv.report.write", broken)
+        code, _, err = fit()
+        assert code == 3
+        assert err.splitlines()[-1].startswith("bayesinv: ZeroDivisionError: lost (an error of this program")
+        monkeypatch.setenv("BAYESINV_DEBUG", "1")
+        with pytest.raises(ZeroDivisionError):
+            fit()
+
+
+class TestModels:
+    def test_all_are_listed(self, capfd):
+        assert cli.run(["models"]) == 0
+        shown = capfd.readouterr().out
+        for name in bi.list_models():
+            assert name in shown
+
+    def test_a_card_is_shown(self, capfd):
+        assert cli.run(["models", "hierarchical"]) == 0
+        assert "current[s, t] ~ Normal(0, scale²)" in capfd.readouterr().out
+
+    def test_an_unknown_one_is_refused(self, capfd):
+        assert cli.run(["models", "hierarchial"]) == 2
+        assert "did you mean 'hierarchical'?" in capfd.readouterr().err
+
+
+class TestHelp:
+    @pytest.mark.parametrize(
+        ("tokens", "words"), [([], "demo"), (["--help"], "fit"), (["fit", "--help"], "--noise-cov")]
+    )
+    def test_it_helps(self, tokens, words, capfd):
+        assert cli.run(tokens) == 0
+        assert words in capfd.readouterr().out
+
+    def test_version(self, capfd):
+        assert cli.run(["--version"]) == 0
+        assert capfd.readouterr().out.strip() == bi.__version__
+
+
+def test_help_reads_no_heavy_library():
+    words = (
+        "import sys; from bayesinv import cli; cli.run(['fit', '--help']); "
+        "print([name for name in ('pymc', 'mne', 'matplotlib', 'nilearn', 'arviz', 'xarray') if name in sys.modules])"
+    )
+    shown = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, check=True)
+    assert shown.stdout.splitlines()[-1] == "[]"
+
+
+def test_command_in_a_process_of_its_own(files, tmp_path):
+    """The installed entry point, with the real report: exit code, streams, a self-contained page."""
+    words = [sys.executable, "-c", "from bayesinv.cli import main; main()", "fit", str(files["one"])]
+    words += ["--forward", str(files["fwd"]), "--noise-cov", str(files["cov"]), "--out", "out"]
+    shown = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert shown.returncode == 0, shown.stderr
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "left ear" in page
+    assert 'src="http' not in page
+    assert "Traceback" not in shown.stderr
+    assert "wrote out/report.html" in shown.stdout
+
+
+@pytest.mark.slow
+def test_ctrl_c_in_a_process_of_its_own(files, tmp_path):
+    words = [sys.executable, "-c", "from bayesinv.cli import main; main()", "fit", str(files["one"])]
+    words += ["--forward", str(files["fwd"]), "--noise-cov", str(files["cov"]), "--out", "out", "--method", "nuts"]
+    words += ["--draws", "2000000"]
+    with subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=tmp_path) as running:
+        time.sleep(15)
+        running.send_signal(signal.SIGINT)
+        _, err = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert err.splitlines()[-1] == "bayesinv: interrupted"
+    assert "Traceback" not in err
+    assert list(tmp_path.iterdir()) == []
+
+
+class TestDemo:
+    @pytest.fixture(scope="class")
+    @staticmethod
+    def story(tmp_path_factory):
+        """The demo's scene without its boundary elements: electrodes in an unbounded conductor."""
+        from bayesinv.forward.unbounded import lead_field as unbounded
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("BAYESINV_CACHE", str(tmp_path_factory.mktemp("cache")))
+            patch.setattr(
+                "bayesinv.template.lead_field",
+                lambda sources, sensors, *_, **__: unbounded(0.33, sensors, sources),
+            )
+            return cli.Story.of("oct4", 32, 2.0, np.random.default_rng(1), cli.Stages())
+
+    def test_truth_is_off_the_grid_and_where_it_is_said(self, story):
+        truth, grid = story.simulation.truth, story.lead_field.sources
+        used = {*zip(grid.vertices.tolist(), grid.hemispheres.tolist(), strict=True)}
+        assert not used & {*zip(truth.sources.vertices.tolist(), truth.sources.hemispheres.tolist(), strict=True)}
+        assert set(truth.sources.hemispheres) == {0}
+        assert np.linalg.norm(np.array(story.facts()["centre_mri_mm"]) - 1e3 * np.array(cli.ACTIVE_MRI)) < 10
+        assert np.linalg.norm(grid.positions[story.near] - truth.centre, axis=1).max() < 0.03
+
+    def test_files_are_those_of_the_problem(self, story):
+        evoked, forward, covariance = story.to_mne()
+        problem = bi.from_mne(evoked, forward, covariance)
+        direct = story.simulation.problem(story.lead_field.fixed())
+        # Whiteners may differ by a rotation; what they make of gain and recording may not.
+        np.testing.assert_allclose(problem.sources.positions, direct.sources.positions, atol=1e-9)
+        now = problem.gain.T @ problem.recording[:, -90:]
+        np.testing.assert_allclose(
+            now, direct.gain.T @ direct.recording[:, -90:], rtol=1e-5, atol=1e-5 * abs(now).max()
+        )
+
+    def test_scores_know_the_truth_when_they_see_it(self, story):
+        evoked, forward, covariance = story.to_mne()
+        problem = bi.from_mne(evoked, forward, covariance)
+        posterior = bi.infer("minimum_norm", problem)
+        at = np.zeros(problem.source_count)
+        at[story.near[0]] = 1.0
+        from bayesinv.posterior import Peak
+
+        peak = Peak(at, int(story.near[0]), problem.sources.positions, story.window, 100)
+        found = story.scores(posterior, {"right": peak}, {"right": at, "wrong": np.eye(1, len(at), len(at) - 1)[0]})
+        assert found["right"]["off_mm"] < 25
+        assert found["wrong"]["off_mm"] > 40
+        assert found["posterior mean, right"]["region_holds_truth"] is True
+        away = Peak(np.roll(at, 1 + len(at) // 2), 0, problem.sources.positions, story.window, 100)
+        assert story.scores(posterior, {"left": away}, {})["posterior mean, left"]["region_holds_truth"] is False
+        page = cli._answers_page(story, found)
+        assert "holds the truth" in page
+        assert "truth" in page
+
+    @pytest.mark.parametrize(
+        ("options", "words"),
+        [
+            (["--snr", "0"], "ratio of powers is positive"),
+            (["--spacing", "oct9"], "oct9"),
+            (["--model", "x"], "no model"),
+        ],
+    )
+    def test_bad_options_are_refused(self, options, words, tmp_path, capfd):
+        assert cli.run(["demo", "--out", str(tmp_path / "out"), *options]) == 2
+        shown = capfd.readouterr()
+        assert len(shown.err.splitlines()) == 1
+        assert words in shown.err
+        assert not (tmp_path / "out").exists()
+
+    @pytest.mark.slow
+    def test_the_whole_story(self, tmp_path, monkeypatch, capfd):
+        monkeypatch.setenv("BAYESINV_CACHE", str(tmp_path / "cache"))
+        out = tmp_path / "out"
+        assert cli.run(["demo", "--out", str(out), "--spacing", "oct4", "--electrodes", "32"]) == 0
+        shown = capfd.readouterr()
+        found = json.loads((out / "summary.json").read_text())
+        assert found["passed"]
+        assert found["truth"]["notes"]["conductivities"] != found["truth"]["inversion"]["conductivities"]
+        assert "MNE of MNE-Python" in shown.out
+        assert len(list((tmp_path / "cache").glob("template-*.npz"))) == 2
+        # What it wrote is input for the other command, with the same answer.
+        tokens = ["fit", str(out / "demo-ave.fif"), "--forward", str(out / "demo-fwd.fif")]
+        tokens += ["--noise-cov", str(out / "demo-cov.fif"), "--out", str(tmp_path / "again")]
+        assert cli.run(tokens) == 0
+        again = json.loads((tmp_path / "again" / "summary.json").read_text())
+        assert again["hyper"]["snr"]["mean"] == pytest.approx(found["hyper"]["snr"]["mean"], rel=1e-3)

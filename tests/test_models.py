@@ -1,0 +1,225 @@
+"""The contract that every model file keeps, shipped or a user's own."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+from referee import exact_posterior, toy
+from scipy.stats import multivariate_normal
+
+import bayesinv as bi
+from bayesinv.currents import Currents, observation
+from bayesinv.inference.density import Density
+
+pytestmark = pytest.mark.filterwarnings("ignore:(?s).*ArviZ is undergoing a major refactor:FutureWarning")
+
+FOLDER = Path(__file__).resolve().parents[1] / "models"
+FILES = sorted(path for path in FOLDER.glob("*.py") if path.stem != "__init__")
+
+MINE = '''"""A prior of mine: heavy tails, fixed depth, some sources likelier than others.
+
+    scale ~ HalfCauchy(problem.scale_guess)      current[s, t] ~ Normal(0, scale² D_s)
+
+References: Gelman (2006), Bayesian Anal. 1, 515-534.
+"""
+
+import numpy as np
+import pymc as pm
+
+from bayesinv import Currents, Problem
+
+
+def model(problem: Problem) -> pm.Model:
+    with pm.Model(coords=problem.coords) as built:
+        noise = pm.InverseGamma("noise", 20.0, 20.0)
+        scale = pm.HalfCauchy("scale", problem.scale_guess)
+        weights = np.linspace(1.0, 2.0, problem.source_count)
+        Currents(variance=scale**2, depth=0.5, weights=weights).observe("recording", problem, noise=noise)
+    return built
+'''
+
+
+@pytest.fixture(params=[path.stem for path in FILES] + ["a user's file"])
+def given(request, tmp_path):
+    """A name or a path, as a user gives it."""
+    if request.param != "a user's file":
+        return request.param
+    (tmp_path / "mine.py").write_text(MINE, encoding="utf-8")
+    return tmp_path / "mine.py"
+
+
+def somewhere(density, rng, count):
+    """Unconstrained hyperparameters about the initial point."""
+    return density.start + rng.normal(scale=0.7, size=(count, density.dimension))
+
+
+def joint(problem, seen, place, rng):
+    """Log density of the recording by Bayes' rule on explicit currents: p(recording, u) / p(u | recording)."""
+    import pymc as pm
+
+    variance, noise, depth = place
+    prior = Currents(variance, depth, seen.currents.weights)
+    with pm.Model(coords=problem.coords) as explicit:
+        current = prior.latent("current", problem)
+        flat = current.reshape((-1, problem.recording.shape[1]))
+        pm.Normal("recording", pm.math.dot(problem.gain, flat), noise, observed=problem.recording)
+    relative = prior.relative_variances(problem, depth)
+    spread = np.sqrt(variance * (np.ones(problem.gain.shape[1]) if relative is None else relative))
+    mean, covariance, _ = exact_posterior(problem.gain, problem.recording, np.diag(spread**2), noise)
+    unit = mean / spread[:, None] + 0.3 * rng.normal(size=mean.shape)
+    shape = explicit["current_unit"].type.shape
+    assert len(shape) == (3 if problem.axes == 3 else 2)
+    given = {"current_unit": unit.reshape(problem.source_count, *([3] if problem.axes == 3 else []), -1)}
+    both = explicit.compile_logp(mode="FAST_COMPILE")(given)
+    conditional = multivariate_normal(cov=covariance / np.outer(spread, spread))
+    return both - sum(conditional.logpdf(u - m) for u, m in zip(unit.T, (mean / spread[:, None]).T, strict=True))
+
+
+class TestContract:
+    def test_its_card_has_title_formula_and_references(self, given):
+        title, empty, *rest = bi.read_card(given).splitlines()
+        assert re.fullmatch(r"[A-Z].{20,}: .*\.|[A-Z][^:]*: .*\.", title)
+        assert empty == ""
+        assert any(line.startswith("    ") and "~" in line for line in rest)
+        references = " ".join(rest).split("References:")[1]
+        assert re.search(r"\((18|19|20)\d\d\), .*\d", references)
+
+    @pytest.mark.parametrize("axes", [1, 3])
+    def test_names_its_axes(self, given, axes):
+        problem = toy(axes=axes)
+        built = bi.load_model(given)(problem)
+        assert built.named_vars_to_dims["recording"] == ("component", "time")
+        assert built.named_vars_to_dims["recording_baseline"] == ("component", "baseline_sample")
+        assert_allclose(built.coords["time"], problem.times)
+        assert observation(built).problem is problem
+
+    @pytest.mark.parametrize("options", [{}, {"quiet": 0}, {"samples": 1}, {"axes": 3}, {"centred": True}])
+    def test_has_a_density_where_it_starts(self, given, options):
+        built = bi.load_model(given)(toy(**options))
+        assert np.isfinite(Density.of(built)(Density.of(built).start[None])).all()
+
+    @pytest.mark.parametrize("options", [{}, {"axes": 3, "quiet": 0}])
+    def test_numpy_evidence_is_the_models_own_density(self, given, rng, options):
+        built = bi.load_model(given)(toy(**options))
+        density = Density.of(built)
+        logp = built.compile_logp(mode="FAST_COMPILE")
+        nodes = somewhere(density, rng, 4)
+        for node, height in zip(nodes, density(nodes), strict=True):
+            point = {value.name: value_at for value, value_at in zip(density.values, node, strict=True)}
+            assert_allclose(logp(point), height, rtol=1e-9)
+
+    @pytest.mark.parametrize("axes", [1, 3])
+    def test_marginal_is_latent_with_the_currents_taken_out(self, given, rng, axes):
+        problem = toy(sources=4, samples=3, axes=axes, quiet=0)
+        seen = observation(bi.load_model(given)(problem))
+        density = Density.of(bi.load_model(given)(problem))
+        node = somewhere(density, rng, 1)
+        variance, noise, learned = density.scales(node)
+        fixed = seen.currents.depth
+        depth = float(learned[0]) if learned is not None else None if fixed is None else float(fixed)
+        wanted = seen.family.log_likelihood(variance, noise, learned)[0]
+        assert_allclose(joint(problem, seen, (float(variance[0]), float(noise[0]), depth), rng), wanted, rtol=1e-8)
+
+    def test_is_inferred_and_trusted(self, given):
+        posterior = bi.infer(given, toy(), draws=500)
+        assert posterior.passed
+        assert np.isfinite(posterior.mean).all()
+        assert (posterior.sd > 0).all()
+        assert posterior.log_evidence.error < 1e-3
+
+
+@pytest.fixture(scope="module", params=["hierarchical", "depth_weighted"])
+def sampled(request):
+    """A model, its prior predictive draws, and hyperparameters' draws in ArviZ's container."""
+    import pymc as pm
+
+    from bayesinv.arviz_bridge import as_native, as_tree
+
+    problem = toy(sensors=5, sources=11, samples=3, quiet=7)
+    posterior = bi.infer(request.param, problem, draws=400)
+    built = bi.load_model(request.param)(problem)
+    with built:
+        prior = as_tree(pm.sample_prior_predictive(5000, random_seed=1, compile_kwargs={"mode": "FAST_COMPILE"}))
+    import xarray as xr
+
+    names = [variable.name for variable in built.free_RVs]
+    table = xr.Dataset({name: (("chain", "draw"), posterior.hyper[name].draws.reshape(2, -1)) for name in names})
+    native = as_native(xr.DataTree.from_dict({"posterior": table.assign_coords(chain=[0, 1], draw=range(200))}))
+    return problem, posterior, built, prior, native
+
+
+@pytest.mark.filterwarnings("ignore")
+class TestPredictive:
+    def test_prior_predictive_has_the_priors_covariance(self, sampled):
+        problem, _, built, prior, _ = sampled
+        drawn = prior["prior_predictive"]["recording"].to_numpy()[0]
+        assert drawn.shape == (5000, 5, 3)
+        values = {name: prior["prior"][name].to_numpy()[0] for name in prior["prior"].data_vars}
+        seen = observation(built)
+        expected = np.zeros((5, 5))
+        for i in range(5000):
+            relative = seen.currents.relative_variances(problem, values["depth"][i] if "depth" in values else None)
+            weights = np.ones(11) if relative is None else relative
+            expected += values["scale"][i] ** 2 * (problem.gain * weights) @ problem.gain.T + values["noise"][
+                i
+            ] ** 2 * np.eye(5)
+        expected /= 5000
+        found = np.einsum("dct,det->ce", drawn, drawn) / 15_000
+        # The mean of 5000 draws' products, each as spread as a product of heavy-tailed Gaussians is.
+        error = np.sqrt(np.var(np.einsum("dct,det->dce", drawn, drawn) / 3, axis=0) / 5000)
+        assert (np.abs(found - expected) < 5 * error).all()
+        assert np.abs(drawn.mean(axis=0) / drawn.std(axis=0)).max() < 5 / np.sqrt(5000)
+        between = np.einsum("dct,dcu->tu", drawn, drawn)[0, 1] / np.einsum("dct,dct->t", drawn, drawn)[0]
+        assert abs(between) < 0.15
+
+    def test_baseline_predictive_is_noise(self, sampled):
+        _, _, _, prior, _ = sampled
+        quiet = prior["prior_predictive"]["recording_baseline"].to_numpy()[0]
+        noise = prior["prior"]["noise"].to_numpy()[0]
+        assert quiet.shape == (5000, 5, 7)
+        assert_allclose((quiet / noise[:, None, None]).std(), 1, atol=0.01)
+
+    def test_posterior_predictive_covers_the_recording(self, sampled):
+        import pymc as pm
+
+        from bayesinv.arviz_bridge import as_tree
+
+        problem, _, built, _, native = sampled
+        with built:
+            drawn = as_tree(
+                pm.sample_posterior_predictive(
+                    native, random_seed=2, progressbar=False, compile_kwargs={"mode": "FAST_COMPILE"}
+                )
+            )["posterior_predictive"]["recording"].to_numpy()
+        assert drawn.shape == (2, 200, 5, 3)
+        power, wanted = np.mean(drawn**2, axis=(2, 3)).ravel(), np.mean(problem.recording**2)
+        assert 0.01 < np.mean(power > wanted) < 0.99
+
+    def test_pointwise_log_likelihood_and_loo(self, sampled):
+        import arviz_stats
+        import pymc as pm
+
+        from bayesinv.arviz_bridge import as_tree
+
+        problem, posterior, built, _, native = sampled
+        with built:
+            made = pm.compute_log_likelihood(native, progressbar=False, extend_inferencedata=True)
+        tree = as_tree(made)
+        table = tree["log_likelihood"]["recording"].to_numpy().reshape(400, -1)
+        variance, noise, place = Density.of(built).scales_at(
+            [posterior.hyper[variable.name].draws for variable in built.free_RVs]
+        )
+        wanted = observation(built).family.log_likelihood(variance, noise, place)
+        assert_allclose(table.sum(axis=1), wanted, rtol=1e-8)
+        for name in ("recording", "recording_baseline"):
+            assert np.isfinite(arviz_stats.loo(tree, var_name=name).elpd)
+
+    def test_posteriors_own_container_has_a_loo(self, sampled):
+        import arviz_stats
+
+        from bayesinv.arviz_bridge import as_tree
+
+        _, posterior, _, _, _ = sampled
+        assert np.isfinite(arviz_stats.loo(as_tree(posterior.to_arviz()), var_name="recording").elpd)

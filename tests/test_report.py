@@ -1,0 +1,177 @@
+"""Laws of the report: it holds the posterior's numbers, stands alone, and is whole or absent."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from test_figures import LEFT, RIGHT, bare, believed, made
+
+from bayesinv import figures, maps, report
+from bayesinv.posterior import Check
+
+PICTURES = ["course.png", "hyper.png", "maps.png", "recording.png", "sources.png"]
+
+
+@pytest.fixture(scope="module")
+def posterior():
+    return believed(made())
+
+
+@pytest.fixture(scope="module")
+def page(posterior, tmp_path_factory):
+    return report.write(posterior, tmp_path_factory.mktemp("report") / "new" / "folder", window=0.02, draws=60)
+
+
+class Reader(HTMLParser):
+    """Tags with their attributes, and the text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict]] = []
+        self.open: list[str] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in ("meta", "img", "br", "link"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def test_page_stands_alone(page):
+    text = page.read_text(encoding="utf-8")
+    reader = Reader(text)
+    assert not reader.open
+    assert not {"script", "link", "iframe", "object"} & {tag for tag, _ in reader.tags}
+    for _, attributes in reader.tags:
+        for name in ("src", "href", "srcset", "action"):
+            assert attributes.get(name, "data:").startswith("data:")
+    assert "url(" not in text
+    assert "@import" not in text
+    assert len(text) < 3_000_000
+
+
+def test_every_picture_says_what_it_shows(page):
+    images = [attributes for tag, attributes in Reader(page.read_text(encoding="utf-8")).tags if tag == "img"]
+    assert len(images) == len(PICTURES)
+    assert all(len(image["alt"]) > 20 for image in images)
+    assert sorted(path.name for path in page.parent.iterdir()) == sorted([*PICTURES, "report.html"])
+    for name in PICTURES:
+        assert (page.parent / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_numbers_are_the_posteriors(page, posterior):
+    text = Reader(page.read_text(encoding="utf-8")).text
+    low, high = posterior.hyper["lambda"].interval(0.9)
+    middle = float(posterior.hyper["lambda"].quantile(0.5))
+    assert figures.spell(1e-18 * middle, 1e-18 * low, 1e-18 * high, 0.9) in text
+    low, high = posterior.hyper["snr"].interval(0.9)
+    assert figures.spell(float(posterior.hyper["snr"].quantile(0.5)), low, high, 0.9) in text
+    assert "−1234.50 ± 0.001" in text
+    assert figures.percent(posterior.goodness_of_fit) in text
+    drawn = maps.averaged(posterior, 0.02).draw(60, np.random.default_rng(0))
+    found = maps.posterior_maps(posterior, 0.02, radius=maps.REGION, drawn=drawn)
+    x, y, z = 1e3 * posterior.problem.sources.mri_positions[found.strongest]
+    assert f"left hemisphere near ({x:.0f}, {y:.0f}, {z:.0f}) mm in MRI".replace("-", "−") in text
+    distance = np.linalg.norm(
+        posterior.problem.sources.positions - posterior.problem.sources.positions[found.strongest], axis=1
+    )
+    assert f"has probability {report._share(found.peak[distance <= 0.02].sum(), 60)}" in text
+    assert "At 20 ms" in text or "At 21 ms" in text or "At 19 ms" in text
+    assert "Hierarchical minimum norm" in text
+    assert "bayesinv" in text
+
+
+def test_checks_that_fail_are_seen(posterior, tmp_path):
+    failed = replace(posterior, checks=(*posterior.checks, Check("edge <mass>", 0.5, "< 1e-6", False, "too coarse")))
+    text = report.write(failed, tmp_path, draws=20).read_text(encoding="utf-8")
+    assert "✗ failed" in text
+    assert "✓ passed" in text
+    assert "Checks failed: edge &lt;mass&gt;" in text
+    assert "All checks passed" not in text
+
+
+def test_text_is_escaped_and_sections_are_shown(posterior, tmp_path):
+    figure = Figure(figsize=(2, 1))
+    figure.add_subplot().plot([1, 2])
+    alien = replace(posterior, model="<img src=x>")
+    path = report.write(
+        alien, tmp_path, title="<script>alert(1)</script>", draws=20, window=(0.01, 0.03),
+        sections=[("A & <b>", "<p>kept as <em>it</em> is</p>"), ("Picture", figure)],
+        truth=[-0.085, 0, 0.04], others={"<u>MNE": np.full(LEFT + RIGHT, 1e-9)}, card="a <i>card",
+    )  # fmt: skip
+    text = path.read_text(encoding="utf-8")
+    assert "<script" not in text
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
+    assert "A &amp; &lt;b&gt;" in text
+    assert "<p>kept as <em>it</em> is</p>" in text
+    assert "<img src=x>" not in text
+    assert "<u>" not in text
+    assert "a &lt;i&gt;card" in text
+    assert "The truth is known here: the strongest mean lies" in text
+    assert "Mean of 10 to 30 ms" in text or "Mean of 9 to 31 ms" in text or re.search(r"[Mm]ean of \d+ to \d+ ms", text)
+    assert {"section-2.png", "compare.png"} <= {path.name for path in tmp_path.iterdir()}
+
+
+@pytest.mark.parametrize("axes", [1, 3])
+def test_works_without_geometry(axes, tmp_path):
+    plain = bare(believed(made(axes)), sources=None, sensors=None, whitener=None, times=np.arange(17.0), field=None)
+    text = report.write(replace(plain, log_evidence=None, checks=()), tmp_path, draws=20).read_text(encoding="utf-8")
+    assert "not given by this method" in text
+    assert re.search(r"At sample \d+ the strongest source lies at source \d+", text)
+
+
+def test_free_orientation(tmp_path):
+    text = report.write(believed(made(3)), tmp_path, draws=20).read_text(encoding="utf-8")
+    assert "free orientation" in text
+
+
+def test_failure_leaves_nothing_behind(posterior, tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match="no sample between"):
+        report.write(posterior, tmp_path / "a", window=(5.0, 6.0))
+    assert not (tmp_path / "a").exists()
+    with pytest.raises(ValueError, match="MNE has source = 3"):
+        report.write(posterior, tmp_path / "b", draws=20, others={"MNE": np.zeros(3)})
+    assert not (tmp_path / "b").exists()
+    (tmp_path / "c").write_text("kept")
+    with pytest.raises(ValueError, match="is a file, but the report wants a folder"):
+        report.write(posterior, tmp_path / "c")
+    assert (tmp_path / "c").read_text() == "kept"
+
+    def full(self, target):
+        raise OSError("no space left")
+
+    monkeypatch.setattr("pathlib.Path.replace", full)
+    with pytest.raises(OSError, match="no space"):
+        report.write(posterior, tmp_path / "d", draws=20)
+    assert not list((tmp_path / "d").iterdir())
+
+
+@pytest.mark.slow
+def test_real_recording_is_small_and_right(sample, tmp_path):
+    import mne
+
+    import bayesinv as bi
+    from bayesinv.mne_bridge import from_mne
+
+    evoked = mne.read_evokeds(sample / "sample-right-ave.fif", "Right Auditory", verbose="error")
+    forward = mne.read_forward_solution(sample / "sample-oct5-fwd.fif", verbose="error")
+    covariance = mne.read_cov(sample / "sample-noise-cov.fif", verbose="error")
+    posterior = bi.infer("hierarchical", from_mne(evoked, forward, covariance, orientation="fixed"))
+    path = report.write(posterior, tmp_path, window=0.085)
+    assert path.stat().st_size < 3_000_000
+    found = maps.posterior_maps(posterior, 0.085, radius=maps.REGION)
+    place = 1e3 * posterior.problem.sources.mri_positions[found.strongest]
+    assert np.linalg.norm(place - [-43, -21, 30]) < 25  # where MNE-Python's dSPM peaks
+    assert "in the left hemisphere" in path.read_text(encoding="utf-8")
