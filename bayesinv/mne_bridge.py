@@ -521,7 +521,7 @@ def to_inverse_operator(
     default lambda2 = 1/9. The mean is linear in the recording, `mean = L @ whitened`, whatever is averaged over; with
     the fit G L = U diag(share) Uᵀ the operator holds
 
-        sing² = lambda2 share / (1 - share),   eigen fields Uᵀ,   eigen leads L U (sing² + lambda2) / sing
+        sing² = lambda2 share / (1 - share),   eigen fields Uᵀ,   weighted eigen leads L U (sing² + lambda2) / sing
 
     so that the residual that MNE-Python returns is the posterior mean's too. Its noise covariance includes the
     learned noise scale. With hyperparameters fixed, "sLORETA" divides by the root of prior minus posterior variance
@@ -591,13 +591,14 @@ def to_inverse_operator(
     rank, count = len(share), len(names)
     wide = np.zeros((count, count))
     wide[:rank] = (_nearest_rotation(turn) @ fields).T @ _pick_rows(operator["noise_cov"]["eig"] > 0)
+    # MNE-Python multiplies the leads by the root of the prior variances, which eLORETA wants to know apart.
+    prior = posterior.prior_variance.ravel() * (LAMBDA2 * averages)
     tall = np.zeros((len(leads), count))
-    tall[:, :rank] = leads * (np.sqrt(averages) * noise * sing / share)
+    tall[:, :rank] = leads * (np.sqrt(averages) * noise * sing / share) / np.sqrt(prior)[:, None]
     operator["eigen_fields"] = _named(wide, list(names))
     operator["eigen_leads"] = _named(tall, [])
-    operator["eigen_leads_weighted"] = True
     operator["sing"] = np.concatenate([sing, np.zeros(count - rank)])
-    operator["source_cov"]["data"] = posterior.prior_variance.ravel() * (LAMBDA2 * averages)
+    operator["source_cov"]["data"] = prior
     for part in ("data", "eig"):
         operator["noise_cov"][part] = operator["noise_cov"][part] * noise**2
     return operator

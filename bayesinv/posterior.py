@@ -120,6 +120,9 @@ class Hyper(Mapping[str, Scalar]):
         one_of("hyperparameter", name, self.nodes)
         return Scalar(self.nodes[name], self.weights, self.draws[name])
 
+    def __contains__(self, name: object) -> bool:
+        return name in self.nodes
+
     def __iter__(self) -> Iterator[str]:
         return iter(self.nodes)
 

@@ -328,10 +328,14 @@ def whitened_by_mne(problem, evoked, covariance):
         ready = prepare_noise_cov(covariance, evoked.info, names)
         whitener, _ = compute_whitener(ready, evoked.info, names, pca=True)
         project = mne.proj.make_projector([*evoked.info["projs"], *covariance["projs"]], names)[0]
-    matrix = whitener @ project * np.sqrt(evoked.nave)
-    gain = problem.lead_field.gain.reshape(len(names), -1)
+    whitener = whitener * np.sqrt(evoked.nave)
+    # It projects the recording explicitly and the gain through the whitener alone.
+    gain = whitener @ problem.lead_field.gain.reshape(len(names), -1)
     return dataclasses.replace(
-        problem, gain=matrix @ gain, recording=matrix @ evoked.get_data(picks=names), whitener=matrix
+        problem,
+        gain=gain,
+        recording=whitener @ project @ evoked.get_data(picks=names),
+        whitener=whitener @ project,
     )
 
 

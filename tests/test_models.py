@@ -203,7 +203,7 @@ class TestPredictive:
 
         from bayesinv.arviz_bridge import as_tree
 
-        problem, posterior, built, _, native = sampled
+        _, posterior, built, _, native = sampled
         with built:
             made = pm.compute_log_likelihood(native, progressbar=False, extend_inferencedata=True)
         tree = as_tree(made)

@@ -473,5 +473,12 @@ class TestRest:
 
         json.dumps(bi.infer("hierarchical", toy()).summary())
 
+    def test_hyperparameters_can_be_asked_for(self):
+        hyper = mixed(toy()).hyper
+        assert "lambda" in hyper
+        assert "depth" not in hyper
+        assert set(hyper) == {"lambda", "snr"}
+        assert len(hyper) == 2
+
     def test_functional_holds_its_names(self):
         assert isinstance(mixed(toy()).contrast(np.ones(11)), Functional)

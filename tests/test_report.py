@@ -17,6 +17,15 @@ from bayesinv.posterior import Check
 PICTURES = ["course.png", "hyper.png", "maps.png", "recording.png", "sources.png"]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def coarse():
+    """Coarse pictures: what they show is the figures' business, and the page's laws do not ask for it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(report, "DOTS", 40)
+        patch.setattr(figures, "PIXELS_PER_METRE", 600.0)
+        yield
+
+
 @pytest.fixture(scope="module")
 def posterior():
     return believed(made())
@@ -159,7 +168,9 @@ def test_failure_leaves_nothing_behind(posterior, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_real_recording_is_small_and_right(sample, tmp_path):
+def test_real_recording_is_small_and_right(sample, tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "DOTS", 140)
+    monkeypatch.setattr(figures, "PIXELS_PER_METRE", 3400.0)
     import mne
 
     import bayesinv as bi
