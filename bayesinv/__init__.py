@@ -9,9 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bayesinv.archive import load as load
+    from bayesinv.baselines import baseline as baseline
+    from bayesinv.baselines import prior_from_mne as prior_from_mne
+    from bayesinv.baselines import surface_axes as surface_axes
     from bayesinv.catalogue import list_models as list_models
     from bayesinv.catalogue import load_model as load_model
     from bayesinv.catalogue import read_card as read_card
+    from bayesinv.compare import compare_estimates as compare_estimates
     from bayesinv.currents import Currents as Currents
     from bayesinv.head import Head as Head
     from bayesinv.inference import choose_method as choose_method
@@ -22,8 +26,10 @@ if TYPE_CHECKING:
     from bayesinv.posterior import Posterior as Posterior
     from bayesinv.problem import Problem as Problem
     from bayesinv.recording import Recording as Recording
+    from bayesinv.resolution import resolution as resolution
     from bayesinv.sensors import Sensors as Sensors
     from bayesinv.sources import Sources as Sources
+    from bayesinv.tikhonov import tikhonov as tikhonov
 
 __version__ = "0.1.0"
 
@@ -38,13 +44,19 @@ _ROOMS = {
     "Recording": "recording",
     "Sensors": "sensors",
     "Sources": "sources",
+    "baseline": "baselines",
     "choose_method": "inference",
+    "compare_estimates": "compare",
     "from_mne": "mne_bridge",
     "infer": "inference",
     "list_models": "catalogue",
     "load": "archive",
     "load_model": "catalogue",
+    "prior_from_mne": "baselines",
     "read_card": "catalogue",
+    "resolution": "resolution",
+    "surface_axes": "baselines",
+    "tikhonov": "tikhonov",
 }
 
 __all__ = sorted(_ROOMS)  # noqa: PLE0605

@@ -32,7 +32,8 @@ def to_arviz(posterior: Posterior) -> Any:
     chains = hyper.chains
     draws = {name: values.reshape(chains, -1) for name, values in hyper.draws.items()}
     count = next(iter(draws.values())).shape[1]
-    pointwise = posterior.log_likelihood(chains * count).reshape(chains, count, -1)
+    known = None if hyper.scales is not None else chains * count
+    pointwise = posterior.log_likelihood(known).reshape(chains, count, -1)
     groups = {
         "posterior": xr.Dataset({name: (("chain", "draw"), values) for name, values in draws.items()}),
         "log_likelihood": xr.Dataset({"recording": (("chain", "draw", "time"), pointwise)}),

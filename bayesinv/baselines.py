@@ -346,13 +346,13 @@ def baseline(
         return _lcmv(problem, covariance, regularise, normalise, depth, pick, mne)
     if covariance is not None:
         raise ValueError(f"covariance is for LCMV; {method} has its source covariance from depth and loose")
+    if isinstance(lam, str):
+        one_of("choice of lam", lam, CHOICES, ", or give a number")
+    else:
+        lam = positive_lambda(lam) * (problem.signal_power if mne else 1.0)
     prior = _prior(problem, None if method == "eLORETA" else depth, loose, mne)
     if pick == "vector" and prior.rows == 1:
         raise ValueError("pick 'vector' wants free orientation (and loose > 0); here there is one current per source")
-    if isinstance(lam, str):
-        one_of("choice of lam", lam, CHOICES, ", or give a number")
-    elif mne:
-        lam = positive_lambda(lam) * problem.signal_power
     values, vectors, turn = prior.spectrum()
     scan = Scan.of(problem, values, np.sum((vectors.T @ problem.recording) ** 2, axis=1))
     value, chosen = scan.settle(lam, snr)

@@ -104,7 +104,7 @@ def build(model: Any, problem: Problem) -> tuple[str, pm.Model]:
     else:
         if isinstance(model, str | PathLike):
             function = load_model(model)
-            name = Path(str(model)).stem
+            name = str(model)
         elif callable(model):
             function, name = model, getattr(model, "__name__", name)
         else:

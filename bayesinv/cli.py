@@ -279,6 +279,8 @@ def demo(
     _show(posterior, peaks, stages, title)
     _show_answers(story, scores)
     _tell(f"wrote {out / 'report.html'}")
+    inputs = f"--forward {out / 'demo-fwd.fif'} --noise-cov {out / 'demo-cov.fif'}"
+    _tell(f"the same files by hand: {PROGRAM} fit {out / 'demo-ave.fif'} {inputs} --model {model}")
     return _verdict(posterior)
 
 
@@ -421,7 +423,10 @@ def _write(
 
     started = time.perf_counter()
     posterior.save(folder / "posterior.nc")
-    prior = prior_draws(model, posterior.problem)
+    prior = None
+    # A prior that cannot be drawn from is only missing from a picture.
+    with contextlib.suppress(NotImplementedError, ValueError):
+        prior = prior_draws(model, posterior.problem)
     report.write(posterior, folder, prior=prior, card=bayesinv.read_card(model), **marked)
     files = sorted([*(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()), "summary.json"])
     numbers = posterior.summary(LEVEL)

@@ -209,6 +209,7 @@ def _row(name: str, result: Estimate | Posterior, size: Array, level: float) -> 
         spread = float(np.sqrt(np.sum(size**2 * far) / power)) if power else None
     lam: float | None
     snr: float | None
+    fit: float | None
     interval = None
     if isinstance(result, Posterior):
         method, unit, fit = f"{result.model} by {result.method}", "A m", result.goodness_of_fit

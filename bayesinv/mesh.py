@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import ArrayLike, NDArray
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
+from scipy.sparse import coo_matrix, csr_matrix
+from scipy.sparse.csgraph import breadth_first_order, connected_components
 from scipy.spatial import Delaunay, cKDTree
 
 from bayesinv.axes import Array, Index, freeze, one_of, real
@@ -20,7 +20,9 @@ from bayesinv.axes import Array, Index, freeze, one_of, real
 FACETS = np.array([[1, 2, 3], [0, 3, 2], [0, 1, 3], [0, 2, 1]])
 EDGES = np.array([[0, 1], [0, 2], [0, 3], [1, 2], [1, 3], [2, 3]])
 METRES = {"m": 1.0, "cm": 1e-2, "mm": 1e-3}
-FLAT = 1e-5
+FLAT = 1e-5  # quality of an element
+LARGEST = 1.0  # m; a head wider than this is in another unit
+SMALLEST = 0.02  # m
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,82 +138,137 @@ def vertex_normals(surface: Surface) -> Array:
     return total / np.where(length > 0, length, 1)
 
 
-def check_closed(surface: Surface, name: str = "surface") -> None:
-    """Check that a surface is one closed, consistently oriented manifold of the size of a head.
+def closed(surface: Surface, name: str = "surface", *, handles: bool = False) -> Surface:
+    """Return a closed surface, of the size of a head, with all its triangles turned outwards.
+
+    Triangles that are turned inwards or not all alike are turned, with a warning. A surface that crosses itself is
+    found by `crossings`.
+
+    name : of the surface, for messages
+    handles : allow a surface other than a deformed sphere
 
     Raises
     ------
     ValueError
-        If it has open edges, edges of more than two triangles, neighbours that face opposite ways, triangles
-        that face inwards, several pieces, or an extent above 1 m or below 2 cm.
+        If it is not in metres, has a hole, several pieces, a handle, a vertex that is in no triangle or at the place
+        of another, or triangles without area.
     """
-    check_size(surface.vertices, name)
-    count = len(surface.vertices)
-    edge = surface.triangles[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2)
-    _, shared = np.unique(np.sort(edge, axis=1) @ [count, 1], return_counts=True)
-    if (shared < 2).any():
-        raise ValueError(f"{name} is open: {np.count_nonzero(shared < 2)} edges have one triangle; close the holes")
-    if (shared > 2).any():
+    vertices, triangles = surface.vertices, surface.triangles
+    if not len(triangles):
+        raise ValueError(f"{name} has no triangles")
+    size = float(np.ptp(vertices, axis=0).max())
+    check_size(size, name)
+    unused = len(vertices) - len(np.unique(triangles))
+    if unused:
+        raise ValueError(f"{name} has {unused} vertices that are in no triangle; drop them")
+    twice = len(vertices) - len(np.unique(np.round(vertices / (1e-9 * size)), axis=0))
+    if twice:
         raise ValueError(
-            f"{name} is not a manifold: {np.count_nonzero(shared > 2)} edges have more than two triangles; "
-            "it touches itself there"
+            f"{name} has {twice} vertices at the place of another: it touches itself or is not "
+            "sewn together; merge them"
         )
-    if len(np.unique(edge @ [count, 1])) != len(edge):
-        raise ValueError(f"{name} has neighbouring triangles that face opposite ways; orient them alike")
-    graph = coo_matrix((np.ones(len(edge)), (edge[:, 0], edge[:, 1])), shape=(count, count))
-    _, piece = connected_components(graph, directed=False)
-    sizes = np.bincount(np.unique(piece[np.unique(surface.triangles)], return_inverse=True)[1])
-    if len(sizes) > 1:
-        raise ValueError(f"{name} has {len(sizes)} pieces of {', '.join(map(str, sizes[:5]))} vertices; keep one")
-    if enclosed_volume(surface) < 0:
-        raise ValueError(f"{name} has its triangles facing inwards; swap two corners of each")
+    sides = np.cross(
+        vertices[triangles[:, 1]] - vertices[triangles[:, 0]],
+        vertices[triangles[:, 2]] - vertices[triangles[:, 0]],
+    )
+    longest = max(
+        float(np.linalg.norm(vertices[triangles[:, i]] - vertices[triangles[:, i - 1]], axis=1).max()) for i in range(3)
+    )
+    flat = int(np.count_nonzero(np.linalg.norm(sides, axis=1) < 1e-9 * longest**2))
+    if flat:
+        raise ValueError(f"{name} has {flat} triangles without area; collapse or mesh anew")
+    edges = np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]])
+    unique, place, count = np.unique(np.sort(edges, axis=1), axis=0, return_inverse=True, return_counts=True)
+    if (count < 2).any():
+        raise ValueError(f"{name} is open: {int((count < 2).sum())} edges belong to one triangle only")
+    if (count > 2).any():
+        raise ValueError(f"{name} touches itself: {int((count > 2).sum())} edges belong to more than two triangles")
+    # Each edge joins two triangles; walking over them turns every triangle like its neighbour.
+    order = np.argsort(place.ravel(), kind="stable").reshape(-1, 2)
+    owner = np.tile(np.arange(len(triangles)), 3)
+    one, two = owner[order[:, 0]], owner[order[:, 1]]
+    alike = edges[order[:, 0], 0] != edges[order[:, 1], 0]
+    links = csr_matrix((np.ones(len(one)), (one, two)), shape=(len(triangles),) * 2)
+    pieces, _ = connected_components(links, directed=False)
+    if pieces > 1:
+        raise ValueError(f"{name} has {pieces} separate pieces; keep one")
+    if not handles and len(vertices) - len(unique) + len(triangles) != 2:
+        raise ValueError(
+            f"{name} has a handle or touches itself in a vertex "
+            f"(vertices - edges + triangles = {len(vertices) - len(unique) + len(triangles)}, a sphere has 2)"
+        )
+    flip = np.zeros(len(triangles), dtype=bool)
+    if not alike.all():
+        turned = csr_matrix((np.where(alike, 1.0, 2.0), (one, two)), shape=links.shape)
+        turned = (turned + turned.T).tocsr()
+        walk, parent = breadth_first_order(turned, 0, directed=False)
+        for triangle in walk[1:]:
+            flip[triangle] = flip[parent[triangle]] ^ (turned[triangle, parent[triangle]] == 2.0)
+    if enclosed_volume(Surface(vertices, np.where(flip[:, None], triangles[:, ::-1], triangles))) < 0:
+        flip = ~flip
+    if flip.any():
+        warnings.warn(
+            f"{name}: {int(flip.sum())} of {len(triangles)} triangles were turned inwards; "
+            "they are now counter-clockwise seen from outside",
+            stacklevel=3,
+        )
+        return Surface(vertices, np.where(flip[:, None], triangles[:, ::-1], triangles))
+    return surface
 
 
-def check_size(points: Array, name: str) -> None:
-    """Check that points in metres span a head: between 2 cm and 1 m.
+def check_size(extent: float, name: str) -> None:
+    """Check that something `extent` metres wide can be a head: between 2 cm and 1 m.
 
     Raises
     ------
     ValueError
-        If they do not, which mostly means that the unit is not the metre.
+        If it cannot, which mostly means that the unit is not the metre.
     """
-    extent = float(np.ptp(points, axis=0).max()) if len(points) else 0.0
-    if not 0.02 <= extent <= 1.0:
+    if extent > LARGEST:
+        raise ValueError(f"{name} is {extent:.4g} m wide: it looks like mm; divide all positions by 1000")
+    if extent < SMALLEST:
         raise ValueError(
-            f"{name} spans {extent:.3g} m, but a head spans 0.02 to 1 m; coordinates are in metres "
-            "(multiply millimetres by 1e-3)"
+            f"{name} is {extent:.4g} m wide, less than {SMALLEST} m: its unit is not the metre; "
+            "positions must be in metres"
         )
-
-
-@njit(cache=True, nogil=True)
-def _turns(points, vertices, triangles, total):  # type: ignore[no-untyped-def]
-    """Add to `total` (point,) the solid angle of all triangles in units of the full sphere."""
-    for p in range(len(points)):
-        x, y, z = points[p]
-        angle = 0.0
-        for t in range(len(triangles)):
-            i, j, k = triangles[t]
-            ax, ay, az = vertices[i, 0] - x, vertices[i, 1] - y, vertices[i, 2] - z
-            bx, by, bz = vertices[j, 0] - x, vertices[j, 1] - y, vertices[j, 2] - z
-            cx, cy, cz = vertices[k, 0] - x, vertices[k, 1] - y, vertices[k, 2] - z
-            a = np.sqrt(ax * ax + ay * ay + az * az)
-            b = np.sqrt(bx * bx + by * by + bz * bz)
-            c = np.sqrt(cx * cx + cy * cy + cz * cz)
-            det = ax * (by * cz - bz * cy) + ay * (bz * cx - bx * cz) + az * (bx * cy - by * cx)
-            ab, bc, ca = ax * bx + ay * by + az * bz, bx * cx + by * cy + bz * cz, cx * ax + cy * ay + cz * az
-            angle += np.arctan2(det, a * b * c + ab * c + bc * a + ca * b)
-        total[p] += angle / (2 * np.pi)
 
 
 def inside(surface: Surface, points: Array) -> NDArray[np.bool_]:
-    """Tell which points (point, 3) lie inside a closed surface, by its winding number.
+    """Tell which points (point, 3) lie inside a closed surface: those that see it under the full angle.
 
     Reference: van Oosterom & Strackee (1983), IEEE Trans. Biomed. Eng. 30, 125-126.
     """
+    from bayesinv.kernels import solid_angles
+
     points = np.ascontiguousarray(real("points", points, "point 3"))
-    total = np.zeros(len(points))
-    _turns(points, surface.vertices, surface.triangles, total)
-    return np.abs(total) > 0.5
+    return np.abs(solid_angles(points, surface.vertices, surface.triangles)) > 2 * np.pi
+
+
+def nearest(surface: Surface, points: Array) -> tuple[Index, Array, Array]:
+    """Return where on a surface it is closest to each of the points (point, 3).
+
+    Returns
+    -------
+    triangle : (point,), the closest triangle
+    weights : (point, 3), barycentric weights of its corners at the closest place
+    distance : (point,), m
+
+    Reference: Ericson (2005), Real-Time Collision Detection, section 5.1.5.
+    """
+    from bayesinv.kernels import nearest as closest
+
+    return closest(np.ascontiguousarray(points), surface.vertices, surface.triangles)
+
+
+def crossings(edges_of: Surface, triangles_of: Surface) -> int:
+    """Return how many edges of one surface pierce a triangle of the other (or of itself, without its own)."""
+    from bayesinv.kernels import pierced
+
+    triangles = edges_of.triangles
+    edges = np.unique(np.sort(triangles[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1), axis=0)
+    same = edges_of is triangles_of
+    found = pierced(edges_of.vertices, edges, triangles_of.vertices, triangles_of.triangles, same)
+    return int(np.count_nonzero(found))
 
 
 # --- tetrahedra -------------------------------------------------------------------------------------------
@@ -299,7 +356,7 @@ def check_mesh(mesh: Tetrahedra, name: str = "mesh") -> Index:
     """
     if not len(mesh.elements):
         raise ValueError(f"{name} has no elements")
-    check_size(mesh.nodes, name)
+    check_size(float(np.ptp(mesh.nodes, axis=0).max()), name)
     flat = np.flatnonzero(quality(mesh) < FLAT)
     if flat.size:
         raise ValueError(
@@ -456,8 +513,7 @@ def tetrahedralise(
     ValueError
         If a surface is open, inverted or not star-shaped, surfaces touch or cross, or elements cross an interface.
     """
-    for k, surface in enumerate(surfaces):
-        check_closed(surface, f"surface {k}")
+    surfaces = [closed(surface, f"surface {k}") for k, surface in enumerate(surfaces)]
     middle = surfaces[0].vertices.mean(axis=0) if centre is None else real("centre", centre, "3")
     radii = _rays(surfaces, middle)
     rays = np.vstack([surface.vertices - middle for surface in surfaces])
@@ -649,8 +705,7 @@ def tetrahedralise_any(surfaces: Sequence[Surface], spacing: float, envelope: fl
 
     Reference: Hu, Schneider, Wang, Zorin & Panozzo (2020), ACM Trans. Graph. 39, 117.
     """
-    for k, surface in enumerate(surfaces):
-        check_closed(surface, f"surface {k}")
+    surfaces = [closed(surface, f"surface {k}", handles=True) for k, surface in enumerate(surfaces)]
     try:
         from pytetwild.pytetwild import tetrahedralize
     except ImportError as error:
@@ -791,5 +846,5 @@ def from_labels(
     index = np.column_stack(np.unravel_index(key, shape)) - 0.5
     labels = np.repeat(_ordered(voxel[tuple(place.T)], values), 5)
     mesh = Tetrahedra(index @ matrix[:3, :3].T + matrix[:3, 3], elements.reshape(-1, 4), labels)
-    check_size(mesh.nodes, "volume")
+    check_size(float(np.ptp(mesh.nodes, axis=0).max()), "volume")
     return Tetrahedra(mesh.nodes, positive(mesh), labels)

@@ -109,12 +109,14 @@ class Hyper(Mapping[str, Scalar]):
     nodes : name to (node,) values; weights : (node,)
     draws : name to (draw,) equally weighted values
     chains : number of chains that the draws come from, one after the other
+    scales : the prior of the currents and the noise at each draw, where they are known
     """
 
     nodes: Mapping[str, Array]
     weights: Array
     draws: Mapping[str, Array]
     chains: int = 1
+    scales: Mixture | None = None
 
     def __getitem__(self, name: str) -> Scalar:
         one_of("hyperparameter", name, self.nodes)
@@ -624,14 +626,26 @@ class Posterior:
         start, stop = self.problem.times[samples][[0, -1]]
         return Peak(tally / draws, strongest, positions, (float(start), float(stop)), draws)
 
-    def log_likelihood(self, count: int = 1000) -> Array:
-        """Log density of each sample's whitened recording at equally weighted hyperparameters: (draw, time)."""
+    def log_likelihood(self, count: int | None = None) -> Array:
+        """Log density of each sample's whitened recording at equally weighted hyperparameters: (draw, time).
+
+        count : number of hyperparameters, taken from the mixture by weight; None takes the draws of `hyper`, where
+            their scales are known. A learned structure is that of the mixture's nearest node.
+        """
+        drawn = self.hyper.scales
+        if count is None and drawn is not None:
+            out = np.empty((len(drawn.noise), len(self.problem.times)))
+            for k in np.unique(drawn.which):
+                mine = drawn.which == k
+                spectrum = Spectrum.of(self.problem, drawn.structures[k])
+                totals = drawn.variance[mine, None] * spectrum.values + drawn.noise[mine, None] ** 2
+                out[mine] = _sample_density(spectrum, totals)
+            return out
+        count = count or 1000
         order = np.argsort(np.concatenate([g.weights for g in self._groups]))[::-1]
         tables, mass = [], []
         for group in self._groups:
-            power = (1 / group.totals) @ group.spectrum.coefficients**2
-            constant = np.log(group.totals).sum(axis=1, keepdims=True) + group.totals.shape[1] * LOG_2PI
-            tables.append(-0.5 * (power + constant))
+            tables.append(_sample_density(group.spectrum, group.totals))
             mass.append(group.weights)
         # Systematic resampling: a node comes as often as its weight says, within one.
         weights = np.concatenate(mass)[order]
@@ -787,6 +801,12 @@ class Peak:
         return np.asarray(
             np.linalg.norm(self.positions - self.positions[self.strongest if centre is None else centre], axis=1)
         )
+
+
+def _sample_density(spectrum: Spectrum, totals: Array) -> Array:
+    """Log density (node, time) of each sample, given the variance of every coefficient (node, component)."""
+    constant = np.log(totals).sum(axis=1, keepdims=True) + totals.shape[1] * LOG_2PI
+    return np.asarray(-0.5 * ((1 / totals) @ spectrum.coefficients**2 + constant))
 
 
 def credible_level(level: float) -> float:

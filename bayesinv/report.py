@@ -235,7 +235,7 @@ def _headline(posterior: Posterior, single: Maps, regional: Maps | None, truth: 
     problem = posterior.problem
     main = single if regional is None else regional
     peak = _peak(posterior, main)
-    what = f"patch of cortex ({1e3 * main.radius:.0f} mm about a source)" if main.radius else "source"
+    what = f"patch of cortex for its size ({1e3 * main.radius:.0f} mm about a source)" if main.radius else "source"
     mean = float(main.strength[peak.strongest])
     chance = float(main.exceedance[peak.strongest])
     words = [

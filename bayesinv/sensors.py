@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bayesinv.axes import Array, Index, freeze, one_of, real, same_axes
-from bayesinv.head import nearest
-from bayesinv.mesh import Surface
+from bayesinv.mesh import Surface, enclosed_volume, nearest, vertex_normals
 
 if TYPE_CHECKING:
     import mne
@@ -319,12 +318,8 @@ def _integration(channel: dict[str, Any], accuracy: str) -> tuple[Array, Array]:
 
 def _scattered(surface: Surface, step: float) -> tuple[Array, Array]:
     """Return points (point, 3) about `step` apart all over a surface, with its smoothed outward normals."""
-    corners = surface.vertices[surface.triangles]
-    sides = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    normals = np.zeros_like(surface.vertices)
-    for corner in range(3):
-        np.add.at(normals, surface.triangles[:, corner], sides)
-    if np.einsum("ti,ti->", np.cross(corners[:, 0], corners[:, 1]), corners[:, 2]) < 0:
+    corners, normals = surface.vertices[surface.triangles], vertex_normals(surface)
+    if enclosed_volume(surface) < 0:
         normals = -normals
     longest = max(np.linalg.norm(corners[:, i] - corners[:, i - 1], axis=1).max() for i in range(3))
     cuts = int(np.ceil(longest / step))

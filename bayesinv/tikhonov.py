@@ -27,6 +27,7 @@ from bayesinv.evidence import Spectrum
 from bayesinv.problem import EXPECTED_SNR, Problem
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from bayesinv.posterior import Posterior
@@ -569,7 +570,7 @@ class Estimate:
     def plot_l_curve(self, posterior: Posterior | None = None) -> Figure:
         """Draw the L-curve with every choice of λ on it and, where it is given, the posterior of λ along it.
 
-        posterior : of the same recording; its λ is drawn as a band whose width is its density. λ is compared
+        posterior : of the same recording; its central 90 % are drawn along the curve and its density below. λ is compared
             through the signal-to-noise ratio it implies, so that the priors may be scaled differently
 
         Raises
@@ -586,9 +587,12 @@ class Estimate:
         marked = {name: chosen.lam for name, chosen in self.choices.items() if np.isfinite(chosen.lam)}
         here = np.array([*marked.values(), lam] if draws is None else [*marked.values(), lam, *draws])
         # Far beyond every mark the curve is a straight line that only hides the bend.
-        shown &= (grid.lam >= here.min() / 1e3) & (grid.lam <= here.max() * 1e3)
-        figure = Figure(figsize=(7.0, 5.0), layout="constrained")
-        axes = figure.subplots()
+        shown &= (grid.lam >= here.min() / 300) & (grid.lam <= here.max() * 300)
+        figure = Figure(figsize=(7.0, 5.0 if draws is None else 6.5), layout="constrained")
+        panels = figure.subplots(
+            1 if draws is None else 2, squeeze=False, height_ratios=None if draws is None else [3, 1]
+        )
+        axes = panels[0, 0]
 
         def place(at: Array) -> tuple[Array, Array]:
             curve = scan.curve(np.atleast_1d(at))
@@ -596,49 +600,50 @@ class Estimate:
 
         axes.plot(*place(grid.lam[shown]), color="0.35", lw=1.2, zorder=2, label="L-curve")
         if draws is not None:
-            self._draw_posterior(axes, place, draws)
+            low, high = np.quantile(draws, [0.05, 0.95])
+            inside = np.geomspace(low, high, 50)
+            label = f"posterior, 90 %: {low:.2g} to {high:.2g}"
+            axes.plot(*place(inside), color="C9", lw=7, alpha=0.6, solid_capstyle="butt", zorder=3, label=label)
+            _draw_density(panels[1, 0], draws, here)
         styles = {"l-curve": "^", "gcv": "s", "discrepancy": "D", "evidence": "o", "snr": "v"}
         for number, (name, chosen) in enumerate(self.choices.items()):
-            if np.isfinite(chosen.lam):
-                note = " (see note)" if chosen.note else ""
-                axes.plot(
-                    *place(np.array(chosen.lam)),
-                    styles[name],
-                    ms=8,
-                    mec="white",
-                    color=f"C{number}",
-                    zorder=4,
-                    label=f"{name}: λ = {chosen.lam:.2g}{note}",
+            color = f"C{number}"
+            if not np.isfinite(chosen.lam):
+                axes.plot([], [], styles[name], color=color, label=f"{name}: none")
+                continue
+            label = f"{name}: {chosen.lam:.2g}" + (" (in doubt)" if chosen.note else "")
+            axes.plot(*place(np.array(chosen.lam)), styles[name], ms=7, mec="white", color=color, zorder=4, label=label)
+            if draws is not None:
+                panels[1, 0].plot(
+                    chosen.lam, 0.0, styles[name], ms=7, mec="white", color=color, clip_on=False, zorder=4
                 )
-            else:
-                axes.plot([], [], styles[name], color=f"C{number}", label=f"{name}: none")
-        axes.plot(*place(np.array(lam)), "o", ms=14, mfc="none", mec="k", zorder=5, label=f"used: λ = {lam:.2g}")
+        axes.plot(*place(np.array(lam)), "o", ms=13, mfc="none", mec="k", zorder=5, label=f"used: {lam:.2g}")
         axes.set(
             xscale="log",
             yscale="log",
             xlabel="residual norm (units of the noise)",
             ylabel="solution norm (nA m)",
         )
-        axes.legend(frameon=False, fontsize=8)
+        axes.legend(frameon=False, fontsize=8, title="λ", title_fontsize=8)
         return figure
 
-    @staticmethod
-    def _draw_posterior(axes: object, place: Callable[[Array], tuple[Array, Array]], draws: Array) -> None:
-        from matplotlib.axes import Axes
-        from scipy.stats import gaussian_kde
 
-        assert isinstance(axes, Axes)
-        logs = np.log(draws)
-        spread = max(float(logs.std()), 1e-6)
+def _draw_density(axes: Axes, draws: Array, marks: Array) -> None:
+    """Density of log λ, on an axis wide enough for all marks."""
+    from scipy.stats import gaussian_kde
+
+    logs = np.log(draws)
+    spread = float(logs.std())
+    if spread > 0:
         at = np.linspace(logs.min() - spread, logs.max() + spread, 400)
-        density = gaussian_kde(logs)(at) if logs.std() > 0 else np.ones_like(at)
-        x, y = place(np.exp(at))
-        axes.scatter(
-            x, y, s=4 + 260 * density / density.max(), color="C9", alpha=0.12, lw=0, zorder=1, label="posterior of λ"
-        )
-        low, high = np.quantile(draws, [0.05, 0.95])
-        inside = (at >= np.log(low)) & (at <= np.log(high))
-        axes.plot(x[inside], y[inside], color="C9", lw=4, alpha=0.8, zorder=3, label=f"90 %: {low:.2g} to {high:.2g}")
+        density = gaussian_kde(logs)(at)
+        axes.fill_between(np.exp(at), density / density.max(), color="C9", alpha=0.6, lw=0)
+    else:
+        axes.axvline(float(draws[0]), color="C9")
+    axes.set(xscale="log", xlim=(marks.min() / 1.5, marks.max() * 1.5), ylim=(0, 1.05), yticks=[])
+    axes.set(xlabel="λ (1/(A m)²)", ylabel="posterior of λ")
+    for side in ("top", "left", "right"):
+        axes.spines[side].set_visible(False)
 
 
 def _lambda_draws(estimate: Estimate, posterior: Posterior) -> Array:

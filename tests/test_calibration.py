@@ -118,18 +118,18 @@ def calibration_error(shares):
 
 class TestSmall:
     def test_intervals_hold_the_truth_as_often_as_they_say(self):
-        shares = coverage(40, 0, sensors=12, sources=60, samples=4, quiet=10)
+        shares = coverage(25, 0, sensors=12, sources=60, samples=4, quiet=10)
         error, noise = calibration_error(shares)
         assert error < 0.01 + 3 * noise
         assert noise < 0.02
 
     @pytest.mark.parametrize("model", ["minimum_norm", "hierarchical"])
     def test_ranks_of_the_truth_are_uniform(self, model):
-        for name, places in ranks(model, 60, 1).items():
+        for name, places in ranks(model, 40, 1).items():
             assert verdict(places) > 1e-4, name
 
     def test_a_noise_that_is_wrong_by_half_is_found_out(self):
-        found = ranks("hierarchical", 60, 2, wrong=1.5)
+        found = ranks("hierarchical", 30, 2, wrong=1.5)
         assert verdict(found["noise"]) < 1e-8
 
 

@@ -15,6 +15,7 @@ import pytest
 
 import bayesinv as bi
 from bayesinv import cli
+from bayesinv.archive import load
 
 NAMES = ["Fp1", "Fp2", "F3", "F4", "C3", "C4", "P3", "P4", "O1", "O2", "Fz", "Cz"]
 
@@ -111,6 +112,8 @@ class TestFit:
         assert {"mean", "low", "high"} <= set(found["hyper"]["lambda"])
         assert found["versions"]["bayesinv"] == bi.__version__
         assert {"infer", "whiten", "write"} <= set(found["timings"])
+        kept = load(folder / "posterior.nc")
+        assert kept.hyper["lambda"].mean == pytest.approx(found["hyper"]["lambda"]["mean"], rel=1e-12)
         for facts in found["peak"].values():
             assert 0 < facts["probability"] <= 1
             assert len(facts["position_mm"]) == 3
@@ -203,6 +206,20 @@ class TestFit:
         code, out, err = fit("--model", mine)
         assert code == 0, err
         assert "mine" in out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("condition", "side"), [("Right Auditory", "left"), ("Right visual", "left")])
+def test_the_real_recording(sample, tmp_path, plain, capfd, condition, side):
+    tokens = ["fit", str(sample / "sample-right-ave.fif"), "--forward", str(sample / "sample-oct5-fwd.fif")]
+    tokens += ["--noise-cov", str(sample / "sample-noise-cov.fif"), "--out", str(tmp_path / "out")]
+    assert cli.run([*tokens, "--condition", condition]) == 0
+    found = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert found["sources"] == 2052
+    assert found["components"] == 360
+    peak = found["peak"]["15 mm patches"]
+    assert peak["hemisphere"] == side
+    assert peak["probability_left"] > 0.8
 
 
 class TestBadInput:

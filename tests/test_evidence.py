@@ -200,7 +200,7 @@ def points(problem, rng, count=4):
 def linked(built, linker, gradient=False):
     """Log likelihood of recording and baseline (and its gradient) compiled by a linker."""
     import pytensor.gradient
-    from pytensor.compile.function import function
+    from pytensor import function
     from pytensor.compile.mode import get_mode
 
     logp = built.logp(vars=built.observed_RVs)
@@ -252,7 +252,7 @@ class TestGraph:
     def test_gradient_is_that_of_the_dense_formula(self, rng, learned_depth):
         import pytensor.gradient
         import pytensor.tensor as pt
-        from pytensor.compile.function import function
+        from pytensor import function
 
         problem = toy(axes=3)
         variables = {name: pt.dscalar(name) for name in ("noise", "scale", "depth")}
@@ -295,7 +295,7 @@ class TestGraph:
 class TestCost:
     def test_an_evaluation_touches_no_array_as_long_as_time_or_sources(self):
         import pytensor.gradient
-        from pytensor.compile.function import function
+        from pytensor import function
 
         problem = toy(sensors=6, sources=31, samples=17, quiet=23)
         built = marginal(problem, False)

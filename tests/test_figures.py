@@ -158,7 +158,10 @@ class TestMaps:
                                 + 1 - exact.exceedance(-found.threshold)[0, 0], rtol=1e-9)  # fmt: skip
 
     def test_patches_average_one_hemisphere_and_do_not_cancel(self):
-        problem = made()
+        sources = cortex()
+        turned = np.where(np.arange(LEFT + RIGHT) % 3 == 0, -1.0, 1.0)[:, None]
+        sources = replace(sources, normals=turned * sources.normals)
+        problem = replace(made(), sources=sources)
         table = maps.patches(problem, 0.03).toarray()
         assert_allclose(np.abs(table).sum(axis=1), 1)
         assert not table[:LEFT, LEFT:].any()

@@ -438,7 +438,7 @@ def test_heads_that_have_no_elements_to_stand_on_are_refused(coarse):
     with pytest.raises(ValueError, match="1 elements are not symmetric, the first is element 5"):
         fem.lead_field(replace(coarse, tensors=crooked), sensors, places)
     scaled = Tetrahedra(1e3 * coarse.mesh.nodes, coarse.mesh.elements, coarse.mesh.labels)
-    with pytest.raises(ValueError, match="millimetres"):
+    with pytest.raises(ValueError, match="looks like mm"):
         fem.lead_field(replace(coarse, mesh=scaled), sensors, places)
 
 

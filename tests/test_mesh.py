@@ -8,19 +8,19 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from bayesinv.head import nearest
 from bayesinv.mesh import (
     Surface,
     Tetrahedra,
     boundary,
-    check_closed,
     check_mesh,
+    closed,
     describe,
     enclosed_volume,
     from_labels,
     geodesic_sphere,
     inside,
     largest,
+    nearest,
     neighbours,
     nested_spheres,
     positive,
@@ -88,20 +88,46 @@ def test_inside_is_told_by_the_winding_number(potatoes):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda v, t: (v, t[1:]), "is open: 3 edges have one triangle"),
-        (lambda v, t: (v, t[:, ::-1]), "facing inwards"),
-        (lambda v, t: (v, np.vstack([t[:1, ::-1], t[1:]])), "face opposite ways"),
-        (lambda v, t: (v, np.vstack([t, t[:1]])), "not a manifold"),
-        (lambda v, t: (np.vstack([v, v + 0.3]), np.vstack([t, t + len(v)])), "has 2 pieces of 42, 42 vertices"),
-        (lambda v, t: (1e3 * v, t), "multiply millimetres by 1e-3"),
+        (lambda v, t: (v, t[1:]), "skull is open: 3 edges belong to one triangle"),
+        (lambda v, t: (v, np.vstack([t, t[:1]])), "touches itself: 3 edges belong to more than two"),
+        (lambda v, t: (np.vstack([v, v + 0.3]), np.vstack([t, t + len(v)])), "has 2 separate pieces"),
+        (lambda v, t: (np.vstack([v, v[:2] / 2]), t), "2 vertices that are in no triangle"),
+        (lambda v, t: (v, t[:0]), "skull has no triangles"),
+        (lambda v, t: (1e3 * v, t), "looks like mm"),
     ],
-    ids=["open", "inverted", "mixed", "manifold", "pieces", "millimetres"],
+    ids=["open", "manifold", "pieces", "unused", "empty", "millimetres"],
 )
 def test_a_surface_that_bounds_nothing_is_refused(spoil, message):
     sphere = geodesic_sphere(2)
-    check_closed(Surface(0.09 * sphere.vertices, sphere.triangles))
     with pytest.raises(ValueError, match=message):
-        check_closed(Surface(*spoil(0.09 * sphere.vertices, sphere.triangles)), "skull")
+        closed(Surface(*spoil(0.09 * sphere.vertices, sphere.triangles)), "skull")
+
+
+@pytest.mark.parametrize("which", [slice(None), slice(0, 1), slice(5, 40)])
+def test_triangles_that_face_inwards_are_turned(which):
+    sphere = geodesic_sphere(2)
+    good = Surface(0.09 * sphere.vertices, sphere.triangles)
+    assert closed(good) is good
+    triangles = sphere.triangles.copy()
+    triangles[which] = triangles[which, ::-1]
+    with pytest.warns(UserWarning, match=rf"skull: {len(triangles[which])} of 80 triangles were turned inwards"):
+        turned = closed(Surface(good.vertices, triangles), "skull")
+    assert_allclose(enclosed_volume(turned), enclosed_volume(good))
+
+
+def test_a_surface_with_a_handle_is_refused_where_a_sphere_is_wanted():
+    # A torus: every corner of a grid has the index of its two angles.
+    around, along = (2 * np.pi * k / 12 for k in np.meshgrid(np.arange(12), np.arange(12), indexing="ij"))
+    ring = 0.06 + 0.02 * np.cos(along)
+    corners = np.stack([ring * np.cos(around), ring * np.sin(around), 0.02 * np.sin(along)], axis=-1).reshape(-1, 3)
+    index = np.arange(144).reshape(12, 12)
+    right, up = np.roll(index, -1, axis=0), np.roll(index, -1, axis=1)
+    far = np.roll(right, -1, axis=1)
+    triangles = np.concatenate([np.stack(c, axis=-1).reshape(-1, 3) for c in ((index, right, far), (index, far, up))])
+    torus = Surface(corners, triangles)
+    assert closed(torus, handles=True) is torus
+    with pytest.raises(ValueError, match=r"has a handle .*triangles = 0, a sphere has 2"):
+        closed(torus)
 
 
 # --- nested surfaces
@@ -129,7 +155,9 @@ def test_compartments_of_spheres_have_their_volumes_but_for_the_facets(spheres):
     found = np.cumsum(np.bincount(spheres.labels, volumes(spheres)))
     assert_allclose(found, 4 / 3 * np.pi * np.asarray(RADII) ** 3, rtol=0.02)
     assert_allclose(found[-1], enclosed_volume(boundary(spheres)), rtol=1e-12)
-    check_closed(boundary(largest(spheres)))
+    skin = boundary(spheres)
+    used, triangles = np.unique(skin.triangles, return_inverse=True)
+    closed(Surface(skin.vertices[used], triangles.reshape(-1, 3)))
 
 
 def test_slivers_are_mended(spheres, filled):
@@ -233,7 +261,7 @@ def test_elements_that_do_not_stand_are_refused():
         check_mesh(blocks((0, 0, 0), (0.1, 0, 0)))
     with pytest.raises(ValueError, match="has 1 nodes that no element uses"):
         check_mesh(Tetrahedra(np.vstack([nodes, nodes[:1] + 1e-3]), elements, labels))
-    with pytest.raises(ValueError, match="multiply millimetres"):
+    with pytest.raises(ValueError, match="looks like mm"):
         check_mesh(Tetrahedra(1e3 * nodes, elements, labels))
     with pytest.raises(ValueError, match="1 of 5 elements are unlabelled"):
         Tetrahedra(nodes, elements, [0, 0, -1, 0, 0])
@@ -276,7 +304,7 @@ def test_a_mesh_file_is_read_with_its_labels(tmp_path, spheres, ending, label):
     assert_allclose(read.nodes[read.elements], spheres.nodes[spheres.elements], atol=1e-9)
     assert (read.labels == spheres.labels).all()
     assert (read_mesh(path, unit="mm").labels == 2 - spheres.labels).all()
-    with pytest.raises(ValueError, match="millimetres"):
+    with pytest.raises(ValueError, match="looks like mm"):
         read_mesh(path)
     with pytest.raises(ValueError, match=r"labels \[10\] are in the mesh"):
         read_mesh(path, unit="mm", values=(30, 20))
@@ -328,5 +356,5 @@ def test_voxels_that_make_no_head_are_refused():
         from_labels(np.zeros((2, 2, 2)), np.eye(4))
     with pytest.raises(ValueError, match="no whole numbers"):
         from_labels(np.full((2, 2, 2), 0.5), np.eye(4))
-    with pytest.raises(ValueError, match="millimetres"):
+    with pytest.raises(ValueError, match="looks like mm"):
         from_labels(np.ones((2, 2, 2)), np.eye(4))

@@ -3,7 +3,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from referee import GAIN, dense_mixture, depth, exact_posterior, toy
 from scipy.optimize import brentq
-from scipy.stats import norm
+from scipy.stats import multivariate_normal, norm
 
 import bayesinv as bi
 from bayesinv.posterior import Evidence, Functional, Hyper, Mixture, Peak, Posterior, Scalar, mixture_quantile
@@ -428,8 +428,6 @@ class TestRest:
         assert_allclose(posterior.goodness_of_fit, 1 - np.sum(rest**2) / np.sum(posterior.problem.recording**2))
 
     def test_log_likelihood_of_each_sample(self):
-        from scipy.stats import multivariate_normal
-
         posterior = mixed(toy(), nodes=1)
         variance, noise = posterior.mixture.variance[0], posterior.mixture.noise[0]
         gain = posterior.problem.gain
@@ -444,6 +442,22 @@ class TestRest:
         values, counts = np.unique(table, return_counts=True)
         assert len(values) == len(posterior.mixture.weights)
         assert_allclose(np.sort(counts / 4000), np.sort(posterior.mixture.weights), atol=2 / 4000)
+
+    @pytest.mark.parametrize("method", ["quadrature", "laplace"])
+    @pytest.mark.parametrize("model", ["hierarchical", "depth_weighted"])
+    def test_log_likelihood_at_the_draws_is_theirs(self, model, method):
+        problem = toy()
+        posterior = bi.infer(model, problem, method=method, draws=300)
+        drawn = {name: posterior.hyper[name].draws for name in posterior.hyper}
+        table = posterior.log_likelihood()
+        assert table.shape == (300, 4)
+        for i in (0, 150, 299):
+            weights = depth(problem, drawn["depth"][i]) if model == "depth_weighted" else np.ones(11)
+            total = drawn["scale"][i] ** 2 * (problem.gain * weights) @ problem.gain.T
+            total += drawn["noise"][i] ** 2 * np.eye(6)
+            wanted = multivariate_normal(cov=total).logpdf(problem.recording.T)
+            # A learned depth is that of the nearest node.
+            assert_allclose(table[i], wanted, rtol=1e-9 if model == "hierarchical" else 0.05)
 
     def test_results_are_read_only(self):
         posterior = mixed(toy())

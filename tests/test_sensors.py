@@ -7,7 +7,8 @@ from forward_laws import CONDUCTIVITIES, RADII, both, coils, electrodes, sources
 from numpy.testing import assert_allclose
 
 from bayesinv.forward import sphere, unbounded
-from bayesinv.head import Head, inside, nearest
+from bayesinv.head import Head
+from bayesinv.mesh import Surface, inside, nearest
 from bayesinv.sensors import Sensors, sensors_from_info, sensors_from_montage
 
 HEAD = Head.spheres(RADII, CONDUCTIVITIES, subdivisions=3)
@@ -178,7 +179,5 @@ def test_stacking_and_picking_are_each_others_inverse():
 
 
 def test_a_scalp_turned_inwards_still_has_its_cells_outside():
-    from bayesinv.mesh import Surface
-
     wrong = Surface(SCALP.vertices, SCALP.triangles[:, ::-1])
     assert_allclose(Sensors.opm(wrong, 0.05).positions, Sensors.opm(SCALP, 0.05).positions, atol=1e-12)

@@ -7,8 +7,9 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from bayesinv import template
-from bayesinv.head import check_surfaces, inside, nearest
+from bayesinv.head import check_surfaces
 from bayesinv.leadfield import LeadField
+from bayesinv.mesh import inside, nearest
 from bayesinv.sensors import Sensors
 
 

@@ -291,7 +291,9 @@ class TestEvidence:
             return -float(total[0])
 
         start = np.zeros(2 if baseline else 1)
-        found = minimize(negative, start, method="Nelder-Mead", options={"xatol": 1e-9, "fatol": 1e-11, "maxiter": 4000})
+        found = minimize(
+            negative, start, method="Nelder-Mead", options={"xatol": 1e-9, "fatol": 1e-11, "maxiter": 4000}
+        )
         noise = np.exp(found.x[1]) if baseline else 1.0
         assert_allclose(estimate.lam, noise**2 / np.exp(found.x[0]), rtol=1e-5)
         assert_allclose(estimate.scan.learned_noise(estimate.lam), noise, rtol=1e-5)
@@ -346,7 +348,7 @@ class TestPlot:
         estimate = tikhonov(problem, "gcv")
         figure = estimate.plot_l_curve(infer("hierarchical", problem))
         labels = " ".join(text.get_text() for text in figure.axes[0].get_legend().get_texts())
-        for name in ("l-curve", "gcv", "discrepancy", "evidence", "snr", "posterior of λ", "used"):
+        for name in ("l-curve", "gcv", "discrepancy", "evidence", "snr", "posterior", "used"):
             assert name in labels
         figure.canvas.draw()
 

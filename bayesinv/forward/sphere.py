@@ -7,8 +7,9 @@ from numba import njit, prange
 
 from bayesinv.axes import Array, Index, real
 from bayesinv.forward.unbounded import MU0_4PI
-from bayesinv.head import Conductivity, Head, check_radial, check_size
+from bayesinv.head import Conductivity, Head, check_radial
 from bayesinv.leadfield import LeadField
+from bayesinv.mesh import check_size
 from bayesinv.sensors import FARTHEST, Sensors
 from bayesinv.sources import Sources
 
@@ -36,7 +37,7 @@ def lead_field(head: Head, sensors: Sensors, sources: Sources, *, tolerance: flo
     """
     if not head.radii:
         raise ValueError("the head has no radii, but this solver wants concentric spheres: Head.spheres makes one")
-    check_size(2 * head.radii[-1])
+    check_size(2 * head.radii[-1], "the head")
     check_radial(head, sources.positions)
     centre, radius = np.asarray(head.centre), head.radii[-1]
     places = np.ascontiguousarray(sources.positions - centre)

@@ -13,7 +13,7 @@ import xarray as xr
 
 from bayesinv.arviz_bridge import as_tree
 from bayesinv.inference.density import Density, with_lambda
-from bayesinv.inference.result import data_checks, flattened, mixture
+from bayesinv.inference.result import at_draws, data_checks, flattened, mixture
 from bayesinv.posterior import Check, Hyper, Posterior
 
 SHORTEST = 100
@@ -65,12 +65,15 @@ def posterior(
     everything = flattened(with_lambda(flat, variance, noise, density.seen.problem.signal_power))
     few = np.unique(np.linspace(0, len(variance) - 1, min(MIXED, len(variance))).astype(int))
     weights = np.full(len(few), 1 / len(few))
+    seldom = None if place is None else place[few]
+    mixed = mixture(density.seen, weights, variance[few], noise[few], seldom)
+    scales = at_draws(mixed, seldom, variance, noise, place)
     return Posterior(
         problem=density.seen.problem,
         model=name,
         method="nuts",
-        mixture=mixture(density.seen, weights, variance[few], noise[few], None if place is None else place[few]),
-        hyper=Hyper({key: value[few] for key, value in everything.items()}, weights, everything, chains),
+        mixture=mixed,
+        hyper=Hyper({key: value[few] for key, value in everything.items()}, weights, everything, chains, scales),
         log_evidence=None,
         checks=(*checks, *data_checks(density.seen)),
         timings=timings,

@@ -28,12 +28,14 @@ def assemble(
 ) -> Posterior:
     """Return the posterior that weighted unconstrained `nodes` and equally weighted `draws` stand for."""
     variance, noise, place = density.scales(nodes)
+    mixed = mixture(density.seen, weights, variance, noise, place)
+    scales = at_draws(mixed, place, *density.scales(draws))
     return Posterior(
         problem=density.seen.problem,
         model=name,
         method=method,
-        mixture=mixture(density.seen, weights, variance, noise, place),
-        hyper=Hyper(flattened(density.hyper(nodes)), weights, flattened(density.hyper(draws))),
+        mixture=mixed,
+        hyper=Hyper(flattened(density.hyper(nodes)), weights, flattened(density.hyper(draws)), scales=scales),
         log_evidence=evidence,
         checks=(*checks, *data_checks(density.seen)),
         timings=timings,
@@ -68,6 +70,16 @@ def mixture(seen: Observation, weights: Array, variance: Array, noise: Array, pl
         values = np.bincount(which, weights * place) / mass
     structures = tuple(seen.currents.relative_variances(seen.problem, float(value)) for value in values)
     return Mixture(weights, variance, noise, which.astype(np.int64).reshape(-1), structures)
+
+
+def at_draws(mixed: Mixture, place: Array | None, variance: Array, noise: Array, drawn: Array | None) -> Mixture:
+    """Scales of equally weighted draws; each has the structure of the node whose structural number is nearest."""
+    which = np.zeros(len(variance), dtype=np.int64)
+    if place is not None and drawn is not None:
+        order = np.argsort(place)
+        middles = (place[order][1:] + place[order][:-1]) / 2
+        which = mixed.which[order[np.searchsorted(middles, drawn)]]
+    return Mixture(np.full(len(variance), 1 / len(variance)), variance, noise, which, mixed.structures)
 
 
 def data_checks(seen: Observation) -> tuple[Check, ...]:
