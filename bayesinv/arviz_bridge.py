@@ -23,7 +23,9 @@ def as_native(tree: xr.DataTree) -> Any:
     """Return the container that the installed ArviZ works with."""
     import arviz as az
 
-    return az.InferenceData.from_datatree(tree) if hasattr(az, "InferenceData") else tree
+    # ArviZ 1 keeps the old name for the tree itself.
+    convert = getattr(getattr(az, "InferenceData", None), "from_datatree", None)
+    return tree if convert is None else convert(tree)
 
 
 def to_arviz(posterior: Posterior) -> Any:

@@ -167,7 +167,7 @@ class Currents:
         quiet = None
         if baseline and problem.baseline is not None:
             quiet = _observe_baseline(f"{name}_baseline", problem, parameters[1])
-        model.bayesinv = Observation(problem, self, family, parameters[0], parameters[1], recording, quiet)  # type: ignore[attr-defined]
+        model.bayesinv = Observation(problem, self, family, parameters[0], parameters[1], recording, quiet)
         return recording
 
     def latent(self, name: str, problem: Problem) -> Any:

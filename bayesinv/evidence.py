@@ -200,14 +200,14 @@ class Family:
         """From values at the points to Chebyshev coefficients: (coefficient, node)."""
         count = len(self.points)
         unit = 2 * (self.points - self.low) / (self.high - self.low) - 1
-        return np.linalg.inv(np.polynomial.chebyshev.chebvander(unit, count - 1))
+        return np.asarray(np.linalg.inv(np.polynomial.chebyshev.chebvander(unit, count - 1)))
 
     def cardinal(self, place: Array) -> Array:
         """Weights (place, node) with which values at the points give the value at each place."""
         if not self.learned:
             return np.ones((len(place), 1))
         unit = 2 * (place - self.low) / (self.high - self.low) - 1
-        return np.polynomial.chebyshev.chebvander(unit, len(self.points) - 1) @ self._transform
+        return np.asarray(np.polynomial.chebyshev.chebvander(unit, len(self.points) - 1) @ self._transform)
 
     def log_likelihood(self, variance: Array, noise: Array, place: Array | None = None) -> Array:
         """Log density (node,) of the recording; `place` (node,) is the structural number.

@@ -83,11 +83,11 @@ class Scalar:
     @property
     def sd(self) -> float:
         """Posterior standard deviation."""
-        return float(np.sqrt(max(self.weights @ (self.nodes - self.mean) ** 2, 0.0)))
+        return float(np.sqrt(self.weights @ (self.nodes - self.mean) ** 2))
 
     def quantile(self, probability: ArrayLike) -> Any:
         """Posterior quantile."""
-        return np.quantile(self.draws, probability)
+        return np.quantile(self.draws, np.asarray(probability, dtype=float))
 
     def interval(self, level: float = 0.9) -> tuple[float, float]:
         """Central credible interval.

@@ -570,8 +570,8 @@ class Estimate:
     def plot_l_curve(self, posterior: Posterior | None = None) -> Figure:
         """Draw the L-curve with every choice of λ on it and, where it is given, the posterior of λ along it.
 
-        posterior : of the same recording; its central 90 % are drawn along the curve and its density below. λ is compared
-            through the signal-to-noise ratio it implies, so that the priors may be scaled differently
+        posterior : of the same recording; its central 90 % are drawn along the curve and its density below.
+            λ is compared through the signal-to-noise ratio it implies, so that the priors may be scaled differently
 
         Raises
         ------
@@ -579,6 +579,7 @@ class Estimate:
             If the method has no λ, or the posterior is of another recording.
         """
         from matplotlib.figure import Figure
+        from matplotlib.ticker import MaxNLocator, NullLocator, ScalarFormatter
 
         scan, lam = self._scanned()
         grid = self.curve
@@ -624,6 +625,10 @@ class Estimate:
             xlabel="residual norm (units of the noise)",
             ylabel="solution norm (nA m)",
         )
+        left, right = axes.get_xlim()
+        if right < 10 * left:
+            # Less than a decade: labels at powers of ten alone would be too few, at all minor ticks too many.
+            axes.xaxis.set(major_locator=MaxNLocator(6), major_formatter=ScalarFormatter(), minor_locator=NullLocator())
         axes.legend(frameon=False, fontsize=8, title="λ", title_fontsize=8)
         return figure
 

@@ -103,10 +103,13 @@ class Density:
         import pytensor.tensor as pt
 
         prior = self.model.logp(vars=terms, sum=True) if terms else pt.constant(0.0)
-        wanted = [self.seen.variance, self.seen.noise]
-        if self.seen.family.learned:
-            wanted.append(pt.as_tensor_variable(self.seen.currents.depth))
-        return [prior, *self.model.replace_rvs_by_values(wanted)]
+        return [prior, *self.model.replace_rvs_by_values(self._wanted)]
+
+    @property
+    def _wanted(self) -> list[Any]:
+        """Graphs of the source variance, the noise scale and the structural number, where one is learned."""
+        depth = [self.seen.currents.depth] if self.seen.family.learned else []
+        return [self.seen.variance, self.seen.noise, *depth]
 
     @cached_property
     def structural(self) -> int | None:
@@ -120,28 +123,15 @@ class Density:
         return found[0] if len(found) == 1 and np.ndim(self._start[self.values[found[0]].name]) == 0 else None
 
     def _function(self, outputs: list[Any]) -> Callable[[Array], list[Array]]:
-        """A function of (node, coordinate) that evaluates the graphs at every node."""
-        import pytensor
-        import pytensor.tensor as pt
-        from pytensor.compile.mode import Mode
-        from pytensor.graph.replace import vectorize_graph
-
-        batch = [pt.tensor(value.name, shape=(None, *value.type.shape), dtype=value.dtype) for value in self.values]
-        graphs = vectorize_graph(outputs, replace=dict(zip(self.values, batch, strict=True)))
-        run = pytensor.function(batch, graphs, mode=Mode(linker="py", optimizer=None), on_unused_input="ignore")
+        """A function of unconstrained nodes (node, coordinate) that evaluates graphs of the value variables."""
         shapes = [np.shape(self._start[value.name]) for value in self.values]
         cuts = np.cumsum([int(np.prod(shape)) for shape in shapes])[:-1]
+        run = vectorised(self.values, outputs)
 
         def at(nodes: Array) -> list[Array]:
             parts = np.split(nodes, cuts, axis=1) if shapes else []
             given = [part.reshape(len(nodes), *shape) for part, shape in zip(parts, shapes, strict=True)]
-            with np.errstate(all="ignore"):
-                found = run(*given)
-            wide = [graph.ndim == output.ndim for graph, output in zip(graphs, outputs, strict=True)]
-            return [
-                np.broadcast_to(np.asarray(value, dtype=float), (len(nodes), *np.shape(value))) if flat else value
-                for value, flat in zip(found, wide, strict=True)
-            ]
+            return run(given, len(nodes))
 
         return at
 
@@ -156,18 +146,7 @@ class Density:
 
     def scales_at(self, values: list[Array]) -> tuple[Array, Array, Array | None]:
         """As `scales`, from the hyperparameters on their own scale: (node, ...) per free random variable."""
-        import pytensor
-        import pytensor.tensor as pt
-        from pytensor.compile.mode import Mode
-        from pytensor.graph.replace import vectorize_graph
-
-        wanted = [self.seen.variance, self.seen.noise]
-        if self.seen.family.learned:
-            wanted.append(pt.as_tensor_variable(self.seen.currents.depth))
-        batch = [pt.tensor(rv.name, shape=(None, *rv.type.shape), dtype=rv.dtype) for rv in self.model.free_RVs]
-        graphs = vectorize_graph(wanted, replace=dict(zip(self.model.free_RVs, batch, strict=True)))
-        run = pytensor.function(batch, graphs, mode=Mode(linker="py", optimizer=None), on_unused_input="ignore")
-        found = [np.broadcast_to(np.asarray(value, dtype=float), len(values[0])) for value in run(*values)]
+        found = vectorised(self.model.free_RVs, self._wanted)(values, len(values[0]))
         return found[0], found[1], found[2] if len(found) > 2 else None
 
     def log_prior(self, nodes: Array) -> Array:
@@ -203,6 +182,30 @@ class Density:
         out = dict(zip(names, at(nodes), strict=True)) if names else {}
         variance, noise, _ = self.scales(nodes)
         return with_lambda(out, variance, noise, self.seen.problem.signal_power)
+
+
+def vectorised(inputs: list[Any], outputs: list[Any]) -> Callable[[list[Array], int], list[Array]]:
+    """A function from (node, ...) values of the inputs, and the number of nodes, to (node, ...) values of graphs."""
+    import pytensor
+    import pytensor.tensor as pt
+    from pytensor.compile.mode import Mode
+    from pytensor.graph.replace import vectorize_graph
+
+    batch = [pt.tensor(one.name, shape=(None, *one.type.shape), dtype=one.dtype) for one in inputs]
+    graphs = vectorize_graph(outputs, replace=dict(zip(inputs, batch, strict=True)))
+    run = pytensor.function(batch, graphs, mode=Mode(linker="py", optimizer=None), on_unused_input="ignore")
+    # A graph that depends on no input has one value for all nodes.
+    same = [graph.ndim == output.ndim for graph, output in zip(graphs, outputs, strict=True)]
+
+    def at(values: list[Array], count: int) -> list[Array]:
+        with np.errstate(all="ignore"):
+            found = [np.asarray(value, dtype=float) for value in run(*values)]
+        return [
+            np.broadcast_to(value, (count, *value.shape)) if one else value
+            for value, one in zip(found, same, strict=True)
+        ]
+
+    return at
 
 
 def with_lambda(hyper: dict[str, Array], variance: Array, noise: Array, signal_power: float) -> dict[str, Array]:

@@ -27,7 +27,10 @@ EDGE = 1e-8
 """Share of the mass that a face of the lattice may hold."""
 
 STABLE = 5e-3
-"""Change under refinement, of log evidence and of mean and sd in units of the sd, below which the nodes are kept."""
+"""Change of mean and sd under refinement, in units of the sd, below which the nodes are kept."""
+
+STABLE_EVIDENCE = 1e-3
+"""Change of the log evidence under refinement, in nats, below which it is final."""
 
 SEARCH = {
     1: np.linspace(-15.0, 15.0, 61),
@@ -215,7 +218,7 @@ def integrate(density: Density) -> Lattice:
             before, after = _moments(coarse), _moments(lattice)
             drift = float(np.max(np.abs(np.r_[(before[0] - after[0]) / after[1], before[1] / after[1] - 1])))
             change = abs(lattice.log_evidence - coarse.log_evidence)
-            if drift < STABLE and change < STABLE:
+            if drift < STABLE and change < STABLE_EVIDENCE:
                 # The coarse nodes are this accurate already, and the finer evidence is free.
                 return _pruned(
                     replace(coarse, log_evidence=lattice.log_evidence, error=change + coarse.edge, drift=drift)
