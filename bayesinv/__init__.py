@@ -59,7 +59,7 @@ _ROOMS = {
     "tikhonov": "tikhonov",
 }
 
-__all__ = sorted(_ROOMS)  # noqa: PLE0605
+__all__ = sorted(_ROOMS)
 
 
 def __getattr__(name: str) -> Any:

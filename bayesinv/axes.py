@@ -79,8 +79,9 @@ def one_of(what: str, given: str, known: Iterable[str], remedy: str = "") -> str
     names = sorted(known)
     if given in names:
         return given
-    near = get_close_matches(str(given), names, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
+    plain = {name.lower(): name for name in names}
+    near = get_close_matches(str(given).lower(), plain, n=1)
+    hint = f"; did you mean {plain[near[0]]!r}?" if near else ""
     raise ValueError(f"no {what} named {given!r}; there are {', '.join(names)}{remedy}{hint}")
 
 

@@ -11,7 +11,6 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -21,18 +20,19 @@ import bayesinv
 from bayesinv.axes import one_of
 
 if TYPE_CHECKING:
-    from numpy.random import Generator
     from rich.console import Console
     from rich.table import Table
 
+    from bayesinv.maps import Maps
     from bayesinv.posterior import Peak, Posterior
-    from bayesinv.simulate import Simulation
 
 PROGRAM = "bayesinv"
 PASSED, FAILED, REFUSED, BROKEN, INTERRUPTED = 0, 1, 2, 3, 130
 """Exit codes: checks passed; a check failed; bad input; an error of this program; interrupted by the user."""
 
 LEVEL = 0.9
+DRAWS = 2000
+"""Joint draws behind the peak."""
 
 app = App(
     name=PROGRAM,
@@ -152,6 +152,7 @@ def fit(
         import mne
         import numpy as np
 
+        from bayesinv.maps import both
         from bayesinv.mne_bridge import from_mne
         from bayesinv.problem import Problem
     with stages("read files"), mne.use_log_level("CRITICAL"):
@@ -174,8 +175,8 @@ def fit(
     options = {} if draws is None else {"draws": draws}
     with stages("infer"):
         posterior = bayesinv.infer(model, problem, method, rng=rng, **options)
-    with stages("peak"):
-        peaks = _peaks(posterior, None, rng)
+    with stages("maps"):
+        maps = both(posterior, draws=DRAWS, rng=rng)
     inputs = {
         **{what.replace(" ", "_"): str(path) for what, path in files.items()},
         "condition": evoked.comment,
@@ -190,8 +191,8 @@ def fit(
     facts = {"command": "fit", "inputs": inputs}
     title = f"{evoked.comment} ({recording.name})"
     with Folder(out, overwrite) as folder, stages("write"):
-        _write(folder, posterior, peaks, facts, stages, model, title=title)
-    _show(posterior, peaks, stages, title)
+        _write(folder, posterior, maps, facts, stages, model, title=title)
+    _show(posterior, maps, stages, title)
     _tell(f"wrote {out / 'report.html'}")
     return _verdict(posterior)
 
@@ -242,26 +243,28 @@ def demo(
         import mne
         import numpy as np
 
+        from bayesinv import demo as scene
+        from bayesinv.maps import both
         from bayesinv.mne_bridge import from_mne
         from bayesinv.problem import Problem
     rng = np.random.default_rng(seed)
-    story = Story.of(spacing, electrodes, snr, rng, stages)
+    story = scene.tell(spacing, electrodes, snr, rng, stages)
     evoked, solution, covariance = story.to_mne()
     with stages("whiten"), mne.use_log_level("ERROR"):
         problem = from_mne(evoked, solution, covariance, orientation="fixed", baseline="auto")
         assert isinstance(problem, Problem)
-    with stages("MNE-Python"), mne.use_log_level("ERROR"):
-        maps = _classical(evoked, solution, covariance, story.window)
+    with stages("classical"):
+        others = scene.classical(problem, story.window)
     with stages("infer"):
         posterior = bayesinv.infer(model, problem, rng=rng)
-    with stages("peak"):
-        peaks = _peaks(posterior, story.window, rng)
-        scores = story.scores(posterior, peaks, maps)
+    with stages("maps"):
+        maps = both(posterior, story.window, draws=DRAWS, rng=rng)
+        answers = scene.scores(story, posterior, _peaks(posterior, maps), others)
     facts = {
         "command": "demo",
         "inputs": {"model": model, "snr": snr, "spacing": spacing, "electrodes": electrodes, "seed": seed},
         "truth": story.facts(),
-        "answers": scores,
+        "answers": answers,
     }
     title = "Simulated response on the template head"
     with Folder(out, overwrite) as folder, stages("write"):
@@ -270,14 +273,18 @@ def demo(
             mne.write_forward_solution(folder / "demo-fwd.fif", solution)
             mne.write_cov(folder / "demo-cov.fif", covariance)
         marked = {
-            "window": story.window,
             "truth": story.simulation.truth.centre,
-            "others": {f"{MNE}, absolute": maps[MNE]},
-            "sections": [("Truth and answers", _answers_page(story, scores))],
+            "others": {name: table for name, table in others.items() if name.startswith("MNE")},
+            "sections": [("Truth and answers", scene.page(story, answers))],
         }
-        _write(folder, posterior, peaks, facts, stages, model, title=title, **marked)
-    _show(posterior, peaks, stages, title)
-    _show_answers(story, scores)
+        _write(folder, posterior, maps, facts, stages, model, title=title, **marked)
+    _show(posterior, maps, stages, title)
+    table = _table(*scene.HEADS, title="\nTruth and answers")
+    for row in scene.rows(story, answers):
+        table.add_row(*row)
+    _console().print(table)
+    for text in scene.words(story, answers):
+        _tell(text)
     _tell(f"wrote {out / 'report.html'}")
     inputs = f"--forward {out / 'demo-fwd.fif'} --noise-cov {out / 'demo-cov.fif'}"
     _tell(f"the same files by hand: {PROGRAM} fit {out / 'demo-ave.fif'} {inputs} --model {model}")
@@ -411,7 +418,7 @@ def _check_folder(out: Path, overwrite: bool) -> None:
 def _write(
     folder: Path,
     posterior: Posterior,
-    peaks: Mapping[str, Peak],
+    maps: tuple[Maps, Maps | None],
     facts: Mapping[str, Any],
     stages: Stages,
     model: str,
@@ -427,7 +434,7 @@ def _write(
     # A prior that cannot be drawn from is only missing from a picture.
     with contextlib.suppress(NotImplementedError, ValueError):
         prior = prior_draws(model, posterior.problem)
-    report.write(posterior, folder, prior=prior, card=bayesinv.read_card(model), **marked)
+    report.write(posterior, folder, maps=maps, prior=prior, card=bayesinv.read_card(model), **marked)
     files = sorted([*(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()), "summary.json"])
     numbers = posterior.summary(LEVEL)
     numbers["timings"] = {
@@ -439,7 +446,7 @@ def _write(
         "program": PROGRAM,
         **facts,
         **numbers,
-        "peak": {name: _peak_facts(posterior, peak) for name, peak in peaks.items()},
+        "peak": {name: _peak_facts(posterior, peak) for name, peak in _peaks(posterior, maps).items()},
         "versions": _versions(),
         "files": files,
     }
@@ -452,22 +459,13 @@ def _plain(value: Any) -> Any:
     return value.tolist() if hasattr(value, "tolist") else str(value)
 
 
-def _peaks(posterior: Posterior, window: tuple[float, float] | None, rng: Generator) -> dict[str, Peak]:
-    """Return the posterior of the peak's place, for single sources and for patches of cortex where that can be.
-
-    window : in s; None takes the sample at which the posterior mean stands out most
-    """
-    from bayesinv.maps import REGION, posterior_maps
-    from bayesinv.posterior import Peak
-
-    alone = posterior.peak(window, rng=rng)
-    peaks = {"single sources": alone}
-    sources = posterior.problem.sources
-    if sources is not None and (posterior.problem.axes == 3 or sources.normals is not None):
-        maps = posterior_maps(posterior, alone.window, radius=REGION, draws=alone.draws, rng=rng)
-        patch = Peak(maps.peak, int(maps.strength.argmax()), sources.positions, maps.window, maps.draws)
-        peaks = {f"{1e3 * REGION:.0f} mm patches": patch, **peaks}
-    return peaks
+def _peaks(posterior: Posterior, maps: tuple[Maps, Maps | None]) -> dict[str, Peak]:
+    """Return the posterior of the peak's place, of patches of cortex where there are any and of single sources."""
+    single, regional = maps
+    peaks = {"single sources": single.place(posterior.problem)}
+    if regional is None:
+        return peaks
+    return {f"{1e3 * regional.radius:.0f} mm patches": regional.place(posterior.problem), **peaks}
 
 
 def _peak_facts(posterior: Posterior, peak: Peak) -> dict[str, Any]:
@@ -563,7 +561,7 @@ def _table(*columns: str, title: str | None = None) -> Table:
     return table
 
 
-def _show(posterior: Posterior, peaks: Mapping[str, Peak], stages: Stages, title: str) -> None:
+def _show(posterior: Posterior, maps: tuple[Maps, Maps | None], stages: Stages, title: str) -> None:
     """Print the short table of a result."""
     problem = posterior.problem
     table = _table("", "", title=title)
@@ -580,7 +578,7 @@ def _show(posterior: Posterior, peaks: Mapping[str, Peak], stages: Stages, title
         low, high = scalar.interval(LEVEL)
         text = f"{scalar.mean:.3g}"
         table.add_row(names.get(name, name), text if low == high else f"{text} ({LEVEL:.0%} {low:.3g} to {high:.3g})")
-    for name, peak in peaks.items():
+    for name, peak in _peaks(posterior, maps).items():
         facts = _peak_facts(posterior, peak)
         where = f"source {peak.source}"
         if "position_mm" in facts:
@@ -702,216 +700,3 @@ def _check_method(method: str | None) -> None:
 def _check_seed(seed: int) -> None:
     if seed < 0:
         raise ValueError(f"seed is {seed}, but must not be negative")
-
-
-# --- the demo's story --------------------------------------------------------------------------------------
-
-ACTIVE_MRI = (-0.040, -0.025, 0.055)  # m; the left hand area on fsaverage
-TRUE_CONDUCTIVITIES = (0.33, 0.006, 0.43)  # S/m
-TRUE_SKULL_FRACTION = 0.46
-CLASSICAL = " of MNE-Python (λ² = 1/9)"
-MNE = f"MNE{CLASSICAL}"
-
-
-@dataclass(frozen=True, eq=False)
-class Story:
-    """A simulated recording on the template head, and the lead field that it is inverted with.
-
-    simulation : recording, truth and the truth's lead field
-    lead_field : of the inversion, average reference, free orientation
-    near : (source,), the inversion's sources that are nearest to some vertex of the truth
-    """
-
-    simulation: Simulation
-    lead_field: Any
-    near: Any
-    rate: float = field(default=250.0)
-
-    @classmethod
-    def of(cls, spacing: str, electrodes: int, snr: float, rng: Any, stages: Stages) -> Story:
-        """Simulate the recording; lead fields come from the cache where they are there."""
-        import numpy as np
-        from scipy.spatial import cKDTree
-
-        from bayesinv import simulate, template
-
-        with stages("template head"):
-            grid = template.sources(spacing)
-            sensors = template.electrodes(electrodes)
-            cortex = template.cortex()
-        with stages("lead field"):
-            gain = template.lead_field(grid, sensors).rereference("average")
-        with stages("simulate"):
-            rate = 250.0
-            times = np.arange(round(-0.2 * rate), round(0.4 * rate) + 1) / rate
-            places = cortex.mri_positions
-            assert places is not None
-            centre = cortex.positions[int(np.argmin(np.linalg.norm(places - ACTIVE_MRI, axis=1)))]
-            truth = simulate.patch_truth(cortex, centre, times, avoid=grid)
-            true_gain = template.lead_field(
-                truth.sources, sensors, TRUE_CONDUCTIVITIES, skull_fraction=TRUE_SKULL_FRACTION
-            ).rereference("average")
-            covariance = simulate.correlated_covariance(sensors)
-            made = simulate.simulate(truth, true_gain, covariance, rng, snr=snr)
-            near = np.unique(cKDTree(grid.positions).query(truth.sources.positions)[1])
-        return cls(made, gain, near, rate)
-
-    @property
-    def window(self) -> tuple[float, float]:
-        """10 ms before to 10 ms after the truth's peak, s."""
-        return self.simulation.truth.peak_time - 0.01, self.simulation.truth.peak_time + 0.01
-
-    def to_mne(self) -> tuple[Any, Any, Any]:
-        """Return the recording, the inversion's forward solution and the noise covariance as objects of MNE-Python."""
-        import mne
-
-        recording, noise = self.simulation.recording, self.simulation.noise
-        with mne.use_log_level("ERROR"):
-            info = mne.create_info(list(recording.names), self.rate, "eeg")
-            sensors = self.lead_field.sensors
-            places = dict(zip(sensors.names, sensors.positions, strict=True))
-            info.set_montage(mne.channels.make_dig_montage(places, coord_frame="head"))
-            evoked = mne.EvokedArray(recording.field, info, tmin=float(recording.times[0]), comment="simulated", nave=1)
-            evoked.set_eeg_reference("average", projection=True)
-            covariance = mne.Covariance(noise.covariance, list(recording.names), [], evoked.info["projs"], nfree=1000)
-            solution = self.lead_field.to_mne(evoked.info)
-        return evoked, solution, covariance
-
-    def scores(self, posterior: Posterior, peaks: Mapping[str, Peak], maps: Mapping[str, Any]) -> dict[str, Any]:
-        """Return where each answer peaks, how far from the truth's centre, and whether the truth is held."""
-        import numpy as np
-
-        sources = posterior.problem.sources
-        assert sources is not None
-        assert sources.mri_positions is not None
-        away = 1e3 * np.linalg.norm(sources.positions - self.simulation.truth.centre, axis=1)
-
-        def place(source: int) -> dict[str, Any]:
-            assert sources.mri_positions is not None
-            mri = [round(1e3 * x, 1) for x in sources.mri_positions[source].tolist()]
-            return {"peak_mri_mm": mri, "off_mm": float(away[source])}
-
-        answers: dict[str, Any] = {name: place(int(np.argmax(table))) for name, table in maps.items()}
-        for name, peak in peaks.items():
-            region = peak.region(LEVEL)
-            answers[f"posterior mean, {name}"] = {
-                **place(peak.strongest),
-                "level": LEVEL,
-                "region_sources": len(region),
-                "region_holds_truth": bool(np.isin(self.near, region).any()),
-                "radius_mm": 1e3 * peak.radius(LEVEL),
-                "probability_within_20_mm_of_truth": float(peak.probability[away <= 20].sum()),
-            }
-        weights = np.zeros(len(sources))
-        weights[self.near] = 1.0
-        total = posterior.contrast(weights, self.window)
-        low, high = (float(bound[0, 0]) for bound in total.interval(LEVEL))
-        truth = self.simulation.truth
-        inside = (truth.times >= self.window[0]) & (truth.times <= self.window[1])
-        true_total = float(truth.course[inside].mean())
-        answers["current of the patch"] = {
-            "level": LEVEL,
-            "interval_nAm": [1e9 * low, 1e9 * high],
-            "mean_nAm": 1e9 * float(total.mean[0, 0]),
-            "truth_nAm": 1e9 * true_total,
-            "interval_holds_truth": low <= true_total <= high,
-            "sign_probability": float(total.exceedance(0.0)[0, 0]),
-        }
-        answers["chance_within_20_mm_of_truth"] = float(np.mean(away <= 20))
-        return answers
-
-    def facts(self) -> dict[str, Any]:
-        """Return what is true, as plain numbers."""
-        truth = self.simulation.truth
-        to_mri = truth.sources.to_mri
-        assert to_mri is not None
-        centre = to_mri[:3, :3] @ truth.centre + to_mri[:3, 3]
-        return {
-            "centre_mri_mm": [round(1e3 * x, 1) for x in centre.tolist()],
-            "sources": len(truth.sources),
-            "moment_nAm": 1e9 * float(truth.course.max()),
-            "peak_s": truth.peak_time,
-            "snr": self.simulation.snr,
-            "noise_uV": 1e6 * float(self.simulation.noise.covariance.diagonal().mean() ** 0.5),
-            "notes": dict(truth.notes),
-            "inversion": dict(self.lead_field.notes),
-        }
-
-
-def _classical(evoked: Any, solution: Any, covariance: Any, window: tuple[float, float]) -> dict[str, Any]:
-    """Return MNE-Python's own minimum norm and dSPM, absolute and averaged over a window: (source,) each."""
-    import mne
-    import numpy as np
-
-    operator = mne.minimum_norm.make_inverse_operator(
-        evoked.info, solution, covariance, loose=0.0, depth=0.8, fixed=True
-    )
-    maps = {}
-    for name in ("MNE", "dSPM"):
-        found = mne.minimum_norm.apply_inverse(evoked, operator, 1 / 9, method=name, pick_ori=None)
-        inside = (found.times >= window[0] - 1e-9) & (found.times <= window[1] + 1e-9)
-        maps[f"{name}{CLASSICAL}"] = np.abs(found.data[:, inside].mean(axis=1))
-    return maps
-
-
-def _answers(story: Story, scores: Mapping[str, Any]) -> tuple[list[tuple[str, str, str, str]], list[str]]:
-    """Return the truth and the answers as rows of a table, and the sentences that go below it."""
-    facts, chance = story.facts(), scores["chance_within_20_mm_of_truth"]
-    yes = {True: "holds the truth", False: "does not hold the truth"}
-
-    def at(place: Sequence[float]) -> str:
-        return f"({', '.join(f'{x:.0f}' for x in place)})"
-
-    rows = [("truth", at(facts["centre_mri_mm"]), "", "")]
-    for name, answer in scores.items():
-        if isinstance(answer, dict) and "off_mm" in answer:
-            said = "no statement"
-            if "region_holds_truth" in answer:
-                near = answer["probability_within_20_mm_of_truth"]
-                said = (
-                    f"{LEVEL:.0%} region of {answer['region_sources']} sources {yes[answer['region_holds_truth']]}; "
-                    f"{near:.2f} within 20 mm of it ({chance:.2f} by chance)"
-                )
-            rows.append((name, at(answer["peak_mri_mm"]), f"{answer['off_mm']:.0f} mm", said))
-    patch = scores["current of the patch"]
-    low, high = patch["interval_nAm"]
-    words = [
-        f"Current of the active patch: {low:.2f} to {high:.2f} nA m ({LEVEL:.0%} interval), positive with probability "
-        f"{patch['sign_probability']:.3f}; the truth is {patch['truth_nAm']:.1f} nA m, and the interval "
-        f"{yes[patch['interval_holds_truth']]}."
-    ]
-    if not patch["interval_holds_truth"]:
-        words.append(
-            "An interval is as good as the prior behind it: this one holds all of the cortex for equally active, so it "
-            "spreads a focal current over many sources, and the size of a focal truth is not what it can tell."
-        )
-    return rows, words
-
-
-def _show_answers(story: Story, scores: Mapping[str, Any]) -> None:
-    """Print where the truth was and what each answer said."""
-    rows, words = _answers(story, scores)
-    table = _table("answer", "peak (MRI mm)", "off", "how sure", title="\nTruth and answers")
-    for row in rows:
-        table.add_row(*row)
-    _console().print(table)
-    for text in words:
-        _tell(text)
-
-
-def _answers_page(story: Story, scores: Mapping[str, Any]) -> str:
-    """Return the truth and the answers as HTML."""
-    from html import escape
-
-    rows, words = _answers(story, scores)
-    head = "".join(f"<th>{name}</th>" for name in ("answer", "peak (MRI mm)", "off", "how sure"))
-    body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
-    facts = story.facts()
-    about = (
-        f"Simulated: {facts['notes']['truth']}, at {1e3 * facts['peak_s']:.0f} ms; power ratio of signal to noise "
-        f"{facts['snr']:.3g} per whitened component; noise {facts['noise_uV']:.2g} µV. Truth and inversion differ in "
-        f"source grid, skull and conductivities (truth: {facts['notes'].get('conductivities')}; "
-        f"inversion: {facts['inversion'].get('conductivities')})."
-    )
-    text = "".join(f"<p>{escape(part)}</p>" for part in (*words, about))
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{text}"

@@ -195,6 +195,11 @@ class Family:
         """Whether the covariance depends on a structural number."""
         return len(self.spectra) > 1
 
+    @property
+    def mean_power(self) -> float:
+        """Mean eigenvalue of G D Gᵀ, 1/(A m)²; a learned structure keeps it the same."""
+        return float(self.spectra[0].values.mean())
+
     @cached_property
     def _transform(self) -> Array:
         """From values at the points to Chebyshev coefficients: (coefficient, node)."""

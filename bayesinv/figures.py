@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import csr_array
 from scipy.special import ndtri
 
 from bayesinv.axes import Array, Index, one_of, real
-from bayesinv.maps import REGION, Maps, posterior_maps, strongest_region
+from bayesinv.maps import REGION, Maps, posterior_maps, span, strongest_region
 from bayesinv.posterior import Posterior, Scalar, Window, credible_level
 from bayesinv.problem import Problem
 from bayesinv.sources import Sources
@@ -174,7 +175,7 @@ def region_course(posterior: Posterior, window: Window = None, level: float = 0.
             inner = (1e9 * bound[0] for bound in course.interval(0.5))
             axes.fill_between(time, *inner, color=BLUE, alpha=0.3, linewidth=0, label="50 %")
         axes.plot(time, mean, color=BLUE, linewidth=1.6, label="posterior mean")
-    start, stop = _window_of(problem, posterior, window)
+    start, stop = span(posterior, window)
     axes.axvspan(*_widened(start, stop, time, problem), color=ORANGE, alpha=0.25, linewidth=0)
     axes.set_xlim(*_limits(time))
     axes.set_xlabel(clock)
@@ -194,18 +195,6 @@ def _prior_sd(posterior: Posterior, index: Index) -> float:
     """Prior standard deviation, A m, of the mean current along one direction of some sources."""
     variance = posterior.prior_variance.reshape(posterior.problem.source_count, -1)[index].mean(axis=1)
     return float(np.sqrt(variance.sum()) / len(index))
-
-
-def _window_of(problem: Problem, posterior: Posterior, window: Window) -> tuple[float, float]:
-    from bayesinv.maps import averaged
-
-    if isinstance(window, tuple):
-        inside = problem.times[problem.window(*window)]
-        return float(inside[0]), float(inside[-1])
-    if isinstance(window, slice):
-        return float(problem.times[window][0]), float(problem.times[window][-1])
-    time = float(averaged(posterior, window).problem.times[0])
-    return time, time
 
 
 def _widened(start: float, stop: float, time: Array, problem: Problem) -> tuple[float, float]:
@@ -346,7 +335,7 @@ def prior_draws(
     values = pm.draw(free, draws=count, random_seed=int(rng.integers(2**31)), mode="FAST_COMPILE")
     named = {variable.name: np.asarray(value) for variable, value in zip(free, values, strict=True)}
     variance, noise, _ = density.scales_at(list(named.values()))
-    drawn = with_lambda(named, variance, noise, problem.signal_power)
+    drawn = with_lambda(named, variance, noise, density.seen.family.mean_power)
     return {name: value for name, value in drawn.items() if value.ndim == 1}
 
 
@@ -609,58 +598,38 @@ def _as_surfaces(
         halves = sources.hemispheres is not None and len(np.unique(sources.hemispheres)) == 2
         views = tuple(VIEWS)[:4] if halves else ("left", "top", "right", "back")
     scenes = _scenes(sources, tuple(views))
-    widths = np.array([scene.shading.shape[1] for scene in scenes], dtype=float)
-    tallest = max(scene.shading.shape[0] for scene in scenes)
-    out_of_sight = np.ones(0 if marks is None else len(marks), dtype=bool)
-    if marks is not None:
-        for scene in scenes:
-            out_of_sight &= ~scene.places(marks)[1]
-    # Everything below is in inches, so that every view has the same scale.
-    inch = 7.9 / widths.sum()
-    head, foot, gap = 0.52, 0.12, 0.12
-    row_height = tallest * inch + head
-    width = 7.9 + gap * (len(scenes) + 1) + 0.95
-    height = row_height * len(layers) + 0.28 + foot
+    # All views of a map are one picture with one scale; lengths are in inches, but for those in drawn pixels.
+    inch = 7.9 / sum(scene.cover.shape[1] for scene in scenes)
+    tall, gap = max(scene.cover.shape[0] for scene in scenes), round(0.12 / inch)
+    starts = np.cumsum([gap, *(scene.cover.shape[1] + gap for scene in scenes)])
+    wide = int(starts[-1])
+    head, top, foot, side = 0.52, 0.28, 0.12, 0.95
+    width, height = wide * inch + side, (tall * inch + head) * len(layers) + top + foot
     figure = _figure(width, height, layout=None)
+    for view, scene, start in zip(views, scenes, starts, strict=False):
+        middle = (start + scene.cover.shape[1] / 2) * inch / width
+        figure.text(middle, 1 - 0.2 / height, view, ha="center", fontsize=8.5, color=QUIET)
     for row, layer in enumerate(layers):
         palette, norm = _palette(layer.palette), Normalize(layer.low, layer.high)
-        bottom = height - 0.28 - (row + 1) * row_height
-        left = gap
-        for column, (view, scene) in enumerate(zip(views, scenes, strict=True)):
-            box = (left / width, bottom / height, widths[column] * inch / width, tallest * inch / height)
-            axes = figure.add_axes(box)
-            axes.imshow(
-                scene.paint(palette(norm(scene.values(layer.values)))), extent=scene.extent, interpolation="antialiased"
+        bottom = height - top - (row + 1) * (tall * inch + head)
+        axes = figure.add_axes((0, bottom / height, wide * inch / width, tall * inch / height), label=layer.title)
+        picture = np.ones((tall, wide, 3))
+        for scene, start in zip(scenes, starts, strict=False):
+            rows, columns = scene.cover.shape
+            above = (tall - rows) // 2
+            picture[above : above + rows, start : start + columns] = scene.paint(
+                palette(norm(scene.values(layer.values)))
             )
-            axes.set_axis_off()
-            axes.set_label(f"{layer.title} | {view}")
-            if marks is not None:
-                _ring(axes, scene, marks, out_of_sight)
-            axes.set_xlim(scene.extent[:2])
-            axes.set_ylim(scene.extent[2:])
-            if row == 0:
-                figure.text(
-                    (left + widths[column] * inch / 2) / width,
-                    1 - 0.2 / height,
-                    view,
-                    ha="center",
-                    fontsize=8.5,
-                    color=QUIET,
-                )
-            left += widths[column] * inch + gap
-        top = (bottom + row_height - 0.33) / height
-        figure.text(gap / width, top, layer.title, fontsize=10.5, color=INK, fontweight="bold", va="baseline")
-        figure.text(left / width, top, layer.note, fontsize=8.5, color=QUIET, ha="right", va="baseline")
-        bar_axes = figure.add_axes(
-            (
-                (left + 0.1) / width,
-                (bottom + 0.1 * tallest * inch) / height,
-                0.11 / width,
-                0.8 * tallest * inch / height,
-            )
-        )
-        bar = figure.colorbar(ScalarMappable(norm, palette), cax=bar_axes, extend=_extend(layer))
-        _bar(bar, layer)
+        axes.imshow(picture, interpolation="antialiased", aspect="auto")
+        axes.set_axis_off()
+        if marks is not None:
+            _ring(axes, scenes, starts, tall, marks)
+        words = bottom + tall * inch + 0.19
+        figure.text(gap * inch / width, words / height, layer.title, fontsize=10.5, color=INK, fontweight="bold")
+        figure.text(wide * inch / width, words / height, layer.note, fontsize=8.5, color=QUIET, ha="right")
+        place = (wide * inch + 0.1, bottom + 0.1 * tall * inch, 0.11, 0.8 * tall * inch)
+        bar_axes = figure.add_axes(tuple(np.array(place) / (width, height, width, height)))
+        _bar(figure.colorbar(ScalarMappable(norm, palette), cax=bar_axes, extend=_extend(layer)), layer)
     return figure
 
 
@@ -671,14 +640,19 @@ def _scenes(sources: Sources, views: tuple[str, ...]) -> list[_Scene]:
     return [surface.scene(view) for view in views]
 
 
-def _ring(axes: Axes, scene: _Scene, marks: Array, out_of_sight: NDArray[np.bool_]) -> None:
+def _ring(axes: Axes, scenes: Sequence[_Scene], starts: Index, tall: int, marks: Array) -> None:
     """Ring the marks in sight, and with a dotted line those that no view shows."""
-    places, seen, mine = scene.places(marks)
-    x, y = places.T
-    axes.scatter(x[seen], y[seen], s=85, facecolors="none", edgecolors="white", linewidths=3.4)
-    axes.scatter(x[seen], y[seen], s=85, facecolors="none", edgecolors=INK, linewidths=1.7)
-    behind = out_of_sight & mine
-    axes.scatter(x[behind], y[behind], s=85, facecolors="none", edgecolors=INK, linewidths=1.1, linestyle=":")
+    seen, hidden = [], []
+    found = [scene.places(marks) for scene in scenes]
+    nowhere = ~np.any([sight for _, sight, _ in found], axis=0)
+    for scene, start, (places, sight, mine) in zip(scenes, starts, found, strict=False):
+        at = places + np.array([start - 0.5, (tall - scene.cover.shape[0]) // 2 - 0.5])
+        seen.append(at[sight])
+        hidden.append(at[nowhere & mine])
+    for line, colour, style in ((3.4, "white", "-"), (1.7, INK, "-"), (1.1, INK, ":")):
+        x, y = np.concatenate(hidden if style == ":" else seen).T
+        axes.scatter(x, y, s=85, facecolors="none", edgecolors=colour, linewidths=line, linestyle=style)
+    axes.set(xlim=(-0.5, starts[-1] - 0.5), ylim=(tall - 0.5, -0.5))
 
 
 def _extend(layer: _Layer) -> Any:
@@ -703,46 +677,41 @@ def _note(layer: _Layer) -> str:
 
 @dataclass(frozen=True, eq=False)
 class _Scene:
-    """A surface seen from one side: which triangle a pixel shows, and where in it.
+    """A surface seen from one side: what of it every drawn pixel shows.
 
-    corners : (row, column, 3), sources at the triangle's corners, -1 where there is no surface
-    weights : (row, column, 3), barycentric
+    weights : (row * column, source), sparse, what a pixel takes of each source; they sum to its cover
+    cover : (row, column), share of the pixel that the surface covers
     shading : (row, column), brightness
-    extent : left, right, bottom, top in m
+    depth : (FINE * row, FINE * column), m, of the surface towards the viewer
+    corner : left and top in m
     """
 
-    corners: Index
-    weights: Array
+    weights: Any
+    cover: Array
     shading: Array
     depth: Array
-    extent: tuple[float, float, float, float]
+    corner: Array
     surface: _Surface
     frame: Array
     shown: NDArray[np.bool_]
 
     def values(self, values: Array) -> Array:
         """A map at every pixel."""
-        return np.asarray(np.einsum("rck,rck->rc", values[np.maximum(self.corners, 0)], self.weights))
+        return np.asarray((self.weights @ values).reshape(self.cover.shape) / np.maximum(self.cover, 1e-9))
 
     def paint(self, colours: Array) -> Array:
-        """Shaded colours (row, column, 4), averaged down to drawn pixels."""
-        alpha = (self.corners[:, :, :1] >= 0).astype(float)
-        lit = np.clip(colours[:, :, :3] * self.shading[:, :, None], 0, 1)
-        rows, columns = (size // FINE * FINE for size in alpha.shape[:2])
-        whole = np.concatenate([lit * alpha, alpha], axis=2)[:rows, :columns]
-        small = whole.reshape(rows // FINE, FINE, columns // FINE, FINE, 4).mean(axis=(1, 3))
-        small[:, :, :3] /= np.maximum(small[:, :, 3:], 1e-9)
-        return small
+        """Colours (row, column, 4) of a map shaded, on white."""
+        lit = np.minimum(colours[:, :, :3] * self.shading[:, :, None], 1)
+        return np.asarray(1 + (lit - 1) * self.cover[:, :, None])
 
     def places(self, marks: Array) -> tuple[Array, NDArray[np.bool_], NDArray[np.bool_]]:
-        """Where marks lie in the picture (mark, 2), which are in sight, and which belong to what is shown."""
+        """Where marks lie (mark, column and row), which are in sight, and which belong to what is shown."""
         near, offset = self.surface.nearest(marks)
         turned = (self.surface.unfolded[near] + offset) @ self.frame.T
-        column = ((turned[:, 0] - self.extent[0]) * PIXELS_PER_METRE).astype(int)
-        row = ((self.extent[3] - turned[:, 1]) * PIXELS_PER_METRE).astype(int)
-        inside = np.clip(row, 0, self.depth.shape[0] - 1), np.clip(column, 0, self.depth.shape[1] - 1)
+        fine = (turned[:, :2] - self.corner) * (1, -1) * PIXELS_PER_METRE
+        column, row = np.clip(fine.astype(int), 0, np.array(self.depth.shape)[::-1] - 1).T
         mine = self.shown[near]
-        return turned[:, :2], mine & (turned[:, 2] >= self.depth[inside] - SIGHT), mine
+        return fine / FINE, mine & (turned[:, 2] >= self.depth[row, column] - SIGHT), mine
 
 
 class _Surface:
@@ -754,9 +723,26 @@ class _Surface:
         self.hemispheres = sources.hemispheres
 
     @cached_property
-    def _mean_of_neighbours(self) -> Any:
-        from scipy.sparse import csr_array
+    def _outward(self) -> Array | None:
+        """1 or -1 per triangle, as its corners turn seen from outside; None where the surface is open.
 
+        The far side of a closed surface need not be drawn.
+        """
+        edges = self.triangles[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2)
+        there = {*map(tuple, edges.tolist())}
+        if len(there) < len(edges) or any((two, one) not in there for one, two in there):
+            return None
+        sign = np.ones(len(self.triangles))
+        for part in self._parts():
+            mine = np.isin(self.triangles[:, 0], part)
+            one, two, three = (
+                self.unfolded[self.triangles[mine, i]] - self.unfolded[part].mean(axis=0) for i in range(3)
+            )
+            sign[mine] = np.sign(np.einsum("ti,ti->", one, np.cross(two, three)))
+        return sign
+
+    @cached_property
+    def _mean_of_neighbours(self) -> Any:
         count = len(self.sources)
         sides = np.concatenate([self.triangles[:, [i, j]] for i in range(3) for j in range(3) if i != j])
         table = csr_array((np.ones(len(sides)), sides.T), shape=(count, count))
@@ -815,39 +801,39 @@ class _Surface:
         shown = np.ones(len(self.sources), dtype=bool)
         if side is not None and self.hemispheres is not None:
             shown = self.hemispheres == side
-        triangles = self.triangles[shown[self.triangles].all(axis=1)]
+        turned = self.unfolded @ frame.T
+        towards = np.ones(len(self.triangles), dtype=bool)
+        if self._outward is not None:
+            one, two, three = (turned[self.triangles[:, i], :2] for i in range(3))
+            (x, y), (u, v) = (two - one).T, (three - one).T
+            towards = (x * v - y * u) * self._outward > 0
+        triangles = self.triangles[towards & shown[self.triangles].all(axis=1)]
         if not len(triangles):
             raise ValueError(f"view {view!r} shows a hemisphere without sources")
-        turned = self.unfolded @ frame.T
         low, high = turned[shown].min(axis=0)[:2] - 0.001, turned[shown].max(axis=0)[:2] + 0.001
-        columns, rows = (np.ceil((high - low) * PIXELS_PER_METRE / FINE).astype(int) * FINE).tolist()
-        extent = (low[0], low[0] + columns / PIXELS_PER_METRE, high[1] - rows / PIXELS_PER_METRE, high[1])
-        flat = np.stack([(turned[:, 0] - extent[0]), (extent[3] - turned[:, 1])], axis=1) * PIXELS_PER_METRE - 0.5
-        pixel, which, weights = _covered(flat[triangles], columns)
+        columns, rows = np.ceil((high - low) * PIXELS_PER_METRE / FINE).astype(int).tolist()
+        corner = np.array([low[0], high[1]])
+        flat = (turned[:, :2] - corner) * (1, -1) * PIXELS_PER_METRE - 0.5
+        pixel, which, weights = _covered(flat[triangles], FINE * columns)
         depth = np.einsum("nk,nk->n", weights, turned[triangles[which], 2])
-        order = np.argsort(depth, kind="stable")
-        corners = np.full((rows * columns, 3), -1)
-        inside = np.zeros((rows * columns, 3))
-        deep = np.full(rows * columns, -np.inf)
-        # Of several triangles at one pixel the last written, the nearest, stays.
-        corners[pixel[order]] = triangles[which[order]]
-        inside[pixel[order]] = weights[order]
-        deep[pixel[order]] = depth[order]
+        # Of several triangles at one pixel the nearest is seen.
+        deep = np.full(FINE**2 * rows * columns, -np.inf)
+        np.maximum.at(deep, pixel, depth)
+        front = depth == deep[pixel]
+        pixel, which, weights = pixel[front], which[front], weights[front]
+        # Where two triangles share an edge the pixel may lie in both.
+        pixel, first = np.unique(pixel, return_index=True)
+        drawn = pixel // (FINE * columns) // FINE * columns + pixel % (FINE * columns) // FINE
+        table = csr_array(
+            (weights[first].ravel() / FINE**2, (np.repeat(drawn, 3), triangles[which[first]].ravel())),
+            shape=(rows * columns, len(turned)),
+        )
+        cover = np.bincount(drawn, minlength=rows * columns).reshape(rows, columns) / FINE**2
         light = np.array([-0.25, 0.45, 0.86])
         lit = np.maximum(self._normals @ frame.T @ light, 0)
-        bright = (0.62 + 0.42 * lit) * self._sulci
-        shading = np.einsum("nk,nk->n", bright[np.maximum(corners, 0)], inside)
-        shape = (rows, columns)
-        return _Scene(
-            corners.reshape(*shape, 3),
-            inside.reshape(*shape, 3),
-            shading.reshape(shape),
-            deep.reshape(shape),
-            extent,
-            self,
-            frame,
-            shown,
-        )
+        bright = table @ ((0.62 + 0.42 * lit) * self._sulci)
+        shading = bright.reshape(rows, columns) / np.maximum(cover, 1e-9)
+        return _Scene(table, cover, shading, deep.reshape(FINE * rows, FINE * columns), corner, self, frame, shown)
 
 
 def _covered(corners: Array, columns: int) -> tuple[Index, Index, Array]:

@@ -12,7 +12,7 @@ from scipy.stats import chi
 
 from bayesinv.axes import Array, Index
 from bayesinv.evidence import Spectrum
-from bayesinv.posterior import Functional, Posterior, Window
+from bayesinv.posterior import Functional, Peak, Posterior, Window
 from bayesinv.problem import Problem
 
 NEIGHBOURHOOD = 0.01
@@ -76,6 +76,35 @@ class Maps:
         """Standard deviation, A m: (source,), root of the summed variances with free orientation."""
         return self.sd if self.sd.ndim == 1 else np.linalg.norm(self.sd, axis=1)
 
+    def place(self, problem: Problem) -> Peak:
+        """Return the posterior of the strongest current's place among the sources of the problem."""
+        positions = None if problem.sources is None else problem.sources.positions
+        return Peak(self.peak, self.strongest, positions, self.window, self.draws)
+
+
+def span(posterior: Posterior, window: Window = None) -> tuple[float, float]:
+    """Return the first and the last time in s that a window holds, see `averaged`.
+
+    Raises
+    ------
+    ValueError
+        If it holds no sample.
+    """
+    times = posterior.problem.times[_samples(posterior, window)]
+    return float(times[0]), float(times[-1])
+
+
+def _samples(posterior: Posterior, window: Window) -> slice:
+    problem = posterior.problem
+    window = loudest(posterior) if window is None else window
+    if isinstance(window, int | float):
+        nearest = int(np.argmin(np.abs(problem.times - window)))
+        return slice(nearest, nearest + 1)
+    samples = window if isinstance(window, slice) else problem.window(*window)
+    if not len(problem.times[samples]):
+        raise ValueError(f"window {window} holds no sample")
+    return samples
+
 
 def loudest(posterior: Posterior) -> float:
     """Return the time in s at which the posterior mean explains most of the recording."""
@@ -95,17 +124,9 @@ def averaged(posterior: Posterior, window: Window = None) -> Posterior:
     ValueError
         If the window holds no sample.
     """
-    problem = posterior.problem
-    window = loudest(posterior) if window is None else window
-    if isinstance(window, int | float):
-        nearest = int(np.argmin(np.abs(problem.times - window)))
-        samples = slice(nearest, nearest + 1)
-    else:
-        samples = window if isinstance(window, slice) else problem.window(*window)
+    problem, samples = posterior.problem, _samples(posterior, window)
     times = problem.times[samples]
     count = len(times)
-    if not count:
-        raise ValueError(f"window {window} holds no sample")
     one = replace(
         problem,
         recording=problem.recording[:, samples].mean(axis=1, keepdims=True),
@@ -125,14 +146,18 @@ def averaged(posterior: Posterior, window: Window = None) -> Posterior:
     return replace(posterior, problem=one, mixture=mixture)
 
 
+def has_patches(problem: Problem) -> bool:
+    """Whether positions are known, and with fixed orientation normals, that tell how currents are to be averaged."""
+    return problem.sources is not None and (problem.axes == 3 or problem.sources.normals is not None)
+
+
 def neighbours(problem: Problem, radius: float, centre: int) -> Index:
     """Return the sources of one hemisphere within `radius` m of a source, that source among them.
 
-    Only the source itself where positions are not known, or where normals are not known that tell how fixed
-    currents are to be averaged.
+    Only the source itself where there are no patches, see `has_patches`.
     """
     sources = problem.sources
-    if sources is None or radius <= 0 or (problem.axes == 1 and sources.normals is None):
+    if sources is None or radius <= 0 or not has_patches(problem):
         return np.array([centre], dtype=np.int64)
     near = np.linalg.norm(sources.positions - sources.positions[centre], axis=1) <= radius
     if sources.hemispheres is not None:
@@ -156,7 +181,7 @@ def patches(problem: Problem, radius: float) -> csr_array:
         raise ValueError(f"radius is {radius}, but must be a length of at least 0 m")
     if radius == 0:
         return csr_array(eye_array(count))
-    if sources is None or (problem.axes == 1 and sources.normals is None):
+    if sources is None or not has_patches(problem):
         missing = "positions" if sources is None else "normals"
         raise ValueError(f"patches want the sources' {missing}, but this problem has none; use radius=0")
     pairs = cKDTree(sources.positions).query_pairs(radius, output_type="ndarray")
@@ -202,15 +227,6 @@ def posterior_maps(
     if threshold is not None and not 0 <= threshold < np.inf:
         raise ValueError(f"threshold is {threshold}, but must be a finite current of at least 0 A m")
     rng = np.random.default_rng(0) if rng is None else rng
-    times = posterior.problem.times
-    if window is None:
-        window = loudest(posterior)
-    if isinstance(window, int | float):
-        nearest = float(times[int(np.argmin(np.abs(times - window)))])
-        start, stop = nearest, nearest
-    else:
-        inside = times[window if isinstance(window, slice) else posterior.problem.window(*window)]
-        start, stop = float(inside[0]), float(inside[-1])
     one = averaged(posterior, window)
     problem = one.problem
     weights, axes = patches(problem, radius), problem.axes
@@ -228,7 +244,11 @@ def posterior_maps(
     flat = one.draw(draws, rng) if drawn is None else drawn
     draws = len(flat)
     flat = flat.reshape(draws, *per_source)
-    turned = flat if radius == 0 else np.stack([weights @ currents for currents in flat])
+    turned = flat
+    if radius:
+        # One product for all draws.
+        turned = (weights @ flat.swapaxes(0, 1).reshape(per_source[0], -1)).reshape(per_source[0], draws, axes)
+        turned = turned.swapaxes(0, 1)
     sizes = np.linalg.norm(turned, axis=2)
     expected = np.sqrt(prior.reshape(per_source).sum(axis=1)) if radius else 1.0
     peak = np.bincount((sizes / expected).argmax(axis=1), minlength=per_source[0]) / draws
@@ -258,9 +278,32 @@ def posterior_maps(
         chance=chance,
         threshold=limit,
         radius=float(radius),
-        window=(start, stop),
+        window=span(posterior, window),
         draws=draws,
     )
+
+
+def both(
+    posterior: Posterior,
+    window: Window = None,
+    *,
+    radius: float = REGION,
+    draws: int = 1000,
+    rng: np.random.Generator | None = None,
+) -> tuple[Maps, Maps | None]:
+    """Return the maps of single sources, and of patches where there can be any, from the same joint draws.
+
+    window, radius, draws, rng : as in `posterior_maps`
+
+    Raises
+    ------
+    ValueError
+        As `posterior_maps` does.
+    """
+    drawn = averaged(posterior, window).draw(draws, np.random.default_rng(0) if rng is None else rng)
+    single = posterior_maps(posterior, window, drawn=drawn)
+    patched = radius > 0 and has_patches(posterior.problem)
+    return single, posterior_maps(posterior, window, radius=radius, drawn=drawn) if patched else None
 
 
 def _gaussians(one: Posterior, weights: csr_array) -> tuple[Array, Array, Array, Array]:
@@ -310,7 +353,7 @@ def strongest_region(
     """
     problem = posterior.problem
     one = averaged(posterior, window)
-    known = problem.sources is not None and (problem.axes == 3 or problem.sources.normals is not None)
+    known = has_patches(problem)
     mass, means, _, priors = _gaussians(one, patches(problem, radius if known else 0.0))
     mean = (means @ mass).reshape(problem.source_count, problem.axes)
     expected = np.sqrt((priors @ mass).reshape(mean.shape).sum(axis=1)) if known and radius else 1.0

@@ -24,6 +24,9 @@ from bayesinv.problem import Problem
 ROWS = 4096
 """Amplitudes worked on at once."""
 
+LIGHT = 1e-7
+"""Probability that quantiles and exceedances of single currents may be off by, for leaving out the lightest nodes."""
+
 KEPT = 1e-13
 """Share of the variance between hyperparameters that may be dropped with its smallest directions."""
 
@@ -389,8 +392,16 @@ class Posterior:
         power = float(np.sum(self.problem.recording**2))
         return 1.0 - float(np.sum((self.problem.recording - self.fitted) ** 2)) / power if power else 0.0
 
+    @cached_property
+    def _lightest(self) -> tuple[float, float]:
+        """Weight up to which Gaussians together hold no more than `LIGHT`, and the weight that is left without them."""
+        weights = np.sort(self.mixture.weights)
+        light = int(np.searchsorted(np.cumsum(weights), LIGHT * weights.sum(), side="right"))
+        return (weights[light - 1] if light else 0.0), float(weights[light:].sum())
+
     def _nodes(self, rows: slice, samples: slice) -> Iterator[tuple[float, Array, Array]]:
-        """Weight, mean (row, time) and sd (row, 1) of every Gaussian of the mixture."""
+        """Weight, mean (row, time) and sd (row, 1) of every Gaussian of the mixture that counts."""
+        least, left = self._lightest
         for group in self._groups:
             back = self._back(group, rows)
             seen = group.spectrum.coefficients[:, samples]
@@ -399,11 +410,11 @@ class Posterior:
             parts = [back @ (direction[:, None] * seen) for direction in directions]
             variance = np.outer(group.variance, group.spectrum.weights[rows]) - group.losses @ (back**2).T
             sd = np.sqrt(np.maximum(variance, 0.0))
-            for n, weight in enumerate(group.weights):
+            for n in np.flatnonzero(group.weights > least):
                 mean = centre.copy()
                 for score, part in zip(scores[n], parts, strict=True):
                     mean += score * part
-                yield weight, mean, sd[n][:, None]
+                yield float(group.weights[n]) / left, mean, sd[n][:, None]
 
     def interval(self, level: float = 0.9, window: Window = None) -> tuple[Array, Array]:
         """Central credible interval of every current: lower and upper, each (source, [axis,] time), A m.

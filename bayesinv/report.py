@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike
 from bayesinv import figures
 from bayesinv.axes import Array, real
 from bayesinv.catalogue import read_card
-from bayesinv.maps import REGION, Maps, averaged, loudest, posterior_maps
+from bayesinv.maps import REGION, Maps, both
 from bayesinv.posterior import Peak, Posterior, Scalar, Window
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ def write(
     card: str | None = None,
     draws: int = 1000,
     radius: float = REGION,
+    maps: tuple[Maps, Maps | None] | None = None,
 ) -> Path:
     """Write pictures and `report.html`, which holds them all and asks for nothing else, into a folder.
 
@@ -61,6 +62,7 @@ def write(
     card : of the model; None reads that of the shipped model of this name
     draws : joint draws behind the peak
     radius : m, of the patches of cortex that stand for regions
+    maps : of single sources and of patches, see `maps.both`, already made; then window, draws and radius are theirs
 
     Returns the path of `report.html`. Everything is drawn before the first file is written, and each file is
     renamed into place when it is whole.
@@ -74,7 +76,8 @@ def write(
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file, but the report wants a folder to write into")
     marks = None if truth is None else real("truth", np.atleast_2d(np.asarray(truth, dtype=float)), "mark axis")
-    page, pictures = _rendered(posterior, window, title, sections, marks, others, prior, card, draws, radius)
+    single, regional = both(posterior, window, radius=radius, draws=draws) if maps is None else maps
+    page, pictures = _rendered(posterior, single, regional, title, sections, marks, others, prior, card)
     folder.mkdir(parents=True, exist_ok=True)
     for name, picture in pictures.items():
         _place(folder / name, picture)
@@ -94,24 +97,17 @@ def _place(path: Path, content: bytes) -> None:
 
 def _rendered(
     posterior: Posterior,
-    window: Window,
+    single: Maps,
+    regional: Maps | None,
     title: str | None,
     sections: Sequence[Section],
     truth: Array | None,
     others: Mapping[str, ArrayLike] | None,
     prior: Mapping[str, ArrayLike] | None,
     card: str | None,
-    draws: int,
-    radius: float,
 ) -> tuple[str, dict[str, bytes]]:
     """The page, and every picture by its file name."""
-    problem = posterior.problem
-    window = loudest(posterior) if window is None else window
-    drawn = averaged(posterior, window).draw(draws, np.random.default_rng(0))
-    single = posterior_maps(posterior, window, drawn=drawn)
-    sources = problem.sources
-    patched = sources is not None and (problem.axes == 3 or sources.normals is not None) and radius > 0
-    regional = posterior_maps(posterior, window, radius=radius, drawn=drawn) if patched else None
+    radius = 0.0 if regional is None else regional.radius
     pictures: dict[str, bytes] = {}
 
     def picture(name: str, figure: Figure, alt: str, caption: str) -> str:
@@ -138,7 +134,7 @@ def _rendered(
         "<h2>The strongest region over time</h2>"
         + picture(
             "course.png",
-            figures.region_course(posterior, window, LEVEL, radius),
+            figures.region_course(posterior, single.window, LEVEL, radius),
             "Time course of the mean current of the strongest region with its credible band.",
             "The region is the patch whose mean current is strongest for its size. The band holds its mean current "
             "with the stated probability at each time, given the model; the grey band is what was believed before the "
@@ -208,11 +204,16 @@ def _rendered(
 
 def _pixels(figure: Figure) -> tuple[bytes, bytes]:
     """A figure as PNG, and as WebP, a quarter of the size, for the page that carries all of them."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from PIL import Image
 
+    figure.set_dpi(DOTS)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    image = Image.fromarray(np.asarray(canvas.buffer_rgba())[:, :, :3])
     png, webp = BytesIO(), BytesIO()
-    figure.savefig(png, format="png", dpi=DOTS, metadata={"Software": None})
-    Image.open(png).convert("RGB").save(webp, format="WEBP", quality=88, method=4)
+    image.save(png, format="PNG", compress_level=4, dpi=(DOTS, DOTS))
+    image.save(webp, format="WEBP", quality=88, method=2)
     return png.getvalue(), webp.getvalue()
 
 
@@ -234,7 +235,7 @@ def _beside(
 def _headline(posterior: Posterior, single: Maps, regional: Maps | None, truth: Array | None) -> str:
     problem = posterior.problem
     main = single if regional is None else regional
-    peak = _peak(posterior, main)
+    peak = main.place(problem)
     what = f"patch of cortex for its size ({1e3 * main.radius:.0f} mm about a source)" if main.radius else "source"
     mean = float(main.strength[peak.strongest])
     chance = float(main.exceedance[peak.strongest])
@@ -272,18 +273,12 @@ def _headline(posterior: Posterior, single: Maps, regional: Maps | None, truth: 
         else ""
     )
     table = (
-        _table(("the peak lies there within", "strongest patch", "strongest single source", "by chance"), rows)
+        html_table(("the peak lies there within", "strongest patch", "strongest single source", "by chance"), rows)
         if rows
         else ""
     )
     paragraphs = "".join(f"<p>{escape(text)}</p>" for text in words)
     return f'<section class="answer">{paragraphs}{mark}</section>{table}{_facts(posterior)}'
-
-
-def _peak(posterior: Posterior, maps: Maps) -> Peak:
-    sources = posterior.problem.sources
-    positions = None if sources is None else sources.positions
-    return Peak(maps.peak, maps.strongest, positions, maps.window, maps.draws)
 
 
 def _judged(radius: float) -> str:
@@ -300,8 +295,8 @@ def _judged(radius: float) -> str:
 def _peak_rows(posterior: Posterior, single: Maps, regional: Maps | None) -> list[tuple[str, ...]]:
     sources = posterior.problem.sources
     assert sources is not None
-    alone = _peak(posterior, single)
-    patch = None if regional is None else _peak(posterior, regional)
+    alone = single.place(posterior.problem)
+    patch = None if regional is None else regional.place(posterior.problem)
     centre = (patch or alone).strongest
     distance = np.linalg.norm(sources.positions - sources.positions[centre], axis=1)
     rows: list[tuple[str, ...]] = []
@@ -365,7 +360,8 @@ def _probability(value: float, maps: Maps) -> str:
 # --- tables
 
 
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], numbers: bool = True) -> str:
+def html_table(heads: Sequence[str], rows: Sequence[Sequence[str]], numbers: bool = True) -> str:
+    """Return a table as HTML whose first column names the rows; numbers are set in figures of equal width."""
     top = "".join(f'<th scope="col">{escape(head)}</th>' for head in heads)
     lines = []
     for row in rows:
@@ -412,7 +408,7 @@ def _facts(posterior: Posterior) -> str:
             f"components, {span}",
         ),
     ]
-    return _table(("", f"median and {figures.percent(LEVEL)} interval"), rows, numbers=False)
+    return html_table(("", f"median and {figures.percent(LEVEL)} interval"), rows, numbers=False)
 
 
 def _spelled(scalar: Scalar, factor: float) -> str:
@@ -427,7 +423,7 @@ def _hyper_table(posterior: Posterior) -> str:
         cells = (f"{factor * numbers[key]:.4g}" for key in ("mean", "sd", "low", "median", "high"))
         rows.append((name, *cells, f"{title}, {unit}" if unit else title))
     tail = (1 - LEVEL) / 2
-    return _table(("name", "mean", "sd", figures.percent(tail), "50 %", figures.percent(1 - tail), "what"), rows)
+    return html_table(("name", "mean", "sd", figures.percent(tail), "50 %", figures.percent(1 - tail), "what"), rows)
 
 
 def _checks(posterior: Posterior) -> str:
@@ -465,7 +461,10 @@ def _provenance(posterior: Posterior) -> str:
         except PackageNotFoundError:
             continue
     return (
-        '<div class="pair">' + _table(("stage", "time"), stages) + _table(("package", "version"), packages) + "</div>"
+        '<div class="pair">'
+        + html_table(("stage", "time"), stages)
+        + html_table(("package", "version"), packages)
+        + "</div>"
     )
 
 

@@ -5,8 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import numpy as np
-import pytest
+# Many small matrices, and test processes side by side: threads of the linear algebra would only wait for each other.
+for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(name, "1")
+
+import numpy as np  # noqa: E402  (reads the number of threads when it loads)
+import pytest  # noqa: E402
 
 
 @pytest.fixture(scope="session")

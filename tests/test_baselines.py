@@ -177,6 +177,16 @@ class TestBeamformer:
         normal = baseline(problem, "LCMV", pick="normal", **option).operator.kernel()
         assert (power >= np.einsum("sc,cd,sd->s", normal, covariance, normal) * (1 - 1e-9)).mean() > 0.9
 
+    def test_regularisation_adds_a_share_of_the_mean_eigenvalue(self, rng):
+        problem = toy(rng, samples=40)
+        plain = Problem(problem.gain, problem.recording, problem.times, axes=3, sources=problem.sources)
+        table = problem.recording @ problem.recording.T / 40
+        loaded = table + 0.3 * np.trace(table) / 11 * np.eye(11)
+        for norm in (None, "unit-noise-gain"):
+            one = baseline(plain, "LCMV", covariance=table, regularise=0.3, normalise=norm)
+            other = baseline(plain, "LCMV", covariance=loaded, regularise=0, normalise=norm)
+            assert_allclose(one.current, other.current, rtol=1e-9)
+
     def test_wants_a_covariance(self, rng):
         with pytest.raises(ValueError, match=r"LCMV wants the covariance .*covariance='recording'"):
             baseline(toy(rng), "LCMV")

@@ -339,11 +339,12 @@ class TestCortex:
     def test_draws_every_map_from_every_side(self, posterior):
         figure = figures.cortex_maps(posterior, 0.02, draws=30, radius=0.02, marks=[[-0.085, 0, 0.04]])
         labels = [axes.get_label() for axes in figure.axes if axes.images]
-        assert len(labels) == 5 * 4
-        assert labels[0].endswith("| left lateral")
+        assert len(labels) == 5
+        assert labels[0] == "Posterior mean" + (", absolute" if posterior.problem.axes == 1 else ", norm")
         bars = [axes.get_title("left") for axes in figure.axes if not axes.images]
         assert bars == ["nA·m", "nA·m", "%", "%", "%"]
         words = " ".join(text.get_text() for text in figure.texts)
+        assert words.startswith("left lateral left medial right medial right lateral")
         assert "Shrinkage" in words
         assert "before the recording" in words
 
@@ -363,20 +364,35 @@ class TestCortex:
         sources = cortex()
         toward, up, side = figures.VIEWS[view]
         scene = figures._Surface(sources).scene(view)
+        inside = scene.cover > 1 - 1e-9
+        assert 0.6 < inside.mean() < 0.9
         # A sphere hides its far half: what is seen faces the viewer, and belongs to the hemisphere shown.
-        seen = scene.corners[scene.corners[:, :, 0] >= 0]
         if side is not None:
-            assert (sources.hemispheres[seen] == side).all()
-            facing = sources.normals[seen].mean(axis=1) @ np.array(toward)
-            assert (facing > -0.25).all()
-        across = np.cross(up, toward)
-        for axis, direction in enumerate((across, up)):
+            assert_allclose(scene.values((sources.hemispheres == side).astype(float))[inside], 1)
+            assert (scene.values(sources.normals @ np.array(toward))[inside] > -0.25).all()
+        for axis, direction in enumerate((np.cross(up, toward), up)):
             values = scene.values(scene.surface.unfolded @ direction)
-            inside = scene.corners[:, :, 0] >= 0
-            size = scene.corners.shape[1 - axis]
-            place = (np.arange(size) + 0.5) / figures.PIXELS_PER_METRE
-            wanted = scene.extent[0] + place[None, :] if axis == 0 else scene.extent[3] - place[:, None]
+            place = (np.arange(inside.shape[1 - axis]) + 0.5) * figures.FINE / figures.PIXELS_PER_METRE
+            wanted = scene.corner[0] + place[None, :] if axis == 0 else scene.corner[1] - place[:, None]
             assert_allclose(values[inside], np.broadcast_to(wanted, inside.shape)[inside], atol=1e-9)
+
+    def test_open_surfaces_are_seen_from_behind_too(self):
+        whole = cortex()
+        assert figures._Surface(whole)._outward is not None
+        torn = replace(whole, triangles=whole.triangles[:-1])
+        assert figures._Surface(torn)._outward is None
+        # Turned inside out it is the same surface.
+        turned = replace(whole, triangles=whole.triangles[:, ::-1])
+        scenes = [figures._Surface(each).scene("left lateral") for each in (whole, torn, turned)]
+        for scene in scenes[1:]:
+            assert np.abs(scene.cover - scenes[0].cover).max() < 0.3
+            assert np.mean(np.abs(scene.cover - scenes[0].cover) > 1e-9) < 0.01
+
+    def test_maps_fade_into_white_beside_the_surface(self):
+        scene = figures._Surface(cortex()).scene("top")
+        painted = scene.paint(np.zeros((*scene.cover.shape, 4)))
+        assert_allclose(painted, np.repeat(1 - scene.cover[:, :, None], 3, axis=2))
+        assert ((scene.cover > 0) & (scene.cover < 1)).any()
 
     def test_marks_in_front_are_in_sight_and_others_are_not(self):
         surface = figures._Surface(cortex())

@@ -12,9 +12,9 @@ PACKAGE = ROOT / "bayesinv"
 
 # A file imports, when it is read, only from rooms above its own; a family is one room.
 ORDER = """
-    axes kernels mesh head sensors sources leadfield forward template recording noise problem evidence currents
-    catalogue posterior arviz_bridge inference tikhonov baselines resolution maps simulate scores calibration compare
-    figures report archive mne_bridge study cli __init__ __main__
+    axes kernels mesh head sensors sources leadfield forward template template_mesh recording noise problem evidence
+    currents catalogue posterior arviz_bridge inference tikhonov baselines resolution maps simulate scores calibration
+    compare figures report archive mne_bridge demo study cli __init__ __main__
 """.split()  # noqa: SIM905
 FORBIDDEN = {"utils", "core", "base", "helpers", "common", "misc"}
 

@@ -181,7 +181,7 @@ class Density:
         names, at = self._hyper
         out = dict(zip(names, at(nodes), strict=True)) if names else {}
         variance, noise, _ = self.scales(nodes)
-        return with_lambda(out, variance, noise, self.seen.problem.signal_power)
+        return with_lambda(out, variance, noise, self.seen.family.mean_power)
 
 
 def vectorised(inputs: list[Any], outputs: list[Any]) -> Callable[[list[Array], int], list[Array]]:
@@ -208,11 +208,14 @@ def vectorised(inputs: list[Any], outputs: list[Any]) -> Callable[[list[Array], 
     return at
 
 
-def with_lambda(hyper: dict[str, Array], variance: Array, noise: Array, signal_power: float) -> dict[str, Array]:
-    """Add "lambda" (noise² / variance, 1/(A m)²) and "snr" (amplitude ratio in the whitened sensors)."""
+def with_lambda(hyper: dict[str, Array], variance: Array, noise: Array, mean_power: float) -> dict[str, Array]:
+    """Add "lambda" (noise² / variance, 1/(A m)²) and "snr" (amplitude ratio in the whitened sensors).
+
+    mean_power : trace(G D Gᵀ) per component: the power that currents of unit variance have in a component
+    """
     with np.errstate(divide="ignore"):
         return {
             **hyper,
             "lambda": noise**2 / variance,
-            "snr": np.sqrt(variance * signal_power) / noise,
+            "snr": np.sqrt(variance * mean_power) / noise,
         }

@@ -62,7 +62,7 @@ def posterior(
     checks = diagnose(tree, [variable.name for variable in density.model.free_RVs])
     flat = {key: value.reshape(-1, *value.shape[2:]) for key, value in values.items()}
     variance, noise, place = density.scales_at([flat[variable.name] for variable in density.model.free_RVs])
-    everything = flattened(with_lambda(flat, variance, noise, density.seen.problem.signal_power))
+    everything = flattened(with_lambda(flat, variance, noise, density.seen.family.mean_power))
     few = np.unique(np.linspace(0, len(variance) - 1, min(MIXED, len(variance))).astype(int))
     weights = np.full(len(few), 1 / len(few))
     seldom = None if place is None else place[few]

@@ -1,0 +1,258 @@
+"""Demo: a response simulated on the template head, and how far classical and Bayesian answers lie from its truth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from bayesinv import simulate, template
+from bayesinv.axes import Array, Index
+from bayesinv.baselines import baseline
+from bayesinv.leadfield import LeadField
+from bayesinv.posterior import Peak, Posterior
+from bayesinv.problem import Problem
+from bayesinv.report import html_table
+from bayesinv.simulate import Simulation
+
+ACTIVE_MRI = (-0.040, -0.025, 0.055)
+"""Place of the truth in m, MRI coordinates: the left hand area on fsaverage."""
+
+TRUE_CONDUCTIVITIES = (0.33, 0.006, 0.43)
+"""S/m of brain, skull and scalp; the inversion takes the template's."""
+
+TRUE_SKULL_FRACTION = 0.46
+RATE = 250.0
+"""Samples per second."""
+
+HALF_WINDOW = 0.01
+"""s before and after the truth's peak over which maps are averaged."""
+
+NEAR = 0.02
+"""m about the truth within which a peak counts as found."""
+
+LEVEL = 0.9
+HEADS = ("answer", "peak (MRI mm)", "off", "how sure")
+
+Stage = Callable[[str], AbstractContextManager[None]]
+
+
+@dataclass(frozen=True, eq=False)
+class Story:
+    """A simulated recording on the template head, and the lead field that it is inverted with.
+
+    simulation : recording, truth and the truth's lead field
+    lead_field : of the inversion, average reference, free orientation
+    near : (source,), the inversion's sources that are nearest to some vertex of the truth
+    """
+
+    simulation: Simulation
+    lead_field: LeadField
+    near: Index
+
+    @property
+    def window(self) -> tuple[float, float]:
+        """Start and stop in s of the window about the truth's peak."""
+        peak = self.simulation.truth.peak_time
+        return peak - HALF_WINDOW, peak + HALF_WINDOW
+
+    @property
+    def centre_mri(self) -> Array:
+        """Centre (3,) of the truth in m, MRI coordinates."""
+        truth = self.simulation.truth
+        assert truth.sources.to_mri is not None
+        return np.asarray(truth.sources.to_mri[:3, :3] @ truth.centre + truth.sources.to_mri[:3, 3])
+
+    def facts(self) -> dict[str, Any]:
+        """Return what is true, as plain numbers."""
+        truth, noise = self.simulation.truth, self.simulation.noise
+        return {
+            "centre_mri_mm": [round(1e3 * x, 1) for x in self.centre_mri.tolist()],
+            "sources": len(truth.sources),
+            "moment_nAm": 1e9 * float(truth.course.max()),
+            "peak_s": truth.peak_time,
+            "snr": self.simulation.snr,
+            "noise_uV": 1e6 * float(noise.covariance.diagonal().mean() ** 0.5),
+            "notes": dict(truth.notes),
+            "inversion": dict(self.lead_field.notes),
+        }
+
+    def to_mne(self) -> tuple[Any, Any, Any]:
+        """Return the recording, the inversion's forward solution and the noise covariance as objects of MNE-Python."""
+        import mne
+
+        recording, sensors = self.simulation.recording, self.lead_field.sensors
+        names = list(recording.names)
+        with mne.use_log_level("ERROR"):
+            info = mne.create_info(names, RATE, "eeg")
+            places = dict(zip(sensors.names, sensors.positions, strict=True))
+            info.set_montage(mne.channels.make_dig_montage(places, coord_frame="head"))
+            evoked = mne.EvokedArray(recording.field, info, tmin=float(recording.times[0]), comment="simulated", nave=1)
+            evoked.set_eeg_reference("average", projection=True)
+            noise = self.simulation.noise.covariance
+            covariance = mne.Covariance(noise, names, [], evoked.info["projs"], nfree=1000)
+            solution = self.lead_field.to_mne(evoked.info)
+        return evoked, solution, covariance
+
+
+def tell(
+    spacing: str = "oct5",
+    electrodes: int = 64,
+    snr: float = 0.5,
+    rng: np.random.Generator | None = None,
+    stage: Stage = lambda name: nullcontext(),
+) -> Story:
+    """Return the story: a patch in the left hand area, recorded with another head than the inversion's.
+
+    spacing : of the inversion's sources, see `template.sources`
+    electrodes : 32 or 64
+    snr : power of the signal over that of the noise, whitened, per component and sample of the response
+    rng : of the noise; default_rng(0) if None
+    stage : opened with the name of each step
+
+    Lead fields come from the cache where they are there.
+
+    Raises
+    ------
+    ValueError
+        If the spacing, the number of electrodes or the ratio is none.
+    """
+    with stage("template head"):
+        grid = template.sources(spacing)
+        sensors = template.electrodes(electrodes)
+        cortex = template.cortex()
+    with stage("lead field"):
+        gain = template.lead_field(grid, sensors).rereference("average")
+    with stage("truth"):
+        times = np.arange(round(-0.2 * RATE), round(0.4 * RATE) + 1) / RATE
+        assert cortex.mri_positions is not None
+        centre = cortex.positions[cKDTree(cortex.mri_positions).query(ACTIVE_MRI)[1]]
+        truth = simulate.patch_truth(cortex, centre, times, avoid=grid)
+        true_gain = template.lead_field(
+            truth.sources, sensors, TRUE_CONDUCTIVITIES, skull_fraction=TRUE_SKULL_FRACTION
+        ).rereference("average")
+    with stage("simulate"):
+        rng = np.random.default_rng(0) if rng is None else rng
+        made = simulate.simulate(truth, true_gain, simulate.correlated_covariance(sensors), rng, snr=snr)
+    return Story(made, gain, np.unique(cKDTree(grid.positions).query(truth.sources.positions)[1]))
+
+
+def classical(problem: Problem, window: tuple[float, float]) -> dict[str, Array]:
+    """Return MNE-Python's minimum norm and dSPM with its defaults, absolute and averaged over a window: (source,)."""
+    maps = {}
+    for name in ("MNE", "dSPM"):
+        current = baseline(problem, name, 1 / 9, convention="mne").current[:, problem.window(*window)]
+        maps[f"{name} as of MNE-Python (λ² = 1/9)"] = np.abs(current.mean(axis=1))
+    return maps
+
+
+def scores(
+    story: Story, posterior: Posterior, peaks: Mapping[str, Peak], maps: Mapping[str, Array]
+) -> dict[str, dict[str, Any]]:
+    """Return where each answer peaks, how far from the truth's centre, and whether it holds the truth.
+
+    peaks : name to posterior of the peak's place
+    maps : name to (source,) map of a point estimate
+    """
+    sources, truth = story.lead_field.sources, story.simulation.truth
+    assert sources.mri_positions is not None
+    places = 1e3 * sources.mri_positions
+    away = np.linalg.norm(sources.positions - truth.centre, axis=1)
+
+    def peaking(source: int) -> dict[str, Any]:
+        return {"peak_mri_mm": places[source].round(1).tolist(), "off_mm": 1e3 * float(away[source])}
+
+    answers: dict[str, dict[str, Any]] = {name: peaking(int(np.argmax(table))) for name, table in maps.items()}
+    for name, peak in peaks.items():
+        region = peak.region(LEVEL)
+        answers[f"posterior mean, {name}"] = {
+            **peaking(peak.strongest),
+            "level": LEVEL,
+            "region_sources": len(region),
+            "region_holds_truth": bool(np.isin(story.near, region).any()),
+            "radius_mm": 1e3 * peak.radius(LEVEL),
+            "probability_near_truth": float(peak.probability[away <= NEAR].sum()),
+            "probability_by_chance": float(np.mean(away <= NEAR)),
+        }
+    weights = np.zeros(len(sources))
+    weights[story.near] = 1.0
+    total = posterior.contrast(weights, story.window)
+    low, high = (1e9 * float(bound[0, 0]) for bound in total.interval(LEVEL))
+    inside = (truth.times >= story.window[0]) & (truth.times <= story.window[1])
+    moment = 1e9 * float(truth.course[inside].mean())
+    answers["current of the patch"] = {
+        "level": LEVEL,
+        "interval_nAm": [low, high],
+        "mean_nAm": 1e9 * float(total.mean[0, 0]),
+        "truth_nAm": moment,
+        "interval_holds_truth": low <= moment <= high,
+        "sign_probability": float(total.exceedance(0.0)[0, 0]),
+    }
+    return answers
+
+
+def rows(story: Story, found: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, ...]]:
+    """Return the truth and the answers as rows of a table with the columns `HEADS`."""
+
+    def at(place: Sequence[float]) -> str:
+        return f"({', '.join(f'{x:.0f}' for x in place)})".replace("-", "−")
+
+    table: list[tuple[str, ...]] = [("truth", at(1e3 * story.centre_mri), "", "")]
+    for name, answer in found.items():
+        if "off_mm" not in answer:
+            continue
+        said = "no statement"
+        if "region_holds_truth" in answer:
+            said = (
+                f"{LEVEL:.0%} region of {answer['region_sources']} sources {_holds(answer['region_holds_truth'])}; "
+                f"{answer['probability_near_truth']:.2f} within {1e3 * NEAR:.0f} mm of it "
+                f"({answer['probability_by_chance']:.2f} by chance)"
+            )
+        table.append((name, at(answer["peak_mri_mm"]), f"{answer['off_mm']:.0f} mm", said))
+    return table
+
+
+def words(story: Story, found: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return what is to be said below the table, a sentence or two each."""
+    patch, facts = found["current of the patch"], story.facts()
+    low, high = patch["interval_nAm"]
+    said = [
+        f"Current of the active patch: {low:.2f} to {high:.2f} nA m ({LEVEL:.0%} interval), positive with probability "
+        f"{patch['sign_probability']:.3f}; the truth is {patch['truth_nAm']:.1f} nA m, and the interval "
+        f"{_holds(patch['interval_holds_truth'])}."
+    ]
+    if not patch["interval_holds_truth"]:
+        said.append(
+            "An interval is as good as the prior behind it: this one holds all of the cortex for equally active, so it "
+            "spreads a focal current over many sources, and the size of a focal truth is not what it can tell."
+        )
+    said.append(
+        f"Simulated: {facts['notes']['truth']}, at {1e3 * facts['peak_s']:.0f} ms; power ratio of signal to noise "
+        f"{facts['snr']:.3g} per whitened component; noise {facts['noise_uV']:.2g} µV."
+    )
+    said.append(
+        "Truth and inversion differ in their sources, their skull and how their lead field was computed. "
+        f"Truth: {_made(facts['notes'])}. Inversion: {_made(facts['inversion'])}."
+    )
+    return said
+
+
+def _holds(held: bool) -> str:
+    return "holds the truth" if held else "does not hold the truth"
+
+
+def _made(notes: Mapping[str, str]) -> str:
+    """How a lead field came, in words."""
+    told = [notes[key] for key in ("solver", "method", "conductivities") if key in notes]
+    return "; ".join(told)
+
+
+def page(story: Story, found: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the truth and the answers as HTML."""
+    text = "".join(f"<p>{escape(part)}</p>" for part in words(story, found))
+    return html_table(HEADS, rows(story, found), numbers=False) + text

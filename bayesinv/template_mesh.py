@@ -1,0 +1,80 @@
+"""Template mesh: the template head in tetrahedra, with fluid between brain and skull, for finite elements."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+
+from bayesinv import template
+from bayesinv.axes import Array, one_of
+from bayesinv.head import Conductivity, Head
+from bayesinv.mesh import Surface, Tetrahedra, tetrahedralise
+
+NAMES = ("brain", "CSF", "skull", "scalp")
+CONDUCTIVITIES: tuple[Conductivity, ...] = (0.33, 1.79, 0.01, 0.33)
+"""S/m of brain, cerebrospinal fluid (Baumann et al. 1997, IEEE Trans. Biomed. Eng. 44, 220-223), skull and scalp."""
+
+CSF = 3e-3
+"""m along rays from the middle of the brain; every vertex of `template.cortex` lies deeper."""
+
+DEEPEST = 4e-3
+"""m, the thickest fluid that leaves all of the cortex within the brain."""
+
+# Spacing in m and layers of elements of brain, CSF, skull, scalp. Without fluid its entries are left out.
+RESOLUTIONS = {
+    "coarse": ((8e-3, 3.7e-3, 5e-3, 8e-3), (0, 1, 1, 2)),
+    "fine": ((4e-3, 3.1e-3, 2.7e-3, 4.2e-3), (0, 1, 2, 3)),
+}
+
+
+def finite_elements(
+    resolution: str = "fine", conductivities: Sequence[Conductivity] | None = None, *, csf: float = CSF
+) -> Head:
+    """Return the template head with a tetrahedral mesh, and with the surfaces that the mesh conforms to.
+
+    resolution : "coarse" (about 30 thousand nodes) or "fine" (about 100 thousand), either without a mesher
+    conductivities : S/m of brain, CSF, skull and scalp; `CONDUCTIVITIES` if None
+    csf : thickness of the fluid along rays, m; 0 leaves it out: brain, skull and scalp of `template.head`
+
+    Sources belong into the brain; all of `template.cortex` lies in it.
+
+    Raises
+    ------
+    ValueError
+        If the resolution is unknown, the fluid is too thick or negative, or there are not as many conductivities as
+        compartments.
+    """
+    one_of("resolution", resolution, RESOLUTIONS)
+    if not (csf == 0 or 1e-3 <= csf <= DEEPEST):
+        raise ValueError(
+            f"csf is {csf:g} m, but must be 0, or {1e3 * 1e-3:g} to {1e3 * DEEPEST:g} mm: thinner wants smaller "
+            "elements, thicker would flood the cortex"
+        )
+    kept = [i for i in range(len(NAMES)) if csf or NAMES[i] != "CSF"]
+    values = tuple(CONDUCTIVITIES[i] for i in kept) if conductivities is None else tuple(conductivities)
+    surfaces, mesh = _made(resolution, float(csf))
+    return Head(tuple(NAMES[i] for i in kept), values, surfaces, mesh=mesh, centre=tuple(_middle()))  # type: ignore[arg-type]
+
+
+@lru_cache(maxsize=4)
+def _made(resolution: str, csf: float) -> tuple[tuple[Surface, ...], Tetrahedra]:
+    """Return the surfaces, innermost first, and the tetrahedra between them."""
+    surfaces: tuple[Surface, ...] = template.surfaces(4)
+    spacing, layers = RESOLUTIONS[resolution]
+    centre = _middle()
+    if csf:
+        rays = surfaces[0].vertices - centre
+        shrunk = 1 - csf / np.linalg.norm(rays, axis=1, keepdims=True)
+        surfaces = (Surface(centre + shrunk * rays, surfaces[0].triangles), *surfaces)
+    else:
+        spacing, layers = (spacing[0], *spacing[2:]), (layers[0], *layers[2:])
+    return surfaces, tetrahedralise(surfaces, spacing, layers, centre=centre)
+
+
+@lru_cache(maxsize=1)
+def _middle() -> Array:
+    """Return the point (3,) in m from which rays meet every surface of the template once."""
+    vertices, _ = template._shipped("inner_skull-bem")
+    return template._moved(template._to_head(), vertices.mean(axis=0))
