@@ -210,9 +210,10 @@ def demo(
 ) -> int:
     """Show the whole story on a template head: a known truth, MNE and Bayes side by side.
 
-    A patch of cortex in the left hand area is active. The recording is simulated on another source grid and with
-    other conductivities and another skull than the inversion uses. Lead fields are computed once and then read
-    from the cache (folder $BAYESINV_CACHE). The simulated files are written too, for `bayesinv fit`.
+    A patch of cortex in the left hand area is active. What it gives at the electrodes is computed by finite elements
+    (brain, CSF, skull, scalp); the inversion has other sources, boundary elements without CSF and other
+    conductivities. Lead fields are computed once (a minute or two) and then read from the cache (folder
+    $BAYESINV_CACHE). The simulated files are written too, for `bayesinv fit`.
 
     Parameters
     ----------

@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from html import escape
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.spatial import cKDTree
 
-from bayesinv import simulate, template
+from bayesinv import simulate, template, template_mesh
 from bayesinv.axes import Array, Index
 from bayesinv.baselines import baseline
 from bayesinv.leadfield import LeadField
 from bayesinv.posterior import Peak, Posterior
 from bayesinv.problem import Problem
 from bayesinv.report import html_table
+from bayesinv.sensors import Sensors
 from bayesinv.simulate import Simulation
+from bayesinv.sources import Sources
 
 ACTIVE_MRI = (-0.040, -0.025, 0.055)
 """Place of the truth in m, MRI coordinates: the left hand area on fsaverage."""
 
-TRUE_CONDUCTIVITIES = (0.33, 0.006, 0.43)
-"""S/m of brain, skull and scalp; the inversion takes the template's."""
+TRUE_CONDUCTIVITIES = (0.33, 1.79, 0.006, 0.43)
+"""S/m of brain, CSF, skull and scalp; the inversion takes the template's three."""
 
-TRUE_SKULL_FRACTION = 0.46
 RATE = 250.0
 """Samples per second."""
 
@@ -133,13 +135,28 @@ def tell(
         assert cortex.mri_positions is not None
         centre = cortex.positions[cKDTree(cortex.mri_positions).query(ACTIVE_MRI)[1]]
         truth = simulate.patch_truth(cortex, centre, times, avoid=grid)
-        true_gain = template.lead_field(
-            truth.sources, sensors, TRUE_CONDUCTIVITIES, skull_fraction=TRUE_SKULL_FRACTION
-        ).rereference("average")
+        true_gain = true_lead_field(truth.sources, sensors).rereference("average")
     with stage("simulate"):
         rng = np.random.default_rng(0) if rng is None else rng
         made = simulate.simulate(truth, true_gain, simulate.correlated_covariance(sensors), rng, snr=snr)
     return Story(made, gain, np.unique(cKDTree(grid.positions).query(truth.sources.positions)[1]))
+
+
+def true_lead_field(sources: Sources, sensors: Sensors, resolution: str = "fine") -> LeadField:
+    """Return the gain of the template head in finite elements, with fluid below the skull; kept as the template's is.
+
+    resolution : of the mesh, see `template_mesh.finite_elements`
+    """
+
+    def solve() -> LeadField:
+        from bayesinv.forward.fem import transfer
+
+        head = template_mesh.finite_elements(resolution, TRUE_CONDUCTIVITIES)
+        return transfer(head, sensors, cache=template.cache_folder() / "fem").lead_field(sources)
+
+    # The mesh is named by what it is made from, for making it takes longer than all else of a second run.
+    mesh = (template_mesh.CSF, *np.array(template_mesh.RESOLUTIONS[resolution]), template.surfaces(3)[-1].vertices)
+    return template.kept(solve, sensors, sources, "finite elements", *mesh, np.array(TRUE_CONDUCTIVITIES))
 
 
 def classical(problem: Problem, window: tuple[float, float]) -> dict[str, Array]:
@@ -199,8 +216,8 @@ def scores(
 def rows(story: Story, found: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, ...]]:
     """Return the truth and the answers as rows of a table with the columns `HEADS`."""
 
-    def at(place: Sequence[float]) -> str:
-        return f"({', '.join(f'{x:.0f}' for x in place)})".replace("-", "−")
+    def at(place: ArrayLike) -> str:
+        return f"({', '.join(f'{x:.0f}' for x in np.asarray(place))})".replace("-", "−")
 
     table: list[tuple[str, ...]] = [("truth", at(1e3 * story.centre_mri), "", "")]
     for name, answer in found.items():
@@ -236,8 +253,8 @@ def words(story: Story, found: Mapping[str, Mapping[str, Any]]) -> list[str]:
         f"{facts['snr']:.3g} per whitened component; noise {facts['noise_uV']:.2g} µV."
     )
     said.append(
-        "Truth and inversion differ in their sources, their skull and how their lead field was computed. "
-        f"Truth: {_made(facts['notes'])}. Inversion: {_made(facts['inversion'])}."
+        "Truth and inversion differ in their sources, in the fluid below the skull, in their conductivities and in how "
+        f"their lead field was computed. Truth: {_made(facts['notes'])}. Inversion: {_made(facts['inversion'])}."
     )
     return said
 
@@ -248,8 +265,9 @@ def _holds(held: bool) -> str:
 
 def _made(notes: Mapping[str, str]) -> str:
     """How a lead field came, in words."""
-    told = [notes[key] for key in ("solver", "method", "conductivities") if key in notes]
-    return "; ".join(told)
+    kind = notes.get("method") or notes.get("solver", "")
+    told = [kind, *(notes[key] for key in ("mesh nodes", "mesh", "conductivities") if key in notes)]
+    return "; ".join(text + (" nodes" if text.isdigit() else "") for text in told)
 
 
 def page(story: Story, found: Mapping[str, Mapping[str, Any]]) -> str:

@@ -673,6 +673,7 @@ class Posterior:
             "orientation": self.problem.orientation,
             "components": self.problem.components,
             "samples": len(self.problem.times),
+            "independent_samples": self.problem.independent_samples,
             "hyper": self.hyper.summary(level),
             "log_evidence": None if self.log_evidence is None else float(self.log_evidence),
             "log_evidence_error": None if self.log_evidence is None else self.log_evidence.error,

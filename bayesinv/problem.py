@@ -258,6 +258,31 @@ class Problem:
         samples = self.baseline.shape[1] - int(self.baseline_centred)
         return float(np.sqrt(np.sum(self.baseline**2) / (self.components * samples)))
 
+    @cached_property
+    def independent_samples(self) -> float | None:
+        """How many independent samples the recording's are worth to whoever learns a scale; None without a baseline.
+
+            time / (1 + 2 Σ_k ρ_k²),   ρ_k the baseline's autocorrelation at lag k
+
+        The models take samples as independent, so intervals of scales are too narrow by the root of time over this.
+
+        Reference: Bartlett (1946), J. R. Stat. Soc. Suppl. 8, 27-41.
+        """
+        if self.baseline is None:
+            return None
+        quiet = self.baseline - self.baseline.mean(axis=1, keepdims=True)
+        count = quiet.shape[1]
+        power = np.sum(quiet**2)
+        if not power:
+            return float(len(self.times))
+        lags = range(1, max(2, count // 4))
+        correlation = np.array([np.sum(quiet[:, lag:] * quiet[:, :-lag]) / power for lag in lags])
+        # Beyond the lags that stand out of an autocorrelation's own sampling error there is only noise to add up.
+        error = 1 / np.sqrt(count * self.components)
+        large = np.flatnonzero(np.abs(correlation) < 3 * error)
+        kept = correlation[: large[0]] if large.size else correlation
+        return float(len(self.times) / (1 + 2 * np.sum(kept**2)))
+
     @property
     def coords(self) -> dict[str, Any]:
         """Coordinates of a model's axes."""

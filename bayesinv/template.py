@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -214,31 +214,52 @@ def lead_field(
 ) -> LeadField:
     """Return the gain of the template head by boundary elements, computed once and then read from disk.
 
+    cache : folder of computed gains, see `kept`
+    """
+    shape = head(conductivities, subdivisions=subdivisions, skull_fraction=skull_fraction)
+
+    def solve() -> LeadField:
+        from bayesinv.forward.bem import lead_field as bem
+
+        return bem(shape, sensors, sources)
+
+    surface_arrays = (array for surface in shape.surfaces for array in (surface.vertices, surface.triangles))
+    return kept(solve, sensors, sources, *surface_arrays, *map(_both, shape.conductivities), cache=cache)
+
+
+def kept(
+    solve: Callable[[], LeadField], sensors: Sensors, sources: Sources, *parts: Any, cache: Path | str | None = None
+) -> LeadField:
+    """Return what `solve` gives for sensors and sources, computed once and then read from disk.
+
+    parts : arrays and words that the gain depends on besides; with sensors, sources and the version of this library
+        they are what a computed gain is found by
     cache : folder of computed gains; None takes `cache_folder()`
 
     A file of the cache that cannot be read is computed anew. Where the folder cannot be written to, nothing is kept.
     """
     import bayesinv
 
-    shape = head(conductivities, subdivisions=subdivisions, skull_fraction=skull_fraction)
     key = _fingerprint(
         bayesinv.__version__,
-        *(array for surface in shape.surfaces for array in (surface.vertices, surface.triangles)),
-        np.array([np.broadcast_to(value, 2) for value in shape.conductivities]),
+        *parts,
         sensors.kinds,
         *(sensors.positions, sensors.points, sensors.directions, sensors.owner),
         sources.positions,
     )
     store = (cache_folder() if cache is None else Path(cache)) / f"template-{key}.npz"
-    kept = _read(store, (len(sensors), len(sources), 3))
-    if kept is not None:
-        return LeadField(kept[0], sensors, sources, notes=kept[1])
-    from bayesinv.forward.bem import lead_field as solve
-
-    made = solve(shape, sensors, sources)
+    found = _read(store, (len(sensors), len(sources), 3))
+    if found is not None:
+        return LeadField(found[0], sensors, sources, notes=found[1])
+    made = solve()
     _write(store, made)
     # The solver may move electrodes onto its scalp; names and order stay.
     return replace(made, sensors=sensors, sources=sources)
+
+
+def _both(conductivity: Conductivity) -> Array:
+    """Radial and tangential conductivity (2,)."""
+    return np.array(np.broadcast_to(conductivity, 2), dtype=np.float64)
 
 
 def cache_folder() -> Path:
