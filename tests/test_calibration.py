@@ -144,7 +144,7 @@ class TestLarge:
     @pytest.mark.parametrize("model", ["minimum_norm", "hierarchical", "depth_weighted"])
     @pytest.mark.parametrize("quiet", [0, 6])
     def test_simulation_based_calibration(self, model, quiet):
-        found = ranks(model, 500, 4, quiet=quiet)
+        found = ranks(model, 300, 4, quiet=quiet)
         values = {name: verdict(places) for name, places in found.items()}
         print(model, quiet, {name: round(value, 4) for name, value in values.items()})
         assert min(values.values()) > 1e-3 / len(values)

@@ -465,58 +465,6 @@ def test_ctrl_c_in_a_process_of_its_own(files, tmp_path):
 
 
 class TestDemo:
-    @pytest.fixture(scope="class")
-    @staticmethod
-    def story(tmp_path_factory):
-        """The demo's scene without its boundary elements: electrodes in an unbounded conductor."""
-        from bayesinv.forward.unbounded import lead_field as unbounded
-
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("BAYESINV_CACHE", str(tmp_path_factory.mktemp("cache")))
-            patch.setattr(
-                "bayesinv.template.lead_field",
-                lambda sources, sensors, *_, **__: unbounded(0.33, sensors, sources),
-            )
-            return cli.Story.of("oct4", 32, 2.0, np.random.default_rng(1), cli.Stages())
-
-    def test_truth_is_off_the_grid_and_where_it_is_said(self, story):
-        truth, grid = story.simulation.truth, story.lead_field.sources
-        used = {*zip(grid.vertices.tolist(), grid.hemispheres.tolist(), strict=True)}
-        assert not used & {*zip(truth.sources.vertices.tolist(), truth.sources.hemispheres.tolist(), strict=True)}
-        assert set(truth.sources.hemispheres) == {0}
-        assert np.linalg.norm(np.array(story.facts()["centre_mri_mm"]) - 1e3 * np.array(cli.ACTIVE_MRI)) < 10
-        assert np.linalg.norm(grid.positions[story.near] - truth.centre, axis=1).max() < 0.03
-
-    def test_files_are_those_of_the_problem(self, story):
-        evoked, forward, covariance = story.to_mne()
-        problem = bi.from_mne(evoked, forward, covariance)
-        direct = story.simulation.problem(story.lead_field.fixed())
-        # Whiteners may differ by a rotation; what they make of gain and recording may not.
-        np.testing.assert_allclose(problem.sources.positions, direct.sources.positions, atol=1e-9)
-        now = problem.gain.T @ problem.recording[:, -90:]
-        np.testing.assert_allclose(
-            now, direct.gain.T @ direct.recording[:, -90:], rtol=1e-5, atol=1e-5 * abs(now).max()
-        )
-
-    def test_scores_know_the_truth_when_they_see_it(self, story):
-        evoked, forward, covariance = story.to_mne()
-        problem = bi.from_mne(evoked, forward, covariance)
-        posterior = bi.infer("minimum_norm", problem)
-        at = np.zeros(problem.source_count)
-        at[story.near[0]] = 1.0
-        from bayesinv.posterior import Peak
-
-        peak = Peak(at, int(story.near[0]), problem.sources.positions, story.window, 100)
-        found = story.scores(posterior, {"right": peak}, {"right": at, "wrong": np.eye(1, len(at), len(at) - 1)[0]})
-        assert found["right"]["off_mm"] < 25
-        assert found["wrong"]["off_mm"] > 40
-        assert found["posterior mean, right"]["region_holds_truth"] is True
-        away = Peak(np.roll(at, 1 + len(at) // 2), 0, problem.sources.positions, story.window, 100)
-        assert story.scores(posterior, {"left": away}, {})["posterior mean, left"]["region_holds_truth"] is False
-        page = cli._answers_page(story, found)
-        assert "holds the truth" in page
-        assert "truth" in page
-
     @pytest.mark.parametrize(
         ("options", "words"),
         [
@@ -531,21 +479,3 @@ class TestDemo:
         assert len(shown.err.splitlines()) == 1
         assert words in shown.err
         assert not (tmp_path / "out").exists()
-
-    @pytest.mark.slow
-    def test_the_whole_story(self, tmp_path, monkeypatch, capfd):
-        monkeypatch.setenv("BAYESINV_CACHE", str(tmp_path / "cache"))
-        out = tmp_path / "out"
-        assert cli.run(["demo", "--out", str(out), "--spacing", "oct4", "--electrodes", "32"]) == 0
-        shown = capfd.readouterr()
-        found = json.loads((out / "summary.json").read_text())
-        assert found["passed"]
-        assert found["truth"]["notes"]["conductivities"] != found["truth"]["inversion"]["conductivities"]
-        assert "MNE of MNE-Python" in shown.out
-        assert len(list((tmp_path / "cache").glob("template-*.npz"))) == 2
-        # What it wrote is input for the other command, with the same answer.
-        tokens = ["fit", str(out / "demo-ave.fif"), "--forward", str(out / "demo-fwd.fif")]
-        tokens += ["--noise-cov", str(out / "demo-cov.fif"), "--out", str(tmp_path / "again")]
-        assert cli.run(tokens) == 0
-        again = json.loads((tmp_path / "again" / "summary.json").read_text())
-        assert again["hyper"]["snr"]["mean"] == pytest.approx(found["hyper"]["snr"]["mean"], rel=1e-3)

@@ -205,10 +205,10 @@ class TestIndependentSamples:
         quiet = rng.standard_normal((30, 900))
         for t in range(1, 900):
             quiet[:, t] = memory * quiet[:, t - 1] + np.sqrt(1 - memory**2) * quiet[:, t]
-        problem = Problem.from_arrays(np.ones((30, 2)), np.ones((30, 40)), baseline=quiet[:, 100:])
+        problem = bi.Problem.from_arrays(np.ones((30, 2)), np.ones((30, 40)), baseline=quiet[:, 100:])
         expected = 40 * (1 - memory**2) / (1 + memory**2)
         # 30 components of 800 samples: each autocorrelation has a standard error below 1/150.
-        np.testing.assert_allclose(problem.independent_samples, expected, rtol=0.08)
+        assert_allclose(problem.independent_samples, expected, rtol=0.08)
 
     def test_is_not_known_without_a_baseline(self):
-        assert Problem.from_arrays(np.ones((3, 2)), np.ones((3, 4))).independent_samples is None
+        assert bi.Problem.from_arrays(np.ones((3, 2)), np.ones((3, 4))).independent_samples is None

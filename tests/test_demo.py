@@ -1,0 +1,137 @@
+"""The demo's truth is where it is said, its recording is no inverse crime, and its scores know a right answer."""
+
+from __future__ import annotations
+
+import json
+import warnings
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+import bayesinv as bi
+from bayesinv import cli, demo, template
+from bayesinv.maps import both
+from bayesinv.posterior import Peak
+
+
+def unbounded(sources, sensors, *_, **__):
+    from bayesinv.forward.unbounded import lead_field
+
+    return lead_field(0.33, sensors, sources)
+
+
+@pytest.fixture(scope="module")
+def story():
+    """The scene without its solvers: electrodes in an unbounded conductor."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bayesinv.template.lead_field", unbounded)
+        patch.setattr("bayesinv.demo.true_lead_field", unbounded)
+        return demo.tell("oct4", 32, 2.0, np.random.default_rng(1))
+
+
+@pytest.fixture(scope="module")
+def problem(story):
+    return bi.from_mne(*story.to_mne())
+
+
+def test_truth_is_off_the_grid_and_where_it_is_said(story):
+    truth, grid = story.simulation.truth, story.lead_field.sources
+    used = {*zip(grid.vertices.tolist(), grid.hemispheres.tolist(), strict=True)}
+    assert not used & {*zip(truth.sources.vertices.tolist(), truth.sources.hemispheres.tolist(), strict=True)}
+    assert set(truth.sources.hemispheres) == {0}
+    assert np.linalg.norm(story.centre_mri - demo.ACTIVE_MRI) < 0.01
+    assert np.linalg.norm(grid.positions[story.near] - truth.centre, axis=1).max() < 0.03
+
+
+def test_files_are_those_of_the_problem(story, problem):
+    direct = story.simulation.problem(story.lead_field.fixed())
+    # Whiteners may differ by a rotation; what they make of gain and recording may not.
+    assert_allclose(problem.sources.positions, direct.sources.positions, atol=1e-9)
+    now = problem.gain.T @ problem.recording[:, -90:]
+    assert_allclose(now, direct.gain.T @ direct.recording[:, -90:], rtol=1e-5, atol=1e-5 * abs(now).max())
+
+
+def test_the_classical_answers_are_those_of_mne_python(story, problem):
+    import mne
+
+    evoked, forward, covariance = story.to_mne()
+    with mne.use_log_level("ERROR"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        operator = mne.minimum_norm.make_inverse_operator(
+            evoked.info, forward, covariance, loose=0.0, depth=0.8, fixed=True
+        )
+    found = demo.classical(problem, story.window)
+    assert [name.split()[0] for name in found] == ["MNE", "dSPM"]
+    for name, table in found.items():
+        with mne.use_log_level("ERROR"):
+            theirs = mne.minimum_norm.apply_inverse(evoked, operator, 1 / 9, method=name.split()[0])
+        inside = (theirs.times >= story.window[0] - 1e-9) & (theirs.times <= story.window[1] + 1e-9)
+        assert_allclose(table, np.abs(theirs.data[:, inside].mean(axis=1)), rtol=1e-6, atol=1e-9 * table.max())
+
+
+def test_scores_know_the_truth_when_they_see_it(story, problem):
+    posterior = bi.infer("minimum_norm", problem)
+    at = np.zeros(problem.source_count)
+    at[story.near[0]] = 1.0
+    right = Peak(at, int(story.near[0]), problem.sources.positions, story.window, 100)
+    found = demo.scores(story, posterior, {"right": right}, {"right": at, "wrong": np.eye(1, len(at), len(at) - 1)[0]})
+    assert found["right"]["off_mm"] < 25
+    assert found["wrong"]["off_mm"] > 40
+    assert found["posterior mean, right"]["region_holds_truth"] is True
+    away = Peak(np.roll(at, 1 + len(at) // 2), 0, problem.sources.positions, story.window, 100)
+    assert demo.scores(story, posterior, {"left": away}, {})["posterior mean, left"]["region_holds_truth"] is False
+    patch = found["current of the patch"]
+    weights = np.isin(np.arange(len(at)), story.near).astype(float)
+    assert patch["mean_nAm"] == pytest.approx(1e9 * float(posterior.contrast(weights, story.window).mean[0, 0]))
+    page = demo.page(story, found)
+    for text in ("holds the truth", "no statement", "Truth and inversion differ in their sources"):
+        assert text in page
+    assert len(demo.rows(story, found)) == 4
+
+
+def test_the_answer_is_near_the_truth(story, problem):
+    maps = both(bi.infer("hierarchical", problem), story.window, draws=300)
+    single, regional = maps
+    assert single.draws == regional.draws == 300
+    found = demo.scores(story, bi.infer("hierarchical", problem), {"patches": regional.place(problem)}, {})
+    answer = found["posterior mean, patches"]
+    assert answer["off_mm"] < 30
+    assert answer["probability_near_truth"] > 5 * answer["probability_by_chance"]
+
+
+def test_the_truth_has_finite_elements_and_is_computed_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("BAYESINV_CACHE", str(tmp_path))
+    sources = template.cortex().pick([4000, 15000])
+    sensors = template.electrodes(["Cz", "C3", "Oz"])
+    made = demo.true_lead_field(sources, sensors, "coarse")
+    assert "CSF 1.79" in made.notes["conductivities"]
+    assert "finite elements" in made.notes["method"]
+    monkeypatch.setattr("bayesinv.template_mesh.finite_elements", None)
+    assert_allclose(demo.true_lead_field(sources, sensors, "coarse").gain, made.gain)
+    with pytest.raises(TypeError):
+        demo.true_lead_field(sources, sensors.pick([0, 1]), "coarse")
+    # Another head, but the same brain: alike, not equal.
+    other = template.lead_field(sources, sensors, cache=tmp_path).rereference("average").gain.ravel()
+    ours = made.rereference("average").gain.ravel()
+    assert 0.9 < np.corrcoef(ours, other)[0, 1] < 0.9999
+
+
+@pytest.mark.slow
+def test_the_whole_story(tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv("BAYESINV_CACHE", str(tmp_path / "cache"))
+    out = tmp_path / "out"
+    assert cli.run(["demo", "--out", str(out), "--spacing", "oct4", "--electrodes", "32"]) == 0
+    shown = capfd.readouterr()
+    found = json.loads((out / "summary.json").read_text())
+    assert found["passed"]
+    assert "finite elements" in found["truth"]["notes"]["method"]
+    assert "boundary elements" in found["truth"]["inversion"]["solver"]
+    assert "MNE as of MNE-Python" in shown.out
+    assert len(list((tmp_path / "cache").glob("template-*.npz"))) == 2
+    # What it wrote is input for the other command, with the same answer.
+    tokens = ["fit", str(out / "demo-ave.fif"), "--forward", str(out / "demo-fwd.fif")]
+    tokens += ["--noise-cov", str(out / "demo-cov.fif"), "--out", str(tmp_path / "again")]
+    assert cli.run(tokens) == 0
+    again = json.loads((tmp_path / "again" / "summary.json").read_text())
+    assert again["hyper"]["snr"]["mean"] == pytest.approx(found["hyper"]["snr"]["mean"], rel=1e-3)
