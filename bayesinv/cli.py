@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import json
 import os
 import shutil
@@ -10,7 +11,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from bayesinv.maps import Maps
     from bayesinv.posterior import Peak, Posterior
+    from bayesinv.problem import Problem
 
 PROGRAM = "bayesinv"
 PASSED, FAILED, REFUSED, BROKEN, INTERRUPTED = 0, 1, 2, 3, 130
@@ -136,10 +138,7 @@ def fit(
     """
     from bayesinv.catalogue import read_card
 
-    files = {"recording": recording, "forward": forward, "noise covariance": noise_cov}
-    for what, path in files.items():
-        if not path.is_file():
-            raise FileNotFoundError(f"no {what} file {path}" + ("; that is a folder" if path.is_dir() else ""))
+    files = _files(recording, forward, noise_cov)
     quiet = _window(baseline)
     read_card(model)
     _check_method(method)
@@ -148,46 +147,18 @@ def fit(
     _check_seed(seed)
     _check_folder(out, overwrite)
     stages = Stages()
-    with stages("load libraries"):
-        import mne
-        import numpy as np
+    evoked, problem = _problem(files, condition, orientation, picks, tmin, tmax, quiet, stages)
+    import numpy as np
 
-        from bayesinv.maps import both
-        from bayesinv.mne_bridge import from_mne
-        from bayesinv.problem import Problem
-    with stages("read files"), mne.use_log_level("CRITICAL"):
-        evoked = _pick_condition(_read("average", recording, lambda path: mne.read_evokeds(path)), condition, recording)
-        solution = _read("forward solution", forward, lambda path: mne.read_forward_solution(path))
-        covariance = _read("noise covariance", noise_cov, lambda path: mne.read_cov(path))
-    with stages("whiten"), mne.use_log_level("ERROR"):
-        problem = from_mne(
-            evoked,
-            solution,
-            covariance,
-            orientation=orientation,
-            picks=None if picks is None else [pick.strip() for pick in picks.split(",") if pick.strip()],
-            tmin=tmin,
-            tmax=tmax,
-            baseline=quiet,
-        )
-        assert isinstance(problem, Problem)
+    from bayesinv.maps import both
+
     rng = np.random.default_rng(seed)
     options = {} if draws is None else {"draws": draws}
     with stages("infer"):
         posterior = bayesinv.infer(model, problem, method, rng=rng, **options)
     with stages("maps"):
         maps = both(posterior, draws=DRAWS, rng=rng)
-    inputs = {
-        **{what.replace(" ", "_"): str(path) for what, path in files.items()},
-        "condition": evoked.comment,
-        "averages": int(evoked.nave),
-        "model": str(model),
-        "picks": picks,
-        "orientation": orientation,
-        "baseline": baseline,
-        "window": [float(problem.times[0]), float(problem.times[-1])],
-        "seed": seed,
-    }
+    inputs = {**_inputs(files, evoked, problem), "model": model, "picks": picks, "baseline": baseline, "seed": seed}
     facts = {"command": "fit", "inputs": inputs}
     title = f"{evoked.comment} ({recording.name})"
     with Folder(out, overwrite) as folder, stages("write"):
@@ -290,6 +261,242 @@ def demo(
     inputs = f"--forward {out / 'demo-fwd.fif'} --noise-cov {out / 'demo-cov.fif'}"
     _tell(f"the same files by hand: {PROGRAM} fit {out / 'demo-ave.fif'} {inputs} --model {model}")
     return _verdict(posterior)
+
+
+@app.command
+def compare(
+    recording: Path,
+    *,
+    forward: Path,
+    noise_cov: Path,
+    condition: str | None = None,
+    methods: str = "MNE,dSPM,sLORETA,eLORETA,l-curve,gcv",
+    models: str = "minimum_norm,hierarchical,depth_weighted",
+    at: float | None = None,
+    out: Path = Path("bayesinv-compare"),
+    picks: str | None = None,
+    orientation: Literal["fixed", "free"] = "fixed",
+    tmin: float | None = None,
+    tmax: float | None = None,
+    baseline: Annotated[str, Parameter(allow_leading_hyphen=True)] = "auto",
+    seed: int = 0,
+    overwrite: Annotated[bool, Parameter(negative=())] = False,
+) -> int:
+    """Put classical estimates and models of one recording side by side.
+
+    Prints a table (λ, peak, spread, fit, evidence), and writes it as `table.csv` and `summary.json`, with all maps on
+    one scale in `compare.png`.
+
+    Parameters
+    ----------
+    recording
+        FIF file of averages (-ave.fif).
+    forward
+        FIF file of the forward solution (-fwd.fif).
+    noise_cov
+        FIF file of the noise covariance (-cov.fif).
+    condition
+        Name of the average, or its number from 0; may be left out if the file holds one.
+    methods
+        MNE, dSPM, sLORETA, eLORETA and LCMV as MNE-Python has them (λ² = 1/9), and minimum norm with λ by l-curve,
+        gcv, discrepancy, evidence or snr; separated by commas, or none.
+    models
+        Names of shipped models, or paths of .py files, separated by commas, or none.
+    at
+        Time in s at which maps are compared. That of the strongest recording by default.
+    out
+        Folder to write. An earlier result of this program in it is replaced.
+    picks
+        Sensors to use: meg, eeg, mag, grad or channel names, separated by commas. All by default.
+    orientation
+        Currents along the normals of the cortex (fixed), or in any direction (free).
+    tmin
+        Start of the recording to explain, s. After the baseline by default.
+    tmax
+        End of the recording to explain, s.
+    baseline
+        START,STOP in s, where there is no response, to learn the noise from; "none"; or "auto", what the file
+        says, else all before 0 s.
+    seed
+        Of all randomness.
+    overwrite
+        Replace the folder whatever it holds.
+    """
+    from bayesinv.catalogue import read_card
+
+    classical, beliefs = (_chosen(text) for text in (methods, models))
+    for name in beliefs:
+        read_card(name)
+    files = _files(recording, forward, noise_cov)
+    quiet = _window(baseline)
+    _check_seed(seed)
+    _check_folder(out, overwrite)
+    from bayesinv.baselines import METHODS
+    from bayesinv.baselines import baseline as estimate
+    from bayesinv.tikhonov import CHOICES, tikhonov
+
+    for name in classical:
+        one_of("method", name, (*METHODS, *CHOICES))
+    if not classical and not beliefs:
+        raise ValueError("there is nothing to compare; name some --methods or --models")
+    stages = Stages()
+    evoked, problem = _problem(files, condition, orientation, picks, tmin, tmax, quiet, stages)
+    import numpy as np
+
+    from bayesinv.compare import HEADS, compare_estimates
+    from bayesinv.figures import compare_maps
+
+    results: dict[str, Any] = {}
+    with stages("classical"):
+        for name in classical:
+            if name in CHOICES:
+                results[f"λ by {name}"] = tikhonov(problem, name)
+            else:
+                covariance = "recording" if name == "LCMV" else None
+                results[name] = estimate(problem, name, convention="mne", covariance=covariance)
+    with stages("infer"):
+        for name in beliefs:
+            results[Path(name).stem] = bayesinv.infer(name, problem, rng=np.random.default_rng(seed))
+    table = compare_estimates(results, at, LEVEL)
+    with Folder(out, overwrite) as folder:
+        with stages("draw"):
+            unit = "% of peak"
+            shares = {name: 100 * size / max(float(size.max()), 1e-300) for name, size in table.maps.items()}
+            figure = compare_maps(shares, problem, units=dict.fromkeys(shares, unit), common=True)
+            figure.savefig(folder / "compare.png", dpi=140)
+        rows = [vars(row) for row in table.rows]
+        with (folder / "table.csv").open("w", encoding="utf-8", newline="") as file:
+            flat = [_flat(row) for row in rows]
+            writer = csv.DictWriter(file, list(flat[0]))
+            writer.writeheader()
+            writer.writerows(flat)
+        inputs = {**_inputs(files, evoked, problem), "picks": picks, "baseline": baseline, "seed": seed}
+        facts = {"command": "compare", "inputs": inputs, "time_s": table.time, "table": rows}
+        _summarise(folder, facts, stages.seconds)
+    shown = _table(*HEADS, title=f"{evoked.comment} ({recording.name}) {_span(table.time, table.time)}")
+    for cells in table.cells():
+        shown.add_row(*cells)
+    _console().print(shown)
+    _tell(f"wrote {out / 'compare.png'}, {out / 'table.csv'} and {out / 'summary.json'}")
+    # All are told of, whichever fails.
+    return max([_verdict(result) for result in results.values() if hasattr(result, "checks")], default=PASSED)
+
+
+def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row whose intervals and places have a column for each number."""
+    parts = {"lam_interval": ("lam_low", "lam_high"), "position": ("x", "y", "z")}
+    cells: dict[str, Any] = {}
+    for name, value in row.items():
+        columns = parts.get(name, (name,))
+        values = value if name in parts and value is not None else [value] * len(columns)
+        cells.update(zip(columns, values, strict=True))
+    return cells
+
+
+def _chosen(text: str) -> list[str]:
+    """Return names that commas separate, each once; none of them for "none"."""
+    return [] if text.strip().lower() == "none" else list(dict.fromkeys(_words(text) or []))
+
+
+@app.command
+def forward(
+    *,
+    out: Path,
+    head: str = "template",
+    method: Literal["sphere", "bem", "fem"] | None = None,
+    sensors: str = "64",
+    sources: str | None = None,
+    conductivities: str | None = None,
+    radii: str | None = None,
+    resolution: Literal["coarse", "fine"] = "fine",
+    unit: Literal["m", "cm", "mm"] = "m",
+    subject: str | None = None,
+    subjects_dir: Path | None = None,
+    trans: Path | None = None,
+    reference: str | None = None,
+    overwrite: Annotated[bool, Parameter(negative=())] = False,
+) -> int:
+    """Compute a lead field: what every sensor reads of a current at every source.
+
+    Prints, and stores in the file, how it was computed: mesh, conductivities, degree of the series, and how near the
+    closest source comes to the surface of its compartment.
+
+    Parameters
+    ----------
+    out
+        File to write: .nc (for `bayesinv.load`), or -fwd.fif (for MNE-Python and `bayesinv fit`).
+    head
+        template; spheres; subject (of FreeSurfer); or a mesh file (.msh, .vtu ...) in head coordinates.
+    method
+        sphere, bem or fem. By default what suits the head: bem, sphere, bem, fem.
+    sensors
+        64 or 32 electrodes; a montage of MNE-Python by name; or a FIF file with channels (EEG, MEG or both).
+    sources
+        Spacing of the template's cortex (oct4, oct5, oct6, ico3, ico4); a number for a grid of so many mm; or a
+        source space of MNE-Python (-src.fif). By default oct5, the subject's own, or a grid of 10 mm.
+    conductivities
+        S/m, one per compartment from the innermost on, separated by commas.
+    radii
+        Of the spheres in m, innermost first, separated by commas.
+    resolution
+        Of the template's finite elements.
+    unit
+        Of the mesh file.
+    subject
+        Name of a FreeSurfer subject with surfaces in its folder bem.
+    subjects_dir
+        Folder of FreeSurfer's subjects.
+    trans
+        FIF file of the transform between MRI and head (-trans.fif). By default the one in the subject's folder.
+    reference
+        Of the electrodes: average, or the name of one. By default the solver's (mean over the scalp).
+    overwrite
+        Replace the file if it is there.
+    """
+    native, foreign = out.suffix == ".nc", out.name.endswith(("-fwd.fif", "_fwd.fif"))
+    if not (native or foreign):
+        raise ValueError(f"--out {out} is neither a .nc nor a -fwd.fif file; name it by what is to be in it")
+    if out.is_dir() or (out.exists() and not overwrite):
+        raise FileExistsError(f"--out {out} is there already; name another file, or give --overwrite to replace it")
+    if not out.absolute().parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {out.absolute().parent} to write {out.name} in; make it first")
+    stages = Stages()
+    with stages("set scene"):
+        from bayesinv import scene
+        from bayesinv.template import cache_folder
+
+        layout = _numbers("radii", radii)
+        set_up, chosen = scene.set_scene(
+            head,
+            method,
+            sensors,
+            sources,
+            conductivities=_numbers("conductivities", conductivities),
+            radii=scene.RADII if layout is None else layout,
+            resolution=resolution,
+            unit=unit,
+            subject=subject,
+            subjects_dir=subjects_dir,
+            trans=trans,
+        )
+    with stages(f"solve ({chosen})"):
+        made = scene.solve(set_up, chosen, cache=cache_folder() / "fem", progress=stages.console.is_terminal)
+        made = made if reference is None else made.rereference(reference)
+    with stages("write"), tempfile.TemporaryDirectory(dir=out.absolute().parent, prefix=f".{out.name}-") as draft:
+        place = Path(draft) / out.name
+        if native:
+            from bayesinv.archive import save
+
+            save(made, place)
+        else:
+            scene.write_fif(made, place, set_up.info)
+        place.replace(out)
+    table = _table("", "", title=f"Lead field: {len(made.sensors)} sensors, {len(made.sources)} sources")
+    for key, text in made.notes.items():
+        table.add_row(key, text)
+    _console().print(table)
+    _tell(f"wrote {out}")
+    return PASSED
 
 
 @app.command
@@ -436,21 +643,17 @@ def _write(
     with contextlib.suppress(NotImplementedError, ValueError):
         prior = prior_draws(model, posterior.problem)
     report.write(posterior, folder, maps=maps, prior=prior, card=bayesinv.read_card(model), **marked)
-    files = sorted([*(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()), "summary.json"])
     numbers = posterior.summary(LEVEL)
-    numbers["timings"] = {
-        **{f"inference: {name}": took for name, took in numbers["timings"].items()},
-        **stages.seconds,
-        "write": time.perf_counter() - started,
-    }
-    summary = {
-        "program": PROGRAM,
-        **facts,
-        **numbers,
-        "peak": {name: _peak_facts(posterior, peak) for name, peak in _peaks(posterior, maps).items()},
-        "versions": _versions(),
-        "files": files,
-    }
+    inference = {f"inference: {name}": took for name, took in numbers.pop("timings").items()}
+    peaks = {name: _peak_facts(posterior, peak) for name, peak in _peaks(posterior, maps).items()}
+    stages.seconds["write"] = time.perf_counter() - started
+    _summarise(folder, {**facts, **numbers, "peak": peaks}, {**inference, **stages.seconds})
+
+
+def _summarise(folder: Path, facts: Mapping[str, Any], timings: Mapping[str, float]) -> None:
+    """Write `summary.json`, which names all files of the folder."""
+    files = sorted([*(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()), "summary.json"])
+    summary = {"program": PROGRAM, **facts, "timings": timings, "versions": _versions(), "files": files}
     text = json.dumps(summary, indent=2, default=_plain, ensure_ascii=False)
     (folder / "summary.json").write_text(text + "\n", encoding="utf-8")
 
@@ -618,29 +821,96 @@ def _verdict(posterior: Posterior) -> int:
 # --- what comes in -----------------------------------------------------------------------------------------
 
 
-def _read(what: str, path: Path, reader: Callable[[Path], Any]) -> Any:
-    """Read a file of MNE-Python, or say in one line why not.
+def _files(recording: Path, forward: Path, noise_cov: Path) -> dict[str, Path]:
+    """Return the files of an inversion by what they hold.
+
+    Raises
+    ------
+    FileNotFoundError
+        If one is not there. Reading them takes time, so all are looked for first.
+    """
+    files = {"recording": recording, "forward": forward, "noise covariance": noise_cov}
+    for what, path in files.items():
+        if not path.is_file():
+            raise FileNotFoundError(f"no {what} file {path}" + ("; that is a folder" if path.is_dir() else ""))
+    return files
+
+
+def _read(files: Mapping[str, Path], condition: str | None) -> tuple[Any, Any, Any]:
+    """Return the average of a condition, forward solution and noise covariance as objects of MNE-Python."""
+    import mne
+
+    from bayesinv.scene import read_fif
+
+    path = files["recording"]
+    averages = read_fif("average", path, lambda path: mne.read_evokeds(path))
+    evoked = _pick_condition(averages, condition, path)
+    solution = read_fif("forward solution", files["forward"], lambda path: mne.read_forward_solution(path))
+    return evoked, solution, read_fif("noise covariance", files["noise covariance"], lambda path: mne.read_cov(path))
+
+
+def _problem(
+    files: Mapping[str, Path],
+    condition: str | None,
+    orientation: Literal["fixed", "free"],
+    picks: str | None,
+    tmin: float | None,
+    tmax: float | None,
+    baseline: Literal["auto"] | tuple[float | None, float | None] | None,
+    stages: Stages,
+) -> tuple[Any, Problem]:
+    """Return the average as an object of MNE-Python, and the whitened problem of inverting it."""
+    with stages("load libraries"):
+        import mne
+
+        from bayesinv.mne_bridge import from_mne
+        from bayesinv.problem import Problem
+    with stages("read files"):
+        evoked, solution, covariance = _read(files, condition)
+    with stages("whiten"), mne.use_log_level("ERROR"):
+        problem = from_mne(
+            evoked,
+            solution,
+            covariance,
+            orientation=orientation,
+            picks=_words(picks),
+            tmin=tmin,
+            tmax=tmax,
+            baseline=baseline,
+        )
+    assert isinstance(problem, Problem)
+    return evoked, problem
+
+
+def _inputs(files: Mapping[str, Path], evoked: Any, problem: Problem) -> dict[str, Any]:
+    """Return what was inverted, for the summary."""
+    return {
+        **{what.replace(" ", "_"): str(path) for what, path in files.items()},
+        "condition": evoked.comment,
+        "averages": int(evoked.nave),
+        "orientation": problem.orientation,
+        "window": [float(problem.times[0]), float(problem.times[-1])],
+    }
+
+
+def _words(text: str | None) -> list[str] | None:
+    """Return what commas separate."""
+    return None if text is None else [word.strip() for word in text.split(",") if word.strip()]
+
+
+def _numbers(what: str, text: str | None) -> list[float] | None:
+    """Return numbers that commas separate.
 
     Raises
     ------
     ValueError
-        If the file is no FIF file, or not of that kind.
+        If one is none.
     """
-    with path.open("rb") as file:
-        start = file.read(16)
-    packed = start[:2] == b"\x1f\x8b"
-    # Every FIF file opens with the tag of its identifier: kind 100, type 31, in big-endian order.
-    if not packed and start[:8] != b"\x00\x00\x00\x64\x00\x00\x00\x1f":
-        raise ValueError(f"{path} is not a FIF file, but the {what} must be one that MNE-Python wrote")
+    words = _words(text)
     try:
-        return reader(path)
-    except OSError:
-        raise
-    except Exception as error:
-        words = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(
-            f"{path} holds no {what} that can be read ({words}); is it whole, and of that kind?"
-        ) from error
+        return None if words is None else [float(word) for word in words]
+    except ValueError:
+        raise ValueError(f"--{what} {text} holds what is no number; give numbers separated by commas") from None
 
 
 def _pick_condition(averages: Any, condition: str | None, path: Path) -> Any:

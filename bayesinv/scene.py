@@ -1,8 +1,8 @@
-"""Scene: a head, sensors and sources by name or from files, and the lead field between them with notes on its accuracy."""
+"""Scene: a head, sensors and sources by name or from files, and the lead field between them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -152,6 +152,30 @@ def solve(scene: Scene, method: str, cache: Path | None = None, progress: bool =
     return replace(made, notes={**made.notes, **scene.notes, **_accuracy(head, method, sources)})
 
 
+def write_fif(lead_field: LeadField, path: Path, info: Any = None) -> None:
+    """Write a lead field as a forward solution of MNE-Python.
+
+    path : ends in -fwd.fif
+    info : MNE-Python's, of the sensors; None makes one of electrodes
+
+    Raises
+    ------
+    ValueError
+        If there is no info and there are coils.
+    """
+    import mne
+
+    sensors = lead_field.sensors
+    with mne.use_log_level("ERROR"):
+        if info is None:
+            if set(sensors.kinds) != {"eeg"}:
+                raise ValueError("a forward solution with coils wants the info that they come from")
+            info = mne.create_info(list(sensors.names), 1000.0, "eeg")
+            places = dict(zip(sensors.names, sensors.positions, strict=True))
+            info.set_montage(mne.channels.make_dig_montage(places, coord_frame="head"))
+        mne.write_forward_solution(path, lead_field.to_mne(info))
+
+
 def _accuracy(head: Head, method: str, sources: Sources) -> dict[str, str]:
     """Return how near the sources come to the boundary, and whether the mesh is fine enough there."""
     if method == "sphere":
@@ -222,12 +246,29 @@ def _one_file(folder: Path, pattern: str, what: str, option: str | None = None) 
     return found[0]
 
 
-def _read(what: str, path: Path | str, reader: Any) -> Any:
-    """Read a file of MNE-Python, or say why not in a sentence."""
+def read_fif(what: str, path: Path | str, reader: Callable[[Path], Any]) -> Any:
+    """Return what a reader of MNE-Python makes of a FIF file.
+
+    what : what the file should hold, for people to read
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it is no FIF file, or holds nothing of that kind.
+    """
     import mne
 
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"no {what} file {path}")
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no {what} file {path}" + ("; that is a folder" if path.is_dir() else ""))
+    with path.open("rb") as file:
+        start = file.read(16)
+    packed = start[:2] == b"\x1f\x8b"
+    # Every FIF file opens with the tag of its identifier: kind 100, type 31, in big-endian order.
+    if not packed and start[:8] != b"\x00\x00\x00\x64\x00\x00\x00\x1f":
+        raise ValueError(f"{path} is not a FIF file, but the {what} must be one that MNE-Python wrote")
     try:
         with mne.use_log_level("CRITICAL"):
             return reader(path)
@@ -235,7 +276,9 @@ def _read(what: str, path: Path | str, reader: Any) -> Any:
         raise
     except Exception as error:
         words = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(f"{path} holds no {what} that can be read ({words})") from error
+        raise ValueError(
+            f"{path} holds no {what} that can be read ({words}); is it whole, and of that kind?"
+        ) from error
 
 
 def _to_head(trans: Path | None, folder: Path | None) -> Array:
@@ -246,9 +289,10 @@ def _to_head(trans: Path | None, folder: Path | None) -> Array:
         assert folder is not None
         places = [place for place in (folder, folder / "bem") if list(place.glob("*-trans.fif"))]
         trans = _one_file(places[0] if places else folder, "*-trans.fif", "transform between MRI and head", "--trans")
-    found = _read("transform", trans, mne.read_trans)
+    found = read_fif("transform", trans, mne.read_trans)
     table = np.asarray(found["trans"], dtype=np.float64)
-    return np.linalg.inv(table) if found["from"] == mne.io.constants.FIFF.FIFFV_COORD_HEAD else table
+    backward = found["from"] == mne.io.constants.FIFF.FIFFV_COORD_HEAD
+    return np.asarray(np.linalg.inv(table) if backward else table, dtype=np.float64)
 
 
 def _subject(folder: Path, to_head: Array, conductivities: Sequence[float] | None) -> Head:
@@ -258,7 +302,7 @@ def _subject(folder: Path, to_head: Array, conductivities: Sequence[float] | Non
     bem = folder / "bem"
     if list(bem.glob("*-bem.fif")):
         path = _one_file(bem, "*-bem.fif", "file of surfaces")
-        parts = _read("surfaces", path, mne.read_bem_surfaces)
+        parts = read_fif("surfaces", path, mne.read_bem_surfaces)
     else:
         missing = [
             name for name in ("inner_skull", "outer_skull", "outer_skin") if not (bem / f"{name}.surf").is_file()
@@ -268,7 +312,7 @@ def _subject(folder: Path, to_head: Array, conductivities: Sequence[float] | Non
                 f"{bem} holds neither a -bem.fif file nor {', '.join(f'{name}.surf' for name in missing)}; "
                 "mne.bem.make_watershed_bem makes them"
             )
-        parts = _read("surfaces", bem / "inner_skull.surf", lambda _: _model(folder))
+        parts = _model(folder)
     # MNE-Python numbers them 1 (inner skull), 3 (outer skull) and 4 (scalp).
     parts = sorted(parts, key=lambda part: int(part["id"]))
     surfaces = tuple(
@@ -285,7 +329,10 @@ def _subject(folder: Path, to_head: Array, conductivities: Sequence[float] | Non
 def _model(folder: Path) -> Any:
     import mne
 
-    return mne.make_bem_model(folder.name, ico=3, subjects_dir=folder.parent, verbose="error")
+    try:
+        return mne.make_bem_model(folder.name, ico=3, subjects_dir=folder.parent, verbose="error")
+    except (ValueError, RuntimeError) as error:
+        raise ValueError(f"the surfaces in {folder / 'bem'} cannot be used: {error}") from error
 
 
 # --- sensors and sources
@@ -298,7 +345,7 @@ def _sensors(name: str, head: Head) -> tuple[Sensors, Any, dict[str, str]]:
     if name.isdigit():
         return (*_on(template.electrodes(int(name)), head),)
     if Path(name).suffix == ".fif":
-        info = _read("info", name, lambda path: mne.io.read_info(path, verbose="error"))
+        info = read_fif("info", name, lambda path: mne.io.read_info(path, verbose="error"))
         return sensors_from_info(info), info, {}
     one_of("montage", name, mne.channels.get_builtin_montages(), ", or give 32, 64 or a FIF file")
     return (*_on(sensors_from_montage(mne.channels.make_standard_montage(name)), head),)
@@ -355,14 +402,14 @@ def _source_space(path: str, to_head: Array | None) -> Sources:
 
     from bayesinv.mne_bridge import _normals, _triangles
 
-    spaces = _read("source space", path, mne.read_source_spaces)
+    spaces = read_fif("source space", path, mne.read_source_spaces)
     positions = np.concatenate([space["rr"][space["vertno"]] for space in spaces]).astype(np.float64)
     if spaces[0]["coord_frame"] == FIFF.FIFFV_COORD_MRI:
         if to_head is None:
             raise ValueError(f"{path} is in MRI coordinates; give the transform to head coordinates with --trans")
         positions = template._moved(to_head, positions)
     turn = to_head if spaces[0]["coord_frame"] == FIFF.FIFFV_COORD_MRI and to_head is not None else np.eye(4)
-    to_mri = None if to_head is None else np.linalg.inv(to_head)
+    to_mri = None if to_head is None else np.asarray(np.linalg.inv(to_head), dtype=np.float64)
     subject = spaces[0].get("subject_his_id") or ""
     if spaces.kind not in ("surface", "discrete"):
         return Sources(positions, to_mri=to_mri, subject=subject)

@@ -134,6 +134,45 @@ def assert_same(gain, wanted, tolerance):
     assert_allclose(gain, wanted, rtol=0, atol=tolerance * np.abs(wanted).max())
 
 
+def info_of(sensors):
+    """An MNE-Python info of electrodes and magnetometers of one point each, device and head coordinates alike."""
+    import mne
+
+    fiff = mne.io.constants.FIFF
+    info = mne.create_info(list(sensors.names), 100.0, list(sensors.kinds), verbose=False)
+    owner = {} if sensors.owner is None else {number: point for point, number in enumerate(sensors.owner)}
+    for number, channel in enumerate(info["chs"]):
+        channel["loc"][:3] = sensors.positions[number]
+        channel["loc"][3:] = 0.0
+        channel["coord_frame"] = fiff.FIFFV_COORD_HEAD
+        if number in owner:
+            # The third axis of a coil is the direction that it reads.
+            axis = sensors.directions[owner[number]]
+            one = np.linalg.svd(axis[None])[2][1]
+            channel["loc"][3:] = np.concatenate([one, np.cross(axis, one), axis])
+            channel["coil_type"] = fiff.FIFFV_COIL_POINT_MAGNETOMETER
+            channel["coord_frame"] = fiff.FIFFV_COORD_DEVICE
+    with info._unlock():
+        info["dev_head_t"] = mne.transforms.Transform("meg", "head")
+    return info
+
+
+def mne_gain(sensors, places, model):
+    """MNE-Python's gain (sensor, source, 3) of a sphere model or a BEM solution whose frame is that of the head."""
+    import mne
+
+    info, trans = info_of(sensors), mne.transforms.Transform("head", "mri")
+    normals = np.tile([0.0, 0.0, 1.0], (len(places), 1))
+    space = mne.setup_volume_source_space(pos={"rr": places.positions, "nn": normals}, verbose=False)
+    space[0]["coord_frame"] = mne.io.constants.FIFF.FIFFV_COORD_HEAD
+    kinds = {"meg": "mag" in sensors.kinds, "eeg": "eeg" in sensors.kinds}
+    forward = mne.make_forward_solution(info, trans, space, model, mindist=0.0, verbose=False, **kinds)
+    # Coils come first, whatever the order of the channels, and sources too close to the surface are left out.
+    assert forward["nsource"] == len(places)
+    rows = [forward["sol"]["row_names"].index(name) for name in sensors.names]
+    return forward["sol"]["data"][rows].reshape(len(sensors), len(places), 3)
+
+
 class Laws:
     """What holds of the potential and of the magnetic field."""
 

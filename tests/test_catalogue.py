@@ -149,3 +149,11 @@ class TestDoor:
     def test_a_built_model_brings_its_name(self):
         problem = toy()
         assert build(bi.load_model("hierarchical")(problem), problem)[0] == "your model"
+
+
+def test_a_name_is_not_built_inside_another_model():
+    import pymc as pm
+
+    problem = toy()
+    with pm.Model(), pytest.raises(ValueError, match="leave it first"):
+        bi.infer("hierarchical", problem)

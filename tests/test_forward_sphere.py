@@ -14,6 +14,7 @@ from forward_laws import (
     coils,
     electrodes,
     lnmag,
+    mne_gain,
     rdm,
     ring,
     sources,
@@ -164,7 +165,7 @@ def test_a_ring_is_silent_for_electrodes_and_seen_by_coils():
     assert np.abs(whole[21:]).max() > 1e-2 * size[21:].max()
 
 
-def _mne_sphere(places, seats):
+def _mne_sphere(sensors, places):
     """MNE-Python's Berg-Scherg potential (electrode, source, 3) of the same shells."""
     model = mne.make_sphere_model(
         r0=(0, 0, 0),
@@ -173,28 +174,13 @@ def _mne_sphere(places, seats):
         sigmas=CONDUCTIVITIES,
         verbose=False,
     )
-    names = [f"E{i}" for i in range(len(seats))]
-    montage = mne.channels.make_dig_montage(
-        dict(zip(names, seats, strict=True)),
-        nasion=[0, RADII[-1], 0],
-        lpa=[-RADII[-1], 0, 0],
-        rpa=[RADII[-1], 0, 0],
-        coord_frame="head",
-    )
-    info = mne.create_info(names, 100.0, "eeg", verbose=False).set_montage(montage, verbose=False)
-    space = mne.setup_volume_source_space(
-        pos={"rr": places, "nn": np.tile([0.0, 0, 1], (len(places), 1))}, verbose=False
-    )
-    space[0]["coord_frame"] = mne.io.constants.FIFF.FIFFV_COORD_HEAD
-    forward = mne.make_forward_solution(info, None, space, model, meg=False, verbose=False)
-    return forward["sol"]["data"].reshape(len(seats), len(places), 3)
+    return mne_gain(sensors, places, model)
 
 
 def test_agrees_with_berg_and_scherg_within_their_error():
     places = np.concatenate([sources(e, 10).positions for e in (0.3, 0.6, 0.8)])
-    seats = electrodes().positions
-    mine = average(sphere.shells(places, seats, RADII, CONDUCTIVITIES)[0])
-    theirs = average(_mne_sphere(places, seats))
+    mine = average(sphere.shells(places, electrodes().positions, RADII, CONDUCTIVITIES)[0])
+    theirs = average(_mne_sphere(electrodes(), Sources(places)))
     # MNE-Python's three fitted dipoles err up to some percent; a wrong layer or sign errs by tens.
     assert rdm(mine, theirs).max() < 0.05
     assert np.abs(lnmag(mine, theirs)).max() < 0.05
@@ -202,25 +188,12 @@ def test_agrees_with_berg_and_scherg_within_their_error():
 
 
 def test_agrees_with_the_field_of_mne():
-    info = mne.create_info(3, 100.0, "mag", verbose=False)
-    seats = coils(3)
-    centres = seats.positions
+    centres, places = coils(3).positions, sources(0.8, 5)
     up = centres / np.linalg.norm(centres, axis=1, keepdims=True)
-    places = sources(0.8, 5)
     sensors = Sensors.magnetometers(["a", "b", "c"], centres, up)
     mine = sphere.lead_field(Head(("all",), (0.3,), radii=(RADII[-1],)), sensors, places).gain
-    for channel, place, axis in zip(info["chs"], centres, up, strict=True):
-        one = np.linalg.svd(axis[None])[2][1]
-        two = np.cross(axis, one)
-        channel["loc"] = np.concatenate([place, one, two, axis])
-        channel["coil_type"] = mne.io.constants.FIFF.FIFFV_COIL_POINT_MAGNETOMETER
-    with info._unlock():
-        info["dev_head_t"] = mne.transforms.Transform("meg", "head")
-    model = mne.make_sphere_model(r0=(0, 0, 0), head_radius=None, verbose=False)
-    space = mne.setup_volume_source_space(pos={"rr": places.positions, "nn": places.normals.copy()}, verbose=False)
-    space[0]["coord_frame"] = mne.io.constants.FIFF.FIFFV_COORD_HEAD
-    theirs = mne.make_forward_solution(info, None, space, model, eeg=False, verbose=False)["sol"]["data"]
-    assert_allclose(mine, theirs.reshape(mine.shape), rtol=0, atol=1e-6 * np.abs(mine).max())
+    theirs = mne_gain(sensors, places, mne.make_sphere_model(r0=(0, 0, 0), head_radius=None, verbose=False))
+    assert_allclose(mine, theirs, rtol=0, atol=1e-6 * np.abs(mine).max())
 
 
 def test_the_exact_reading_of_a_radial_coil_is_the_primary_field():

@@ -14,7 +14,8 @@ PACKAGE = ROOT / "bayesinv"
 ORDER = """
     axes kernels mesh head sensors sources leadfield forward template template_mesh recording noise problem evidence
     currents catalogue posterior arviz_bridge inference tikhonov baselines resolution maps simulate scores calibration
-    compare figures report archive mne_bridge demo study cli __init__ __main__
+    compare figures report archive mne_bridge scene demo study
+    cli __init__ __main__
 """.split()  # noqa: SIM905
 FORBIDDEN = {"utils", "core", "base", "helpers", "common", "misc"}
 

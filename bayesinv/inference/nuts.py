@@ -75,7 +75,7 @@ def posterior(
         mixture=mixed,
         hyper=Hyper({key: value[few] for key, value in everything.items()}, weights, everything, chains, scales),
         log_evidence=None,
-        checks=(*checks, *data_checks(density.seen)),
+        checks=(*checks, *data_checks(density.seen, mixed)),
         timings=timings,
     )
 

@@ -37,7 +37,7 @@ def assemble(
         mixture=mixed,
         hyper=Hyper(flattened(density.hyper(nodes)), weights, flattened(density.hyper(draws)), scales=scales),
         log_evidence=evidence,
-        checks=(*checks, *data_checks(density.seen)),
+        checks=(*checks, *data_checks(density.seen, mixed)),
         timings=timings,
     )
 
@@ -82,17 +82,28 @@ def at_draws(mixed: Mixture, place: Array | None, variance: Array, noise: Array,
     return Mixture(np.full(len(variance), 1 / len(variance)), variance, noise, which, mixed.structures)
 
 
-def data_checks(seen: Observation) -> tuple[Check, ...]:
+def data_checks(seen: Observation, mixed: Mixture) -> tuple[Check, ...]:
     """Facts about the recording that any posterior of it leans on."""
-    power = seen.problem.baseline_power
-    if power is None:
-        return ()
-    return (
+    noise = float(mixed.weights @ mixed.noise)
+    checks = [
         Check(
-            "whitened baseline",
-            power,
-            "between 0.5 and 2",
-            0.5 < power < 2,
-            "global field power of the whitened baseline; 1 where the noise covariance belongs to the recording",
-        ),
-    )
+            "noise scale",
+            noise,
+            "between 0.25 and 4",
+            0.25 < noise < 4,
+            "1 where the noise covariance is right; far from it the response was taken for noise, or the covariance is "
+            "of another recording",
+        )
+    ]
+    power = seen.problem.baseline_power
+    if power is not None:
+        checks.append(
+            Check(
+                "whitened baseline",
+                power,
+                "between 0.5 and 2",
+                0.5 < power < 2,
+                "global field power of the whitened baseline; 1 where the noise covariance belongs to the recording",
+            )
+        )
+    return tuple(checks)
