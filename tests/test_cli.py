@@ -454,7 +454,7 @@ class TestForward:
         import mne
 
         found = mne.read_forward_solution(tmp_path / out, verbose="error")
-        assert {"eeg", "grad", "mag"} <= set(mne.channel_type(found["info"], i) for i in range(found["nchan"]))
+        assert {"eeg", "grad", "mag"} <= {mne.channel_type(found["info"], i) for i in range(found["nchan"])}
 
     def test_a_file_that_is_there_stays(self, forward, tmp_path):
         (tmp_path / "out.nc").write_text("mine")
@@ -471,7 +471,7 @@ class TestForward:
             (["--head", "moon"], "out.nc", "no head named 'moon'"),
             (["--head", "absent.msh", "--conductivities", "1"], "out.nc", "no mesh file absent.msh"),
             (["--head", "spheres", "--radii", "90,80,70"], "out.nc", "must grow"),
-            (["--head", "spheres", "--radii", "80,90,100", "--sources", "30"], "out.nc", "m"),
+            (["--head", "spheres", "--radii", "80,90,100", "--sources", "30"], "out.nc", "metres"),
             (["--head", "spheres", "--radii", "a,b,c"], "out.nc", "--radii a,b,c holds what is no number"),
             (["--head", "spheres", "--method", "bme"], "out.nc", "bme"),
             (["--method", "sphere"], "out.nc", "wants head 'spheres'"),

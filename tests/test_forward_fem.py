@@ -483,3 +483,12 @@ def test_the_goals_are_reached():
         error, _ = errors(head, electrodes(64), sources(eccentricity, 20))
         assert np.median(error) < goal
         assert error.max() < 5 * goal
+
+
+@pytest.mark.slow
+def test_coils_hardly_see_radial_sources_of_a_fine_mesh():
+    head = spheres((0.0031, 0.00225, 0.00225), (0, 3, 3))
+    places = sources(0.95, 20)
+    gain = fem.lead_field(head, coils(), places).gain
+    radial, tangential = (np.linalg.norm(part, axis=0) for part in np.moveaxis(seen(gain, places), 2, 0))
+    assert (radial / tangential).max() < 0.01

@@ -92,10 +92,11 @@ def test_inside_is_told_by_the_winding_number(potatoes):
         (lambda v, t: (v, np.vstack([t, t[:1]])), "touches itself: 3 edges belong to more than two"),
         (lambda v, t: (np.vstack([v, v + 0.3]), np.vstack([t, t + len(v)])), "has 2 separate pieces"),
         (lambda v, t: (np.vstack([v, v[:2] / 2]), t), "2 vertices that are in no triangle"),
+        (lambda v, t: (v[:-1], np.where(t == len(v) - 1, 0, t)), "touches itself in a vertex"),
         (lambda v, t: (v, t[:0]), "skull has no triangles"),
         (lambda v, t: (1e3 * v, t), "looks like mm"),
     ],
-    ids=["open", "manifold", "pieces", "unused", "empty", "millimetres"],
+    ids=["open", "manifold", "pieces", "unused", "pinched", "empty", "millimetres"],
 )
 def test_a_surface_that_bounds_nothing_is_refused(spoil, message):
     sphere = geodesic_sphere(2)

@@ -1,5 +1,7 @@
 """Sensors: electrodes on the scalp, coils with their integration points, arrays of cells."""
 
+from functools import partial
+
 import mne
 import numpy as np
 import pytest
@@ -97,22 +99,25 @@ def test_coils_of_an_info_read_what_mne_computes():
         assert_allclose(row, wanted, rtol=0, atol=0.01 * np.abs(wanted).max())
 
 
-def test_a_planar_gradiometer_is_the_difference_of_two_magnetometers():
-    info = made_up_info(("planar",))
-    sensors, places = sensors_from_info(info), sources(0.5)
-    loc = info["chs"][0]["loc"]
-    turn = info["dev_head_t"]["trans"]
-    centre = turn[:3, :3] @ loc[:3] + turn[:3, 3]
+@pytest.mark.parametrize("solve", [lambda *scene: unbounded.lead_field(0.3, *scene), partial(sphere.lead_field, HEAD)])
+def test_a_planar_gradiometer_is_the_difference_of_magnetometers(solve):
+    info, places = made_up_info(("planar",)), sources(0.5)
+    loc, turn = info["chs"][0]["loc"], info["dev_head_t"]["trans"]
     along, up = turn[:3, :3] @ loc[3:6], turn[:3, :3] @ loc[9:]
-    step = 1e-4
-    pair = Sensors.magnetometers(["+", "-"], [centre + step * along, centre - step * along], np.array([up, up]))
-    fields = unbounded.lead_field(0.3, pair, places).gain
-    slope = (fields[0] - fields[1]) / (2 * step)
-    gain = sphere.lead_field(HEAD, sensors, places).gain[0]
-    gain_primary = unbounded.lead_field(0.3, sensors, places).gain[0]
-    # A real gradiometer has a baseline of 17 mm and square loops: some percent of the slope at its centre.
-    assert_allclose(gain_primary, slope, rtol=0, atol=0.03 * np.abs(slope).max())
-    assert np.abs(gain).max() > 0
+    # The loops lie 0.3 mm above the chip's position, and their centres 16.8 mm apart.
+    centre, apart = turn[:3, :3] @ loc[:3] + turn[:3, 3] + 3e-4 * up, 0.0168
+
+    def slope(baseline):
+        seats = centre + baseline / 2 * np.outer([1, -1], along)
+        pair = solve(Sensors.magnetometers(["+", "-"], seats, np.array([up, up])), places).gain
+        return (pair[0] - pair[1]) / baseline
+
+    # T/m is the difference of the two loops over their distance.
+    exact = solve(sensors_from_info(info, accuracy="point"), places).gain[0]
+    assert_allclose(exact, slope(apart), rtol=0, atol=1e-6 * np.abs(exact).max())
+    # Square loops of that size read the slope at their middle to some percent.
+    whole = solve(sensors_from_info(info, accuracy="accurate"), places).gain[0]
+    assert_allclose(whole, slope(1e-3), rtol=0, atol=0.05 * np.abs(whole).max())
 
 
 def test_an_info_without_sensors_or_positions_is_refused():
