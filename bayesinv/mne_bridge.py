@@ -62,6 +62,7 @@ def from_mne(
     tmax: float | None = ...,
     baseline: Baseline = ...,
     rank: int | Mapping[str, int] | None = ...,
+    outliers: str = ...,
 ) -> list[Problem]: ...
 
 
@@ -77,6 +78,7 @@ def from_mne(
     tmax: float | None = ...,
     baseline: Baseline = ...,
     rank: int | Mapping[str, int] | None = ...,
+    outliers: str = ...,
 ) -> Problem: ...
 
 
@@ -91,6 +93,7 @@ def from_mne(
     tmax: float | None = None,
     baseline: Baseline = "auto",
     rank: int | Mapping[str, int] | None = None,
+    outliers: str = "warn",
 ) -> Problem | list[Problem]:
     """Whiten a recording and forward solution of MNE-Python.
 
@@ -107,6 +110,8 @@ def from_mne(
         corrected by, or else all until 0 s; None for no baseline. Samples that lie in the recording's window too
         count to the recording
     rank : of the noise covariance, one number or {"meg": ..., "eeg": ...}; None estimates it as MNE-Python does
+    outliers : what to do about sources whose gain is many times that of their neighbours, because they lie on or
+        outside the skull of the head model: "warn", "drop" or "keep"
 
     Raises
     ------
@@ -122,7 +127,8 @@ def from_mne(
         if not evoked:
             raise ValueError("the list of averages is empty; give at least one mne.Evoked")
         options: dict[str, Any] = {"picks": picks, "tmin": tmin, "tmax": tmax, "baseline": baseline, "rank": rank}
-        each: list[Any] = [from_mne(one, forward, noise_cov, orientation=orientation, **options) for one in evoked]
+        options |= {"orientation": orientation, "outliers": outliers}
+        each: list[Any] = [from_mne(one, forward, noise_cov, **options) for one in evoked]
         return each
     if isinstance(evoked, mne.BaseEpochs):
         if not len(evoked):
@@ -135,6 +141,7 @@ def from_mne(
     if evoked.kind != "average":
         raise ValueError(f"evoked {evoked.comment!r} is a {evoked.kind.replace('_', ' ')}, but an average is wanted")
     one_of("orientation", orientation, ("fixed", "free"))
+    one_of("treatment of outliers", outliers, ("warn", "drop", "keep"))
     with mne.use_log_level("ERROR"):
         names = _channels(evoked.info, forward, noise_cov, picks)
         info = mne.pick_info(evoked.info, [evoked.ch_names.index(name) for name in names])
@@ -162,8 +169,34 @@ def from_mne(
         field=Recording(field[:, main], times.copy(), names, averages),
         origin=Origin(info, forward, noise_cov),
     )
+    if outliers != "keep" and problem.outliers.size:
+        if outliers == "drop":
+            rest = _without(forward, problem.outliers)
+            window = {"picks": picks, "tmin": tmin, "tmax": tmax, "baseline": baseline, "rank": rank}
+            return from_mne(evoked, rest, noise_cov, orientation=orientation, outliers="keep", **window)  # type: ignore[call-overload]
+        named = ", ".join(str(source) for source in problem.outliers[:5])
+        many = len(problem.outliers)
+        warnings.warn(
+            f"{many} source{'s' * (many > 1)} ({named}{', ...' * (many > 5)}) have gains many times as large as their "
+            "neighbours': they lie on or outside the skull of the head model and upset scales and maps; "
+            "outliers='drop' leaves them out",
+            stacklevel=2,
+        )
     problem.warn_of_baseline()
     return problem
+
+
+def _without(forward: mne.Forward, dropped: Index) -> mne.Forward:
+    """Return the forward solution without some sources, counted over both hemispheres."""
+    import mne
+
+    counts = np.cumsum([space["nuse"] for space in forward["src"]])[:-1]
+    kept = np.setdiff1d(np.arange(forward["nsource"]), dropped)
+    parts = np.split(np.concatenate([space["vertno"] for space in forward["src"]]), counts)
+    which = np.split(np.isin(np.arange(forward["nsource"]), kept), counts)
+    vertices = [part[mine] for part, mine in zip(parts, which, strict=True)]
+    stand_in = mne.SourceEstimate(np.zeros((len(kept), 1)), vertices, 0.0, 1.0)
+    return mne.forward.restrict_forward_to_stc(forward, stand_in)
 
 
 def _typed(name: str, value: Any, wanted: type, words: str, remedy: str) -> None:

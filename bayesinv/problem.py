@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from bayesinv.axes import Array, freeze, real, same_axes
+from bayesinv.axes import Array, Index, freeze, real, same_axes
 from bayesinv.leadfield import LeadField
 from bayesinv.noise import Noise
 from bayesinv.recording import Recording
@@ -20,6 +20,9 @@ from bayesinv.sources import Sources
 
 EXPECTED_SNR = 3.0
 """Amplitude signal-to-noise ratio that the field takes for an average; it sets the width of hyperpriors."""
+
+OUTLYING, NEIGHBOURS = 5.0, 12
+"""How many times the median gain of its nearest neighbours a source's gain may be."""
 
 ABSURD_POWER = 1e4
 """Whitened global field power beyond which only a wrong unit or the wrong covariance is left to think of."""
@@ -221,6 +224,23 @@ class Problem:
         """Root mean square, over a source's axes, of its gain columns' norms: (source,), 1/(A m)."""
         power = np.einsum("cp,cp->p", self.gain, self.gain).reshape(-1, self.axes).mean(axis=1)
         return np.asarray(np.sqrt(power))
+
+    @cached_property
+    def outliers(self) -> Index:
+        """Sources whose gain is more than `OUTLYING` times that of their neighbours, largest first.
+
+        Physics does not change so fast along the cortex: such a source lies on, or outside, a surface of the head
+        model, and its gain is an artefact that upsets scales, depth weights and maps. Empty where positions are not
+        known.
+        """
+        if self.sources is None or len(self.sources) <= NEIGHBOURS:
+            return np.zeros(0, dtype=np.int64)
+        from scipy.spatial import cKDTree
+
+        places = self.sources.positions
+        near = cKDTree(places).query(places, NEIGHBOURS + 1)[1][:, 1:]
+        ratio = self.source_norms / np.median(self.source_norms[near], axis=1)
+        return np.argsort(-ratio)[: int(np.sum(ratio > OUTLYING))]
 
     @property
     def components(self) -> int:

@@ -23,7 +23,7 @@ DEEPEST = 4e-3
 """m, the thickest fluid that leaves all of the cortex within the brain."""
 
 # Spacing in m and layers of elements of brain, CSF, skull, scalp. Without fluid its entries are left out.
-RESOLUTIONS = {
+RESOLUTIONS: dict[str, tuple[tuple[float, ...], tuple[int, ...]]] = {
     "coarse": ((8e-3, 3.7e-3, 5e-3, 8e-3), (0, 1, 1, 2)),
     "fine": ((4e-3, 3.1e-3, 2.7e-3, 4.2e-3), (0, 1, 2, 3)),
 }
@@ -55,7 +55,8 @@ def finite_elements(
     kept = [i for i in range(len(NAMES)) if csf or NAMES[i] != "CSF"]
     values = tuple(CONDUCTIVITIES[i] for i in kept) if conductivities is None else tuple(conductivities)
     surfaces, mesh = _made(resolution, float(csf))
-    return Head(tuple(NAMES[i] for i in kept), values, surfaces, mesh=mesh, centre=tuple(_middle()))  # type: ignore[arg-type]
+    x, y, z = _middle().tolist()
+    return Head(tuple(NAMES[i] for i in kept), values, surfaces, centre=(x, y, z), mesh=mesh)
 
 
 @lru_cache(maxsize=4)

@@ -226,6 +226,66 @@ def lines(axes) -> dict[str, np.ndarray]:
     return {line.get_label(): np.asarray(line.get_ydata(), dtype=float) for line in axes.lines}
 
 
+class TestCalibration:
+    """Over truths drawn from the prior, the peak lies within a radius as often as its probability says."""
+
+    @pytest.fixture(scope="class")
+    @staticmethod
+    def empty():
+        """Electrodes over a piece of the template's cortex, in an unbounded conductor, before anything is recorded."""
+        from bayesinv import template
+        from bayesinv.forward.unbounded import lead_field
+
+        grid, sensors = template.sources("oct4"), template.electrodes(64)
+        centre = template.cortex().positions[4000]
+        grid = grid.pick(np.flatnonzero(np.linalg.norm(grid.positions - centre, axis=1) < 0.045))
+        gain = lead_field(0.33, sensors, grid).rereference("average").fixed().gain[:, :, 0]
+        covariance = 1e-14 * (np.eye(64) - 1 / 64)
+        return bi.Problem.from_arrays(gain, np.zeros((64, 3)), covariance, rank=63, sources=grid, sensors=sensors)
+
+    def score(self, empty, model, scales):
+        """Excess of hits over what was promised, in standard errors: of patches and of single sources."""
+        rng = np.random.default_rng(5)
+        weights = maps.patches(empty, maps.REGION)
+        sizes = np.sqrt(weights.multiply(weights).sum(axis=1))
+        promised, hits = [], []
+        for scale, noise in scales:
+            current = scale * rng.standard_normal((empty.source_count, 3))
+            field = empty.gain @ current + noise * rng.standard_normal(empty.recording.shape)
+            recorded = replace(empty, recording=field)
+            recorded.memory.update(empty.memory)
+            single, regional = maps.both(bi.infer(model, recorded), (0.0, 2.0), draws=400, rng=rng)
+            mean = current.mean(axis=1)
+            found = [(single, np.abs(mean)), (regional, np.abs(weights @ mean) / sizes)]
+            peaks = [(each.place(recorded), int(true.argmax())) for each, true in found]
+            promised.append([peak.within(0.02) for peak, _ in peaks])
+            apart = [np.linalg.norm(peak.positions[true] - peak.positions[peak.strongest]) for peak, true in peaks]
+            hits.append([away <= 0.02 for away in apart])
+        chance, hit = np.array(promised), np.array(hits, dtype=float)
+        return (hit - chance).sum(axis=0) / np.sqrt((chance * (1 - chance)).sum(axis=0)), chance.mean(axis=0)
+
+    def test_with_known_scales(self, empty):
+        excess, promised = self.score(empty, "minimum_norm", [(empty.scale_guess, 1.0)] * 250)
+        assert (np.abs(excess) < 3).all()
+        # Patches are told apart better, and both better than by chance.
+        count = np.linalg.norm(empty.sources.positions[:, None] - empty.sources.positions, axis=2) <= 0.02
+        assert promised[1] > promised[0] > 1.3 * count.mean()
+
+    def test_it_would_show_a_wrong_answer(self, empty):
+        # Noise that the model does not know of: the promise is kept less often.
+        excess, _ = self.score(empty, "minimum_norm", [(empty.scale_guess, 5.0)] * 50)
+        assert (excess < -3).all()
+
+    @pytest.mark.slow
+    def test_with_learned_scales(self, empty):
+        rng = np.random.default_rng(8)
+        scales = zip(
+            empty.scale_guess * np.abs(rng.standard_normal(200)), np.exp(0.1 * rng.standard_normal(200)), strict=True
+        )
+        excess, _ = self.score(empty, "hierarchical", scales)
+        assert (np.abs(excess) < 3).all()
+
+
 class TestRecording:
     def test_draws_recording_and_fit_in_their_units(self, fixed):
         figure = figures.recording_and_fit(fixed)

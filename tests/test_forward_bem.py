@@ -176,6 +176,16 @@ def test_the_whole_surface_is_seen_under_the_full_angle():
     assert inside(surface, places).tolist() == [True, False]
 
 
+def test_a_constant_potential_is_an_exact_solution():
+    # A closed surface sees itself under half the full angle, what it encloses sees it under all and the rest not.
+    inner, outer = spheres(1).surfaces[0], spheres(2).surfaces[1]
+    pairs = ((inner, inner, -0.5), (outer, outer, -0.5), (inner, outer, -1.0), (outer, inner, 0.0))
+    for target, origin, angle in pairs:
+        area = np.asarray(bem._mass(target).sum(axis=1)).ravel()
+        seen = bem._double_layer(target, origin, target is origin).sum(axis=1)
+        assert_allclose(seen, angle * area, rtol=0, atol=1e-12 * area.max())
+
+
 def test_the_nearest_place_of_a_surface_is_found():
     surface = spheres(2).surfaces[0]
     rng = np.random.default_rng(0)

@@ -634,3 +634,41 @@ class TestDoors:
         assert isinstance(origin, Origin)
         assert origin.forward is forward
         assert origin.info["ch_names"] == evoked.ch_names
+
+
+class TestOutliers:
+    """Two sources of the real forward solution lie on the inner skull, where its gain has no meaning."""
+
+    def test_are_named(self, whole, noise_cov, auditory):
+        with pytest.warns(UserWarning, match=r"2 sources \(39, 21\) have gains many times as large as their neighb"):
+            problem = from_mne(few(auditory), whole, noise_cov)
+        norms = problem.source_norms
+        assert norms[39] > 50 * np.median(norms)
+
+    def test_can_be_left_out(self, whole, noise_cov, auditory):
+        with pytest.warns(UserWarning, match="outliers='drop'"):
+            full = from_mne(few(auditory), whole, noise_cov)
+        rest = from_mne(few(auditory), whole, noise_cov, outliers="drop")
+        kept = np.setdiff1d(np.arange(full.source_count), [21, 39])
+        assert far(rest.gain, full.gain[:, kept]) < 1e-12
+        assert_array_equal(rest.sources.vertices, full.sources.vertices[kept])
+        assert not rest.outliers.size
+
+    def test_leave_an_operator_and_maps_that_fit(self, whole, noise_cov, auditory):
+        problem = from_mne(few(auditory), whole, noise_cov, picks="eeg", outliers="drop")
+        posterior = infer("minimum_norm", problem)
+        found = apply_inverse(on(problem, few(auditory)), posterior.to_inverse_operator(), LAMBDA2, "MNE")
+        assert far(found.data, posterior.mean) < 1e-7
+        assert posterior.to_mne("mean").data.shape == (problem.source_count, len(problem.times))
+
+    def test_a_treatment_that_does_not_exist(self, forward, noise_cov, auditory):
+        with pytest.raises(ValueError, match="no treatment of outliers named 'dorp'.*did you mean 'drop'"):
+            from_mne(few(auditory), forward, noise_cov, outliers="dorp")
+
+    def test_a_smooth_gain_has_none(self, rng):
+        places = rng.uniform(-0.06, 0.06, (200, 3))
+        gain = 1 / np.linalg.norm(rng.uniform(0.1, 0.12, (9, 1, 3)) - places, axis=2) ** 2
+        problem = Problem.from_arrays(gain, np.ones((9, 4)), positions=places)
+        assert not problem.outliers.size
+        gain[:, 17] *= 40
+        assert_array_equal(Problem.from_arrays(gain, np.ones((9, 4)), positions=places).outliers, [17])

@@ -227,7 +227,7 @@ def _factorised(head: Head) -> _Parts:
     coupling = np.zeros((starts[-1], sizes[shield])) if len(poor) else None
     for k, target in enumerate(surfaces):
         for m, origin in enumerate(surfaces):
-            block = _double_layer(target, origin, k == m, masses[k])
+            block = _double_layer(target, origin, k == m)
             rows = slice(starts[k], starts[k + 1])
             if coupling is not None and m == shield:
                 coupling[rows] = outer[shield] * block
@@ -286,8 +286,12 @@ def _mass(surface: Surface) -> csr_matrix:
     return csr_matrix((local.ravel(), (rows.ravel(), columns.ravel())), shape=shape)
 
 
-def _double_layer(target: Surface, origin: Surface, same: bool, mass: csr_matrix) -> Array:
-    """Return the Galerkin double layer matrix (vertex of target, vertex of origin) in m²."""
+def _double_layer(target: Surface, origin: Surface, same: bool) -> Array:
+    """Return the Galerkin double layer matrix (vertex of target, vertex of origin) in m².
+
+    From a point of a triangle the others of a closed surface fill exactly half the full angle, so that a constant
+    potential stays an exact solution however few points the outer rule has.
+    """
     corners = target.vertices[target.triangles]
     area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1) / 2
     places = np.einsum("qk,tkc->tqc", POINTS, corners).reshape(-1, 3)
@@ -304,12 +308,6 @@ def _double_layer(target: Surface, origin: Surface, same: bool, mass: csr_matrix
         numbers = np.repeat(np.arange(len(rows)), 3)
         shape = (len(target.vertices), len(rows))
         matrix += csr_matrix((weights[mine].ravel(), (tested.ravel(), numbers)), shape=shape) @ rows
-    if same:
-        # A closed surface sees itself under half the full angle: what the outer quadrature misses of that near
-        # edges goes to the diagonal part, so that a constant potential stays an exact solution.
-        total = np.asarray(mass.sum(axis=1)).ravel()
-        missing = -0.5 - matrix.sum(axis=1) / total
-        matrix += mass.multiply(missing[:, None]).toarray()
     return matrix
 
 
