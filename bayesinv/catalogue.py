@@ -112,7 +112,9 @@ def build(model: Any, problem: Problem) -> tuple[str, pm.Model]:
                 f"a model is a name, the path of a .py file, a function of a problem or a pm.Model, not {model!r}"
             )
         if pm.Model.get_context(error_if_none=False) is not None:
-            raise ValueError(f"model {name!r} would be built inside the pm.Model whose `with` block this is; leave it first")
+            raise ValueError(
+                f"model {name!r} would be built inside the pm.Model whose `with` block this is; leave it first"
+            )
         try:
             built = function(problem)
         except Exception as error:

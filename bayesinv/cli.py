@@ -463,7 +463,7 @@ def forward(
     stages = Stages()
     with stages("set scene"):
         from bayesinv import scene
-        from bayesinv.template import cache_folder
+        from bayesinv.template import transfer_folder
 
         layout = _numbers("radii", radii)
         set_up, chosen = scene.set_scene(
@@ -480,7 +480,7 @@ def forward(
             trans=trans,
         )
     with stages(f"solve ({chosen})"):
-        made = scene.solve(set_up, chosen, cache=cache_folder() / "fem", progress=stages.console.is_terminal)
+        made = scene.solve(set_up, chosen, cache=transfer_folder(), progress=stages.console.is_terminal)
         made = made if reference is None else made.rereference(reference)
     with stages("write"), tempfile.TemporaryDirectory(dir=out.absolute().parent, prefix=f".{out.name}-") as draft:
         place = Path(draft) / out.name
@@ -682,7 +682,6 @@ def _peak_facts(posterior: Posterior, peak: Peak) -> dict[str, Any]:
         "window_s": list(peak.window),
         "draws": peak.draws,
         "level": LEVEL,
-        "region_sources": len(peak.region(LEVEL)),
     }
     if sources is not None:
         places = sources.positions if sources.mri_positions is None else sources.mri_positions
@@ -790,10 +789,7 @@ def _show(posterior: Posterior, maps: tuple[Maps, Maps | None], stages: Stages, 
         lines = [f"{where}, probability {facts['probability']:.2g}"]
         if "position_mm" in facts:
             mean = ", ".join(f"{x:.0f}" for x in facts["strongest_mean_position_mm"])
-            lines.append(
-                f"{LEVEL:.0%} within {facts['radius_mm']:.0f} mm of the strongest mean ({mean}), "
-                f"or in {facts['region_sources']} sources"
-            )
+            lines.append(f"{LEVEL:.0%} within {facts['radius_mm']:.0f} mm of the strongest mean ({mean})")
         if "probability_left" in facts:
             left = facts["probability_left"]
             side, share = ("left", left) if left >= 0.5 else ("right", 1 - left)

@@ -172,8 +172,9 @@ def from_mne(
     if outliers != "keep" and problem.outliers.size:
         if outliers == "drop":
             rest = _without(forward, problem.outliers)
-            window = {"picks": picks, "tmin": tmin, "tmax": tmax, "baseline": baseline, "rank": rank}
-            return from_mne(evoked, rest, noise_cov, orientation=orientation, outliers="keep", **window)  # type: ignore[call-overload]
+            same: dict[str, Any] = {"picks": picks, "tmin": tmin, "tmax": tmax, "baseline": baseline, "rank": rank}
+            cleared: Problem = from_mne(evoked, rest, noise_cov, orientation=orientation, outliers="keep", **same)
+            return cleared
         named = ", ".join(str(source) for source in problem.outliers[:5])
         many = len(problem.outliers)
         warnings.warn(

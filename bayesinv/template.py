@@ -272,6 +272,16 @@ def cache_folder() -> Path:
     return user_cache_path("bayesinv")
 
 
+def transfer_folder() -> Path | None:
+    """Return where transfer matrices of finite elements are kept, or None where nothing can be written."""
+    folder = cache_folder() / "fem"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return None
+    return folder if os.access(folder, os.W_OK) else None
+
+
 def _read(store: Path, shape: tuple[int, ...]) -> tuple[Array, dict[str, str]] | None:
     """Return gain and notes of a file, or None if there is none, or none that is whole and fits."""
     import zipfile

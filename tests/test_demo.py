@@ -78,14 +78,20 @@ def test_scores_know_the_truth_when_they_see_it(story, problem):
     found = demo.scores(story, posterior, {"right": right}, {"right": at, "wrong": np.eye(1, len(at), len(at) - 1)[0]})
     assert found["right"]["off_mm"] < 25
     assert found["wrong"]["off_mm"] > 40
-    assert found["posterior mean, right"]["region_holds_truth"] is True
-    away = Peak(np.roll(at, 1 + len(at) // 2), 0, problem.sources.positions, story.window, 100)
-    assert demo.scores(story, posterior, {"left": away}, {})["posterior mean, left"]["region_holds_truth"] is False
+    # All draws at one source: the ball has no radius, and the source is not the truth's centre itself.
+    assert found["posterior mean, right"]["radius_mm"] == 0
+    assert found["posterior mean, right"]["ball_holds_truth"] is False
+    half = Peak(
+        (at + np.roll(at, 1 + len(at) // 2)) / 2, int(story.near[0]), problem.sources.positions, story.window, 100
+    )
+    answer = demo.scores(story, posterior, {"half": half}, {})["posterior mean, half"]
+    assert answer["ball_holds_truth"] is True
+    assert answer["probability_near_truth"] in (0.0, 0.5)
     patch = found["current of the patch"]
     weights = np.isin(np.arange(len(at)), story.near).astype(float)
     assert patch["mean_nAm"] == pytest.approx(1e9 * float(posterior.contrast(weights, story.window).mean[0, 0]))
     page = demo.page(story, found)
-    for text in ("holds the truth", "no statement", "Truth and inversion differ in their sources"):
+    for text in ("does not hold the truth", "no statement", "Truth and inversion differ in their sources"):
         assert text in page
     assert len(demo.rows(story, found)) == 4
 

@@ -244,11 +244,12 @@ class TestCalibration:
         return bi.Problem.from_arrays(gain, np.zeros((64, 3)), covariance, rank=63, sources=grid, sensors=sensors)
 
     def score(self, empty, model, scales):
-        """Excess of hits over what was promised, in standard errors: of patches and of single sources."""
+        """Of single sources and patches: excess of hits over the promised ones and lack of truths in the 80 % ball, in
+        standard errors, and the mean promise."""
         rng = np.random.default_rng(5)
         weights = maps.patches(empty, maps.REGION)
         sizes = np.sqrt(weights.multiply(weights).sum(axis=1))
-        promised, hits = [], []
+        promised, hits, held = [], [], []
         for scale, noise in scales:
             current = scale * rng.standard_normal((empty.source_count, 3))
             field = empty.gain @ current + noise * rng.standard_normal(empty.recording.shape)
@@ -261,20 +262,25 @@ class TestCalibration:
             promised.append([peak.within(0.02) for peak, _ in peaks])
             apart = [np.linalg.norm(peak.positions[true] - peak.positions[peak.strongest]) for peak, true in peaks]
             hits.append([away <= 0.02 for away in apart])
+            held.append([away <= peak.radius(0.8) for away, (peak, _) in zip(apart, peaks, strict=True)])
         chance, hit = np.array(promised), np.array(hits, dtype=float)
-        return (hit - chance).sum(axis=0) / np.sqrt((chance * (1 - chance)).sum(axis=0)), chance.mean(axis=0)
+        # A ball holds at least its share; a little more, for it grows by whole sources.
+        short = (0.8 - np.mean(held, axis=0)) / np.sqrt(0.16 / len(held))
+        return (hit - chance).sum(axis=0) / np.sqrt((chance * (1 - chance)).sum(axis=0)), short, chance.mean(axis=0)
 
     def test_with_known_scales(self, empty):
-        excess, promised = self.score(empty, "minimum_norm", [(empty.scale_guess, 1.0)] * 250)
+        excess, short, promised = self.score(empty, "minimum_norm", [(empty.scale_guess, 1.0)] * 150)
         assert (np.abs(excess) < 3).all()
+        assert (short < 3).all()
         # Patches are told apart better, and both better than by chance.
         count = np.linalg.norm(empty.sources.positions[:, None] - empty.sources.positions, axis=2) <= 0.02
         assert promised[1] > promised[0] > 1.3 * count.mean()
 
     def test_it_would_show_a_wrong_answer(self, empty):
         # Noise that the model does not know of: the promise is kept less often.
-        excess, _ = self.score(empty, "minimum_norm", [(empty.scale_guess, 5.0)] * 50)
+        excess, short, _ = self.score(empty, "minimum_norm", [(empty.scale_guess, 5.0)] * 50)
         assert (excess < -3).all()
+        assert (short > 2).all()
 
     @pytest.mark.slow
     def test_with_learned_scales(self, empty):
@@ -282,8 +288,9 @@ class TestCalibration:
         scales = zip(
             empty.scale_guess * np.abs(rng.standard_normal(200)), np.exp(0.1 * rng.standard_normal(200)), strict=True
         )
-        excess, _ = self.score(empty, "hierarchical", scales)
+        excess, short, _ = self.score(empty, "hierarchical", scales)
         assert (np.abs(excess) < 3).all()
+        assert (short < 3).all()
 
 
 class TestRecording:

@@ -662,7 +662,7 @@ class TestOutliers:
         assert posterior.to_mne("mean").data.shape == (problem.source_count, len(problem.times))
 
     def test_a_treatment_that_does_not_exist(self, forward, noise_cov, auditory):
-        with pytest.raises(ValueError, match="no treatment of outliers named 'dorp'.*did you mean 'drop'"):
+        with pytest.raises(ValueError, match=r"no treatment of outliers named 'dorp'.*did you mean 'drop'"):
             from_mne(few(auditory), forward, noise_cov, outliers="dorp")
 
     def test_a_smooth_gain_has_none(self, rng):

@@ -155,6 +155,14 @@ class TestElectrodes:
 
 
 class TestCache:
+    def test_transfers_are_kept_only_where_they_can_be(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("BAYESINV_CACHE", str(tmp_path / "new"))
+        assert template.transfer_folder() == tmp_path / "new" / "fem"
+        assert (tmp_path / "new" / "fem").is_dir()
+        (tmp_path / "file").write_text("x")
+        monkeypatch.setenv("BAYESINV_CACHE", str(tmp_path / "file"))
+        assert template.transfer_folder() is None
+
     @pytest.fixture
     def few(self, grid):
         return grid.pick(np.arange(0, len(grid), 40)), template.electrodes(32)

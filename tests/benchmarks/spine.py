@@ -1,8 +1,8 @@
 """Speed and memory of `infer("hierarchical")`: ratios against peers in one process, printed, never asserted.
 
-    python tests/benchmarks/spine.py recording FOLDER   against MNE-Python on the real recording in FOLDER
-    python tests/benchmarks/spine.py whole-brain        against the BLAS calls that cannot be avoided
-    python tests/benchmarks/spine.py import             `import bayesinv` against numpy + scipy
+python tests/benchmarks/spine.py recording FOLDER   against MNE-Python on the real recording in FOLDER
+python tests/benchmarks/spine.py whole-brain        against the BLAS calls that cannot be avoided
+python tests/benchmarks/spine.py import             `import bayesinv` against numpy + scipy
 """
 
 from __future__ import annotations
