@@ -92,6 +92,7 @@ def fit(
     tmin: float | None = None,
     tmax: float | None = None,
     baseline: Annotated[str, Parameter(allow_leading_hyphen=True)] = "auto",
+    outliers: Literal["warn", "drop", "keep"] = "warn",
     method: str | None = None,
     draws: int | None = None,
     seed: int = 0,
@@ -127,6 +128,8 @@ def fit(
     baseline
         START,STOP in s, where there is no response, to learn the noise from; "none"; or "auto", what the file
         says, else all before 0 s.
+    outliers
+        What to do about sources on or outside the skull of the head model, whose gain is an artefact.
     method
         exact, quadrature, laplace or nuts. By default what fits the model.
     draws
@@ -147,7 +150,7 @@ def fit(
     _check_seed(seed)
     _check_folder(out, overwrite)
     stages = Stages()
-    evoked, problem = _problem(files, condition, orientation, picks, tmin, tmax, quiet, stages)
+    evoked, problem = _problem(files, condition, orientation, picks, tmin, tmax, quiet, outliers, stages)
     import numpy as np
 
     from bayesinv.maps import both
@@ -279,6 +282,7 @@ def compare(
     tmin: float | None = None,
     tmax: float | None = None,
     baseline: Annotated[str, Parameter(allow_leading_hyphen=True)] = "auto",
+    outliers: Literal["warn", "drop", "keep"] = "warn",
     seed: int = 0,
     overwrite: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
@@ -317,6 +321,8 @@ def compare(
     baseline
         START,STOP in s, where there is no response, to learn the noise from; "none"; or "auto", what the file
         says, else all before 0 s.
+    outliers
+        What to do about sources on or outside the skull of the head model, whose gain is an artefact.
     seed
         Of all randomness.
     overwrite
@@ -340,7 +346,7 @@ def compare(
     if not classical and not beliefs:
         raise ValueError("there is nothing to compare; name some --methods or --models")
     stages = Stages()
-    evoked, problem = _problem(files, condition, orientation, picks, tmin, tmax, quiet, stages)
+    evoked, problem = _problem(files, condition, orientation, picks, tmin, tmax, quiet, outliers, stages)
     import numpy as np
 
     from bayesinv.compare import HEADS, compare_estimates
@@ -853,6 +859,7 @@ def _problem(
     tmin: float | None,
     tmax: float | None,
     baseline: Literal["auto"] | tuple[float | None, float | None] | None,
+    outliers: str,
     stages: Stages,
 ) -> tuple[Any, Problem]:
     """Return the average as an object of MNE-Python, and the whitened problem of inverting it."""
@@ -873,6 +880,7 @@ def _problem(
             tmin=tmin,
             tmax=tmax,
             baseline=baseline,
+            outliers=outliers,
         )
     assert isinstance(problem, Problem)
     return evoked, problem

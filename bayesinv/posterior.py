@@ -791,10 +791,19 @@ class Peak:
         return int(self.probability.argmax())
 
     def region(self, level: float = 0.9) -> Index:
-        """Smallest set of sources that holds the peak with this probability."""
-        order = np.argsort(self.probability)[::-1]
-        count = int(np.searchsorted(np.cumsum(self.probability[order]), credible_level(level) - 1e-12)) + 1
-        return np.sort(order[:count])
+        """Smallest set of sources that holds the peak with this probability.
+
+        One half of the draws, picked at random, orders the sources and the other half is counted: a set chosen and
+        counted by the same draws would hold too little. Sources with equal counts come nearest first.
+        """
+        wanted = credible_level(level)
+        counts = np.round(self.probability * self.draws).astype(np.int64)
+        first = np.random.default_rng(0).multivariate_hypergeometric(counts, int(counts.sum()) // 2)
+        second = counts - first
+        near = np.arange(len(counts)) if self.positions is None else self._distance(None)
+        order = np.lexsort((near, -first))
+        share = np.cumsum(second[order]) / second.sum()
+        return np.sort(order[: int(np.searchsorted(share, wanted - 1e-12)) + 1])
 
     def within(self, radius: float, centre: int | None = None) -> float:
         """Probability that the peak lies within `radius` m of a source (the strongest mean if None)."""

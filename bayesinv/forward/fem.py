@@ -15,6 +15,7 @@ import hashlib
 import importlib.util
 import os
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -761,7 +762,10 @@ def transfer(
         # The free constant: the mean over the scalp is zero, whichever the solver.
         rows -= mean @ rows
         if store is not None:
-            _write(store, rows)
+            try:
+                _write(store, rows)
+            except OSError as error:
+                warnings.warn(f"the transfer matrix could not be kept in {store.parent}: {error}", stacklevel=2)
     notes = {
         "method": "finite elements, linear tetrahedra",
         **{f"mesh {key}": text for key, text in describe(mesh).items()},
