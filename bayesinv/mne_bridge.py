@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
 import numpy as np
@@ -174,7 +174,11 @@ def from_mne(
             rest = _without(forward, problem.outliers)
             same: dict[str, Any] = {"picks": picks, "tmin": tmin, "tmax": tmax, "baseline": baseline, "rank": rank}
             cleared: Problem = from_mne(evoked, rest, noise_cov, orientation=orientation, outliers="keep", **same)
-            return cleared
+            # MNE-Python forgets the triangles of a source space that loses a vertex.
+            kept = np.setdiff1d(np.arange(problem.source_count), problem.outliers)
+            sources = lead_field.sources.pick(kept)
+            assert cleared.lead_field is not None
+            return replace(cleared, sources=sources, lead_field=replace(cleared.lead_field, sources=sources))
         named = ", ".join(str(source) for source in problem.outliers[:5])
         many = len(problem.outliers)
         warnings.warn(

@@ -653,6 +653,8 @@ class TestOutliers:
         assert far(rest.gain, full.gain[:, kept]) < 1e-12
         assert_array_equal(rest.sources.vertices, full.sources.vertices[kept])
         assert not rest.outliers.size
+        # Each vertex lost takes the half-dozen triangles around it with it.
+        assert 0 < len(full.sources.triangles) - len(rest.sources.triangles) < 20
 
     def test_leave_an_operator_and_maps_that_fit(self, whole, noise_cov, auditory):
         problem = from_mne(few(auditory), whole, noise_cov, picks="eeg", outliers="drop")
