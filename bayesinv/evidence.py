@@ -30,19 +30,23 @@ SLACK = 1e-9
 REUSE = 50
 """Nodes per structure from which on a decomposition of its own costs less than interpolation."""
 
-CHUNK = 2**22
+CHUNK = 2**16
 """Numbers held at once while many hyperparameters are evaluated."""
 
 
 def _sum_of_logs(total: Array) -> Array:
     """Sum over components of log(total): (node,); one logarithm per product of a few factors."""
     few = 6
-    spare = total.shape[1] % few
-    product = np.prod(total[:, spare:].reshape(len(total), -1, few), axis=2)
-    # Six factors stay within the range of a double unless the scales themselves are absurd.
-    if not ((product > 1e-290) & (product < 1e290)).all():
-        return np.asarray(np.log(total).sum(axis=1))
-    return np.asarray(np.log(product).sum(axis=1) + np.log(total[:, :spare]).sum(axis=1))
+    width = total.shape[1] // few
+    product = total[:, few * width :].prod(axis=1)
+    if width:
+        blocks = total[:, :width].copy()
+        for k in range(1, few):
+            blocks *= total[:, k * width : (k + 1) * width]
+        # Six factors stay within the range of a double unless the scales themselves are absurd.
+        if blocks.min() > 1e-290 and blocks.max() < 1e290 and 1e-290 < product.min() and product.max() < 1e290:
+            return np.asarray(np.log(blocks).sum(axis=1) + np.log(product))
+    return np.asarray(np.log(total).sum(axis=1))
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,13 +21,13 @@ from bayesinv.axes import Array, Index, one_of, real, same_axes
 from bayesinv.evidence import LOG_2PI, Spectrum
 from bayesinv.problem import Problem
 
-ROWS = 4096
+ROWS = 512
 """Amplitudes worked on at once."""
 
 LIGHT = 1e-7
 """Probability that quantiles and exceedances of single currents may be off by, for leaving out the lightest nodes."""
 
-KEPT = 1e-13
+KEPT = 1e-10
 """Share of the variance between hyperparameters that may be dropped with its smallest directions."""
 
 Window = tuple[float | None, float | None] | float | slice | None
@@ -355,12 +355,15 @@ class Posterior:
                 # The directions are the principal axes of the weighted scores, so their squares simply add.
                 sizes = np.sqrt(np.maximum(group.weights @ scores**2, 0.0))
                 for size, direction in zip(sizes, directions, strict=True):
-                    between += (back @ ((size * direction)[:, None] * seen)) ** 2
+                    part = back @ ((size * direction)[:, None] * seen)
+                    between += np.square(part, out=part)
                 if len(self._groups) > 1:
                     between += group.total * (back @ (group.centre[:, None] * seen)) ** 2
             if len(self._groups) > 1:
                 between -= mean[rows] ** 2
-            np.sqrt(within[rows] + np.maximum(between, 0.0), out=out[rows])
+            np.maximum(between, 0.0, out=between)
+            between += within[rows]
+            np.sqrt(between, out=out[rows])
         out.flags.writeable = False
         return self._shaped(out)
 

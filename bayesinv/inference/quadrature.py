@@ -349,7 +349,7 @@ def draw(density: Density, lattice: Lattice, count: int, rng: np.random.Generato
     table = np.zeros(tuple((lattice.index.max(axis=0) + 2 - corner).astype(int)))
     table[tuple((lattice.index - corner).astype(int).T)] = np.exp(lattice.log_density - top)
     while have < count:
-        tries = 2 * (count - have) + 64
+        tries = int(1.3 * (count - have)) + 64
         pick = rng.choice(len(lattice.index), size=tries, p=lattice.weights)
         place = lattice.index[pick] + rng.triangular(-1, 0, 1, size=(tries, size))
         proposed = _multilinear(table, place - corner)
