@@ -44,7 +44,7 @@ def _sum_of_logs(total: Array) -> Array:
         for k in range(1, few):
             blocks *= total[:, k * width : (k + 1) * width]
         # Six factors stay within the range of a double unless the scales themselves are absurd.
-        if blocks.min() > 1e-290 and blocks.max() < 1e290 and 1e-290 < product.min() and product.max() < 1e290:
+        if blocks.min() > 1e-290 and blocks.max() < 1e290 and product.min() > 1e-290 and product.max() < 1e290:
             return np.asarray(np.log(blocks).sum(axis=1) + np.log(product))
     return np.asarray(np.log(total).sum(axis=1))
 
