@@ -84,9 +84,22 @@ def _nutpie(density: Density, draws: int, tune: int, chains: int, seed: int, pro
     import nutpie
 
     compiled = nutpie.compile_pymc_model(density.model)
-    return as_tree(
-        nutpie.sample(compiled, draws=draws, tune=tune, chains=chains, seed=seed, progress_bar=progress, cores=chains)
+    running = nutpie.sample(
+        compiled,
+        draws=draws,
+        tune=tune,
+        chains=chains,
+        seed=seed,
+        progress_bar=progress,
+        cores=chains,
+        blocking=False,
     )
+    try:
+        return as_tree(running.wait())
+    except BaseException:
+        # An interrupt ends the run; chains cut short are no result.
+        running.cancel()
+        raise
 
 
 def _pymc(density: Density, draws: int, tune: int, chains: int, seed: int, progress: bool) -> xr.DataTree:
