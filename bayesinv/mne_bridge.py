@@ -169,16 +169,15 @@ def from_mne(
         field=Recording(field[:, main], times.copy(), names, averages),
         origin=Origin(info, forward, noise_cov),
     )
-    if outliers != "keep" and problem.outliers.size:
-        if outliers == "drop":
-            rest = _without(forward, problem.outliers)
-            same: dict[str, Any] = {"picks": picks, "tmin": tmin, "tmax": tmax, "baseline": baseline, "rank": rank}
-            cleared: Problem = from_mne(evoked, rest, noise_cov, orientation=orientation, outliers="keep", **same)
-            # MNE-Python forgets the triangles of a source space that loses a vertex.
-            kept = np.setdiff1d(np.arange(problem.source_count), problem.outliers)
-            sources = lead_field.sources.pick(kept)
-            assert cleared.lead_field is not None
-            return replace(cleared, sources=sources, lead_field=replace(cleared.lead_field, sources=sources))
+    if outliers == "drop" and problem.outliers.size:
+        kept = np.setdiff1d(np.arange(problem.source_count), problem.outliers)
+        rest = lead_field.restrict(sources=kept)
+        whole = problem.gain.reshape(problem.components, problem.source_count, problem.axes)
+        with mne.use_log_level("ERROR"):
+            origin = Origin(info, _restricted(forward, kept), noise_cov)
+        gain = whole[:, kept].reshape(problem.components, -1)
+        problem = replace(problem, gain=gain, sources=rest.sources, lead_field=rest, origin=origin)
+    elif outliers == "warn" and problem.outliers.size:
         named = ", ".join(str(source) for source in problem.outliers[:5])
         many = len(problem.outliers)
         warnings.warn(
@@ -191,12 +190,11 @@ def from_mne(
     return problem
 
 
-def _without(forward: mne.Forward, dropped: Index) -> mne.Forward:
-    """Return the forward solution without some sources, counted over both hemispheres."""
+def _restricted(forward: mne.Forward, kept: Index) -> mne.Forward:
+    """Return the forward solution of some sources, counted over both hemispheres."""
     import mne
 
     counts = np.cumsum([space["nuse"] for space in forward["src"]])[:-1]
-    kept = np.setdiff1d(np.arange(forward["nsource"]), dropped)
     parts = np.split(np.concatenate([space["vertno"] for space in forward["src"]]), counts)
     which = np.split(np.isin(np.arange(forward["nsource"]), kept), counts)
     vertices = [part[mine] for part, mine in zip(parts, which, strict=True)]

@@ -149,10 +149,6 @@ class Density:
         found = vectorised(self.model.free_RVs, self._wanted)(values, len(values[0]))
         return found[0], found[1], found[2] if len(found) > 2 else None
 
-    def log_prior(self, nodes: Array) -> Array:
-        """Log prior density (node,) at unconstrained nodes (node, coordinate)."""
-        return self._scales(nodes)[0]
-
     def __call__(self, nodes: Array) -> Array:
         """Log prior times likelihood (node,) at unconstrained nodes; -inf where it is not defined."""
         prior, variance, found_noise, *rest = self._scales(nodes)
