@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from bayesinv.recording import Recording as Recording
     from bayesinv.resolution import resolution as resolution
     from bayesinv.sensors import Sensors as Sensors
+    from bayesinv.simulate import simulate as simulate
     from bayesinv.sources import Sources as Sources
     from bayesinv.tikhonov import tikhonov as tikhonov
 
@@ -55,6 +56,7 @@ _ROOMS = {
     "prior_from_mne": "baselines",
     "read_card": "catalogue",
     "resolution": "resolution",
+    "simulate": "simulate",
     "surface_axes": "baselines",
     "tikhonov": "tikhonov",
 }

@@ -30,7 +30,10 @@ from bayesinv.posterior import Check, Evidence, Hyper, Mixture, Posterior
 from bayesinv.problem import Problem
 from bayesinv.recording import Recording
 from bayesinv.sensors import Sensors
+from bayesinv.simulate import Simulation, Truth
 from bayesinv.sources import Sources
+from bayesinv.structure import Structure
+from bayesinv.world import World
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -54,9 +57,13 @@ NOUNS: dict[str, type] = {
         Problem,
         Recording,
         Sensors,
+        Simulation,
         Sources,
+        Structure,
         Surface,
         Tetrahedra,
+        Truth,
+        World,
     )
 }
 
@@ -73,7 +80,6 @@ AXES = {
     "Mixture.variance": "node | A2 m2",
     "Mixture.noise": "node | 1",
     "Mixture.which": "node",
-    "Mixture.structures": "amplitude | 1",
     "Noise.covariance": "sensor other_sensor | product of the sensors' SI units",
     "Noise.kinds": "sensor",
     "Problem.gain": "component amplitude | 1/(A m)",
@@ -81,6 +87,7 @@ AXES = {
     "Problem.times": "time | s",
     "Problem.baseline": "component sample | 1",
     "Problem.whitener": "component sensor | 1 / SI unit of the sensor",
+    "Problem.error_factor": "component error | 1/(A m)",
     "Recording.field": "sensor time | SI unit of the sensor",
     "Recording.times": "time | s",
     "Recording.names": "sensor",
@@ -97,11 +104,18 @@ AXES = {
     "Sources.vertices": "source",
     "Sources.hemispheres": "source",
     "Sources.to_mri": "row column | rotation, and translation in m",
+    "Structure.weights": "amplitude | 1",
+    "Structure.factor": "amplitude part | 1",
+    "Structure.shares": "part | 1",
+    "Structure.noise": "kind | 1",
     "Surface.vertices": "vertex xyz | m",
     "Surface.triangles": "triangle corner",
     "Tetrahedra.nodes": "node xyz | m",
     "Tetrahedra.elements": "element corner",
     "Tetrahedra.labels": "element",
+    "Truth.current": "source time | A m",
+    "Truth.times": "time | s",
+    "Truth.parts": "source",
 }
 """Axes of the arrays, and their units after the bar. Other arrays have numbered axes and no units."""
 

@@ -6,15 +6,25 @@ exact conditional of the currents later. `latent` gives the explicit random vari
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bayesinv.axes import Array, real
-from bayesinv.evidence import LOG_2PI, Family, Spectrum
+from bayesinv.axes import Array, Index, real
+from bayesinv.evidence import LOG_2PI, Family, Spectrum, remembered
 from bayesinv.problem import Problem
+from bayesinv.structure import (
+    LENGTHS,
+    LengthTable,
+    Structure,
+    along_normals,
+    check_times,
+    correlation_over_time,
+    time_range,
+)
 
 if TYPE_CHECKING:
     import pymc as pm
@@ -49,125 +59,162 @@ def depth_weights(problem: Problem, exponent: float) -> Array:
 
 @dataclass(frozen=True, eq=False)
 class Currents:
-    """Independent zero-mean Gaussian currents, the same at every sample.
+    """Zero-mean Gaussian currents.
 
-        current[s, t] ~ Normal(0, variance * D_s)
+        current ~ Normal(0, variance * D),   trace(G D Gᵀ) = trace(G diag(weights) Gᵀ)
 
-    variance : (A m)², a number or a PyTensor scalar
-    depth : exponent of the depth weighting in [0, 1], a number or a PyTensor scalar; None for D = 1
-    weights : (source,) or (amplitude,), fixed relative variances, which multiply the depth weighting
+    Each of these shapes D, and may be a number, an array, or what a model learns as a PyTensor graph. D is scaled so
+    that the signal-to-noise ratio that `variance` stands for depends on none of them.
+
+    variance : (A m)²
+    depth : exponent of the depth weighting in [0, 1]; None for none
+    weights : (source,) or (amplitude,), positive relative variances, which multiply the depth weighting
+    tangential : variance of tangential currents in [0, 1], that of the normal one being 1, with free orientation
+    length : m, length-scale of a Matérn field over the cortex; None for independent sources
+    components : (source,) labels from 0 of the component that a source belongs to (-1 for none: it stays silent), or
+        a sequence of positive semidefinite (amplitude, amplitude) matrices
+    shares : (component,), positive relative variances of the components
+    time : s, time constant of the currents' courses; None where samples are independent
     """
 
     variance: Number
     depth: Number | None = None
-    weights: Array | None = None
+    weights: Any = None
+    tangential: Number | None = None
+    length: Number | None = None
+    components: Any = None
+    shares: Any = None
+    time: Number | None = None
 
     def __post_init__(self) -> None:
-        if self.weights is not None:
+        if self.weights is not None and not _symbolic(self.weights):
             weights = real("weights", self.weights, "source")
             if not (weights > 0).all():
                 raise ValueError(
                     f"weights must be positive, but source {int(np.argmin(weights))} has {weights.min():.3g}"
                 )
             object.__setattr__(self, "weights", weights)
-        for name, low, high in (("variance", 0.0, np.inf), ("depth", -1e-12, 1 + 1e-12)):
+        for name, low, high, what in (
+            ("variance", 0.0, np.inf, "must be positive and finite, in (A m)²"),
+            ("depth", -1e-12, 1 + 1e-12, "must lie between 0 and 1"),
+            ("tangential", -1e-12, 1 + 1e-12, "must lie between 0 and 1"),
+            ("length", 0.0, np.inf, "must be positive and finite, in m"),
+            ("time", 0.0, np.inf, "must be positive and finite, in s"),
+        ):
             value = getattr(self, name)
             if isinstance(value, int | float | np.number) and not low < float(value) < high:
-                what = "must lie between 0 and 1" if name == "depth" else "must be positive and finite, in (A m)²"
                 raise ValueError(f"{name} is {value}, but {what}")
+        if self.components is not None:
+            object.__setattr__(self, "components", _checked_components(self.components))
+        if (self.components is None) != (self.shares is None):
+            raise ValueError("components and shares belong together: what the components are, and their variances")
+        if self.length is not None and self.components is not None:
+            raise ValueError(
+                "currents are either smooth (length) or made of components; a smooth component is a matrix of its own"
+            )
+        if self.length is not None and any(_symbolic(one) for one in (self.depth, self.weights, self.tangential)):
+            raise ValueError(
+                "a smooth field wants fixed depth, weights and tangential variance, because its Gram matrix is made "
+                "once per length-scale; give numbers, or leave the length-scale out"
+            )
+
+    @cached_property
+    def roots(self) -> tuple[Array, Index]:
+        """Roots of the component matrices side by side (amplitude, part), and the component of each column."""
+        parts = []
+        for matrix in self.components:
+            values, vectors = np.linalg.eigh(matrix)
+            kept = values > 1e-12 * values[-1]
+            parts.append(vectors[:, kept] * np.sqrt(values[kept]))
+        return np.hstack(parts), np.repeat(np.arange(len(parts)), [part.shape[1] for part in parts])
+
+    def structure(self, problem: Problem, **learned: Any) -> Structure:
+        """The structure in which numbers that are learned have given values; trace kept.
+
+        learned : "depth", "weights", "tangential", "length", "shares" or "time", and their values
+
+        Raises
+        ------
+        ValueError
+            If something is learned and has no value, or does not fit the problem.
+        """
+        given = {name: learned.get(name, getattr(self, name)) for name in SHAPES}
+        for name, value in given.items():
+            if _symbolic(value):
+                raise ValueError(f"{name} is learned; give its value")
+        return Structure(**shaped(self, problem, given, np.exp))
 
     def relative_variances(self, problem: Problem, depth: float | None) -> Array | None:
         """Diagonal of D (amplitude,) at a depth exponent; None stands for ones."""
-        weights = self.weights
-        if weights is not None and len(weights) == problem.source_count:
-            weights = np.repeat(weights, problem.axes)
-        if weights is not None and len(weights) != problem.gain.shape[1]:
-            raise ValueError(
-                f"weights has source = {len(weights)}, but the problem has source = {problem.source_count}"
-            )
-        if depth is None:
-            return weights
-        deep = depth_weights(problem, float(np.clip(depth, 0, 1)))
-        return deep if weights is None else weights * deep
+        structure = self.structure(problem, **({} if depth is None else {"depth": float(np.clip(depth, 0, 1))}))
+        return None if structure.plain and structure.weights is None else structure.diagonal(problem)
 
-    def relative_graph(self, problem: Problem, depth: Any) -> Any:
-        """Diagonal of D (amplitude,) at a learned depth exponent, as a PyTensor graph."""
-        import pytensor.tensor as pt
-
-        logs = np.log(problem.source_norms)
-        logs = logs - logs.mean()
-        weights = pt.exp(-2 * depth * logs)
-        weights = weights * (np.sum(np.exp(2 * logs)) / pt.sum(weights * np.exp(2 * logs)))
-        weights = pt.repeat(weights, problem.axes)
-        fixed = self.relative_variances(problem, None)
-        return weights if fixed is None else weights * fixed
-
-    def spectrum(self, problem: Problem, depth: float | None = None) -> Spectrum:
-        """Decomposed Gram matrix at a depth exponent; decomposed once per problem."""
-        return Spectrum.of(problem, self.relative_variances(problem, depth))
-
-    def family(self, problem: Problem) -> Family:
-        """Spectra over the learned structure, or the one spectrum of a fixed structure."""
-        fixed = self.depth is None or isinstance(self.depth, int | float | np.number)
-        if fixed:
-            return Family.single(self.spectrum(problem, None if self.depth is None else float(self.depth)))
-        key = ("depth family", None if self.weights is None else self.weights.tobytes())
-        if key not in problem.memory:
-            problem.memory[key] = Family.along(lambda x: self.spectrum(problem, x), 0.0, 1.0)
-        family: Family = problem.memory[key]
-        return family
-
-    def observe(self, name: str, problem: Problem, *, noise: Number = 1.0, baseline: bool = True) -> Any:
+    def observe(
+        self, name: str, problem: Problem, *, noise: Any = 1.0, baseline: bool = True, error: Number | None = None
+    ) -> Any:
         """Add the marginal likelihood of the recording, currents integrated out, to the model in context.
 
-            recording[:, t] ~ Normal(0, variance * G D Gᵀ + noise² I)
-            baseline[:, t]  ~ Normal(0, noise² I)
+            recording[:, t] ~ Normal(0, variance * (G D Gᵀ + error² A Aᵀ) + noise² N)
+            baseline[:, t]  ~ Normal(0, noise² N)
 
         name : of the observed variable, dims ("component", "time")
         problem : whitened gain and recording
-        noise : scale of the whitened noise, a number or a PyTensor scalar; 1 trusts the covariance
+        noise : scale of the whitened noise, a number or a PyTensor scalar; 1 trusts the covariance. A vector
+            (kind,) has one scale per kind of sensor, in the order of `problem.kinds`
         baseline : whether the problem's baseline, where it has one, is observed too as pure noise; it pins the
             noise scale, which the response alone would trade for signal
+        error : scale of the lead field's error, 1 where `problem.error_factor` is as large as it is believed to be;
+            where the problem has one and None is given, "error" ~ HalfNormal(1) is learned
 
         Returns the observed random variable. Prior and posterior predictive sampling draw whitened recordings.
+
+        Raises
+        ------
+        ValueError
+            If a number lies outside its range or an array does not fit the problem.
         """
         import pymc as pm
         import pytensor.tensor as pt
 
         if isinstance(noise, int | float | np.number) and not 0 < float(noise) < np.inf:
             raise ValueError(f"noise is {noise}, but the scale of the noise must be positive and finite")
-        family = self.family(problem)
+        if error is not None and problem.error_factor is None:
+            raise ValueError("error scales the lead field's error, but the problem has none; see bi.forward_error")
+        if error is None and problem.error_factor is not None:
+            error = pm.HalfNormal("error", 1.0)
         model = pm.modelcontext(None)
-        shape = problem.recording.shape
-        parameters = [pt.as_tensor_variable(self.variance), pt.as_tensor_variable(noise)]
-        if family.learned:
-            parameters.append(pt.as_tensor_variable(self.depth))
+        fields = shaped(self, problem, {name: getattr(self, name) for name in SHAPES}, pt.exp)
+        level, ratio = _noise_scales(problem, noise)
+        fields |= {} if ratio is None else {"noise": ratio}
+        fields |= {} if error is None else {"error": error}
+        learned = {key: value for key, value in fields.items() if _symbolic(value)}
+        base = Structure(**{key: value for key, value in fields.items() if key not in learned})
+        variance, level = pt.as_tensor_variable(self.variance), pt.as_tensor_variable(level)
+        seen = Observation(problem, self, base, learned, variance, level)
+        given = dict(learned) if seen.only is None else {**learned, "only": seen.only[1]}
+        keys, ranks = list(given), [f"(n{i})" if one.ndim else "()" for i, one in enumerate(given.values())]
 
-        def logp(value: Any, *given: Any) -> Any:
-            return family.graph(value, *given)
+        def logp(value: Any, variance: Any, level: Any, *given: Any) -> Any:
+            return seen.graph(value, variance, level, dict(zip(keys, given, strict=True)))
 
-        def draw(variance: Any, noise: Any, *rest: Any) -> Any:
-            if not family.learned:
-                spectrum = family.spectra[0]
-                spread = pt.sqrt(variance * spectrum.values + noise**2)
-                return pt.dot(spectrum.vectors, spread[:, None] * pm.Normal.dist(0.0, 1.0, shape=shape))
-            spread = pt.sqrt(variance * self.relative_graph(problem, rest[0]))
-            unit = pm.Normal.dist(0.0, 1.0, shape=(problem.gain.shape[1], shape[1]))
-            return pt.dot(problem.gain * spread, unit) + noise * pm.Normal.dist(0.0, 1.0, shape=shape)
+        def draw(variance: Any, level: Any, *given: Any) -> Any:
+            return seen.draw(variance, level, dict(zip(keys, given, strict=True)))
 
         recording = pm.CustomDist(
             name,
-            *parameters,
+            variance,
+            level,
+            *given.values(),
             logp=logp,
             dist=lambda *given: draw(*given[:-1]),
-            signature=f"{','.join(['()'] * len(parameters))}->(c,t)",
+            signature=f"{','.join(['()', '()', *ranks])}->(c,t)",
             observed=problem.recording,
             dims=("component", "time") if {"component", "time"} <= set(model.coords) else None,
         )
         quiet = None
         if baseline and problem.baseline is not None:
-            quiet = _observe_baseline(f"{name}_baseline", problem, parameters[1])
-        model.bayesinv = Observation(problem, self, family, parameters[0], parameters[1], recording, quiet)
+            quiet = _observe_baseline(f"{name}_baseline", seen)
+        model.bayesinv = replace(seen, recording=recording, baseline=quiet)
         return recording
 
     def latent(self, name: str, problem: Problem) -> Any:
@@ -178,40 +225,180 @@ class Currents:
         import pymc as pm
         import pytensor.tensor as pt
 
-        if self.depth is not None and not isinstance(self.depth, int | float | np.number):
-            raise ValueError("latent currents want a fixed depth exponent; a learned one needs observe()")
-        fixed = self.relative_variances(problem, None if self.depth is None else float(self.depth))
-        weights = np.ones(problem.gain.shape[1]) if fixed is None else fixed
+        structure = self.structure(problem)
+        if not structure.plain:
+            raise ValueError("latent currents want independent sources along given axes; observe() has them all")
+        weights = structure.diagonal(problem)
         free = problem.axes == 3
         spread = np.sqrt(weights).reshape((-1, 3, 1) if free else (-1, 1))
         dims = ("source", "axis", "time") if free else ("source", "time")
         unit = pm.Normal(f"{name}_unit", 0.0, 1.0, dims=dims)
+        if structure.time is not None:
+            root = np.linalg.cholesky(correlation_over_time(problem.times, structure.time))
+            return pm.Deterministic(name, pt.sqrt(self.variance) * spread * pt.dot(unit, root.T), dims=dims)
         return pm.Deterministic(name, pt.sqrt(self.variance) * spread * unit, dims=dims)
 
 
-def _observe_baseline(name: str, problem: Problem, noise: Any) -> Any:
-    """Add the baseline as pure noise; one term per component."""
+LOGARITHMIC = ("length", "time")
+"""Numbers whose logarithm the likelihood is smooth in."""
+
+SHAPES = ("depth", "weights", "tangential", "length", "shares", "time")
+"""What a structure may be learned by."""
+
+
+def _symbolic(value: Any) -> bool:
+    """Whether a value is a graph that a model learns."""
+    return hasattr(value, "owner") and not isinstance(value, np.ndarray)
+
+
+def shaped(currents: Currents, problem: Problem, given: Mapping[str, Any], exp: Callable[[Any], Any]) -> dict[str, Any]:
+    """Fields of a `Structure` from what shapes it, scaled so that the trace is kept.
+
+    given : by name in `SHAPES`, a number, an array, a PyTensor graph or None
+    exp : of NumPy or PyTensor; the arithmetic is the same for numbers and graphs
+    """
+    count, size = problem.source_count, problem.gain.shape[1]
+    depth, weights, tangential, length = (given[name] for name in SHAPES[:4])
+    out: dict[str, Any] = {}
+    if given["time"] is not None:
+        check_times(problem.times, given["time"])
+        out["time"] = given["time"]
+    fixed = None if weights is None or _symbolic(weights) else weights
+    if fixed is not None and len(fixed) not in (count, size):
+        raise ValueError(f"weights has source = {len(fixed)}, but the problem has source = {count}")
+    by_axis = fixed is not None and len(fixed) == size != count
+    if by_axis and (tangential is not None or length is not None):
+        raise ValueError("with a tangential variance or a length-scale, weights are those of sources, not of axes")
+    powers = problem.gain_powers if by_axis else problem.gain_powers.reshape(count, -1).sum(axis=1)
+    target = float(np.sum(powers) if fixed is None else np.sum(powers * fixed))
+    if depth is not None:
+        logs = np.log(problem.source_norms)
+        deep = exp(-2 * depth * np.repeat(logs - logs.mean(), problem.axes if by_axis else 1))
+        weights = deep if weights is None else weights * deep
+    if currents.components is not None:
+        if isinstance(currents.components, np.ndarray):
+            inside = currents.components >= 0
+            if len(inside) != count:
+                raise ValueError(f"components has source = {len(inside)}, but the problem has source = {count}")
+            share = given["shares"][np.maximum(currents.components, 0)] * inside
+            weights = share if weights is None else weights * share
+        else:
+            return out | _by_matrices(currents, problem, given, weights, target)
+    if all(given[name] is None for name in SHAPES[:5] if name != "weights") and not _symbolic(weights):
+        return out if weights is None else {**out, "weights": weights}
+    weights = np.ones(count) if weights is None else weights
+    if length is not None:
+        table = LengthTable.of(problem, weights, tangential)
+        power, out["length"] = table.trace(length), length
+    elif tangential is not None:
+        along = np.sum(along_normals(problem) ** 2, axis=0)
+        power = (weights * (tangential * powers + (1 - tangential) * along)).sum()
+    else:
+        power = (weights * powers).sum()
+    if tangential is not None:
+        out["tangential"] = tangential
+    return {**out, "weights": weights * (target / power)}
+
+
+def _by_matrices(
+    currents: Currents, problem: Problem, given: Mapping[str, Any], weights: Any, target: float
+) -> dict[str, Any]:
+    """Fields of a structure made of component matrices: their roots side by side, and a variance per column."""
+    if _symbolic(weights) or given["tangential"] is not None:
+        raise ValueError("components given as matrices hold depth, weights and orientation themselves; learn shares")
+    factor, owner = currents.roots
+    if len(factor) != problem.gain.shape[1]:
+        raise ValueError(f"component matrices have amplitude = {len(factor)}, but the problem {problem.gain.shape[1]}")
+    base = Structure(weights=weights)
+    seen = problem.gain @ base.colour(problem, factor)
+    shares = given["shares"][owner]
+    power = (shares * np.sum(seen**2, axis=0)).sum()
+    out = {"factor": factor, "shares": shares * (target / power)}
+    return out if weights is None else {**out, "weights": weights}
+
+
+def _noise_scales(problem: Problem, noise: Any) -> tuple[Any, Any]:
+    """Scale of the noise, and those of the kinds of sensors relative to it; None where there is one for all."""
+    if not (_symbolic(noise) and noise.ndim) and not np.ndim(0 if _symbolic(noise) else noise):
+        return noise, None
+    problem.noise_parts  # noqa: B018  says what is missing
+    count = len(problem.kinds)
+    if not _symbolic(noise):
+        noise = real("noise", noise, "kind")
+        if len(noise) != count or not (noise > 0).all():
+            raise ValueError(f"noise must have one positive scale per kind of sensor ({', '.join(problem.kinds)})")
+    elif noise.type.shape[0] not in (None, count):
+        raise ValueError(f"noise has kind = {noise.type.shape[0]}, but the sensors are {', '.join(problem.kinds)}")
+    return noise[0], noise / noise[0]
+
+
+def _checked_components(components: Any) -> Any:
+    """Labels as an integer array, or matrices as a tuple of arrays.
+
+    Raises
+    ------
+    ValueError
+        If labels are no whole numbers, skip a component or cover nothing, or a matrix is not positive semidefinite.
+    """
+    if isinstance(components, np.ndarray) and components.ndim == 1:
+        if not np.issubdtype(components.dtype, np.integer):
+            raise ValueError(f"components has type {components.dtype}, but labels are whole numbers from 0")
+        if components.max(initial=-1) < 0:
+            raise ValueError("components covers no source: every label is negative")
+        missing = np.setdiff1d(np.arange(components.max() + 1), components)
+        if missing.size:
+            raise ValueError(f"component {missing[0]} holds no source; number components without gaps")
+        return components
+    matrices = tuple(real(f"component {i}", one, "amplitude amplitude") for i, one in enumerate(components))
+    if not matrices:
+        raise ValueError("components is empty; give labels of the sources or at least one matrix")
+    for i, matrix in enumerate(matrices):
+        if matrix.shape != (len(matrices[0]),) * 2:
+            raise ValueError(f"component {i} has shape {matrix.shape}, but must be {(len(matrices[0]),) * 2}")
+        values = np.linalg.eigvalsh((matrix + matrix.T) / 2)
+        if not np.allclose(matrix, matrix.T, rtol=1e-6, atol=1e-9 * abs(values[-1])) or values[0] < -1e-8 * values[-1]:
+            raise ValueError(
+                f"component {i} is not positive semidefinite (smallest eigenvalue {values[0]:.2g}, largest "
+                f"{values[-1]:.2g}); a covariance is"
+            )
+    return matrices
+
+
+def _observe_baseline(name: str, seen: Observation) -> Any:
+    """Add the baseline as pure noise; one term per component, in the basis of the noise."""
     import pymc as pm
     import pytensor.tensor as pt
 
-    model = pm.modelcontext(None)
+    model, problem = pm.modelcontext(None), seen.problem
     assert problem.baseline is not None
     shape = problem.baseline.shape
     free = shape[1] - int(problem.baseline_centred)
+    given = [seen.learned["noise"]] if "noise" in seen.learned else []
 
-    def logp(value: Any, noise: Any) -> Any:
-        return -0.5 * (free * (LOG_2PI + 2 * pt.log(noise)) + pt.sum(value**2, axis=1) / noise**2)
+    def root(given: Any) -> Any:
+        covariance = seen.noise_covariance({"noise": given[0]} if given else {})
+        return None if covariance is None else pt.linalg.cholesky(covariance)
 
-    def draw(noise: Any, size: Any) -> Any:
+    def logp(value: Any, noise: Any, *given: Any) -> Any:
+        lower = root(given)
+        logs = 2 * pt.log(noise)
+        if lower is not None:
+            value, logs = pt.linalg.solve_triangular(lower, value, lower=True), logs + 2 * pt.log(pt.diag(lower))
+        return -0.5 * (free * (LOG_2PI + logs) + pt.sum(value**2, axis=1) / noise**2)
+
+    def draw(noise: Any, *given: Any) -> Any:
         quiet = noise * pm.Normal.dist(0.0, 1.0, shape=shape)
+        lower = root(given[:-1])
+        quiet = quiet if lower is None else pt.dot(lower, quiet)
         return quiet - pt.mean(quiet, axis=1, keepdims=True) if problem.baseline_centred else quiet
 
     return pm.CustomDist(
         name,
-        noise,
+        seen.noise,
+        *given,
         logp=logp,
         dist=draw,
-        signature="()->(c,b)",
+        signature=f"(){',(k)' * len(given)}->(c,b)",
         observed=problem.baseline,
         dims=("component", "baseline_sample") if "baseline_sample" in model.coords else None,
     )
@@ -221,17 +408,157 @@ def _observe_baseline(name: str, problem: Problem, noise: Any) -> Any:
 class Observation:
     """What `Currents.observe` notes on a model, so that the currents can be recovered exactly.
 
+    base : the fields of the structure that are fixed
+    learned : field of the structure to the PyTensor graph that the model gave
     variance, noise : the PyTensor scalars the model gave
     recording, baseline : the observed random variables
     """
 
     problem: Problem
     currents: Currents
-    family: Family
+    base: Structure
+    learned: dict[str, Any]
     variance: Any
     noise: Any
-    recording: Any
+    recording: Any = None
     baseline: Any = None
+
+    def structure(self, values: Mapping[str, Any]) -> Structure:
+        """The structure at values of what is learned."""
+        found = {key: np.ascontiguousarray(one) if np.ndim(one) else float(one) for key, one in values.items()}
+        return replace(self.base, **found)  # type: ignore[arg-type]
+
+    @cached_property
+    def mean_power(self) -> float:
+        """trace(G D Gᵀ) per component, 1/(A m)², whatever the structure."""
+        fixed = self.currents.weights
+        if fixed is None or _symbolic(fixed):
+            return self.problem.signal_power
+        return float(np.sum(Structure(weights=fixed).diagonal(self.problem) * self.problem.gain_powers)) / len(
+            self.problem.gain
+        )
+
+    @cached_property
+    def only(self) -> tuple[str, Any, float, float] | None:
+        """Name, graph and range of the one bounded number that shapes the structure; None where it is not so."""
+        loose = sum(_symbolic(getattr(self.currents, name)) for name in SHAPES)
+        alone = loose == 1 and not {"noise", "error"} & set(self.learned)
+        return self.bounded[0] if alone and self.bounded else None
+
+    @cached_property
+    def bounded(self) -> list[tuple[str, Any, float, float]]:
+        """Name, graph and range of the learned numbers that must stay within one."""
+        ranges = {"depth": (0.0, 1.0), "tangential": (0.0, 1.0), "length": LENGTHS, "time": time_range(self.problem)}
+        every = [(name, getattr(self.currents, name), *ends) for name, ends in ranges.items()]
+        return [one for one in every if _symbolic(one[1])]
+
+    @cached_property
+    def family(self) -> Family:
+        """Spectra over the one number that shapes the structure, or the spectrum of a fixed structure.
+
+        Raises
+        ------
+        ValueError
+            If several numbers shape it.
+        """
+        problem, currents = self.problem, self.currents
+        if not self.learned:
+            return Family.single(Spectrum.of(problem, self.base))
+        if self.only is None:
+            raise ValueError("several numbers shape the structure; there is no family of spectra along one")
+        name, _, low, high = self.only
+        logs = name in LOGARITHMIC
+
+        def at(x: float) -> Spectrum:
+            structure = currents.structure(problem, **{name: float(np.exp(x)) if logs else x})
+            return Spectrum.of(problem, replace(structure, noise=self.base.noise, error=self.base.error))
+
+        ends = (float(np.log(low)), float(np.log(high))) if logs else (low, high)
+        key = ("family", name, self.base.key, None if currents.weights is None else currents.weights.tobytes())
+        family: Family = remembered(problem.memory, key, lambda: Family.along(at, *ends))
+        return family
+
+    def graph(self, value: Any, variance: Any, noise: Any, learned: Mapping[str, Any]) -> Any:
+        """Log density of the recording: interpolated along one bounded number, else by a factorisation each time."""
+        import pytensor.tensor as pt
+
+        if not self.learned:
+            return self.family.graph(value, variance, noise)
+        if self.only is not None:
+            place = learned["only"]
+            return self.family.graph(value, variance, noise, pt.log(place) if self.only[0] in LOGARITHMIC else place)
+        if self.base.time is not None or "time" in self.learned:
+            raise ValueError("courses that are correlated over time have no graph beside other learned structure")
+        total = variance * self.gram(learned)
+        covariance = self.noise_covariance(learned)
+        total = total + noise**2 * (np.eye(len(self.problem.gain)) if covariance is None else covariance)
+        lower = pt.linalg.cholesky(total)
+        white = pt.linalg.solve_triangular(lower, value, lower=True)
+        samples = self.problem.recording.shape[1]
+        return -0.5 * (samples * (LOG_2PI + 2 * pt.log(pt.diag(lower))) + pt.sum(white**2, axis=1))
+
+    def gram(self, learned: Mapping[str, Any]) -> Any:
+        """G D Gᵀ + error² A Aᵀ (component, component) as a graph of what is learned."""
+        import pytensor.tensor as pt
+
+        problem, base = self.problem, self.base
+        weights, tangential = (learned.get(name, getattr(base, name)) for name in ("weights", "tangential"))
+        error, shares = learned.get("error", base.error), learned.get("shares", base.shares)
+        if base.factor is not None:
+            seen = problem.gain @ Structure(weights=base.weights).colour(problem, base.factor)
+            gram = pt.dot(seen * shares, seen.T)
+        elif base.length is not None or "length" in learned:
+            length = learned.get("length", base.length)
+            plain = self.currents.structure(problem, length=float(np.mean(LENGTHS)))
+            assert plain.weights is not None
+            table = LengthTable.of(problem, plain.weights / plain.weights.mean(), base.tangential)
+            gram = table.gram(length) * (self.mean_power * len(problem.gain) / table.trace(length))
+        elif weights is None:
+            gram = pt.as_tensor_variable(problem.gain @ problem.gain.T)
+        else:
+            by_axis = not _symbolic(weights) and len(weights) == problem.gain.shape[1]
+            spread = weights if by_axis else pt.repeat(pt.as_tensor_variable(weights), problem.axes)
+            gram = pt.dot(problem.gain * spread, problem.gain.T)
+            if tangential is not None:
+                along = along_normals(problem)
+                gram = tangential * gram + (1 - tangential) * pt.dot(along * weights, along.T)
+        if problem.error_factor is not None:
+            gram = gram + error**2 * (problem.error_factor @ problem.error_factor.T)
+        return gram
+
+    def noise_covariance(self, learned: Mapping[str, Any]) -> Any:
+        """N (component, component) as a graph of what is learned; None for the identity."""
+        import pytensor.tensor as pt
+
+        if "noise" not in learned:
+            return self.base.noise_covariance(self.problem)
+        ratio, parts = learned["noise"], self.problem.noise_parts
+        pairs = pt.outer(ratio, ratio).reshape((-1,))
+        return pt.dot(pairs, parts.reshape(len(parts) ** 2, -1)).reshape(parts.shape[2:])
+
+    def draw(self, variance: Any, noise: Any, learned: Mapping[str, Any]) -> Any:
+        """A random recording (component, time) as a graph."""
+        import pymc as pm
+        import pytensor.tensor as pt
+
+        shape = self.problem.recording.shape
+        if not self.learned and self.base.time is None:
+            spectrum = self.family.spectra[0]
+            spread = pt.sqrt(variance * spectrum.values + noise**2)
+            return pt.dot(spectrum.outward, spread[:, None] * pm.Normal.dist(0.0, 1.0, shape=shape))
+        gram = self.gram(learned)
+        # A Gram matrix of fewer sources than sensors has no root of its own.
+        jitter = 1e-10 * self.mean_power * np.eye(shape[0])
+        signal = pt.dot(pt.linalg.cholesky(gram + jitter), pm.Normal.dist(0.0, 1.0, shape=shape))
+        time = learned.get("time", self.base.time)
+        if time is not None:
+            apart = np.abs(self.problem.times[:, None] - self.problem.times)
+            signal = pt.dot(signal, pt.linalg.cholesky(pt.exp(-apart / time)).T)
+        covariance = self.noise_covariance(learned)
+        error = noise * pm.Normal.dist(0.0, 1.0, shape=shape)
+        if covariance is not None:
+            error = pt.dot(pt.linalg.cholesky(pt.as_tensor_variable(covariance)), error)
+        return pt.sqrt(variance) * signal + error
 
 
 def observation(model: pm.Model) -> Observation:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.spatial import cKDTree
 
-from bayesinv import simulate, template, template_mesh
+from bayesinv import template, template_mesh
 from bayesinv.axes import Array, Index
 from bayesinv.baselines import baseline
 from bayesinv.leadfield import LeadField
@@ -20,7 +20,8 @@ from bayesinv.posterior import Peak, Posterior
 from bayesinv.problem import Problem
 from bayesinv.report import html_table
 from bayesinv.sensors import Sensors
-from bayesinv.simulate import Simulation
+from bayesinv.simulate import Simulation, correlated_covariance, patch_truth
+from bayesinv.simulate import simulate as record
 from bayesinv.sources import Sources
 
 ACTIVE_MRI = (-0.040, -0.025, 0.055)
@@ -134,11 +135,11 @@ def tell(
         times = np.arange(round(-0.2 * RATE), round(0.4 * RATE) + 1) / RATE
         assert cortex.mri_positions is not None
         centre = cortex.positions[cKDTree(cortex.mri_positions).query(ACTIVE_MRI)[1]]
-        truth = simulate.patch_truth(cortex, centre, times, avoid=grid)
+        truth = patch_truth(cortex, centre, times, avoid=grid)
         true_gain = true_lead_field(truth.sources, sensors).rereference("average")
     with stage("simulate"):
         rng = np.random.default_rng(0) if rng is None else rng
-        made = simulate.simulate(truth, true_gain, simulate.correlated_covariance(sensors), rng, snr=snr)
+        made = record(truth, true_gain, correlated_covariance(sensors), rng, snr=snr)
     return Story(made, gain, np.unique(cKDTree(grid.positions).query(truth.sources.positions)[1]))
 
 

@@ -9,16 +9,17 @@ between Chebyshev points.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import numpy as np
-from scipy.linalg import eigh
+from scipy.linalg import eigh, solve_triangular
 
 from bayesinv.axes import Array
 from bayesinv.problem import Problem
+from bayesinv.structure import Structure
 
 LOG_2PI = float(np.log(2 * np.pi))
 TOLERANCE = 1e-6
@@ -27,8 +28,8 @@ TOLERANCE = 1e-6
 SLACK = 1e-9
 """How far rounding may carry a structural number over its bounds."""
 
-REUSE = 50
-"""Nodes per structure from which on a decomposition of its own costs less than interpolation."""
+KEPT = 100
+"""Decompositions that a problem remembers."""
 
 CHUNK = 2**16
 """Numbers held at once while many hyperparameters are evaluated."""
@@ -50,71 +51,222 @@ def _sum_of_logs(total: Array) -> Array:
 
 
 @dataclass(frozen=True, eq=False)
-class Spectrum:
-    """Gram matrix G D Gᵀ of one prior covariance D (diagonal), decomposed; and the recording in its basis.
+class Decomposition:
+    """Gram matrix of one structure in units of its noise, decomposed: what depends on the gain alone.
 
-    problem : the whitened gain and recording
-    weights : (amplitude,), the diagonal of D: relative prior variances
-    values : (component,), eigenvalues, 1/(A m)², ascending
-    vectors : (component, component), eigenvectors in columns
+        L⁻¹ (G D Gᵀ + error² A Aᵀ) L⁻ᵀ = U diag(values) Uᵀ,   N = L Lᵀ
+
+    values : (component,), 1/(A m)², ascending
+    inward : (component, component), L⁻ᵀ U: its columns take a recording to coefficients of unit noise
+    outward : (component, component), L U: its columns take coefficients back to the recording
+    log_volume : log |N|
     """
 
-    problem: Problem = field(repr=False)
-    weights: Array
     values: Array
-    vectors: Array
+    inward: Array
+    outward: Array
+    log_volume: float
 
     @classmethod
-    def of(cls, problem: Problem, weights: Array | None = None) -> Spectrum:
-        """Decompose the Gram matrix for relative prior variances `weights` (amplitude,), ones if None."""
-        key = ("spectrum", None if weights is None else weights.tobytes())
-        if key not in problem.memory:
-            if weights is None:
-                gram = problem.gain @ problem.gain.T
-                weights = np.ones(problem.gain.shape[1])
-            else:
-                scaled = problem.gain * np.sqrt(weights)
-                gram = scaled @ scaled.T
+    def of(cls, problem: Problem, structure: Structure) -> Decomposition:
+        """Decompose the Gram matrix of a structure; one that was decomposed lately is remembered."""
+
+        def made() -> Decomposition:
+            gram = structure.gram(problem)
+            if structure.error:
+                lost = problem.error_factor
+                gram += structure.error**2 * (lost @ lost.T)
+            root = structure.noise_root(problem)
+            if root is not None:
+                gram = solve_triangular(root, solve_triangular(root, gram, lower=True).T, lower=True)
             values, vectors = eigh(gram, driver="evd", check_finite=False, overwrite_a=True)
-            problem.memory[key] = cls(problem, weights, np.maximum(values, 0.0), vectors)
-        spectrum: Spectrum = problem.memory[key]
-        return spectrum
+            values = np.maximum(values, 0.0)
+            if root is None:
+                return cls(values, vectors, vectors, 0.0)
+            volume = 2 * float(np.log(np.diag(root)).sum())
+            return cls(values, solve_triangular(root, vectors, lower=True, trans="T"), root @ vectors, volume)
 
-    @cached_property
-    def coefficients(self) -> Array:
-        """Recording in the basis of the eigenvectors: (component, time)."""
-        return self.vectors.T @ self.problem.recording
+        found: Decomposition = remembered(problem.shared, ("decomposition", structure.key), made)
+        return found
 
-    @cached_property
-    def powers(self) -> Array:
-        """Power of each coefficient summed over time: (component,)."""
-        return np.einsum("ct,ct->c", self.coefficients, self.coefficients)
+
+def remembered(memory: dict[Hashable, Any], key: Hashable, make: Callable[[], Any]) -> Any:
+    """Return what a memory holds under a key, made and kept if it is not there; what is oldest goes."""
+    if key not in memory:
+        while len(memory) >= KEPT:
+            memory.pop(next(iter(memory)))
+        memory[key] = make()
+    return memory[key]
+
+
+@dataclass(frozen=True, eq=False)
+class Cells:
+    """Independent parts of a recording: all that its likelihood needs to know of a structure.
+
+    A cell is a component, or with courses that are correlated over time a component and a mode of time.
+
+    reach : (cell,), 1/(A m)², variance that currents of unit variance have in a cell
+    powers : (cell,), power of the recording, summed over the samples of a cell
+    count : samples per cell
+    constant : what the log likelihood has whatever the scales
+    quiet : power of the baseline; None where there is none
+    quiet_count, quiet_constant : numbers of the baseline, and what its log likelihood has whatever the noise
+    """
+
+    reach: Array
+    powers: Array
+    count: int
+    constant: float
+    quiet: float | None = None
+    quiet_count: int = 0
+    quiet_constant: float = 0.0
 
     def log_likelihood(self, variance: Array, noise: Array) -> Array:
         """Log density (node,) of the recording for source variances and noise scales (node,)."""
-        samples = self.problem.recording.shape[1]
         out = np.empty(len(variance))
-        step = max(1, CHUNK // len(self.values))
+        step = max(1, CHUNK // len(self.reach))
         for start in range(0, len(variance), step):
             part = slice(start, start + step)
-            total = variance[part, None] * self.values + (noise[part] ** 2)[:, None]
-            out[part] = -0.5 * (samples * _sum_of_logs(total) + (1 / total) @ self.powers)
-        return out - 0.5 * samples * len(self.values) * LOG_2PI
+            total = variance[part, None] * self.reach + (noise[part] ** 2)[:, None]
+            out[part] = -0.5 * (self.count * _sum_of_logs(total) + (1 / total) @ self.powers)
+        return out + self.constant
+
+    def baseline_log_likelihood(self, noise: Array) -> Array:
+        """Log density (node,) of the baseline, pure noise of scale `noise` (node,); 0 where there is no baseline."""
+        if self.quiet is None:
+            return np.zeros(len(noise))
+        return np.asarray(self.quiet_constant - self.quiet_count * np.log(noise) - 0.5 * self.quiet / noise**2)
+
+    def slopes(self, variance: float, noise: float) -> tuple[float, float]:
+        """Derivatives of both log densities by source variance and noise scale."""
+        total = variance * self.reach + noise**2
+        each = -0.5 * (self.count / total - self.powers / total**2)
+        by_noise = 2 * noise * float(each.sum())
+        if self.quiet is not None:
+            by_noise += -self.quiet_count / noise + self.quiet / noise**3
+        return float(each @ self.reach), by_noise
+
+
+@dataclass(frozen=True, eq=False)
+class Spectrum:
+    """One structure of a problem, decomposed; and the recording in its basis.
+
+    problem : the whitened gain and recording
+    structure : relative covariances of currents, noise and time
+    decomposition : of the Gram matrix
+    """
+
+    problem: Problem = field(repr=False)
+    structure: Structure = field(repr=False)
+    decomposition: Decomposition = field(repr=False)
+
+    @classmethod
+    def of(cls, problem: Problem, structure: Structure | Array | None = None) -> Spectrum:
+        """Decompose a structure; an array stands for relative prior variances (amplitude,), None for ones."""
+        if not isinstance(structure, Structure):
+            structure = Structure(weights=structure)
+        found: Spectrum = remembered(
+            problem.memory,
+            ("spectrum", structure.key),
+            lambda: cls(problem, structure, Decomposition.of(problem, structure)),
+        )
+        return found
+
+    @property
+    def values(self) -> Array:
+        """Eigenvalues of the Gram matrix (component,), 1/(A m)², ascending."""
+        return self.decomposition.values
+
+    @property
+    def inward(self) -> Array:
+        """From a recording to coefficients, in columns: (component, component)."""
+        return self.decomposition.inward
+
+    @property
+    def outward(self) -> Array:
+        """From coefficients to a recording: (component, component)."""
+        return self.decomposition.outward
+
+    @cached_property
+    def weights(self) -> Array:
+        """Relative prior variances (amplitude,), the diagonal of D."""
+        return self.structure.diagonal(self.problem)
+
+    @cached_property
+    def modes(self) -> tuple[Array, Array] | None:
+        """Powers (mode,) and courses (time, mode) of independent modes; None where samples are independent."""
+        return self.structure.modes(self.problem.times)
+
+    @cached_property
+    def coefficients(self) -> Array:
+        """Recording in the basis of the eigenvectors: (component, time), or (component, mode)."""
+        seen = self.inward.T @ self.problem.recording
+        return seen if self.modes is None else seen @ self.modes[1]
+
+    @cached_property
+    def cells(self) -> Cells:
+        """The recording and baseline as independent parts."""
+        problem, samples = self.problem, self.problem.recording.shape[1]
+        volume = self.decomposition.log_volume
+        constant = -0.5 * samples * (len(self.values) * LOG_2PI + volume)
+        quiet, quiet_count, quiet_constant = None, 0, 0.0
+        if problem.baseline is not None:
+            white = problem.baseline if self.inward is self.outward else self.inward.T @ problem.baseline
+            quiet, free = float(np.sum(white**2)), white.shape[1] - int(problem.baseline_centred)
+            quiet_count = free * len(white)
+            quiet_constant = -0.5 * (quiet_count * LOG_2PI + free * volume)
+        if self.modes is None:
+            powers = np.einsum("ct,ct->c", self.coefficients, self.coefficients)
+            return Cells(self.values, powers, samples, constant, quiet, quiet_count, quiet_constant)
+        reach = np.outer(self.values, self.modes[0]).ravel()
+        return Cells(reach, self.coefficients.ravel() ** 2, 1, constant, quiet, quiet_count, quiet_constant)
+
+    def log_likelihood(self, variance: Array, noise: Array) -> Array:
+        """Log density (node,) of the recording for source variances and noise scales (node,)."""
+        return self.cells.log_likelihood(variance, noise)
+
+    def baseline_log_likelihood(self, noise: Array) -> Array:
+        """Log density (node,) of the baseline, pure noise of scale `noise` (node,); 0 where there is no baseline."""
+        return self.cells.baseline_log_likelihood(noise)
+
+    def sensitivity(self, variance: float, noise: float, baseline: bool = True) -> tuple[Array, Array]:
+        """Derivatives (component, component) of both log densities by Gram matrix G D Gᵀ and by noise covariance N.
+
+        d/dC log Normal(Y; 0, C) = (C⁻¹ Y Yᵀ C⁻¹ - T C⁻¹) / 2
+        """
+        cells, shape = self.cells, (len(self.values), -1)
+        total = (variance * cells.reach + noise**2).reshape(shape)
+        share = np.ones(total.shape[1]) if self.modes is None else self.modes[0]
+        seen = self.inward @ (self.coefficients / total)
+
+        def half(weights: Array, field: Array) -> Array:
+            mass = (cells.count * weights / total).sum(axis=1)
+            return np.asarray(0.5 * (field @ field.T - (self.inward * mass) @ self.inward.T))
+
+        by_gram = variance * half(share, seen if self.modes is None else seen * np.sqrt(share))
+        by_noise = noise**2 * half(np.ones_like(share), seen)
+        if baseline and cells.quiet is not None:
+            assert self.problem.baseline is not None
+            quiet = self.inward @ (self.inward.T @ self.problem.baseline) / noise
+            free = cells.quiet_count / len(self.values)
+            by_noise += 0.5 * (quiet @ quiet.T - free * self.inward @ self.inward.T)
+        return by_gram, by_noise
 
     def back(self, rows: slice = slice(None)) -> Array:
-        """D Gᵀ U (amplitude, component), or some rows of it: from eigenbasis coefficients back to currents."""
-        back = self.problem.gain[:, rows].T @ self.vectors
-        back *= self.weights[rows, None]
-        return back
+        """D Gᵀ inward (amplitude, component), or some rows of it: from coefficients of filters back to currents."""
+        if self.structure.plain:
+            back = self.problem.gain[:, rows].T @ self.inward
+            if self.structure.weights is not None:
+                back *= self.weights[rows, None]
+            return back
+        return self.structure.times(self.problem, self.problem.gain.T @ self.inward)[rows]
 
-
-def baseline_log_likelihood(problem: Problem, noise: Array) -> Array:
-    """Log density (node,) of the baseline, pure noise of scale `noise` (node,); 0 where there is no baseline."""
-    if problem.baseline is None:
-        return np.zeros(len(noise))
-    count = problem.components * (problem.baseline.shape[1] - int(problem.baseline_centred))
-    power = float(np.sum(problem.baseline**2))
-    return np.asarray(-0.5 * (count * (LOG_2PI + 2 * np.log(noise)) + power / noise**2))
+    @cached_property
+    def explained(self) -> Array:
+        """G D Gᵀ inward (component, component): the recording that currents of unit coefficients make."""
+        if not self.structure.error:
+            return np.asarray(self.outward * self.values)
+        return np.asarray(self.structure.gram(self.problem) @ self.inward)
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,7 +276,6 @@ class Family:
     points : (node,), in [low, high], Chebyshev points of the second kind; one point where nothing is learned
     spectra : one per point
     error : measured error of the interpolated log-likelihood, nats
-    exact : from a structural number to its spectrum; None where nothing is learned
     """
 
     points: Array
@@ -132,7 +283,6 @@ class Family:
     low: float = 0.0
     high: float = 1.0
     error: float = 0.0
-    exact: Callable[[float], Spectrum] | None = None
 
     @classmethod
     def single(cls, spectrum: Spectrum) -> Family:
@@ -163,7 +313,7 @@ class Family:
             family = cls(points, tuple(at(float(x)) for x in points), low, high)
             error = family._measure(at)
             if error <= TOLERANCE:
-                return cls(points, family.spectra, low, high, error, spectrum_at)
+                return cls(points, family.spectra, low, high, error)
         raise ValueError(
             f"the log-likelihood between {low:g} and {high:g} could not be interpolated to {TOLERANCE:g} nats "
             f"(65 points leave {error:.1e}); fix the structural parameter or narrow its range"
@@ -184,9 +334,9 @@ class Family:
             middle = (self.points[j] + self.points[j + 1]) / 2
             spectrum = at(float(middle))
             lone = ratio**2 / problem.signal_power
-            fit = np.sqrt(
-                (spectrum.powers / (lone[:, None] * spectrum.values + 1)).sum(axis=1) / problem.recording.size
-            )
+            cells = spectrum.cells
+            power = (cells.powers / (lone[:, None] * cells.reach + 1)).sum(axis=1)
+            fit = np.sqrt(power / problem.recording.size)
             for noise in (np.ones(len(ratio)), np.maximum(fit, 1e-6)):
                 variance = lone * noise**2
                 exact = spectrum.log_likelihood(variance, noise)
@@ -234,14 +384,6 @@ class Family:
                 f"the learned structural number reaches {place[outside][0]:.3g}, but must stay between {self.low:g} "
                 f"and {self.high:g}; give it a prior that lives there, such as pm.Uniform or pm.Beta"
             )
-        values, which = np.unique(place, return_inverse=True)
-        if self.exact is not None and len(place) > REUSE * len(values):
-            # Many nodes of few structures: a decomposition each costs less than interpolating for every node.
-            out = np.empty(len(place))
-            for k, value in enumerate(values):
-                mine = which == k
-                out[mine] = self.exact(float(value)).log_likelihood(variance[mine], noise[mine])
-            return out
         table = np.stack([spectrum.log_likelihood(variance, noise) for spectrum in self.spectra], axis=1)
         common = table[:, :1]
         return np.asarray(common[:, 0] + np.einsum("nk,nk->n", self.cardinal(place), table - common))
@@ -253,17 +395,26 @@ class Family:
         """
         import pytensor.tensor as pt
 
-        samples = self.spectra[0].problem.recording.shape[1]
+        spectra = self.spectra
+        if not self.learned and spectra[0].modes is None:
+            cells = spectra[0].cells
+            power = pt.sum(pt.dot(spectra[0].inward.T, value) ** 2, axis=1)
+            total = variance * cells.reach + noise**2
+            return cells.constant / len(cells.reach) - 0.5 * (cells.count * pt.log(total) + power / total)
+        inward = np.concatenate([spectrum.inward.T for spectrum in spectra])
+        seen = pt.dot(inward, value).reshape((len(spectra), len(spectra[0].values), -1))
+        if spectra[0].modes is not None:
+            powers = pt.matmul(seen, np.stack([spectrum.modes[1] for spectrum in spectra if spectrum.modes])) ** 2
+        else:
+            powers = pt.sum(seen**2, axis=2, keepdims=True)
+        reach = np.stack([spectrum.cells.reach.reshape(len(spectrum.values), -1) for spectrum in spectra])
+        total = variance * reach + noise**2
+        constant = np.array([[spectrum.cells.constant / len(spectrum.values)] for spectrum in spectra])
+        terms = constant - 0.5 * pt.sum(spectra[0].cells.count * pt.log(total) + powers / total, axis=2)
         if not self.learned:
-            spectrum = self.spectra[0]
-            powers = pt.sum(pt.dot(spectrum.vectors.T, value) ** 2, axis=1)
-            total = variance * spectrum.values + noise**2
-            return -0.5 * (samples * (LOG_2PI + pt.log(total)) + powers / total)
-        vectors = np.concatenate([spectrum.vectors.T for spectrum in self.spectra])
-        count, components = len(self.spectra), len(self.spectra[0].values)
-        powers = pt.sum(pt.dot(vectors, value) ** 2, axis=1).reshape((count, components))
-        total = variance * np.stack([spectrum.values for spectrum in self.spectra]) + noise**2
-        table = -0.5 * pt.sum(samples * (LOG_2PI + pt.log(total)) + powers / total, axis=1)
+            return terms[0]
+        table = pt.sum(terms, axis=1)
+        count = len(spectra)
         unit = 2 * (place - self.low) / (self.high - self.low) - 1
         chebyshev = [pt.ones_like(unit), unit]
         while len(chebyshev) < count:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
 
+    from bayesinv.scores import Pit, Reliability
+
 INK, QUIET, FAINT = "#1f2933", "#66727f", "#d5dae0"
 BLUE, ORANGE = "#1f5a94", "#c8511b"
 GREY = np.array([0.80, 0.80, 0.80])
@@ -334,8 +336,7 @@ def prior_draws(
         return {}
     values = pm.draw(free, draws=count, random_seed=int(rng.integers(2**31)), mode="FAST_COMPILE")
     named = {variable.name: np.asarray(value) for variable, value in zip(free, values, strict=True)}
-    variance, noise, _ = density.scales_at(list(named.values()))
-    drawn = with_lambda(named, variance, noise, density.seen.family.mean_power)
+    drawn = with_lambda(named, *density.scales(density.unconstrained(list(named.values()))), density.seen.mean_power)
     return {name: value for name, value in drawn.items() if value.ndim == 1}
 
 
@@ -923,3 +924,101 @@ def _number(value: float) -> str:
     if value and not 1e-3 <= abs(value) < 1e5:
         return f"{value:.2e}"
     return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+
+
+# --- scores against a known truth
+
+
+def coverage_curve(pits: Mapping[str, Pit]) -> Figure:
+    """Draw how often central intervals of every level hold the truth; the diagonal says as often as they claim.
+
+    pits : name to the `scores.Pit` of a stratum, model or run
+
+    Raises
+    ------
+    ValueError
+        If there is none, or one counts nothing.
+    """
+    figure, (axes,) = _square(pits)
+    levels = np.arange(101) / 100
+    for number, (name, pit) in enumerate(pits.items()):
+        shares = pit.coverage(levels)
+        label = f"{name} ({percent(pit.coverage([0.9])[0])} in 90 %)"
+        axes.plot(levels, shares, color=f"C{number}", linewidth=1.6, label=label)
+    axes.set_xlabel("level of the interval")
+    axes.set_ylabel("share of truths inside")
+    axes.legend(loc="upper left", frameon=False, fontsize=8)
+    return figure
+
+
+def reliability_diagram(tables: Mapping[str, Reliability]) -> Figure:
+    """Draw how often what was claimed with some probability happened, and below, how often it was claimed.
+
+    tables : name to the `scores.Reliability` of a stratum, model or run
+
+    Raises
+    ------
+    ValueError
+        If there is none, or one counts nothing.
+
+    Reference: Murphy & Winkler (1977), J. R. Stat. Soc. C 26, 41-47.
+    """
+    figure, (axes, below) = _square(tables, 5.4, [4, 1])
+    for number, (name, found) in enumerate(tables.items()):
+        claimed, happened, counts = found.table.T
+        kept = counts > 0
+        style: dict[str, Any] = {"color": f"C{number}", "marker": "o", "markersize": 3.5, "linewidth": 1.4}
+        axes.plot(claimed[kept], happened[kept], label=f"{name} (Brier score {_number(found.brier)})", **style)
+        below.plot(claimed[kept], counts[kept], **style)
+    axes.set_ylabel("how often it happened")
+    axes.tick_params(labelbottom=False)
+    axes.legend(loc="upper left", frameon=False, fontsize=8)
+    below.set(xlim=(-0.01, 1.01), yscale="log", xlabel="probability claimed", ylabel="count")
+    _plain(below)
+    return figure
+
+
+def pit_histogram(pit: Pit, bins: int = 20, independent: float | None = None) -> Figure:
+    """Draw where in its posterior the truth lies: flat if calibrated, ∪ if intervals are too narrow, ∩ if too wide.
+
+    pit : of a stratum, model or run
+    bins : number of bars, a divisor of the bins kept
+    independent : how many independent truths the counts are worth, for a band that 95 % of the bars of a calibrated
+        posterior lie in; None draws none, as neighbouring currents are anything but independent
+
+    Raises
+    ------
+    ValueError
+        If it counts nothing, the bins cannot be joined to that many, or `independent` is not positive.
+
+    Reference: Gneiting, Balabdaoui & Raftery (2007), J. R. Stat. Soc. B 69, 243-268.
+    """
+    if independent is not None and not 0 < independent < np.inf:
+        raise ValueError(f"independent is {independent}, but must be a positive number of truths, or None")
+    counts = pit.histogram(bins)
+    if not pit.count:
+        raise ValueError("nothing was counted, so there is nothing to draw")
+    figure = _figure(4.6, 3.2)
+    axes = figure.add_subplot()
+    axes.bar((np.arange(bins) + 0.5) / bins, counts * bins / pit.count, width=0.94 / bins, color=BLUE, alpha=0.75)
+    axes.axhline(1, color=INK, linewidth=1)
+    if independent is not None:
+        spread = float(ndtri(0.975) * np.sqrt((bins - 1) / independent))
+        axes.axhspan(max(0.0, 1 - spread), 1 + spread, color=ORANGE, alpha=0.2, linewidth=0)
+    axes.set(xlim=(0, 1), xlabel="place of the truth in its posterior", ylabel="density")
+    _plain(axes)
+    return figure
+
+
+def _square(named: Mapping[str, Any], height: float = 4.4, rows: Sequence[float] = (1,)) -> tuple[Figure, list[Axes]]:
+    """A figure whose first row is the unit square with its diagonal, for things that counted something."""
+    empty = [name for name, one in named.items() if not one.count]
+    if empty or not named:
+        raise ValueError(f"nothing was counted{' in ' * bool(empty)}{', '.join(empty)}, so there is nothing to draw")
+    figure = _figure(4.4, height)
+    every = list(figure.subplots(len(rows), 1, squeeze=False, height_ratios=list(rows))[:, 0])
+    every[0].plot([0, 1], [0, 1], color=QUIET, linewidth=0.9, linestyle=(0, (4, 3)))
+    # A little more than the square, so that lines along its edges are seen whole.
+    every[0].set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
+    _plain(every[0])
+    return figure, every

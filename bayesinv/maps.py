@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.sparse import csr_array, eye_array
@@ -21,6 +21,9 @@ NEIGHBOURHOOD = 0.01
 REGION = 0.015
 """Radius in m of the patch of cortex that stands for a region: about what MEG and EEG tell apart."""
 
+
+BLOCK = 256
+"""Patches worked on at once where sources are correlated."""
 
 PRIOR_EXCEEDANCE = 0.1
 """Probability, before the recording, of a current that counts as large."""
@@ -114,8 +117,7 @@ def loudest(posterior: Posterior) -> float:
 def averaged(posterior: Posterior, window: Window = None) -> Posterior:
     """Return the posterior of the currents' mean over a window, as a posterior of one sample.
 
-    Given the hyperparameters samples are independent, so the mean of n of them has prior variance and noise
-    variance 1/n of theirs; means, intervals, draws and peaks of what is returned are exact.
+    Means, intervals, draws and peaks of what is returned are exact.
 
     window : (start, stop) in s, one time in s, or None for the sample with most signal
 
@@ -124,26 +126,7 @@ def averaged(posterior: Posterior, window: Window = None) -> Posterior:
     ValueError
         If the window holds no sample.
     """
-    problem, samples = posterior.problem, _samples(posterior, window)
-    times = problem.times[samples]
-    count = len(times)
-    one = replace(
-        problem,
-        recording=problem.recording[:, samples].mean(axis=1, keepdims=True),
-        times=times.mean(keepdims=True),
-        baseline=None,
-        field=None,
-    )
-    # Decompositions depend on the gain alone, so they are handed on.
-    for key, value in problem.memory.items():
-        if isinstance(value, Spectrum):
-            one.memory[key] = Spectrum(one, value.weights, value.values, value.vectors)
-    mixture = replace(
-        posterior.mixture,
-        variance=posterior.mixture.variance / count,
-        noise=posterior.mixture.noise / np.sqrt(count),
-    )
-    return replace(posterior, problem=one, mixture=mixture)
+    return posterior.averaged(_samples(posterior, window))
 
 
 def has_patches(problem: Problem) -> bool:
@@ -306,29 +289,42 @@ def both(
     return single, posterior_maps(posterior, window, radius=radius, drawn=drawn) if patched else None
 
 
+def _spread(problem: Problem, spectrum: Spectrum, weights: csr_array) -> Array:
+    """Relative prior variance (amplitude,) of weighted sums of the currents."""
+    axes, structure = problem.axes, spectrum.structure
+    out = np.empty(problem.gain.shape[1])
+    if structure.plain:
+        squared = weights.multiply(weights)
+        for axis in range(axes):
+            out[axis::axes] = squared @ spectrum.weights[axis::axes]
+        return out
+    for start in range(0, problem.source_count, BLOCK):
+        some = weights[start : start + BLOCK].toarray().T
+        for axis in range(axes):
+            sums = np.zeros((len(some), axes, some.shape[1]))
+            sums[:, axis] = some
+            flat = sums.reshape(-1, some.shape[1])
+            out[start * axes + axis : (start + some.shape[1]) * axes : axes] = np.sum(
+                flat * structure.times(problem, flat), axis=0
+            )
+    return out
+
+
 def _gaussians(one: Posterior, weights: csr_array) -> tuple[Array, Array, Array, Array]:
     """Weights (node,), means, variances and prior variances (amplitude, node) of weighted sums of the currents."""
-    axes, mixture = one.problem.axes, one.mixture
+    axes = one.problem.axes
     mass, means, variances, priors = [], [], [], []
-    squared = weights.multiply(weights)
-    for k, structure in enumerate(mixture.structures):
-        nodes = np.flatnonzero((mixture.which == k) & (mixture.weights > 0))
-        if not nodes.size:
-            continue
-        spectrum = Spectrum.of(one.problem, structure)
-        back, relative = spectrum.back(), spectrum.weights
+    for group in one._groups:
+        back = group.back()
         # One amplitude of every source at a time, so that an axis is averaged with itself.
-        gained, spread = np.empty_like(back), np.empty_like(relative)
+        gained = np.empty_like(back)
         for axis in range(axes):
             gained[axis::axes] = weights @ back[axis::axes]
-            spread[axis::axes] = squared @ relative[axis::axes]
-        variance, noise = mixture.variance[nodes], mixture.noise[nodes]
-        filters = variance[:, None] / (variance[:, None] * spectrum.values + noise[:, None] ** 2)
-        means.append(gained @ (filters * spectrum.coefficients[:, 0]).T)
-        prior = np.outer(spread, variance)
+        means.append(gained @ (group.gains * group.coefficients[:, 0]).T)
+        prior = np.outer(_spread(one.problem, group.spectrum, weights), group.variance)
         priors.append(prior)
-        variances.append(prior - gained**2 @ (filters * variance[:, None]).T)
-        mass.append(mixture.weights[nodes])
+        variances.append(prior - gained**2 @ group.losses.T)
+        mass.append(group.weights)
     total = np.concatenate(mass)
     return total / total.sum(), np.hstack(means), np.hstack(variances), np.hstack(priors)
 

@@ -668,19 +668,9 @@ def _factors(posterior: Posterior) -> tuple[Array, Array, Array]:
     Returns U (component, component), the share of each that the mean fits, in (0, 1) and descending, and L U
     (amplitude, component).
     """
-    groups = posterior._groups
-    if len(groups) == 1:
-        only = groups[0]
-        filters = only.total * only.centre
-        fields, share = only.spectrum.vectors, only.spectrum.values * filters
-        leads = only.spectrum.back() * filters
-    else:
-        shape = posterior.problem.gain.shape
-        mean = np.zeros(shape[::-1])
-        for group in groups:
-            mean += (group.spectrum.back() * (group.total * group.centre)) @ group.spectrum.vectors.T
-        fit = posterior.problem.gain @ mean
-        share, fields = np.linalg.eigh((fit + fit.T) / 2)
-        leads = mean @ fields
+    mean = posterior.kernel
+    fit = posterior.problem.gain @ mean
+    share, fields = np.linalg.eigh((fit + fit.T) / 2)
+    leads = mean @ fields
     order = np.argsort(share)[::-1]
     return fields[:, order], np.clip(share[order], LEAST_FIT, 1 - LEAST_FIT), leads[:, order]

@@ -7,22 +7,27 @@ so that no array of sources by sources is ever formed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from os import PathLike
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.linalg import solve_triangular
 from scipy.special import ndtr, ndtri
 
 from bayesinv.axes import Array, Index, one_of, real, same_axes
 from bayesinv.evidence import LOG_2PI, Spectrum
 from bayesinv.problem import Problem
+from bayesinv.structure import Structure
 
 ROWS = 512
 """Amplitudes worked on at once."""
+
+SMALL = 2**21
+"""Numbers in a gain up to which the way back from coefficients to currents is kept."""
 
 LIGHT = 1e-7
 """Probability that quantiles and exceedances of single currents may be off by, for leaving out the lightest nodes."""
@@ -156,16 +161,18 @@ class Mixture:
 
     weights, variance, noise : (node,)
     which : (node,), index of the structure that a node has
-    structures : relative prior variances (amplitude,) per structure, None for ones
+    structures : relative covariances; an array (amplitude,) stands for relative prior variances, None for ones
     """
 
     weights: Array
     variance: Array
     noise: Array
     which: Index
-    structures: tuple[Array | None, ...]
+    structures: tuple[Structure, ...]
 
     def __post_init__(self) -> None:
+        given = tuple(one if isinstance(one, Structure) else Structure(weights=one) for one in self.structures)
+        object.__setattr__(self, "structures", given)
         same_axes(
             weights=(self.weights, "node"),
             variance=(self.variance, "node"),
@@ -180,26 +187,49 @@ class Mixture:
 class _Group:
     """The nodes that share one structure, and their filters in the eigenbasis.
 
-    For node n the posterior mean is back @ (filters[n] * coefficients) and the posterior variance
-    variance[n] * weights - back² @ losses[n].
+    For node n the posterior mean is back @ (gains[n] * coefficients), and where samples are independent the posterior
+    variance is variance[n] * weights - back² @ losses[n]. Where courses are correlated over time both hold per mode
+    of time, and `courses` takes modes to samples.
 
-    weights, variance, noise : (node,)
-    totals : (node, component), variance of every coefficient
+    weights, variance : (node,)
+    gains, losses : (node, component) or (node, component, mode)
+    coefficients : (component, time) or (component, mode)
+    back : D Gᵀ inward (amplitude, component), given rows
     """
 
     spectrum: Spectrum
     weights: Array
     variance: Array
-    noise: Array
-    totals: Array
+    gains: Array
+    losses: Array
+    coefficients: Array
+
+    @classmethod
+    def of(cls, spectrum: Spectrum, weights: Array, variance: Array, noise: Array) -> _Group:
+        total = variance[:, None] * spectrum.cells.reach + noise[:, None] ** 2
+        power = None if spectrum.modes is None else spectrum.modes[0]
+        if power is None:
+            gains = variance[:, None] / total
+            return cls(spectrum, weights, variance, gains, gains * variance[:, None], spectrum.coefficients)
+        spread = variance[:, None, None] * power
+        gains = spread / total.reshape(len(variance), -1, len(power))
+        return cls(spectrum, weights, variance, gains, gains * spread, spectrum.coefficients)
+
+    @property
+    def modal(self) -> bool:
+        """Whether filters differ between modes of time."""
+        return self.gains.ndim == 3
+
+    def back(self, rows: slice = slice(None)) -> Array:
+        """D Gᵀ inward of some amplitudes; kept where it is small or cannot be had by rows."""
+        problem = self.spectrum.problem
+        if self.spectrum.structure.plain and problem.gain.size > SMALL:
+            return self.spectrum.back(rows)
+        return self._whole[rows]
 
     @cached_property
-    def filters(self) -> Array:
-        return self.variance[:, None] / self.totals
-
-    @cached_property
-    def losses(self) -> Array:
-        return self.filters * self.variance[:, None]
+    def _whole(self) -> Array:
+        return self.spectrum.back()
 
     @cached_property
     def total(self) -> float:
@@ -207,23 +237,70 @@ class _Group:
 
     @cached_property
     def centre(self) -> Array:
-        """Mean filter (component,)."""
-        return self.weights @ self.filters / self.total
+        """Mean filter (component, [mode])."""
+        return np.tensordot(self.weights, self.gains, axes=1) / self.total
+
+    @cached_property
+    def _reach(self) -> Array:
+        """What a unit of a filter brings to the currents, its power seen through `back`: (component, [mode])."""
+        power = self.coefficients**2 if self.modal else np.einsum("ct,ct->c", self.coefficients, self.coefficients)
+        values = self.spectrum.values
+        return np.sqrt(power * (values[:, None] if self.modal else values))
 
     @cached_property
     def directions(self) -> tuple[Array, Array]:
-        """Scores (node, direction) and directions (direction, component) of the filters about their mean.
+        """Scores (node, direction) and directions (direction, component, [mode]) of the filters about their mean.
 
-        They are principal axes in units of what a component brings to the currents, its power seen through `back`,
-        so that what is dropped is small in the currents and not only in the filters.
+        They are principal axes in units of what a component brings to the currents, so that what is dropped is small
+        in the currents and not only in the filters. Their scores are orthonormal under the weights.
         """
-        reach = np.sqrt(self.spectrum.values * self.spectrum.powers)
-        about = (self.filters - self.centre) * reach
-        scatter = (about * self.weights[:, None]).T @ about
-        values, vectors = np.linalg.eigh(scatter)
+        reach = self._reach
+        root = np.sqrt(self.weights)[:, None]
+        about = root * ((self.gains - self.centre) * reach).reshape(len(self.weights), -1)
+        # Whichever of nodes and cells are fewer makes the smaller eigenproblem.
+        if len(about) <= about.shape[1]:
+            values, vectors = np.linalg.eigh(about @ about.T)
+        else:
+            values, right = np.linalg.eigh(about.T @ about)
+            vectors = np.divide(about @ right, np.sqrt(np.maximum(values, 1e-300)))
         rest = np.cumsum(np.maximum(values, 0))
-        few = vectors[:, rest > KEPT * max(rest[-1], 1e-300)].T if rest[-1] > 0 else vectors[:, :0].T
-        return about @ few.T, np.divide(few, reach, out=np.zeros_like(few), where=reach > 0)
+        few = vectors[:, rest > KEPT * max(rest[-1], 1e-300)] if rest[-1] > 0 else vectors[:, :0]
+        axes = (few.T @ about).reshape(-1, *reach.shape)
+        return few / root, np.divide(axes, reach, out=np.zeros_like(axes), where=reach > 0)
+
+    def _filtered(self, gains: Array) -> Array:
+        return gains * self.coefficients if self.modal else gains[:, None] * self.coefficients
+
+    def seen(self, gains: Array, courses: Array | None) -> Array:
+        """Filtered coefficients (component, column) of samples, or of weighted sums of them.
+
+        courses : (time, column), weights of samples; None for all samples
+        """
+        found = self._filtered(gains)
+        if self.modal:
+            found = found @ self._modes.T
+        return found if courses is None else found @ courses
+
+    @property
+    def _modes(self) -> Array:
+        assert self.spectrum.modes is not None
+        return self.spectrum.modes[1]
+
+    def spread(self, courses: Array | None) -> Array:
+        """Relative prior variance of samples, or of weighted sums of them: (column,), or (1,) where all are alike."""
+        if courses is None:
+            return np.ones(1)
+        if not self.modal:
+            return np.sum(courses**2, axis=0)
+        powers, modes = self.spectrum.modes or (np.ones(0), np.ones((0, 0)))
+        return np.asarray(powers @ (modes.T @ courses) ** 2)
+
+    def lost(self, losses: Array, courses: Array | None) -> Array:
+        """Losses (..., component, column) of samples, or of weighted sums of them; one column where all are alike."""
+        if not self.modal:
+            return losses[..., None] * self.spread(courses)
+        square = (self._modes.T if courses is None else self._modes.T @ courses) ** 2
+        return np.asarray(losses @ square)
 
 
 @dataclass(frozen=True, eq=False)
@@ -266,21 +343,57 @@ class Posterior:
         groups = []
         for k, structure in enumerate(self.mixture.structures):
             nodes = np.flatnonzero((self.mixture.which == k) & (self.mixture.weights > 0))
-            if not nodes.size:
-                continue
-            spectrum = Spectrum.of(self.problem, structure)
-            variance, noise = self.mixture.variance[nodes], self.mixture.noise[nodes]
-            totals = variance[:, None] * spectrum.values + noise[:, None] ** 2
-            groups.append(_Group(spectrum, self.mixture.weights[nodes], variance, noise, totals))
+            if nodes.size:
+                given = (one[nodes] for one in (self.mixture.weights, self.mixture.variance, self.mixture.noise))
+                groups.append(_Group.of(Spectrum.of(self.problem, structure), *given))
         return groups
 
-    @cached_property
-    def _single_back(self) -> Array:
-        return self._groups[0].spectrum.back()
+    @property
+    def _modal(self) -> bool:
+        """Whether courses are correlated over time, so that uncertainty varies over it."""
+        return any(group.modal for group in self._groups)
 
-    def _back(self, group: _Group, rows: slice) -> Array:
-        """D Gᵀ U of some amplitudes; kept whole where there is just one structure."""
-        return self._single_back[rows] if len(self._groups) == 1 else group.spectrum.back(rows)
+    def averaged(self, window: Window = None) -> Posterior:
+        """Return the posterior of the currents' mean over a window: a posterior of one sample.
+
+        window : (start, stop) in s, one time in s, or None for all samples
+
+        Raises
+        ------
+        ValueError
+            If the window holds no sample.
+        """
+        samples = self._samples(window)
+        times = self.problem.times[samples]
+        mean = np.zeros((len(self.problem.times), 1))
+        mean[samples] = 1 / len(times)
+        one = self.problem.again(self.problem.recording @ mean, [times.mean()])
+        made = replace(self, problem=one)
+        groups = []
+        for group in self._groups:
+            spectrum = replace(group.spectrum, problem=one, structure=replace(group.spectrum.structure, time=None))
+            if not group.modal:
+                spread = float(group.spread(mean)[0])
+                seen = group.coefficients @ mean
+                groups.append(
+                    replace(
+                        group,
+                        spectrum=spectrum,
+                        variance=group.variance * spread,
+                        losses=group.losses * spread,
+                        coefficients=seen,
+                    )
+                )
+                continue
+            shift = np.stack([group.seen(gains, mean)[:, 0] for gains in group.gains])
+            losses = np.stack([group.lost(loss, mean)[:, 0] for loss in group.losses])
+            variance = group.variance * group.spread(mean)[0]
+            ones = np.ones((shift.shape[1], 1))
+            groups.append(
+                replace(group, spectrum=spectrum, variance=variance, gains=shift, losses=losses, coefficients=ones)
+            )
+        made.__dict__["_groups"] = groups
+        return made
 
     def _row_blocks(self) -> Iterator[slice]:
         count = self.problem.gain.shape[1]
@@ -315,22 +428,29 @@ class Posterior:
         """Posterior mean of the currents, A m: (source, [axis,] time)."""
         out = np.zeros((self.problem.gain.shape[1], len(self.problem.times)))
         for group in self._groups:
-            wanted = (group.total * group.centre)[:, None] * group.spectrum.coefficients
+            wanted = group.seen(group.total * group.centre, None)
             for rows in self._row_blocks():
-                out[rows] += self._back(group, rows) @ wanted
+                out[rows] += group.back(rows) @ wanted
         out.flags.writeable = False
         return self._shaped(out)
 
     @cached_property
     def within_variance(self) -> Array:
-        """Mean over hyperparameters of the conditional variance, (A m)²: (source, [axis]); the same at all times."""
-        out = np.zeros(self.problem.gain.shape[1])
+        """Mean over hyperparameters of the conditional variance, (A m)².
+
+        (source, [axis]), the same at all times; (source, [axis,] time) where courses are correlated over time.
+        """
+        out = self._within()
+        return self._shaped(out if self._modal else out[:, 0])
+
+    def _within(self) -> Array:
+        out = np.zeros((self.problem.gain.shape[1], len(self.problem.times) if self._modal else 1))
         for group in self._groups:
-            losses = group.weights @ group.losses
+            lost = group.lost(np.tensordot(group.weights, group.losses, axes=1), None)
+            prior = group.weights @ group.variance
             for rows in self._row_blocks():
-                out[rows] += (group.weights @ group.variance) * group.spectrum.weights[rows]
-                out[rows] -= self._back(group, rows) ** 2 @ losses
-        return self._shaped(np.maximum(out, 0.0))
+                out[rows] += prior * group.spectrum.weights[rows, None] - group.back(rows) ** 2 @ lost
+        return np.maximum(out, 0.0)
 
     @cached_property
     def prior_variance(self) -> Array:
@@ -342,28 +462,28 @@ class Posterior:
     def sd(self) -> Array:
         """Posterior standard deviation, A m: (source, [axis,] time), within plus between hyperparameters."""
         shape = (self.problem.gain.shape[1], len(self.problem.times))
-        within = self.within_variance.reshape(-1, 1)
+        within = self._within()
         if len(self.mixture.weights) == 1:
             return self._shaped(np.broadcast_to(np.sqrt(within), shape))
-        out = np.empty(shape)
-        mean = self.mean.reshape(shape)
-        for rows in self._row_blocks():
-            between = np.zeros((rows.stop - rows.start, shape[1]))
-            for group in self._groups:
-                back, seen = self._back(group, rows), group.spectrum.coefficients
-                scores, directions = group.directions
-                # The directions are the principal axes of the weighted scores, so their squares simply add.
-                sizes = np.sqrt(np.maximum(group.weights @ scores**2, 0.0))
-                for size, direction in zip(sizes, directions, strict=True):
-                    part = back @ ((size * direction)[:, None] * seen)
-                    between += np.square(part, out=part)
-                if len(self._groups) > 1:
-                    between += group.total * (back @ (group.centre[:, None] * seen)) ** 2
-            if len(self._groups) > 1:
-                between -= mean[rows] ** 2
-            np.maximum(between, 0.0, out=between)
-            between += within[rows]
-            np.sqrt(between, out=out[rows])
+        out = np.zeros(shape)
+        several = len(self._groups) > 1
+        for group in self._groups:
+            # What lies between hyperparameters is added to what lies within, so that half the digits will do.
+            parts = [group.seen(direction, None).astype(np.float32) for direction in group.directions[1]]
+            centre = group.seen(group.centre, None)
+            for rows in self._row_blocks():
+                back = group.back(rows)
+                light = back.astype(np.float32)
+                for part in parts:
+                    part = light @ part
+                    out[rows] += np.square(part, out=part)
+                if several:
+                    out[rows] += group.total * (back @ centre) ** 2
+        if several:
+            np.subtract(out, self.mean.reshape(shape) ** 2, out=out)
+        np.maximum(out, 0.0, out=out)
+        out += within
+        np.sqrt(out, out=out)
         out.flags.writeable = False
         return self._shaped(out)
 
@@ -371,22 +491,44 @@ class Posterior:
     def shrinkage(self) -> Array:
         """1 - posterior variance / prior variance: (source, [axis]), 0 where the recording says nothing.
 
-        It is the diagonal of the resolution matrix, averaged over the hyperparameters.
+        It is the diagonal of the resolution matrix, averaged over the hyperparameters (and over time, where courses
+        are correlated).
         """
         out = np.zeros(self.problem.gain.shape[1])
         for group in self._groups:
+            share = np.tensordot(group.weights / group.variance, group.losses, axes=1)
+            share = group.lost(share, None).mean(axis=1)
+            prior = group.spectrum.weights
             for rows in self._row_blocks():
-                back = self._back(group, rows)
-                out[rows] += (back**2 @ (group.total * group.centre)) / group.spectrum.weights[rows]
+                kept = group.back(rows) ** 2 @ share
+                out[rows] += np.divide(kept, prior[rows], out=np.zeros_like(kept), where=prior[rows] > 0)
         return self._shaped(out)
+
+    @property
+    def kernel(self) -> Array:
+        """The posterior mean as a linear function of the whitened recording: (amplitude, component).
+
+        Raises
+        ------
+        ValueError
+            If courses are correlated over time: then a sample's mean leans on all samples.
+        """
+        if self._modal:
+            raise ValueError(
+                "currents whose courses are correlated over time have no kernel from one sample's recording to its "
+                "currents; use a model without `time`"
+            )
+        out = np.zeros(self.problem.gain.T.shape)
+        for group in self._groups:
+            out += (group.back() * (group.total * group.centre)) @ group.spectrum.inward.T
+        return out
 
     @cached_property
     def fitted(self) -> Array:
         """Whitened recording that the posterior mean explains: (component, time)."""
         out = np.zeros_like(self.problem.recording)
         for group in self._groups:
-            gains = group.total * group.centre * group.spectrum.values
-            out += group.spectrum.vectors @ (gains[:, None] * group.spectrum.coefficients)
+            out += group.spectrum.explained @ group.seen(group.total * group.centre, None)
         return out
 
     @property
@@ -403,21 +545,22 @@ class Posterior:
         return (weights[light - 1] if light else 0.0), float(weights[light:].sum())
 
     def _nodes(self, rows: slice, samples: slice) -> Iterator[tuple[float, Array, Array]]:
-        """Weight, mean (row, time) and sd (row, 1) of every Gaussian of the mixture that counts."""
+        """Weight, mean (row, time) and sd (row, 1 or time) of every Gaussian of the mixture that counts."""
         least, left = self._lightest
         for group in self._groups:
-            back = self._back(group, rows)
-            seen = group.spectrum.coefficients[:, samples]
+            back = group.back(rows)
             scores, directions = group.directions
-            centre = back @ (group.centre[:, None] * seen)
-            parts = [back @ (direction[:, None] * seen) for direction in directions]
-            variance = np.outer(group.variance, group.spectrum.weights[rows]) - group.losses @ (back**2).T
-            sd = np.sqrt(np.maximum(variance, 0.0))
+            centre = back @ group.seen(group.centre, None)[:, samples]
+            parts = [back @ group.seen(direction, None)[:, samples] for direction in directions]
+            square = back**2
             for n in np.flatnonzero(group.weights > least):
                 mean = centre.copy()
                 for score, part in zip(scores[n], parts, strict=True):
                     mean += score * part
-                yield float(group.weights[n]) / left, mean, sd[n][:, None]
+                lost = group.lost(group.losses[n], None)
+                lost = lost[:, samples] if group.modal else lost
+                variance = group.variance[n] * group.spectrum.weights[rows, None] - square @ lost
+                yield float(group.weights[n]) / left, mean, np.sqrt(np.maximum(variance, 0.0))
 
     def interval(self, level: float = 0.9, window: Window = None) -> tuple[Array, Array]:
         """Central credible interval of every current: lower and upper, each (source, [axis,] time), A m.
@@ -492,24 +635,41 @@ class Posterior:
             raise ValueError(f"names has functional = {len(labels)}, but weights has functional = {len(table)}")
         samples = self._samples(window)
         averaged = window is not None and not isinstance(window, int | float | np.number)
-        count = len(self.problem.times[samples])
-        means, covariances, mass = [], [], []
+        courses = None
+        if averaged or self._modal:
+            courses = np.eye(len(self.problem.times))[:, samples]
+            courses = courses.mean(axis=1, keepdims=True) if averaged else courses
+        means, covariances, mass, courses_of = [], [], [], []
         for group in self._groups:
             gained = np.zeros((len(table), len(group.spectrum.values)))
             for rows in self._row_blocks():
-                gained += table[:, rows] @ self._back(group, rows)
-            seen = group.spectrum.coefficients[:, samples]
-            if averaged:
-                seen = seen.mean(axis=1, keepdims=True)
-            prior = (table * group.spectrum.weights) @ table.T
+                gained += table[:, rows] @ group.back(rows)
+            prior = table @ group.spectrum.structure.times(self.problem, table.T)
+            spread = group.spread(courses if averaged else None)
             for n, weight in enumerate(group.weights):
-                means.append(gained @ (group.filters[n][:, None] * seen))
-                covariance = group.variance[n] * prior - (gained * group.losses[n]) @ gained.T
-                covariances.append(covariance / count if averaged else covariance)
+                seen = group.seen(group.gains[n], courses)
+                means.append(gained @ (seen if courses is not None else seen[:, samples]))
+                lost = group.lost(group.losses[n], courses)
+                known = np.einsum("fc,ct,gc->tfg", gained, lost, gained)
+                covariances.append(group.variance[n] * spread[:, None, None] * prior - known)
                 mass.append(weight)
+                courses_of.append((group, n, gained, prior))
         times = self.problem.times[samples]
         times = np.array([times.mean()]) if averaged else times
-        return Functional(labels, times, np.array(mass), np.array(means), np.array(covariances))
+        joint = None
+        if self._modal and not averaged:
+
+            def joint(node: int) -> Array:
+                """Covariance (functional time, functional time) of a node's courses."""
+                group, n, gained, prior = courses_of[node]
+                assert group.spectrum.modes is not None
+                powers, modes = group.spectrum.modes
+                modes = modes[samples]
+                before = group.variance[n] * np.kron(prior, (modes * powers) @ modes.T)
+                known = np.einsum("fc,cu,gc,tu,su->ftgs", gained, group.losses[n], gained, modes, modes, optimize=True)
+                return np.asarray(before - known.reshape(before.shape))
+
+        return Functional(labels, times, np.array(mass), np.array(means), np.array(covariances), joint)
 
     def region(self, labels: Mapping[str, ArrayLike], window: Window = None, flip: bool = False) -> Functional:
         """Exact joint posterior of the mean current of regions, A m.
@@ -574,37 +734,58 @@ class Posterior:
             raise ValueError(f"count is {count}, but at least one draw is wanted")
         if size > 16:
             raise ValueError(f"{count} draws take {size:.0f} GB; draw fewer, or give a window of time")
-        flat = self._draw(count, rng, [group.spectrum.coefficients[:, samples] for group in self._groups], 1)
+        if self._modal and length < len(self.problem.times):
+            return self.draw(count, rng)[..., samples]
+        flat = self._draw(count, rng, samples)
         return np.stack([self._shaped(one) for one in flat])
 
-    def _draw(self, count: int, rng: np.random.Generator, seen: list[Array], averaged: int) -> Array:
-        """Draws (draw, amplitude, time) given eigenbasis coefficients that average so many samples."""
+    def _draw(self, count: int, rng: np.random.Generator, samples: slice = slice(None)) -> Array:
+        """Draws (draw, amplitude, time); where courses are correlated over time, of all samples."""
         nodes = [(g, n) for g, group in enumerate(self._groups) for n in range(len(group.weights))]
         mass = np.concatenate([group.weights for group in self._groups])
         picks = np.sort(rng.choice(len(nodes), size=count, p=mass / mass.sum()))
-        length = seen[0].shape[1]
+        length = len(self.problem.times[samples])
         out = np.empty((count, self.problem.gain.shape[1], length))
         batch = max(1, int(2**23 / (out.shape[1] * length)))
         for g, group in enumerate(self._groups):
             mine = np.array([i for i, pick in enumerate(picks) if nodes[pick][0] == g], dtype=np.int64)
             for some in np.array_split(mine, range(batch, len(mine), batch)):
-                if not some.size:
-                    continue
-                # Perturb the prior, then correct it by the posterior mean of what the recording disagrees with.
-                n = np.array([nodes[pick][1] for pick in picks[some]])
-                spread = np.sqrt(group.spectrum.weights[:, None] * group.variance[n] / averaged)
-                prior = spread[:, :, None] * rng.standard_normal((*spread.shape, length))
-                error = rng.standard_normal((self.problem.components, len(some), length))
-                error *= (group.noise[n] / np.sqrt(averaged))[:, None]
-                field = self.problem.gain @ prior.reshape(len(prior), -1) + error.reshape(len(error), -1)
-                missing = seen[g][:, None, :] - (group.spectrum.vectors.T @ field).reshape(error.shape)
-                missing *= group.filters[n].T[:, :, None]
-                for rows in self._row_blocks():
-                    prior[rows] += (self._back(group, rows) @ missing.reshape(len(error), -1)).reshape(
-                        -1, len(some), length
-                    )
-                out[some] = prior.transpose(1, 0, 2)
+                if some.size:
+                    out[some] = self._joint(group, np.array([nodes[pick][1] for pick in picks[some]]), rng, samples)
         return np.asarray(rng.permutation(out, axis=0))
+
+    def _joint(self, group: _Group, nodes: Index, rng: np.random.Generator, samples: slice) -> Array:
+        """Draws (draw, amplitude, time) of the currents at nodes of a group.
+
+        The prior is perturbed and then corrected by the posterior mean of what its recording, seen in noise, would
+        have been. A filter whose loss is l stands for noise of variance v²/l - v s in a component of power s.
+        """
+        problem, structure = self.problem, group.spectrum.structure
+        seen = group.coefficients if group.modal else group.coefficients[:, samples]
+        columns = seen.shape[1]
+        powers = np.ones(1) if not group.modal or group.spectrum.modes is None else group.spectrum.modes[0]
+        spread = group.variance[nodes][:, None] * powers
+        losses = group.losses[nodes].transpose(1, 0, 2) if group.modal else group.losses[nodes].T[:, :, None]
+        gains = group.gains[nodes].transpose(1, 0, 2) if group.modal else group.gains[nodes].T[:, :, None]
+        share = np.divide(losses, spread, out=np.zeros_like(losses), where=spread > 0)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            error = spread / share - spread * group.spectrum.values[:, None, None]
+        error = np.sqrt(np.maximum(np.nan_to_num(error, posinf=0.0), 0.0))
+        unit = rng.standard_normal((structure.units(problem), len(nodes) * columns))
+        prior = structure.colour(problem, unit).reshape(-1, len(nodes), columns) * np.sqrt(spread)
+        field = problem.gain @ prior.reshape(len(prior), -1)
+        if structure.error and problem.error_factor is not None:
+            lost = rng.standard_normal((problem.error_factor.shape[1], len(nodes), columns)) * np.sqrt(spread)
+            field += structure.error * (problem.error_factor @ lost.reshape(len(lost), -1))
+        supposed = (group.spectrum.inward.T @ field).reshape(-1, len(nodes), columns)
+        supposed += error * rng.standard_normal(supposed.shape)
+        missing = gains * seen[:, None, :] - share * supposed
+        for rows in self._row_blocks():
+            prior[rows] += (group.back(rows) @ missing.reshape(len(missing), -1)).reshape(-1, len(nodes), columns)
+        flat = prior.transpose(1, 0, 2)
+        if group.modal and group.spectrum.modes is not None:
+            flat = flat @ group.spectrum.modes[1].T
+        return flat
 
     def peak(self, window: Window = None, draws: int = 2000, rng: np.random.Generator | None = None) -> Peak:
         """Posterior of the place where the current, averaged over a window, is strongest.
@@ -620,24 +801,19 @@ class Posterior:
         rng = np.random.default_rng(0) if rng is None else rng
         if window is None:
             window = float(self.problem.times[int(np.argmax(np.sum(self.fitted**2, axis=0)))])
-        samples = self._samples(window)
-        count = len(self.problem.times[samples])
-        seen = [group.spectrum.coefficients[:, samples].mean(axis=1, keepdims=True) for group in self._groups]
+        start, stop = self.problem.times[self._samples(window)][[0, -1]]
+        one = self.averaged(window)
         tally = np.zeros(self.problem.source_count)
         done = 0
         while done < draws:
             part = min(draws - done, max(1, int(2**26 / self.problem.gain.shape[1])))
-            flat = self._draw(part, rng, seen, count)[:, :, 0]
+            flat = one._draw(part, rng)[:, :, 0]
             strength = (flat.reshape(part, -1, self.problem.axes) ** 2).sum(axis=2)
             tally += np.bincount(strength.argmax(axis=1), minlength=len(tally))
             done += part
-        mean = np.zeros(self.problem.gain.shape[1])
-        for group, one in zip(self._groups, seen, strict=True):
-            for rows in self._row_blocks():
-                mean[rows] += self._back(group, rows) @ (group.total * group.centre * one[:, 0])
+        mean = one.mean.ravel()
         strongest = int((mean.reshape(-1, self.problem.axes) ** 2).sum(axis=1).argmax())
         positions = None if self.problem.sources is None else self.problem.sources.positions
-        start, stop = self.problem.times[samples][[0, -1]]
         return Peak(tally / draws, strongest, positions, (float(start), float(stop)), draws)
 
     def log_likelihood(self, count: int | None = None) -> Array:
@@ -647,25 +823,26 @@ class Posterior:
             their scales are known. A learned structure is that of the mixture's nearest node.
         """
         drawn = self.hyper.scales
-        if count is None and drawn is not None:
-            out = np.empty((len(drawn.noise), len(self.problem.times)))
-            for k in np.unique(drawn.which):
-                mine = drawn.which == k
-                spectrum = Spectrum.of(self.problem, drawn.structures[k])
-                totals = drawn.variance[mine, None] * spectrum.values + drawn.noise[mine, None] ** 2
-                out[mine] = _sample_density(spectrum, totals)
-            return out
-        count = count or 1000
-        order = np.argsort(np.concatenate([g.weights for g in self._groups]))[::-1]
-        tables, mass = [], []
-        for group in self._groups:
-            tables.append(_sample_density(group.spectrum, group.totals))
-            mass.append(group.weights)
-        # Systematic resampling: a node comes as often as its weight says, within one.
-        weights = np.concatenate(mass)[order]
-        ticks = (np.arange(count) + 0.5) / count
-        picked = order[np.minimum(np.searchsorted(np.cumsum(weights) / weights.sum(), ticks), len(order) - 1)]
-        return np.concatenate(tables)[picked]
+        if count is not None or drawn is None:
+            count = count or 1000
+            # Systematic resampling: a node comes as often as its weight says, within one.
+            order = np.argsort(self.mixture.weights)[::-1]
+            share = np.cumsum(self.mixture.weights[order])
+            ticks = (np.arange(count) + 0.5) / count
+            picked = order[np.minimum(np.searchsorted(share / share[-1], ticks), len(order) - 1)]
+            drawn = replace(
+                self.mixture,
+                weights=np.full(count, 1 / count),
+                variance=self.mixture.variance[picked],
+                noise=self.mixture.noise[picked],
+                which=self.mixture.which[picked],
+            )
+        out = np.empty((len(drawn.noise), len(self.problem.times)))
+        for k in np.unique(drawn.which):
+            mine = drawn.which == k
+            spectrum = Spectrum.of(self.problem, drawn.structures[k])
+            out[mine] = _sample_density(spectrum, drawn.variance[mine], drawn.noise[mine])
+        return out
 
     def summary(self, level: float = 0.9) -> dict[str, Any]:
         """Numbers of the result as plain Python: hyperparameters with intervals, evidence, checks, timings."""
@@ -722,7 +899,9 @@ class Functional:
     times : (time,), s
     weights : (node,)
     means : (node, functional, time)
-    covariances : (node, functional, functional), the same at every time
+    covariances : (node, time or 1, functional, functional); one where it is the same at every time
+    joint : from a node to the covariance (functional × time, functional × time) of its courses, where samples are
+        not independent given the hyperparameters
     """
 
     names: tuple[str, ...]
@@ -730,6 +909,7 @@ class Functional:
     weights: Array
     means: Array
     covariances: Array
+    joint: Callable[[int], Array] | None = None
 
     @cached_property
     def mean(self) -> Array:
@@ -741,7 +921,7 @@ class Functional:
         """Joint covariance at each time, within plus between hyperparameters: (time, functional, functional)."""
         about = self.means - self.mean
         between = np.einsum("n,nft,ngt->tfg", self.weights, about, about)
-        return np.asarray(np.einsum("n,nfg->fg", self.weights, self.covariances) + between)
+        return np.asarray(np.tensordot(self.weights, self.covariances, axes=1) + between)
 
     @property
     def sd(self) -> Array:
@@ -750,7 +930,7 @@ class Functional:
 
     @cached_property
     def _sds(self) -> Array:
-        return np.sqrt(np.einsum("nff->nf", self.covariances))[:, :, None]
+        return np.sqrt(np.maximum(np.einsum("ntff->nft", self.covariances), 0.0))
 
     def interval(self, level: float = 0.9) -> tuple[Array, Array]:
         """Central credible interval, lower and upper: (functional, time)."""
@@ -763,12 +943,21 @@ class Functional:
         return np.einsum("n,nft->ft", self.weights, ndtr((self.means - threshold) / self._sds))
 
     def draw(self, count: int, rng: np.random.Generator) -> Array:
-        """Joint draws (draw, functional, time), independent over time given the hyperparameters."""
+        """Joint draws (draw, functional, time)."""
         picks = rng.choice(len(self.weights), size=count, p=self.weights / self.weights.sum())
-        values, vectors = np.linalg.eigh(self.covariances)
-        roots = vectors * np.sqrt(np.maximum(values, 0.0))[:, None, :]
-        unit = rng.standard_normal((count, len(self.names), len(self.times)))
-        return self.means[picks] + np.einsum("dfg,dgt->dft", roots[picks], unit)
+        out = self.means[picks].copy()
+        shape = (len(self.names), len(self.times))
+        for node in np.unique(picks):
+            mine = picks == node
+            unit = rng.standard_normal((int(mine.sum()), *shape))
+            covariance = self.covariances[node, 0] if self.joint is None else self.joint(int(node))
+            values, vectors = np.linalg.eigh(covariance)
+            root = vectors * np.sqrt(np.maximum(values, 0.0))
+            if self.joint is None:
+                out[mine] += np.einsum("fg,dgt->dft", root, unit)
+            else:
+                out[mine] += (unit.reshape(len(unit), -1) @ root.T).reshape(unit.shape)
+        return out
 
 
 @dataclass(frozen=True, eq=False)
@@ -827,10 +1016,24 @@ class Peak:
         )
 
 
-def _sample_density(spectrum: Spectrum, totals: Array) -> Array:
-    """Log density (node, time) of each sample, given the variance of every coefficient (node, component)."""
-    constant = np.log(totals).sum(axis=1, keepdims=True) + totals.shape[1] * LOG_2PI
-    return np.asarray(-0.5 * ((1 / totals) @ spectrum.coefficients**2 + constant))
+def _sample_density(spectrum: Spectrum, variance: Array, noise: Array) -> Array:
+    """Log density (node, time) of each sample; of courses that are correlated over time, given those before it."""
+    volume = spectrum.decomposition.log_volume
+    if spectrum.modes is None:
+        totals = variance[:, None] * spectrum.values + noise[:, None] ** 2
+        constant = np.log(totals).sum(axis=1, keepdims=True) + totals.shape[1] * LOG_2PI + volume
+        return np.asarray(-0.5 * ((1 / totals) @ spectrum.coefficients**2 + constant))
+    powers, modes = spectrum.modes
+    seen = spectrum.coefficients @ modes.T
+    correlation = (modes * powers) @ modes.T
+    out = np.full((len(variance), len(modes)), -0.5 * (len(spectrum.values) * LOG_2PI + volume))
+    for n, (scale, error) in enumerate(zip(variance, noise, strict=True)):
+        for value, course in zip(spectrum.values, seen, strict=True):
+            # The root's rows take each sample's part that those before it do not tell.
+            root = np.linalg.cholesky(scale * value * correlation + error**2 * np.eye(len(modes)))
+            innovation = solve_triangular(root, course, lower=True)
+            out[n] -= 0.5 * innovation**2 + np.log(np.diag(root))
+    return out
 
 
 def credible_level(level: float) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from bayesinv.axes import Array, Index, freeze, real, same_axes
 from bayesinv.leadfield import LeadField
-from bayesinv.noise import Noise
+from bayesinv.noise import KINDS, Noise
 from bayesinv.recording import Recording
 from bayesinv.sensors import Sensors
 from bayesinv.sources import Sources
@@ -43,6 +43,8 @@ class Problem:
     baseline_centred : whether the baseline's mean was subtracted from it, which costs one sample of freedom
     axes : amplitudes per source, 1 (along the normal) or 3 (free orientation)
     whitener : (component, sensor), from SI units of the sensors to components, or None
+    error_factor : (component, draw), 1/(A m), or None; its product with its transpose is the covariance of what
+        the lead field misses of independent currents of variance 1 (A m)²
     sensors, sources, lead_field, noise, field : what the arrays came from, where it is known
     origin : the foreign objects the problem was built from, for the way back; not archived
     """
@@ -54,6 +56,7 @@ class Problem:
     baseline_centred: bool = False
     axes: int = 1
     whitener: Array | None = None
+    error_factor: Array | None = None
     sensors: Sensors | None = None
     sources: Sources | None = None
     lead_field: LeadField | None = None
@@ -100,6 +103,9 @@ class Problem:
             same_axes(gain=(self.gain, "component amplitude"), baseline=(self.baseline, "component sample"))
             if self.baseline.shape[1] <= int(self.baseline_centred):
                 raise ValueError(f"baseline has {self.baseline.shape[1]} samples, too few to learn the noise from")
+        if self.error_factor is not None:
+            object.__setattr__(self, "error_factor", real("error_factor", self.error_factor, "component draw"))
+            same_axes(gain=(self.gain, "component amplitude"), error_factor=(self.error_factor, "component draw"))
         for name in ("recording", "baseline"):
             value = getattr(self, name)
             power = 1.0 if value is None else float(np.sqrt(np.median(np.mean(value**2, axis=0))))
@@ -109,7 +115,7 @@ class Problem:
                     "and noise covariance cannot be in the same units (wanted V, T and T/m, not µV or fT), or do "
                     "not belong together"
                 )
-        freeze(self.gain, self.recording, self.times, self.baseline, self.whitener)
+        freeze(self.gain, self.recording, self.times, self.baseline, self.whitener, self.error_factor)
 
     @classmethod
     def from_arrays(
@@ -220,10 +226,17 @@ class Problem:
             )
 
     @cached_property
+    def gain_powers(self) -> Array:
+        """Squared norms of the gain's columns: (amplitude,), 1/(A m)²."""
+        if "gain powers" not in self.shared:
+            self.shared["gain powers"] = np.einsum("cp,cp->p", self.gain, self.gain)
+        found: Array = self.shared["gain powers"]
+        return found
+
+    @cached_property
     def source_norms(self) -> Array:
         """Root mean square, over a source's axes, of its gain columns' norms: (source,), 1/(A m)."""
-        power = np.einsum("cp,cp->p", self.gain, self.gain).reshape(-1, self.axes).mean(axis=1)
-        return np.asarray(np.sqrt(power))
+        return np.asarray(np.sqrt(self.gain_powers.reshape(-1, self.axes).mean(axis=1)))
 
     @cached_property
     def outliers(self) -> Index:
@@ -260,7 +273,7 @@ class Problem:
     @cached_property
     def signal_power(self) -> float:
         """Mean power per component, in units of the noise, of independent currents of variance 1 (A m)²."""
-        return float(np.sum(self.gain**2) / self.components)
+        return float(np.sum(self.gain_powers) / self.components)
 
     @property
     def scale_guess(self) -> float:
@@ -315,12 +328,87 @@ class Problem:
             coords["axis"] = ["x", "y", "z"]
         if self.baseline is not None:
             coords["baseline_sample"] = np.arange(self.baseline.shape[1])
+        if self.kinds:
+            coords["kind"] = list(self.kinds)
         return coords
 
     @cached_property
     def memory(self) -> dict[Hashable, Any]:
-        """Decompositions of this gain that have been paid for, by what they are of."""
+        """What has been worked out of this recording, by what it is of."""
         return {}
+
+    @cached_property
+    def shared(self) -> dict[Hashable, Any]:
+        """What has been worked out of this gain, by what it is of; problems that `again` makes hold the same."""
+        return {}
+
+    def again(
+        self,
+        recording: ArrayLike,
+        times: ArrayLike | None = None,
+        baseline: ArrayLike | None = None,
+        baseline_centred: bool = False,
+    ) -> Problem:
+        """Return the problem of another whitened recording of the same sensors and sources.
+
+        Decompositions of the gain are handed on, so that nothing is paid for twice.
+
+        recording : (component, time), in units of the noise
+        times : (time,), s; this problem's where they are as many, else counted
+        baseline, baseline_centred : as in the problem
+
+        Raises
+        ------
+        ValueError
+            If shapes do not fit, or a value is NaN or infinite.
+        """
+        table = np.asarray(recording, dtype=np.float64)
+        count = table.shape[-1] if table.ndim == 2 else 0
+        if times is None:
+            times = self.times if count == len(self.times) else np.arange(count, dtype=float)
+        other = replace(
+            self,
+            recording=table,
+            times=np.asarray(times, dtype=np.float64),
+            baseline=None if baseline is None else np.asarray(baseline, dtype=np.float64),
+            baseline_centred=baseline_centred,
+            field=None,
+        )
+        other.__dict__["shared"] = self.shared
+        return other
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Kinds of sensors that the noise covariance knows ("eeg", "mag", "grad"); () where it knows none."""
+        known = () if self.noise is None else self.noise.kinds
+        return tuple(kind for kind in KINDS if kind in known)
+
+    @cached_property
+    def noise_parts(self) -> Array:
+        """Whitened noise covariance by kind of sensor and kind of sensor: (kind, kind, component, component).
+
+            N(s) = Σ_kl s_k s_l parts_kl
+
+        is the covariance of the whitened noise if that of the sensors of kind k is s_k times what was given, the
+        correlation of sensors staying what it was; all parts sum to the identity.
+
+        Raises
+        ------
+        ValueError
+            If the noise covariance or the kinds of its sensors are not known.
+        """
+        if self.noise is None or self.whitener is None or not self.noise.kinds:
+            raise ValueError(
+                "a noise scale per kind of sensor wants the noise covariance and the kinds of its sensors; "
+                "give noise_cov and kinds to from_arrays, or use from_mne"
+            )
+        if "noise parts" not in self.shared:
+            names = np.array(self.noise.kinds)
+            covariance = self.noise.covariance / self.noise.averages
+            seen = [np.where(names == kind, self.whitener, 0) for kind in self.kinds]
+            self.shared["noise parts"] = np.array([[one @ covariance @ two.T for two in seen] for one in seen])
+        found: Array = self.shared["noise parts"]
+        return found
 
     def window(self, start: float | None = None, stop: float | None = None) -> slice:
         """Return the samples whose time lies in [start, stop], in s.

@@ -25,7 +25,7 @@ from bayesinv.axes import Array, Index, one_of
 from bayesinv.baselines import SurfaceProblem, sources_of
 from bayesinv.posterior import Posterior
 from bayesinv.problem import Problem
-from bayesinv.tikhonov import Estimate, Filter, tikhonov
+from bayesinv.tikhonov import Estimate, tikhonov
 
 if TYPE_CHECKING:
     from bayesinv.sources import Sources
@@ -409,7 +409,7 @@ def resolution(
         if estimator.problem is not problem and not _alike(estimator.problem, problem):
             raise ValueError("the estimator is of another problem: its gain differs from this one's")
     if isinstance(estimator, Posterior):
-        kernel, name, rows = _posterior_kernel(estimator), estimator.model, problem.axes
+        kernel, name, rows = estimator.kernel, estimator.model, problem.axes
     else:
         estimate = estimator if isinstance(estimator, Estimate) else tikhonov(problem, estimator, weights)
         kernel, name = estimate.operator.kernel(), estimate.method
@@ -429,15 +429,3 @@ def resolution(
 def _alike(one: Problem, other: Problem) -> bool:
     same = isinstance(one, SurfaceProblem) == isinstance(other, SurfaceProblem)
     return same and one.gain.shape == other.gain.shape and bool(np.array_equal(one.gain, other.gain))
-
-
-def _posterior_kernel(posterior: Posterior) -> Array:
-    """Mean over the hyperparameters of the posterior mean's kernel: (amplitude, component)."""
-    out = np.zeros(posterior.problem.gain.T.shape)
-    for group in posterior._groups:
-        spectrum = group.spectrum
-        middle = (spectrum.vectors * (group.total * group.centre)) @ spectrum.vectors.T
-        part = Filter(posterior.problem.gain, spectrum.weights, middle)
-        for block in part.blocks():
-            out[block] += part.rows(block)
-    return out

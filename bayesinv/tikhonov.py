@@ -657,7 +657,8 @@ def _lambda_draws(estimate: Estimate, posterior: Posterior) -> Array:
     ours, theirs = estimate.problem.recording, posterior.problem.recording
     if theirs is not ours and (theirs.shape != ours.shape or not np.allclose(theirs, ours)):
         raise ValueError("the posterior is of another recording than the estimate; give one of the same problem")
-    power = float(np.mean(posterior._groups[0].spectrum.values))
+    structure = posterior.mixture.structures[0]
+    power = float(np.trace(structure.gram(posterior.problem))) / posterior.problem.components
     draws = posterior.hyper["lambda"].draws * (float(scan.values.mean()) / power)
     return np.asarray(draws[np.isfinite(draws)])
 
@@ -724,12 +725,12 @@ def tikhonov(
     if not 0 < noise < np.inf:
         raise ValueError(f"noise is {noise}, but the scale of the noise must be positive and finite")
     spectrum = Spectrum.of(problem, relative_variances(problem, weights))
-    scan = Scan.of(problem, spectrum.values, spectrum.powers, noise)
+    scan = Scan.of(problem, spectrum.values, spectrum.cells.powers, noise)
     value, chosen = scan.settle(lam, snr)
     shrunk = 1.0 / (spectrum.values + value)
-    middle = (spectrum.vectors * shrunk) @ spectrum.vectors.T
+    middle = (spectrum.inward * shrunk) @ spectrum.inward.T
     operator = Filter(problem.gain, spectrum.weights, middle)
-    seen = spectrum.vectors @ (shrunk[:, None] * spectrum.coefficients)
+    seen = spectrum.inward @ (shrunk[:, None] * spectrum.coefficients)
     flat = (problem.gain.T @ seen) * spectrum.weights[:, None]
     return Estimate(
         problem=problem,

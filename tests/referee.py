@@ -62,7 +62,7 @@ def dense_nodes(posterior):
         mixture.weights, mixture.variance, mixture.noise, mixture.which, strict=True
     ):
         structure = mixture.structures[which]
-        weights = np.ones(problem.gain.shape[1]) if structure is None else structure
+        weights = np.ones(problem.gain.shape[1]) if structure.weights is None else structure.weights
         prior = np.diag(variance * weights)
         total = problem.gain @ prior @ problem.gain.T + noise**2 * np.eye(problem.components)
         filters = np.linalg.solve(total, problem.gain @ prior).T

@@ -5,8 +5,8 @@ from referee import GAIN, depth, toy
 from scipy.stats import multivariate_normal, norm
 
 import bayesinv as bi
-from bayesinv.currents import Currents, depth_weights, observation
-from bayesinv.evidence import TOLERANCE, Family, Spectrum, baseline_log_likelihood
+from bayesinv.currents import SHAPES, Currents, depth_weights, observation, shaped
+from bayesinv.evidence import TOLERANCE, Family, Spectrum
 
 pytestmark = pytest.mark.filterwarnings("ignore:(?s).*ArviZ is undergoing a major refactor:FutureWarning")
 
@@ -46,7 +46,7 @@ class TestSpectrum:
         problem = toy(axes=3)
         weights = np.exp(rng.normal(size=33))
         spectrum = Spectrum.of(problem, weights)
-        assert_allclose(spectrum.back() @ spectrum.vectors.T, weights[:, None] * problem.gain.T, rtol=1e-9)
+        assert_allclose(spectrum.back() @ spectrum.inward.T, weights[:, None] * problem.gain.T, rtol=1e-9)
         assert_allclose(spectrum.back(slice(4, 9)), spectrum.back()[4:9])
 
 
@@ -55,7 +55,7 @@ class TestBaseline:
         problem = toy()
         noise = scales(rng, 4)[1]
         wanted = [norm(scale=n).logpdf(problem.baseline).sum() for n in noise]
-        assert_allclose(baseline_log_likelihood(problem, noise), wanted, rtol=1e-12)
+        assert_allclose(Spectrum.of(problem).baseline_log_likelihood(noise), wanted, rtol=1e-12)
 
     def test_centred_it_lives_on_its_subspace(self, rng):
         problem = toy(centred=True)
@@ -64,10 +64,10 @@ class TestBaseline:
         basis = np.linalg.eigh(centre)[1][:, 1:]
         noise = scales(rng, 4)[1]
         wanted = [norm(scale=n).logpdf(problem.baseline @ basis).sum() for n in noise]
-        assert_allclose(baseline_log_likelihood(problem, noise), wanted, rtol=1e-12)
+        assert_allclose(Spectrum.of(problem).baseline_log_likelihood(noise), wanted, rtol=1e-12)
 
     def test_without_one_nothing_is_said(self):
-        assert_allclose(baseline_log_likelihood(toy(quiet=0), np.array([1.0, 2.0])), [0, 0])
+        assert_allclose(Spectrum.of(toy(quiet=0)).baseline_log_likelihood(np.array([1.0, 2.0])), [0, 0])
 
 
 class TestDepthWeights:
@@ -90,21 +90,31 @@ class TestDepthWeights:
 
         problem = toy(axes=axes)
         given = np.linspace(1, 2, 11)
-        found = Currents(1.0, weights=given).relative_graph(problem, pt.constant(0.6)).eval(mode="FAST_COMPILE")
-        assert_allclose(found, depth(problem, 0.6) * np.repeat(given, axes), rtol=1e-10)
+        exponent = pt.dscalar()
+        shape = {**dict.fromkeys(SHAPES), "depth": exponent, "weights": given}
+        graph = shaped(Currents(1.0), problem, shape, pt.exp)["weights"]
+        found = np.repeat(graph.eval({exponent: 0.6}, mode="FAST_COMPILE"), axes)
+        wanted = depth(problem, 0.6) * np.repeat(given, axes)
+        power = np.sum(problem.gain**2, axis=0)
+        assert_allclose(found, wanted * (np.repeat(given, axes) @ power) / (wanted @ power), rtol=1e-10)
+        fixed = Currents(1.0, depth=0.6, weights=given).structure(problem)
+        assert_allclose(fixed.diagonal(problem), found, rtol=1e-12)
 
 
 def learned(problem):
-    import pytensor.tensor as pt
+    import pymc as pm
 
-    return Currents(1.0, depth=pt.dscalar("depth")).family(problem)
+    with pm.Model() as built:
+        Currents(1.0, depth=pm.Uniform("depth")).observe("recording", problem)
+    return observation(built).family
 
 
 def supported(problem, spectrum, rng, count):
     """Scales that the recording does not rule out: the most likely ones, moved by a few nats' worth."""
     ratio = np.geomspace(0.01, 1e5, 400)
     lone = ratio**2 / problem.signal_power
-    noise = np.sqrt((spectrum.powers / (lone[:, None] * spectrum.values + 1)).sum(axis=1) / problem.recording.size)
+    cells = spectrum.cells
+    noise = np.sqrt((cells.powers / (lone[:, None] * cells.reach + 1)).sum(axis=1) / problem.recording.size)
     best = np.argmax(spectrum.log_likelihood(lone * noise**2, noise))
     spread = 2 / np.sqrt(problem.recording.size)
     moved = noise[best] * np.exp(spread * rng.normal(size=count))
@@ -329,7 +339,7 @@ class TestCurrentsDoor:
         with pytest.raises(ValueError, match="weights holds 1 NaN"):
             Currents(1.0, weights=[1.0, np.nan])
         with pytest.raises(ValueError, match="weights has source = 3, but the problem has source = 11"):
-            Currents(1.0, weights=np.ones(3)).spectrum(toy())
+            Currents(1.0, weights=np.ones(3)).structure(toy())
 
     @pytest.mark.parametrize("noise", [0.0, -1.0, np.nan])
     def test_noise(self, noise):
@@ -341,7 +351,7 @@ class TestCurrentsDoor:
     def test_latent_wants_a_fixed_depth(self):
         import pymc as pm
 
-        with pm.Model(), pytest.raises(ValueError, match="latent currents want a fixed depth exponent"):
+        with pm.Model(), pytest.raises(ValueError, match="depth is learned; give its value"):
             Currents(1.0, depth=pm.Uniform("depth")).latent("current", toy())
 
     def test_a_model_without_a_recording(self):
@@ -352,8 +362,10 @@ class TestCurrentsDoor:
 
     def test_weights_of_sources_or_of_amplitudes(self):
         problem = toy(axes=3)
-        by_source = Currents(1.0, weights=np.linspace(1, 2, 11)).spectrum(problem)
-        by_amplitude = Currents(1.0, weights=np.repeat(np.linspace(1, 2, 11), 3)).spectrum(problem)
+        by_source = Spectrum.of(problem, Currents(1.0, weights=np.linspace(1, 2, 11)).structure(problem))
+        by_amplitude = Spectrum.of(
+            problem, Currents(1.0, weights=np.repeat(np.linspace(1, 2, 11), 3)).structure(problem)
+        )
         assert_allclose(by_source.values, by_amplitude.values)
 
 

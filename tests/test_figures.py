@@ -14,7 +14,6 @@ from scipy.stats import norm
 
 import bayesinv as bi
 from bayesinv import figures, maps
-from bayesinv.evidence import Spectrum
 from bayesinv.posterior import Check, Evidence, Hyper, Mixture, Posterior
 
 LEFT, RIGHT = 61, 53
@@ -183,7 +182,7 @@ class TestMaps:
         rng = np.random.default_rng(0)
         mixture = posterior.mixture
         picks = rng.choice(3, 40000, p=mixture.weights)
-        relative = np.array([1.0 if s is None else s[0] for s in mixture.structures])[mixture.which]
+        relative = np.array([1.0 if s.weights is None else s.weights[0] for s in mixture.structures])[mixture.which]
         size = np.sqrt((mixture.variance * relative)[picks]) * np.linalg.norm(
             rng.standard_normal((40000, axes)), axis=1
         )
@@ -192,9 +191,8 @@ class TestMaps:
     def test_averaged_hands_on_the_decompositions(self, fixed):
         fixed.mean  # noqa: B018  decomposes
         one = maps.averaged(fixed, (0.0, 0.03))
-        kept = [value for value in one.problem.memory.values() if isinstance(value, Spectrum)]
-        assert kept
-        assert all(value.problem is one.problem for value in kept)
+        assert one.problem.shared is fixed.problem.shared
+        assert len(one.problem.times) == 1
 
     def test_strongest_region_is_the_posterior_of_a_region(self, fixed):
         centre, index, course = maps.strongest_region(fixed, 0.02, 0.02)
@@ -253,8 +251,7 @@ class TestCalibration:
         for scale, noise in scales:
             current = scale * rng.standard_normal((empty.source_count, 3))
             field = empty.gain @ current + noise * rng.standard_normal(empty.recording.shape)
-            recorded = replace(empty, recording=field)
-            recorded.memory.update(empty.memory)
+            recorded = empty.again(field, baseline=empty.baseline)
             single, regional = maps.both(bi.infer(model, recorded), (0.0, 2.0), draws=400, rng=rng)
             mean = current.mean(axis=1)
             found = [(single, np.abs(mean)), (regional, np.abs(weights @ mean) / sizes)]

@@ -11,6 +11,7 @@ from scipy.stats import multivariate_normal
 
 import bayesinv as bi
 from bayesinv.currents import Currents, observation
+from bayesinv.evidence import Spectrum
 from bayesinv.inference.density import Density
 
 pytestmark = pytest.mark.filterwarnings("ignore:(?s).*ArviZ is undergoing a major refactor:FutureWarning")
@@ -55,18 +56,17 @@ def somewhere(density, rng, count):
     return density.start + rng.normal(scale=0.7, size=(count, density.dimension))
 
 
-def joint(problem, seen, place, rng):
+def joint(problem, structure, variance, noise, rng):
     """Log density of the recording by Bayes' rule on explicit currents: p(recording, u) / p(u | recording)."""
     import pymc as pm
 
-    variance, noise, depth = place
-    prior = Currents(variance, depth, seen.currents.weights)
+    relative = structure.diagonal(problem)
+    prior = Currents(variance, weights=relative)
     with pm.Model(coords=problem.coords) as explicit:
         current = prior.latent("current", problem)
         flat = current.reshape((-1, problem.recording.shape[1]))
         pm.Normal("recording", pm.math.dot(problem.gain, flat), noise, observed=problem.recording)
-    relative = prior.relative_variances(problem, depth)
-    spread = np.sqrt(variance * (np.ones(problem.gain.shape[1]) if relative is None else relative))
+    spread = np.sqrt(variance * relative)
     mean, covariance, _ = exact_posterior(problem.gain, problem.recording, np.diag(spread**2), noise)
     unit = mean / spread[:, None] + 0.3 * rng.normal(size=mean.shape)
     shape = explicit["current_unit"].type.shape
@@ -113,14 +113,12 @@ class TestContract:
     @pytest.mark.parametrize("axes", [1, 3])
     def test_marginal_is_latent_with_the_currents_taken_out(self, given, rng, axes):
         problem = toy(sources=4, samples=3, axes=axes, quiet=0)
-        seen = observation(bi.load_model(given)(problem))
         density = Density.of(bi.load_model(given)(problem))
         node = somewhere(density, rng, 1)
-        variance, noise, learned = density.scales(node)
-        fixed = seen.currents.depth
-        depth = float(learned[0]) if learned is not None else None if fixed is None else float(fixed)
-        wanted = seen.family.log_likelihood(variance, noise, learned)[0]
-        assert_allclose(joint(problem, seen, (float(variance[0]), float(noise[0]), depth), rng), wanted, rtol=1e-8)
+        variance, noise = density.scales(node)
+        (structure,) = density.structures(density.places(node)[0])
+        wanted = Spectrum.of(problem, structure).log_likelihood(variance, noise)[0]
+        assert_allclose(joint(problem, structure, float(variance[0]), float(noise[0]), rng), wanted, rtol=1e-8)
 
     def test_is_inferred_and_trusted(self, given):
         posterior = bi.infer(given, toy(), draws=500)
@@ -208,10 +206,11 @@ class TestPredictive:
             made = pm.compute_log_likelihood(native, progressbar=False, extend_inferencedata=True)
         tree = as_tree(made)
         table = tree["log_likelihood"]["recording"].to_numpy().reshape(400, -1)
-        variance, noise, place = Density.of(built).scales_at(
-            [posterior.hyper[variable.name].draws for variable in built.free_RVs]
-        )
-        wanted = observation(built).family.log_likelihood(variance, noise, place)
+        density = Density.of(built)
+        nodes = density.unconstrained([posterior.hyper[variable.name].draws for variable in built.free_RVs])
+        places, which = density.places(nodes)
+        each = [cells.log_likelihood(*density.scales(nodes)) for cells in density.cells(places)]
+        wanted = np.array(each)[which, np.arange(len(which))]
         assert_allclose(table.sum(axis=1), wanted, rtol=1e-8)
         for name in ("recording", "recording_baseline"):
             assert np.isfinite(arviz_stats.loo(tree, var_name=name).elpd)

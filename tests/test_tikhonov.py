@@ -10,7 +10,7 @@ from numpy.testing import assert_allclose
 from scipy.optimize import minimize
 
 from bayesinv import Problem, infer
-from bayesinv.evidence import Spectrum, baseline_log_likelihood
+from bayesinv.evidence import Spectrum
 from bayesinv.tikhonov import Scan, tikhonov
 
 NOISE = 1e-3
@@ -233,7 +233,7 @@ class TestGcv:
     def test_is_the_minimum_on_a_fine_grid(self, make):
         problem = ill_posed(make, 32, 4)
         spectrum = Spectrum.of(problem)
-        scan = Scan.of(problem, spectrum.values, spectrum.powers)
+        scan = Scan.of(problem, spectrum.values, spectrum.cells.powers)
         chosen = scan.gcv()
         fine = scan.curve(np.geomspace(*scan.bounds, 100_000))
         assert scan._gcv_at(chosen.lam) <= fine.gcv.min() * (1 + 1e-3)
@@ -287,7 +287,7 @@ class TestEvidence:
 
         def negative(x):
             variance, noise = np.exp(x[:1]), np.exp(x[1:]) if baseline else np.ones(1)
-            total = spectrum.log_likelihood(variance, noise) + baseline_log_likelihood(problem, noise)
+            total = spectrum.log_likelihood(variance, noise) + spectrum.baseline_log_likelihood(noise)
             return -float(total[0])
 
         start = np.zeros(2 if baseline else 1)

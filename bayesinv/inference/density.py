@@ -7,15 +7,16 @@ over nodes and run by PyTensor's Python linker, which starts at once. The eviden
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bayesinv.axes import Array
+from bayesinv.axes import Array, Index
 from bayesinv.currents import Observation, observation
-from bayesinv.evidence import baseline_log_likelihood
+from bayesinv.evidence import SLACK, Cells, Spectrum
+from bayesinv.structure import Structure
 
 if TYPE_CHECKING:
     import pymc as pm
@@ -97,30 +98,35 @@ class Density:
 
     @cached_property
     def _outputs(self) -> list[Any]:
-        """Prior log density, variance, noise and the structural number, in the model's value variables."""
-        ours = {self.seen.recording, self.seen.baseline}
-        terms = [variable for variable in self.model.basic_RVs if variable not in ours] + self.model.potentials
+        """Prior log density, source variance and noise scale, in the model's value variables."""
         import pytensor.tensor as pt
 
+        ours = {self.seen.recording, self.seen.baseline}
+        terms = [variable for variable in self.model.basic_RVs if variable not in ours] + self.model.potentials
         prior = self.model.logp(vars=terms, sum=True) if terms else pt.constant(0.0)
-        return [prior, *self.model.replace_rvs_by_values(self._wanted)]
-
-    @property
-    def _wanted(self) -> list[Any]:
-        """Graphs of the source variance, the noise scale and the structural number, where one is learned."""
-        depth = [self.seen.currents.depth] if self.seen.family.learned else []
-        return [self.seen.variance, self.seen.noise, *depth]
+        return [prior, *self.model.replace_rvs_by_values([self.seen.variance, self.seen.noise])]
 
     @cached_property
-    def structural(self) -> int | None:
-        """The one coordinate that the structural number depends on; None if there is none or several."""
-        if not self.seen.family.learned:
-            return None
-        from pytensor.graph.traversal import ancestors
+    def _learned(self) -> tuple[list[str], Callable[[Array], list[Array]]]:
+        """Names of what shapes the structure, and a function of nodes that gives its values."""
+        wanted = [*self.seen.learned.values(), *(graph for _, graph, _, _ in self.seen.bounded)]
+        return list(self.seen.learned), self._function(self.model.replace_rvs_by_values(wanted))
 
-        mine = set(ancestors([self._outputs[3]]))
-        found = [i for i, value in enumerate(self.values) if value in mine]
-        return found[0] if len(found) == 1 and np.ndim(self._start[self.values[found[0]].name]) == 0 else None
+    @cached_property
+    def structural(self) -> tuple[int, ...]:
+        """Coordinates along which the structure changes."""
+        if not self.seen.learned:
+            return ()
+        at = self._learned[1]
+        start = self.start + 0.01
+        shifted = start + 0.3 * np.eye(self.dimension)
+        base, moved = at(start[None]), at(shifted)
+        found = [
+            i
+            for i in range(self.dimension)
+            if any(not np.allclose(many[i], one[0], rtol=1e-9, atol=0) for one, many in zip(base, moved, strict=True))
+        ]
+        return tuple(found)
 
     def _function(self, outputs: list[Any]) -> Callable[[Array], list[Array]]:
         """A function of unconstrained nodes (node, coordinate) that evaluates graphs of the value variables."""
@@ -139,32 +145,138 @@ class Density:
     def _scales(self) -> Callable[[Array], list[Array]]:
         return self._function(self._outputs)
 
-    def scales(self, nodes: Array) -> tuple[Array, Array, Array | None]:
-        """Source variance, noise scale and structural number, each (node,), at unconstrained nodes."""
+    def scales(self, nodes: Array) -> tuple[Array, Array]:
+        """Source variance and noise scale, each (node,), at unconstrained nodes."""
         found = self._scales(nodes)
-        return found[1], found[2], found[3] if len(found) > 3 else None
+        return found[1], found[2]
 
-    def scales_at(self, values: list[Array]) -> tuple[Array, Array, Array | None]:
-        """As `scales`, from the hyperparameters on their own scale: (node, ...) per free random variable."""
-        found = vectorised(self.model.free_RVs, self._wanted)(values, len(values[0]))
-        return found[0], found[1], found[2] if len(found) > 2 else None
+    def unconstrained(self, values: list[Array]) -> Array:
+        """Nodes (node, coordinate) from hyperparameters on their own scale: (node, ...) per free random variable."""
+        graphs = []
+        for variable in self.model.free_RVs:
+            transform = self.model.rvs_to_transforms[variable]
+            graphs.append(variable if transform is None else transform.forward(variable, *variable.owner.inputs))
+        found = vectorised(self.model.free_RVs, graphs)(values, len(values[0]))
+        return np.concatenate([one.reshape(len(one), -1) for one in found], axis=1)
+
+    def places(self, nodes: Array) -> tuple[Array, Index]:
+        """Different structural coordinates among nodes (place, coordinate), and the place of every node."""
+        if not self.structural:
+            return np.zeros((1, 0)), np.zeros(len(nodes), dtype=np.int64)
+        places, which = np.unique(np.round(nodes[:, list(self.structural)], 11), axis=0, return_inverse=True)
+        return places, which.reshape(-1).astype(np.int64)
+
+    def structures(self, places: Array) -> list[Structure]:
+        """Structures at structural coordinates (place, coordinate).
+
+        Raises
+        ------
+        ValueError
+            If a number leaves the range that it may have.
+        """
+        if not self.structural:
+            if not self.seen.learned:
+                return [self.seen.base]
+            places = np.zeros((1, 0))
+        nodes = np.repeat(self.start[None], len(places), axis=0)
+        nodes[:, list(self.structural)] = places
+        names, at = self._learned
+        (*values,) = at(nodes)
+        for name, _, low, high in reversed(self.seen.bounded):
+            place = values.pop()
+            slack = SLACK * (high - low)
+            outside = (place < low - slack) | (place > high + slack)
+            if outside.any():
+                raise ValueError(
+                    f"{name} reaches {place[outside][0]:.3g}, but must stay between {low:.3g} and {high:.3g}; give it "
+                    "a prior that lives there, such as pm.Uniform or pm.Beta"
+                )
+        return [
+            self.seen.structure({name: value[i] for name, value in zip(names, values, strict=True)})
+            for i in range(len(places))
+        ]
+
+    @cached_property
+    def _cells(self) -> dict[bytes, Cells]:
+        return {}
+
+    def cells(self, places: Array) -> list[Cells]:
+        """The recording as each structure sees it; a structure that was decomposed once is not decomposed again."""
+        keys = [place.tobytes() for place in places]
+        new = [i for i, key in enumerate(keys) if key not in self._cells]
+        step = max(1, int(1e7 / self.seen.problem.gain.shape[1]))
+        for start in range(0, len(new), step):
+            some = new[start : start + step]
+            for i, structure in zip(some, self.structures(places[some]), strict=True):
+                self._cells[keys[i]] = Spectrum.of(self.seen.problem, structure).cells
+        return [self._cells[key] for key in keys]
 
     def __call__(self, nodes: Array) -> Array:
         """Log prior times likelihood (node,) at unconstrained nodes; -inf where it is not defined."""
-        prior, variance, found_noise, *rest = self._scales(nodes)
-        place = rest[0] if rest else None
+        prior, found_variance, found_noise = self._scales(nodes)
         # Scales that overflow stay at the largest: an end of the numbers must not pass for an end of the posterior.
-        variance, noise = np.minimum(variance, LARGEST), np.clip(found_noise, 1 / np.sqrt(LARGEST), np.sqrt(LARGEST))
-        good = np.isfinite(prior) & (variance >= 0) & (found_noise >= 0)
+        variance = np.minimum(found_variance, LARGEST)
+        noise = np.clip(found_noise, 1 / np.sqrt(LARGEST), np.sqrt(LARGEST))
+        good = np.isfinite(prior) & (found_variance >= 0) & (found_noise >= 0)
         out = np.full(len(nodes), -np.inf)
         if good.any():
-            likelihood = self.seen.family.log_likelihood(
-                variance[good], noise[good], None if place is None else place[good]
-            )
-            if self.seen.baseline is not None:
-                likelihood = likelihood + baseline_log_likelihood(self.seen.problem, noise[good])
+            places, which = self.places(nodes[good])
+            likelihood = np.empty(len(which))
+            for k, cells in enumerate(self.cells(places)):
+                mine = which == k
+                likelihood[mine] = cells.log_likelihood(variance[good][mine], noise[good][mine])
+                if self.seen.baseline is not None:
+                    likelihood[mine] += cells.baseline_log_likelihood(noise[good][mine])
             out[good] = prior[good] + likelihood
         return np.where(np.isnan(out), -np.inf, out)
+
+    @cached_property
+    def _slopes(self) -> Callable[..., list[Array]]:
+        """Prior and its gradient, and the gradient of what the likelihood depends on times its own derivatives."""
+        import pytensor
+        import pytensor.tensor as pt
+        from pytensor.compile.mode import Mode
+
+        prior, *scales = self._outputs
+        numbers = [*scales, *self.model.replace_rvs_by_values(list(self.seen.learned.values()))]
+        by = [pt.tensor(f"by_{i}", shape=one.type.shape, dtype="float64") for i, one in enumerate(numbers)]
+        whole = prior + sum(pt.sum(slope * one) for slope, one in zip(by, numbers, strict=True))
+        slopes = pytensor.grad(
+            whole, self.values, consider_constant=by, disconnected_inputs="ignore", return_disconnected="zero"
+        )
+        mode = Mode(linker="py", optimizer=None)
+        return pytensor.function([*self.values, *by], slopes, mode=mode, on_unused_input="ignore")
+
+    def gradient(self, node: Array) -> Array:
+        """Gradient (coordinate,) of the log density at one unconstrained node, exact but for lengths and times."""
+        variance, noise = (float(one[0]) for one in self.scales(node[None]))
+        structure = self.structures(self.places(node[None])[0])[0]
+        problem, names = self.seen.problem, list(self.seen.learned)
+        spectrum = Spectrum.of(problem, structure)
+        cells = spectrum.cells if self.seen.baseline is not None else replace(spectrum.cells, quiet=None)
+        by: list[Any] = list(cells.slopes(variance, noise))
+        if names:
+            by_gram, by_noise = spectrum.sensitivity(variance, noise, baseline=self.seen.baseline is not None)
+            by += [structure.slope(problem, name, by_gram, by_noise) for name in names]
+            for i, name in enumerate(names):
+                if name in ("length", "time"):
+                    by[2 + i] = self._by_difference(structure, name, variance, noise)
+        shapes = [np.shape(self._start[value.name]) for value in self.values]
+        cuts = np.cumsum([int(np.prod(shape)) for shape in shapes])[:-1]
+        values = [part.reshape(shape) for part, shape in zip(np.split(node, cuts), shapes, strict=True)]
+        with np.errstate(all="ignore"):
+            found = self._slopes(*values, *(np.asarray(one, dtype=float) for one in by))
+        return np.concatenate([np.ravel(one) for one in found])
+
+    def _by_difference(self, structure: Structure, name: str, variance: float, noise: float) -> float:
+        """Derivative by a number that the Gram matrix has no closed derivative by."""
+        value = float(getattr(structure, name))
+        step = 1e-4 * value
+        sides = []
+        for shift in (step, -step):
+            spectrum = Spectrum.of(self.seen.problem, replace(structure, **{name: value + shift}))  # type: ignore[arg-type]
+            sides.append(float(spectrum.log_likelihood(np.array([variance]), np.array([noise]))[0]))
+        return (sides[0] - sides[1]) / (2 * step)
 
     @cached_property
     def _hyper(self) -> tuple[list[str], Callable[[Array], list[Array]]]:
@@ -176,8 +288,8 @@ class Density:
         """Every hyperparameter and deterministic on its own scale, (node, ...), with λ and SNR."""
         names, at = self._hyper
         out = dict(zip(names, at(nodes), strict=True)) if names else {}
-        variance, noise, _ = self.scales(nodes)
-        return with_lambda(out, variance, noise, self.seen.family.mean_power)
+        variance, noise = self.scales(nodes)
+        return with_lambda(out, variance, noise, self.seen.mean_power)
 
 
 def vectorised(inputs: list[Any], outputs: list[Any]) -> Callable[[list[Array], int], list[Array]]:

@@ -17,8 +17,8 @@ from bayesinv.inference.result import at_draws, data_checks, flattened, mixture
 from bayesinv.posterior import Check, Hyper, Posterior
 
 SHORTEST = 100
-MIXED = 1000
-"""Draws that the currents are mixed over."""
+MIXED, FEW = 1000, 64
+"""Draws that the currents are mixed over, the latter where structure is learned."""
 
 
 def posterior(
@@ -61,13 +61,13 @@ def posterior(
     values |= {variable.name: np.asarray(table[variable.name]) for variable in density.model.deterministics}
     checks = diagnose(tree, [variable.name for variable in density.model.free_RVs])
     flat = {key: value.reshape(-1, *value.shape[2:]) for key, value in values.items()}
-    variance, noise, place = density.scales_at([flat[variable.name] for variable in density.model.free_RVs])
-    everything = flattened(with_lambda(flat, variance, noise, density.seen.family.mean_power))
-    few = np.unique(np.linspace(0, len(variance) - 1, min(MIXED, len(variance))).astype(int))
+    nodes = density.unconstrained([flat[variable.name] for variable in density.model.free_RVs])
+    everything = flattened(with_lambda(flat, *density.scales(nodes), density.seen.mean_power))
+    most = FEW if density.structural else MIXED
+    few = np.unique(np.linspace(0, len(nodes) - 1, min(most, len(nodes))).astype(int))
     weights = np.full(len(few), 1 / len(few))
-    seldom = None if place is None else place[few]
-    mixed = mixture(density.seen, weights, variance[few], noise[few], seldom)
-    scales = at_draws(mixed, seldom, variance, noise, place)
+    mixed, nearest = mixture(density, weights, nodes[few])
+    scales = at_draws(density, mixed, nearest, nodes)
     return Posterior(
         problem=density.seen.problem,
         model=name,

@@ -11,6 +11,7 @@ Reference: Rue, Martino & Chopin (2009), J. R. Stat. Soc. B 71, 319-392, for the
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import product
 
@@ -42,10 +43,16 @@ SEARCH = {
 
 MOST_MODES = 4
 
+MOST_BY_DIFFERENCE = 4
+"""Hyperparameters up to which slopes and curvatures are differences of the density itself."""
+
 STRETCH = 0.3
 """How fast the lattice widens in the tails."""
 
 MOST_NODES = 2_000_000
+
+FLOOR = 30.0
+"""Nats below the peak under which a node says nothing about the shape of the density."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,6 +146,10 @@ def _climb(density: Density, best: Array) -> tuple[Array, Array]:
     unit = np.eye(size)
 
     def downhill(place: Array) -> tuple[float, Array]:
+        if density.structural or size > MOST_BY_DIFFERENCE:
+            height = float(density(place[None])[0])
+            slope = density.gradient(place) if np.isfinite(height) else np.zeros(size)
+            return (-height, -slope) if np.isfinite(height) and np.isfinite(slope).all() else (1e300, np.zeros(size))
         step = 1e-5
         around = density(np.concatenate([place[None], place + step * unit, place - step * unit]))
         if not np.isfinite(around).all():
@@ -150,7 +161,8 @@ def _climb(density: Density, best: Array) -> tuple[Array, Array]:
     scale = np.full(size, 1e-3)
     covariance = np.eye(size)
     for _ in range(4):
-        curvature = _hessian(density, place, scale)
+        few = size <= MOST_BY_DIFFERENCE
+        curvature = _hessian(density, place, scale) if few else _slope_differences(downhill, place, scale)
         values, vectors = np.linalg.eigh(-np.nan_to_num(curvature, posinf=0.0, neginf=0.0))
         if not np.isfinite(curvature).all():
             raise ValueError("the posterior density is not finite around its mode; check the model's priors")
@@ -164,6 +176,13 @@ def _climb(density: Density, best: Array) -> tuple[Array, Array]:
             place = moved
         scale = 0.05 * np.sqrt(np.diag(covariance))
     return place, covariance
+
+
+def _slope_differences(downhill: Callable[[Array], tuple[float, Array]], place: Array, scale: Array) -> Array:
+    """Second derivatives by central differences of the gradient."""
+    shifts = np.diag(scale)
+    rows = [(downhill(place - one)[1] - downhill(place + one)[1]) / (2 * np.sum(one)) for one in shifts]
+    return np.asarray((np.array(rows) + np.array(rows).T) / 2)
 
 
 def _hessian(density: Density, place: Array, scale: Array) -> Array:
@@ -197,7 +216,7 @@ def integrate(density: Density) -> Lattice:
     size = len(centre)
     # Triangular axes, the structural coordinate first, keep the number of different structures small.
     first = density.structural
-    order = np.arange(size) if first is None else np.array([first, *(i for i in range(size) if i != first)])
+    order = np.array([*first, *(i for i in range(size) if i not in first)])
     triangle = np.linalg.cholesky(covariance[np.ix_(order, order)])
     axes = np.empty((size, size))
     axes[order] = triangle
@@ -214,6 +233,10 @@ def integrate(density: Density) -> Lattice:
     for _ in range(5):
         empty = Lattice(np.zeros((0, size)), np.zeros(0), np.zeros(0), centre, axes, step, 0.0, 0.0, 0.0, 0.0)
         lattice = _grow(density, empty, low, high, coarse)
+        if coarse is None:
+            drift, change = _by_parity(lattice)
+            if drift < STABLE and change < STABLE_EVIDENCE:
+                return _pruned(replace(lattice, error=change + lattice.edge, drift=drift))
         if coarse is not None:
             before, after = _moments(coarse), _moments(lattice)
             drift = float(np.max(np.abs(np.r_[(before[0] - after[0]) / after[1], before[1] / after[1] - 1])))
@@ -234,6 +257,27 @@ def integrate(density: Density) -> Lattice:
             f"lattice in {size} dimensions; use method='nuts'"
         )
     return _pruned(coarse)
+
+
+def _by_parity(lattice: Lattice) -> tuple[float, float]:
+    """What one lattice says of its own errors: of the moments in sd, and of the log evidence in nats.
+
+    Every other node along each axis makes a lattice of twice the step. The trapezoid rule on smooth densities
+    converges exponentially in the inverse step, so halving the step squares the error; twice that square is told.
+    """
+    mean, sd = _moments(lattice)
+    parity = (lattice.index.astype(np.int64) % 2) @ 2 ** np.arange(lattice.index.shape[1])
+    drift = change = 0.0
+    for which in range(2 ** lattice.index.shape[1]):
+        mine = parity == which
+        share = float(lattice.weights[mine].sum())
+        if not share:
+            return np.inf, np.inf
+        part = replace(lattice, index=lattice.index[mine], weights=lattice.weights[mine] / share)
+        other = _moments(part)
+        drift = max(drift, float(np.max(np.abs(np.r_[(other[0] - mean) / sd, other[1] / sd - 1]))))
+        change = max(change, abs(np.log(share * 2 ** lattice.index.shape[1])))
+    return 2 * drift**2, 2 * change**2
 
 
 def _mass(density: Density, place: Array, covariance: Array) -> float:
@@ -348,18 +392,49 @@ def draw(density: Density, lattice: Lattice, count: int, rng: np.random.Generato
     top = lattice.log_density.max()
     table = np.zeros(tuple((lattice.index.max(axis=0) + 2 - corner).astype(int)))
     table[tuple((lattice.index - corner).astype(int).T)] = np.exp(lattice.log_density - top)
+    smooth = _smooth(lattice) if density.structural else None
     while have < count:
         tries = int(1.3 * (count - have)) + 64
         pick = rng.choice(len(lattice.index), size=tries, p=lattice.weights)
         place = lattice.index[pick] + rng.triangular(-1, 0, 1, size=(tries, size))
         proposed = _multilinear(table, place - corner)
-        ratio = np.exp(lattice.log_target(density, place) - top) / np.maximum(proposed, 1e-300)
+        # Every new structure would be a decomposition, so between structures the density is interpolated smoothly.
+        height = lattice.log_target(density, place) if smooth is None else smooth(place)
+        ratio = np.exp(height - top) / np.maximum(proposed, 1e-300)
         # Beyond four times the interpolant there is next to no mass, and waiting for it would cost all draws.
         bound = min(float(ratio.max()), 4.0)
         taken = place[rng.uniform(size=tries) * bound < ratio]
         kept.append(taken)
         have += len(taken)
     return lattice.place(np.concatenate(kept)[:count])
+
+
+def _smooth(lattice: Lattice) -> Callable[[Array], Array]:
+    """The log density between the nodes of a lattice, by quintic splines: (point, axis) to (point,)."""
+    from scipy.ndimage import map_coordinates, spline_filter
+
+    corner = lattice.index.min(axis=0) - 1
+    table = np.full(tuple((lattice.index.max(axis=0) + 2 - corner).astype(int)), np.nan)
+    table[tuple((lattice.index - corner).astype(int).T)] = lattice.log_density
+    # Nodes without mass are filled by a parabola, which is what a log density falls off like.
+    known = np.isfinite(table) & (table > np.nanmax(table) - FLOOR)
+    places = np.argwhere(known)
+    scale = np.maximum(np.abs(places - places.mean(axis=0)).max(axis=0), 1.0)
+
+    def terms(where: Array) -> Array:
+        unit = (where - places.mean(axis=0)) / scale
+        pairs = [unit[:, i] * unit[:, j] for i in range(unit.shape[1]) for j in range(i + 1)]
+        return np.column_stack([np.ones(len(unit)), unit, *pairs])
+
+    fit = np.linalg.lstsq(terms(places), table[known], rcond=None)[0]
+    everywhere = (terms(np.argwhere(np.ones(table.shape, dtype=bool))) @ fit).reshape(table.shape)
+    rest = spline_filter(np.where(known, table - everywhere, 0.0), order=5)
+
+    def at(place: Array) -> Array:
+        where = place - corner
+        return np.asarray(terms(where) @ fit + map_coordinates(rest, where.T, order=5, prefilter=False))
+
+    return at
 
 
 def _multilinear(table: Array, place: Array) -> Array:
@@ -384,7 +459,7 @@ def posterior(
     started = time.perf_counter()
     drawn = draw(density, lattice, draws, rng)
     timings["draws"] = time.perf_counter() - started
-    error = lattice.error + density.seen.family.error
+    error = lattice.error
     checks = (
         Check("quadrature edge", lattice.edge, "< 1e-6", lattice.edge < 1e-6, "posterior mass on the lattice's faces"),
         Check("quadrature drift", lattice.drift, "< 0.01 sd", lattice.drift < 0.01, "change of moments on refinement"),

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Callable
 
-from bayesinv.axes import Array
+import numpy as np
+from scipy.spatial import cKDTree
+
+from bayesinv.axes import Array, Index
 from bayesinv.currents import Observation
 from bayesinv.inference.density import Density
 from bayesinv.posterior import Check, Evidence, Hyper, Mixture, Posterior
 
-MOST_STRUCTURES = 40
-"""Different prior structures that the currents are mixed over; beyond, neighbours share one."""
-
-BINS = 24
+MOST_STRUCTURES = 64
+"""Different structures that the currents are mixed over; beyond, neighbours share one."""
 
 
 def assemble(
@@ -27,9 +28,8 @@ def assemble(
     timings: dict[str, float],
 ) -> Posterior:
     """Return the posterior that weighted unconstrained `nodes` and equally weighted `draws` stand for."""
-    variance, noise, place = density.scales(nodes)
-    mixed = mixture(density.seen, weights, variance, noise, place)
-    scales = at_draws(mixed, place, *density.scales(draws))
+    mixed, nearest = mixture(density, weights, nodes)
+    scales = at_draws(density, mixed, nearest, draws)
     return Posterior(
         problem=density.seen.problem,
         model=name,
@@ -54,32 +54,32 @@ def flattened(hyper: dict[str, Array]) -> dict[str, Array]:
     return flat
 
 
-def mixture(seen: Observation, weights: Array, variance: Array, noise: Array, place: Array | None) -> Mixture:
-    """Mixture over nodes; nodes whose structural number is nearly the same share its structure."""
-    if place is None:
-        relative = seen.family.spectra[0].weights
-        structure = None if (relative == 1).all() else relative
-        return Mixture(weights, variance, noise, np.zeros(len(weights), dtype=np.int64), (structure,))
-    values, which = np.unique(np.round(place, 12), return_inverse=True)
-    if len(values) > MOST_STRUCTURES:
-        order = np.argsort(place)
-        rank = np.empty(len(place))
-        rank[order] = np.cumsum(weights[order]) - 0.5 * weights[order]
-        _, which = np.unique(np.minimum((rank * BINS).astype(int), BINS - 1), return_inverse=True)
-        mass = np.bincount(which, weights)
-        values = np.bincount(which, weights * place) / mass
-    structures = tuple(seen.currents.relative_variances(seen.problem, float(value)) for value in values)
-    return Mixture(weights, variance, noise, which.astype(np.int64).reshape(-1), structures)
+def mixture(density: Density, weights: Array, nodes: Array) -> tuple[Mixture, Callable[[Array], Index]]:
+    """Mixture over nodes, and a function from nodes to the structure, among the mixture's, that is nearest to theirs.
+
+    Where there are many structures the heaviest are kept, and the others' nodes go to the one that is nearest.
+    """
+    variance, noise = density.scales(nodes)
+    places, which = density.places(nodes)
+    mass = np.bincount(which, weights, minlength=len(places))
+    kept = np.sort(np.argsort(mass)[::-1][:MOST_STRUCTURES])
+    spread = np.sqrt(np.maximum(mass @ (places - mass @ places / mass.sum()) ** 2 / mass.sum(), 1e-300))
+    tree = cKDTree(places[kept] / spread) if places.shape[1] else None
+
+    def nearest(other: Array) -> Index:
+        if tree is None:
+            return np.zeros(len(other), dtype=np.int64)
+        return np.asarray(tree.query(other[:, list(density.structural)] / spread)[1], dtype=np.int64)
+
+    structures = tuple(density.structures(places[kept]))
+    return Mixture(weights, variance, noise, nearest(nodes), structures), nearest
 
 
-def at_draws(mixed: Mixture, place: Array | None, variance: Array, noise: Array, drawn: Array | None) -> Mixture:
-    """Scales of equally weighted draws; each has the structure of the node whose structural number is nearest."""
-    which = np.zeros(len(variance), dtype=np.int64)
-    if place is not None and drawn is not None:
-        order = np.argsort(place)
-        middles = (place[order][1:] + place[order][:-1]) / 2
-        which = mixed.which[order[np.searchsorted(middles, drawn)]]
-    return Mixture(np.full(len(variance), 1 / len(variance)), variance, noise, which, mixed.structures)
+def at_draws(density: Density, mixed: Mixture, nearest: Callable[[Array], Index], draws: Array) -> Mixture:
+    """Scales of equally weighted draws, each with the structure that is nearest to its own."""
+    variance, noise = density.scales(draws)
+    share = np.full(len(variance), 1 / len(variance))
+    return Mixture(share, variance, noise, nearest(draws), mixed.structures)
 
 
 def data_checks(seen: Observation, mixed: Mixture) -> tuple[Check, ...]:

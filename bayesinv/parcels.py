@@ -1,0 +1,236 @@
+"""Parcels: the sources divided into connected patches, by the mesh or by the user's labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.sparse import csr_matrix
+from scipy.sparse.csgraph import connected_components, dijkstra
+from scipy.spatial.distance import cdist
+
+from bayesinv.axes import Array, Index, real
+from bayesinv.sources import Sources
+
+ROUNDS = 30
+CANDIDATES = 8
+"""Sources near the middle of a parcel that are tried as its centre, beside the centre it has."""
+
+HEMI = {"lh": 0, "rh": 1}
+
+
+def parcels(sources: Sources, count: int, seed: int | np.random.Generator = 0) -> Index:
+    """Return the parcel of each source: (source,), 0 to count - 1, by clustering along the cortical surface.
+
+    Lloyd's algorithm with a source as the centre of each parcel: every source joins the centre that is nearest along
+    the edges of the mesh, then a centre moves to the source near its parcel's middle from which the sum of area
+    times squared distance is smallest, until none moves. That sum never grows; areas come out alike as far as
+    nearest centres make them so. Parcels are connected, and none spans two pieces of the mesh (two hemispheres); each
+    piece has parcels in proportion to its area, at least one. Sources without triangles are clustered by straight
+    distance instead, each hemisphere by itself where hemispheres are known; such parcels may bridge a sulcus.
+
+    sources : areas, where known, weigh the sources
+    count : number of parcels
+    seed : of the source from which the first centres spread
+
+    Raises
+    ------
+    ValueError
+        If count is not a whole number from the number of pieces to the number of sources, or sources without
+        triangles lie at fewer places than count.
+
+    References: Lloyd (1982), IEEE Trans. Inf. Theory 28, 129-137; Gonzalez (1985), Theor. Comput. Sci. 38, 293-306
+    (the first centres, each farthest from those before).
+    """
+    if isinstance(count, bool) or not isinstance(count, int | np.integer):
+        raise ValueError(f"count is {count!r}, but must be a whole number of parcels")
+    rng = np.random.default_rng(seed)
+    area = np.ones(len(sources)) if sources.areas is None else sources.areas
+    if sources.triangles is None:
+        edges = None
+        where = np.zeros(len(sources), dtype=np.int64) if sources.hemispheres is None else sources.hemispheres
+        where = np.unique(where, return_inverse=True)[1]
+    else:
+        edges = edge_lengths(sources)
+        where = connected_components(edges, directed=False)[1]
+    sizes = np.bincount(where)
+    if not len(sizes) <= count <= len(sources):
+        raise ValueError(
+            f"count is {count}, but must be from {len(sizes)} (the connected pieces of the mesh, which share no "
+            f"parcel) to {len(sources)} (the sources)"
+        )
+    labels = np.empty(len(sources), dtype=np.int64)
+    start = 0
+    for piece, number in enumerate(_shares(np.bincount(where, area).astype(float), sizes, int(count))):
+        inside = np.flatnonzero(where == piece)
+        graph = None if edges is None else edges[inside][:, inside]
+        labels[inside] = start + _lloyd(sources.positions[inside], area[inside], graph, number, rng)
+        start += number
+    return labels
+
+
+def edge_lengths(sources: Sources) -> csr_matrix:
+    """Return the lengths in m of the edges of the sources' triangles: sparse (source, source), each edge once."""
+    if sources.triangles is None:
+        raise ValueError("sources without triangles have no edges")
+    one, two = np.unique(np.sort(sources.triangles[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1), axis=0).T
+    length = np.linalg.norm(sources.positions[one] - sources.positions[two], axis=1)
+    return csr_matrix((length, (one, two)), shape=(len(sources),) * 2)
+
+
+def _shares(areas: Array, sizes: Index, count: int) -> Index:
+    """Return how many parcels each piece has: one, and the rest one by one where the area per parcel is largest."""
+    shares = np.ones(len(sizes), dtype=np.int64)
+    for _ in range(count - len(sizes)):
+        shares[np.argmax(np.where(shares < sizes, areas / shares, -1.0))] += 1
+    return shares
+
+
+def _lloyd(positions: Array, area: Array, graph: csr_matrix | None, count: int, rng: np.random.Generator) -> Index:
+    """Return the labels (source,) of one connected piece; without a graph distances are straight."""
+
+    def away(starts: Index, inside: Index | slice = slice(None)) -> Array:
+        """Distances (start, source) from some sources to those inside a parcel, along paths that stay in it."""
+        if graph is None:
+            return cdist(positions[inside][starts], positions[inside])
+        return np.asarray(dijkstra(graph[inside][:, inside], directed=False, indices=starts))
+
+    def nearest(centres: Index) -> Index:
+        if graph is None:
+            return np.asarray(np.argmin(cdist(positions, positions[centres]), axis=1))
+        # Every source follows its predecessor into a parcel, so parcels are connected, ties included.
+        _, _, root = dijkstra(graph, directed=False, indices=centres, min_only=True, return_predecessors=True)
+        order = np.argsort(centres)
+        return np.asarray(order[np.searchsorted(centres, root, sorter=order)])
+
+    centres = _spread(away, len(positions), count, rng)
+    for _ in range(ROUNDS):
+        labels = nearest(centres)
+        moved = centres.copy()
+        members = np.split(np.argsort(labels, kind="stable"), np.cumsum(np.bincount(labels, minlength=count))[:-1])
+        for k, inside in enumerate(members):
+            weight = area[inside] if area[inside].any() else np.ones(len(inside))
+            middle = weight @ positions[inside] / weight.sum()
+            near = np.argsort(np.linalg.norm(positions[inside] - middle, axis=1), kind="stable")[:CANDIDATES]
+            # The centre it has comes first, and stays where nothing is better.
+            tried = np.append(np.flatnonzero(inside == centres[k]), near)
+            moved[k] = inside[tried[np.argmin(away(tried, inside) ** 2 @ weight)]]
+        if (moved == centres).all():
+            break
+        centres = moved
+    return labels
+
+
+def _spread(away: Callable[[Index], Array], sources: int, count: int, rng: np.random.Generator) -> Index:
+    """Return centres (count,): the first at random, every other farthest from those before."""
+    centres = [int(rng.integers(sources))]
+    distance = away(np.array(centres))[0]
+    while len(centres) < count:
+        centres.append(int(np.argmax(distance)))
+        if not distance[centres[-1]] > 0:
+            raise ValueError(f"the sources lie at {len(centres) - 1} places, which cannot be {count} parcels")
+        distance = np.minimum(distance, away(np.array(centres[-1:]))[0])
+    return np.array(centres)
+
+
+def check_labels(labels: ArrayLike | Mapping[str, ArrayLike] | Iterable[Any], sources: Sources | int) -> Index:
+    """Return labels as the parcel of each source: (source,), -1 for a source in none, or say what is wrong.
+
+    labels : one of
+        (source,) whole numbers from 0, -1 for a source in none;
+        a mapping from name to the indices of its sources; parcels are numbered in its order;
+        several objects with `vertices`, `hemi` ("lh" or "rh") and `name`, such as MNE-Python's labels, numbered in
+        their order; sources must know their vertices and hemispheres
+    sources : or, for the first two forms, their number
+
+    Raises
+    ------
+    ValueError
+        If labels overlap, one is empty or covers no source, all together cover none, or they name sources that are
+        not there; if labels and sources do not fit in form.
+    """
+    count = sources if isinstance(sources, int) else len(sources)
+    if isinstance(labels, Mapping):
+        return _gathered({str(name): _indices(str(name), index, count) for name, index in labels.items()}, count)
+    given = labels if isinstance(labels, np.ndarray) else list(labels)  # type: ignore[arg-type]
+    if len(given) and hasattr(given[0], "vertices"):
+        return _gathered(_covered(given, sources), count)
+    array = np.asarray(given)
+    if array.dtype == bool:
+        raise ValueError("labels are true and false, but must be whole numbers; 0 for true and -1 for false, say")
+    whole = np.round(real("labels", array, "source")).astype(np.int64)
+    if len(whole) != count:
+        raise ValueError(f"labels has source = {len(whole)}, but there are {count} sources")
+    if (whole != array).any():
+        raise ValueError("labels must be whole numbers, the parcel of each source")
+    if whole.min() < -1:
+        raise ValueError(f"labels go down to {whole.min()}, but start at 0, or -1 for a source in no parcel")
+    if whole.max() < 0:
+        raise ValueError("labels cover no source: all are -1")
+    empty = np.setdiff1d(np.arange(whole.max()), whole)
+    if empty.size:
+        some = ", ".join(map(str, empty[:5])) + ", ..." * (empty.size > 5)
+        raise ValueError(
+            f"labels go up to {whole.max()}, but no source has {some}; number the parcels without gaps, "
+            "as numpy.unique(labels, return_inverse=True)[1] does where every source is in one"
+        )
+    return whole
+
+
+def _indices(name: str, index: ArrayLike, count: int) -> Index:
+    """Return the indices of a label's sources, checked."""
+    array = np.asarray(index)
+    if array.size == 0:
+        raise ValueError(f"label {name!r} is empty; drop it")
+    if array.ndim != 1 or array.dtype.kind not in "iu":
+        raise ValueError(
+            f"label {name!r} must be the indices of its sources, whole numbers along one axis, but is "
+            f"{array.dtype} of shape {array.shape}; numpy.flatnonzero turns a mask into indices"
+        )
+    if array.min() < 0 or array.max() >= count:
+        worst = array.min() if array.min() < 0 else array.max()
+        raise ValueError(f"label {name!r} names source {worst}, but the sources are 0 to {count - 1}")
+    return array.astype(np.int64)
+
+
+def _covered(labels: Iterable[Any], sources: Sources | int) -> dict[str, Index]:
+    """Return the indices of the sources at the vertices of labels of a surface."""
+    if isinstance(sources, int) or sources.vertices is None or sources.hemispheres is None:
+        raise ValueError(
+            "labels on a surface want sources that know their vertices and hemispheres; "
+            "give a mapping from name to indices of sources instead"
+        )
+    found: dict[str, Index] = {}
+    for number, label in enumerate(labels):
+        name = str(getattr(label, "name", None) or f"label {number}")
+        if name in found:
+            raise ValueError(f"two labels are called {name!r}; give each its own name")
+        if label.hemi not in HEMI:
+            raise ValueError(f"label {name!r} has hemi = {label.hemi!r}, but wants one of 'lh' and 'rh'; split it")
+        inside = (sources.hemispheres == HEMI[label.hemi]) & np.isin(sources.vertices, label.vertices)
+        found[name] = np.flatnonzero(inside)
+        if not found[name].size:
+            raise ValueError(
+                f"label {name!r} covers no source: none of its {len(label.vertices)} vertices is one; "
+                "drop it, or take a finer grid of sources"
+            )
+    return found
+
+
+def _gathered(found: Mapping[str, Index], count: int) -> Index:
+    """Return the parcel of each source (source,) from the sources of each parcel."""
+    if not found:
+        raise ValueError("labels cover no source: there are none")
+    whole = np.full(count, -1, dtype=np.int64)
+    names = list(found)
+    for number, (name, index) in enumerate(found.items()):
+        taken = index[whole[index] >= 0]
+        if taken.size:
+            raise ValueError(
+                f"labels {names[whole[taken[0]]]!r} and {name!r} overlap: both have source {taken[0]}; "
+                "a source lies in one parcel at most"
+            )
+        whole[index] = number
+    return whole
