@@ -87,6 +87,8 @@ AXES = {
     "Problem.times": "time | s",
     "Problem.baseline": "component sample | 1",
     "Problem.whitener": "component sensor | 1 / SI unit of the sensor",
+    "Problem.labels": "source",
+    "Problem.maps": "source | 1",
     "Problem.error_factor": "component error | 1/(A m)",
     "Recording.field": "sensor time | SI unit of the sensor",
     "Recording.times": "time | s",

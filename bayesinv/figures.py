@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
 
+    from bayesinv.calibration import Calibration
     from bayesinv.scores import Pit, Reliability
 
 INK, QUIET, FAINT = "#1f2933", "#66727f", "#d5dae0"
@@ -1022,3 +1023,36 @@ def _square(named: Mapping[str, Any], height: float = 4.4, rows: Sequence[float]
     every[0].set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
     _plain(every[0])
     return figure, every
+
+
+def rank_curves(calibration: Calibration) -> Figure:
+    """Draw, of every quantity, how many more truths than expected lie below each place in their posteriors.
+
+    The curve of a right posterior lies inside its band, all curves at once with the calibration's level; one that
+    does not is drawn in orange. First above and then below zero says that the posterior lies too high, the other
+    sides that it is too wide or too narrow.
+
+    Reference: Säilynoja, Bürkner & Vehtari (2022), Stat. Comput. 32, 32.
+    """
+    from bayesinv.calibration import band
+
+    count, failed = calibration.count, calibration.failed
+    lower, upper = band(count, calibration.each)
+    at = np.arange(count + 1) / count
+    columns = min(4, len(calibration.ranks))
+    rows = -(-len(calibration.ranks) // columns)
+    figure = _figure(2.4 * columns + 0.4, 2.0 * rows + 0.3)
+    every = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
+    for axes, (name, places) in zip(every, calibration.ranks.items(), strict=False):
+        colour = ORANGE if name in failed else BLUE
+        axes.fill_between(at, np.r_[0, lower] - at, np.r_[0, upper] - at, color=FAINT, alpha=0.7, linewidth=0)
+        axes.axhline(0, color=QUIET, linewidth=0.6)
+        axes.plot(at, np.searchsorted(np.sort(places), at, side="right") / count - at, color=colour, linewidth=1.3)
+        axes.set_title(name, loc="left", fontsize=9, color=colour if name in failed else INK)
+        axes.set(xlim=(0, 1), xticks=(0, 0.5, 1))
+        _plain(axes)
+    for axes in every[len(calibration.ranks) :]:
+        axes.set_visible(False)
+    figure.supxlabel("place of the truth in its posterior", fontsize=9, color=INK)
+    figure.supylabel("share below, less expected", fontsize=9, color=INK)
+    return figure

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from dataclasses import field as dataclass_field
 from functools import cached_property
 from typing import Any
 
@@ -14,6 +15,8 @@ from numpy.typing import ArrayLike
 from bayesinv.axes import Array, Index, freeze, real, same_axes
 from bayesinv.leadfield import LeadField
 from bayesinv.noise import KINDS, Noise
+from bayesinv.parcels import check_labels
+from bayesinv.parcels import parcels as make_parcels
 from bayesinv.recording import Recording
 from bayesinv.sensors import Sensors
 from bayesinv.sources import Sources
@@ -23,6 +26,9 @@ EXPECTED_SNR = 3.0
 
 OUTLYING, NEIGHBOURS = 5.0, 12
 """How many times the median gain of its nearest neighbours a source's gain may be."""
+
+PARCELS = 60
+"""Parcels of the cortex where none were given: about what MEG and EEG tell apart."""
 
 ABSURD_POWER = 1e4
 """Whitened global field power beyond which only a wrong unit or the wrong covariance is left to think of."""
@@ -45,6 +51,8 @@ class Problem:
     whitener : (component, sensor), from SI units of the sensors to components, or None
     error_factor : (component, draw), 1/(A m), or None; its product with its transpose is the covariance of what
         the lead field misses of independent currents of variance 1 (A m)²
+    labels : (source,), the parcel that each source belongs to, -1 for none; or None, see `with_parcels`
+    maps : name to (source,) map of another modality, standardised; see `with_maps`
     sensors, sources, lead_field, noise, field : what the arrays came from, where it is known
     origin : the foreign objects the problem was built from, for the way back; not archived
     """
@@ -57,6 +65,8 @@ class Problem:
     axes: int = 1
     whitener: Array | None = None
     error_factor: Array | None = None
+    labels: Index | None = None
+    maps: Mapping[str, Array] = dataclass_field(default_factory=dict)
     sensors: Sensors | None = None
     sources: Sources | None = None
     lead_field: LeadField | None = None
@@ -115,7 +125,21 @@ class Problem:
                     "and noise covariance cannot be in the same units (wanted V, T and T/m, not µV or fT), or do "
                     "not belong together"
                 )
-        freeze(self.gain, self.recording, self.times, self.baseline, self.whitener, self.error_factor)
+        if self.labels is not None:
+            object.__setattr__(self, "labels", check_labels(self.labels, self.source_count))
+        object.__setattr__(self, "maps", {name: self._standardised(name, one) for name, one in self.maps.items()})
+        freeze(self.gain, self.recording, self.times, self.baseline, self.whitener, self.error_factor, self.labels)
+
+    def _standardised(self, name: str, values: ArrayLike) -> Array:
+        table = real(f"map {name!r}", values, "source")
+        if len(table) != self.source_count:
+            raise ValueError(
+                f"map {name!r} has source = {len(table)}, but the problem has source = {self.source_count}"
+            )
+        spread = float(table.std())
+        if not spread > 1e-12 * float(np.abs(table).max()):
+            raise ValueError(f"map {name!r} is the same at every source; it tells nothing about where currents are")
+        return np.asarray((table - table.mean()) / spread)
 
     @classmethod
     def from_arrays(
@@ -366,16 +390,62 @@ class Problem:
         count = table.shape[-1] if table.ndim == 2 else 0
         if times is None:
             times = self.times if count == len(self.times) else np.arange(count, dtype=float)
-        other = replace(
-            self,
+        return self._kept(
             recording=table,
             times=np.asarray(times, dtype=np.float64),
             baseline=None if baseline is None else np.asarray(baseline, dtype=np.float64),
             baseline_centred=baseline_centred,
             field=None,
         )
+
+    def with_maps(self, maps: Mapping[str, ArrayLike]) -> Problem:
+        """Return the problem with maps of another modality, such as fMRI, for models that use them.
+
+        maps : name to (source,) values, larger where currents are thought to be larger; they are standardised over
+            the sources (mean 0, standard deviation 1)
+
+        Raises
+        ------
+        ValueError
+            If a map holds NaN, has another length than there are sources, or is the same everywhere.
+        """
+        return self._kept(maps=dict(maps))
+
+    def with_parcels(self, parcels: int | ArrayLike | Mapping[str, ArrayLike] | Sequence[Any]) -> Problem:
+        """Return the problem with its sources divided into parcels, for models that use them.
+
+        parcels : how many are to be made by clustering along the cortex, or labels: (source,) whole numbers (-1 for
+            none), name to indices of sources, or labels of MNE-Python
+
+        Raises
+        ------
+        ValueError
+            If the number does not fit, or labels overlap, are empty or cover nothing.
+        """
+        if isinstance(parcels, int | np.integer):
+            if self.sources is None:
+                raise ValueError("parcels are made of sources' positions, but this problem has none; give labels")
+            return self._kept(labels=make_parcels(self.sources, int(parcels)))
+        where = self.source_count if self.sources is None else self.sources
+        return self._kept(labels=check_labels(parcels, where))
+
+    def _kept(self, **changes: Any) -> Problem:
+        """Return the problem with other fields that decompositions do not depend on."""
+        other = replace(self, **changes)
         other.__dict__["shared"] = self.shared
         return other
+
+    @cached_property
+    def parcels(self) -> Index:
+        """The parcel of each source (source,), -1 for none; `PARCELS` of them where no others were given."""
+        if self.labels is not None:
+            return self.labels
+        if self.sources is None:
+            raise ValueError("this problem has neither parcels nor sources to make them of; see with_parcels")
+        if "parcels" not in self.shared:
+            self.shared["parcels"] = make_parcels(self.sources, min(PARCELS, self.source_count))
+        found: Index = self.shared["parcels"]
+        return found
 
     @property
     def kinds(self) -> tuple[str, ...]:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 MOST_BY_QUADRATURE = 4
 """Free hyperparameters up to which a lattice is cheaper and more exact than a chain."""
 
+MOST_BY_NUTS = 40
+"""Free hyperparameters up to which they are sampled where nothing else is said."""
+
 METHODS = ("exact", "laplace", "nuts", "quadrature")
 
 
@@ -55,6 +58,8 @@ def _choose(density: Density) -> Choice:
         return Choice(
             "quadrature", f"{count} free hyperparameters ({named}) are integrated on a lattice, with exact evidence"
         )
+    if count > MOST_BY_NUTS:
+        return Choice("laplace", f"{count} free hyperparameters are too many to sample quickly: a Gaussian at the mode")
     return Choice("nuts", f"{count} free hyperparameters ({named}) are too many for a lattice, so they are sampled")
 
 
