@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from bayesinv.catalogue import read_card as read_card
     from bayesinv.compare import compare_estimates as compare_estimates
     from bayesinv.currents import Currents as Currents
+    from bayesinv.evaluation import evaluate as evaluate
+    from bayesinv.forward_error import ForwardError as ForwardError
+    from bayesinv.forward_error import forward_error as forward_error
     from bayesinv.head import Head as Head
     from bayesinv.inference import choose_method as choose_method
     from bayesinv.inference import infer as infer
@@ -37,6 +40,7 @@ __version__ = "0.1.0"
 # Public names and the rooms they live in; a room is entered when one of its names is first asked for.
 _ROOMS = {
     "Currents": "currents",
+    "ForwardError": "forward_error",
     "Head": "head",
     "LeadField": "leadfield",
     "Noise": "noise",
@@ -48,6 +52,8 @@ _ROOMS = {
     "baseline": "baselines",
     "choose_method": "inference",
     "compare_estimates": "compare",
+    "evaluate": "evaluation",
+    "forward_error": "forward_error",
     "from_mne": "mne_bridge",
     "infer": "inference",
     "list_models": "catalogue",

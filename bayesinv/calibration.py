@@ -243,9 +243,9 @@ class Calibration:
 def _finding(places: Array) -> str:
     """How ranks that are not uniform differ from uniform ones most: by their middle or by their spread."""
     count = len(places)
-    # Ranks of a right posterior have variance 1/12, and their squared distance from the middle variance 1/180.
+    # Ranks of a right posterior have mean 1/2 and variance 1/12, and these the variances 1/12 and 1/180 over the count.
     shift = (places.mean() - 0.5) * np.sqrt(12 * count)
-    width = (np.mean((places - 0.5) ** 2) - 1 / 12) * np.sqrt(180 * count)
+    width = (places.var() - 1 / 12) * np.sqrt(180 * count)
     if max(abs(shift), abs(width)) < 2:
         return "the posterior has another shape than it should"
     if abs(shift) > abs(width):
@@ -388,7 +388,7 @@ class _Run:
             free.append("lambda")
         ranks = {name: _rank(self.truths.hyper[name][k], drawn[name], rng) for name in free}
         variables = density.model.free_RVs
-        known = {name for name in drawn if name in self.truths.hyper}
+        known = [name for name in drawn if name in self.truths.hyper]
         if variables and all(name in known for variable in variables for name in _names(variable.name, drawn)):
             among = {name: np.r_[self.truths.hyper[name][k], _spaced(drawn[name], FEW)] for name in known}
             heights = _log_likelihood(density, posterior.problem, among)

@@ -276,6 +276,7 @@ def compare(
     methods: str = "MNE,dSPM,sLORETA,eLORETA,l-curve,gcv",
     models: str = "minimum_norm,hierarchical,depth_weighted",
     at: float | None = None,
+    block: float | None = None,
     out: Path = Path("bayesinv-compare"),
     picks: str | None = None,
     orientation: Literal["fixed", "free"] = "fixed",
@@ -289,7 +290,9 @@ def compare(
     """Put classical estimates and models of one recording side by side.
 
     Prints a table (λ, peak, spread, fit, evidence), and writes it as `table.csv` and `summary.json`, with all maps on
-    one scale in `compare.png`.
+    one scale in `compare.png`. Of models it prints, and writes as `comparison.csv` and `comparison.png`, evidence,
+    Bayes factors, and how well each says what it has not seen: leave-one-out over components and blocks of time, with
+    stacking weights.
 
     Parameters
     ----------
@@ -308,6 +311,8 @@ def compare(
         Names of shipped models, or paths of .py files, separated by commas, or none.
     at
         Time in s at which maps are compared. That of the strongest recording by default.
+    block
+        Length in s of the blocks of time that are left out. A tenth of the recording by default.
     out
         Folder to write. An earlier result of this program in it is replaced.
     picks
@@ -349,9 +354,13 @@ def compare(
     evoked, problem = _problem(files, condition, orientation, picks, tmin, tmax, quiet, outliers, stages)
     import numpy as np
 
-    from bayesinv.compare import HEADS, compare_estimates
+    from bayesinv.compare import HEADS, MODEL_HEADS, blocks_of, compare_estimates
+    from bayesinv.compare import compare as compare_models
     from bayesinv.figures import compare_maps
 
+    if beliefs:
+        # What does not fit is said before models are inferred.
+        blocks_of(problem, block)
     results: dict[str, Any] = {}
     with stages("classical"):
         for name in classical:
@@ -364,26 +373,45 @@ def compare(
         for name in beliefs:
             results[Path(name).stem] = bayesinv.infer(name, problem, rng=np.random.default_rng(seed))
     table = compare_estimates(results, at, LEVEL)
+    posteriors = {Path(name).stem: results[Path(name).stem] for name in beliefs}
+    comparison = None
+    if posteriors:
+        with stages("leave out"):
+            comparison = compare_models(posteriors, block=block)
     with Folder(out, overwrite) as folder:
         with stages("draw"):
             unit = "% of peak"
             shares = {name: 100 * size / max(float(size.max()), 1e-300) for name, size in table.maps.items()}
             figure = compare_maps(shares, problem, units=dict.fromkeys(shares, unit), common=True)
             figure.savefig(folder / "compare.png", dpi=140)
+            if comparison is not None:
+                comparison.figure().savefig(folder / "comparison.png", dpi=140)
         rows = [vars(row) for row in table.rows]
-        with (folder / "table.csv").open("w", encoding="utf-8", newline="") as file:
-            flat = [_flat(row) for row in rows]
-            writer = csv.DictWriter(file, list(flat[0]))
-            writer.writeheader()
-            writer.writerows(flat)
+        models_rows = [] if comparison is None else [vars(row) for row in comparison.rows]
+        for name, flat in (("table.csv", [_flat(row) for row in rows]), ("comparison.csv", models_rows)):
+            if flat:
+                with (folder / name).open("w", encoding="utf-8", newline="") as file:
+                    writer = csv.DictWriter(file, list(flat[0]))
+                    writer.writeheader()
+                    writer.writerows(flat)
         inputs = {**_inputs(files, evoked, problem), "picks": picks, "baseline": baseline, "seed": seed}
         facts = {"command": "compare", "inputs": inputs, "time_s": table.time, "table": rows}
+        if comparison is not None:
+            facts["comparison"] = {"rows": models_rows, "warnings": comparison.warnings}
         _summarise(folder, facts, stages.seconds)
     shown = _table(*HEADS, title=f"{evoked.comment} ({recording.name}) {_span(table.time, table.time)}")
     for cells in table.cells():
         shown.add_row(*cells)
     _console().print(shown)
-    _tell(f"wrote {out / 'compare.png'}, {out / 'table.csv'} and {out / 'summary.json'}")
+    if comparison is not None:
+        shown = _table(*MODEL_HEADS, title="what each model says of what it has not seen, nats")
+        for cells in comparison.cells():
+            shown.add_row(*cells)
+        _console().print(shown)
+        for words in comparison.warnings:
+            _tell(words)
+    written = ["compare.png", *(["comparison.png", "comparison.csv"] if comparison is not None else []), "table.csv"]
+    _tell(f"wrote {', '.join(str(out / name) for name in written)} and {out / 'summary.json'}")
     # All are told of, whichever fails.
     return max([_verdict(result) for result in results.values() if hasattr(result, "checks")], default=PASSED)
 
@@ -503,6 +531,51 @@ def forward(
     _console().print(table)
     _tell(f"wrote {out}")
     return PASSED
+
+
+@app.command
+def evaluate(
+    config: str,
+    *,
+    out: Path,
+    jobs: int = 1,
+    allow_inverse_crime: Annotated[bool, Parameter(negative=())] = False,
+) -> int:
+    """Run every method on simulated recordings whose truth is known, and say how far each is off and how sure it was.
+
+    The truths lie in another head than the inversion's. Writes `table.csv` (one row per answer), `summary.csv`,
+    `curves.csv`, pictures and a self-contained `report.html`. A run that was interrupted is continued by the same
+    command. The exit code is 1 if a cell raised.
+
+    Parameters
+    ----------
+    config
+        small (ten minutes on two cores), full, peers (the protocol of other toolboxes), or a .toml file.
+    out
+        Folder to write, new or begun with the same configuration.
+    jobs
+        Cells that run at once; -1 for as many as there are processors.
+    allow_inverse_crime
+        Let the inversion have the truth's own lead field. Everything that is written is stamped then.
+    """
+    if jobs == 0:
+        raise ValueError("jobs is 0, but at least one is wanted, or -1 for all processors")
+    stages = Stages()
+    with stages("load libraries"):
+        from bayesinv import evaluation
+    chosen = evaluation.Configuration.of(config)
+    shown = stages.console.is_terminal
+    allowed = True if allow_inverse_crime else None
+    found = evaluation.evaluate(chosen, out, jobs=jobs, allow_inverse_crime=allowed, progress=shown)
+    heads, rows = found.cells_for_people()
+    table = _table(*heads, title=f"{evaluation.CRIME.upper() + ': ' if found.crime else ''}{chosen.title}")
+    for row in rows:
+        table.add_row(*row)
+    _console().print(table)
+    _tell(f"wrote {out / found.page}")
+    for text in found.failures:
+        _fail(f"a cell raised: {text}", FAILED)
+    return FAILED if found.failures else PASSED
 
 
 @app.command

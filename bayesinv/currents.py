@@ -17,7 +17,6 @@ from bayesinv.axes import Array, Index, real
 from bayesinv.evidence import LOG_2PI, Family, Spectrum, remembered
 from bayesinv.problem import Problem
 from bayesinv.structure import (
-    LENGTHS,
     LengthTable,
     Structure,
     along_normals,
@@ -147,7 +146,7 @@ class Currents:
     def relative_variances(self, problem: Problem, depth: float | None) -> Array | None:
         """Diagonal of D (amplitude,) at a depth exponent; None stands for ones."""
         structure = self.structure(problem, **({} if depth is None else {"depth": float(np.clip(depth, 0, 1))}))
-        return None if structure.plain and structure.weights is None else structure.diagonal(problem)
+        return structure.diagonal(problem) if structure.weighted or not structure.plain else None
 
     def observe(
         self, name: str, problem: Problem, *, noise: Any = 1.0, baseline: bool = True, error: Number | None = None
@@ -271,33 +270,36 @@ def shaped(currents: Currents, problem: Problem, given: Mapping[str, Any], exp: 
         raise ValueError("with a tangential variance or a length-scale, weights are those of sources, not of axes")
     powers = problem.gain_powers if by_axis else problem.gain_powers.reshape(count, -1).sum(axis=1)
     target = float(np.sum(powers) if fixed is None else np.sum(powers * fixed))
+    out |= {} if weights is None else {"weights": weights}
+    out |= {} if depth is None else {"depth": depth}
     if depth is not None:
-        logs = np.log(problem.source_norms)
-        deep = exp(-2 * depth * np.repeat(logs - logs.mean(), problem.axes if by_axis else 1))
+        deep = exp(-2 * depth * np.repeat(problem.log_norms, problem.axes if by_axis else 1))
         weights = deep if weights is None else weights * deep
     if currents.components is not None:
         if isinstance(currents.components, np.ndarray):
             inside = currents.components >= 0
             if len(inside) != count:
                 raise ValueError(f"components has source = {len(inside)}, but the problem has source = {count}")
+            out["weights"] = given["shares"][np.maximum(currents.components, 0)] * inside
+            out["weights"] = out["weights"] if fixed is None else out["weights"] * fixed
             share = given["shares"][np.maximum(currents.components, 0)] * inside
             weights = share if weights is None else weights * share
         else:
             return out | _by_matrices(currents, problem, given, weights, target)
     if all(given[name] is None for name in SHAPES[:5] if name != "weights") and not _symbolic(weights):
-        return out if weights is None else {**out, "weights": weights}
+        return out
     weights = np.ones(count) if weights is None else weights
+    if tangential is not None:
+        out["tangential"] = tangential
     if length is not None:
-        table = LengthTable.of(problem, weights, tangential)
-        power, out["length"] = table.trace(length), length
+        fields = {name: value for name, value in out.items() if name != "time"}
+        power, out["length"] = LengthTable.of(problem, Structure(**fields)).trace(length), length
     elif tangential is not None:
         along = np.sum(along_normals(problem) ** 2, axis=0)
         power = (weights * (tangential * powers + (1 - tangential) * along)).sum()
     else:
         power = (weights * powers).sum()
-    if tangential is not None:
-        out["tangential"] = tangential
-    return {**out, "weights": weights * (target / power)}
+    return {**out, "scale": target / power}
 
 
 def _by_matrices(
@@ -309,12 +311,12 @@ def _by_matrices(
     factor, owner = currents.roots
     if len(factor) != problem.gain.shape[1]:
         raise ValueError(f"component matrices have amplitude = {len(factor)}, but the problem {problem.gain.shape[1]}")
-    base = Structure(weights=weights)
-    seen = problem.gain @ base.colour(problem, factor)
+    seen = problem.gain @ (
+        factor if weights is None else np.sqrt(np.repeat(weights, len(factor) // len(weights)))[:, None] * factor
+    )
     shares = given["shares"][owner]
     power = (shares * np.sum(seen**2, axis=0)).sum()
-    out = {"factor": factor, "shares": shares * (target / power)}
-    return out if weights is None else {**out, "weights": weights}
+    return {"factor": factor, "shares": shares, "scale": target / power}
 
 
 def _noise_scales(problem: Problem, noise: Any) -> tuple[Any, Any]:
@@ -448,9 +450,9 @@ class Observation:
     @cached_property
     def bounded(self) -> list[tuple[str, Any, float, float]]:
         """Name, graph and range of the learned numbers that must stay within one."""
-        ranges = {"depth": (0.0, 1.0), "tangential": (0.0, 1.0), "length": LENGTHS, "time": time_range(self.problem)}
-        every = [(name, getattr(self.currents, name), *ends) for name, ends in ranges.items()]
-        return [one for one in every if _symbolic(one[1])]
+        loose = [(name, getattr(self.currents, name)) for name in ("depth", "tangential", "length", "time")]
+        ends = {"length": lambda: self.problem.length_range, "time": lambda: time_range(self.problem)}
+        return [(name, one, *ends.get(name, lambda: (0.0, 1.0))()) for name, one in loose if _symbolic(one)]
 
     @cached_property
     def family(self) -> Family:
@@ -502,26 +504,26 @@ class Observation:
         import pytensor.tensor as pt
 
         problem, base = self.problem, self.base
-        weights, tangential = (learned.get(name, getattr(base, name)) for name in ("weights", "tangential"))
-        error, shares = learned.get("error", base.error), learned.get("shares", base.shares)
+        scale, weights, depth, tangential, length, error, shares = (
+            learned.get(name, getattr(base, name))
+            for name in ("scale", "weights", "depth", "tangential", "length", "error", "shares")
+        )
         if base.factor is not None:
-            seen = problem.gain @ Structure(weights=base.weights).colour(problem, base.factor)
+            seen = problem.gain @ Structure(weights=base.weights, depth=base.depth).colour(problem, base.factor)
             gram = pt.dot(seen * shares, seen.T)
-        elif base.length is not None or "length" in learned:
-            length = learned.get("length", base.length)
-            plain = self.currents.structure(problem, length=float(np.mean(LENGTHS)))
-            assert plain.weights is not None
-            table = LengthTable.of(problem, plain.weights / plain.weights.mean(), base.tangential)
-            gram = table.gram(length) * (self.mean_power * len(problem.gain) / table.trace(length))
-        elif weights is None:
-            gram = pt.as_tensor_variable(problem.gain @ problem.gain.T)
+        elif length is not None:
+            gram = LengthTable.of(problem, base).at(length)
         else:
-            by_axis = not _symbolic(weights) and len(weights) == problem.gain.shape[1]
-            spread = weights if by_axis else pt.repeat(pt.as_tensor_variable(weights), problem.axes)
-            gram = pt.dot(problem.gain * spread, problem.gain.T)
+            by_axis = weights is not None and not _symbolic(weights) and len(weights) == problem.gain.shape[1]
+            spread = np.ones(problem.source_count) if weights is None else weights
+            if depth is not None:
+                spread = spread * pt.exp(-2 * depth * np.repeat(problem.log_norms, problem.axes if by_axis else 1))
+            spread = pt.as_tensor_variable(spread)
+            gram = pt.dot(problem.gain * (spread if by_axis else pt.repeat(spread, problem.axes)), problem.gain.T)
             if tangential is not None:
                 along = along_normals(problem)
-                gram = tangential * gram + (1 - tangential) * pt.dot(along * weights, along.T)
+                gram = tangential * gram + (1 - tangential) * pt.dot(along * spread, along.T)
+        gram = scale * gram
         if problem.error_factor is not None:
             gram = gram + error**2 * (problem.error_factor @ problem.error_factor.T)
         return gram

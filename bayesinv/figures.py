@@ -1049,7 +1049,7 @@ def rank_curves(calibration: Calibration) -> Figure:
         axes.axhline(0, color=QUIET, linewidth=0.6)
         axes.plot(at, np.searchsorted(np.sort(places), at, side="right") / count - at, color=colour, linewidth=1.3)
         axes.set_title(name, loc="left", fontsize=9, color=colour if name in failed else INK)
-        axes.set(xlim=(0, 1), xticks=(0, 0.5, 1))
+        axes.set(xlim=(0, 1), xticks=(0, 0.5, 1), xticklabels=("0", "½", "1"))
         _plain(axes)
     for axes in every[len(calibration.ranks) :]:
         axes.set_visible(False)

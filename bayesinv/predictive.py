@@ -1,25 +1,32 @@
-"""Predictive: what a model believes before it has seen the recording, as draws."""
+"""Predictive: what a model believes before it has seen the recording, and of what it has not seen, as draws."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from os import PathLike
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.linalg import cholesky
+from scipy.stats import chi2
 
-from bayesinv.axes import Array, same_axes
+from bayesinv.axes import Array, Index, one_of, same_axes
 from bayesinv.catalogue import build
+from bayesinv.evidence import LOG_2PI, Spectrum
 from bayesinv.inference.density import Density
 from bayesinv.inference.result import flattened
+from bayesinv.noise import KINDS
+from bayesinv.posterior import Mixture, Posterior, credible_level
 from bayesinv.problem import Problem
+from bayesinv.sensors import Sensors
 from bayesinv.structure import Structure, correlation_over_time
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import pymc as pm
+    from matplotlib.figure import Figure
 
 Model = Any
 """What `infer` takes: a name, the path of a file, a function of a problem, or a `pm.Model`."""
@@ -141,3 +148,537 @@ class Prior:
             if problem.baseline_centred:
                 quiet -= quiet.mean(axis=1, keepdims=True)
         return current, problem.again(field, baseline=quiet, baseline_centred=problem.baseline_centred)
+
+
+# --- what a prior implies before the recording is seen
+
+TAILS = (0.05, 0.5, 0.95)
+"""Probabilities at which tables of what is implied are read."""
+
+IMPLIED = {
+    "snr": ("signal-to-noise ratio (amplitude)", "", 1.0),
+    "lambda": ("λ", "1/(nA·m)²", 1e-18),
+    "explained": ("share of power that is signal", "%", 100.0),
+    "current": ("sd of the median source", "nA·m", 1e9),
+    "large": ("sd that 10 % of sources exceed", "nA·m", 1e9),
+    "field": ("whitened field power (RMS)", "noise = 1", 1.0),
+}
+"""What a prior implies, by name: in words, the unit people read, and how many of it the SI unit has."""
+
+PRIOR_HEADS = ("what the prior implies", "5 %", "median", "95 %", "unit")
+
+
+@dataclass(frozen=True, eq=False)
+class PriorPredictive:
+    """What the prior of a model implies before the recording is seen.
+
+    prior : the draws it is read from
+    implied : name in `IMPLIED` to (draw,), SI units:
+        snr, lambda : as in `Posterior.hyper`
+        explained : signal's share of the whitened recording's expected power
+        current, large : A m, standard deviation of the median source, and that which one in ten sources exceeds; of
+            the three axes' root of the summed variances with free orientation
+        field : root mean square of the whitened recording over components and samples; the covariance says 1 for noise
+    """
+
+    prior: Prior
+    implied: dict[str, Array]
+
+    def __getitem__(self, name: str) -> Array:
+        return self.implied[one_of("quantity", name, self.implied)]
+
+    def cells(self) -> list[tuple[str, ...]]:
+        """The table as text, a tuple per row in the order of `PRIOR_HEADS`."""
+        return [
+            (words, *(f"{factor * value:.3g}" for value in np.quantile(self.implied[name], TAILS)), unit)
+            for name, (words, unit, factor) in IMPLIED.items()
+        ]
+
+    def table(self) -> str:
+        """Quantiles of everything that is implied, as text."""
+        return aligned([PRIOR_HEADS, *self.cells()])
+
+    def __str__(self) -> str:
+        return f"{self.prior.model}, {len(self.prior)} draws\n{self.table()}"
+
+    def figure(self) -> Figure:
+        """Draw the density of each quantity over the prior's draws; a quantity that the model fixes is a line."""
+        from bayesinv.figures import BLUE, INK, QUIET, _figure, _plain
+
+        figure = _figure(9.6, 5.2)
+        for place, (name, (words, unit, factor)) in enumerate(IMPLIED.items()):
+            axes = figure.add_subplot(2, 3, place + 1)
+            drawn = factor * self.implied[name]
+            low, middle, high = np.quantile(drawn, TAILS)
+            _plain(axes, left=False)
+            axes.set_yticks([])
+            axes.set_xlabel(f"{words}\n({unit})" if unit else words)
+            fixed = np.ptp(drawn) <= 1e-9 * abs(middle)
+            if fixed:
+                axes.axvline(middle, color=BLUE, linewidth=2)
+            else:
+                logs = name != "explained" and low > 0 and high / low > 30
+                # Heavy tails would leave one bar of all else.
+                first, last = np.quantile(drawn, [0.005, 0.995])
+                edges = np.geomspace(first, last, 41) if logs else np.linspace(first, last, 41)
+                axes.hist(drawn, list(edges), color=BLUE, alpha=0.35)
+                axes.axvline(middle, color=BLUE, linewidth=1.4)
+                for end in (low, high):
+                    axes.axvline(end, color=QUIET, linewidth=0.8, linestyle=(0, (3, 2)))
+                if logs:
+                    axes.set_xscale("log")
+            text = f"{middle:.3g}, fixed by the model" if fixed else f"{middle:.3g}  (90 %: {low:.3g} to {high:.3g})"
+            axes.set_title(text, loc="left", fontsize=9, color=INK)
+        figure.suptitle(f"{self.prior.model}: what its prior implies", x=0.01, ha="left", fontsize=10.5, color=INK)
+        return figure
+
+
+def prior_predictive(
+    model: str | PathLike[str] | pm.Model | Callable[[Problem], pm.Model],
+    problem: Problem,
+    draws: int = 1000,
+    rng: np.random.Generator | None = None,
+) -> PriorPredictive:
+    """Say what the hyperpriors of a model imply for recordings and currents, without looking at the recording.
+
+    model : as in `infer`
+    problem : its gain and noise are used
+    draws : from the prior
+    rng : default_rng(0) if None
+
+    Raises
+    ------
+    ValueError
+        As `Prior.of`.
+
+    Reference: Gabry et al. (2019), J. R. Stat. Soc. A 182, 389-402 (why to look before).
+    """
+    prior = Prior.of(model, problem, draws, rng)
+    known: dict[Any, tuple[float, float, float, float]] = {}
+    each = []
+    for structure in prior.structures:
+        if structure.key not in known:
+            known[structure.key] = _per_unit(problem, structure)
+        each.append(known[structure.key])
+    median, large, signal, quiet = np.array(each).T
+    scale = np.sqrt(prior.variance)
+    signal, quiet = prior.variance * signal, prior.noise**2 * quiet
+    implied = {
+        "snr": prior.hyper["snr"],
+        "lambda": prior.hyper["lambda"],
+        "explained": signal / (signal + quiet),
+        "current": scale * median,
+        "large": scale * large,
+        "field": np.sqrt(signal + quiet),
+    }
+    return PriorPredictive(prior, implied)
+
+
+def _per_unit(problem: Problem, structure: Structure) -> tuple[float, float, float, float]:
+    """Of currents of variance 1 and noise of scale 1: two quantiles of sources' sds, and both powers per component."""
+    diagonal = structure.diagonal(problem)
+    sds = np.sqrt(diagonal.reshape(-1, problem.axes).sum(axis=1))
+    signal = float(diagonal @ problem.gain_powers if structure.plain else np.trace(structure.gram(problem)))
+    if structure.error and problem.error_factor is not None:
+        signal += structure.error**2 * float(np.sum(problem.error_factor**2))
+    noise = structure.noise_covariance(problem)
+    quiet = 1.0 if noise is None else float(np.trace(noise)) / problem.components
+    return float(np.median(sds)), float(np.quantile(sds, 0.9)), signal / problem.components, quiet
+
+
+def aligned(table: Sequence[Sequence[str]]) -> str:
+    """Rows of words as lines in which columns stand below each other."""
+    widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in table]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+# --- what a posterior says of parts of the recording that it does not see
+
+
+def drawn(posterior: Posterior, count: int) -> Mixture:
+    """Equally weighted hyperparameters of a posterior, at most `count`: its draws where their scales are known.
+
+    Chains stay one after the other and equally long. A learned structure is that of the mixture's nearest node.
+    """
+    scales = posterior.hyper.scales
+    if scales is not None:
+        return _picked(scales, thinned(len(scales.noise), posterior.hyper.chains, count))
+    # Systematic resampling: a node comes as often as its weight says, within one.
+    share = np.cumsum(posterior.mixture.weights)
+    ticks = (np.arange(count if len(share) > 1 else 1) + 0.5) / count
+    return _picked(posterior.mixture, np.minimum(np.searchsorted(share / share[-1], ticks), len(share) - 1))
+
+
+def thinned(length: int, chains: int, count: int) -> Index:
+    """At most `count` draws out of chains that come one after the other, as many from each and evenly spread."""
+    each = length // chains
+    within = np.linspace(0, each - 1, max(1, min(count // chains, each))).astype(np.int64)
+    return np.asarray((each * np.arange(chains)[:, None] + within).ravel())
+
+
+def _picked(scales: Mixture, index: Index) -> Mixture:
+    share = np.full(len(index), 1 / len(index))
+    return Mixture(share, scales.variance[index], scales.noise[index], scales.which[index], scales.structures)
+
+
+def left_out(spectrum: Spectrum, variance: float, noise: float, along: Array | None = None) -> tuple[Array, Array]:
+    """What the rest of the recording leaves open of a component, or along a direction, at given hyperparameters.
+
+        q_i = a_iᵀ C⁻¹ a_i,   r_it = a_iᵀ C⁻¹ y_t,   C = variance G D Gᵀ + noise² N
+
+    Without directions, y_it given all other components is normal with precision q_i, and r_it / q_i is how far it is
+    from its mean. Along a_i, r_it / sqrt(q_i) is the standard normal statistic of whether something was added there.
+
+    along : (component, direction); None takes the components themselves
+
+    Returns residuals r (direction, time) and precisions q (direction, 1); where courses are correlated over time,
+    in their independent modes, (direction, mode) both, and a component is left out with its whole course.
+
+    References: Sundararajan & Keerthi (2001), Neural Comput. 13, 1103-1118; Cook & Weisberg (1982), Residuals and
+    Influence in Regression, §2.2 (the mean shift).
+    """
+    inward = spectrum.inward if along is None else along.T @ spectrum.inward
+    total = (variance * spectrum.cells.reach + noise**2).reshape(len(spectrum.values), -1)
+    return inward @ (spectrum.coefficients / total), inward**2 @ (1 / total)
+
+
+def component_densities(posterior: Posterior, count: int) -> Array:
+    """Log density of each component's course given all others', at equally weighted hyperparameters.
+
+    Returns (draw, component).
+    """
+    scales = drawn(posterior, count)
+    out = np.empty((len(scales.noise), posterior.problem.components))
+    for n, spectrum in _each(posterior, scales):
+        residual, precision = left_out(spectrum, scales.variance[n], scales.noise[n])
+        logs = np.log(precision) - LOG_2PI
+        out[n] = 0.5 * np.sum(logs - residual**2 / precision, axis=1)
+    return out
+
+
+def block_densities(posterior: Posterior, count: int, blocks: Sequence[slice]) -> Array:
+    """Log density of each block of samples given all other samples, at equally weighted hyperparameters.
+
+    Samples that are independent given the hyperparameters know nothing of each other; where courses are correlated
+    over time a block is conditioned on what lies before and behind.
+
+    Returns (draw, block).
+
+    Reference: Bürkner, Gabry & Vehtari (2021), Comput. Stat. 36, 1243-1261.
+    """
+    scales = drawn(posterior, count)
+    sizes = np.array([block.stop - block.start for block in blocks])
+    out = np.empty((len(scales.noise), len(blocks)))
+    for n, spectrum in _each(posterior, scales):
+        total = scales.variance[n] * spectrum.cells.reach + scales.noise[n] ** 2
+        constant = len(spectrum.values) * LOG_2PI + spectrum.decomposition.log_volume
+        if spectrum.modes is None:
+            power = np.add.reduceat(spectrum.coefficients**2, [block.start for block in blocks], axis=1)
+            out[n] = -0.5 * ((1 / total) @ power + sizes * (np.log(total).sum() + constant))
+            continue
+        modes, inverse = spectrum.modes[1], 1 / total.reshape(len(spectrum.values), -1)
+        residual = (spectrum.coefficients * inverse) @ modes.T
+        for k, block in enumerate(blocks):
+            inside = modes[block]
+            precision = np.matmul(inside * inverse[:, None, :], inside.T)
+            root = np.linalg.cholesky(precision)
+            white = np.linalg.solve(root, residual[:, block, None])
+            logs = 2 * np.log(np.diagonal(root, axis1=1, axis2=2)).sum()
+            out[n, k] = 0.5 * (logs - np.sum(white**2) - sizes[k] * constant)
+    return out
+
+
+def _each(posterior: Posterior, scales: Mixture) -> Iterator[tuple[int, Spectrum]]:
+    """Every draw and its spectrum; draws of one structure come together."""
+    for n in np.argsort(scales.which, kind="stable"):
+        yield int(n), Spectrum.of(posterior.problem, scales.structures[scales.which[n]])
+
+
+# --- what a posterior says of recordings that could have been
+
+
+@dataclass(frozen=True, eq=False)
+class PosteriorPredictive:
+    """Recordings that could have been, had the model been right, beside the one that was.
+
+    problem, model : of the posterior
+    currents : "inferred" or "new", see `posterior_predictive`
+    replicated : (draw, component, time), whitened recordings
+    names : of the sensors, or of the components where sensors are not known
+    residual : (name,), root mean square of a sensor's standardised residual given all other sensors; 1 is expected
+    p_values : (name,), probability of a larger residual than that: near 0 a sensor that the rest does not explain,
+        near 1 one that is too quiet
+    recorded_quantity, replicated_quantity : of the test quantity, () and (draw,); None where none was given
+    """
+
+    problem: Problem = field(repr=False)
+    model: str
+    currents: str
+    replicated: Array = field(repr=False)
+    names: tuple[str, ...] = field(repr=False)
+    residual: Array = field(repr=False)
+    p_values: Array = field(repr=False)
+    recorded_quantity: float | None = None
+    replicated_quantity: Array | None = field(default=None, repr=False)
+
+    @property
+    def p_value(self) -> float:
+        """Posterior predictive p-value of the test quantity: probability that a replicate's is at least as large.
+
+        The recording counts as one of the replicates, so that it is never 0.
+
+        Raises
+        ------
+        ValueError
+            If no quantity was given.
+        """
+        if self.replicated_quantity is None or self.recorded_quantity is None:
+            raise ValueError("there is no test quantity; give posterior_predictive(..., quantity=function)")
+        larger = np.sum(self.replicated_quantity >= self.recorded_quantity)
+        return float((1 + larger) / (1 + len(self.replicated_quantity)))
+
+    @cached_property
+    def gfp(self) -> Array:
+        """Global field power of the replicates, whitened: (draw, time)."""
+        return np.asarray(np.sqrt(np.mean(self.replicated**2, axis=1)))
+
+    @property
+    def recorded_gfp(self) -> Array:
+        """Global field power of the recording, whitened: (time,)."""
+        return np.asarray(np.sqrt(np.mean(self.problem.recording**2, axis=0)))
+
+    def band(self, level: float = 0.9) -> tuple[Array, Array]:
+        """Central interval of the replicates' global field power: lower and upper, (time,)."""
+        tail = (1 - credible_level(level)) / 2
+        low, high = np.quantile(self.gfp, [tail, 1 - tail], axis=0)
+        return low, high
+
+    def topography(self, time: float | None = None) -> tuple[Array, Array, Array]:
+        """What was recorded at one time, and mean and standard deviation of the replicates, in the sensors' SI units.
+
+        time : s; None takes the sample at which the recording is strongest
+
+        Returns three arrays (sensor,), of what the whitener lets through; the rest the noise covariance says is none.
+
+        Raises
+        ------
+        ValueError
+            If the problem has no whitener, or the time lies outside the recording.
+        """
+        whitener = self.problem.whitener
+        if whitener is None:
+            raise ValueError("there is no way back to the sensors: the problem has no whitener; give it noise_cov")
+        sample = self._sample(time)
+        # The whitener's rows are scaled first: MEG and EEG differ by so many powers of ten that its inverse is lost.
+        lengths = np.linalg.norm(whitener, axis=1)
+        back = np.linalg.pinv(whitener / lengths[:, None]) / lengths
+        seen = self.replicated[:, :, sample] @ back.T
+        return back @ self.problem.recording[:, sample], seen.mean(axis=0), seen.std(axis=0)
+
+    def _sample(self, time: float | None) -> int:
+        times = self.problem.times
+        if time is None:
+            return int(np.argmax(self.recorded_gfp))
+        if not times[0] - 1e-9 <= time <= times[-1] + 1e-9:
+            raise ValueError(f"time is {time:g} s, but the recording runs from {times[0]:g} to {times[-1]:g} s")
+        return int(np.argmin(np.abs(times - time)))
+
+    def figure(self, level: float = 0.9, time: float | None = None) -> Figure:
+        """Draw the field power's band over time, every sensor's residual, the test quantity, and topographies.
+
+        level : of the band
+        time : s, of the topographies; None takes the sample at which the recording is strongest
+        """
+        from bayesinv.figures import BLUE, INK, ORANGE, _clock, _figure, _limits, _plain, percent
+
+        sensors = self.problem.sensors if self.problem.whitener is not None else None
+        kinds = () if sensors is None else tuple(kind for kind in KINDS if sensors.where(kind).size)
+        figure = _figure(9.6, 5.2 + 2.3 * len(kinds))
+        top, *rest = figure.subfigures(
+            2 if kinds else 1, 1, height_ratios=[5.2, 2.3 * len(kinds)][: 1 + bool(kinds)], squeeze=False
+        ).ravel()
+        grid = top.add_gridspec(2, 3 if self.replicated_quantity is not None else 2)
+        clock, label = _clock(self.problem)
+        axes = top.add_subplot(grid[0, :])
+        low, high = self.band(level)
+        top_power = float(max(high.max(), self.recorded_gfp.max()))
+        style: dict[str, Any] = {"marker": "o", "markersize": 3} if len(clock) < 3 else {}
+        axes.fill_between(clock, low, high, color=BLUE, alpha=0.25, lw=0, label=f"replicates, {percent(level)}")
+        axes.plot(clock, self.recorded_gfp, color=INK, linewidth=1.2, label="recording", **style)
+        axes.set(xlabel=label, ylabel="whitened field\npower (RMS)", xlim=_limits(clock), ylim=(0, 1.2 * top_power))
+        axes.set_title(
+            shorten(f"{self.model}: recordings that could have been, {self.currents} currents", 110),
+            loc="left",
+            fontsize=10,
+            color=INK,
+        )
+        axes.legend(frameon=False, fontsize=8, loc="upper right")
+        _plain(axes)
+        axes = top.add_subplot(grid[1, :2])
+        what = "component" if self.problem.whitener is None else "sensor"
+        spread = chi2.ppf([0.005, 0.995], len(self.problem.times)) / len(self.problem.times)
+        axes.axhspan(*np.sqrt(spread), color=BLUE, alpha=0.2, lw=0, label=f"99 % of {what}s, were the model right")
+        axes.axhline(1, color=BLUE, linewidth=0.8)
+        axes.plot(self.residual, ".", color=INK, markersize=3.5)
+        for worst in np.argsort(-self.residual)[:3]:
+            if self.p_values[worst] < 0.005:
+                axes.annotate(
+                    self.names[worst],
+                    (float(worst), float(self.residual[worst])),
+                    color=ORANGE,
+                    fontsize=7,
+                    xytext=(3, 2),
+                    textcoords="offset points",
+                )
+        axes.set(xlabel=what, ylabel="standardised residual\ngiven all others (RMS)", ylim=(0, None))
+        axes.legend(frameon=False, fontsize=8, loc="lower right")
+        _plain(axes)
+        if self.replicated_quantity is not None:
+            axes = top.add_subplot(grid[1, 2])
+            axes.hist(self.replicated_quantity, 20, color=BLUE, alpha=0.35)
+            axes.axvline(float(self.recorded_quantity or 0.0), color=INK, linewidth=1.6)
+            axes.set(xlabel="test quantity", yticks=[])
+            axes.set_title(f"p = {self.p_value:.2g}", loc="left", fontsize=9, color=INK)
+            _plain(axes, left=False)
+        if kinds and sensors is not None:
+            self._topographies(rest[0], sensors, kinds, time)
+        return figure
+
+    def _topographies(self, part: Any, sensors: Sensors, kinds: tuple[str, ...], time: float | None) -> None:
+        from bayesinv.figures import INK, QUIET
+        from bayesinv.figures import KINDS as UNITS
+
+        recorded, mean, sd = self.topography(time)
+        apart = np.divide(recorded - mean, sd, out=np.zeros_like(sd), where=sd > 0)
+        flat = _flattened(sensors.positions)
+        panels = part.subplots(len(kinds), 3, squeeze=False)
+        moment = 1e3 * self.problem.times[self._sample(time)]
+        for row, kind in zip(panels, kinds, strict=True):
+            index = sensors.where(kind)
+            name, unit, factor = UNITS[kind]
+            top = factor * float(max(np.abs(recorded[index]).max(), np.abs(mean[index]).max(), 1e-300))
+            for axes, (values, limit, words) in zip(
+                row,
+                (
+                    (factor * recorded, top, f"recorded at {moment:.0f} ms"),
+                    (factor * mean, top, "mean of the replicates"),
+                    (apart, 4.0, "recorded − mean, in their sds"),
+                ),
+                strict=True,
+            ):
+                image = axes.scatter(
+                    *flat[index].T,
+                    c=values[index],
+                    s=14,
+                    cmap="RdBu_r",
+                    vmin=-limit,
+                    vmax=limit,
+                    edgecolors=QUIET,
+                    linewidths=0.2,
+                )
+                axes.set(aspect="equal", xticks=[], yticks=[])
+                axes.set_frame_on(False)
+                if kind == kinds[0]:
+                    axes.set_title(words, fontsize=9, color=INK)
+                bar = part.colorbar(image, ax=axes, shrink=0.7)
+                bar.ax.tick_params(labelsize=7)
+            row[0].set_ylabel(f"{name}\n({unit})", fontsize=9, color=INK)
+
+
+def _flattened(places: Array) -> Array:
+    """Places on a head seen from above, unrolled so that those at the rim do not overlap: (place, 2)."""
+    about = places - places.mean(axis=0)
+    about[:, 2] = places[:, 2] - np.quantile(places[:, 2], 0.1)
+    across = np.linalg.norm(about[:, :2], axis=1)
+    angle = np.arctan2(across, about[:, 2])
+    return about[:, :2] * (angle / np.maximum(across, 1e-12))[:, None]
+
+
+def posterior_predictive(
+    posterior: Posterior,
+    draws: int = 100,
+    rng: np.random.Generator | None = None,
+    quantity: Callable[[Array], float] | None = None,
+    currents: str = "inferred",
+) -> PosteriorPredictive:
+    """Draw whitened recordings from the joint posterior, and hold the one that was recorded against them.
+
+    draws : number of replicated recordings
+    rng : default_rng(0) if None
+    quantity : a number that a whitened recording (component, time) has, to be compared
+    currents : "inferred" sees the currents of this recording once more in new noise, which asks whether the fit is
+        as good as the noise allows; "new" draws other currents of the same hyperparameters, which asks whether the
+        prior makes recordings like this one
+
+    Raises
+    ------
+    ValueError
+        If a number is out of range, the quantity gives no finite number, or the draws would not fit into 16 GB.
+
+    Reference: Gelman, Meng & Stern (1996), Stat. Sin. 6, 733-807.
+    """
+    one_of("kind of currents", currents, ("inferred", "new"))
+    if draws < 1:
+        raise ValueError(f"draws is {draws}, but at least one is wanted")
+    problem = posterior.problem
+    size = draws * problem.recording.size * 8 / 1e9
+    if size > 16:
+        raise ValueError(f"{draws} recordings take {size:.0f} GB; draw fewer")
+    rng = np.random.default_rng(0) if rng is None else rng
+    scales = drawn(posterior, draws)
+    scales = _picked(scales, np.resize(np.arange(len(scales.noise)), draws))
+    replicated = np.empty((draws, *problem.recording.shape))
+    for n, spectrum in _each(posterior, scales):
+        replicated[n] = _replicate(spectrum, scales.variance[n], scales.noise[n], currents == "new", rng)
+    names = tuple(f"component {i}" for i in range(problem.components))
+    if problem.whitener is not None:
+        names = tuple(f"sensor {i}" for i in range(problem.whitener.shape[1]))
+        names = names if problem.sensors is None else tuple(problem.sensors.names)
+    power, p_values = np.zeros(len(names)), np.zeros(len(names))
+    few = drawn(posterior, min(draws, SEEN))
+    for n, spectrum in _each(posterior, few):
+        residual, precision = left_out(spectrum, few.variance[n], few.noise[n], problem.whitener)
+        square = np.sum(np.divide(residual**2, precision, out=np.ones_like(residual), where=precision > 0), axis=1)
+        power += square / len(few.noise)
+        p_values += chi2.sf(square, residual.shape[1]) / len(few.noise)
+    recorded, others = None, None
+    if quantity is not None:
+        recorded, others = (
+            _measured(quantity, problem.recording),
+            np.array([_measured(quantity, r) for r in replicated]),
+        )
+    return PosteriorPredictive(
+        problem,
+        posterior.model,
+        currents,
+        replicated,
+        names,
+        np.sqrt(power / len(problem.times)),
+        p_values,
+        recorded,
+        others,
+    )
+
+
+SEEN = 50
+"""Hyperparameters that residuals are averaged over: they hardly differ in them."""
+
+
+def _measured(quantity: Callable[[Array], float], recording: Array) -> float:
+    value = np.asarray(quantity(recording))
+    if value.ndim or not np.isfinite(value):
+        raise ValueError(f"quantity gave {value!r} for a recording (component, time), but must give a finite number")
+    return float(value)
+
+
+def _replicate(spectrum: Spectrum, variance: float, noise: float, new: bool, rng: np.random.Generator) -> Array:
+    """A whitened recording (component, time) of the same or of other currents in other noise."""
+    signal = (variance * spectrum.cells.reach).reshape(len(spectrum.values), -1)
+    total = signal + noise**2
+    unit = rng.standard_normal(spectrum.coefficients.shape)
+    if new:
+        found = np.sqrt(total) * unit
+    else:
+        found = signal / total * spectrum.coefficients + noise * np.sqrt(signal / total + 1) * unit
+    return np.asarray(spectrum.outward @ (found if spectrum.modes is None else found @ spectrum.modes[1].T))

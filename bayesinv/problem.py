@@ -19,6 +19,7 @@ from bayesinv.parcels import check_labels
 from bayesinv.parcels import parcels as make_parcels
 from bayesinv.recording import Recording
 from bayesinv.sensors import Sensors
+from bayesinv.smoothness import Matern
 from bayesinv.sources import Sources
 
 EXPECTED_SNR = 3.0
@@ -26,6 +27,9 @@ EXPECTED_SNR = 3.0
 
 OUTLYING, NEIGHBOURS = 5.0, 12
 """How many times the median gain of its nearest neighbours a source's gain may be."""
+
+LENGTHS = (0.005, 0.1)
+"""m, length-scales that may be learned: from the spacing of a fine cortex to half a brain."""
 
 PARCELS = 60
 """Parcels of the cortex where none were given: about what MEG and EEG tell apart."""
@@ -279,6 +283,12 @@ class Problem:
         ratio = self.source_norms / np.median(self.source_norms[near], axis=1)
         return np.argsort(-ratio)[: int(np.sum(ratio > OUTLYING))]
 
+    @cached_property
+    def log_norms(self) -> Array:
+        """Logarithm of `source_norms` relative to their geometric mean: (source,)."""
+        logs = np.log(self.source_norms)
+        return np.asarray(logs - logs.mean())
+
     @property
     def components(self) -> int:
         """Number of whitened sensor components: the rank of the noise covariance."""
@@ -446,6 +456,28 @@ class Problem:
             self.shared["parcels"] = make_parcels(self.sources, min(PARCELS, self.source_count))
         found: Index = self.shared["parcels"]
         return found
+
+    @cached_property
+    def surface(self) -> Matern:
+        """The cortex as a smooth field sees it.
+
+        Raises
+        ------
+        ValueError
+            If the sources have no triangles, or those do not make a surface.
+        """
+        if self.sources is None:
+            raise ValueError("a smooth prior wants sources with triangles, but this problem has no sources")
+        if "surface" not in self.shared:
+            self.shared["surface"] = Matern.of(self.sources)
+        found: Matern = self.shared["surface"]
+        return found
+
+    @property
+    def length_range(self) -> tuple[float, float]:
+        """Shortest and longest length-scale in m that a smooth prior on this cortex may learn."""
+        low, high = self.surface.limits
+        return max(LENGTHS[0], low), min(LENGTHS[1], high)
 
     @property
     def kinds(self) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """Smooth currents: a Matérn field on the cortex whose length-scale is learned, in metres.
 
     current[:, t] ~ Normal(0, scale² Q(length))         Q_ss = 1, Matérn (ν = 1) along the surface; trace kept
-    length        = 5 mm · 20^u, u ~ Uniform(0, 1)      (5 to 100 mm; the correlation at this distance is 0.14)
+    length        = 5 mm · 20^u, u ~ Uniform(0, 1)      (up to 100 mm; the correlation at this distance is 0.14)
     scale         ~ HalfNormal(problem.scale_guess)
     recording     ~ Normal(gain @ current, noise²)      baseline ~ Normal(0, noise²)
     noise         ~ LogNormal(0, 0.5) where there is a baseline, LogNormal(0, 0.1) where there is none
@@ -18,10 +18,11 @@ from bayesinv import Currents, Problem
 
 
 def model(problem: Problem) -> pm.Model:
+    low, high = problem.length_range
     with pm.Model(coords=problem.coords) as built:
         noise = pm.LogNormal("noise", 0.0, 0.1 if problem.baseline is None else 0.5)
         scale = pm.HalfNormal("scale", problem.scale_guess)
         extent = pm.Uniform("extent", 0.0, 1.0)
-        length = pm.Deterministic("length", 0.005 * 20.0**extent)
+        length = pm.Deterministic("length", low * (high / low) ** extent)
         Currents(scale**2, length=length).observe("recording", problem, noise=noise)
     return built

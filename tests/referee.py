@@ -62,8 +62,7 @@ def dense_nodes(posterior):
         mixture.weights, mixture.variance, mixture.noise, mixture.which, strict=True
     ):
         structure = mixture.structures[which]
-        weights = np.ones(problem.gain.shape[1]) if structure.weights is None else structure.weights
-        prior = np.diag(variance * weights)
+        prior = np.diag(variance * structure.diagonal(problem))
         total = problem.gain @ prior @ problem.gain.T + noise**2 * np.eye(problem.components)
         filters = np.linalg.solve(total, problem.gain @ prior).T
         yield weight, filters @ problem.recording, prior - filters @ problem.gain @ prior

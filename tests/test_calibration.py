@@ -2,28 +2,95 @@
 
 Averaged over such recordings a credible interval of level q holds the truth with probability q, and the place of the
 truth among the posterior is uniform, whatever the functional. Any mistake in a likelihood, a Jacobian, a quadrature
-or a quantile shows here.
+or a quantile shows here; and an instrument that would not show it is no instrument.
 
 Reference: Talts et al. (2018), arXiv 1804.06788; Modrák et al. (2023), Bayesian Anal.
 """
 
+from itertools import product
+from pathlib import Path
+
 import numpy as np
 import pytest
-from scipy.stats import chisquare, kstest
+from numpy.testing import assert_allclose, assert_array_equal
+from referee import toy
+from scipy.stats import binom, multinomial
+from templates import simulate, template
 
 import bayesinv as bi
-from bayesinv.evidence import Spectrum
-from bayesinv.problem import EXPECTED_SNR
+from bayesinv import calibration
+from bayesinv.calibration import Calibration, band, held, probability, sbc
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:(?s).*ArviZ is undergoing a major refactor:FutureWarning", "ignore:the whitened baseline:UserWarning"
 )
 
+MODELS = sorted(path.stem for path in Path(__file__).parents[1].joinpath("models").glob("[a-z]*.py"))
 LEVELS = np.arange(1, 10) / 10  # at 0 and 1 every interval is right
 
+# Simulations in the normal run and in the slow one, and options; what takes longer gets fewer.
+QUICK = {"minimum_norm": 20, "hierarchical": 12, "oriented": 2, "smooth": 2, "multiple_sparse_priors": 3}
+SLOW = {
+    "minimum_norm": 300,
+    "hierarchical": 150,
+    "depth_weighted": 60,
+    "oriented": 6,
+    "smooth": 14,
+    "multiple_sparse_priors": 12,
+    "temporal": 40,
+}
+CHEAP = {"multiple_sparse_priors": {"method": "laplace"}, "oriented": {"method": "laplace"}}
+CHAINS = {"multiple_sparse_priors": {"sampler": "pymc", "chains": 2, "tune": 500}}
 
-def lead_field(rng, sensors, sources):
-    """A gain that is smooth over neighbours and falls with depth, as a head's is; 1/(A m)."""
+BROKEN = '''"""Hierarchical minimum norm that believes currents to be twice as large as those who drew them.
+
+    current[s, t] ~ Normal(0, (2 scale)²)       scale ~ HalfNormal(problem.scale_guess)
+
+References: none (2026), nowhere 1.
+"""
+
+import pymc as pm
+
+from bayesinv import Currents, Problem
+
+
+def model(problem: Problem) -> pm.Model:
+    with pm.Model(coords=problem.coords) as built:
+        scale = pm.HalfNormal("scale", problem.scale_guess)
+        Currents(variance=(2 * scale) ** 2).observe("recording", problem, noise=1.0)
+    return built
+'''
+
+
+def louder(problem):
+    """The hierarchical model in which the noise is half again what its scale says."""
+    import pymc as pm
+
+    with pm.Model(coords=problem.coords) as built:
+        noise = pm.LogNormal("noise", 0.0, 0.5)
+        scale = pm.HalfNormal("scale", problem.scale_guess)
+        bi.Currents(scale**2).observe("recording", problem, noise=1.5 * noise)
+    return built
+
+
+def quiet_noise(problem):
+    """Source scale learned, noise of scale one."""
+    import pymc as pm
+
+    with pm.Model(coords=problem.coords) as built:
+        scale = pm.HalfNormal("scale", problem.scale_guess)
+        bi.Currents(scale**2).observe("recording", problem, noise=1.0)
+    return built
+
+
+@pytest.fixture(scope="module")
+def loud():
+    """What truths whose noise is louder than the model believes make of it."""
+    return sbc("hierarchical", toy(), 15, truth=louder)
+
+
+def head(rng, sensors, sources, samples, quiet):
+    """A problem whose gain is smooth over neighbours and falls with depth, as a head's does."""
     angle = rng.uniform(0, 2 * np.pi, sources)
     radius = np.sqrt(rng.uniform(0.1, 0.9, sources))
     places = radius * np.array([np.cos(angle), np.sin(angle)])
@@ -32,76 +99,16 @@ def lead_field(rng, sensors, sources):
     apart = ring[:, :, None] - places[:, None, :]
     turned = rng.uniform(0, 2 * np.pi, sources)
     along = apart[0] * np.cos(turned) + apart[1] * np.sin(turned)
-    gain = along / np.sum(apart**2, axis=0)
-    return 1e8 * gain
+    gain = 1e8 * along / np.sum(apart**2, axis=0)
+    return bi.Problem.from_arrays(gain, np.ones((sensors, samples)), baseline=rng.normal(size=(sensors, quiet)))
 
 
-def simulate(rng, model, gain, samples, quiet, wrong=1.0):
-    """Hyperparameters and currents from a model's prior, written out here, and the problem they make.
-
-    wrong : factor by which the noise that is simulated differs from what the model believes
-    """
-    guess = EXPECTED_SNR / np.sqrt(np.sum(gain**2) / len(gain))
-    if model == "minimum_norm":
-        truth = {"noise": 1.0, "scale": guess, "depth": 0.0}
-    else:
-        truth = {
-            "noise": np.exp((0.5 if quiet else 0.1) * rng.normal()),
-            "scale": guess * abs(rng.normal()),
-            "depth": rng.uniform() if model == "depth_weighted" else 0.0,
-        }
-    weights = np.linalg.norm(gain, axis=0) ** (-2 * truth["depth"])
-    weights *= np.sum(gain**2) / np.sum(gain**2 * weights)
-    current = truth["scale"] * np.sqrt(weights)[:, None] * rng.normal(size=(gain.shape[1], samples))
-    noise = wrong * truth["noise"] * rng.normal(size=(len(gain), samples + quiet))
-    recording = gain @ current + noise[:, :samples]
-    problem = bi.Problem.from_arrays(gain, recording, baseline=noise[:, samples:] if quiet else None)
-    return truth, current, weights, problem
-
-
-def ranks(model, count, seed, *, wrong=1.0, quiet=6, sensors=7, sources=19, samples=3, draws=199):
-    """Place of the truth in the posterior, in [0, 1], per functional: name to (simulation,)."""
-    rng = np.random.default_rng(seed)
-    gain = lead_field(rng, sensors, sources)
-    places = {}
-    for _ in range(count):
-        truth, current, _, problem = simulate(rng, model, gain, samples, quiet, wrong)
-        posterior = bi.infer(model, problem, rng=rng, draws=draws)
-        region = posterior.region({"region": np.arange(5)})
-        found = {
-            "region": 1 - region.exceedance(current[:5, 1].mean())[0, 1],
-            "source, by draws": np.mean(posterior.draw(draws, rng, slice(0, 1))[:, 8, 0] < current[8, 0]),
-            "source, beyond": 1 - posterior.contrast(np.eye(19)[8]).exceedance(current[8, 2])[0, 2],
-        }
-        for name in ("noise", "scale", "depth"):
-            if name in posterior.hyper:
-                found[name] = np.mean(posterior.hyper[name].draws < truth[name])
-        if model == "hierarchical":
-            spectrum = Spectrum.of(problem)
-            drawn = spectrum.log_likelihood(posterior.hyper["scale"].draws ** 2, posterior.hyper["noise"].draws)
-            true = spectrum.log_likelihood(np.array([truth["scale"] ** 2]), np.array([truth["noise"]]))[0]
-            found["log likelihood"] = np.mean(drawn < true)
-        for name, place in found.items():
-            # A rank among a few draws is spread over its step, so that it is uniform and not only discretely so.
-            exact = name in ("region", "source, beyond")
-            spread = place if exact else (place * draws + rng.uniform()) / (draws + 1)
-            places.setdefault(name, []).append(spread)
-    return {name: np.array(values) for name, values in places.items()}
-
-
-def verdict(places):
-    """Smaller p-value of a chi-square over ten bins and of the largest distance of the ECDF from the diagonal."""
-    counts = np.histogram(places, bins=10, range=(0, 1))[0]
-    return min(chisquare(counts).pvalue, kstest(places, "uniform").pvalue)
-
-
-def coverage(count, seed, *, sensors, sources, samples, quiet):
+def covered(count, seed, *, sensors, sources, samples, quiet):
     """Share of currents inside the interval of each level: (problem, level)."""
     rng = np.random.default_rng(seed)
     shares = np.empty((count, len(LEVELS)))
     for i in range(count):
-        gain = lead_field(rng, sensors, sources)
-        _, current, _, problem = simulate(rng, "hierarchical", gain, samples, quiet)
+        _, current, problem = simulate("hierarchical", head(rng, sensors, sources, samples, quiet), rng)
         posterior = bi.infer("hierarchical", problem, draws=10)
         for j, level in enumerate(LEVELS):
             low, high = posterior.interval(level)
@@ -116,45 +123,222 @@ def calibration_error(shares):
     return np.abs(miss).sum() / 11, np.sqrt(2 / np.pi) * spread.sum() / 11
 
 
+class TestBand:
+    @pytest.mark.parametrize(("low", "high"), [((0, 1, 1, 4), (2, 3, 4, 4)), ((1, 1, 2, 4), (1, 3, 3, 4))])
+    def test_the_recursion_is_the_sum_over_all_ways_to_fall(self, low, high):
+        total = 0.0
+        for cells in product(range(5), repeat=4):
+            if sum(cells) == 4 and all(a <= c <= b for a, c, b in zip(low, np.cumsum(cells), high, strict=True)):
+                total += multinomial.pmf(cells, 4, [0.25] * 4)
+        assert_allclose(held(np.array(low), np.array(high)), total, rtol=1e-12)
+
+    @pytest.mark.parametrize(("count", "level"), [(20, 0.95), (60, 0.95), (60, 0.995)])
+    def test_it_holds_uniform_numbers_as_often_as_it_says(self, rng, count, level):
+        lower, upper = band(count, level)
+        at = np.arange(1, count + 1) / count
+        tries = 4000
+        inside = 0
+        for _ in range(tries):
+            share = np.searchsorted(np.sort(rng.random(count)), at, side="right") / count
+            inside += bool(((lower - 1e-12 <= share) & (share <= upper + 1e-12)).all())
+        # Counts are whole numbers, so that the level is kept and no more than a little given away.
+        assert binom.cdf(inside, tries, level) > 1e-3
+        assert inside / tries < level + (1 - level) / 3 + 3 * np.sqrt(level * (1 - level) / tries)
+
+    def test_it_is_arviz_s_but_for_its_simulation(self, rng):
+        from arviz_stats.ecdf_utils import get_pointwise_confidence_band, simulate_confidence_bands
+
+        count = 100
+        at = np.arange(1, count) / count
+        inside = simulate_confidence_bands(count, 1, at, 0.95, 2000, rng)
+        lower, upper = get_pointwise_confidence_band(inside, count, at)
+        mine = band(count, 0.95)
+        assert np.abs(mine[0][:-1] - lower).max() <= 1.01 / count
+        assert np.abs(mine[1][:-1] - upper).max() <= 1.01 / count
+
+    def test_a_curve_leaves_the_band_where_its_probability_says_so(self, rng):
+        lower, upper = band(40, 0.8)
+        at = np.arange(1, 41) / 40
+        found = []
+        for _ in range(200):
+            places = rng.random(40)
+            share = np.searchsorted(np.sort(places), at, side="right") / 40
+            outside = bool(((share < lower - 1e-12) | (share > upper + 1e-12)).any())
+            found.append(probability(places))
+            assert outside == (found[-1] <= 0.2)
+        assert binom.cdf(np.sum(np.array(found) <= 0.2), 200, 0.2) < 0.9999
+        assert np.mean(found) > 0.4
+
+    def test_ranks_that_are_all_alike_are_found_out(self):
+        assert probability(np.full(30, 0.5)) < 1e-8
+        assert probability(np.full(30, 0.001)) < 1e-15
+        assert probability((np.arange(30) + 0.5) / 30) > 0.99
+
+
+class TestCalibration:
+    @pytest.fixture
+    def found(self, rng):
+        ranks = {"right": rng.random(200), "too narrow": rng.beta(0.5, 0.5, 200), "too high": rng.beta(1, 2, 200)}
+        return Calibration("mine", "exact", ranks | {"too wide": rng.beta(2.5, 2.5, 200)})
+
+    def test_what_is_wrong_is_named(self, found):
+        assert found.failed == ["too narrow", "too high", "too wide"]
+        assert not found.passed
+        for row in found.table():
+            assert row["quantity"] in (row["finding"] or "right")
+            assert row["passed"] == (row["quantity"] == "right")
+        assert found.table()[-1]["quantity"] == "right"
+        assert "NOT calibrated in 3 of them" in found.verdict()
+        for name in found.failed:
+            assert f"{name}: the posterior" in found.verdict()
+
+    def test_what_is_right_passes(self, rng):
+        found = Calibration("mine", "exact", {str(i): rng.random(50) for i in range(8)}, unsure={"R-hat": 3})
+        assert found.passed
+        assert "calibrated as far as these tell" in found.verdict()
+        assert "R-hat did not pass in 3 of 50" in found.verdict()
+
+    def test_all_curves_together_pass_as_often_as_the_level_says(self, rng):
+        passed = [
+            Calibration("mine", "exact", {str(i): rng.random(30) for i in range(6)}, 0.8).passed for _ in range(300)
+        ]
+        assert 0.8 - 3 * 0.023 < np.mean(passed) < 0.95
+
+    def test_coverage_counts(self, found):
+        places = found.ranks["too narrow"]
+        assert_allclose(found.coverage(0.5)["too narrow"], np.mean((places >= 0.25) & (places <= 0.75)))
+
+    def test_the_picture_shows_the_curves(self, found, tmp_path):
+        figure = found.figure()
+        figure.savefig(tmp_path / "curves.png")
+        shown = [axes for axes in figure.axes if axes.get_visible()]
+        assert [axes.get_title(loc="left") for axes in shown] == list(found.ranks)
+        for axes, places in zip(shown, found.ranks.values(), strict=True):
+            at, curve = axes.get_lines()[-1].get_data()
+            assert_allclose(curve, [np.mean(places <= x) - x for x in at], atol=1e-12)
+
+    def test_there_is_something_to_rank(self):
+        with pytest.raises(ValueError, match="no quantity whose truth could be ranked"):
+            Calibration("mine", "exact", {})
+
+
 class TestSmall:
     def test_intervals_hold_the_truth_as_often_as_they_say(self):
-        shares = coverage(25, 0, sensors=12, sources=60, samples=4, quiet=10)
+        shares = covered(16, 0, sensors=12, sources=60, samples=4, quiet=10)
         error, noise = calibration_error(shares)
         assert error < 0.01 + 3 * noise
         assert noise < 0.02
 
-    @pytest.mark.parametrize("model", ["minimum_norm", "hierarchical"])
-    def test_ranks_of_the_truth_are_uniform(self, model):
-        for name, places in ranks(model, 40, 1).items():
-            assert verdict(places) > 1e-4, name
+    @pytest.mark.parametrize("model", MODELS)
+    def test_ranks_of_the_truth_are_uniform(self, model, rng):
+        found = sbc(model, template(model), QUICK.get(model, 3), level=0.999, rng=rng, **CHEAP.get(model, {}))
+        assert found.passed, found.verdict()
+        assert {"region mean", "single source", "best seen pattern", "largest current"} <= set(found.ranks)
+        if model != "minimum_norm":
+            assert {"noise", "scale", "lambda", "log likelihood"} < set(found.ranks)
 
-    def test_a_noise_that_is_wrong_by_half_is_found_out(self):
-        found = ranks("hierarchical", 30, 2, wrong=1.5)
-        assert verdict(found["noise"]) < 1e-8
+    def test_ranks_of_truths_drawn_by_hand_are_uniform(self):
+        rng = np.random.default_rng(1)
+        problem, ranks = template("hierarchical"), {"noise": [], "scale": [], "region": [], "source": []}
+        for _ in range(12):
+            values, current, other = simulate("hierarchical", problem, rng)
+            posterior = bi.infer("hierarchical", other, draws=199, rng=rng)
+            for name in ("noise", "scale"):
+                ranks[name].append(np.mean(posterior.hyper[name].draws < values[name]))
+            mean = current[:5, 1].mean()
+            ranks["region"].append(1 - posterior.region({"region": np.arange(5)}).exceedance(mean)[0, 1])
+            ranks["source"].append(np.mean(posterior.draw(199, rng, slice(2, 3))[:, 8, 0] < current[8, 2]))
+        found = Calibration("hierarchical", "quadrature", {name: np.array(one) for name, one in ranks.items()}, 0.999)
+        assert found.passed, found.verdict()
+
+
+class TestBroken:
+    def test_a_noise_that_is_wrong_by_half_is_found_out(self, loud):
+        assert not loud.passed
+        assert loud.probabilities["noise"] < 1e-8
+        assert "noise: the posterior lies too high" in loud.verdict()
+
+    def test_coverage_of_a_broken_model_is_not_what_it_says(self, loud):
+        assert binom.cdf(15 * loud.coverage(0.9)["noise"], 15, 0.9) < 1e-6
+        assert binom.cdf(15 * loud.coverage(0.9)["region mean"], 15, 0.9) > 1e-3
+
+    def test_a_prior_variance_that_is_wrong_is_found_out(self, tmp_path):
+        (tmp_path / "twice.py").write_text(BROKEN, encoding="utf-8")
+        problem = toy(sensors=7, sources=19, samples=3, quiet=0)
+        found = sbc(tmp_path / "twice.py", problem, 20, truth=quiet_noise)
+        assert found.probabilities["scale"] < 1e-8
+        assert "scale: the posterior lies too low" in found.verdict()
+        assert sbc(quiet_noise, problem, 10, truth=quiet_noise).passed
+
+
+class TestSbc:
+    def test_the_same_generator_gives_the_same_ranks_however_they_are_shared_out(self, monkeypatch):
+        one = sbc("minimum_norm", toy(), 6, rng=np.random.default_rng(3))
+        monkeypatch.setattr(calibration, "CHUNK", 2)
+        two = sbc("minimum_norm", toy(), 6, rng=np.random.default_rng(3))
+        for name, places in one.ranks.items():
+            assert_array_equal(places, two.ranks[name])
+        other = sbc("minimum_norm", toy(), 6, rng=np.random.default_rng(4))
+        assert not np.array_equal(one.ranks["region mean"], other.ranks["region mean"])
+
+    def test_functionals_are_the_user_s(self):
+        weights = np.linspace(-1, 1, 11)
+        given = {"linear": weights, "the same by draws": lambda current: weights @ current}
+        found = sbc("minimum_norm", toy(), 12, functionals=given, draws=3000)
+        assert set(found.ranks) == set(given)
+        assert_allclose(found.ranks["linear"], found.ranks["the same by draws"], atol=4 * 0.5 / np.sqrt(3000))
+
+    def test_a_simulation_that_raises_is_told(self):
+        def wrong(current):
+            raise ArithmeticError("no such number")
+
+        said = r"3 of 3 simulations raised; the first, number 0, .*lambda = .* raised ArithmeticError: no such number"
+        with pytest.raises(RuntimeError, match=said):
+            sbc("minimum_norm", toy(), 3, functionals={"wrong": wrong})
+
+    @pytest.mark.parametrize(
+        ("given", "said"),
+        [
+            ({"simulations": 1}, "1 simulations of 199 draws are too few"),
+            ({"draws": 0}, "simulations of 0 draws are too few"),
+            ({"level": 1.0}, "level is 1.0"),
+            ({"functionals": {"mine": np.ones(5)}}, r"functional 'mine' has shape \(5,\), but .* shape \(11,\)"),
+            ({"functionals": {"mine": np.zeros(11)}}, "not all zero"),
+            ({"truth": "no such"}, "no model named"),
+        ],
+    )
+    def test_what_cannot_be_is_refused(self, given, said):
+        with pytest.raises(ValueError, match=said):
+            sbc("minimum_norm", toy(), **given)
+
+    def test_a_model_built_already_is_refused(self):
+        problem = toy()
+        with pytest.raises(ValueError, match="must be built anew for every recording"):
+            sbc(bi.load_model("minimum_norm")(problem), problem)
 
 
 @pytest.mark.slow
 class TestLarge:
     def test_calibration_error_of_pointwise_intervals(self):
-        shares = coverage(200, 3, sensors=60, sources=800, samples=3, quiet=40)
+        shares = covered(200, 3, sensors=60, sources=800, samples=3, quiet=40)
         error, noise = calibration_error(shares)
         print(f"calibration error {error:.4f}, of which Monte Carlo about {noise:.4f}")
         assert error <= 0.01
 
-    @pytest.mark.parametrize(
-        ("model", "count"), [("minimum_norm", 300), ("hierarchical", 300), ("depth_weighted", 120)]
-    )
-    @pytest.mark.parametrize("quiet", [0, 6])
-    def test_simulation_based_calibration(self, model, count, quiet):
-        found = ranks(model, count, 4, quiet=quiet)
-        values = {name: verdict(places) for name, places in found.items()}
-        print(model, quiet, {name: round(value, 4) for name, value in values.items()})
-        assert min(values.values()) > 1e-3 / len(values)
+    @pytest.mark.parametrize("model", MODELS)
+    def test_simulation_based_calibration(self, model):
+        rng = np.random.default_rng(4)
+        found = sbc(model, template(model), SLOW.get(model, 50), level=0.99, rng=rng, **CHAINS.get(model, {}))
+        print(found.verdict())
+        assert found.passed, found.verdict()
 
-    @pytest.mark.parametrize(("model", "count"), [("hierarchical", 150), ("depth_weighted", 60)])
-    def test_a_broken_model_fails(self, model, count):
-        found = ranks(model, count, 5, wrong=1.5)
-        assert verdict(found["noise"]) < 1e-12
+    @pytest.mark.parametrize("model", ["minimum_norm", "hierarchical"])
+    def test_without_a_baseline(self, model):
+        found = sbc(model, template(model, quiet=0), 100, level=0.99)
+        print(found.verdict())
+        assert found.passed, found.verdict()
 
-    def test_a_broken_model_without_hyperparameters_fails(self):
-        assert verdict(ranks("minimum_norm", 500, 6, wrong=3.0)["region"]) < 1e-3
+    def test_processes_give_the_ranks_of_one(self):
+        one, two = (sbc("hierarchical", toy(), 8, n_jobs=jobs, progress=True) for jobs in (1, 2))
+        for name, places in one.ranks.items():
+            assert_array_equal(places, two.ranks[name])

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
+import pymc as pm
 import pytest
 from numpy.testing import assert_allclose
+from referee import dense_mixture, toy
+from scipy.special import logsumexp
 
-from bayesinv import Problem, Sources, infer
+from bayesinv import Currents, Problem, Sources, infer
 from bayesinv.baselines import baseline
-from bayesinv.compare import compare_estimates
+from bayesinv.compare import LeftOut, _smoothed, average, blocks_of, compare, compare_estimates
+from bayesinv.predictive import Prior, block_densities, component_densities
 from bayesinv.tikhonov import tikhonov
 
 
@@ -90,3 +96,300 @@ def test_says_what_is_wrong(problem, results, rng):
         compare_estimates(results, 0.5)
     with pytest.raises(KeyError, match="nothing named 'c'"):
         compare_estimates(results)["c"]
+
+
+# --- models of one recording
+
+
+@pytest.fixture(scope="module")
+def seen():
+    return toy(1, sensors=8, sources=15, samples=12)
+
+
+@pytest.fixture(scope="module")
+def posteriors(seen):
+    return {name: infer(name, seen, draws=4000) for name in ("minimum_norm", "hierarchical", "temporal")}
+
+
+def by_nodes(posterior, densities):
+    """Leave-one-out densities with every node of the lattice weighed as its posterior without the part has it."""
+    nodes = replace(posterior, hyper=replace(posterior.hyper, scales=posterior.mixture))
+    table = densities(nodes)
+    weights = posterior.mixture.weights / posterior.mixture.weights.sum()
+    assert len(table) == len(weights)
+    lost = np.log(weights, out=np.full(len(weights), -np.inf), where=weights > 0)[:, None] - table
+    share = np.exp(lost - logsumexp(lost, axis=0))
+    return np.log(np.sum(share * np.exp(table), axis=0))
+
+
+@pytest.mark.parametrize("name", ["hierarchical", "temporal"])
+def test_smoothed_importance_sampling_agrees_with_the_nodes(posteriors, seen, name):
+    parts = blocks_of(seen, 0.03)
+    found = compare({name: posteriors[name]}, block=0.03, draws=2000)
+    every = len(posteriors[name].mixture.weights)
+    exact = by_nodes(posteriors[name], lambda one: component_densities(one, every))
+    assert_allclose(found.components.log_density[0], exact, atol=0.05)
+    exact = by_nodes(posteriors[name], lambda one: block_densities(one, every, parts))
+    assert_allclose(found.blocks.log_density[0], exact, atol=0.05)
+    assert found.blocks.khat.max() < 0.7
+    assert not found.warnings
+
+
+def without(problem, block):
+    kept = np.ones(len(problem.times), dtype=bool)
+    kept[block] = False
+    return problem.again(problem.recording[:, kept], problem.times[kept], problem.baseline)
+
+
+def test_a_block_left_out_is_what_the_evidence_loses(posteriors, seen):
+    """p(block | rest) is a ratio of evidences: the model is inferred anew without the block."""
+    posterior = posteriors["hierarchical"]
+    found = compare({"a": posterior}, block=0.03, draws=4000).blocks
+    for k, block in enumerate(blocks_of(seen, 0.03)):
+        lost = posterior.log_evidence - infer("hierarchical", without(seen, block)).log_evidence
+        assert_allclose(found.log_density[0, k], lost, atol=0.05)
+
+
+@pytest.mark.parametrize("name", ["hierarchical", "depth_weighted"])
+def test_where_importance_sampling_fails_a_gaussian_takes_over(name):
+    """One block is louder than the others: without it the scales lie beyond what draws reach."""
+    problem = toy(1, sensors=20, sources=45, samples=150, quiet=40)
+    blocks = blocks_of(problem)
+    course = 1 + 0.6 * (np.arange(150) // 15 == 3)
+    problem = problem.again(problem.recording * course, problem.times, problem.baseline)
+    posterior = infer(name, problem)
+    found = compare({"a": posterior}).blocks
+    assert found.khat[0].argmax() == 3
+    assert found.gaussian[0, 3]
+    assert "of the 10 blocks weigh too much" in found.warnings[0]
+    assert "a Gaussian posterior of these was used instead" in found.warnings[0]
+    lost = posterior.log_evidence - infer(name, without(problem, blocks[3])).log_evidence
+    assert_allclose(found.log_density[0, 3], lost, atol=1.0)
+    # Importance sampling alone is several nats off.
+    assert _smoothed(block_densities(posterior, 500, blocks), 1)[0][3] - lost > 4
+
+
+def test_what_neither_carries_is_said():
+    problem = toy(1, sensors=20, sources=45, samples=150, quiet=40)
+    course = 1 + 2 * (np.arange(150) // 15 == 3)
+    posterior = infer("hierarchical", problem.again(problem.recording * course, problem.times, problem.baseline))
+    found = compare({"a": posterior})
+    assert found.blocks.khat[0].argmax() == 3
+    assert not found.blocks.gaussian[0, 3]
+    assert "cannot be relied upon" in found.warnings[-1]
+
+
+def test_bayes_factors_are_differences_of_evidence(posteriors):
+    found = compare(posteriors)
+    best = max(one.log_evidence for one in posteriors.values())
+    for name, one in posteriors.items():
+        assert_allclose(found[name].log_bayes_factor, float(one.log_evidence) - float(best), rtol=1e-12)
+        assert found[name].log_bayes_factor_error <= one.log_evidence.error + best.error
+    evidence = np.array([float(one.log_evidence) for one in posteriors.values()])
+    assert_allclose(list(found.probabilities.values()), np.exp(evidence - logsumexp(evidence)), rtol=1e-9)
+    fixed = posteriors["minimum_norm"]
+    assert found["minimum_norm"].components_khat == 0
+    assert_allclose(found.components.log_density[0], component_densities(fixed, 1)[0])
+    silent = {**posteriors, "hierarchical": replace(posteriors["hierarchical"], log_evidence=None)}
+    found = compare(silent)
+    assert found.probabilities is None
+    assert found["hierarchical"].log_bayes_factor is None
+    assert found["temporal"].log_bayes_factor is not None
+    assert found.cells()[1][1:3] == ("", "")
+
+
+def table_of(values):
+    values = np.asarray(values, dtype=float)
+    names = tuple("abcdef"[: len(values)])
+    parts = tuple(map(str, range(values.shape[1])))
+    return LeftOut("components", names, values, 0 * values, np.ones(len(values)), values > np.inf, parts)
+
+
+def test_stacking_says_most_of_what_was_left_out(rng):
+    values = rng.normal(size=(2, 40)) - 1
+    found = table_of(values)
+    grid = np.linspace(0, 1, 20001)
+    score = np.sum(np.log(grid[:, None] * np.exp(values[0]) + (1 - grid)[:, None] * np.exp(values[1])), axis=1)
+    assert_allclose(found.weights[0], grid[score.argmax()], atol=1e-3)
+    # A constant of each part changes nothing, however large; neither does another unit of the recording.
+    assert_allclose(table_of(values - 5000 * rng.random(40)).weights, found.weights, atol=1e-6)
+    assert_allclose(table_of(np.repeat(values[:1], 3, axis=0)).weights, 1 / 3)
+
+
+@pytest.mark.filterwarnings("ignore:The inplace keyword")
+def test_stacking_and_errors_are_those_of_arviz(rng):
+    import arviz_stats
+    import xarray as xr
+
+    base = rng.normal(size=30) - 1.0
+    tables = {
+        name: base + shift * rng.normal(size=30) + 0.02 * rng.normal(size=(400, 30))
+        for name, shift in (("a", 0.3), ("b", 0.6), ("c", 0.6))
+    }
+    trees = {}
+    for name, values in tables.items():
+        pointwise = xr.Dataset({"recording": (("chain", "draw", "part"), values[None])})
+        trees[name] = xr.DataTree.from_dict(
+            {"posterior": xr.Dataset({"x": (("chain", "draw"), values[None, :, 0])}), "log_likelihood": pointwise}
+        )
+    theirs = arviz_stats.compare(trees)
+    ours = table_of([np.asarray(arviz_stats.loo(trees[name], pointwise=True).elpd_i) for name in tables])
+    theirs = theirs.loc[list(tables)]
+    # Newer tables are rounded to two digits.
+    assert_allclose(ours.weights, theirs["weight"], atol=6e-3)
+    assert_allclose(ours.se, theirs["se"], rtol=0.05)
+    dse = [float(value) for value in theirs["dse"]]
+    assert_allclose(ours.difference_se, dse, rtol=0.05, atol=1e-12)
+    assert_allclose(ours.pseudo_weights.sum(), 1)
+
+
+def test_what_made_the_recording_is_preferred():
+    """Recordings of a slow prior and of one without memory: evidence and leave-one-out tell which was which."""
+    rng = np.random.default_rng(7)
+
+    def fixed(**shape):
+        def model(problem):
+            with pm.Model(coords=problem.coords) as built:
+                Currents(4 / problem.signal_power, **shape).observe("recording", problem, noise=1.0)
+            return built
+
+        return model
+
+    models = {"slow": fixed(time=0.05), "quick": fixed()}
+    problem = toy(2, sensors=12, sources=25, samples=40)
+    for truth in models:
+        _, made = Prior.of(models[truth], problem, 1).truth(0, rng)
+        found = compare({name: infer(model, made) for name, model in models.items()}, over="blocks")
+        other = next(name for name in models if name != truth)
+        assert found[truth].log_bayes_factor == 0 > found[other].log_bayes_factor + 10
+        assert found[truth].blocks_difference == 0 > found[other].blocks_difference
+        assert found.weights[truth] > 0.9
+        assert_allclose(sum(found.weights.values()), 1)
+        assert_allclose(found.components.weights.sum(), 1)
+
+
+def test_blocks_cover_the_recording_once(seen):
+    for length in (None, 0.01, 0.025, 0.05, 0.11):
+        blocks = blocks_of(seen, length)
+        assert [i for block in blocks for i in range(block.start, block.stop)] == list(range(12))
+    assert [block.stop - block.start for block in blocks_of(seen, 0.05)] == [5, 7]
+    assert len(blocks_of(seen)) == 10
+    assert len(blocks_of(toy(samples=1))) == 1
+
+
+def test_the_models_table_and_figure_read(posteriors, seen):
+    found = compare(posteriors)
+    lines = str(found).splitlines()
+    assert lines[0].startswith("model")
+    assert [line.split()[0] for line in lines[1:4]] == list(posteriors)
+    assert "exact" in lines[1]
+    figure = found.figure()
+    assert len(figure.axes) == 3
+    figure.canvas.draw()
+    one = infer("minimum_norm", toy(samples=1))
+    found = compare({"a": one})
+    assert found.blocks is None
+    assert found["a"].blocks_elpd is None
+    assert len(found.figure().axes) == 2
+    with pytest.raises(ValueError, match="the recording is one block"):
+        compare({"a": one}, over="blocks")
+
+
+def test_an_average_has_the_moments_of_total_probability(posteriors):
+    two = {name: posteriors[name] for name in ("minimum_norm", "hierarchical")}
+    share = np.array([0.3, 0.7])
+    found = average(two, share)
+    means, seconds = [], []
+    for one in two.values():
+        weights, centres, covariances = dense_mixture(one)
+        means.append(np.einsum("n,nat->at", weights, centres))
+        inside = np.einsum("n,naa->a", weights, covariances)[:, None]
+        seconds.append(inside + np.einsum("n,nat->at", weights, centres**2))
+    mean = np.tensordot(share, means, axes=1)
+    assert_allclose(found.mean, mean, rtol=1e-8, atol=1e-8 * np.abs(mean).max())
+    assert_allclose(found.sd, np.sqrt(np.tensordot(share, seconds, axes=1) - mean**2), rtol=1e-5)
+    low, high = found.interval(0.8)
+    inside = found.draw(4000, np.random.default_rng(1))
+    assert_allclose(np.mean((inside >= low) & (inside <= high)), 0.8, atol=0.01)
+    assert_allclose(inside.mean(axis=0), mean, atol=5 * found.sd.max() / np.sqrt(4000))
+    assert_allclose(found.peak().probability.sum(), 1)
+    region = found.region({"a": [1, 4]})
+    assert_allclose(region.mean[0], mean[[1, 4]].mean(axis=0), rtol=1e-8)
+
+
+def test_an_average_weighs_by_evidence_stacking_or_as_told(posteriors):
+    evidence = np.array([float(one.log_evidence) for one in posteriors.values()])
+    found = average(posteriors)
+    assert_allclose(found.log_evidence, logsumexp(evidence) - np.log(3))
+    model = found.hyper["model"]
+    probability = np.exp(evidence - logsumexp(evidence))
+    assert_allclose(model.mean, probability @ np.arange(3), rtol=1e-9)
+    assert_allclose(model.draws.mean(), probability @ np.arange(3), atol=2e-3)
+    before = {"temporal": 0.0, "minimum_norm": 0.9, "hierarchical": 0.1}
+    found = average(posteriors, prior=before)
+    assert_allclose(found.log_evidence, logsumexp(evidence[:2] + np.log([0.9, 0.1])))
+    stacked = average(posteriors, "stacking")
+    assert stacked.log_evidence is None
+    expected = np.array(list(compare(posteriors).weights.values())) @ np.arange(3)
+    assert_allclose(stacked.hyper["model"].mean, expected, rtol=1e-9)
+    mean = 0.25 * posteriors["temporal"].mean + 0.75 * posteriors["minimum_norm"].mean
+    mixed = average(posteriors, {"temporal": 1, "minimum_norm": 3, "hierarchical": 0})
+    assert_allclose(mixed.mean, mean, rtol=1e-9, atol=1e-9 * np.abs(mean).max())
+    assert set(mixed.hyper) == {"lambda", "snr", "model"}
+    assert len(mixed.hyper.draws["snr"]) == len(mixed.hyper.scales.noise) == 4000
+
+
+def test_an_average_of_one_is_itself(posteriors):
+    one = posteriors["hierarchical"]
+    found = average({"a": one})
+    assert_allclose(found.mean, one.mean)
+    assert_allclose(found.sd, one.sd)
+    assert found.hyper["scale"].interval() == one.hyper["scale"].interval()
+    assert_allclose(float(found.log_evidence), float(one.log_evidence))
+
+
+def test_models_of_other_recordings_are_refused(posteriors, seen, rng):
+    one = posteriors["minimum_norm"]
+    for other, words in (
+        (seen.again(seen.recording + 1, baseline=seen.baseline), "'b' has another recording than 'a'"),
+        (seen.again(seen.recording[:, 1:], seen.times[1:], seen.baseline), "'b' has another recording than 'a'"),
+        (seen.again(seen.recording), "'b' has another baseline than 'a'"),
+        (seen.again(seen.recording, 2 * seen.times, seen.baseline), "'b' has other times than 'a'"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            compare({"a": one, "b": infer("minimum_norm", other)})
+    whitened = [infer("minimum_norm", toy(0, sensors=6, quiet=0, noise_cov=scale * np.eye(6))) for scale in (1.0, 2.0)]
+    with pytest.raises(ValueError, match="'b' has another whitening than 'a'"):
+        average(dict(zip("ab", whitened, strict=True)))
+    gain = infer("minimum_norm", replace(seen, gain=2 * seen.gain))
+    assert compare({"a": one, "b": gain}).weights.keys() == {"a", "b"}
+    with pytest.raises(ValueError, match="'b' has another gain than 'a'"):
+        average({"a": one, "b": gain})
+
+
+def test_says_what_is_wrong_with_models(posteriors):
+    one = {"a": posteriors["minimum_norm"], "b": posteriors["hierarchical"]}
+    with pytest.raises(ValueError, match="there is nothing to compare"):
+        compare({})
+    with pytest.raises(ValueError, match="'a' is of type int"):
+        compare({"a": 1})
+    with pytest.raises(ValueError, match="no criterion named 'sensors'"):
+        compare(one, over="sensors")
+    with pytest.raises(ValueError, match="block is 7 s"):
+        compare(one, block=7.0)
+    with pytest.raises(ValueError, match="draws is 0"):
+        compare(one, draws=0)
+    with pytest.raises(KeyError, match="no model named 'c'"):
+        compare(one)["c"]
+    with pytest.raises(ValueError, match="no kind of weights named 'equal'"):
+        average(one, "equal")
+    with pytest.raises(ValueError, match="weights has model = 3, but there are 2 models"):
+        average(one, [1, 2, 3])
+    with pytest.raises(ValueError, match="weights must not be negative"):
+        average(one, [1, -2])
+    with pytest.raises(ValueError, match="weights are of a, c, but the models are a, b"):
+        average(one, {"a": 1, "c": 2})
+    with pytest.raises(ValueError, match="prior probabilities of models go with"):
+        average(one, [1, 2], prior=[1, 2])
+    with pytest.raises(ValueError, match="b gives no evidence"):
+        average({**one, "b": replace(one["b"], log_evidence=None)})

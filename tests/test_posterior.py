@@ -144,7 +144,7 @@ class TestMixture:
         mixture = posterior.mixture
         ones = np.ones(posterior.problem.gain.shape[1])
         priors = (
-            np.array([ones if s.weights is None else s.weights for s in mixture.structures])[mixture.which]
+            np.array([ones * s.diagonal(posterior.problem) for s in mixture.structures])[mixture.which]
             * mixture.variance[:, None]
         )
         weights, _, covariances = dense_mixture(posterior)

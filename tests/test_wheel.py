@@ -17,7 +17,8 @@ def shipped() -> set[str]:
     """Files that a user of the wheel must find, by their place inside it."""
     library = {f"bayesinv/{path.relative_to(ROOT / 'bayesinv')}" for path in (ROOT / "bayesinv").rglob("*.py")}
     models = {f"bayesinv/models/{path.name}" for path in (ROOT / "models").glob("*.py")}
-    return library | models | {"bayesinv/py.typed"}
+    settings = {f"bayesinv/configurations/{path.name}" for path in (ROOT / "bayesinv" / "configurations").iterdir()}
+    return library | models | settings | {"bayesinv/py.typed"}
 
 
 @pytest.fixture

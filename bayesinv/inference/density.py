@@ -15,8 +15,8 @@ import numpy as np
 
 from bayesinv.axes import Array, Index
 from bayesinv.currents import Observation, observation
-from bayesinv.evidence import SLACK, Cells, Spectrum
-from bayesinv.structure import Structure
+from bayesinv.evidence import SLACK, Cells, Sight, Spectrum
+from bayesinv.structure import DepthTable, Structure
 
 if TYPE_CHECKING:
     import pymc as pm
@@ -202,6 +202,10 @@ class Density:
 
     def cells(self, places: Array) -> list[Cells]:
         """The recording as each structure sees it; a structure that was decomposed once is not decomposed again."""
+        if "depth" in self.seen.learned and "weights" not in self.seen.learned:
+            some = self.structures(places[:1])[0]
+            if some.plain_but_turned:
+                DepthTable.make(self.seen.problem, some)
         keys = [place.tobytes() for place in places]
         new = [i for i, key in enumerate(keys) if key not in self._cells]
         step = max(1, int(1e7 / self.seen.problem.gain.shape[1]))
@@ -230,6 +234,20 @@ class Density:
             out[good] = prior[good] + likelihood
         return np.where(np.isnan(out), -np.inf, out)
 
+    def height(self, node: Array) -> float:
+        """Log density at one unconstrained node, without a decomposition where its structure is new."""
+        places, _ = self.places(node[None])
+        if not self.structural or places[0].tobytes() in self._cells:
+            return float(self(node[None])[0])
+        (structure,) = self.structures(places)
+        if structure.time is not None:
+            return float(self(node[None])[0])
+        prior, variance, noise = (float(one[0]) for one in self._scales(node[None]))
+        if not (np.isfinite(prior) and 0 < variance < LARGEST and 0 < noise < np.sqrt(LARGEST)):
+            return -np.inf
+        problem = self.seen.problem
+        return prior + Sight.of(problem, structure, variance, noise, baseline=self.seen.baseline is not None).height
+
     @cached_property
     def _slopes(self) -> Callable[..., list[Array]]:
         """Prior and its gradient, and the gradient of what the likelihood depends on times its own derivatives."""
@@ -249,24 +267,38 @@ class Density:
 
     def gradient(self, node: Array) -> Array:
         """Gradient (coordinate,) of the log density at one unconstrained node, exact but for lengths and times."""
-        variance, noise = (float(one[0]) for one in self.scales(node[None]))
+        return self.slope(node)[1]
+
+    def slope(self, node: Array) -> tuple[float, Array]:
+        """Log density and its gradient (coordinate,) at one unconstrained node."""
+        prior, variance, noise = (float(one[0]) for one in self._scales(node[None]))
+        if not (np.isfinite(prior) and 0 < variance < LARGEST and 0 < noise < np.sqrt(LARGEST)):
+            return -np.inf, np.zeros(len(node))
         structure = self.structures(self.places(node[None])[0])[0]
-        problem, names = self.seen.problem, list(self.seen.learned)
-        spectrum = Spectrum.of(problem, structure)
-        cells = spectrum.cells if self.seen.baseline is not None else replace(spectrum.cells, quiet=None)
-        by: list[Any] = list(cells.slopes(variance, noise))
-        if names:
-            by_gram, by_noise = spectrum.sensitivity(variance, noise, baseline=self.seen.baseline is not None)
-            by += [structure.slope(problem, name, by_gram, by_noise) for name in names]
-            for i, name in enumerate(names):
-                if name in ("length", "time"):
-                    by[2 + i] = self._by_difference(structure, name, variance, noise)
+        problem, names, quiet = self.seen.problem, list(self.seen.learned), self.seen.baseline is not None
+        by: list[Any]
+        if structure.time is not None:
+            spectrum = Spectrum.of(problem, structure)
+            cells = spectrum.cells if quiet else replace(spectrum.cells, quiet=None)
+            at = np.array([variance]), np.array([noise])
+            height = float(cells.log_likelihood(*at)[0] + cells.baseline_log_likelihood(at[1])[0])
+            by, gram = list(cells.slopes(variance, noise)), None
+            by_gram, by_noise = spectrum.sensitivity(variance, noise, baseline=quiet)
+        else:
+            sight = Sight.of(problem, structure, variance, noise, baseline=quiet)
+            height, by_gram, by_noise, gram = sight.height, sight.by_gram, sight.by_noise, sight.gram
+            by = [sight.by_variance, sight.by_scale]
+        for name in names:
+            if name in ("length", "time"):
+                by.append(self._by_difference(structure, name, variance, noise))
+            else:
+                by.append(structure.slope(problem, name, by_gram, by_noise, gram))
         shapes = [np.shape(self._start[value.name]) for value in self.values]
         cuts = np.cumsum([int(np.prod(shape)) for shape in shapes])[:-1]
         values = [part.reshape(shape) for part, shape in zip(np.split(node, cuts), shapes, strict=True)]
         with np.errstate(all="ignore"):
             found = self._slopes(*values, *(np.asarray(one, dtype=float) for one in by))
-        return np.concatenate([np.ravel(one) for one in found])
+        return prior + height, np.concatenate([np.ravel(one) for one in found])
 
     def _by_difference(self, structure: Structure, name: str, variance: float, noise: float) -> float:
         """Derivative by a number that the Gram matrix has no closed derivative by."""
@@ -274,7 +306,11 @@ class Density:
         step = 1e-4 * value
         sides = []
         for shift in (step, -step):
-            spectrum = Spectrum.of(self.seen.problem, replace(structure, **{name: value + shift}))  # type: ignore[arg-type]
+            moved = replace(structure, **{name: value + shift})  # type: ignore[arg-type]
+            if name == "length":
+                sides.append(Sight.of(self.seen.problem, moved, variance, noise, baseline=False).height)
+                continue
+            spectrum = Spectrum.of(self.seen.problem, moved)
             sides.append(float(spectrum.log_likelihood(np.array([variance]), np.array([noise]))[0]))
         return (sides[0] - sides[1]) / (2 * step)
 

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import product
+from typing import Any
 
 import numpy as np
 from scipy.ndimage import maximum_filter
@@ -26,6 +27,9 @@ from bayesinv.posterior import Check, Evidence, Posterior
 
 EDGE = 1e-8
 """Share of the mass that a face of the lattice may hold."""
+
+EDGE_STRUCTURE = 1e-5
+"""The same along axes of the structure, where a node costs a decomposition."""
 
 STABLE = 5e-3
 """Change of mean and sd under refinement, in units of the sd, below which the nodes are kept."""
@@ -41,7 +45,13 @@ SEARCH = {
 }
 """Where modes are searched along each unconstrained coordinate, by their number."""
 
+STRUCTURES = {1: np.linspace(-4.0, 4.0, 5), 2: np.linspace(-2.5, 2.5, 3), 3: np.linspace(-2.0, 2.0, 2)}
+"""The same for coordinates that shape the structure, which cost more."""
+
 MOST_MODES = 4
+
+FAR = 60.0
+"""Nats below the highest mode from which no other mode is worth a climb."""
 
 MOST_BY_DIFFERENCE = 4
 """Hyperparameters up to which slopes and curvatures are differences of the density itself."""
@@ -51,8 +61,14 @@ STRETCH = 0.3
 
 MOST_NODES = 2_000_000
 
-FLOOR = 30.0
-"""Nats below the peak under which a node says nothing about the shape of the density."""
+WORST = 1e-2
+"""Error, in sd or nats, that no bound may tell of a lattice that is kept."""
+
+BEYOND = 5.0
+"""How many times the mass on the faces of a lattice may lie beyond them, where tails fall off slowly."""
+
+BEND = 15.0
+"""Nats off a parabola at which the log density between nodes is no longer followed closely."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,60 +135,93 @@ def modes(density: Density) -> list[tuple[Array, Array]]:
     ValueError
         If the density is nowhere finite.
     """
-    size = density.dimension
-    side = SEARCH.get(size, np.zeros(1))
-    starts = density.start + np.array(list(product(side, repeat=size)))
+    size, few = density.dimension, len(density.structural)
+    # Every structure costs a decomposition; scales cost next to nothing.
+    loose, tight = SEARCH.get(size - few, np.zeros(1)), STRUCTURES.get(few, np.zeros(1))
+    sides = [tight if i in density.structural else loose for i in range(size)]
+    starts = density.start + np.array(list(product(*sides)))
     heights = density(starts)
     if not np.isfinite(heights).any():
         raise ValueError(
             "the posterior density is nowhere finite near the model's initial point; check its priors and scales"
         )
-    table = heights.reshape((len(side),) * size)
+    table = heights.reshape([len(side) for side in sides])
     peaks = np.flatnonzero((table == maximum_filter(table, 3, mode="nearest")) & np.isfinite(table))
-    best = peaks[np.argsort(heights[peaks])[::-1][:MOST_MODES]]
+    best = list(starts[peaks[np.argsort(heights[peaks])[::-1][:MOST_MODES]]])
+    if few and few < size:
+        # Peaks of a coarse lattice say little of their heights before the scales have found theirs.
+        best = [_climb_scales(density, place) for place in best]
+        best.sort(key=lambda place: -density.height(place))
     found: list[tuple[float, Array, Array]] = []
-    for start in starts[best]:
+    for start in best:
+        if found and density.height(start) < found[0][0] - FAR:
+            continue
         place, covariance = _climb(density, start)
         apart = [place - other for _, other, _ in found]
         if all(step @ np.linalg.solve(covariance, step) > 0.1 for step in apart):
-            found.append((float(density(place[None])[0]), place, covariance))
+            found.append((density.height(place), place, covariance))
     found.sort(key=lambda one: -one[0])
     return [(place, covariance) for _, place, covariance in found]
 
 
-def _climb(density: Density, best: Array) -> tuple[Array, Array]:
+def _climb_scales(density: Density, start: Array) -> Array:
+    """Return the place uphill of a start whose structure stays as it is."""
+    free = [i for i in range(density.dimension) if i not in density.structural]
+    unit = np.eye(density.dimension)[free]
+
+    def downhill(part: Array) -> tuple[float, Array]:
+        place = start.copy()
+        place[free] = part
+        return _by_differences(density, place, unit)
+
+    place = start.copy()
+    place[free] = minimize(downhill, start[free], jac=True, method="BFGS", options={"maxiter": 200}).x
+    return place
+
+
+def _by_differences(density: Density, place: Array, unit: Array) -> tuple[float, Array]:
+    """Minus the log density and its slope along some directions (direction, coordinate), by differences."""
+    step = 1e-5
+    around = density(np.concatenate([place[None], place + step * unit, place - step * unit]))
+    if not np.isfinite(around).all():
+        return 1e300, np.zeros(len(unit))
+    return -float(around[0]), -(around[1 : len(unit) + 1] - around[len(unit) + 1 :]) / (2 * step)
+
+
+def _climb(density: Density, start: Array) -> tuple[Array, Array]:
     """Return the mode uphill of a place, and the covariance from the curvature there."""
     size = density.dimension
-    unit = np.eye(size)
+    exact = bool(density.structural) or size > MOST_BY_DIFFERENCE
 
     def downhill(place: Array) -> tuple[float, Array]:
-        if density.structural or size > MOST_BY_DIFFERENCE:
-            height = float(density(place[None])[0])
-            slope = density.gradient(place) if np.isfinite(height) else np.zeros(size)
-            return (-height, -slope) if np.isfinite(height) and np.isfinite(slope).all() else (1e300, np.zeros(size))
-        step = 1e-5
-        around = density(np.concatenate([place[None], place + step * unit, place - step * unit]))
-        if not np.isfinite(around).all():
-            return 1e300, np.zeros(size)
-        return -float(around[0]), -(around[1 : size + 1] - around[size + 1 :]) / (2 * step)
+        if not exact:
+            return _by_differences(density, place, np.eye(size))
+        height, slope = density.slope(place)
+        return (-height, -slope) if np.isfinite(height) and np.isfinite(slope).all() else (1e300, np.zeros(size))
 
-    found = minimize(downhill, best, jac=True, method="BFGS", options={"maxiter": 500})
-    place = np.asarray(found.x)
-    scale = np.full(size, 1e-3)
-    covariance = np.eye(size)
-    for _ in range(4):
-        few = size <= MOST_BY_DIFFERENCE
-        curvature = _hessian(density, place, scale) if few else _slope_differences(downhill, place, scale)
-        values, vectors = np.linalg.eigh(-np.nan_to_num(curvature, posinf=0.0, neginf=0.0))
+    def curved(place: Array, scale: Array) -> Array:
+        curvature = _slope_differences(downhill, place, scale) if exact else _hessian(density, place, scale)
         if not np.isfinite(curvature).all():
             raise ValueError("the posterior density is not finite around its mode; check the model's priors")
+        values, vectors = np.linalg.eigh(-curvature)
         # A flat direction gets a wide step; the lattice finds the real width by growing.
-        covariance = (vectors / np.maximum(values, 1e-2)) @ vectors.T
-        slope = downhill(place)[1]
+        half = vectors / np.sqrt(np.maximum(values, 1e-2))
+        return np.asarray(half @ half.T)
+
+    scale = np.full(size, 1e-3)
+    options: dict[str, Any] = {"maxiter": 500}
+    if exact and size <= MOST_BY_DIFFERENCE:
+        # A climb that knows the curvature needs few steps, and every step costs a factorisation.
+        options["hess_inv0"] = curved(start, scale)
+    place = np.asarray(minimize(downhill, start, jac=True, method="BFGS", options=options).x)
+    covariance = np.eye(size)
+    for _ in range(2 if exact else 4):
+        covariance = curved(place, scale)
+        height, slope = downhill(place)
         step = -covariance @ slope
         length = np.sqrt(step @ np.linalg.solve(covariance, step))
         moved = place + step * min(1.0, 1.0 / max(length, 1e-12))
-        if density(moved[None])[0] > density(place[None])[0]:
+        if downhill(moved)[0] < height:
             place = moved
         scale = 0.05 * np.sqrt(np.diag(covariance))
     return place, covariance
@@ -234,9 +283,12 @@ def integrate(density: Density) -> Lattice:
         empty = Lattice(np.zeros((0, size)), np.zeros(0), np.zeros(0), centre, axes, step, 0.0, 0.0, 0.0, 0.0)
         lattice = _grow(density, empty, low, high, coarse)
         if coarse is None:
-            drift, change = _by_parity(lattice)
-            if drift < STABLE and change < STABLE_EVIDENCE:
-                return _pruned(replace(lattice, error=change + lattice.edge, drift=drift))
+            told = [_by_parity(lattice), *([_by_spline(lattice)] if len(first) else [])]
+            # Both bounds are rough; one of them is enough to go on, and the worse is told.
+            sure = min(one[0] for one in told) < STABLE and min(one[1] for one in told) < STABLE_EVIDENCE
+            drift, change = (max(one) for one in zip(*told, strict=True))
+            if sure and drift < WORST and change < WORST:
+                return _pruned(replace(lattice, error=change + BEYOND * lattice.edge, drift=drift))
         if coarse is not None:
             before, after = _moments(coarse), _moments(lattice)
             drift = float(np.max(np.abs(np.r_[(before[0] - after[0]) / after[1], before[1] / after[1] - 1])))
@@ -244,9 +296,9 @@ def integrate(density: Density) -> Lattice:
             if drift < STABLE and change < STABLE_EVIDENCE:
                 # The coarse nodes are this accurate already, and the finer evidence is free.
                 return _pruned(
-                    replace(coarse, log_evidence=lattice.log_evidence, error=change + coarse.edge, drift=drift)
+                    replace(coarse, log_evidence=lattice.log_evidence, error=change + BEYOND * coarse.edge, drift=drift)
                 )
-            lattice = replace(lattice, drift=drift, error=change + lattice.edge)
+            lattice = replace(lattice, drift=drift, error=change + BEYOND * lattice.edge)
         coarse = lattice
         if len(lattice.index) * 2**size > MOST_NODES:
             break
@@ -278,6 +330,27 @@ def _by_parity(lattice: Lattice) -> tuple[float, float]:
         drift = max(drift, float(np.max(np.abs(np.r_[(other[0] - mean) / sd, other[1] / sd - 1]))))
         change = max(change, abs(np.log(share * 2 ** lattice.index.shape[1])))
     return 2 * drift**2, 2 * change**2
+
+
+def _by_spline(lattice: Lattice) -> tuple[float, float]:
+    """Errors of a lattice, as `_by_parity`, by one of half the step on which the log density is interpolated.
+
+    Nodes of new structures are dear; where the log density between the nodes is smooth it need not be asked.
+    """
+    mean, sd = _moments(lattice)
+    size = lattice.index.shape[1]
+    heavy = lattice.log_density > lattice.log_density.max() + np.log(EDGE) - 7
+    corners = np.array(list(product((0.0, 0.5), repeat=size)))
+    place = (lattice.index[heavy][:, None] + corners).reshape(-1, size)
+    heights = _smooth(lattice)(place)
+    shares = np.exp(heights - lattice.log_density.max())
+    nodes = lattice.place(place)
+    weights = shares / shares.sum()
+    other = weights @ nodes
+    spread = np.sqrt(weights @ (nodes - other) ** 2)
+    drift = float(np.max(np.abs(np.r_[(other - mean) / sd, spread / sd - 1])))
+    whole = np.exp(lattice.log_density - lattice.log_density.max()).sum() * 2**size
+    return drift, abs(float(np.log(shares.sum() / whole)))
 
 
 def _mass(density: Density, place: Array, covariance: Array) -> float:
@@ -317,7 +390,7 @@ def _grow(density: Density, lattice: Lattice, low: Array, high: Array, coarse: L
                 (low, "downwards", index[:, a].min()),
                 (high, "upwards", index[:, a].max()),
             ):
-                if weights[index[:, a] == face].sum() > EDGE:
+                if weights[index[:, a] == face].sum() > (EDGE if a >= len(density.structural) else EDGE_STRUCTURE):
                     bound[a] += np.copysign(1.5, bound[a])
                     heavy.add(f"{density.names[a]} {way}")
                     grown = True
@@ -410,29 +483,30 @@ def draw(density: Density, lattice: Lattice, count: int, rng: np.random.Generato
 
 
 def _smooth(lattice: Lattice) -> Callable[[Array], Array]:
-    """The log density between the nodes of a lattice, by quintic splines: (point, axis) to (point,)."""
+    """The log density between the nodes of a lattice: a parabola and quintic splines, (point, axis) to (point,)."""
     from scipy.ndimage import map_coordinates, spline_filter
 
-    corner = lattice.index.min(axis=0) - 1
-    table = np.full(tuple((lattice.index.max(axis=0) + 2 - corner).astype(int)), np.nan)
-    table[tuple((lattice.index - corner).astype(int).T)] = lattice.log_density
-    # Nodes without mass are filled by a parabola, which is what a log density falls off like.
-    known = np.isfinite(table) & (table > np.nanmax(table) - FLOOR)
-    places = np.argwhere(known)
-    scale = np.maximum(np.abs(places - places.mean(axis=0)).max(axis=0), 1.0)
+    corner, size = lattice.index.min(axis=0), lattice.index.shape[1]
+    top = lattice.log_density.max()
+    fall = top - lattice.log_density
+    near = fall < np.inf
+    unit = lattice.index / np.abs(lattice.index).max(axis=0)
 
     def terms(where: Array) -> Array:
-        unit = (where - places.mean(axis=0)) / scale
-        pairs = [unit[:, i] * unit[:, j] for i in range(unit.shape[1]) for j in range(i + 1)]
-        return np.column_stack([np.ones(len(unit)), unit, *pairs])
+        pairs = [where[:, i] * where[:, j] for i in range(size) for j in range(i + 1)]
+        return np.column_stack([np.ones(len(where)), where, *pairs])
 
-    fit = np.linalg.lstsq(terms(places), table[known], rcond=None)[0]
-    everywhere = (terms(np.argwhere(np.ones(table.shape, dtype=bool))) @ fit).reshape(table.shape)
-    rest = spline_filter(np.where(known, table - everywhere, 0.0), order=5)
+    weights = np.exp(-np.minimum(fall, 40.0) / 8)[near]
+    fit = np.linalg.lstsq(weights[:, None] * terms(unit[near]), weights * fall[near], rcond=None)[0]
+    # Bends far from the peak, where there is no mass, must not ring through the splines.
+    bent = np.ones(tuple((lattice.index.max(axis=0) + 1 - corner).astype(int)))
+    bent[tuple((lattice.index - corner).astype(int).T)] = np.tanh((np.minimum(fall, 1e6) - terms(unit) @ fit) / BEND)
+    splines = spline_filter(bent, order=5)
+    scale = np.abs(lattice.index).max(axis=0)
 
     def at(place: Array) -> Array:
-        where = place - corner
-        return np.asarray(terms(where) @ fit + map_coordinates(rest, where.T, order=5, prefilter=False))
+        found = map_coordinates(splines, (place - corner).T, order=5, prefilter=False, mode="nearest")
+        return np.asarray(top - terms(place / scale) @ fit - BEND * np.arctanh(np.clip(found, -0.999, 0.999)))
 
     return at
 
@@ -461,7 +535,7 @@ def posterior(
     timings["draws"] = time.perf_counter() - started
     error = lattice.error
     checks = (
-        Check("quadrature edge", lattice.edge, "< 1e-6", lattice.edge < 1e-6, "posterior mass on the lattice's faces"),
+        Check("quadrature edge", lattice.edge, "< 1e-4", lattice.edge < 1e-4, "posterior mass on the lattice's faces"),
         Check("quadrature drift", lattice.drift, "< 0.01 sd", lattice.drift < 0.01, "change of moments on refinement"),
         Check("evidence error", error, "< 0.01 nats", error < 0.01, "numerical error of the log evidence"),
     )

@@ -15,6 +15,9 @@ from bayesinv.posterior import Check, Evidence, Hyper, Mixture, Posterior
 MOST_STRUCTURES = 64
 """Different structures that the currents are mixed over; beyond, neighbours share one."""
 
+LIGHTEST = 3e-3
+"""Probability of the lightest structures that share a neighbour's."""
+
 
 def assemble(
     density: Density,
@@ -62,7 +65,9 @@ def mixture(density: Density, weights: Array, nodes: Array) -> tuple[Mixture, Ca
     variance, noise = density.scales(nodes)
     places, which = density.places(nodes)
     mass = np.bincount(which, weights, minlength=len(places))
-    kept = np.sort(np.argsort(mass)[::-1][:MOST_STRUCTURES])
+    order = np.argsort(mass)[::-1]
+    enough = int(np.searchsorted(np.cumsum(mass[order]) / mass.sum(), 1 - LIGHTEST)) + 1
+    kept = np.sort(order[: min(enough, MOST_STRUCTURES)])
     spread = np.sqrt(np.maximum(mass @ (places - mass @ places / mass.sum()) ** 2 / mass.sum(), 1e-300))
     tree = cKDTree(places[kept] / spread) if places.shape[1] else None
 

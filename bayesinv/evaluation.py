@@ -1,0 +1,1038 @@
+"""Evaluation: every method on every truth, without the inverse crime, resumed where it was left.
+
+A configuration spans a matrix of truths, signal-to-noise ratios, methods and seeds. Every cell of it is a simulation,
+an answer and its scores, kept as a file of its own that is named by all that it depends on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+import tomllib
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import lru_cache
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bayesinv import figures, template, template_mesh
+from bayesinv.axes import Array, Index, one_of
+from bayesinv.baselines import METHODS as CLASSICAL
+from bayesinv.baselines import baseline
+from bayesinv.catalogue import _find
+from bayesinv.forward_error import ForwardError, forward_error
+from bayesinv.head import Head
+from bayesinv.leadfield import LeadField
+from bayesinv.parcels import parcels
+from bayesinv.posterior import Posterior, credible_level
+from bayesinv.predictive import Prior
+from bayesinv.problem import Problem
+from bayesinv.report import PAGE, STYLE, _pixels, _place, html_table
+from bayesinv.scores import LEVELS, Pit, Reliability, Tally, nearest, score
+from bayesinv.simulate import (
+    NoiseProcess,
+    Truth,
+    background_noise,
+    blend,
+    correlated_covariance,
+    dipole_truth,
+    gaussian_noise,
+    patch_truth,
+    prior_truth,
+    random_places,
+    sparse_truth,
+    spike_truth,
+    together,
+)
+from bayesinv.simulate import simulate as record
+from bayesinv.sources import Sources
+from bayesinv.template import LAYOUTS
+from bayesinv.tikhonov import CHOICES, Estimate, tikhonov
+from bayesinv.world import draw_world, same_lead_field
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+CRIME = "inverse crime"
+PREFIX = "inverse-crime-"
+"""Before the name of every file of an evaluation in which the inversion has the truth's own lead field."""
+
+PRIOR = "prior: "
+"""Before the name of the model that a truth is drawn from."""
+
+SPACINGS = ("ico3", "ico4", "oct4", "oct5", "oct6")
+HEADS, WORLDS, NOISES = ("template", "sphere"), ("template", "inversion"), ("white", "correlated", "brain")
+RADII, ECCENTRICITY = (0.078, 0.082, 0.09), 0.95
+"""m, of the sphere head; and where in its innermost sphere the outermost source lies."""
+
+MODEL, BASELINE, REFEREE = "model", "classical", "referee"
+
+Estimator = Callable[[Problem, Truth], "Posterior | Estimate"]
+"""From a problem, and the truth for referees that peek, to an answer."""
+
+
+# --- truths -----------------------------------------------------------------------------------------------
+
+
+def _dipole(cortex: Sources, times: Array, rng: np.random.Generator) -> Truth:
+    return dipole_truth(cortex, random_places(cortex, 1, rng), times)
+
+
+def _dipoles(cortex: Sources, times: Array, rng: np.random.Generator) -> Truth:
+    places = random_places(cortex, 3, rng)
+    return together(*(dipole_truth(cortex, place, times, moment=rng.uniform(10e-9, 30e-9)) for place in places))
+
+
+def _patch(cortex: Sources, times: Array, rng: np.random.Generator) -> Truth:
+    return patch_truth(cortex, random_places(cortex, 1, rng)[0], times, area=6e-4)
+
+
+def _patches(cortex: Sources, times: Array, rng: np.random.Generator) -> Truth:
+    return together(*(patch_truth(cortex, one, times, area=6e-4) for one in random_places(cortex, 2, rng, apart=0.06)))
+
+
+def _spike(cortex: Sources, times: Array, rng: np.random.Generator) -> Truth:
+    onset, spread = random_places(cortex, 2, rng, apart=0.06)
+    return spike_truth(cortex, onset, spread, times)
+
+
+def _everywhere(cortex: Sources, times: Array, rng: np.random.Generator) -> Truth:
+    current = 1e-9 * rng.standard_normal((len(cortex), len(times)))
+    return replace(prior_truth(cortex, current, times), notes={"truth": "independent currents at every source"})
+
+
+TRUTHS: dict[str, Callable[[Sources, Array, np.random.Generator], Truth]] = {
+    "dipole": _dipole,
+    "dipoles": _dipoles,
+    "patch": _patch,
+    "patches": _patches,
+    "spike": _spike,
+    "sparse": sparse_truth,
+    "everywhere": _everywhere,
+}
+"""Truths by name: one dipole, three; a patch of 6 cm², two; a spike that propagates; five sources of all, with
+sinusoids of 1 to 5 Hz; all sources, independent of each other. "prior: MODEL" draws from a model's prior."""
+
+
+# --- the configuration ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """A matrix of truths, signal-to-noise ratios, methods and seeds, and the worlds they live in.
+
+    title : for people
+    truths : names in `TRUTHS`, or "prior: MODEL"
+    snr : power of the signal over that of the noise, see `simulate`; or alpha, ‖noise‖ / ‖signal‖ = (1 - alpha) / alpha
+    models : names of shipped models, or paths of .py files
+    baselines : methods of `baseline`, and choices of λ of `tikhonov`; their intervals are naive
+    seeds : one world, and one truth of every kind, each; a number stands for as many
+    forward_error : whether models learn the lead field's error: false, true or both
+    world : "template" draws the truth's head as `draw_world` does; "inversion" takes the inversion's own lead field
+    head : of the inversion: "template" (boundary elements), or "sphere", in which the template's cortex is shrunk
+    spacing : of the inversion's cortex; electrodes : 32 or 64
+    truth_spacing, resolution : of the truth's cortex and its finite elements
+    draws : lead fields behind the forward error
+    noise : "white"; "correlated" over sensors; "brain" is half that and half background activity, both 1/f over time,
+        its covariance estimated from other noise
+    duration, baseline, rate : of the response and of the noise before it, s; and samples per second
+    samples : of the response that are scored, evenly spread; all of them take longer than the answers
+    regions : parcels whose mean currents are scored
+    level : of intervals
+    allow_inverse_crime : whether the inversion may have the truth's lead field; everything is stamped then
+
+    Raises
+    ------
+    ValueError
+        If a name is unknown, a number lies outside its range, the matrix is empty, or parts do not go together.
+    """
+
+    title: str
+    truths: tuple[str, ...]
+    seeds: tuple[int, ...]
+    snr: tuple[float, ...] = ()
+    alpha: tuple[float, ...] = ()
+    models: tuple[str, ...] = ()
+    baselines: tuple[str, ...] = ()
+    forward_error: tuple[bool, ...] = (False,)
+    world: str = "template"
+    head: str = "template"
+    spacing: str = "oct4"
+    electrodes: int = 64
+    truth_spacing: str = "ico4"
+    resolution: str = "coarse"
+    draws: int = 20
+    noise: str = "correlated"
+    duration: float = 0.4
+    baseline: float = 0.2
+    rate: float = 250.0
+    samples: int = 25
+    regions: int = 30
+    level: float = 0.9
+    allow_inverse_crime: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("truths", "seeds", "snr", "alpha", "models", "baselines", "forward_error"):
+            given = getattr(self, name)
+            if name == "seeds" and isinstance(given, int) and not isinstance(given, bool):
+                given = range(given)
+            given = (given,) if isinstance(given, str | float | int) else given
+            object.__setattr__(self, name, tuple(dict.fromkeys(given)))
+        self._check_names()
+        self._check_numbers()
+        if self.head == "sphere" and self.world == "template":
+            raise ValueError(
+                "head 'sphere' has a shrunk cortex, which no other world shares; it wants world 'inversion'"
+            )
+        if self.world == "inversion" and any(self.forward_error):
+            raise ValueError("with world 'inversion' the lead field has no error; leave forward_error out")
+
+    def _check_names(self) -> None:
+        for name in self.truths:
+            if name.startswith(PRIOR):
+                _find(name.removeprefix(PRIOR))
+            else:
+                one_of("truth", name, TRUTHS, f", and '{PRIOR}MODEL'")
+        for name in self.models:
+            _find(name)
+        for name in self.baselines:
+            one_of("baseline", name, (*CLASSICAL, *CHOICES))
+        for what, given, known in (
+            ("world", self.world, WORLDS),
+            ("head", self.head, HEADS),
+            ("noise", self.noise, NOISES),
+            ("resolution", self.resolution, template_mesh.RESOLUTIONS),
+            ("spacing", self.spacing, SPACINGS),
+            ("truth_spacing", self.truth_spacing, SPACINGS),
+        ):
+            one_of(what, given, known)
+        if self.electrodes not in LAYOUTS:
+            raise ValueError(
+                f"electrodes is {self.electrodes}, but there are layouts of {' and '.join(map(str, LAYOUTS))}"
+            )
+
+    def _check_numbers(self) -> None:
+        drawn = all(name.startswith(PRIOR) for name in self.truths)
+        if not (self.truths and self.seeds and self.forward_error and (drawn or self.snr or self.alpha)):
+            raise ValueError("the matrix is empty: it wants at least one of truths, seeds, and snr or alpha")
+        if self.snr and self.alpha:
+            raise ValueError("snr and alpha both say how loud the noise is; give one of them")
+        for name, low, high in (("snr", 0.0, np.inf), ("alpha", 0.0, 1.0)):
+            for value in getattr(self, name):
+                if not low < value < high:
+                    raise ValueError(f"{name} is {value}, but must be positive" + f" and below {high:g}" * (high == 1))
+        for seed in self.seeds:
+            if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
+                raise ValueError(f"seed is {seed}, but must be a whole number of at least 0")
+        for name in ("duration", "rate"):
+            if not 0 < getattr(self, name) < np.inf:
+                raise ValueError(f"{name} is {getattr(self, name)}, but must be positive")
+        if not 0 <= self.baseline < np.inf or self.draws < 2 or min(self.samples, self.regions) < 1:
+            raise ValueError(
+                f"baseline {self.baseline} s must be at least 0, draws {self.draws} at least 2, samples "
+                f"{self.samples} and regions {self.regions} at least 1"
+            )
+        credible_level(self.level)
+
+    @classmethod
+    def of(cls, given: Configuration | str | PathLike[str] | Mapping[str, Any]) -> Configuration:
+        """Return a checked configuration from a dict, a TOML file or the name of a shipped one.
+
+        Raises
+        ------
+        ValueError
+            If there is no such file or configuration, it is no TOML, or a key is unknown or missing.
+        """
+        if isinstance(given, Configuration):
+            return given
+        if not isinstance(given, Mapping):
+            path, shipped = Path(given), shipped_configurations()
+            if path.suffix != ".toml":
+                path = shipped[one_of("configuration", str(given), shipped, ", or give the path of a .toml file")]
+            try:
+                given = tomllib.loads(path.read_text(encoding="utf-8"))
+            except OSError:
+                raise ValueError(f"there is no configuration {path}; shipped are {', '.join(shipped)}") from None
+            except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+                raise ValueError(f"{path} is no TOML: {error}") from None
+        known = [one.name for one in fields(cls)]
+        for key in given:
+            one_of("key", key, known)
+        missing = [key for key in ("title", "truths", "seeds") if key not in given]
+        if missing:
+            raise ValueError(f"the configuration lacks {', '.join(missing)}")
+        for one in fields(cls):
+            if one.name in given:
+                _check_type(one.name, given[one.name], str(one.type))
+        return cls(**given)
+
+    @property
+    def crime(self) -> bool:
+        """Whether some truths are made with the inversion's own lead field, by what the configuration says."""
+        return self.world == "inversion" or any(name.startswith(PRIOR) for name in self.truths)
+
+    @property
+    def loudness(self) -> tuple[tuple[str, float], ...]:
+        """What the noise is scaled by: ("snr" or "alpha", value)."""
+        return tuple(("snr", one) for one in self.snr) + tuple(("alpha", one) for one in self.alpha)
+
+    def cells(self, referees: Iterable[str] = ()) -> list[Cell]:
+        """Every cell of the matrix; baselines and referees do without the forward error."""
+        methods = [(name, MODEL, lost) for lost in self.forward_error for name in self.models]
+        methods += [(name, BASELINE, False) for name in self.baselines]
+        methods += [(name, REFEREE, False) for name in referees]
+        if not methods:
+            raise ValueError("the matrix is empty: it wants at least one of models and baselines")
+        return [
+            Cell(truth, how, loud, seed, name, kind, lost)
+            for seed in self.seeds
+            for truth in self.truths
+            for how, loud in ([("drawn", 0.0)] if truth.startswith(PRIOR) else self.loudness)
+            for name, kind, lost in methods
+            # A truth drawn with the inversion's lead field has no error of it.
+            if not (lost and truth.startswith(PRIOR))
+        ]
+
+
+def _check_type(name: str, value: Any, kind: str) -> None:
+    """Raise unless a value of a configuration has the type that its field says, or is one of several."""
+    wanted = {"str": str, "int": int, "float": (int, float), "bool": bool}
+    inner = kind.removeprefix("tuple[").split(",")[0].rstrip("]")
+    several = kind.startswith("tuple")
+    values = list(value) if several and isinstance(value, list | tuple | range) else [value]
+    for one in values:
+        if not isinstance(one, wanted[inner]) or (isinstance(one, bool) and inner != "bool"):  # type: ignore[arg-type]
+            raise ValueError(f"{name} is {value!r}, but wants {'a list of ' * several}{inner}")
+
+
+def shipped_configurations() -> dict[str, Path]:
+    """Configurations that come with the library, by name."""
+    folder = Path(__file__).parent / "configurations"
+    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One answer to one simulation.
+
+    how, loud : "snr" or "alpha" and its value; "drawn" and 0 where a prior says
+    method, kind : name, and whether it is a model, a classical estimate or a referee
+    forward_error : whether the lead field's error is learned
+    """
+
+    truth: str
+    how: str
+    loud: float
+    seed: int
+    method: str
+    kind: str
+    forward_error: bool
+
+    @property
+    def name(self) -> str:
+        """The method, for people."""
+        return Path(self.method).stem + " + forward error" * self.forward_error
+
+
+# --- one cell ---------------------------------------------------------------------------------------------
+
+
+def _rng(*words: Any) -> np.random.Generator:
+    """A generator that depends on words, not on the order in which cells are run."""
+    return np.random.default_rng(int(hashlib.sha256(repr(words).encode()).hexdigest()[:16], 16))
+
+
+@dataclass(frozen=True, eq=False)
+class _Setting:
+    """What all cells of a configuration share: the inversion's lead field, and which source lies in which region."""
+
+    lead_field: LeadField
+    head: Head
+    regions: Mapping[str, Index]
+
+
+@lru_cache(maxsize=2)
+def _setting(configuration: Configuration) -> _Setting:
+    grid, sensors = template.sources(configuration.spacing), template.electrodes(configuration.electrodes)
+    if configuration.head == "sphere":
+        from bayesinv.forward.sphere import lead_field as sphere
+
+        # The cortex of the template in a sphere: its shape stays, its size is what fits.
+        centre = (grid.positions.max(axis=0) + grid.positions.min(axis=0)) / 2
+        about = grid.positions - centre
+        about *= ECCENTRICITY * RADII[0] / np.linalg.norm(about, axis=1).max()
+        away = sensors.positions - centre
+        away *= RADII[-1] / np.linalg.norm(away, axis=1, keepdims=True)
+        grid, sensors = replace(grid, positions=about), replace(sensors, positions=away)
+        head = Head.spheres(RADII, [float(np.mean(one)) for one in template.CONDUCTIVITIES], template.NAMES)
+        gain = sphere(head, sensors, grid)
+    else:
+        head = template.head()
+        gain = template.lead_field(grid, sensors)
+    labels = parcels(grid, min(configuration.regions, len(grid)))
+    regions = {f"region {k}": np.flatnonzero(labels == k) for k in range(labels.max() + 1)}
+    return _Setting(gain.rereference("average").fixed(), head, regions)
+
+
+@lru_cache(maxsize=2)
+def _error(configuration: Configuration) -> ForwardError:
+    """The error of the inversion's lead field; the same for all cells, as an analyst would have it."""
+    setting = _setting(configuration)
+    mine = setting.lead_field
+    return forward_error(setting.head, mine.sensors, mine.sources, configuration.draws, _rng("forward error"))
+
+
+@lru_cache(maxsize=2)
+def _world(configuration: Configuration, seed: int) -> LeadField:
+    """The truth's lead field."""
+    mine = _setting(configuration).lead_field
+    if configuration.world == "inversion":
+        return mine
+    options: dict[str, Any] = {"spacing": configuration.truth_spacing, "resolution": configuration.resolution}
+    return draw_world(_rng("world", seed), sensors=mine.sensors, avoid=mine.sources, **options).lead_field
+
+
+def _prepared(configuration: Configuration, seed: int) -> bool:
+    """Have the world of a seed computed; tell whether its lead field is the inversion's."""
+    return same_lead_field(_world(configuration, seed), _setting(configuration).lead_field)
+
+
+def _times(configuration: Configuration) -> Array:
+    before = round(configuration.baseline * configuration.rate)
+    after = round(configuration.duration * configuration.rate)
+    return np.arange(-before, max(after, 1)) / configuration.rate
+
+
+def _noise(configuration: Configuration, world: LeadField) -> NoiseProcess:
+    if configuration.noise == "white":
+        return gaussian_noise(_averaged(np.eye(len(world.sensors))))
+    exponent = 1.0 if configuration.noise == "brain" else 0.0
+    sensor = gaussian_noise(_averaged(correlated_covariance(world.sensors)), exponent=exponent)
+    if configuration.noise == "correlated":
+        return sensor
+    return blend([replace(sensor, names=world.sensors.names), background_noise(world)], [0.5, 0.5])
+
+
+def _averaged(covariance: Array) -> Array:
+    """Covariance of electrodes against their average."""
+    centred = covariance - covariance.mean(axis=0)
+    return np.asarray(centred - centred.mean(axis=1, keepdims=True))
+
+
+def _scene(configuration: Configuration, cell: Cell) -> tuple[Truth, Problem, float]:
+    """Truth, problem of the inversion, and signal-to-noise ratio of a cell; the same for all its methods."""
+    times, mine = _times(configuration), _setting(configuration).lead_field
+    if cell.truth.startswith(PRIOR):
+        return _drawn(configuration, cell, times, mine)
+    world = _world(configuration, cell.seed)
+    # Other ratios have the same truth and the same noise, louder.
+    rng = _rng(cell.truth, cell.seed)
+    truth = TRUTHS[cell.truth](world.sources, times, rng)
+    loudness: dict[str, Any] = {cell.how: cell.loud}
+    made = record(truth, world, _noise(configuration, world), rng, **loudness)
+    return truth, made.problem(mine), made.snr
+
+
+def _drawn(configuration: Configuration, cell: Cell, times: Array, mine: LeadField) -> tuple[Truth, Problem, float]:
+    """A truth, and its recording, from a model's prior."""
+    model, rng, after = cell.truth.removeprefix(PRIOR), _rng(cell.truth, cell.seed), times[times >= 0]
+    # Only the size of its recording and baseline, and the whitener, play a part.
+    field = 1e-6 * _averaged(np.eye(len(mine.sensors))) @ rng.standard_normal((len(mine.sensors), len(times)))
+    before = times < 0
+    blank = Problem.from_arrays(
+        mine.gain[:, :, 0],
+        field[:, ~before],
+        _averaged(1e-12 * np.eye(len(field))),
+        times=after,
+        baseline=field[:, before] if before.any() else None,
+        sources=mine.sources,
+        sensors=mine.sensors,
+    )
+    prior = Prior.of(model, blank, 1, rng)
+    current, problem = prior.truth(0, rng)
+    return prior_truth(mine.sources, current, after, model=model), problem, float(prior.hyper["snr"][0]) ** 2
+
+
+def _answer(
+    cell: Cell, configuration: Configuration, problem: Problem, truth: Truth, referees: Mapping[str, Estimator]
+) -> Posterior | Estimate:
+    if cell.kind == REFEREE:
+        return referees[cell.method](problem, truth)
+    if cell.kind == BASELINE:
+        if cell.method in CHOICES:
+            return tikhonov(problem, cell.method)
+        return baseline(problem, cell.method, covariance="recording" if cell.method == "LCMV" else None)
+    from bayesinv.inference import infer
+
+    if cell.forward_error:
+        problem = _error(configuration).apply(problem)
+    return infer(cell.method, problem, rng=_rng("infer", cell.seed))
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """A cell and what came of it.
+
+    crime : whether the inversion had the truth's lead field
+    snr : power of the signal over that of the noise
+    row : plain scores; those of regions in which the truth is are named "active regions"
+    tallies : probabilistic scores by stratum, which can be pooled
+    seconds : of the answer, without simulation and scores
+    unsure : checks of the answer that failed, and warnings
+    """
+
+    cell: Cell
+    crime: bool
+    snr: float
+    row: Mapping[str, Any]
+    tallies: Mapping[str, Tally]
+    seconds: float
+    unsure: tuple[str, ...] = ()
+
+    def text(self) -> str:
+        """As JSON."""
+        plain = {one.name: getattr(self, one.name) for one in fields(self)} | {"cell": asdict(self.cell)}
+        plain["tallies"] = {name: asdict(one) for name, one in self.tallies.items()}
+        return json.dumps({CRIME: self.crime, **plain}, default=lambda value: np.asarray(value).tolist())
+
+    @classmethod
+    def read(cls, path: Path) -> Result | None:
+        """What a file holds, or None where there is none, or none that is whole."""
+        try:
+            plain = json.loads(path.read_text(encoding="utf-8"))
+            plain.pop(CRIME)
+            plain["cell"], plain["unsure"] = Cell(**plain["cell"]), tuple(plain["unsure"])
+            plain["tallies"] = {name: _tally(one) for name, one in plain["tallies"].items()}
+            return cls(**plain)
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+
+def _tally(plain: dict[str, Any]) -> Tally:
+    parts: dict[str, Any] = {name: Pit(np.array(plain.pop(name)["counts"])) for name in ("pit", "aggregated")}
+    claims = {name: np.array(value, dtype=np.float64) for name, value in plain.pop("exceedance").items()}
+    return Tally(**parts, exceedance=Reliability(**claims), **plain)
+
+
+def _run(
+    configuration: Configuration, cell: Cell, place: Path, crime: bool, referees: Mapping[str, Estimator]
+) -> Result | str:
+    """Run a cell and keep it; what it raises is returned, as the other cells are not to be lost with it."""
+    try:
+        with warnings.catch_warnings(record=True) as heard:
+            warnings.simplefilter("always")
+            truth, problem, snr = _scene(configuration, cell)
+            started = time.perf_counter()
+            result = _answer(cell, configuration, problem, truth, referees)
+            seconds = time.perf_counter() - started
+            regions, active = _regions(configuration, truth, problem)
+            some = slice(None, None, -(-len(problem.times) // configuration.samples))
+            made = score(result, truth, window=some, level=configuration.level, regions=regions, contrasts=active)
+        said = [str(one.message) for one in heard if issubclass(one.category, UserWarning)]
+        unsure = [check.name for check in result.checks if not check.passed] if isinstance(result, Posterior) else []
+        tallies = {"active regions" if name == "contrasts" else name: one for name, one in made.tallies.items()}
+        row = {name.replace("contrasts: ", "active regions: "): value for name, value in made.row().items()}
+        if isinstance(result, Posterior):
+            row |= {f"hyper: {name}": scalar.mean for name, scalar in result.hyper.items()}
+        found = Result(cell, crime, snr, row, tallies, seconds, tuple(dict.fromkeys(unsure + said)))
+    except Exception as error:
+        return f"{cell.name} on {cell.truth} (seed {cell.seed}): {type(error).__name__}: {error}"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    _place(place, found.text().encode())
+    return found
+
+
+def _regions(configuration: Configuration, truth: Truth, problem: Problem) -> tuple[Mapping[str, Index], Array | None]:
+    """Every region, and as functionals the means of those in which some, but not all, of the truth is."""
+    regions = _setting(configuration).regions
+    assert problem.sources is not None
+    lively = np.zeros(problem.source_count, dtype=bool)
+    lively[nearest(truth.sources, problem.sources)[np.abs(truth.current).max(axis=1) > 0]] = True
+    chosen = [index for index in regions.values() if lively[index].any()]
+    if len(chosen) == len(regions):
+        return regions, None
+    rows = np.zeros((len(chosen), problem.source_count))
+    for row, index in zip(rows, chosen, strict=True):
+        row[index] = 1 / len(index)
+    return regions, rows
+
+
+def _key(configuration: Configuration, cell: Cell) -> str:
+    """What a cell's file is named by: all that its result depends on."""
+    import bayesinv
+
+    matrix = {"title", "truths", "seeds", "snr", "alpha", "models", "baselines", "forward_error", "allow_inverse_crime"}
+    shared = {name: value for name, value in asdict(configuration).items() if name not in matrix}
+    texts = []
+    for name in (cell.truth.removeprefix(PRIOR) if cell.truth.startswith(PRIOR) else None, cell.method):
+        if name is not None and (name != cell.method or cell.kind == MODEL):
+            texts.append(_find(name).read_text(encoding="utf-8"))
+    parts = json.dumps([bayesinv.__version__, asdict(cell), shared, texts], sort_keys=True)
+    return hashlib.sha256(parts.encode()).hexdigest()[:24]
+
+
+# --- all cells --------------------------------------------------------------------------------------------
+
+
+def evaluate(
+    configuration: Configuration | str | PathLike[str] | Mapping[str, Any],
+    out: str | PathLike[str],
+    *,
+    jobs: int = 1,
+    allow_inverse_crime: bool | None = None,
+    referees: Mapping[str, Estimator] | None = None,
+    progress: bool = False,
+) -> Evaluation:
+    """Run a matrix of truths, methods and seeds, and write tables, figures and a page.
+
+    configuration : a checked one, a dict, a TOML file, or the name of a shipped one
+    out : folder; one in which the same configuration was begun is continued, cells that are there are not run again
+    jobs : cells that run at once, as in joblib
+    allow_inverse_crime : as in the configuration, and before it
+    referees : name to an estimator, which is given the problem and the truth; run beside the baselines. One of the same
+        name counts as the same when a run is continued
+    progress : show a progress bar
+
+    The same configuration gives the same scores, whatever the number of jobs. A cell that raises is told of in
+    `failures`, and is tried again when the run is continued.
+
+    Raises
+    ------
+    ValueError
+        If the configuration is wrong, or inverts with the truth's own lead field and is not allowed to.
+    FileExistsError
+        If the folder holds another configuration, or what this program did not write.
+    """
+    from joblib import Parallel, delayed
+
+    chosen = Configuration.of(configuration)
+    if allow_inverse_crime is not None:
+        chosen = replace(chosen, allow_inverse_crime=bool(allow_inverse_crime))
+    others = dict(referees or {})
+    cells, folder = chosen.cells(others), Path(out)
+    if chosen.crime and not chosen.allow_inverse_crime:
+        raise ValueError(_crime("truths are made with the inversion's own lead field, as the configuration says"))
+    _begin(chosen, folder, others)
+    places = {cell: folder / "cells" / f"{_key(chosen, cell)}.json" for cell in cells}
+    kept = {cell: Result.read(at) for cell, at in places.items()}
+    found: dict[Cell, Result | str] = {cell: one for cell, one in kept.items() if one is not None}
+    left = [cell for cell in cells if cell not in found]
+    if left:
+        seeds = sorted({cell.seed for cell in left if not cell.truth.startswith(PRIOR)})
+        with _bar(progress) as stage:
+            if any(cell.forward_error for cell in left):
+                for _ in stage("forward error", [0], 1):
+                    _error(chosen)
+            _setting(chosen)
+            worlds = Parallel(n_jobs=jobs, return_as="generator")(delayed(_prepared)(chosen, seed) for seed in seeds)
+            same = dict(zip(seeds, stage("worlds", worlds, len(seeds)), strict=True))
+            if any(same.values()) and not chosen.allow_inverse_crime:
+                raise ValueError(
+                    _crime(f"the world of seed {next(k for k in same if same[k])} has the inversion's gain")
+                )
+            tasks = (
+                delayed(_run)(
+                    chosen, cell, places[cell], same.get(cell.seed, True) or cell.truth.startswith(PRIOR), others
+                )
+                for cell in left
+            )
+            running = Parallel(n_jobs=jobs, return_as="generator")(tasks)
+            found |= dict(zip(left, stage("cells", running, len(left)), strict=True))
+    every = [found[cell] for cell in cells]
+    results = [one for one in every if isinstance(one, Result)]
+    failures = tuple(one for one in every if isinstance(one, str))
+    made = Evaluation(chosen, results, failures)
+    if results:
+        made.write(folder)
+    elif failures:
+        raise RuntimeError(f"all {len(failures)} cells raised; the first: {failures[0]}")
+    return made
+
+
+def _crime(why: str) -> str:
+    return (
+        f"{CRIME}: {why}. Scores of such a run say nothing about real recordings; give the truth another world, or "
+        f"allow_inverse_crime, which stamps '{CRIME}' on everything that is written"
+    )
+
+
+def _begin(configuration: Configuration, folder: Path, referees: Iterable[str]) -> None:
+    """Mark a new folder with its configuration, or raise if it belongs to another one."""
+    mark = folder / "configuration.json"
+    given = json.loads(json.dumps({**asdict(configuration), "referees": sorted(referees)}))
+    if folder.exists() and not folder.is_dir():
+        raise FileExistsError(f"{folder} is a file; name a folder")
+    if mark.exists():
+        try:
+            there = json.loads(mark.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            there = {}
+        other = [key for key in sorted({*given, *there}) if given.get(key) != there.get(key)]
+        if other:
+            raise FileExistsError(
+                f"{folder} was begun with another configuration ({', '.join(other)} differ); to resume it give that "
+                "one, to start anew name another folder or remove this one"
+            )
+        return
+    if folder.is_dir() and any(folder.iterdir()):
+        raise FileExistsError(f"{folder} holds files of something else; name a new folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    _place(mark, (json.dumps(given, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+@contextmanager
+def _bar(shown: bool) -> Iterator[Callable[[str, Iterable[Any], int], Iterator[Any]]]:
+    """Progress bars, one per stage, or none."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description:<14s}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), disable=not shown) as bar:
+
+        def stage(name: str, every: Iterable[Any], total: int) -> Iterator[Any]:
+            task = bar.add_task(name, total=total)
+            for one in every:
+                bar.advance(task)
+                yield one
+
+        yield stage
+
+
+# --- what came of it --------------------------------------------------------------------------------------
+
+BETTER_LARGE = ("area_under_curve", "average_precision", "map_correlation", "course_correlation")
+"""Scores of which more is better; of all others that `ranking` takes, less is."""
+
+BETTER_SMALL = ("peak_error", "centre_error", "deviation", "earth_movers_distance")
+
+LOCALISATION = ("peak_error", "earth_movers_distance", "deviation", "area_under_curve")
+STRATA = ("all", "active", "inactive", "regions", "active regions")
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """Scores of every method on every truth.
+
+    configuration : what was run
+    results : one per cell
+    failures : what cells raised
+    """
+
+    configuration: Configuration
+    results: list[Result] = field(repr=False)
+    failures: tuple[str, ...] = ()
+
+    @property
+    def crime(self) -> bool:
+        """Whether some inversion had the truth's own lead field."""
+        return any(one.crime for one in self.results)
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """One row per cell; "inverse crime" is a column."""
+        import pandas as pd
+
+        rows = []
+        for one in self.results:
+            about = {**asdict(one.cell), "method": one.cell.name, CRIME: one.crime, "power snr": one.snr}
+            rows.append({**about, "seconds": one.seconds, **one.row, "unsure": "; ".join(one.unsure)})
+        return pd.DataFrame(rows)
+
+    def pooled(self) -> dict[tuple[str, str, float, str], dict[str, Tally]]:
+        """Tallies by (truth, how, loud, method), pooled over seeds."""
+        out: dict[tuple[str, str, float, str], dict[str, Tally]] = {}
+        for one in self.results:
+            group = out.setdefault((one.cell.truth, one.cell.how, one.cell.loud, one.cell.name), {})
+            for name, tally in one.tallies.items():
+                group[name] = group[name] + tally if name in group else tally
+        return out
+
+    @property
+    def summary(self) -> pd.DataFrame:
+        """One row per truth, noise and method: means of point scores, and calibration pooled over seeds.
+
+        Currents in A m, distances in m; nan where a method makes no claim.
+        """
+        import pandas as pd
+
+        pools, rows = self.pooled(), []
+        for (truth, how, loud, method), tallies in pools.items():
+            mine = [
+                one
+                for one in self.results
+                if (one.cell.truth, one.cell.how, one.cell.loud, one.cell.name) == (truth, how, loud, method)
+            ]
+            row: dict[str, Any] = {"truth": truth, how if how != "drawn" else "snr": loud or np.nan, "method": method}
+            row |= {CRIME: any(one.crime for one in mine), "cells": len(mine)}
+            row |= {name: _mean([one.row[name] for one in mine]) for name in LOCALISATION}
+            for stratum in STRATA:
+                plain = tallies[stratum].row() if stratum in tallies else {}
+                for name in ("coverage", "crps", "interval_score", "log_score", "mad", "aggregated_mad", "brier"):
+                    row[f"{stratum}: {name}"] = plain.get(name, np.nan)
+            row["seconds"] = _mean([one.seconds for one in mine])
+            rows.append(row)
+        return pd.DataFrame(rows)
+
+    @property
+    def curves(self) -> pd.DataFrame:
+        """Coverage at every level, pooled over seeds: a long table."""
+        import pandas as pd
+
+        rows = [
+            {
+                "truth": truth,
+                "how": how,
+                "loud": loud or np.nan,
+                "method": method,
+                CRIME: self.crime,
+                "stratum": stratum,
+                "kind": kind,
+                "level": float(level),
+                "coverage": float(share),
+                "count": pit.count,
+            }
+            for (truth, how, loud, method), tallies in self.pooled().items()
+            for stratum, tally in tallies.items()
+            for kind, pit in (("pointwise", tally.pit), ("aggregated", tally.aggregated))
+            for level, share in zip(LEVELS, pit.coverage(), strict=True)
+        ]
+        return pd.DataFrame(rows)
+
+    def ranking(self, by: str = "area_under_curve") -> pd.Series:
+        """Mean of a point score by method over all cells, the best first.
+
+        Raises
+        ------
+        ValueError
+            If there is no such score.
+        """
+        one_of("score", by, (*BETTER_LARGE, *BETTER_SMALL))
+        return self.table.groupby("method")[by].mean().sort_values(ascending=by in BETTER_SMALL)
+
+    def write(self, out: str | PathLike[str]) -> Path:
+        """Write tables, pictures and the page into a folder; return the path of the page.
+
+        Each file is renamed into place when it is whole. In an inverse crime every name begins with it.
+        """
+        folder = Path(out)
+        folder.mkdir(parents=True, exist_ok=True)
+        prefix = PREFIX if self.crime else ""
+        tables = {"table.csv": self.table, "summary.csv": self.summary, "curves.csv": self.curves}
+        for name, table in tables.items():
+            _place(folder / f"{prefix}{name}", table.to_csv(index=False).encode())
+        page, pictures = self._page()
+        for name, content in pictures.items():
+            _place(folder / f"{prefix}{name}", content)
+        _place(folder / self.page, page.encode())
+        return folder / self.page
+
+    @property
+    def page(self) -> str:
+        """Name of the page that `write` makes."""
+        return f"{PREFIX if self.crime else ''}report.html"
+
+    def cells_for_people(self) -> tuple[list[str], list[tuple[str, ...]]]:
+        """The summary as heads and rows of words: mm, nA m, per cent."""
+        table = self.summary
+        loud = [name for name in ("snr", "alpha") if name in table and table[name].notna().any()]
+        columns: list[tuple[str, str, float, str]] = [(name, name, 1.0, "{:g}") for name in loud]
+        columns += [("peak off, mm", "peak_error", 1e3, "{:.0f}"), ("EMD, mm", "earth_movers_distance", 1e3, "{:.0f}")]
+        columns += [("AUC", "area_under_curve", 1.0, "{:.2f}")]
+        level = figures.percent(self.configuration.level)
+        columns += [(f"{level} covers, {name}", f"{name}: coverage", 100.0, "{:.1f}") for name in STRATA[1:]]
+        columns += [(f"CRPS {name}, nA·m", f"{name}: crps", 1e9, "{:.3g}") for name in ("active", "all")]
+        columns += [("MAD", "all: mad", 1.0, "{:.4f}"), ("MAD aggregated", "all: aggregated_mad", 1.0, "{:.4f}")]
+        columns += [("s", "seconds", 1.0, "{:.2f}")]
+        rows = []
+        for _, row in table.iterrows():
+            cells = [
+                "–" if row[name] is None or np.isnan(row[name]) else form.format(factor * row[name])
+                for _, name, factor, form in columns
+            ]
+            rows.append((row["truth"], row["method"], *cells))
+        return ["truth", "method", *(head for head, *_ in columns)], rows
+
+    # --- pictures and page
+
+    @property
+    def _methods(self) -> list[str]:
+        return list(dict.fromkeys(one.cell.name for one in self.results))
+
+    @property
+    def _truths(self) -> list[str]:
+        return list(dict.fromkeys(one.cell.truth for one in self.results))
+
+    def _style(self, method: str) -> dict[str, Any]:
+        """Colour of a method, dashed where it knows of the lead field's error."""
+        plain = list(dict.fromkeys(name.removesuffix(" + forward error") for name in self._methods))
+        number = plain.index(method.removesuffix(" + forward error"))
+        return {"color": _palette()[number % 20], "linestyle": "--" if method.endswith(" + forward error") else "-"}
+
+    def _by_truth(self, truth: str) -> dict[str, dict[str, Tally]]:
+        """Tallies by method, pooled over seeds and noise."""
+        out: dict[str, dict[str, Tally]] = {}
+        for (name, _, _, method), tallies in self.pooled().items():
+            if name == truth and tallies:
+                group = out.setdefault(method, {})
+                for stratum, tally in tallies.items():
+                    group[stratum] = group[stratum] + tally if stratum in group else tally
+        return out
+
+    def _stamp(self, figure: Figure) -> Figure:
+        if self.crime:
+            figure.suptitle(CRIME.upper(), color=figures.ORANGE, fontsize=11, fontweight="bold")
+        return figure
+
+    def coverage_figure(self) -> Figure:
+        """Coverage of intervals at all levels by truth (row) and stratum (column)."""
+        strata = [
+            name for name in STRATA[1:] if any(one.tallies[name].count for one in self.results if name in one.tallies)
+        ]
+        rows = self._truths
+        figure = figures._figure(2.5 * len(strata) + 2.6, 2.5 * len(rows) + 0.5)
+        grid = figure.subplots(len(rows), len(strata), squeeze=False, sharex=True, sharey=True)
+        levels, lines = np.arange(101) / 100, {}
+        for truth, line in zip(rows, grid, strict=True):
+            found = self._by_truth(truth)
+            for stratum, axes in zip(strata, line, strict=True):
+                axes.plot([0, 1], [0, 1], color=figures.QUIET, linewidth=0.8, linestyle=(0, (4, 3)))
+                axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), xticks=(0, 0.5, 1), yticks=(0, 0.5, 1), aspect="equal")
+                axes.set_title(f"{truth}: {stratum}", loc="left", fontsize=9, color=figures.INK)
+                figures._plain(axes)
+                drawn = False
+                for method, tallies in found.items():
+                    if stratum in tallies and tallies[stratum].count:
+                        pit, drawn = tallies[stratum].pit, True
+                        (lines[method],) = axes.plot(levels, pit.coverage(levels), linewidth=1.3, **self._style(method))
+                if not drawn:
+                    axes.text(0.5, 0.5, "none", ha="center", va="center", color=figures.QUIET, fontsize=9)
+        figure.supxlabel("level of the interval", fontsize=9, color=figures.INK)
+        figure.supylabel("share of truths inside", fontsize=9, color=figures.INK)
+        ordered = [method for method in self._methods if method in lines]
+        figure.legend([lines[name] for name in ordered], ordered, loc="outside right upper", frameon=False, fontsize=8)
+        return self._stamp(figure)
+
+    def localisation_figure(self) -> Figure:
+        """How far the peak of every method's map lies from the truth, by truth."""
+        table, methods = self.table, self._methods
+        rows = [truth for truth in self._truths if table.loc[table.truth == truth, "peak_error"].gt(0).any()]
+        rows = rows or self._truths[:1]
+        figure = figures._figure(7.2, 0.24 * len(methods) * len(rows) + 0.7 * len(rows) + 0.5)
+        for axes, truth in zip(figure.subplots(len(rows), 1, squeeze=False, sharex=True)[:, 0], rows, strict=True):
+            mine = table[table.truth == truth]
+            values = [1e3 * mine.loc[mine.method == name, "peak_error"].dropna().to_numpy() for name in methods]
+            axes.boxplot(
+                values,
+                orientation="horizontal",
+                tick_labels=methods,
+                widths=0.6,
+                medianprops={"color": figures.ORANGE},
+                flierprops={"markersize": 3},
+                boxprops={"color": figures.BLUE},
+            )
+            for k, each in enumerate(values, 1):
+                axes.plot(each, np.full(len(each), k), ".", color=figures.QUIET, markersize=3)
+            axes.invert_yaxis()
+            axes.set_title(truth, loc="left", fontsize=9, color=figures.INK)
+            figures._plain(axes)
+        axes.set_xlim(left=0)
+        axes.set_xlabel("distance of the map's peak from the truth, mm")
+        return self._stamp(figure)
+
+    def reliability_figure(self) -> Figure:
+        """How often currents exceeded what they were said to exceed with some probability, by truth."""
+        rows = [truth for truth in self._truths if self._by_truth(truth)]
+        figure = figures._figure(2.8 * len(rows) + 2.6, 3.4)
+        lines: dict[str, Any] = {}
+        for axes, truth in zip(figure.subplots(1, len(rows), squeeze=False, sharey=True)[0], rows, strict=True):
+            axes.plot([0, 1], [0, 1], color=figures.QUIET, linewidth=0.8, linestyle=(0, (4, 3)))
+            axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), xticks=(0, 0.5, 1), yticks=(0, 0.5, 1), aspect="equal")
+            axes.set_title(truth, loc="left", fontsize=9, color=figures.INK)
+            figures._plain(axes)
+            for method, tallies in self._by_truth(truth).items():
+                claimed, happened, counts = tallies["all"].exceedance.table.T
+                kept = counts > 0
+                style = {"marker": "o", "markersize": 3, "linewidth": 1.2, **self._style(method)}
+                (lines[method],) = axes.plot(claimed[kept], happened[kept], **style)
+        figure.supxlabel("probability claimed that a current exceeds the truth's root mean square", fontsize=9)
+        figure.supylabel("how often it did", fontsize=9)
+        ordered = [method for method in self._methods if method in lines]
+        figure.legend([lines[name] for name in ordered], ordered, loc="outside right upper", frameon=False, fontsize=8)
+        return self._stamp(figure)
+
+    def _page(self) -> tuple[str, dict[str, bytes]]:
+        """The page, and every picture by its file name."""
+        import base64
+        from html import escape
+
+        pictures: dict[str, bytes] = {}
+
+        def picture(name: str, figure: Figure, caption: str) -> str:
+            pictures[name], small = _pixels(figure)
+            coded = base64.b64encode(small).decode()
+            image = f'<img src="data:image/webp;base64,{coded}" alt="{escape(caption)}">'
+            return f'<figure><div class="wide">{image}</div><figcaption>{escape(caption)}</figcaption></figure>'
+
+        stamp = CRIME.upper() + " " if self.crime else ""
+        body = []
+        if self.crime:
+            body.append(
+                f'<p class="bad">{CRIME.upper()}: some truths were made with the inversion’s own lead field. These '
+                "numbers tell how methods fare in a world that is just as they believe, and nothing about others.</p>"
+            )
+        seeds = len({one.cell.seed for one in self.results})
+        body.append(f"<p>{len(self.results)} answers to simulations of {seeds} worlds.</p>")
+        if self.failures:
+            told = "".join(f"<li>{escape(one)}</li>" for one in self.failures)
+            body.append(f'<p class="bad">{len(self.failures)} cells raised and are missing:</p><ul>{told}</ul>')
+        heads, rows = self.cells_for_people()
+        for truth in self._truths:
+            mine = [row[1:] for row in rows if row[0] == truth]
+            body.append(f"<h2>{stamp}{escape(truth)}</h2>" + html_table(heads[1:], mine))
+        if any(one.tallies for one in self.results):
+            body.append(
+                f"<h2>{stamp}Coverage</h2>"
+                + picture(
+                    "coverage.png",
+                    self.coverage_figure(),
+                    "How often intervals of every level hold the truth. Above the diagonal they are too wide, below "
+                    "too narrow. Averages over all sources hide what happens at the active ones; both are shown.",
+                )
+                + f"<h2>{stamp}Reliability</h2>"
+                + picture(
+                    "reliability.png", self.reliability_figure(), "Probabilities against frequencies, all sources."
+                )
+            )
+        body.append(
+            f"<h2>{stamp}Localisation</h2>"
+            + picture("localisation.png", self.localisation_figure(), "Distance from the map's peak to the truth.")
+        )
+        given = [(name, _told(value)) for name, value in asdict(self.configuration).items()]
+        body.append("<h2>Configuration</h2>" + html_table(("", ""), given, numbers=False))
+        title = f"{stamp}{self.configuration.title}"
+        return PAGE.format(title=escape(title), style=STYLE, body="\n".join(body)), pictures
+
+
+def _mean(values: Iterable[Any]) -> float:
+    """Mean of the numbers among them, nan where there are none."""
+    kept = [float(value) for value in values if value is not None and np.isfinite(value)]
+    return float(np.mean(kept)) if kept else np.nan
+
+
+def _told(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _palette() -> list[str]:
+    from matplotlib import colormaps
+    from matplotlib.colors import to_hex
+
+    colours = [to_hex(one) for one in colormaps["tab20"].colors]  # type: ignore[attr-defined]
+    return colours[::2] + colours[1::2]

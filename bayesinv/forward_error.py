@@ -1,0 +1,389 @@
+"""Forward error: what a lead field misses, as noise of known structure, from draws of what is unsure in a head.
+
+With the lead field G itself unsure, a recording is
+
+    y = G x + e = Ḡ x + (G - Ḡ) x + e
+
+The middle term is neither small nor white. Its covariance over draws of G, for currents that are independent and alike,
+is what a problem takes as further noise, whose scale a model learns.
+
+References: Kaipio & Somersalo (2007), J. Comput. Appl. Math. 198, 493-504; Nissinen, Kolehmainen & Kaipio (2011), IEEE
+Trans. Med. Imaging 30, 231-242.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bayesinv.axes import Array, freeze, one_of, real
+from bayesinv.head import Conductivity, Head
+from bayesinv.leadfield import LeadField
+from bayesinv.mesh import Surface, geodesic_sphere
+from bayesinv.noise import RANK_TOLERANCE
+from bayesinv.problem import Problem
+from bayesinv.sensors import Sensors
+from bayesinv.sources import Sources
+from bayesinv.template import _fingerprint, cache_folder
+from bayesinv.world import RANGES, displaced, draw_conductivities
+
+SOLVERS = ("bem", "sphere")
+
+
+@dataclass(frozen=True, eq=False)
+class ForwardError:
+    """Mean of an unsure lead field, and the covariance of what it misses.
+
+        A Aᵀ = mean over lead fields G that are none of the draws of (G - mean)(G - mean)ᵀ
+
+    is the covariance of (G - mean) x for independent currents x of variance 1 (A m)² each. A prior that weights
+    sources by depth would have them in the middle; without knowing it, all count alike here, and the scale that a model
+    learns makes up for the rest.
+
+    mean : lead field
+    factors : "fixed" (currents along the normals) and "free", as far as they are known, to A (sensor, direction), in
+        the unit of the gain
+    draws : how many lead fields were seen
+    notes : what was drawn from what, for people to read
+    """
+
+    mean: LeadField
+    factors: Mapping[str, Array]
+    draws: int
+    notes: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        tables = {name: real(f"{name} factor", table, "sensor direction") for name, table in self.factors.items()}
+        for name, table in tables.items():
+            one_of("orientation", name, ("fixed", "free"))
+            if len(table) != len(self.mean.sensors):
+                raise ValueError(f"{name} factor has sensor = {len(table)}, but mean has {len(self.mean.sensors)}")
+        object.__setattr__(self, "factors", tables)
+        freeze(*tables.values())
+
+    @classmethod
+    def of(cls, lead_fields: Iterable[LeadField], notes: Mapping[str, str] | None = None) -> ForwardError:
+        """Take mean and covariance over lead fields of the same sensors and sources, one at a time.
+
+        With K draws the mean of another lead field's error is estimated by
+
+            A Aᵀ = (K + 1) / (K (K - 1)) Σ_k (G_k - Ḡ)(G_k - Ḡ)ᵀ
+
+        which is unbiased: Ḡ is off by 1/K of the variance, and the draws are nearer to it than others are.
+
+        Raises
+        ------
+        ValueError
+            If there are fewer than two, all are the same, or sensors, sources, orientations or references differ.
+        """
+        first: LeadField | None = None
+        centre, sums, count = np.zeros(0), {}, 0
+        for count, one in enumerate(lead_fields, 1):
+            if first is None:
+                first, centre = one, np.zeros_like(one.gain)
+                kinds = ["fixed"] * (one.gain.shape[2] == 1 or one.sources.normals is not None)
+                kinds += ["free"] * (one.gain.shape[2] == 3)
+                sums = {kind: np.zeros((len(one.sensors),) * 2) for kind in kinds}
+            _check_alike(first, one)
+            off = one.gain - centre
+            centre = centre + off / count
+            # Welford's update, so that a small spread about a large mean keeps its digits.
+            for kind, table in sums.items():
+                flat = _along(off, one, kind)
+                table += (1 - 1 / count) * (flat @ flat.T)
+        if first is None or count < 2:
+            raise ValueError(f"{count} lead fields were given, but their spread wants at least two draws")
+        if not any(table.any() for table in sums.values()):
+            raise ValueError(f"all {count} lead fields are the same: there is no error to learn of")
+        scale = (count + 1) / (count * (count - 1))
+        return cls(
+            replace(first, gain=centre, notes={"mean": f"of {count} lead fields", **(notes or {})}),
+            {kind: _root(scale * table) for kind, table in sums.items()},
+            count,
+            notes or {},
+        )
+
+    @property
+    def relative(self) -> float:
+        """Root mean square error over that of the mean gain, each kind of sensor in its own unit, mean over kinds."""
+        kind = "free" if self.mean.gain.shape[2] == 3 else "fixed"
+        shares = []
+        for name in dict.fromkeys(self.mean.sensors.kinds):
+            rows = self.mean.sensors.where(name)
+            shares.append(np.sum(self.factors[kind][rows] ** 2) / np.sum(self.mean.gain[rows] ** 2))
+        return float(np.sqrt(np.mean(shares)))
+
+    def apply(self, problem: Problem) -> Problem:
+        """Return the problem with the mean for its lead field and with the error that models learn the scale of.
+
+        problem : whitened, of the same sources, and of these sensors or some of them
+
+        Raises
+        ------
+        ValueError
+            If sensors, sources, orientation or reference do not fit, or the problem does not know its whitener.
+        """
+        if problem.whitener is None:
+            raise ValueError("the problem was whitened before it came, and does not know how; give it a noise_cov")
+        if type(problem) is not Problem:
+            raise ValueError(f"the error belongs to a Problem in x, y, z, but a {type(problem).__name__} was given")
+        mean, factor = self._rows(problem)
+        _check_sources(mean.sources, problem)
+        if problem.orientation not in self.factors:
+            raise ValueError(
+                f"the problem has {problem.orientation} orientation, but the error is known for "
+                f"{' and '.join(self.factors)} only; draw lead fields of that orientation"
+            )
+        mean = mean.fixed() if problem.axes == 1 else mean
+        _check_reference(mean, problem)
+        gain = problem.whitener @ mean.gain.reshape(len(mean.sensors), -1)
+        return replace(problem, gain=gain, error_factor=problem.whitener @ factor, lead_field=mean)
+
+    def _rows(self, problem: Problem) -> tuple[LeadField, Array]:
+        """Mean and factor of the problem's sensors, in its order."""
+        assert problem.whitener is not None
+        factor = self.factors.get(problem.orientation, np.zeros((len(self.mean.sensors), 1)))
+        index = np.arange(len(self.mean.sensors))
+        if problem.sensors is not None:
+            place = {name: i for i, name in enumerate(self.mean.sensors.names)}
+            missing = [name for name in problem.sensors.names if name not in place]
+            if missing:
+                raise ValueError(f"the error knows nothing of {len(missing)} sensors, such as {missing[0]}")
+            index = np.array([place[name] for name in problem.sensors.names])
+        if len(index) != problem.whitener.shape[1]:
+            raise ValueError(f"the problem has {problem.whitener.shape[1]} sensors, but the error {len(index)}")
+        mean, factor = self.mean.restrict(sensors=index), factor[index]
+        electric = mean.sensors.where("eeg")
+        if mean.reference == "average" and len(index) < len(self.mean.sensors) and len(electric):
+            # Of fewer electrodes the average is another one.
+            gain = mean.gain.copy()
+            for table in (gain, factor):
+                table[electric] -= table[electric].mean(axis=0)
+            mean = replace(mean, gain=gain)
+        return mean, factor
+
+
+def forward_error(
+    head: Head,
+    sensors: Sensors,
+    sources: Sources,
+    draws: int = 20,
+    rng: np.random.Generator | None = None,
+    *,
+    solver: str | None = None,
+    ranges: Mapping[str, tuple[float, float]] | None = None,
+    displacement: float = 0.003,
+    coregistration: tuple[float, float] = (0.002, 2.0),
+    reference: str = "average",
+    cache: Path | str | None = None,
+    progress: bool = False,
+) -> ForwardError:
+    """Return mean and error of a lead field whose conductivities and sensors' places are unsure.
+
+    Every draw has its own conductivities, uniform in their logarithms, and its own places of the sensors, see
+    `world.displaced`. What all draws share, such as the shape of the head or a missing compartment, is not seen.
+
+    head : with surfaces (boundary elements) or radii (spheres)
+    sensors, sources : of the inversion
+    draws : lead fields that are computed, some seconds each with boundary elements
+    rng : default_rng(0) if None; the same generator and settings are computed once and then read from disk
+    solver : "bem" or "sphere"; None takes spheres where the head has radii
+    ranges : compartment to lowest and highest conductivity, S/m; those of `world.RANGES` if None. Compartments without
+        a range keep the head's
+    displacement, coregistration : see `world.displaced`
+    reference : of the electrodes
+    cache : folder of what was computed; None takes `template.cache_folder()`
+    progress : show a progress bar
+
+    Raises
+    ------
+    ValueError
+        If draws are fewer than two, a range is none or of no compartment, or as the solver does.
+    """
+    if draws < 2:
+        raise ValueError(f"draws is {draws}, but a spread wants at least two")
+    chosen = ("sphere" if head.radii else "bem") if solver is None else one_of("solver", solver, SOLVERS)
+    if ranges is None:
+        ranges = {name: RANGES[name] for name in head.names if name in RANGES}
+    for name in ranges:
+        one_of("compartment", name, head.names)
+    rng = np.random.default_rng(0) if rng is None else rng
+    scalp = _scalp(head)
+    heads, placed = [], []
+    nominal: dict[str, Conductivity] = dict(zip(head.names, head.conductivities, strict=True))
+    for _ in range(draws):
+        tissues = {**nominal, **draw_conductivities(rng, ranges, None)}
+        heads.append(replace(head, conductivities=tuple(tissues[name] for name in head.names)))
+        placed.append(displaced(sensors, scalp, rng, displacement=displacement, coregistration=coregistration))
+
+    def solve(one: Head, where: Sensors) -> LeadField:
+        from bayesinv.forward import bem, sphere
+
+        found = (sphere if chosen == "sphere" else bem).lead_field(one, where, sources)
+        found = replace(found, sensors=sensors)
+        return found.rereference(reference) if len(sensors.where("eeg")) else found
+
+    told = "; ".join(f"{name} {low:g} to {high:g}" for name, (low, high) in ranges.items())
+    notes = {
+        "solver": chosen,
+        "draws": str(draws),
+        "conductivities": f"{told} S/m" if told else "as given",
+        "sensors": f"electrodes off by {1e3 * displacement:g} mm, all by {1e3 * coregistration[0]:g} mm and "
+        f"{coregistration[1]:g}° (root mean square)",
+    }
+
+    def made() -> ForwardError:
+        with _bar(progress, draws) as advance:
+
+            def each() -> Iterator[LeadField]:
+                for one, where in zip(heads, placed, strict=True):
+                    yield solve(one, where)
+                    advance()
+
+            return ForwardError.of(each(), notes)
+
+    return _kept(made, heads, placed, sensors, sources, chosen, reference, notes, cache)
+
+
+def _kept(
+    made: Callable[[], ForwardError],
+    heads: list[Head],
+    placed: list[Sensors],
+    sensors: Sensors,
+    sources: Sources,
+    chosen: str,
+    reference: str,
+    notes: Mapping[str, str],
+    cache: Path | str | None,
+) -> ForwardError:
+    """What `made` gives, computed once and then read from disk."""
+    import bayesinv
+
+    tables: list[Any] = [sources.positions, sources.normals]
+    tables += [array for surface in heads[0].surfaces for array in (surface.vertices, surface.triangles)]
+    tables += [table for one in placed for table in (one.positions, one.points, one.directions)]
+    values = [np.array([np.broadcast_to(c, 2) for c in one.conductivities]) for one in heads]
+    words = (bayesinv.__version__, "forward error", chosen, reference, sensors.kinds, heads[0].radii, heads[0].centre)
+    key = _fingerprint(*words, *tables, *values)
+    store = (cache_folder() if cache is None else Path(cache)) / f"error-{key}.npz"
+    shape = (len(sensors), len(sources), 3)
+    try:
+        with store.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
+            gain, factors = file["mean"], {name: file[name] for name in ("fixed", "free") if name in file}
+            words_of = {str(name): str(text) for name, text in file["notes"]}
+        if gain.shape == shape and np.isfinite(gain).all():
+            mean = LeadField(gain, sensors, sources, str(words_of.pop("reference")), words_of)
+            return ForwardError(mean, factors, len(heads), notes)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        pass
+    found = made()
+    about = {**found.mean.notes, "reference": found.mean.reference}
+    _write(store, mean=found.mean.gain, notes=np.array([[k, str(v)] for k, v in about.items()]), **found.factors)
+    return found
+
+
+def _write(store: Path, **arrays: Array) -> None:
+    """Keep arrays: under another name until the file is whole. A disk that is full costs the cache, not the result."""
+    try:
+        store.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=store.parent, prefix=store.stem, suffix=".part")
+    except OSError:
+        return
+    try:
+        with os.fdopen(handle, "wb") as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]
+        os.replace(name, store)
+    except OSError:
+        Path(name).unlink(missing_ok=True)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def _scalp(head: Head) -> Surface:
+    """The surface that electrodes slide along."""
+    if head.surfaces:
+        return head.surfaces[-1]
+    if not head.radii:
+        raise ValueError("the head has neither surfaces nor radii, so there is no solver and no scalp for it")
+    unit = geodesic_sphere(16)
+    return Surface(head.radii[-1] * unit.vertices + np.asarray(head.centre), unit.triangles)
+
+
+def _along(off: Array, whose: LeadField, kind: str) -> Array:
+    """An error (sensor, source, axis) as (sensor, amplitude) in an orientation."""
+    if kind == "fixed" and off.shape[2] == 3:
+        assert whose.sources.normals is not None
+        return np.einsum("msa,sa->ms", off, whose.sources.normals)
+    return off.reshape(len(off), -1)
+
+
+def _root(covariance: Array) -> Array:
+    """Return A (sensor, direction) with A Aᵀ the covariance, without directions of no size."""
+    # Tesla and volt differ by many powers of ten; what is small is told in the sensors' own units.
+    size = np.sqrt(np.diagonal(covariance))
+    size = np.where(size > 0, size, 1.0)
+    values, vectors = np.linalg.eigh(covariance / np.outer(size, size))
+    kept = values > RANK_TOLERANCE * values[-1]
+    return np.asarray(size[:, None] * vectors[:, kept] * np.sqrt(values[kept]))
+
+
+def _check_alike(first: LeadField, other: LeadField) -> None:
+    if other.sensors.names != first.sensors.names:
+        raise ValueError("the lead fields have other sensors, or in another order; restrict them alike")
+    if other.gain.shape != first.gain.shape:
+        raise ValueError(f"the lead fields have shapes {first.gain.shape} and {other.gain.shape}; they must be alike")
+    if np.abs(other.sources.positions - first.sources.positions).max() > 1e-5:
+        raise ValueError("the lead fields have other sources; an error is that of one and the same currents")
+    if other.reference != first.reference:
+        raise ValueError(
+            f"the lead fields have the references {first.reference!r} and {other.reference!r}; use rereference"
+        )
+
+
+def _check_sources(mine: Sources, problem: Problem) -> None:
+    theirs = problem.sources
+    if problem.source_count != len(mine):
+        raise ValueError(f"the problem has {problem.source_count} sources, but the error is that of {len(mine)}")
+    if theirs is None:
+        return
+    apart = float(np.linalg.norm(theirs.positions - mine.positions, axis=1).max())
+    if apart > 1e-4:
+        raise ValueError(
+            f"the problem's sources are up to {1e3 * apart:.3g} mm from those of the error; draw lead fields of its own"
+        )
+    if problem.axes == 1 and theirs.normals is not None and mine.normals is not None:
+        turned = float(np.linalg.norm(theirs.normals - mine.normals, axis=1).max())
+        if turned > 1e-3:
+            raise ValueError(f"the problem's normals differ by up to {turned:.3g} from those of the error")
+
+
+def _check_reference(mean: LeadField, problem: Problem) -> None:
+    """Raise if the whitener sees the electrodes' mean, and the problem's reference is known to be another one."""
+    assert problem.whitener is not None
+    electric = mean.sensors.where("eeg")
+    if problem.lead_field is None or not len(electric) or problem.lead_field.reference == mean.reference:
+        return
+    rows = problem.whitener[:, electric]
+    if np.abs(rows.sum(axis=1)).max() > 1e-6 * np.abs(rows).sum(axis=1).max():
+        raise ValueError(
+            f"the problem has the reference {problem.lead_field.reference!r}, but the error {mean.reference!r}; "
+            "give forward_error that reference"
+        )
+
+
+@contextmanager
+def _bar(shown: bool, total: int) -> Iterator[Callable[[], None]]:
+    from rich.progress import Progress
+
+    with Progress(disable=not shown) as bar:
+        task = bar.add_task("lead fields", total=total)
+        yield lambda: bar.advance(task)

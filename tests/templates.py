@@ -1,0 +1,116 @@
+"""A small problem that fits each shipped model, and each model's prior written out by hand: slow, dense and plain."""
+
+import numpy as np
+from referee import GAIN, depth, toy
+from scipy.stats import truncnorm
+
+import bayesinv as bi
+from bayesinv.mesh import geodesic_sphere
+from bayesinv.smoothness import Matern
+
+SIZE = {"sensors": 7, "sources": 19, "samples": 3, "quiet": 6}
+PARCELS = np.repeat([0, 1, -1], [8, 7, 4])
+MAP = np.sin(np.arange(19.0)) + 0.1 * np.arange(19)
+
+
+def template(name, **given):
+    """A problem with all that a model asks for, of the size and the random numbers that do for the others."""
+    size = SIZE | given
+    if name == "oriented":
+        return toy(axes=3, **size | {"sources": 11})
+    if name == "sensor_noise":
+        root = np.random.default_rng(1).normal(size=(8, 40))
+        kinds = ["eeg", "mag", "eeg", "mag", "eeg", "eeg", "mag", "eeg"]
+        return toy(noise_cov=root @ root.T / 40, kinds=kinds, **size | {"sensors": 8})
+    if name == "smooth":
+        return ball(**size)
+    problem = toy(**size | ({"samples": 6} if name == "temporal" else {}))
+    if name == "fmri_informed":
+        return problem.with_maps({"one": MAP})
+    return problem.with_parcels(PARCELS) if name == "multiple_sparse_priors" else problem
+
+
+def ball(*, sensors, samples, quiet, sources=None):
+    """Sources on a sphere of triangles, whose gain falls with the square of the distance."""
+    rng = np.random.default_rng(2)
+    sphere = geodesic_sphere(2)
+    around = rng.normal(size=(sensors, 3))
+    away = 0.11 * around[:, None] / np.linalg.norm(around[:, None], axis=2, keepdims=True) - 0.08 * sphere.vertices
+    gain = np.sum(away * sphere.vertices, axis=2) / np.linalg.norm(away, axis=2) ** 3
+    gain *= GAIN / np.sqrt(np.sum(gain**2) / sensors)
+    return bi.Problem.from_arrays(
+        gain,
+        rng.normal(size=(sensors, samples)),
+        baseline=rng.normal(size=(sensors, quiet)) if quiet else None,
+        sources=bi.Sources(0.08 * sphere.vertices, triangles=sphere.triangles),
+    )
+
+
+def hyper(name, problem, rng):
+    """Free hyperparameters of a shipped model, drawn by NumPy."""
+    guess = 3 * np.sqrt(len(problem.gain) / np.sum(problem.gain**2))
+    width = 0.1 if problem.baseline is None else 0.5
+    if name == "minimum_norm":
+        return {}
+    out = {"noise": np.exp(width * rng.normal()), "scale": guess * abs(rng.normal())}
+    if name in ("depth_weighted", "oriented"):
+        out["depth"] = rng.uniform()
+    if name == "oriented":
+        out["tangential"] = rng.uniform()
+    if name == "sensor_noise":
+        out["ratio_mag" if problem.kinds[1] == "mag" else "ratio_eeg"] = np.exp(width * rng.normal())
+    if name == "smooth":
+        out["extent"] = rng.uniform()
+    if name == "fmri_informed":
+        out["weight_one"] = rng.normal()
+    if name == "multiple_sparse_priors":
+        out |= {"spread": 2 * abs(rng.normal()), "raw[0]": rng.normal(), "raw[1]": rng.normal()}
+    if name == "temporal":
+        low, high = np.log(0.5 * 0.01), np.log(5 * 0.01 * (len(problem.times) - 1))
+        middle = np.log(0.02)
+        out["log_constant"] = truncnorm(low - middle, high - middle, middle, 1).rvs(random_state=rng)
+    return out
+
+
+def covariances(name, problem, values):
+    """Covariances of the currents (amplitude, amplitude), their courses (time, time) and the noise, dense."""
+    size, samples = problem.gain.shape[1], len(problem.times)
+    guess = 3 * np.sqrt(len(problem.gain) / np.sum(problem.gain**2))
+    relative, course, noise = np.eye(size), np.eye(samples), np.eye(len(problem.gain))
+    if name in ("depth_weighted", "oriented"):
+        relative = np.diag(depth(problem, values["depth"]))
+    if name == "oriented":
+        for s, normal in enumerate(problem.sources.normals):
+            block = slice(3 * s, 3 * s + 3)
+            along = np.outer(normal, normal)
+            relative[block, block] *= relative[3 * s, 3 * s] / np.diag(relative[block, block])[0]
+            relative[block, block] = relative[3 * s, 3 * s] * (along + values["tangential"] * (np.eye(3) - along))
+    if name == "smooth":
+        field = Matern.of(problem.sources).at(0.005 * 20 ** values["extent"])
+        relative = field.times(np.eye(size))
+    if name == "fmri_informed":
+        relative = np.diag(np.exp(values["weight_one"] * (MAP - MAP.mean()) / MAP.std()))
+    if name == "multiple_sparse_priors":
+        shares = [np.exp(values["spread"] * values[f"raw[{k}]"]) for k in (0, 1)] + [0.0]
+        relative = np.diag([shares[k] for k in PARCELS])
+    if name == "temporal":
+        apart = problem.times[:, None] - problem.times
+        course = np.exp(-np.abs(apart) / np.exp(values["log_constant"]))
+    if name == "sensor_noise":
+        other = next(key for key in values if key.startswith("ratio"))
+        scales = np.diag([values[other] if other.endswith(kind) else 1.0 for kind in problem.noise.kinds])
+        noise = problem.whitener @ scales @ problem.noise.covariance @ scales @ problem.whitener.T
+    relative *= np.trace(problem.gain @ problem.gain.T) / np.trace(problem.gain @ relative @ problem.gain.T)
+    return values.get("scale", guess) ** 2 * relative, course, values.get("noise", 1.0) ** 2 * noise
+
+
+def simulate(name, problem, rng):
+    """Hyperparameters, currents (amplitude, time) and the problem they make, by none of the package's priors."""
+    values = hyper(name, problem, rng)
+    spatial, course, noise = covariances(name, problem, values)
+    root = np.linalg.cholesky(spatial + 1e-12 * np.trace(spatial) / len(spatial) * np.eye(len(spatial)))
+    current = root @ rng.normal(size=(len(spatial), len(course))) @ np.linalg.cholesky(course).T
+    quiet = 0 if problem.baseline is None else problem.baseline.shape[1]
+    error = np.linalg.cholesky(noise) @ rng.normal(size=(len(noise), len(course) + quiet))
+    recording, baseline = problem.gain @ current + error[:, : len(course)], error[:, len(course) :]
+    return values, current, problem.again(recording, baseline=baseline if quiet else None)
