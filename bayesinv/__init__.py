@@ -12,9 +12,12 @@ if TYPE_CHECKING:
     from bayesinv.baselines import baseline as baseline
     from bayesinv.baselines import prior_from_mne as prior_from_mne
     from bayesinv.baselines import surface_axes as surface_axes
+    from bayesinv.calibration import sbc as sbc
     from bayesinv.catalogue import list_models as list_models
     from bayesinv.catalogue import load_model as load_model
     from bayesinv.catalogue import read_card as read_card
+    from bayesinv.compare import average as average
+    from bayesinv.compare import compare as compare
     from bayesinv.compare import compare_estimates as compare_estimates
     from bayesinv.currents import Currents as Currents
     from bayesinv.evaluation import evaluate as evaluate
@@ -23,10 +26,14 @@ if TYPE_CHECKING:
     from bayesinv.head import Head as Head
     from bayesinv.inference import choose_method as choose_method
     from bayesinv.inference import infer as infer
+    from bayesinv.inference import infer_many as infer_many
     from bayesinv.leadfield import LeadField as LeadField
     from bayesinv.mne_bridge import from_mne as from_mne
     from bayesinv.noise import Noise as Noise
+    from bayesinv.parcels import parcels as parcels
     from bayesinv.posterior import Posterior as Posterior
+    from bayesinv.predictive import posterior_predictive as posterior_predictive
+    from bayesinv.predictive import prior_predictive as prior_predictive
     from bayesinv.problem import Problem as Problem
     from bayesinv.recording import Recording as Recording
     from bayesinv.resolution import resolution as resolution
@@ -49,19 +56,26 @@ _ROOMS = {
     "Recording": "recording",
     "Sensors": "sensors",
     "Sources": "sources",
+    "average": "compare",
     "baseline": "baselines",
     "choose_method": "inference",
+    "compare": "compare",
     "compare_estimates": "compare",
     "evaluate": "evaluation",
     "forward_error": "forward_error",
     "from_mne": "mne_bridge",
     "infer": "inference",
+    "infer_many": "inference",
     "list_models": "catalogue",
     "load": "archive",
     "load_model": "catalogue",
+    "parcels": "parcels",
+    "posterior_predictive": "predictive",
     "prior_from_mne": "baselines",
+    "prior_predictive": "predictive",
     "read_card": "catalogue",
     "resolution": "resolution",
+    "sbc": "calibration",
     "simulate": "simulate",
     "surface_axes": "baselines",
     "tikhonov": "tikhonov",

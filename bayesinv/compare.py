@@ -512,6 +512,8 @@ class ModelComparison:
                 unsure = (blocks.khat[k] > blocks.limit[k]) & ~blocks.gaussian[k]
                 axes.plot(((edges[1:] + edges[:-1]) / 2)[unsure], values[unsure], "x", color=f"C{k % 10}", markersize=5)
             axes.axhline(0, color=QUIET, linewidth=0.6)
+            if np.any((blocks.khat > blocks.limit[:, None]) & ~blocks.gaussian):
+                axes.plot([], [], "x", color=INK, markersize=5, label="cannot be relied upon")
             axes.set(
                 xlabel="time (ms)",
                 ylabel="log density of a block\nfrom all others, less that\nof the best model (nats)",

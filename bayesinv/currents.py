@@ -196,8 +196,8 @@ class Currents:
         def logp(value: Any, variance: Any, level: Any, *given: Any) -> Any:
             return seen.graph(value, variance, level, dict(zip(keys, given, strict=True)))
 
-        def draw(variance: Any, level: Any, *given: Any) -> Any:
-            return seen.draw(variance, level, dict(zip(keys, given, strict=True)))
+        def random(variance: Any, level: Any, *given: Any, rng: Any = None, size: Any = None) -> Array:
+            return seen.random(rng, size, variance, level, dict(zip(keys, given, strict=True)))
 
         recording = pm.CustomDist(
             name,
@@ -205,8 +205,8 @@ class Currents:
             level,
             *given.values(),
             logp=logp,
-            dist=lambda *given: draw(*given[:-1]),
-            signature=f"{','.join(['()', '()', *ranks])}->(c,t)",
+            random=random,
+            signature=f"{','.join(['()', '()', *ranks])}->({','.join(map(str, problem.recording.shape))})",
             observed=problem.recording,
             dims=("component", "time") if {"component", "time"} <= set(model.coords) else None,
         )
@@ -388,19 +388,26 @@ def _observe_baseline(name: str, seen: Observation) -> Any:
             value, logs = pt.linalg.solve_triangular(lower, value, lower=True), logs + 2 * pt.log(pt.diag(lower))
         return -0.5 * (free * (LOG_2PI + logs) + pt.sum(value**2, axis=1) / noise**2)
 
-    def draw(noise: Any, *given: Any) -> Any:
-        quiet = noise * pm.Normal.dist(0.0, 1.0, shape=shape)
-        lower = root(given[:-1])
-        quiet = quiet if lower is None else pt.dot(lower, quiet)
-        return quiet - pt.mean(quiet, axis=1, keepdims=True) if problem.baseline_centred else quiet
+    def random(noise: Any, *given: Any, rng: Any = None, size: Any = None) -> Array:
+        ratios = np.asarray(given[0]) if given else None
+        batch = np.broadcast_shapes(np.shape(noise), () if ratios is None else ratios.shape[:-1])
+        batch = batch if size is None else tuple(size)
+        levels = np.broadcast_to(noise, batch).ravel()
+        each = None if ratios is None else np.broadcast_to(ratios, (*batch, ratios.shape[-1])).reshape(len(levels), -1)
+        out = np.empty((len(levels), *shape))
+        for k, level in enumerate(levels):
+            structure = seen.base if each is None else replace(seen.base, noise=np.array(each[k]))
+            quiet = draw_noise(problem, structure, float(level), shape[1], rng)
+            out[k] = quiet - quiet.mean(axis=1, keepdims=True) if problem.baseline_centred else quiet
+        return out.reshape(*batch, *shape)
 
     return pm.CustomDist(
         name,
         seen.noise,
         *given,
         logp=logp,
-        dist=draw,
-        signature=f"(){',(k)' * len(given)}->(c,b)",
+        random=random,
+        signature=f"(){',(k)' * len(given)}->({','.join(map(str, shape))})",
         observed=problem.baseline,
         dims=("component", "baseline_sample") if "baseline_sample" in model.coords else None,
     )
@@ -538,29 +545,55 @@ class Observation:
         pairs = pt.outer(ratio, ratio).reshape((-1,))
         return pt.dot(pairs, parts.reshape(len(parts) ** 2, -1)).reshape(parts.shape[2:])
 
-    def draw(self, variance: Any, noise: Any, learned: Mapping[str, Any]) -> Any:
-        """A random recording (component, time) as a graph."""
-        import pymc as pm
-        import pytensor.tensor as pt
+    def random(self, rng: Any, size: Any, variance: Any, noise: Any, learned: Mapping[str, Any]) -> Array:
+        """Random recordings (..., component, time), one for every element of what may be batched."""
+        problem = self.problem
+        learned = {key: value for key, value in learned.items() if key != "only"}
+        ranks = {key: self.learned[key].ndim for key in learned}
+        batch = np.broadcast_shapes(
+            np.shape(variance),
+            np.shape(noise),
+            *(np.shape(one)[: np.ndim(one) - ranks[key]] for key, one in learned.items()),
+        )
+        batch = tuple(size) if size is not None else batch
+        count = int(np.prod(batch))
+        scales, levels = (np.broadcast_to(one, batch).ravel() for one in (variance, noise))
+        values = {
+            key: np.broadcast_to(one, (*batch, *np.shape(one)[np.ndim(one) - ranks[key] :])).reshape(
+                count, *np.shape(one)[np.ndim(one) - ranks[key] :]
+            )
+            for key, one in learned.items()
+        }
+        out = np.empty((count, *problem.recording.shape))
+        for k in range(count):
+            structure = self.structure({key: value[k] for key, value in values.items()})
+            out[k] = draw_recording(problem, structure, float(scales[k]), float(levels[k]), rng)[1]
+        return out.reshape(*batch, *problem.recording.shape)
 
-        shape = self.problem.recording.shape
-        if not self.learned and self.base.time is None:
-            spectrum = self.family.spectra[0]
-            spread = pt.sqrt(variance * spectrum.values + noise**2)
-            return pt.dot(spectrum.outward, spread[:, None] * pm.Normal.dist(0.0, 1.0, shape=shape))
-        gram = self.gram(learned)
-        # A Gram matrix of fewer sources than sensors has no root of its own.
-        jitter = 1e-10 * self.mean_power * np.eye(shape[0])
-        signal = pt.dot(pt.linalg.cholesky(gram + jitter), pm.Normal.dist(0.0, 1.0, shape=shape))
-        time = learned.get("time", self.base.time)
-        if time is not None:
-            apart = np.abs(self.problem.times[:, None] - self.problem.times)
-            signal = pt.dot(signal, pt.linalg.cholesky(pt.exp(-apart / time)).T)
-        covariance = self.noise_covariance(learned)
-        error = noise * pm.Normal.dist(0.0, 1.0, shape=shape)
-        if covariance is not None:
-            error = pt.dot(pt.linalg.cholesky(pt.as_tensor_variable(covariance)), error)
-        return pt.sqrt(variance) * signal + error
+
+def draw_noise(problem: Problem, structure: Structure, noise: float, samples: int, rng: np.random.Generator) -> Array:
+    """Random noise (component, sample) of a structure."""
+    unit = noise * rng.standard_normal((problem.components, samples))
+    root = structure.noise_root(problem)
+    return unit if root is None else root @ unit
+
+
+def draw_recording(
+    problem: Problem, structure: Structure, variance: float, noise: float, rng: np.random.Generator
+) -> tuple[Array, Array]:
+    """Random currents (amplitude, time) of a structure and the recording (component, time) that they make."""
+    count = len(problem.times)
+    current = np.sqrt(variance) * structure.colour(problem, rng.standard_normal((structure.units(problem), count)))
+    lost = None
+    if structure.error and problem.error_factor is not None:
+        factor = problem.error_factor
+        lost = structure.error * np.sqrt(variance) * (factor @ rng.standard_normal((factor.shape[1], count)))
+    if structure.time is not None:
+        root = np.linalg.cholesky(correlation_over_time(problem.times, structure.time))
+        current = current @ root.T
+        lost = None if lost is None else lost @ root.T
+    recording = problem.gain @ current + draw_noise(problem, structure, noise, count, rng)
+    return current, recording if lost is None else recording + lost
 
 
 def observation(model: pm.Model) -> Observation:

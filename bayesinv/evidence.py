@@ -73,8 +73,8 @@ class Decomposition:
 
         def made() -> Decomposition:
             gram = structure.gram(problem)
-            if structure.error:
-                lost = problem.error_factor
+            lost = problem.error_factor
+            if structure.error and lost is not None:
                 gram += structure.error**2 * (lost @ lost.T)
             root = structure.noise_root(problem)
             if root is not None:
@@ -293,7 +293,7 @@ class Sight:
         """Factorise the covariance of one sample; samples must be independent."""
         gram = structure.gram(problem)
         whole = gram
-        if structure.error:
+        if structure.error and problem.error_factor is not None:
             whole = gram + structure.error**2 * (problem.error_factor @ problem.error_factor.T)
         relative = structure.noise_covariance(problem)
         relative = np.eye(len(gram)) if relative is None else relative

@@ -560,7 +560,10 @@ class Posterior:
                 lost = group.lost(group.losses[n], None)
                 lost = lost[:, samples] if group.modal else lost
                 variance = group.variance[n] * group.spectrum.weights[rows, None] - square @ lost
-                yield float(group.weights[n]) / left, mean, np.sqrt(np.maximum(variance, 0.0))
+                sd = np.sqrt(np.maximum(variance, 0.0))
+                # Mixtures of models with and without correlated courses have one shape.
+                sd = np.broadcast_to(sd, mean.shape) if self._modal else sd
+                yield float(group.weights[n]) / left, mean, sd
 
     def interval(self, level: float = 0.9, window: Window = None) -> tuple[Array, Array]:
         """Central credible interval of every current: lower and upper, each (source, [axis,] time), A m.
@@ -662,11 +665,12 @@ class Posterior:
             def joint(node: int) -> Array:
                 """Covariance (functional time, functional time) of a node's courses."""
                 group, n, gained, prior = courses_of[node]
-                assert group.spectrum.modes is not None
-                powers, modes = group.spectrum.modes
+                count = len(self.problem.times)
+                powers, modes = group.spectrum.modes or (np.ones(count), np.eye(count))
                 modes = modes[samples]
+                losses = group.losses[n] if group.modal else np.repeat(group.losses[n][:, None], count, axis=1)
                 before = group.variance[n] * np.kron(prior, (modes * powers) @ modes.T)
-                known = np.einsum("fc,cu,gc,tu,su->ftgs", gained, group.losses[n], gained, modes, modes, optimize=True)
+                known = np.einsum("fc,cu,gc,tu,su->ftgs", gained, losses, gained, modes, modes, optimize=True)
                 return np.asarray(before - known.reshape(before.shape))
 
         return Functional(labels, times, np.array(mass), np.array(means), np.array(covariances), joint)

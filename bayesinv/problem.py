@@ -376,6 +376,25 @@ class Problem:
         """What has been worked out of this gain, by what it is of; problems that `again` makes hold the same."""
         return {}
 
+    def share(self, other: Problem) -> bool:
+        """Hold what has been worked out of another problem's gain, if this has the same; return whether it has."""
+        if other is self or other.shared is self.shared:
+            return True
+        names = ("gain", "whitener", "error_factor")
+        pairs: list[tuple[Any, Any]] = [(getattr(self, name), getattr(other, name)) for name in names]
+        if (self.sources is None) != (other.sources is None) or self.axes != other.axes:
+            return False
+        if self.sources is not other.sources:
+            pairs += [
+                (getattr(self.sources, n), getattr(other.sources, n)) for n in ("positions", "normals", "triangles")
+            ]
+        if not all(
+            one is two or (one is not None and two is not None and np.array_equal(one, two)) for one, two in pairs
+        ):
+            return False
+        self.__dict__["shared"] = other.shared
+        return True
+
     def again(
         self,
         recording: ArrayLike,

@@ -22,7 +22,9 @@ from bayesinv import calibration
 from bayesinv.calibration import Calibration, band, held, probability, sbc
 
 pytestmark = pytest.mark.filterwarnings(
-    "ignore:(?s).*ArviZ is undergoing a major refactor:FutureWarning", "ignore:the whitened baseline:UserWarning"
+    "ignore:(?s).*ArviZ is undergoing a major refactor:FutureWarning",
+    "ignore:the whitened baseline:UserWarning",
+    "ignore:PyTensor could not link to a BLAS:UserWarning",
 )
 
 MODELS = sorted(path.stem for path in Path(__file__).parents[1].joinpath("models").glob("[a-z]*.py"))

@@ -491,6 +491,9 @@ class TestForward:
         assert list(tmp_path.iterdir()) == []
 
 
+FILES = ["compare.png", "comparison.csv", "comparison.png", "summary.json", "table.csv"]
+
+
 class TestCompare:
     @pytest.fixture
     def compare(self, files, tmp_path, capfd):
@@ -512,11 +515,13 @@ class TestCompare:
         code, out, err = compare(*options)
         assert code == 0, err
         folder = tmp_path / "out"
-        assert sorted(path.name for path in folder.iterdir()) == ["compare.png", "summary.json", "table.csv"]
+        assert sorted(path.name for path in folder.iterdir()) == FILES
         found = json.loads((folder / "summary.json").read_text())
         names = ["MNE", "dSPM", "LCMV", "λ by gcv", "minimum_norm", "hierarchical"]
         assert [row["name"] for row in found["table"]] == names
-        assert found["files"] == ["compare.png", "summary.json", "table.csv"]
+        assert found["files"] == FILES
+        with (folder / "comparison.csv").open(encoding="utf-8", newline="") as file:
+            assert {row["name"] for row in csv.DictReader(file)} == {"hierarchical", "minimum_norm"}
         with (folder / "table.csv").open(encoding="utf-8", newline="") as file:
             rows = {row["name"]: row for row in csv.DictReader(file)}
         assert list(rows) == names

@@ -485,3 +485,52 @@ class TestNuts:
         )
         assert_array_equal(one.hyper["scale"].draws, other.hyper["scale"].draws)
         assert_array_equal(one.mean, other.mean)
+
+
+class TestMany:
+    def test_each_is_what_infer_gives(self):
+        one = toy(quiet=5)
+        others = {"first": one, "second": toy(seed=0, quiet=5, amplitude=1.0), "third": one.again(2 * one.recording)}
+        found = bi.infer_many("depth_weighted", others, rng=np.random.default_rng(3), draws=200, progress=False)
+        seeds = np.random.default_rng(3).spawn(3)
+        for (name, problem), seed in zip(others.items(), seeds, strict=True):
+            alone = bi.infer(
+                "depth_weighted",
+                toy(seed=0, quiet=5).again(problem.recording, baseline=problem.baseline),
+                rng=seed,
+                draws=200,
+            )
+            assert_allclose(found[name].mean, alone.mean, rtol=1e-9)
+            assert_allclose(found[name].hyper["depth"].draws, alone.hyper["depth"].draws, rtol=1e-9)
+        assert others["second"].shared is one.shared
+
+    def test_a_gain_is_decomposed_once(self, monkeypatch):
+        from bayesinv import evidence
+
+        count = []
+        plain = evidence.eigh
+        monkeypatch.setattr(evidence, "eigh", lambda *given, **how: count.append(1) or plain(*given, **how))
+        problem = toy(quiet=5)
+        bi.infer_many("hierarchical", [problem, problem.again(-problem.recording), toy(quiet=5)], progress=False)
+        assert len(count) == 1
+
+    def test_functions_are_made_once(self, monkeypatch):
+        from bayesinv.inference import density
+
+        bi.infer("hierarchical", toy(quiet=5))
+        monkeypatch.setattr(density, "vectorised", None)
+        bi.infer("hierarchical", toy(quiet=5).again(np.ones((6, 4)), baseline=np.eye(6)))
+
+    def test_another_prior_is_not_taken_for_this_one(self):
+        problem = toy()
+        one, other = (
+            bi.infer(built(problem, lambda pm, width=width: pm.HalfNormal("s", width)), problem)
+            for width in (1e-9, 4e-9)
+        )
+        assert abs(float(one.log_evidence) - float(other.log_evidence)) > 0.1
+
+    def test_says_which_problem_is_wrong(self):
+        with pytest.raises(ValueError, match=r"problem 'b': .*no model named"):
+            bi.infer_many("nothing", {"b": toy()})
+        with pytest.raises(ValueError, match="there are no problems"):
+            bi.infer_many("hierarchical", [])

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 from referee import exact_posterior, toy
-from structured import scene
 from scipy.stats import multivariate_normal
+from structured import scene
 
 import bayesinv as bi
 from bayesinv.currents import Currents, observation

@@ -53,9 +53,13 @@ def uniform(name):
 
 COMPOSED = {
     "depth and tangential and noise": (
-        3, {"depth": uniform("depth"), "tangential": uniform("tangential"), "noise": lambda pm: pm.LogNormal("r", 0, 0.3)}
+        3,
+        {"depth": uniform("depth"), "tangential": uniform("tangential"), "noise": lambda pm: pm.LogNormal("r", 0, 0.3)},
     ),
-    "weights and fixed depth": (1, {"depth": 0.4, "weights": lambda pm: pm.math.exp(pm.Normal("b") * np.linspace(-1, 1, 32))}),
+    "weights and fixed depth": (
+        1,
+        {"depth": 0.4, "weights": lambda pm: pm.math.exp(pm.Normal("b") * np.linspace(-1, 1, 32))},
+    ),
     "matrices": (
         1,
         {
@@ -63,10 +67,13 @@ COMPOSED = {
             "shares": lambda pm: pm.LogNormal("h", 0, 1, shape=2),
         },
     ),
-    "length and noise": (1, {"length": lambda pm: 0.005 * 7 ** pm.Uniform("u"), "noise": lambda pm: pm.LogNormal("r", 0, 0.3)}),
+    "length and noise": (
+        1,
+        {"length": lambda pm: 0.005 * 7 ** pm.Uniform("u"), "noise": lambda pm: pm.LogNormal("r", 0, 0.3)},
+    ),
     "length and orientation": (3, {"length": lambda pm: 0.005 * 7 ** pm.Uniform("u"), "tangential": 0.3, "depth": 0.5}),
     "error": (1, {"depth": uniform("depth"), "error": lambda pm: pm.HalfNormal("e", 1)}),
-}  # fmt: skip
+}
 
 
 def every():
@@ -308,12 +315,15 @@ class TestDoor:
             ({"components": np.zeros(32), "shares": np.ones(1)}, "labels are whole numbers"),
             ({"components": [-np.eye(32)], "shares": np.ones(1)}, "component 0 is not positive semidefinite"),
             ({"components": [], "shares": np.ones(1)}, "components is empty"),
-            ({"components": np.zeros(32, dtype=int), "shares": np.ones(1), "length": 0.02}, "either smooth .* or made of"),
+            (
+                {"components": np.zeros(32, dtype=int), "shares": np.ones(1), "length": 0.02},
+                "either smooth .* or made of",
+            ),
             ({"tangential": 1.5}, "tangential is 1.5, but must lie between 0 and 1"),
             ({"length": -1.0}, "length is -1.0, but must be positive"),
             ({"time": 0.0}, "time is 0.0, but must be positive"),
         ],
-    )  # fmt: skip
+    )
     def test_currents(self, given, words):
         with pytest.raises(ValueError, match=words):
             Currents(1.0, **given)

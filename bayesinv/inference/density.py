@@ -6,7 +6,7 @@ over nodes and run by PyTensor's Python linker, which starts at once. The eviden
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -15,12 +15,15 @@ import numpy as np
 
 from bayesinv.axes import Array, Index
 from bayesinv.currents import Observation, observation
-from bayesinv.evidence import SLACK, Cells, Sight, Spectrum
+from bayesinv.evidence import SLACK, Cells, Sight, Spectrum, remembered
 from bayesinv.structure import DepthTable, Structure
 
 if TYPE_CHECKING:
     import pymc as pm
 
+
+FUNCTIONS: dict[Hashable, Any] = {}
+"""Functions of graphs by what the graphs compute; a recording of the same sensors and sources finds its own here."""
 
 LARGEST = 1e200
 """Largest variance, and inverse of the smallest, that the evidence is evaluated at."""
@@ -58,10 +61,25 @@ class Density:
         return density
 
     @cached_property
-    def _start(self) -> dict[str, Array]:
-        from pymc.initial_point import make_initial_point_fn
+    def _functions(self) -> dict[str, Any]:
+        """What has been made of graphs like this model's; models of the same prior share it."""
+        key = signature(self.model, [self.seen.variance, self.seen.noise, *self.seen.learned.values()])
+        return {} if key is None else remembered(FUNCTIONS, (key, tuple(self.seen.learned)), dict)
 
-        return dict(make_initial_point_fn(model=self.model)(None)) if self.model.free_RVs else {}
+    def _made(self, name: str, make: Callable[[], Any]) -> Any:
+        if name not in self._functions:
+            self._functions[name] = make()
+        return self._functions[name]
+
+    @cached_property
+    def _start(self) -> dict[str, Array]:
+        def make() -> dict[str, Array]:
+            from pymc.initial_point import make_initial_point_fn
+
+            return dict(make_initial_point_fn(model=self.model)(None)) if self.model.free_RVs else {}
+
+        found: dict[str, Array] = self._made("start", make)
+        return found
 
     @cached_property
     def values(self) -> list[Any]:
@@ -99,18 +117,42 @@ class Density:
     @cached_property
     def _outputs(self) -> list[Any]:
         """Prior log density, source variance and noise scale, in the model's value variables."""
-        import pytensor.tensor as pt
 
         ours = {self.seen.recording, self.seen.baseline}
         terms = [variable for variable in self.model.basic_RVs if variable not in ours] + self.model.potentials
-        prior = self.model.logp(vars=terms, sum=True) if terms else pt.constant(0.0)
+        if set(terms) <= {*self.model.free_RVs, *self.model.potentials}:
+            prior, variance, noise = self.model.replace_rvs_by_values(
+                [self._prior(), self.seen.variance, self.seen.noise]
+            )
+            return [prior, variance, noise]
+        prior = self.model.logp(vars=terms, sum=True)
         return [prior, *self.model.replace_rvs_by_values([self.seen.variance, self.seen.noise])]
+
+    def _prior(self) -> Any:
+        """Log density of the free random variables, and potentials, in their unconstrained values.
+
+        The same as `model.logp`, without its passes over graphs that these need not.
+        """
+        import pymc as pm
+        import pytensor.tensor as pt
+
+        total = pt.constant(0.0)
+        for variable in self.model.free_RVs:
+            value, transform = self.model.rvs_to_values[variable], self.model.rvs_to_transforms[variable]
+            if transform is None:
+                total = total + pt.sum(pm.logp(variable, value))
+                continue
+            inputs = variable.owner.inputs
+            total = total + pt.sum(pm.logp(variable, transform.backward(value, *inputs)))
+            total = total + pt.sum(transform.log_jac_det(value, *inputs))
+        return total + sum((pt.sum(one) for one in self.model.potentials), pt.constant(0.0))
 
     @cached_property
     def _learned(self) -> tuple[list[str], Callable[[Array], list[Array]]]:
         """Names of what shapes the structure, and a function of nodes that gives its values."""
         wanted = [*self.seen.learned.values(), *(graph for _, graph, _, _ in self.seen.bounded)]
-        return list(self.seen.learned), self._function(self.model.replace_rvs_by_values(wanted))
+        made = self._made("learned", lambda: self._function(self.model.replace_rvs_by_values(wanted)))
+        return list(self.seen.learned), made
 
     @cached_property
     def structural(self) -> tuple[int, ...]:
@@ -143,7 +185,8 @@ class Density:
 
     @cached_property
     def _scales(self) -> Callable[[Array], list[Array]]:
-        return self._function(self._outputs)
+        found: Callable[[Array], list[Array]] = self._made("scales", lambda: self._function(self._outputs))
+        return found
 
     def scales(self, nodes: Array) -> tuple[Array, Array]:
         """Source variance and noise scale, each (node,), at unconstrained nodes."""
@@ -203,9 +246,9 @@ class Density:
     def cells(self, places: Array) -> list[Cells]:
         """The recording as each structure sees it; a structure that was decomposed once is not decomposed again."""
         if "depth" in self.seen.learned and "weights" not in self.seen.learned:
-            some = self.structures(places[:1])[0]
-            if some.plain_but_turned:
-                DepthTable.make(self.seen.problem, some)
+            first = self.structures(places[:1])[0]
+            if first.plain_but_turned:
+                DepthTable.make(self.seen.problem, first)
         keys = [place.tobytes() for place in places]
         new = [i for i, key in enumerate(keys) if key not in self._cells]
         step = max(1, int(1e7 / self.seen.problem.gain.shape[1]))
@@ -226,11 +269,13 @@ class Density:
         if good.any():
             places, which = self.places(nodes[good])
             likelihood = np.empty(len(which))
-            for k, cells in enumerate(self.cells(places)):
-                mine = which == k
-                likelihood[mine] = cells.log_likelihood(variance[good][mine], noise[good][mine])
+            order = np.argsort(which, kind="stable")
+            ends = np.cumsum(np.bincount(which, minlength=len(places)))[:-1]
+            scales, levels = variance[good], noise[good]
+            for cells, mine in zip(self.cells(places), np.split(order, ends), strict=True):
+                likelihood[mine] = cells.log_likelihood(scales[mine], levels[mine])
                 if self.seen.baseline is not None:
-                    likelihood[mine] += cells.baseline_log_likelihood(noise[good][mine])
+                    likelihood[mine] += cells.baseline_log_likelihood(levels[mine])
             out[good] = prior[good] + likelihood
         return np.where(np.isnan(out), -np.inf, out)
 
@@ -317,8 +362,11 @@ class Density:
     @cached_property
     def _hyper(self) -> tuple[list[str], Callable[[Array], list[Array]]]:
         variables = [*self.model.free_RVs, *self.model.deterministics]
-        graphs = self.model.replace_rvs_by_values(variables) if variables else []
-        return [variable.name for variable in variables], self._function(graphs)
+
+        def make() -> Callable[[Array], list[Array]]:
+            return self._function(self.model.replace_rvs_by_values(variables) if variables else [])
+
+        return [variable.name for variable in variables], self._made("hyper", make)
 
     def hyper(self, nodes: Array) -> dict[str, Array]:
         """Every hyperparameter and deterministic on its own scale, (node, ...), with λ and SNR."""
@@ -326,6 +374,50 @@ class Density:
         out = dict(zip(names, at(nodes), strict=True)) if names else {}
         variance, noise = self.scales(nodes)
         return with_lambda(out, variance, noise, self.seen.mean_power)
+
+
+def signature(model: pm.Model, graphs: list[Any]) -> Hashable | None:
+    """What a model's prior and some graphs of it compute, whatever objects they are made of; None if that is not told.
+
+    Two models of one signature have the same names, priors, transforms and constants, so that what was made of the
+    graphs of one serves the other.
+    """
+    from pytensor.graph.basic import Constant
+
+    known: dict[Any, int] = {}
+    told: list[Hashable] = []
+
+    def visit(variable: Any) -> int:
+        if variable in known:
+            return known[variable]
+        if variable.owner is not None:
+            inputs = tuple(visit(one) for one in variable.owner.inputs)
+            note: Hashable = (variable.owner.op, inputs, variable.owner.outputs.index(variable))
+        elif isinstance(variable, Constant):
+            held = variable.data
+            note = (str(variable.type), held.tobytes() if isinstance(held, np.ndarray) else repr(held))
+        elif "andom" in type(variable.type).__name__:
+            note = "random numbers"
+        else:
+            note = id(variable)
+        known[variable] = len(told)
+        told.append(note)
+        return known[variable]
+
+    ends = []
+    for variable in model.free_RVs:
+        transform = model.rvs_to_transforms[variable]
+        bounds = getattr(transform, "args_fn", None)
+        inside = tuple(repr(cell.cell_contents) for cell in getattr(bounds, "__closure__", None) or ())
+        ends.append((variable.name, type(transform), getattr(bounds, "__code__", None), inside, visit(variable)))
+    others = [*model.deterministics, *model.potentials, *graphs]
+    found = (tuple(ends), tuple((one.name, visit(one)) for one in others), tuple(told))
+    strange = any(one is not None for one in model.rvs_to_initial_values.values())
+    try:
+        hash(found)
+    except TypeError:
+        return None
+    return None if strange or set(model.basic_RVs) - {*model.free_RVs, *model.observed_RVs} else found
 
 
 def vectorised(inputs: list[Any], outputs: list[Any]) -> Callable[[list[Array], int], list[Array]]:
@@ -339,6 +431,7 @@ def vectorised(inputs: list[Any], outputs: list[Any]) -> Callable[[list[Array], 
     with pytensor.config.change_flags(traceback__limit=0):
         batch = [pt.tensor(one.name, shape=(None, *one.type.shape), dtype=one.dtype) for one in inputs]
         graphs = vectorize_graph(outputs, replace=dict(zip(inputs, batch, strict=True)))
+        graphs = _by_numpy(graphs)
     run = pytensor.function(batch, graphs, mode=Mode(linker="py", optimizer=None), on_unused_input="ignore")
     # A graph that depends on no input has one value for all nodes.
     same = [graph.ndim == output.ndim for graph, output in zip(graphs, outputs, strict=True)]
@@ -352,6 +445,26 @@ def vectorised(inputs: list[Any], outputs: list[Any]) -> Callable[[list[Array], 
         ]
 
     return at
+
+
+def _by_numpy(graphs: list[Any]) -> list[Any]:
+    """Graphs without the one function of transforms that the Python linker calls for each number by itself."""
+    import pytensor.tensor as pt
+    from pytensor.graph.replace import graph_replace
+    from pytensor.graph.traversal import applys_between
+
+    def slow(node: Any) -> bool:
+        return type(getattr(node.op, "scalar_op", None)).__name__ == "Softplus"
+
+    found = [node for node in applys_between([], graphs) if slow(node)]
+    if not found:
+        return graphs
+    swaps = {}
+    for node in found:
+        (x,) = node.inputs
+        swaps[node.outputs[0]] = pt.maximum(x, 0.0) + pt.log1p(pt.exp(-pt.abs(x)))
+    done: list[Any] = graph_replace(graphs, swaps, strict=False)
+    return done
 
 
 def with_lambda(hyper: dict[str, Array], variance: Array, noise: Array, mean_power: float) -> dict[str, Array]:

@@ -61,6 +61,9 @@ STRETCH = 0.3
 
 MOST_NODES = 2_000_000
 
+RISE = 5.0
+"""Nats by which a density between nodes may rise above them all."""
+
 WORST = 1e-2
 """Error, in sd or nats, that no bound may tell of a lattice that is kept."""
 
@@ -215,11 +218,11 @@ def _climb(density: Density, start: Array) -> tuple[Array, Array]:
         options["hess_inv0"] = curved(start, scale)
     place = np.asarray(minimize(downhill, start, jac=True, method="BFGS", options=options).x)
     covariance = np.eye(size)
-    for _ in range(2 if exact else 4):
+    for _ in range(2):
         covariance = curved(place, scale)
         height, slope = downhill(place)
         step = -covariance @ slope
-        length = np.sqrt(step @ np.linalg.solve(covariance, step))
+        length = float(np.sqrt(step @ np.linalg.solve(covariance, step)))
         moved = place + step * min(1.0, 1.0 / max(length, 1e-12))
         if downhill(moved)[0] < height:
             place = moved
@@ -343,6 +346,9 @@ def _by_spline(lattice: Lattice) -> tuple[float, float]:
     corners = np.array(list(product((0.0, 0.5), repeat=size)))
     place = (lattice.index[heavy][:, None] + corners).reshape(-1, size)
     heights = _smooth(lattice)(place)
+    # Splines that rise above every node do not follow the density, and nothing is settled by them.
+    if not heights.max() < lattice.log_density.max() + RISE:
+        return np.inf, np.inf
     shares = np.exp(heights - lattice.log_density.max())
     nodes = lattice.place(place)
     weights = shares / shares.sum()

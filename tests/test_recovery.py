@@ -1,0 +1,191 @@
+"""What a prior learns is what was simulated; its evidence and its chains agree with integrals taken otherwise.
+
+Truths are drawn by NumPy; the integrals are sums over draws of densities that SciPy and dense algebra give.
+"""
+
+import numpy as np
+import pytest
+from scipy.stats import binom
+
+import bayesinv as bi
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:(?s).*ArviZ is undergoing a major refactor:FutureWarning", "ignore:the whitened baseline:UserWarning"
+)
+
+
+def enough(count, level):
+    """Hits of right intervals of a level, as few of which come once in two hundred times."""
+    return binom.ppf(0.005, count, level)
+
+
+def ring(rng, *, sensors=18, sources=40, samples=12, quiet=40, **given):
+    """A problem in a disc, whose gain is smooth over neighbours and falls with depth; and where its sources are."""
+    angle, radius = rng.uniform(0, 2 * np.pi, sources), np.sqrt(rng.uniform(0.1, 0.9, sources))
+    places = np.column_stack([radius * np.cos(angle), radius * np.sin(angle)])
+    around = 2 * np.pi * np.arange(sensors) / sensors
+    apart = 1.2 * np.column_stack([np.cos(around), np.sin(around)])[:, None] - places
+    turned = rng.uniform(0, 2 * np.pi, sources)
+    gain = 1e8 * (apart[..., 0] * np.cos(turned) + apart[..., 1] * np.sin(turned)) / np.sum(apart**2, axis=2)
+    field = np.ones((sensors, samples))
+    return places, bi.Problem.from_arrays(
+        gain, field, times=0.005 * np.arange(samples), baseline=np.ones((sensors, quiet)), **given
+    )
+
+
+def root(covariance):
+    values, vectors = np.linalg.eigh(covariance)
+    return vectors * np.sqrt(np.maximum(values, 0))
+
+
+def heard(problem, relative, rng, *, snr=3.0, course=None, noise=None):
+    """Currents (amplitude, time) of a relative covariance that reach the sensors with an SNR, and their recording."""
+    gain, (components, samples) = problem.gain, problem.recording.shape
+    scale = snr / np.sqrt(np.trace(gain @ relative @ gain.T) / components)
+    current = scale * root(relative) @ rng.normal(size=(len(relative), samples))
+    if course is not None:
+        current = current @ root(course).T @ np.eye(samples)
+    quiet = problem.baseline.shape[1]
+    error = rng.normal(size=(components, samples + quiet))
+    error = error if noise is None else root(noise) @ error
+    return current, problem.again(gain @ current + error[:, :samples], problem.times, baseline=error[:, samples:])
+
+
+def likeness(posterior, current):
+    """Correlation, over sources, of the size of the posterior mean with that of the truth."""
+    found, truth = np.linalg.norm(posterior.mean, axis=-1), np.linalg.norm(current, axis=-1)
+    return float(np.corrcoef(found, truth)[0, 1])
+
+
+def covers(posterior, name, value, level=0.9):
+    low, high = posterior.hyper[name].interval(level)
+    return low <= value <= high
+
+
+def share_covered(posterior, current, level=0.9):
+    low, high = posterior.interval(level)
+    return float(np.mean((low <= current) & (current <= high)))
+
+
+# --- maps of another modality
+
+
+TRUTHS = {"follows": 1.5, "contradicts": -1.5, "ignores": 0.0}
+
+
+def informed(truth, seed, more=0):
+    """A truth whose variances follow, contradict or ignore a map; with and without the map."""
+    rng = np.random.default_rng(seed)
+    places, problem = ring(rng)
+    centre = places[rng.integers(len(places))]
+    values = np.exp(-np.sum((places - centre) ** 2, axis=1) / (2 * 0.35**2))
+    values = (values - values.mean()) / values.std()
+    current, problem = heard(problem, np.diag(np.exp(TRUTHS[truth] * values)), rng)
+    others = {f"other {i}": rng.normal(size=len(values)) for i in range(more)}
+    problem = problem.with_maps({"fmri": values, **others})
+    return current, bi.infer("fmri_informed", problem, draws=2000), bi.infer("hierarchical", problem, draws=200)
+
+
+class TestMap:
+    def test_one_that_the_truth_follows_is_believed(self):
+        current, with_map, without = informed("follows", 0)
+        assert covers(with_map, "weight_fmri", 1.5)
+        assert with_map.hyper["weight_fmri"].interval(0.99)[0] > 0
+        assert likeness(with_map, current) > likeness(without, current) + 0.2
+        assert with_map.log_evidence > without.log_evidence + 10
+
+    def test_one_that_the_truth_contradicts_is_turned_around(self):
+        current, with_map, without = informed("contradicts", 0)
+        assert with_map.hyper["weight_fmri"].interval(0.99)[1] < 0
+        assert likeness(with_map, current) > likeness(without, current) - 0.02
+
+    def test_one_that_the_truth_ignores_has_no_say(self):
+        current, with_map, without = informed("ignores", 0)
+        assert covers(with_map, "weight_fmri", 0.0)
+        assert abs(likeness(with_map, current) - likeness(without, current)) < 0.05
+        assert with_map.log_evidence < without.log_evidence
+
+    def test_of_several_only_the_right_one_gets_weight(self):
+        _, with_maps, without = informed("follows", 1, more=1)
+        assert with_maps.method == "quadrature"
+        assert with_maps.hyper["weight_fmri"].interval(0.99)[0] > 0
+        assert covers(with_maps, "weight_other 0", 0.0)
+        assert with_maps.log_evidence > without.log_evidence + 5
+
+    @pytest.mark.parametrize(
+        ("values", "match"),
+        [
+            (np.r_[np.nan, np.arange(39.0)], "map 'fmri' holds 1 NaN or infinite value of 40"),
+            (np.arange(41.0), "map 'fmri' has source = 41, but the problem has source = 40"),
+            (np.full(40, 2.5), "map 'fmri' is the same at every source; it tells nothing"),
+        ],
+    )
+    def test_one_that_cannot_be_read_is_refused(self, rng, values, match):
+        with pytest.raises(ValueError, match=match):
+            ring(rng)[1].with_maps({"fmri": values})
+
+    def test_without_one_the_model_says_where_to_give_it(self, rng):
+        with pytest.raises(ValueError, match=r"there is no map; give some with problem\.with_maps"):
+            bi.infer("fmri_informed", ring(rng)[1])
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("truth", ["follows", "ignores"])
+    def test_over_many_truths(self, truth):
+        hits, gains, factors = [], [], []
+        for seed in range(100, 120):
+            current, with_map, without = informed(truth, seed)
+            hits.append(covers(with_map, "weight_fmri", TRUTHS[truth]))
+            gains.append(likeness(with_map, current) - likeness(without, current))
+            factors.append(with_map.log_evidence - without.log_evidence)
+        print(truth, sum(hits), np.mean(gains), np.mean(factors))
+        assert sum(hits) >= enough(20, 0.9)
+        if truth == "follows":
+            assert np.mean(gains) > 0.1
+            assert np.mean(np.array(factors) > 3) > 0.9
+        else:
+            assert np.mean(gains) > -0.02
+            assert np.mean(np.array(factors) < 0) > 0.8
+
+
+# --- noise by kind of sensor
+
+
+OFF = {"mag": 0.6, "grad": 1.5, "eeg": 1.0}
+
+
+def misjudged(seed, samples=12):
+    """A recording whose noise is, by kind of sensor, off the covariance that is given; and its currents."""
+    rng = np.random.default_rng(seed)
+    kinds = ["mag"] * 6 + ["grad"] * 7 + ["eeg"] * 8
+    mixing = np.eye(21) + 0.3 * rng.normal(size=(21, 21)) / np.sqrt(21)
+    _, problem = ring(rng, sensors=21, samples=samples, noise_cov=mixing @ mixing.T, kinds=kinds)
+    scales = np.diag([OFF[kind] for kind in kinds])
+    whitener = problem.whitener
+    return heard(problem, np.eye(40), rng, noise=whitener @ scales @ mixing @ mixing.T @ scales @ whitener.T)
+
+
+class TestSensorNoise:
+    def test_how_far_the_covariance_is_off_is_found(self):
+        _, problem = misjudged(0)
+        posterior = bi.infer("sensor_noise", problem, draws=2000)
+        for i, kind in enumerate(problem.kinds):
+            low, high = posterior.hyper[f"noise_of[{i}]"].interval(0.98)
+            assert low < OFF[kind] < high
+            assert high - low < 0.25 * OFF[kind]
+        assert posterior.log_evidence > bi.infer("hierarchical", problem, draws=200).log_evidence + 50
+
+    @pytest.mark.slow
+    def test_intervals_are_right_again(self):
+        hits, ours, theirs = [], [], []
+        for seed in range(20):
+            current, problem = misjudged(seed)
+            posterior = bi.infer("sensor_noise", problem, draws=1000)
+            hits.append([covers(posterior, f"noise_of[{i}]", OFF[kind]) for i, kind in enumerate(problem.kinds)])
+            other = bi.infer("hierarchical", problem, draws=200)
+            white = (
+                np.linalg.norm(problem.gain @ (posterior.mean - current)),
+                np.linalg.norm(problem.gain @ (other.mean - current)),
+            )
+            ours.append([share_covered(posterior, current), white[0]])
+            theirs.append([share_covered(other, current), white[1]])
+        print(np.sum(hits, axis=0), np.mean(ours, axis=0), np.mean(theirs, axis=0))
