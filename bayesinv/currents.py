@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bayesinv.axes import Array, Index, real
+from bayesinv.axes import Array, Index, one_of, real
 from bayesinv.evidence import LOG_2PI, Family, Spectrum, remembered
 from bayesinv.problem import Problem
 from bayesinv.structure import (
+    COURSES,
     LengthTable,
     Structure,
     along_normals,
     check_times,
-    correlation_over_time,
     time_range,
 )
 
@@ -74,6 +74,7 @@ class Currents:
         a sequence of positive semidefinite (amplitude, amplitude) matrices
     shares : (component,), positive relative variances of the components
     time : s, time constant of the currents' courses; None where samples are independent
+    course : how these are correlated over time: "matern" (ν = 3/2, smooth) or "autoregressive" (of first order, rough)
     """
 
     variance: Number
@@ -84,6 +85,7 @@ class Currents:
     components: Any = None
     shares: Any = None
     time: Number | None = None
+    course: str = "matern"
 
     def __post_init__(self) -> None:
         if self.weights is not None and not _symbolic(self.weights):
@@ -103,6 +105,7 @@ class Currents:
             value = getattr(self, name)
             if isinstance(value, int | float | np.number) and not low < float(value) < high:
                 raise ValueError(f"{name} is {value}, but {what}")
+        one_of("course", self.course, COURSES)
         if self.components is not None:
             object.__setattr__(self, "components", _checked_components(self.components))
         if (self.components is None) != (self.shares is None):
@@ -232,8 +235,8 @@ class Currents:
         spread = np.sqrt(weights).reshape((-1, 3, 1) if free else (-1, 1))
         dims = ("source", "axis", "time") if free else ("source", "time")
         unit = pm.Normal(f"{name}_unit", 0.0, 1.0, dims=dims)
-        if structure.time is not None:
-            root = np.linalg.cholesky(correlation_over_time(problem.times, structure.time))
+        root = structure.time_root(problem.times)
+        if root is not None:
             return pm.Deterministic(name, pt.sqrt(self.variance) * spread * pt.dot(unit, root.T), dims=dims)
         return pm.Deterministic(name, pt.sqrt(self.variance) * spread * unit, dims=dims)
 
@@ -261,7 +264,7 @@ def shaped(currents: Currents, problem: Problem, given: Mapping[str, Any], exp: 
     out: dict[str, Any] = {}
     if given["time"] is not None:
         check_times(problem.times, given["time"])
-        out["time"] = given["time"]
+        out["time"], out["course"] = given["time"], currents.course
     fixed = None if weights is None or _symbolic(weights) else weights
     if fixed is not None and len(fixed) not in (count, size):
         raise ValueError(f"weights has source = {len(fixed)}, but the problem has source = {count}")
@@ -292,7 +295,7 @@ def shaped(currents: Currents, problem: Problem, given: Mapping[str, Any], exp: 
     if tangential is not None:
         out["tangential"] = tangential
     if length is not None:
-        fields = {name: value for name, value in out.items() if name != "time"}
+        fields = {name: value for name, value in out.items() if name not in ("time", "course")}
         power, out["length"] = LengthTable.of(problem, Structure(**fields)).trace(length), length
     elif tangential is not None:
         along = np.sum(along_normals(problem) ** 2, axis=0)
@@ -588,8 +591,8 @@ def draw_recording(
     if structure.error and problem.error_factor is not None:
         factor = problem.error_factor
         lost = structure.error * np.sqrt(variance) * (factor @ rng.standard_normal((factor.shape[1], count)))
-    if structure.time is not None:
-        root = np.linalg.cholesky(correlation_over_time(problem.times, structure.time))
+    root = structure.time_root(problem.times)
+    if root is not None:
         current = current @ root.T
         lost = None if lost is None else lost @ root.T
     recording = problem.gain @ current + draw_noise(problem, structure, noise, count, rng)

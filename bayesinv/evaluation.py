@@ -55,7 +55,7 @@ from bayesinv.simulate import simulate as record
 from bayesinv.sources import Sources
 from bayesinv.template import LAYOUTS
 from bayesinv.tikhonov import CHOICES, Estimate, tikhonov
-from bayesinv.world import draw_world, same_lead_field
+from bayesinv.world import ANISOTROPY, draw_world, same_lead_field
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -143,6 +143,7 @@ class Configuration:
     spacing : of the inversion's cortex; electrodes : 32 or 64
     truth_spacing, resolution : of the truth's cortex and its finite elements
     draws : lead fields behind the forward error
+    error_solver : of those: "fem", the template with fluid below the skull, or "bem", as the inversion's
     noise : "white"; "correlated" over sensors; "brain" is half that and half background activity, both 1/f over time,
         its covariance estimated from other noise
     duration, baseline, rate : of the response and of the noise before it, s; and samples per second
@@ -172,6 +173,7 @@ class Configuration:
     truth_spacing: str = "ico4"
     resolution: str = "coarse"
     draws: int = 20
+    error_solver: str = "fem"
     noise: str = "correlated"
     duration: float = 0.4
     baseline: float = 0.2
@@ -211,6 +213,7 @@ class Configuration:
             ("world", self.world, WORLDS),
             ("head", self.head, HEADS),
             ("noise", self.noise, NOISES),
+            ("error_solver", self.error_solver, ("bem", "fem")),
             ("resolution", self.resolution, template_mesh.RESOLUTIONS),
             ("spacing", self.spacing, SPACINGS),
             ("truth_spacing", self.truth_spacing, SPACINGS),
@@ -388,8 +391,11 @@ def _setting(configuration: Configuration) -> _Setting:
 def _error(configuration: Configuration) -> ForwardError:
     """The error of the inversion's lead field; the same for all cells, as an analyst would have it."""
     setting = _setting(configuration)
-    mine = setting.lead_field
-    return forward_error(setting.head, mine.sensors, mine.sources, configuration.draws, _rng("forward error"))
+    mine, detailed = setting.lead_field, configuration.error_solver == "fem"
+    head = template_mesh.finite_elements("coarse") if detailed else setting.head
+    anisotropy = ANISOTROPY if detailed else None
+    draws, rng = configuration.draws, _rng("forward error")
+    return forward_error(head, mine.sensors, mine.sources, draws, rng, anisotropy=anisotropy)
 
 
 @lru_cache(maxsize=2)

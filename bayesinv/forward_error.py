@@ -35,7 +35,7 @@ from bayesinv.sources import Sources
 from bayesinv.template import _fingerprint, cache_folder
 from bayesinv.world import RANGES, displaced, draw_conductivities
 
-SOLVERS = ("bem", "sphere")
+SOLVERS = ("bem", "fem", "sphere")
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,6 +180,7 @@ def forward_error(
     *,
     solver: str | None = None,
     ranges: Mapping[str, tuple[float, float]] | None = None,
+    anisotropy: tuple[float, float] | None = None,
     displacement: float = 0.003,
     coregistration: tuple[float, float] = (0.002, 2.0),
     reference: str = "average",
@@ -189,15 +190,18 @@ def forward_error(
     """Return mean and error of a lead field whose conductivities and sensors' places are unsure.
 
     Every draw has its own conductivities, uniform in their logarithms, and its own places of the sensors, see
-    `world.displaced`. What all draws share, such as the shape of the head or a missing compartment, is not seen.
+    `world.displaced`. What all draws share, such as the shape of the head or a missing compartment, is not seen: a
+    head in more detail than the inversion's, such as `template_mesh.finite_elements` with fluid below the skull, tells
+    more of what the inversion's misses than that one does.
 
-    head : with surfaces (boundary elements) or radii (spheres)
+    head : with a mesh (finite elements), radii (spheres) or surfaces (boundary elements)
     sensors, sources : of the inversion
-    draws : lead fields that are computed, some seconds each with boundary elements
+    draws : lead fields that are computed, some seconds each with boundary or finite elements
     rng : default_rng(0) if None; the same generator and settings are computed once and then read from disk
-    solver : "bem" or "sphere"; None takes spheres where the head has radii
+    solver : "fem", "sphere" or "bem"; None takes the first that the head is made for
     ranges : compartment to lowest and highest conductivity, S/m; those of `world.RANGES` if None. Compartments without
         a range keep the head's
+    anisotropy : of the skull, see `world.draw_conductivities`; boundary elements have none
     displacement, coregistration : see `world.displaced`
     reference : of the electrodes
     cache : folder of what was computed; None takes `template.cache_folder()`
@@ -210,7 +214,8 @@ def forward_error(
     """
     if draws < 2:
         raise ValueError(f"draws is {draws}, but a spread wants at least two")
-    chosen = ("sphere" if head.radii else "bem") if solver is None else one_of("solver", solver, SOLVERS)
+    suited = "fem" if head.mesh is not None else "sphere" if head.radii else "bem"
+    chosen = suited if solver is None else one_of("solver", solver, SOLVERS)
     if ranges is None:
         ranges = {name: RANGES[name] for name in head.names if name in RANGES}
     for name in ranges:
@@ -220,14 +225,17 @@ def forward_error(
     heads, placed = [], []
     nominal: dict[str, Conductivity] = dict(zip(head.names, head.conductivities, strict=True))
     for _ in range(draws):
-        tissues = {**nominal, **draw_conductivities(rng, ranges, None)}
+        tissues = {**nominal, **draw_conductivities(rng, ranges, anisotropy)}
         heads.append(replace(head, conductivities=tuple(tissues[name] for name in head.names)))
         placed.append(displaced(sensors, scalp, rng, displacement=displacement, coregistration=coregistration))
 
     def solve(one: Head, where: Sensors) -> LeadField:
-        from bayesinv.forward import bem, sphere
+        from bayesinv.forward import bem, fem, sphere
 
-        found = (sphere if chosen == "sphere" else bem).lead_field(one, where, sources)
+        if chosen == "fem":
+            found = fem.transfer(one, where).lead_field(sources)
+        else:
+            found = (sphere if chosen == "sphere" else bem).lead_field(one, where, sources)
         found = replace(found, sensors=sensors)
         return found.rereference(reference) if len(sensors.where("eeg")) else found
 
@@ -269,6 +277,8 @@ def _kept(
 
     tables: list[Any] = [sources.positions, sources.normals]
     tables += [array for surface in heads[0].surfaces for array in (surface.vertices, surface.triangles)]
+    mesh = heads[0].mesh
+    tables += [] if mesh is None else [mesh.nodes, mesh.elements, mesh.labels, heads[0].tensors]
     tables += [table for one in placed for table in (one.positions, one.points, one.directions)]
     values = [np.array([np.broadcast_to(c, 2) for c in one.conductivities]) for one in heads]
     words = (bayesinv.__version__, "forward error", chosen, reference, sensors.kinds, heads[0].radii, heads[0].centre)

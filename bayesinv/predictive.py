@@ -10,11 +10,11 @@ from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.linalg import cholesky
 from scipy.stats import chi2
 
 from bayesinv.axes import Array, Index, one_of, same_axes
 from bayesinv.catalogue import build
+from bayesinv.currents import draw_noise, draw_recording
 from bayesinv.evidence import LOG_2PI, Spectrum
 from bayesinv.inference.density import Density
 from bayesinv.inference.result import flattened
@@ -22,7 +22,7 @@ from bayesinv.noise import KINDS
 from bayesinv.posterior import Mixture, Posterior, credible_level
 from bayesinv.problem import Problem
 from bayesinv.sensors import Sensors
-from bayesinv.structure import Structure, correlation_over_time
+from bayesinv.structure import Structure
 
 if TYPE_CHECKING:
     import pymc as pm
@@ -122,29 +122,11 @@ class Prior:
             If there is no such draw.
         """
         problem, structure = self.problem, self.structures[draw]
-        scale, samples = np.sqrt(self.variance[draw]), len(problem.times)
-        course = None
-        if structure.time is not None:
-            course = cholesky(correlation_over_time(problem.times, structure.time), lower=True)
-
-        def unit(count: int) -> Array:
-            white = rng.standard_normal((count, samples))
-            return white if course is None else white @ course.T
-
-        current = scale * structure.colour(problem, unit(structure.units(problem)))
-        field = problem.gain @ current
-        if structure.error and problem.error_factor is not None:
-            field += scale * structure.error * (problem.error_factor @ unit(problem.error_factor.shape[1]))
-        root = structure.noise_root(problem)
-
-        def error(count: int) -> Array:
-            white = rng.standard_normal((problem.components, count))
-            return np.asarray(self.noise[draw] * (white if root is None else root @ white))
-
-        field += error(samples)
+        variance, noise = float(self.variance[draw]), float(self.noise[draw])
+        current, field = draw_recording(problem, structure, variance, noise, rng)
         quiet = None
         if problem.baseline is not None:
-            quiet = error(problem.baseline.shape[1])
+            quiet = draw_noise(problem, structure, noise, problem.baseline.shape[1], rng)
             if problem.baseline_centred:
                 quiet -= quiet.mean(axis=1, keepdims=True)
         return current, problem.again(field, baseline=quiet, baseline_centred=problem.baseline_centred)

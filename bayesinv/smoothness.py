@@ -201,7 +201,8 @@ def check_length(length: float, matern: Matern) -> float:
     if not 0 < length < np.inf:
         raise ValueError(f"length is {length}, but must be positive, in m")
     shortest, longest = matern.limits
-    if not shortest <= length <= longest:
+    # A limit that went through its logarithm and back is still the limit.
+    if not shortest * (1 - 1e-9) <= length <= longest * (1 + 1e-9):
         raise ValueError(
             f"length is {length:g} m, but this mesh shows {shortest:.2g} to {longest:.2g} m (a tenth of an edge to the "
             "width of its largest piece); a length in mm must be divided by 1000"

@@ -15,18 +15,25 @@ from bayesinv.axes import Array, freeze
 from bayesinv.problem import Problem
 from bayesinv.smoothness import Field
 
+COURSES = ("matern", "autoregressive")
 
-def correlation_over_time(times: Array, constant: float) -> Array:
-    """Return the correlation (time, time) of a first-order autoregressive course.
 
-        K_tu = exp(-|t - u| / constant)
+def correlation_over_time(times: Array, constant: float, course: str = "matern") -> Array:
+    """Return the correlation (time, time) of the currents' courses.
+
+        K_tu = (1 + d) exp(-d), d = sqrt(3) |t - u| / constant      "matern": Matérn with ν = 3/2, smooth courses
+        K_tu = exp(-|t - u| / constant)                              "autoregressive": of first order, rough courses
 
     times : (time,), s, equally spaced
-    constant : s, after which the correlation has fallen to 1/e
+    constant : s
 
-    Reference: Rasmussen & Williams (2006), Gaussian Processes for Machine Learning, §4.2 (Matérn, ν = 1/2).
+    Reference: Rasmussen & Williams (2006), Gaussian Processes for Machine Learning, §4.2.
     """
-    return np.asarray(toeplitz(np.exp(-(times - times[0]) / constant)))
+    apart = (times - times[0]) / constant
+    if course == "autoregressive":
+        return np.asarray(toeplitz(np.exp(-apart)))
+    apart = np.sqrt(3) * apart
+    return np.asarray(toeplitz((1 + apart) * np.exp(-apart)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +53,7 @@ class Structure:
     noise : (kind,), relative scale of the noise of every sensor kind of the problem; None for ones
     error : relative scale of the lead field's error, see `Problem.error`; 0 leaves it out
     time : s, time constant of the currents' courses; None where samples are independent
+    course : how they are correlated, see `correlation_over_time`
     """
 
     scale: float = 1.0
@@ -58,6 +66,7 @@ class Structure:
     noise: Array | None = None
     error: float = 0.0
     time: float | None = None
+    course: str = "matern"
 
     def __post_init__(self) -> None:
         freeze(self.weights, self.factor, self.shares, self.noise)
@@ -245,8 +254,13 @@ class Structure:
         """Powers (mode,) and courses (time, mode) of the independent modes of the currents' courses; None if white."""
         if self.time is None:
             return None
-        values, vectors = eigh(correlation_over_time(times, self.time), driver="evd")
+        values, vectors = eigh(correlation_over_time(times, self.time, self.course), driver="evd")
         return np.maximum(values, 0.0), vectors
+
+    def time_root(self, times: Array) -> Array | None:
+        """R (time, time) with R Rᵀ the correlation over time; None where samples are independent."""
+        modes = self.modes(times)
+        return None if modes is None else modes[1] * np.sqrt(modes[0])
 
 
 EXACT = 1e-6

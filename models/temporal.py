@@ -1,13 +1,13 @@
 """Currents over time: their courses are correlated, and the time constant is learned, in seconds.
 
-    current       ~ MatrixNormal(0, scale² 1, K)        K_tu = exp(-|t - u| / constant)
+    current       ~ MatrixNormal(0, scale² 1, K)        K_tu = (1 + d) exp(-d),  d = sqrt(3) |t - u| / constant
     log constant  ~ Normal(log 20 ms, 1), between half a sample and five times the recording
     scale         ~ HalfNormal(problem.scale_guess)
     recording     ~ Normal(gain @ current, noise²)      baseline ~ Normal(0, noise²), both white over time
     noise         ~ LogNormal(0, 0.5) where there is a baseline, LogNormal(0, 0.1) where there is none
 
 It wants equally spaced samples. Models that take samples for independent count a slow response many times over, and
-are too sure of its scale; here a sample borrows from those beside it.
+are too sure of its scale; here a sample borrows from those beside it. K is Matérn with ν = 3/2.
 
 References: Bijma, de Munck & Heethaar (2005), NeuroImage 27, 402-415; Stegle et al. (2011), NeurIPS 24 (the algebra).
 """

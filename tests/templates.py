@@ -94,8 +94,8 @@ def covariances(name, problem, values):
         shares = [np.exp(values["spread"] * values[f"raw[{k}]"]) for k in (0, 1)] + [0.0]
         relative = np.diag([shares[k] for k in PARCELS])
     if name == "temporal":
-        apart = problem.times[:, None] - problem.times
-        course = np.exp(-np.abs(apart) / np.exp(values["log_constant"]))
+        apart = np.sqrt(3) * np.abs(problem.times[:, None] - problem.times) / np.exp(values["log_constant"])
+        course = (1 + apart) * np.exp(-apart)
     if name == "sensor_noise":
         other = next(key for key in values if key.startswith("ratio"))
         scales = np.diag([values[other] if other.endswith(kind) else 1.0 for kind in problem.noise.kinds])

@@ -29,6 +29,7 @@ SMALL = {
     "rate": 50.0,
     "regions": 7,
     "draws": 3,
+    "error_solver": "bem",
     "samples": 5,
 }
 

@@ -58,7 +58,7 @@ def joint_covariance(posterior, node, scales):
     noise = np.eye(problem.components) if noise is None else noise
     over_time = np.eye(len(problem.times))
     if structure.time is not None:
-        over_time = correlation_over_time(problem.times, structure.time)
+        over_time = correlation_over_time(problem.times, structure.time, structure.course)
     quiet = np.kron(scales.noise[node] ** 2 * noise, np.eye(len(problem.times)))
     return np.kron(scales.variance[node] * gram, over_time) + quiet
 

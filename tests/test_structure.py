@@ -72,6 +72,7 @@ COMPOSED = {
         {"length": lambda pm: 0.005 * 7 ** pm.Uniform("u"), "noise": lambda pm: pm.LogNormal("r", 0, 0.3)},
     ),
     "length and orientation": (3, {"length": lambda pm: 0.005 * 7 ** pm.Uniform("u"), "tangential": 0.3, "depth": 0.5}),
+    "rough courses": (1, {"time": lambda pm: 0.005 * 9 ** pm.Uniform("u"), "course": "autoregressive"}),
     "error": (1, {"depth": uniform("depth"), "error": lambda pm: pm.HalfNormal("e", 1)}),
 }
 
@@ -132,7 +133,11 @@ def dense_covariance(structure, problem, variance, noise):
     gram = problem.gain @ dense_prior(structure, problem) @ problem.gain.T
     if structure.error:
         gram = gram + structure.error**2 * problem.error_factor @ problem.error_factor.T
-    over = np.eye(count) if structure.time is None else correlation_over_time(problem.times, structure.time)
+    over = (
+        np.eye(count)
+        if structure.time is None
+        else correlation_over_time(problem.times, structure.time, structure.course)
+    )
     return np.kron(variance * gram, over) + np.kron(noise**2 * dense_noise(structure, problem), np.eye(count))
 
 
@@ -200,7 +205,11 @@ class TestPosterior:
         weights, means, covariances = [], [], []
         for k in np.argsort(mixture.weights)[::-1][:3]:
             structure = mixture.structures[mixture.which[k]]
-            over = np.eye(count) if structure.time is None else correlation_over_time(problem.times, structure.time)
+            over = (
+                np.eye(count)
+                if structure.time is None
+                else correlation_over_time(problem.times, structure.time, structure.course)
+            )
             prior = mixture.variance[k] * np.kron(dense_prior(structure, problem), over)
             gain = np.kron(problem.gain, np.eye(count))
             total = dense_covariance(structure, problem, mixture.variance[k], mixture.noise[k])
@@ -322,6 +331,7 @@ class TestDoor:
             ({"tangential": 1.5}, "tangential is 1.5, but must lie between 0 and 1"),
             ({"length": -1.0}, "length is -1.0, but must be positive"),
             ({"time": 0.0}, "time is 0.0, but must be positive"),
+            ({"time": 0.1, "course": "rough"}, "no course named 'rough'; there are autoregressive, matern"),
         ],
     )
     def test_currents(self, given, words):
