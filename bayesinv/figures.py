@@ -236,12 +236,63 @@ def hyper(posterior: Posterior, level: float = 0.9, prior: Mapping[str, ArrayLik
     return figure
 
 
+def chains(posterior: Posterior, most: int = 6) -> Figure:
+    """Draw the chains of the hyperparameters: their course on the left, the ranks of each chain's draws on the right.
+
+    Ranks are spread evenly where the chains agree; a chain that lies apart has a hump of its own.
+
+    most : hyperparameters drawn, those of the model first
+
+    Raises
+    ------
+    ValueError
+        If the hyperparameters were not sampled in chains.
+
+    Reference: Vehtari et al. (2021), Bayesian Anal. 16, 667-718.
+    """
+    from scipy.stats import rankdata
+
+    count = posterior.hyper.chains
+    if posterior.method != "nuts":
+        raise ValueError(
+            f"the hyperparameters were integrated by {posterior.method}; only NUTS has chains, see `hyper`"
+        )
+    names = [*[name for name in posterior.hyper if name not in ("lambda", "snr")][: most - 1], "lambda"]
+    figure = _figure(9.6, 1.5 * len(names) + 0.4)
+    colours = [BLUE, ORANGE, INK, QUIET]
+    for row, name in enumerate(names):
+        title, unit, factor = HYPER.get(name, (name, "", 1.0))
+        draws = factor * posterior.hyper[name].draws.reshape(count, -1)
+        ranks = rankdata(draws).reshape(draws.shape)
+        course, spread = (figure.add_subplot(len(names), 2, 2 * row + side) for side in (1, 2))
+        bins = np.linspace(0, draws.size, 21)
+        for chain in range(count):
+            colour = colours[chain % len(colours)]
+            course.plot(draws[chain], color=colour, linewidth=0.4, alpha=0.8)
+            tally = np.histogram(ranks[chain], bins)[0]
+            spread.stairs(tally / (draws.shape[1] / 20), bins, color=colour, linewidth=1.0)
+        spread.axhline(1, color=QUIET, linewidth=0.6)
+        spread.set(yticks=[0, 1], xticks=[])
+        course.set_title(f"{title} ({unit})" if unit else title, loc="left", fontsize=9, color=INK)
+        for axes in (course, spread):
+            _plain(axes)
+        if row == len(names) - 1:
+            course.set_xlabel("draw")
+            spread.set_xlabel("rank among all draws; 1 is even")
+    return figure
+
+
 HYPER = {
     "lambda": ("λ = noise² / source variance", "1/(nA·m)²", 1e-18),
     "snr": ("signal-to-noise ratio (amplitude)", "", 1.0),
     "scale": ("source scale", "nA·m", 1e9),
     "noise": ("noise scale", "1 is the covariance's", 1.0),
     "depth": ("depth exponent", "", 1.0),
+    "tangential": ("tangential variance, normal = 1", "", 1.0),
+    "length": ("length-scale", "mm", 1e3),
+    "constant": ("time constant", "ms", 1e3),
+    "spread": ("spread of the parcels' log variances", "", 1.0),
+    "error": ("scale of the lead field's error", "1 is the draws'", 1.0),
 }
 
 
@@ -259,7 +310,8 @@ def _density(axes: Axes, name: str, scalar: Scalar, level: float, prior: Array |
         axes.axvline(middle, color=BLUE, linewidth=2)
         axes.set_title(f"{_number(middle)}, fixed by the model", loc="left", fontsize=10, color=INK)
         return
-    logs = name != "depth" and bool((draws > 0).all())
+    share = name in ("depth", "tangential", "extent")
+    logs = not share and bool((draws > 0).all())
     seen = np.log(draws) if logs else draws
     bounds = np.quantile(seen, [0.0005, 0.9995])
     earlier = None
@@ -267,7 +319,7 @@ def _density(axes: Axes, name: str, scalar: Scalar, level: float, prior: Array |
         earlier = np.log(factor * prior) if logs else factor * prior
     margin = 0.35 * np.ptp(bounds)
     x = np.linspace(bounds[0] - margin, bounds[1] + margin, 300)
-    if name == "depth":
+    if share:
         x = x[(x >= 0) & (x <= 1)]
     drawn = np.exp(x) if logs else x
     density = gaussian_kde(seen)(x)

@@ -187,6 +187,16 @@ def _rendered(
             "explains the recording.",
         )
         + _hyper_table(posterior)
+        + (
+            picture(
+                "chains.png",
+                figures.chains(posterior),
+                "Chains of the hyperparameters and the ranks of their draws.",
+                "Left the chains, right how often each chain's draws have a rank: even where the chains agree.",
+            )
+            if posterior.method == "nuts"
+            else ""
+        )
     )
     body.append("<h2>Checks</h2>" + _checks(posterior))
     for number, (heading, content) in enumerate(sections, 1):

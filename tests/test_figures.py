@@ -507,3 +507,20 @@ def test_drawing_leaves_pyplot_alone(fixed):
     before = plt.get_fignums()
     figures.hyper(fixed)
     assert plt.get_fignums() == before
+
+
+class TestChains:
+    def test_want_nuts(self, fixed):
+        from bayesinv import figures
+
+        with pytest.raises(ValueError, match="integrated by by hand; only NUTS has chains"):
+            figures.chains(fixed)
+
+    def test_a_row_per_hyperparameter_and_a_line_per_chain(self, fixed):
+        from bayesinv import figures
+
+        sampled = replace(fixed, method="nuts", hyper=replace(fixed.hyper, chains=2))
+        figure = figures.chains(sampled)
+        rows = len([name for name in fixed.hyper if name not in ("lambda", "snr")][:5]) + 1
+        assert len(figure.axes) == 2 * rows
+        assert all(len(axes.lines) == 2 for axes in figure.axes[::2])

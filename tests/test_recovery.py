@@ -4,10 +4,18 @@ Truths are drawn by NumPy; the integrals are sums over draws of densities that S
 """
 
 import numpy as np
+import pymc as pm
 import pytest
-from scipy.stats import binom
+from numpy.testing import assert_allclose
+from scipy.optimize import minimize
+from scipy.special import expit, logsumexp
+from scipy.stats import binom, halfnorm, lognorm, multivariate_t
+from structured import cortex, scene
+from templates import covariances, simulate, template
 
 import bayesinv as bi
+from bayesinv.calibration import probability
+from bayesinv.smoothness import Matern
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:(?s).*ArviZ is undergoing a major refactor:FutureWarning", "ignore:the whitened baseline:UserWarning"
