@@ -652,15 +652,15 @@ def _cells(mass: Array, means: Array, sds: Array, count: int) -> Index:
     looks -= mass @ looks
     # Of thousands of numbers some hundreds tell the nodes apart as well.
     looks = looks[:, :: -(-looks.shape[1] // 512)]
-    looks = looks @ np.linalg.eigh((looks * mass[:, None]).T @ looks)[1][:, -3:]
+    looks = looks @ np.linalg.svd(np.sqrt(mass)[:, None] * looks, full_matrices=False)[2][:3].T
     cells = [np.arange(nodes)]
     while len(cells) < count:
         about = [looks[c] - np.average(looks[c], axis=0, weights=mass[c] + 1e-300) for c in cells]
         widths = np.array([mass[c] @ a**2 for c, a in zip(cells, about, strict=True)])
         widest, axis = np.unravel_index(int(widths.argmax()), widths.shape)
-        if not widths[widest, axis] > 0:
-            break
         up = about[widest][:, axis] > 0
+        if not widths[widest, axis] > 0 or up.all() or not up.any():
+            break
         chosen = cells.pop(int(widest))
         cells += [chosen[up], chosen[~up]]
     out = np.empty(nodes, dtype=np.int64)

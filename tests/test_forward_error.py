@@ -157,7 +157,7 @@ class TestApply:
 
         error = ForwardError.of(draw() for _ in range(30))
         held = {"with": [], "without": []}
-        for _ in range(5):
+        for _ in range(8):
             current = 20e-9 * rng.standard_normal((count, SAMPLES))
             # Noise is known from a baseline, so that it cannot make up for what the lead field misses.
             field = draw().gain[:, :, 0] @ current + 5e-7 * rng.standard_normal((SENSORS, SAMPLES))
@@ -167,8 +167,9 @@ class TestApply:
             for name, problem in (("without", plain), ("with", error.apply(plain))):
                 low, high = bi.infer("hierarchical", problem, draws=50).interval(0.9)
                 held[name].append(np.mean((low <= current) & (current <= high)))
-        assert 0.86 < np.mean(held["with"]) < 0.94
-        assert np.mean(held["without"]) < 0.85
+        # One error is common to a recording, so that eight recordings tell the coverage to two or three per cent.
+        assert 0.82 < np.mean(held["with"]) < 0.97
+        assert np.mean(held["without"]) < np.mean(held["with"]) - 0.1
 
 
 class TestDraws:
@@ -196,8 +197,8 @@ class TestDraws:
         radii, tissues = (0.08, 0.084, 0.09), (0.33, 0.01, 0.33)
         mesh = nested_spheres(radii, 0.009, (1, 2, 2))
         solid = replace(Head.spheres(radii, tissues), radii=(), mesh=mesh)
-        one = forward_error(Head.spheres(radii, tissues), sensors, sources, 4, anisotropy=(1, 3), cache=tmp_path)
-        other = forward_error(solid, sensors, sources, 4, anisotropy=(1, 3), cache=tmp_path)
+        one = forward_error(Head.spheres(radii, tissues), sensors, sources, 2, anisotropy=(1, 3), cache=tmp_path)
+        other = forward_error(solid, sensors, sources, 2, anisotropy=(1, 3), cache=tmp_path)
         assert other.notes["solver"] == "fem"
         assert other.relative == pytest.approx(one.relative, rel=0.3)
 

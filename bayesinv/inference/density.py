@@ -348,16 +348,17 @@ class Density:
     def _by_difference(self, structure: Structure, name: str, variance: float, noise: float) -> float:
         """Derivative by a number that the Gram matrix has no closed derivative by."""
         value = float(getattr(structure, name))
-        step = 1e-4 * value
+        low, high = self.seen.problem.length_range if name == "length" else (0.0, np.inf)
+        ends = min(value * (1 + 1e-4), high), max(value * (1 - 1e-4), low)
         sides = []
-        for shift in (step, -step):
-            moved = replace(structure, **{name: value + shift})  # type: ignore[arg-type]
+        for end in ends:
+            moved = replace(structure, **{name: end})  # type: ignore[arg-type]
             if name == "length":
                 sides.append(Sight.of(self.seen.problem, moved, variance, noise, baseline=False).height)
                 continue
             spectrum = Spectrum.of(self.seen.problem, moved)
             sides.append(float(spectrum.log_likelihood(np.array([variance]), np.array([noise]))[0]))
-        return (sides[0] - sides[1]) / (2 * step)
+        return (sides[0] - sides[1]) / (ends[0] - ends[1])
 
     @cached_property
     def _hyper(self) -> tuple[list[str], Callable[[Array], list[Array]]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -14,6 +15,9 @@ from bayesinv.posterior import Check, Evidence, Hyper, Mixture, Posterior
 
 MOST_STRUCTURES = 64
 """Different structures that the currents are mixed over; beyond, neighbours share one."""
+
+MOST_NODES = 4000
+"""Hyperparameters that the currents are mixed over; of more, some are picked in proportion to their weights."""
 
 LIGHTEST = 3e-3
 """Probability of the lightest structures that share a neighbour's."""
@@ -77,7 +81,21 @@ def mixture(density: Density, weights: Array, nodes: Array) -> tuple[Mixture, Ca
         return np.asarray(tree.query(other[:, list(density.structural)] / spread)[1], dtype=np.int64)
 
     structures = tuple(density.structures(places[kept]))
-    return Mixture(weights, variance, noise, nearest(nodes), structures), nearest
+    mixed = Mixture(weights, variance, noise, nearest(nodes), structures)
+    if len(weights) > MOST_NODES:
+        # Systematic picks along the lattice keep every part of it in proportion.
+        order = np.lexsort((noise, variance, mixed.which))
+        share = np.cumsum(weights[order])
+        ticks = (np.arange(MOST_NODES) + 0.5) / MOST_NODES * share[-1]
+        picked, count = np.unique(order[np.searchsorted(share, ticks)], return_counts=True)
+        mixed = replace(
+            mixed,
+            weights=count / MOST_NODES,
+            variance=variance[picked],
+            noise=noise[picked],
+            which=mixed.which[picked],
+        )
+    return mixed, nearest
 
 
 def at_draws(density: Density, mixed: Mixture, nearest: Callable[[Array], Index], draws: Array) -> Mixture:
