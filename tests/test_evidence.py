@@ -92,8 +92,9 @@ class TestDepthWeights:
         given = np.linspace(1, 2, 11)
         exponent = pt.dscalar()
         shape = {**dict.fromkeys(SHAPES), "depth": exponent, "weights": given}
-        graph = shaped(Currents(1.0), problem, shape, pt.exp)["weights"]
-        found = np.repeat(graph.eval({exponent: 0.6}, mode="FAST_COMPILE"), axes)
+        graph = shaped(Currents(1.0), problem, shape, pt.exp)["scale"]
+        scale = graph.eval({exponent: 0.6}, mode="FAST_COMPILE")
+        found = np.repeat(scale * given * np.exp(-1.2 * problem.log_norms), axes)
         wanted = depth(problem, 0.6) * np.repeat(given, axes)
         power = np.sum(problem.gain**2, axis=0)
         assert_allclose(found, wanted * (np.repeat(given, axes) @ power) / (wanted @ power), rtol=1e-10)

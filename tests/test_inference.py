@@ -534,3 +534,17 @@ class TestMany:
             bi.infer_many("nothing", {"b": toy()})
         with pytest.raises(ValueError, match="there are no problems"):
             bi.infer_many("hierarchical", [])
+
+
+@pytest.mark.slow
+def test_what_a_lattice_cannot_hold_is_sampled(monkeypatch):
+    from bayesinv.inference import quadrature
+
+    def unsettled(density):
+        raise quadrature.UnsettledError("quadrature did not settle")
+
+    monkeypatch.setattr(quadrature, "integrate", unsettled)
+    with pytest.warns(UserWarning, match="did not settle .*NUTS is used now"):
+        assert bi.infer("hierarchical", toy(), draws=2000).method == "nuts"
+    with pytest.raises(ValueError, match="did not settle"):
+        bi.infer("hierarchical", toy(), method="quadrature")

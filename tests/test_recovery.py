@@ -9,7 +9,7 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy.optimize import minimize
 from scipy.special import expit, logsumexp
-from scipy.stats import binom, halfnorm, lognorm, multivariate_t
+from scipy.stats import binom, halfnorm, lognorm, multivariate_t, norm
 from structured import cortex, scene
 from templates import covariances, simulate, template
 
@@ -145,7 +145,6 @@ class TestMap:
             hits.append(covers(with_map, "weight_fmri", TRUTHS[truth]))
             gains.append(likeness(with_map, current) - likeness(without, current))
             factors.append(with_map.log_evidence - without.log_evidence)
-        print(truth, sum(hits), np.mean(gains), np.mean(factors))
         assert sum(hits) >= enough(20, 0.9)
         if truth == "follows":
             assert np.mean(gains) > 0.1
@@ -281,7 +280,6 @@ class TestNumbers:
     @pytest.mark.parametrize("name", NUMBERS)
     def test_their_intervals_hold_the_truth_as_often_as_they_say(self, name):
         truth, mean, sd, places, inside = drawn(name, NUMBERS[name][2])
-        print(name, inside.sum(), len(truth), np.corrcoef(truth, mean)[0, 1], sd.mean(), probability(places))
         assert inside.sum() >= enough(len(truth), 0.9)
         assert probability(places) > 0.005
         assert np.corrcoef(truth, mean)[0, 1] > 0.7
@@ -353,7 +351,6 @@ class TestCourses:
                 ]
             )
         constant, ours, theirs = np.sum(inside, axis=0)
-        print(constant, ours, theirs)
         assert min(constant, ours) >= enough(40, 0.9)
         assert theirs < enough(40, 0.9)
 
@@ -376,8 +373,10 @@ def log_joint(name, problem, names, place):
             total += np.log(values[key] * (1 - values[key]))
         else:
             values[key] = np.exp(one)
-            prior = halfnorm(scale=problem.scale_guess) if key == "scale" else lognorm(0.5)
-            total += prior.logpdf(values[key]) + one
+            guess = problem.scale_guess
+            total += one + (
+                halfnorm.logpdf(values[key], scale=guess) if key == "scale" else lognorm.logpdf(values[key], 0.5)
+            )
     if name == "sensor_noise":
         spatial, noise = values["scale"] ** 2 * np.eye(problem.gain.shape[1]), kinds_of_noise(problem, values)
     else:
@@ -424,7 +423,6 @@ class TestQuadratureInFourDimensions:
         problem, names = make(rng)
         posterior = bi.infer(name, problem, draws=4000)
         log_evidence, error, mean, sd, worth = weighed(name, problem, names, 4000, rng)
-        print(name, float(posterior.log_evidence), log_evidence, error, worth)
         assert error < 0.03
         assert abs(posterior.log_evidence - log_evidence) < 4 * error + posterior.log_evidence.error
         for key, one, spread in zip(names, mean, sd, strict=True):
@@ -435,15 +433,48 @@ class TestQuadratureInFourDimensions:
 # --- chains
 
 
-def far(one, two, worth):
-    """How far two posteriors of a hyperparameter lie apart, in standard errors of so many independent draws."""
-    spread = two.sd / np.sqrt(worth)
-    # Of a Gaussian's standard deviation the relative error is half that of its variance; heavier tails have twice it.
-    return abs(one.mean - two.mean) / spread, abs(one.sd / two.sd - 1) * np.sqrt(worth) / 2
+def far(draws, scalar, worth):
+    """How far mean and sd of draws lie from others, in standard errors of so many independent ones."""
+    mean, sd = scalar.mean, scalar.sd
+    error = np.std((draws - mean) ** 2) / (2 * sd * np.sqrt(worth))
+    return abs(draws.mean() - mean) * np.sqrt(worth) / sd, abs(draws.std() - sd) / error
 
 
 def effective(posterior):
     return next(check.value for check in posterior.checks if check.name == "effective draws")
+
+
+def bridged(problem, chains):
+    """Log evidence of the parcels' model and its error, by importance sampling about the draws of chains."""
+    names = ["noise", "scale", "spread", *(f"raw[{k}]" for k in range(4))]
+    draws = np.array(
+        [np.log(chains.hyper[name].draws) if i < 3 else chains.hyper[name].draws for i, name in enumerate(names)]
+    )
+    proposal = multivariate_t(draws.mean(axis=1), 1.2 * np.cov(draws), df=4, seed=np.random.default_rng(1))
+    places = proposal.rvs(20_000)
+    heights = np.empty(len(places))
+    member = np.equal.outer(np.arange(4), problem.parcels).astype(float)
+    grams = [(problem.gain * one) @ problem.gain.T for one in member]
+    full = np.trace(problem.gain @ problem.gain.T)
+    prior = (
+        lognorm(0.5).logpdf(np.exp(places[:, 0]))
+        + halfnorm(scale=problem.scale_guess).logpdf(np.exp(places[:, 1]))
+        + halfnorm(scale=2).logpdf(np.exp(places[:, 2]))
+        + places[:, :3].sum(axis=1)
+        + norm.logpdf(places[:, 3:]).sum(axis=1)
+    )
+    for i, (log_noise, log_scale, log_spread, *raw) in enumerate(places):
+        logs = np.exp(log_spread) * np.array(raw)
+        gram = np.tensordot(np.exp(logs - logs.max()), grams, axes=1)
+        total = np.exp(2 * log_scale) * full / np.trace(gram) * gram + np.exp(2 * log_noise) * np.eye(len(gram))
+        _, logs = np.linalg.slogdet(2 * np.pi * total)
+        field = problem.recording
+        heights[i] = -0.5 * (field.shape[1] * logs + np.sum(field * np.linalg.solve(total, field)))
+    noise = np.exp(places[:, 0])
+    quiet = -0.5 * (problem.baseline.size * np.log(2 * np.pi * noise**2) + np.sum(problem.baseline**2) / noise**2)
+    logs = prior + heights + quiet - proposal.logpdf(places)
+    weights = np.exp(logs - logsumexp(logs))
+    return logsumexp(logs) - np.log(len(logs)), float(np.sqrt(np.sum(weights**2)))
 
 
 @pytest.mark.slow
@@ -458,14 +489,23 @@ class TestChains:
         worth = effective(chains)
         assert worth > 300
         for key in (variable.name for variable in bi.load_model(name)(problem).free_RVs):
-            print(name, key, worth, far(chains.hyper[key], lattice.hyper[key], worth))
-            assert max(far(chains.hyper[key], lattice.hyper[key], worth)) < 4
+            assert max(far(chains.hyper[key].draws, lattice.hyper[key], worth)) < 4
 
-    def test_of_shares_of_parcels_agree_with_a_gaussian_at_the_mode(self):
+    def test_of_shares_of_parcels_agree_with_a_gaussian_at_the_mode_as_far_as_one_goes(self):
+        """Spread and shares bend around each other, which no Gaussian does: its check says so, and it is too wide."""
         problem = scene(maps=False, samples=30, quiet=60)
         gaussian = bi.infer("multiple_sparse_priors", problem, "laplace", draws=4000)
         chains = bi.infer("multiple_sparse_priors", problem, "nuts", draws=1000, chains=2)
-        for k in range(1, 4):
-            one, two = (np.log(p.hyper[f"share[{k}]"].draws / p.hyper["share[0]"].draws) for p in (gaussian, chains))
-            print(k, one.mean(), two.mean(), one.std(), two.std())
-        print(gaussian.log_evidence, gaussian.log_evidence.error, gaussian.checks)
+        ours, theirs = (np.log([one.hyper[f"share[{k}]"].draws for k in range(4)]) for one in (gaussian, chains))
+        # The trace is kept, so that only the shares relative to one another mean anything.
+        ours, theirs = ours[1:] - ours[0], theirs[1:] - theirs[0]
+        assert effective(chains) > 300
+        sd = theirs.std(axis=1)
+        assert (np.abs(ours.mean(axis=1) - theirs.mean(axis=1)) < 0.6 * sd).all()
+        ratio = ours.std(axis=1) / sd
+        assert ((ratio > 0.8) & (ratio < 2.5)).all()
+        log_evidence, error = bridged(problem, chains)
+        assert error < 0.1
+        # Draws that do not reach around the bend cannot tell how much of the mass lies there.
+        assert abs(gaussian.log_evidence - log_evidence) < 3
+        assert not gaussian.passed

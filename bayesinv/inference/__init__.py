@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import PathLike
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -173,4 +174,15 @@ def infer(
         from bayesinv.inference.laplace import posterior
     else:
         from bayesinv.inference.nuts import posterior
-    return posterior(density, name, rng, draws, timings, **options)
+    if chosen != "quadrature" or method is not None:
+        return posterior(density, name, rng, draws, timings, **options)
+    from bayesinv.inference.quadrature import UnsettledError
+
+    try:
+        return posterior(density, name, rng, draws, timings, **options)
+    except UnsettledError as error:
+        # Nobody asked for a lattice, so what a lattice cannot hold is sampled.
+        warnings.warn(f"{error} (NUTS is used now)", stacklevel=2)
+        from bayesinv.inference.nuts import posterior as sampled
+
+        return sampled(density, name, rng, max(draws // 4, 500), timings)

@@ -74,6 +74,10 @@ BEND = 15.0
 """Nats off a parabola at which the log density between nodes is no longer followed closely."""
 
 
+class UnsettledError(ValueError):
+    """A lattice that is as fine as it may be does not give the moments: the density wants a sampler."""
+
+
 @dataclass(frozen=True, eq=False)
 class Lattice:
     """Nodes and weights of the posterior of the hyperparameters.
@@ -307,7 +311,7 @@ def integrate(density: Density) -> Lattice:
             break
         step /= 2
     if coarse is None or not 0 < coarse.drift < 0.02:
-        raise ValueError(
+        raise UnsettledError(
             "quadrature did not settle: the posterior of the hyperparameters is too rough or too wide for a "
             f"lattice in {size} dimensions; use method='nuts'"
         )
