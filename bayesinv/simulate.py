@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import dijkstra
 from scipy.spatial import cKDTree
 
 from bayesinv.axes import Array, Index, freeze, real, same_axes
 from bayesinv.leadfield import LeadField
 from bayesinv.noise import RANK_TOLERANCE, Noise
+from bayesinv.parcels import edge_lengths
 from bayesinv.problem import Problem
 from bayesinv.recording import Recording
 from bayesinv.sensors import Sensors
@@ -154,21 +154,13 @@ def patch(cortex: Sources, centre: ArrayLike, area: float) -> Index:
         raise ValueError(f"area is {area}, but must be positive, in m² (1 cm² is 1e-4)")
     place = real("centre", centre, "3")
     start = int(np.argmin(np.linalg.norm(cortex.positions - place, axis=1)))
-    distance = dijkstra(_edges(cortex), directed=False, indices=start)
+    distance = dijkstra(edge_lengths(cortex), directed=False, indices=start)
     order = np.argsort(distance, kind="stable")
     order = order[np.isfinite(distance[order])]
     covered = np.cumsum(cortex.areas[order])
     if area > covered[-1]:
         raise ValueError(f"area is {1e4 * area:.4g} cm², but that side of the cortex has {1e4 * covered[-1]:.4g} cm²")
     return np.sort(order[: int(np.searchsorted(covered, area)) + 1])
-
-
-def _edges(cortex: Sources) -> csr_matrix:
-    """Return the lengths in m of the edges of the cortex's triangles."""
-    assert cortex.triangles is not None
-    one, two = np.unique(np.sort(cortex.triangles[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1), axis=0).T
-    length = np.linalg.norm(cortex.positions[one] - cortex.positions[two], axis=1)
-    return csr_matrix((length, (one, two)), shape=(len(cortex),) * 2)
 
 
 def random_places(cortex: Sources, count: int, rng: np.random.Generator, *, apart: float = 0.03) -> Array:

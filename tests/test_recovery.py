@@ -279,7 +279,7 @@ class TestNumbers:
     @pytest.mark.slow
     @pytest.mark.parametrize("name", NUMBERS)
     def test_their_intervals_hold_the_truth_as_often_as_they_say(self, name):
-        truth, mean, sd, places, inside = drawn(name, NUMBERS[name][2])
+        truth, mean, _, places, inside = drawn(name, NUMBERS[name][2])
         assert inside.sum() >= enough(len(truth), 0.9)
         assert probability(places) > 0.005
         assert np.corrcoef(truth, mean)[0, 1] > 0.7
