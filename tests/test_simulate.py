@@ -12,6 +12,7 @@ from scipy import stats
 
 from bayesinv import template
 from bayesinv.leadfield import LeadField
+from bayesinv.parcels import edge_lengths
 from bayesinv.recording import Recording
 from bayesinv.sensors import Sensors
 from bayesinv.sources import Sources
@@ -48,7 +49,7 @@ class TestPatch:
         index = simulate.patch(cortex, cortex.positions[5000], 4e-4)
         area = cortex.areas[index].sum()
         assert 4e-4 <= area < 4e-4 + cortex.areas.max()
-        edges = simulate._edges(cortex)[index][:, index]
+        edges = edge_lengths(cortex)[index][:, index]
         from scipy.sparse.csgraph import connected_components
 
         assert connected_components(edges, directed=False)[0] == 1
