@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from bayesinv.problem import Problem as Problem
     from bayesinv.recording import Recording as Recording
     from bayesinv.resolution import resolution as resolution
+    from bayesinv.sampling import sample_map as sample_map
     from bayesinv.sensors import Sensors as Sensors
     from bayesinv.simulate import simulate as simulate
     from bayesinv.sources import Sources as Sources
@@ -75,6 +76,7 @@ _ROOMS = {
     "prior_predictive": "predictive",
     "read_card": "catalogue",
     "resolution": "resolution",
+    "sample_map": "sampling",
     "sbc": "calibration",
     "simulate": "simulate",
     "surface_axes": "baselines",
