@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bayesinv.axes import Array, Index, one_of, real
-from bayesinv.evidence import LOG_2PI, Family, Spectrum, remembered
-from bayesinv.problem import Problem
+from bayesinv.evidence import LOG_2PI, Family, Spectrum
+from bayesinv.problem import Problem, remembered
 from bayesinv.structure import (
     COURSES,
     LengthTable,
@@ -50,10 +50,7 @@ def depth_weights(problem: Problem, exponent: float) -> Array:
     """
     if not 0 <= exponent <= 1:
         raise ValueError(f"depth exponent is {exponent}, but must lie between 0 and 1")
-    norms = problem.source_norms / np.exp(np.mean(np.log(problem.source_norms)))
-    weights = norms ** (-2 * exponent)
-    weights *= np.sum(norms**2) / np.sum(weights * norms**2)
-    return np.repeat(weights, problem.axes)
+    return Currents(1.0, depth=exponent).structure(problem).diagonal(problem)
 
 
 @dataclass(frozen=True, eq=False)
@@ -283,9 +280,8 @@ def shaped(currents: Currents, problem: Problem, given: Mapping[str, Any], exp: 
             inside = currents.components >= 0
             if len(inside) != count:
                 raise ValueError(f"components has source = {len(inside)}, but the problem has source = {count}")
-            out["weights"] = given["shares"][np.maximum(currents.components, 0)] * inside
-            out["weights"] = out["weights"] if fixed is None else out["weights"] * fixed
             share = given["shares"][np.maximum(currents.components, 0)] * inside
+            out["weights"] = share if fixed is None else share * fixed
             weights = share if weights is None else weights * share
         else:
             return out | _by_matrices(currents, problem, given, weights, target)
@@ -486,8 +482,8 @@ class Observation:
             return Spectrum.of(problem, replace(structure, noise=self.base.noise, error=self.base.error))
 
         ends = (float(np.log(low)), float(np.log(high))) if logs else (low, high)
-        key = ("family", name, self.base.key, None if currents.weights is None else currents.weights.tobytes())
-        family: Family = remembered(problem.memory, key, lambda: Family.along(at, *ends))
+        key = (name, self.base.key, None if currents.weights is None else currents.weights.tobytes())
+        family: Family = remembered(problem.memory, "family", key, lambda: Family.along(at, *ends))
         return family
 
     def graph(self, value: Any, variance: Any, noise: Any, learned: Mapping[str, Any]) -> Any:

@@ -9,7 +9,7 @@ between Chebyshev points.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -18,7 +18,7 @@ import numpy as np
 from scipy.linalg import cho_factor, cho_solve, eigh, solve_triangular
 
 from bayesinv.axes import Array
-from bayesinv.problem import Problem
+from bayesinv.problem import Problem, remembered
 from bayesinv.structure import Structure
 
 LOG_2PI = float(np.log(2 * np.pi))
@@ -27,9 +27,6 @@ TOLERANCE = 1e-6
 
 SLACK = 1e-9
 """How far rounding may carry a structural number over its bounds."""
-
-KEPT = 100
-"""Decompositions that a problem remembers."""
 
 CHUNK = 2**16
 """Numbers held at once while many hyperparameters are evaluated."""
@@ -72,10 +69,7 @@ class Decomposition:
         """Decompose the Gram matrix of a structure; one that was decomposed lately is remembered."""
 
         def made() -> Decomposition:
-            gram = structure.gram(problem)
-            lost = problem.error_factor
-            if structure.error and lost is not None:
-                gram += structure.error**2 * (lost @ lost.T)
+            gram = structure.with_error(problem, structure.gram(problem))
             root = structure.noise_root(problem)
             if root is not None:
                 gram = solve_triangular(root, solve_triangular(root, gram, lower=True).T, lower=True)
@@ -86,17 +80,8 @@ class Decomposition:
             volume = 2 * float(np.log(np.diag(root)).sum())
             return cls(values, solve_triangular(root, vectors, lower=True, trans="T"), root @ vectors, volume)
 
-        found: Decomposition = remembered(problem.shared, ("decomposition", structure.key), made)
+        found: Decomposition = remembered(problem.shared, "decomposition", structure.key, made)
         return found
-
-
-def remembered(memory: dict[Hashable, Any], key: Hashable, make: Callable[[], Any]) -> Any:
-    """Return what a memory holds under a key, made and kept if it is not there; what is oldest goes."""
-    if key not in memory:
-        while len(memory) >= KEPT:
-            memory.pop(next(iter(memory)))
-        memory[key] = make()
-    return memory[key]
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,7 +152,8 @@ class Spectrum:
             structure = Structure(weights=structure)
         found: Spectrum = remembered(
             problem.memory,
-            ("spectrum", structure.key),
+            "spectrum",
+            structure.key,
             lambda: cls(problem, structure, Decomposition.of(problem, structure)),
         )
         return found
@@ -292,9 +278,7 @@ class Sight:
     def of(cls, problem: Problem, structure: Structure, variance: float, noise: float, *, baseline: bool) -> Sight:
         """Factorise the covariance of one sample; samples must be independent."""
         gram = structure.gram(problem)
-        whole = gram
-        if structure.error and problem.error_factor is not None:
-            whole = gram + structure.error**2 * (problem.error_factor @ problem.error_factor.T)
+        whole = structure.with_error(problem, gram)
         relative = structure.noise_covariance(problem)
         relative = np.eye(len(gram)) if relative is None else relative
         root = cho_factor(variance * whole + noise**2 * relative, lower=True, check_finite=False)

@@ -117,12 +117,10 @@ def recording_and_fit(posterior: Posterior) -> Figure:
 
 def _sensor_rows(problem: Problem, fitted: Array) -> list[tuple[str, str, Array, Array, Any]]:
     """Per sensor kind its name, unit, recorded and fitted lines (sensor, time) and a colour per line."""
-    if problem.sensors is None or problem.whitener is None:
+    back = problem.unwhitener
+    if problem.sensors is None or back is None:
         grey = [QUIET] * problem.components
         return [("Whitened components", "noise = 1", problem.recording, fitted, grey)]
-    # The whitener's rows are scaled first: MEG and EEG differ by so many powers of ten that its inverse would be lost.
-    lengths = np.linalg.norm(problem.whitener, axis=1)
-    back = np.linalg.pinv(problem.whitener / lengths[:, None]) / lengths
     recorded, fit = back @ problem.recording, back @ fitted
     rows = []
     for kind, (name, unit, factor) in KINDS.items():

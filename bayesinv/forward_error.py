@@ -13,8 +13,6 @@ Trans. Med. Imaging 30, 231-242.
 
 from __future__ import annotations
 
-import os
-import tempfile
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -32,7 +30,7 @@ from bayesinv.noise import RANK_TOLERANCE
 from bayesinv.problem import Problem
 from bayesinv.sensors import Sensors
 from bayesinv.sources import Sources
-from bayesinv.template import _fingerprint, cache_folder
+from bayesinv.template import _fingerprint, _write, cache_folder
 from bayesinv.world import RANGES, displaced, draw_conductivities
 
 SOLVERS = ("bem", "fem", "sphere")
@@ -296,26 +294,8 @@ def _kept(
         pass
     found = made()
     about = {**found.mean.notes, "reference": found.mean.reference}
-    _write(store, mean=found.mean.gain, notes=np.array([[k, str(v)] for k, v in about.items()]), **found.factors)
+    _write(store, about, mean=found.mean.gain, **found.factors)
     return found
-
-
-def _write(store: Path, **arrays: Array) -> None:
-    """Keep arrays: under another name until the file is whole. A disk that is full costs the cache, not the result."""
-    try:
-        store.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=store.parent, prefix=store.stem, suffix=".part")
-    except OSError:
-        return
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.savez(file, **arrays)  # type: ignore[arg-type]
-        os.replace(name, store)
-    except OSError:
-        Path(name).unlink(missing_ok=True)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 def _scalp(head: Head) -> Surface:

@@ -448,13 +448,10 @@ class PosteriorPredictive:
         ValueError
             If the problem has no whitener, or the time lies outside the recording.
         """
-        whitener = self.problem.whitener
-        if whitener is None:
+        back = self.problem.unwhitener
+        if back is None:
             raise ValueError("there is no way back to the sensors: the problem has no whitener; give it noise_cov")
         sample = self._sample(time)
-        # The whitener's rows are scaled first: MEG and EEG differ by so many powers of ten that its inverse is lost.
-        lengths = np.linalg.norm(whitener, axis=1)
-        back = np.linalg.pinv(whitener / lengths[:, None]) / lengths
         seen = self.replicated[:, :, sample] @ back.T
         return back @ self.problem.recording[:, sample], seen.mean(axis=0), seen.std(axis=0)
 

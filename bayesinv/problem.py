@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from dataclasses import field as dataclass_field
 from functools import cached_property
@@ -36,6 +36,23 @@ PARCELS = 60
 
 ABSURD_POWER = 1e4
 """Whitened global field power beyond which only a wrong unit or the wrong covariance is left to think of."""
+
+
+KEPT = 100
+"""Things of one kind that a memory holds."""
+
+
+def remembered(memory: dict[Hashable, Any], kind: str, key: Hashable, make: Callable[[], Any]) -> Any:
+    """Return what a memory holds of a kind under a key, made and kept if it is not there.
+
+    The oldest of the kind goes when there are too many: what is cheap and many never pushes out what is dear and few.
+    """
+    held = memory.setdefault(kind, {})
+    if key not in held:
+        while len(held) >= KEPT:
+            held.pop(next(iter(held)))
+        held[key] = make()
+    return held[key]
 
 
 @dataclass(frozen=True, eq=False)
@@ -288,6 +305,15 @@ class Problem:
         """Logarithm of `source_norms` relative to their geometric mean: (source,)."""
         logs = np.log(self.source_norms)
         return np.asarray(logs - logs.mean())
+
+    @cached_property
+    def unwhitener(self) -> Array | None:
+        """From components back to sensors: (sensor, component), SI units; None where there is no whitener."""
+        if self.whitener is None:
+            return None
+        # Rows are scaled first: MEG and EEG differ by so many powers of ten that the inverse would be lost.
+        lengths = np.linalg.norm(self.whitener, axis=1)
+        return np.asarray(np.linalg.pinv(self.whitener / lengths[:, None]) / lengths)
 
     @property
     def components(self) -> int:

@@ -12,7 +12,7 @@ from scipy.linalg import cholesky, eigh, toeplitz
 from scipy.special import iv
 
 from bayesinv.axes import Array, freeze
-from bayesinv.problem import Problem
+from bayesinv.problem import Problem, remembered
 from bayesinv.smoothness import Field
 
 COURSES = ("matern", "autoregressive")
@@ -118,10 +118,8 @@ class Structure:
     def field(self, problem: Problem) -> Field:
         """The correlation of the sources at this length-scale."""
         assert self.length is not None
-        key = ("field", self.length)
-        if key not in problem.shared:
-            problem.shared[key] = problem.surface.at(self.length)
-        found: Field = problem.shared[key]
+        length = self.length
+        found: Field = remembered(problem.shared, "field", length, lambda: problem.surface.at(length))
         return found
 
     def diagonal(self, problem: Problem) -> Array:
@@ -239,6 +237,11 @@ class Structure:
             mixed = self.scale * deep * (ratio * sums + (1 - ratio) * along)
             return mixed if name == "weights" else float(np.sum(-2 * problem.log_norms * rest * mixed))
         return 0.0
+
+    def with_error(self, problem: Problem, gram: Array) -> Array:
+        """G D Gᵀ + error² A Aᵀ: (component, component)."""
+        lost = problem.error_factor
+        return gram if not self.error or lost is None else gram + self.error**2 * (lost @ lost.T)
 
     def noise_covariance(self, problem: Problem) -> Array | None:
         """N: (component, component), or None for the identity."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -252,7 +252,7 @@ def kept(
     if found is not None:
         return LeadField(found[0], sensors, sources, notes=found[1])
     made = solve()
-    _write(store, made)
+    _write(store, made.notes, gain=made.gain)
     # The solver may move electrodes onto its scalp; names and order stay.
     return replace(made, sensors=sensors, sources=sources)
 
@@ -296,8 +296,8 @@ def _read(store: Path, shape: tuple[int, ...]) -> tuple[Array, dict[str, str]] |
     return (gain, notes) if fits else None
 
 
-def _write(store: Path, made: LeadField) -> None:
-    """Keep a gain: under another name until it is whole, so that an interruption leaves nothing broken."""
+def _write(store: Path, notes: Mapping[str, str], **arrays: Array) -> None:
+    """Keep arrays and notes: under another name until the file is whole, so that an interruption breaks nothing."""
     try:
         store.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=store.parent, prefix=store.stem, suffix=".part")
@@ -305,7 +305,7 @@ def _write(store: Path, made: LeadField) -> None:
         return
     try:
         with os.fdopen(handle, "wb") as file:
-            np.savez(file, gain=made.gain, notes=np.array([[str(k), str(v)] for k, v in made.notes.items()]))
+            np.savez(file, notes=np.array([[str(k), str(v)] for k, v in notes.items()]), **arrays)  # type: ignore[arg-type]
         os.replace(name, store)
     except OSError:
         # A full or read-only disk costs the cache, not the result.

@@ -133,12 +133,20 @@ def dense_covariance(structure, problem, variance, noise):
     gram = problem.gain @ dense_prior(structure, problem) @ problem.gain.T
     if structure.error:
         gram = gram + structure.error**2 * problem.error_factor @ problem.error_factor.T
-    over = (
-        np.eye(count)
-        if structure.time is None
-        else correlation_over_time(problem.times, structure.time, structure.course)
-    )
+    over = over_time(structure, problem)
     return np.kron(variance * gram, over) + np.kron(noise**2 * dense_noise(structure, problem), np.eye(count))
+
+
+def inferred(problem, model):
+    """The posterior; of a learned structure by Laplace, whose nodes have many structures."""
+    return bi.infer(model, problem, *(["laplace"] if observation(model).learned else []), draws=200)
+
+
+def over_time(structure, problem):
+    """Correlation (time, time) of the courses."""
+    if structure.time is None:
+        return np.eye(len(problem.times))
+    return correlation_over_time(problem.times, structure.time, structure.course)
 
 
 def somewhere(density, rng, count=3):
@@ -196,20 +204,12 @@ class TestEvidence:
 class TestPosterior:
     def test_is_dense_gaussian_algebra(self, given, rng):
         problem, model = given
-        posterior = (
-            bi.infer(model, problem, method="laplace", draws=200)
-            if observation(model).learned
-            else bi.infer(model, problem)
-        )
+        posterior = inferred(problem, model)
         mixture, count = posterior.mixture, len(problem.times)
         weights, means, covariances = [], [], []
         for k in np.argsort(mixture.weights)[::-1][:3]:
             structure = mixture.structures[mixture.which[k]]
-            over = (
-                np.eye(count)
-                if structure.time is None
-                else correlation_over_time(problem.times, structure.time, structure.course)
-            )
+            over = over_time(structure, problem)
             prior = mixture.variance[k] * np.kron(dense_prior(structure, problem), over)
             gain = np.kron(problem.gain, np.eye(count))
             total = dense_covariance(structure, problem, mixture.variance[k], mixture.noise[k])
@@ -253,11 +253,7 @@ class TestPosterior:
 
     def test_draws_have_its_mean_and_covariance(self, given, rng):
         problem, model = given
-        posterior = (
-            bi.infer(model, problem, method="laplace", draws=200)
-            if observation(model).learned
-            else bi.infer(model, problem)
-        )
+        posterior = inferred(problem, model)
         table = rng.normal(size=(1, problem.gain.shape[1]))
         shape = table.shape if problem.axes == 1 else (1, -1, 3)
         course = posterior.contrast(table.reshape(shape))

@@ -15,7 +15,8 @@ import numpy as np
 
 from bayesinv.axes import Array, Index
 from bayesinv.currents import Observation, observation
-from bayesinv.evidence import SLACK, Cells, Sight, Spectrum, remembered
+from bayesinv.evidence import SLACK, Cells, Sight, Spectrum
+from bayesinv.problem import remembered
 from bayesinv.structure import DepthTable, Structure
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class Density:
     def _functions(self) -> dict[str, Any]:
         """What has been made of graphs like this model's; models of the same prior share it."""
         key = signature(self.model, [self.seen.variance, self.seen.noise, *self.seen.learned.values()])
-        return {} if key is None else remembered(FUNCTIONS, (key, tuple(self.seen.learned)), dict)
+        return {} if key is None else remembered(FUNCTIONS, "prior", (key, tuple(self.seen.learned)), dict)
 
     def _made(self, name: str, make: Callable[[], Any]) -> Any:
         if name not in self._functions:
@@ -117,16 +118,12 @@ class Density:
     @cached_property
     def _outputs(self) -> list[Any]:
         """Prior log density, source variance and noise scale, in the model's value variables."""
-
         ours = {self.seen.recording, self.seen.baseline}
         terms = [variable for variable in self.model.basic_RVs if variable not in ours] + self.model.potentials
+        scales = [self.seen.variance, self.seen.noise]
         if set(terms) <= {*self.model.free_RVs, *self.model.potentials}:
-            prior, variance, noise = self.model.replace_rvs_by_values(
-                [self._prior(), self.seen.variance, self.seen.noise]
-            )
-            return [prior, variance, noise]
-        prior = self.model.logp(vars=terms, sum=True)
-        return [prior, *self.model.replace_rvs_by_values([self.seen.variance, self.seen.noise])]
+            return list(self.model.replace_rvs_by_values([self._prior(), *scales]))
+        return [self.model.logp(vars=terms, sum=True), *self.model.replace_rvs_by_values(scales)]
 
     def _prior(self) -> Any:
         """Log density of the free random variables, and potentials, in their unconstrained values.
@@ -172,16 +169,20 @@ class Density:
 
     def _function(self, outputs: list[Any]) -> Callable[[Array], list[Array]]:
         """A function of unconstrained nodes (node, coordinate) that evaluates graphs of the value variables."""
+        split, run = self._split, vectorised(self.values, outputs)
+        return lambda nodes: run(split(nodes), len(nodes))
+
+    @cached_property
+    def _split(self) -> Callable[[Array], list[Array]]:
+        """A function from nodes (node, coordinate) to the values (node, ...) of each unconstrained variable."""
         shapes = [np.shape(self._start[value.name]) for value in self.values]
         cuts = np.cumsum([int(np.prod(shape)) for shape in shapes])[:-1]
-        run = vectorised(self.values, outputs)
 
-        def at(nodes: Array) -> list[Array]:
+        def split(nodes: Array) -> list[Array]:
             parts = np.split(nodes, cuts, axis=1) if shapes else []
-            given = [part.reshape(len(nodes), *shape) for part, shape in zip(parts, shapes, strict=True)]
-            return run(given, len(nodes))
+            return [part.reshape(len(nodes), *shape) for part, shape in zip(parts, shapes, strict=True)]
 
-        return at
+        return split
 
     @cached_property
     def _scales(self) -> Callable[[Array], list[Array]]:
@@ -245,12 +246,12 @@ class Density:
 
     def cells(self, places: Array) -> list[Cells]:
         """The recording as each structure sees it; a structure that was decomposed once is not decomposed again."""
-        if "depth" in self.seen.learned and "weights" not in self.seen.learned:
+        keys = [place.tobytes() for place in places]
+        new = [i for i, key in enumerate(keys) if key not in self._cells]
+        if new and "depth" in self.seen.learned and "weights" not in self.seen.learned:
             first = self.structures(places[:1])[0]
             if first.plain_but_turned:
                 DepthTable.make(self.seen.problem, first)
-        keys = [place.tobytes() for place in places]
-        new = [i for i, key in enumerate(keys) if key not in self._cells]
         step = max(1, int(1e7 / self.seen.problem.gain.shape[1]))
         for start in range(0, len(new), step):
             some = new[start : start + step]
@@ -296,6 +297,10 @@ class Density:
     @cached_property
     def _slopes(self) -> Callable[..., list[Array]]:
         """Prior and its gradient, and the gradient of what the likelihood depends on times its own derivatives."""
+        found: Callable[..., list[Array]] = self._made("slopes", self._slopes_made)
+        return found
+
+    def _slopes_made(self) -> Callable[..., list[Array]]:
         import pytensor
         import pytensor.tensor as pt
         from pytensor.compile.mode import Mode
@@ -338,9 +343,7 @@ class Density:
                 by.append(self._by_difference(structure, name, variance, noise))
             else:
                 by.append(structure.slope(problem, name, by_gram, by_noise, gram))
-        shapes = [np.shape(self._start[value.name]) for value in self.values]
-        cuts = np.cumsum([int(np.prod(shape)) for shape in shapes])[:-1]
-        values = [part.reshape(shape) for part, shape in zip(np.split(node, cuts), shapes, strict=True)]
+        values = [part[0] for part in self._split(node[None])]
         with np.errstate(all="ignore"):
             found = self._slopes(*values, *(np.asarray(one, dtype=float) for one in by))
         return prior + height, np.concatenate([np.ravel(one) for one in found])

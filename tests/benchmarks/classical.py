@@ -48,10 +48,11 @@ def scan(sensors: int = 306, sources: int = 20_484, samples: int = 421) -> None:
 
     def decompose() -> Spectrum:
         problem.memory.clear()
+        problem.shared.clear()
         return Spectrum.of(problem)
 
     spectrum = decompose()
-    values, powers = spectrum.values, spectrum.powers
+    values, powers = spectrum.values, spectrum.cells.powers
 
     def curves() -> None:
         one = Scan(values, powers, samples)
