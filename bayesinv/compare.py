@@ -826,7 +826,7 @@ def average(
     keys: dict[Any, int] = {}
     structures: list[Structure] = []
     for one in every:
-        for structure in one.mixture.structures:
+        for structure in (*one.mixture.structures, *(one.hyper.scales.structures if one.hyper.scales else ())):
             if structure.key not in keys:
                 keys[structure.key] = len(structures)
                 structures.append(structure)
@@ -854,7 +854,8 @@ def average(
         name: np.concatenate([one.hyper.draws[name][some] for one, some in zip(every, picked, strict=True)])
         for name in common
     }
-    nodes["model"] = np.repeat(np.arange(len(every), dtype=float), [len(mass) for mass in masses])
+    shares = [part * one.hyper.weights / one.hyper.weights.sum() for part, one in zip(share, every, strict=True)]
+    nodes["model"] = np.repeat(np.arange(len(every), dtype=float), [len(one) for one in shares])
     drawn["model"] = np.repeat(np.arange(len(every), dtype=float), [len(some) for some in picked])
     scales = None
     known = [one.hyper.scales for one in every if one.hyper.scales is not None]
@@ -877,7 +878,7 @@ def average(
         model=f"average of {', '.join(names)}",
         method=f"{weights if isinstance(weights, str) else 'weights'}: {said}",
         mixture=mixture,
-        hyper=Hyper(nodes, mixture.weights, drawn, scales=scales),
+        hyper=Hyper(nodes, np.concatenate(shares), drawn, scales=scales),
         log_evidence=evidence,
         checks=tuple(
             replace(check, name=f"{name}: {check.name}") for name, one in posteriors.items() for check in one.checks

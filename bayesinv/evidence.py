@@ -15,7 +15,6 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve, eigh, solve_triangular
 
 from bayesinv.axes import Array
 from bayesinv.problem import Problem, remembered
@@ -47,6 +46,10 @@ def _sum_of_logs(total: Array) -> Array:
     return np.asarray(np.log(total).sum(axis=1))
 
 
+def _log_determinant(covariance: Array) -> float:
+    return 2 * float(np.log(np.diag(np.linalg.cholesky(covariance))).sum())
+
+
 @dataclass(frozen=True, eq=False)
 class Decomposition:
     """Gram matrix of one structure in units of its noise, decomposed: what depends on the gain alone.
@@ -71,14 +74,13 @@ class Decomposition:
         def made() -> Decomposition:
             gram = structure.with_error(problem, structure.gram(problem))
             root = structure.noise_root(problem)
-            if root is not None:
-                gram = solve_triangular(root, solve_triangular(root, gram, lower=True).T, lower=True)
-            values, vectors = eigh(gram, driver="evd", check_finite=False, overwrite_a=True)
-            values = np.maximum(values, 0.0)
             if root is None:
-                return cls(values, vectors, vectors, 0.0)
+                values, vectors = np.linalg.eigh(gram)
+                return cls(np.maximum(values, 0.0), vectors, vectors, 0.0)
+            inverse = np.linalg.inv(root)
+            values, vectors = np.linalg.eigh(inverse @ gram @ inverse.T)
             volume = 2 * float(np.log(np.diag(root)).sum())
-            return cls(values, solve_triangular(root, vectors, lower=True, trans="T"), root @ vectors, volume)
+            return cls(np.maximum(values, 0.0), inverse.T @ vectors, root @ vectors, volume)
 
         found: Decomposition = remembered(problem.shared, "decomposition", structure.key, made)
         return found
@@ -113,7 +115,9 @@ class Cells:
         for start in range(0, len(variance), step):
             part = slice(start, start + step)
             total = variance[part, None] * self.reach + (noise[part] ** 2)[:, None]
-            out[part] = -0.5 * (self.count * _sum_of_logs(total) + (1 / total) @ self.powers)
+            logs = _sum_of_logs(total)
+            # A product of BLAS would wake its threads, which takes longer than these few sums.
+            out[part] = -0.5 * (self.count * logs + np.einsum("nc,c->n", np.divide(1, total, out=total), self.powers))
         return out + self.constant
 
     def baseline_log_likelihood(self, noise: Array) -> Array:
@@ -263,7 +267,8 @@ class Sight:
 
     height : of recording and baseline
     by_variance, by_scale : derivatives by source variance and noise scale
-    by_gram, by_noise : (component, component), derivatives by G D Gᵀ and by the relative noise covariance N
+    by_gram, by_noise : (component, component), derivatives by G D Gᵀ and, where it is not fixed, by the relative
+        noise covariance N
     gram : G D Gᵀ
     """
 
@@ -281,24 +286,24 @@ class Sight:
         whole = structure.with_error(problem, gram)
         relative = structure.noise_covariance(problem)
         relative = np.eye(len(gram)) if relative is None else relative
-        root = cho_factor(variance * whole + noise**2 * relative, lower=True, check_finite=False)
-        inverse = cho_solve(root, np.eye(len(gram)), check_finite=False)
+        total = variance * whole + noise**2 * relative
+        inverse, logs = np.linalg.inv(total), _log_determinant(total)
         seen = inverse @ problem.recording
         samples = seen.shape[1]
-        logs = 2 * float(np.log(np.diag(root[0])).sum())
         height = -0.5 * (samples * (len(gram) * LOG_2PI + logs) + float(np.sum(seen * problem.recording)))
         slope = 0.5 * (seen @ seen.T - samples * inverse)
         by_noise = noise**2 * slope
         by_scale = 2 * noise * float(np.sum(slope * relative))
         if baseline and problem.baseline is not None:
             free = problem.baseline.shape[1] - int(problem.baseline_centred)
-            lower = cho_factor(relative, lower=True, check_finite=False)
-            quiet = cho_solve(lower, problem.baseline, check_finite=False) / noise
+            quiet, volume = problem.baseline / noise, 0.0
+            if structure.noise is not None:
+                back = np.linalg.inv(relative)
+                quiet, volume = back @ quiet, _log_determinant(relative)
+                by_noise = by_noise + 0.5 * (quiet @ quiet.T - free * back)
             power = float(np.sum(quiet * problem.baseline)) / noise
-            volume = 2 * float(np.log(np.diag(lower[0])).sum())
             height -= 0.5 * (free * (len(gram) * (LOG_2PI + 2 * np.log(noise)) + volume) + power)
             by_scale += (power - free * len(gram)) / noise
-            by_noise = by_noise + 0.5 * (quiet @ quiet.T - free * cho_solve(lower, np.eye(len(gram))))
         by_variance = float(np.sum(slope * whole))
         return cls(height, by_variance, by_scale, variance * slope, by_noise, gram)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg.blas import dsyrk
 from scipy.sparse import csc_matrix, diags
 from scipy.sparse.csgraph import connected_components
 
@@ -175,7 +176,9 @@ class Field:
         """Return gain Q gainᵀ (component, component), for a gain (component, source)."""
         table = self._checked("gain (transposed)", np.transpose(gain))
         half = np.sqrt(self.matern.mass)[:, None] * self.factor.solve(table / self.sd[:, None])
-        return np.asarray(half.T @ half)
+        # SciPy's own BLAS, as the solve: that of NumPy would still hold its threads when the next solve begins.
+        upper = dsyrk(1.0, half, trans=1)
+        return np.asarray(upper + np.triu(upper, 1).T)
 
     def _checked(self, name: str, value: Array) -> Array:
         table = real(name, value, "source column")

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from scipy.linalg import cholesky, eigh, toeplitz
+from scipy.linalg import toeplitz
 from scipy.special import iv
 
 from bayesinv.axes import Array, freeze
@@ -140,6 +140,18 @@ class Structure:
         if self.plain:
             weights = self._weights(problem)
             return table if weights is None else weights[:, None] * table
+        if self.plain_but_turned:
+            # H H at once: a pass over the table is what this costs.
+            assert self.tangential is not None
+            normals = normals_of(problem)
+            blocks = table.reshape(len(normals), 3, -1)
+            along = (1 - self.tangential) * np.matmul(normals[:, None], blocks)
+            turned = self.tangential * blocks
+            turned += normals[:, :, None] * along
+            weights = self._weights(problem)
+            if weights is not None:
+                turned *= weights.reshape(len(normals), 3, 1)
+            return turned.reshape(table.shape)
         half = self._half(problem, table)
         if self.length is not None:
             count = problem.source_count
@@ -221,6 +233,8 @@ class Structure:
             return np.sum(seen * (by_gram @ seen), axis=0)
         if name in ("depth", "tangential") and isinstance(table := self._table(problem), DepthTable):
             return self.scale * float(np.sum(by_gram * table.slope(self, name)))
+        if name == "length":
+            return self.scale * float(np.sum(by_gram * LengthTable.of(problem, self).slope(self)))
         if name in ("weights", "depth", "tangential"):
             each = np.sum(problem.gain * (by_gram @ problem.gain), axis=0)
             sums = each if self.weights is not None and len(self.weights) == len(each) else None
@@ -251,13 +265,14 @@ class Structure:
 
     def noise_root(self, problem: Problem) -> Array | None:
         """Lower triangle L with L Lᵀ = N, or None for the identity."""
-        return None if self.noise is None else cholesky(self.noise_covariance(problem), lower=True)
+        covariance = self.noise_covariance(problem)
+        return None if covariance is None else np.asarray(np.linalg.cholesky(covariance))
 
     def modes(self, times: Array) -> tuple[Array, Array] | None:
         """Powers (mode,) and courses (time, mode) of the independent modes of the currents' courses; None if white."""
         if self.time is None:
             return None
-        values, vectors = eigh(correlation_over_time(times, self.time, self.course), driver="evd")
+        values, vectors = np.linalg.eigh(correlation_over_time(times, self.time, self.course))
         return np.maximum(values, 0.0), vectors
 
     def time_root(self, times: Array) -> Array | None:
@@ -339,7 +354,7 @@ class LengthTable:
                 known[place] = replace(structure, length=length).gram(problem, exact=True)
             return known[place]
 
-        for count in (11, 21, 41):
+        for count in (17, 33, 65):
             points = -np.cos(np.pi * np.arange(count) / (count - 1))
             inverse = np.linalg.inv(np.polynomial.chebyshev.chebvander(points, count - 1))
             table = cls(np.tensordot(inverse, np.stack([at(point) for point in points]), axes=1), *ends, 0.0)
@@ -375,7 +390,20 @@ class LengthTable:
 
     def gram(self, structure: Structure) -> Array:
         """G D Gᵀ (component, component) at a structure's length-scale, its scale left out."""
-        return np.asarray(self.at(structure.length))
+        weights = np.polynomial.chebyshev.chebvander(self._unit(structure.length), self.degree)
+        return _weighted(weights, self.coefficients)
+
+    def slope(self, structure: Structure) -> Array:
+        """Derivative of `gram` by the length-scale."""
+        assert structure.length is not None
+        unit = self._unit(structure.length)
+        by_unit = _weighted(_slopes_of_chebyshev(unit, self.degree), self.coefficients)
+        return by_unit * 2 / (np.log(self.high) - np.log(self.low)) / structure.length
+
+    @property
+    def degree(self) -> int:
+        """Degree of the series."""
+        return len(self.coefficients) - 1
 
     def at(self, length: Any) -> Any:
         """The matrix at a length-scale, a number or a graph."""
@@ -430,26 +458,21 @@ class DepthTable:
         along = series(along_normals(problem), 1) if structure.tangential is not None else None
         problem.shared[key] = cls(series(problem.gain, problem.axes), along)
 
-    def _sum(self, table: Array, weights: Array) -> Array:
-        return np.asarray((weights @ table.reshape(len(table), -1)).reshape(table.shape[1:]))
-
     def _weights(self, depth: float | None, slope: bool = False) -> Array:
         assert depth is not None
-        unit, count = np.array([2 * depth - 1]), len(self.whole) - 1
-        if not slope:
-            return np.polynomial.chebyshev.chebvander(unit, count)[0]
-        chebyshev = np.polynomial.chebyshev
-        return np.array([2 * chebyshev.chebval(unit[0], chebyshev.chebder(one)) for one in np.eye(count + 1)])
+        unit, degree = 2 * depth - 1, len(self.whole) - 1
+        found = 2 * _slopes_of_chebyshev(unit, degree) if slope else np.polynomial.chebyshev.chebvander(unit, degree)
+        return np.asarray(found)
 
     def gram(self, structure: Structure) -> Array:
         """G D Gᵀ (component, component) at a structure's depth and tangential variance, its scale left out."""
         return self._mixed(structure.tangential, self._weights(structure.depth))
 
     def _mixed(self, tangential: float | None, weights: Array) -> Array:
-        whole = self._sum(self.whole, weights)
+        whole = _weighted(weights, self.whole)
         if self.along is None or tangential is None:
             return whole
-        return tangential * whole + (1 - tangential) * self._sum(self.along, weights)
+        return tangential * whole + (1 - tangential) * _weighted(weights, self.along)
 
     def slope(self, structure: Structure, name: str) -> Array:
         """Derivative of `gram` by "depth" or "tangential"."""
@@ -457,7 +480,18 @@ class DepthTable:
             return self._mixed(structure.tangential, self._weights(structure.depth, True))
         assert self.along is not None
         weights = self._weights(structure.depth)
-        return self._sum(self.whole, weights) - self._sum(self.along, weights)
+        return _weighted(weights, self.whole) - _weighted(weights, self.along)
+
+
+def _weighted(weights: Array, table: Array) -> Array:
+    """Sum of matrices (coefficient, component, component) with weights (coefficient,)."""
+    return np.asarray((weights @ table.reshape(len(table), -1)).reshape(table.shape[1:]))
+
+
+def _slopes_of_chebyshev(unit: float, degree: int) -> Array:
+    """Derivatives of Chebyshev polynomials up to a degree at a place in [-1, 1]."""
+    chebyshev = np.polynomial.chebyshev
+    return np.array([chebyshev.chebval(unit, chebyshev.chebder(one)) for one in np.eye(degree + 1)])
 
 
 def normals_of(problem: Problem) -> Array:

@@ -145,21 +145,13 @@ class Density:
         return total + sum((pt.sum(one) for one in self.model.potentials), pt.constant(0.0))
 
     @cached_property
-    def _learned(self) -> tuple[list[str], Callable[[Array], list[Array]]]:
-        """Names of what shapes the structure, and a function of nodes that gives its values."""
-        wanted = [*self.seen.learned.values(), *(graph for _, graph, _, _ in self.seen.bounded)]
-        made = self._made("learned", lambda: self._function(self.model.replace_rvs_by_values(wanted)))
-        return list(self.seen.learned), made
-
-    @cached_property
     def structural(self) -> tuple[int, ...]:
         """Coordinates along which the structure changes."""
         if not self.seen.learned:
             return ()
-        at = self._learned[1]
         start = self.start + 0.01
         shifted = start + 0.3 * np.eye(self.dimension)
-        base, moved = at(start[None]), at(shifted)
+        base, moved = self._shapes(start[None]), self._shapes(shifted)
         found = [
             i
             for i in range(self.dimension)
@@ -169,30 +161,35 @@ class Density:
 
     def _function(self, outputs: list[Any]) -> Callable[[Array], list[Array]]:
         """A function of unconstrained nodes (node, coordinate) that evaluates graphs of the value variables."""
-        split, run = self._split, vectorised(self.values, outputs)
-        return lambda nodes: run(split(nodes), len(nodes))
-
-    @cached_property
-    def _split(self) -> Callable[[Array], list[Array]]:
-        """A function from nodes (node, coordinate) to the values (node, ...) of each unconstrained variable."""
         shapes = [np.shape(self._start[value.name]) for value in self.values]
         cuts = np.cumsum([int(np.prod(shape)) for shape in shapes])[:-1]
+        run = vectorised(self.values, outputs)
 
-        def split(nodes: Array) -> list[Array]:
+        def at(nodes: Array) -> list[Array]:
             parts = np.split(nodes, cuts, axis=1) if shapes else []
-            return [part.reshape(len(nodes), *shape) for part, shape in zip(parts, shapes, strict=True)]
+            given = [part.reshape(len(nodes), *shape) for part, shape in zip(parts, shapes, strict=True)]
+            return run(given, len(nodes))
 
-        return split
+        return at
 
     @cached_property
     def _scales(self) -> Callable[[Array], list[Array]]:
+        """A function from nodes to prior log density, source variance and noise scale."""
         found: Callable[[Array], list[Array]] = self._made("scales", lambda: self._function(self._outputs))
+        return found
+
+    @cached_property
+    def _shapes(self) -> Callable[[Array], list[Array]]:
+        """A function from nodes to what is learned of the structure, and to what must stay within bounds."""
+        wanted = [*self.seen.learned.values(), *(graph for _, graph, _, _ in self.seen.bounded)]
+        made = self._made("shapes", lambda: self._function(self.model.replace_rvs_by_values(wanted)))
+        found: Callable[[Array], list[Array]] = made
         return found
 
     def scales(self, nodes: Array) -> tuple[Array, Array]:
         """Source variance and noise scale, each (node,), at unconstrained nodes."""
-        found = self._scales(nodes)
-        return found[1], found[2]
+        _, variance, noise = self._scales(nodes)
+        return variance, noise
 
     def unconstrained(self, values: list[Array]) -> Array:
         """Nodes (node, coordinate) from hyperparameters on their own scale: (node, ...) per free random variable."""
@@ -224,8 +221,7 @@ class Density:
             places = np.zeros((1, 0))
         nodes = np.repeat(self.start[None], len(places), axis=0)
         nodes[:, list(self.structural)] = places
-        names, at = self._learned
-        (*values,) = at(nodes)
+        values = self._shapes(nodes)
         for name, _, low, high in reversed(self.seen.bounded):
             place = values.pop()
             slack = SLACK * (high - low)
@@ -236,7 +232,7 @@ class Density:
                     "a prior that lives there, such as pm.Uniform or pm.Beta"
                 )
         return [
-            self.seen.structure({name: value[i] for name, value in zip(names, values, strict=True)})
+            self.seen.structure({name: value[i] for name, value in zip(self.seen.learned, values, strict=True)})
             for i in range(len(places))
         ]
 
@@ -280,52 +276,19 @@ class Density:
             out[good] = prior[good] + likelihood
         return np.where(np.isnan(out), -np.inf, out)
 
-    def height(self, node: Array) -> float:
-        """Log density at one unconstrained node, without a decomposition where its structure is new."""
-        places, _ = self.places(node[None])
-        if not self.structural or places[0].tobytes() in self._cells:
-            return float(self(node[None])[0])
-        (structure,) = self.structures(places)
-        if structure.time is not None:
-            return float(self(node[None])[0])
-        prior, variance, noise = (float(one[0]) for one in self._scales(node[None]))
-        if not (np.isfinite(prior) and 0 < variance < LARGEST and 0 < noise < np.sqrt(LARGEST)):
-            return -np.inf
-        problem = self.seen.problem
-        return prior + Sight.of(problem, structure, variance, noise, baseline=self.seen.baseline is not None).height
-
-    @cached_property
-    def _slopes(self) -> Callable[..., list[Array]]:
-        """Prior and its gradient, and the gradient of what the likelihood depends on times its own derivatives."""
-        found: Callable[..., list[Array]] = self._made("slopes", self._slopes_made)
-        return found
-
-    def _slopes_made(self) -> Callable[..., list[Array]]:
-        import pytensor
-        import pytensor.tensor as pt
-        from pytensor.compile.mode import Mode
-
-        prior, *scales = self._outputs
-        numbers = [*scales, *self.model.replace_rvs_by_values(list(self.seen.learned.values()))]
-        by = [pt.tensor(f"by_{i}", shape=one.type.shape, dtype="float64") for i, one in enumerate(numbers)]
-        whole = prior + sum(pt.sum(slope * one) for slope, one in zip(by, numbers, strict=True))
-        slopes = pytensor.grad(
-            whole, self.values, consider_constant=by, disconnected_inputs="ignore", return_disconnected="zero"
-        )
-        mode = Mode(linker="py", optimizer=None)
-        return pytensor.function([*self.values, *by], slopes, mode=mode, on_unused_input="ignore")
-
-    def gradient(self, node: Array) -> Array:
-        """Gradient (coordinate,) of the log density at one unconstrained node, exact but for lengths and times."""
-        return self.slope(node)[1]
-
     def slope(self, node: Array) -> tuple[float, Array]:
-        """Log density and its gradient (coordinate,) at one unconstrained node."""
-        prior, variance, noise = (float(one[0]) for one in self._scales(node[None]))
+        """Log density and its gradient (coordinate,) at one unconstrained node, exact but for times.
+
+        What the prior's graph computes costs next to nothing, so that its own slopes are differences.
+        """
+        step = np.maximum(1e-5 * np.abs(node), 1e-5)
+        around = np.concatenate([node[None], node + np.diag(step), node - np.diag(step)])
+        numbers = self._scales(around)
+        prior, variance, noise = (float(one[0]) for one in numbers)
         if not (np.isfinite(prior) and 0 < variance < LARGEST and 0 < noise < np.sqrt(LARGEST)):
             return -np.inf, np.zeros(len(node))
         structure = self.structures(self.places(node[None])[0])[0]
-        problem, names, quiet = self.seen.problem, list(self.seen.learned), self.seen.baseline is not None
+        problem, quiet = self.seen.problem, self.seen.baseline is not None
         by: list[Any]
         if structure.time is not None:
             spectrum = Spectrum.of(problem, structure)
@@ -338,29 +301,26 @@ class Density:
             sight = Sight.of(problem, structure, variance, noise, baseline=quiet)
             height, by_gram, by_noise, gram = sight.height, sight.by_gram, sight.by_noise, sight.gram
             by = [sight.by_variance, sight.by_scale]
-        for name in names:
-            if name in ("length", "time"):
-                by.append(self._by_difference(structure, name, variance, noise))
+        for name in self.seen.learned:
+            if name == "time":
+                by.append(self._by_time(structure, variance, noise))
             else:
                 by.append(structure.slope(problem, name, by_gram, by_noise, gram))
-        values = [part[0] for part in self._split(node[None])]
-        with np.errstate(all="ignore"):
-            found = self._slopes(*values, *(np.asarray(one, dtype=float) for one in by))
-        return prior + height, np.concatenate([np.ravel(one) for one in found])
+        if self.seen.learned:
+            numbers = [*numbers, *self._shapes(around)[: len(self.seen.learned)]]
+        size = len(node)
+        out = np.zeros(size)
+        for slope, values in zip([1.0, *by], numbers, strict=True):
+            change = (values[1 : size + 1] - values[size + 1 :]).reshape(size, np.size(slope))
+            out += change @ np.ravel(slope) / (2 * step)
+        return prior + height, out
 
-    def _by_difference(self, structure: Structure, name: str, variance: float, noise: float) -> float:
-        """Derivative by a number that the Gram matrix has no closed derivative by."""
-        value = float(getattr(structure, name))
-        low, high = self.seen.problem.length_range if name == "length" else (0.0, np.inf)
-        ends = min(value * (1 + 1e-4), high), max(value * (1 - 1e-4), low)
-        sides = []
-        for end in ends:
-            moved = replace(structure, **{name: end})  # type: ignore[arg-type]
-            if name == "length":
-                sides.append(Sight.of(self.seen.problem, moved, variance, noise, baseline=False).height)
-                continue
-            spectrum = Spectrum.of(self.seen.problem, moved)
-            sides.append(float(spectrum.log_likelihood(np.array([variance]), np.array([noise]))[0]))
+    def _by_time(self, structure: Structure, variance: float, noise: float) -> float:
+        """Derivative by the time constant, by differences: its modes have no closed derivative."""
+        assert structure.time is not None
+        ends = structure.time * (1 + 1e-4), structure.time * (1 - 1e-4)
+        moved = [Spectrum.of(self.seen.problem, replace(structure, time=end)) for end in ends]
+        sides = [float(one.log_likelihood(np.array([variance]), np.array([noise]))[0]) for one in moved]
         return (sides[0] - sides[1]) / (ends[0] - ends[1])
 
     @cached_property

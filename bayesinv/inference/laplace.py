@@ -10,7 +10,7 @@ import time
 import numpy as np
 
 from bayesinv.inference.density import Density
-from bayesinv.inference.quadrature import mode
+from bayesinv.inference.modes import mode
 from bayesinv.inference.result import assemble
 from bayesinv.posterior import Check, Evidence, Posterior
 

@@ -14,55 +14,29 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import Any
 
 import numpy as np
-from scipy.ndimage import maximum_filter
-from scipy.optimize import minimize
 
 from bayesinv.axes import Array
 from bayesinv.inference.density import Density
+from bayesinv.inference.modes import modes
 from bayesinv.inference.result import assemble
+from bayesinv.inference.slices import STRETCH, Slices, spots
 from bayesinv.posterior import Check, Evidence, Posterior
 
 EDGE = 1e-8
 """Share of the mass that a face of the lattice may hold."""
 
 EDGE_STRUCTURE = 1e-5
-"""The same along axes of the structure, where a node costs a decomposition."""
+"""The same along axes of the structure, where a face costs decompositions."""
 
-STABLE = 5e-3
+STABLE = 1e-3
 """Change of mean and sd under refinement, in units of the sd, below which the nodes are kept."""
 
 STABLE_EVIDENCE = 1e-3
 """Change of the log evidence under refinement, in nats, below which it is final."""
 
-SEARCH = {
-    1: np.linspace(-15.0, 15.0, 61),
-    2: np.linspace(-10.0, 10.0, 21),
-    3: np.linspace(-8.0, 8.0, 9),
-    4: np.linspace(-6.0, 6.0, 5),
-}
-"""Where modes are searched along each unconstrained coordinate, by their number."""
-
-STRUCTURES = {1: np.linspace(-4.0, 4.0, 5), 2: np.linspace(-2.5, 2.5, 3), 3: np.linspace(-2.0, 2.0, 2)}
-"""The same for coordinates that shape the structure, which cost more."""
-
-MOST_MODES = 4
-
-FAR = 60.0
-"""Nats below the highest mode from which no other mode is worth a climb."""
-
-MOST_BY_DIFFERENCE = 4
-"""Hyperparameters up to which slopes and curvatures are differences of the density itself."""
-
-STRETCH = 0.3
-"""How fast the lattice widens in the tails."""
-
 MOST_NODES = 2_000_000
-
-RISE = 5.0
-"""Nats by which a density between nodes may rise above them all."""
 
 WORST = 1e-2
 """Error, in sd or nats, that no bound may tell of a lattice that is kept."""
@@ -72,6 +46,12 @@ BEYOND = 5.0
 
 BEND = 15.0
 """Nats off a parabola at which the log density between nodes is no longer followed closely."""
+
+
+UNSETTLED = (
+    "quadrature did not settle: the posterior of the hyperparameters is too rough or too wide for a lattice; use "
+    "method='nuts'"
+)
 
 
 class UnsettledError(ValueError):
@@ -92,6 +72,7 @@ class Lattice:
     log_evidence, error : log marginal likelihood of the recording, and its numerical error
     edge : share of the mass on the outermost faces
     drift : last change of the moments under refinement, in sd
+    slices : what the density was interpolated by along axes of the structure, where there are any
     """
 
     index: Array
@@ -104,159 +85,26 @@ class Lattice:
     error: float
     edge: float
     drift: float
+    slices: Slices | None = None
 
     def place(self, index: Array) -> Array:
         """Unconstrained hyperparameters (node, coordinate) at places on the lattice."""
-        return self.centre + np.sinh(STRETCH * self.step * index) / STRETCH @ self.axes.T
+        return spots(self.centre, self.axes, self.step * index)
 
     @property
     def nodes(self) -> Array:
         """(node, coordinate), unconstrained hyperparameters."""
         return self.place(self.index)
 
+    @property
+    def few(self) -> int:
+        """Number of axes of the structure, which come first."""
+        return 0 if self.slices is None else self.slices.few
+
     def log_target(self, density: Density, index: Array) -> Array:
         """Log density (node,) with respect to the lattice's own coordinates."""
         heights = density(self.place(index)) if len(index) else np.zeros(0)
         return heights + np.log(np.cosh(STRETCH * self.step * index)).sum(axis=1)
-
-
-def mode(density: Density) -> tuple[Array, Array]:
-    """Return the highest mode (coordinate,) and the covariance (coordinate, coordinate) from the curvature there.
-
-    Raises
-    ------
-    ValueError
-        If the density is nowhere finite.
-    """
-    return modes(density)[0]
-
-
-def modes(density: Density) -> list[tuple[Array, Array]]:
-    """Return every mode found and the covariance from the curvature there, the highest first.
-
-    The search climbs from each peak of a coarse lattice about the model's initial point: signal and noise may
-    explain the same recording in two ways.
-
-    Raises
-    ------
-    ValueError
-        If the density is nowhere finite.
-    """
-    size, few = density.dimension, len(density.structural)
-    # Every structure costs a decomposition; scales cost next to nothing.
-    loose, tight = SEARCH.get(size - few, np.zeros(1)), STRUCTURES.get(few, np.zeros(1))
-    sides = [tight if i in density.structural else loose for i in range(size)]
-    starts = density.start + np.array(list(product(*sides)))
-    heights = density(starts)
-    if not np.isfinite(heights).any():
-        raise ValueError(
-            "the posterior density is nowhere finite near the model's initial point; check its priors and scales"
-        )
-    table = heights.reshape([len(side) for side in sides])
-    peaks = np.flatnonzero((table == maximum_filter(table, 3, mode="nearest")) & np.isfinite(table))
-    best = list(starts[peaks[np.argsort(heights[peaks])[::-1][:MOST_MODES]]])
-    if few and few < size:
-        # Peaks of a coarse lattice say little of their heights before the scales have found theirs.
-        best = [_climb_scales(density, place) for place in best]
-        best.sort(key=lambda place: -density.height(place))
-    found: list[tuple[float, Array, Array]] = []
-    for start in best:
-        if found and density.height(start) < found[0][0] - FAR:
-            continue
-        place, covariance = _climb(density, start)
-        apart = [place - other for _, other, _ in found]
-        if all(step @ np.linalg.solve(covariance, step) > 0.1 for step in apart):
-            found.append((density.height(place), place, covariance))
-    found.sort(key=lambda one: -one[0])
-    return [(place, covariance) for _, place, covariance in found]
-
-
-def _climb_scales(density: Density, start: Array) -> Array:
-    """Return the place uphill of a start whose structure stays as it is."""
-    free = [i for i in range(density.dimension) if i not in density.structural]
-    unit = np.eye(density.dimension)[free]
-
-    def downhill(part: Array) -> tuple[float, Array]:
-        place = start.copy()
-        place[free] = part
-        return _by_differences(density, place, unit)
-
-    place = start.copy()
-    place[free] = minimize(downhill, start[free], jac=True, method="BFGS", options={"maxiter": 200}).x
-    return place
-
-
-def _by_differences(density: Density, place: Array, unit: Array) -> tuple[float, Array]:
-    """Minus the log density and its slope along some directions (direction, coordinate), by differences."""
-    step = 1e-5
-    around = density(np.concatenate([place[None], place + step * unit, place - step * unit]))
-    if not np.isfinite(around).all():
-        return 1e300, np.zeros(len(unit))
-    return -float(around[0]), -(around[1 : len(unit) + 1] - around[len(unit) + 1 :]) / (2 * step)
-
-
-def _climb(density: Density, start: Array) -> tuple[Array, Array]:
-    """Return the mode uphill of a place, and the covariance from the curvature there."""
-    size = density.dimension
-    exact = bool(density.structural) or size > MOST_BY_DIFFERENCE
-
-    def downhill(place: Array) -> tuple[float, Array]:
-        if not exact:
-            return _by_differences(density, place, np.eye(size))
-        height, slope = density.slope(place)
-        return (-height, -slope) if np.isfinite(height) and np.isfinite(slope).all() else (1e300, np.zeros(size))
-
-    def curved(place: Array, scale: Array) -> Array:
-        curvature = _slope_differences(downhill, place, scale) if exact else _hessian(density, place, scale)
-        if not np.isfinite(curvature).all():
-            raise ValueError("the posterior density is not finite around its mode; check the model's priors")
-        values, vectors = np.linalg.eigh(-curvature)
-        # A flat direction gets a wide step; the lattice finds the real width by growing.
-        half = vectors / np.sqrt(np.maximum(values, 1e-2))
-        return np.asarray(half @ half.T)
-
-    scale = np.full(size, 1e-3)
-    options: dict[str, Any] = {"maxiter": 500}
-    if exact and size <= MOST_BY_DIFFERENCE:
-        # A climb that knows the curvature needs few steps, and every step costs a factorisation.
-        options["hess_inv0"] = curved(start, scale)
-    place = np.asarray(minimize(downhill, start, jac=True, method="BFGS", options=options).x)
-    covariance = np.eye(size)
-    for _ in range(2):
-        covariance = curved(place, scale)
-        height, slope = downhill(place)
-        step = -covariance @ slope
-        length = float(np.sqrt(step @ np.linalg.solve(covariance, step)))
-        moved = place + step * min(1.0, 1.0 / max(length, 1e-12))
-        if downhill(moved)[0] < height:
-            place = moved
-        scale = 0.05 * np.sqrt(np.diag(covariance))
-    return place, covariance
-
-
-def _slope_differences(downhill: Callable[[Array], tuple[float, Array]], place: Array, scale: Array) -> Array:
-    """Second derivatives by central differences of the gradient."""
-    shifts = np.diag(scale)
-    rows = [(downhill(place - one)[1] - downhill(place + one)[1]) / (2 * np.sum(one)) for one in shifts]
-    return np.asarray((np.array(rows) + np.array(rows).T) / 2)
-
-
-def _hessian(density: Density, place: Array, scale: Array) -> Array:
-    """Central second differences with steps `scale` (coordinate,)."""
-    size = len(place)
-    shifts = np.diag(scale)
-    points = []
-    for i in range(size):
-        for j in range(i + 1):
-            points += [a * shifts[i] + b * shifts[j] for a, b in ((1, 1), (1, -1), (-1, 1), (-1, -1))]
-    heights = density(place + np.array(points)).reshape(-1, 4) @ np.array([1.0, -1.0, -1.0, 1.0])
-    out = np.empty((size, size))
-    k = 0
-    for i in range(size):
-        for j in range(i + 1):
-            out[i, j] = out[j, i] = heights[k] / (4 * scale[i] * scale[j])
-            k += 1
-    return out
 
 
 def integrate(density: Density) -> Lattice:
@@ -268,7 +116,7 @@ def integrate(density: Density) -> Lattice:
         If mass lies at the edge however far the lattice grows (an improper posterior), or the moments do not
         settle.
     """
-    (centre, covariance), *others = modes(density)
+    (height, centre, covariance), *others = modes(density)
     size = len(centre)
     # Triangular axes, the structural coordinate first, keep the number of different structures small.
     first = density.structural
@@ -277,44 +125,43 @@ def integrate(density: Density) -> Lattice:
     axes = np.empty((size, size))
     axes[order] = triangle
     low, high = np.full(size, -4.0), np.full(size, 4.0)
-    for place, spread in others:
-        fall = _mass(density, centre, covariance) - _mass(density, place, spread)
+    for lower, place, spread in others:
+        fall = height - lower + 0.5 * float(np.linalg.slogdet(covariance)[1] - np.linalg.slogdet(spread)[1])
         if fall < -np.log(EDGE):
             # A lower mode that still holds mass: the lattice reaches over it.
             around = place + np.array([-3.0, 0.0, 3.0])[:, None, None] * np.linalg.cholesky(spread).T
             index = np.arcsinh(STRETCH * np.linalg.solve(axes, (around.reshape(-1, size) - centre).T).T) / STRETCH
             low, high = np.minimum(low, index.min(axis=0)), np.maximum(high, index.max(axis=0))
     step = 1.0
+    slices = Slices(density, centre, axes, len(first)) if first else None
+    several = bool((np.abs(np.r_[low, high]) > 4).any())
     coarse: Lattice | None = None
     for _ in range(5):
-        empty = Lattice(np.zeros((0, size)), np.zeros(0), np.zeros(0), centre, axes, step, 0.0, 0.0, 0.0, 0.0)
-        lattice = _grow(density, empty, low, high, coarse)
+        nothing = np.zeros((0, size)), np.zeros(0), np.zeros(0)
+        empty = Lattice(*nothing, centre, axes, step, 0.0, 0.0, 0.0, 0.0, slices)
+        lattice = _grow(density, empty, low, high, coarse, several)
+        between = 0.0 if slices is None else slices.error
+        if between > WORST:
+            raise UnsettledError(UNSETTLED)
         if coarse is None:
-            told = [_by_parity(lattice), *([_by_spline(lattice)] if len(first) else [])]
-            # Both bounds are rough; one of them is enough to go on, and the worse is told.
-            sure = min(one[0] for one in told) < STABLE and min(one[1] for one in told) < STABLE_EVIDENCE
-            drift, change = (max(one) for one in zip(*told, strict=True))
-            if sure and drift < WORST and change < WORST:
-                return _pruned(replace(lattice, error=change + BEYOND * lattice.edge, drift=drift))
+            drift, change = _by_parity(lattice)
+            if drift < STABLE and change < STABLE_EVIDENCE:
+                return _pruned(replace(lattice, error=change + between + BEYOND * lattice.edge, drift=drift))
         if coarse is not None:
             before, after = _moments(coarse), _moments(lattice)
             drift = float(np.max(np.abs(np.r_[(before[0] - after[0]) / after[1], before[1] / after[1] - 1])))
             change = abs(lattice.log_evidence - coarse.log_evidence)
             if drift < STABLE and change < STABLE_EVIDENCE:
                 # The coarse nodes are this accurate already, and the finer evidence is free.
-                return _pruned(
-                    replace(coarse, log_evidence=lattice.log_evidence, error=change + BEYOND * coarse.edge, drift=drift)
-                )
-            lattice = replace(lattice, drift=drift, error=change + BEYOND * lattice.edge)
+                error = change + between + BEYOND * coarse.edge
+                return _pruned(replace(coarse, log_evidence=lattice.log_evidence, error=error, drift=drift))
+            lattice = replace(lattice, drift=drift, error=change + between + BEYOND * lattice.edge)
         coarse = lattice
         if len(lattice.index) * 2**size > MOST_NODES:
             break
         step /= 2
     if coarse is None or not 0 < coarse.drift < 0.02:
-        raise UnsettledError(
-            "quadrature did not settle: the posterior of the hyperparameters is too rough or too wide for a "
-            f"lattice in {size} dimensions; use method='nuts'"
-        )
+        raise UnsettledError(UNSETTLED)
     return _pruned(coarse)
 
 
@@ -339,42 +186,15 @@ def _by_parity(lattice: Lattice) -> tuple[float, float]:
     return 2 * drift**2, 2 * change**2
 
 
-def _by_spline(lattice: Lattice) -> tuple[float, float]:
-    """Errors of a lattice, as `_by_parity`, by one of half the step on which the log density is interpolated.
-
-    Nodes of new structures are dear; where the log density between the nodes is smooth it need not be asked.
-    """
-    mean, sd = _moments(lattice)
-    size = lattice.index.shape[1]
-    heavy = lattice.log_density > lattice.log_density.max() + np.log(EDGE) - 7
-    corners = np.array(list(product((0.0, 0.5), repeat=size)))
-    place = (lattice.index[heavy][:, None] + corners).reshape(-1, size)
-    heights = _smooth(lattice)(place)
-    # Splines that rise above every node do not follow the density, and nothing is settled by them.
-    if not heights.max() < lattice.log_density.max() + RISE:
-        return np.inf, np.inf
-    shares = np.exp(heights - lattice.log_density.max())
-    nodes = lattice.place(place)
-    weights = shares / shares.sum()
-    other = weights @ nodes
-    spread = np.sqrt(weights @ (nodes - other) ** 2)
-    drift = float(np.max(np.abs(np.r_[(other - mean) / sd, spread / sd - 1])))
-    whole = np.exp(lattice.log_density - lattice.log_density.max()).sum() * 2**size
-    return drift, abs(float(np.log(shares.sum() / whole)))
-
-
-def _mass(density: Density, place: Array, covariance: Array) -> float:
-    """Log mass of a mode, by Laplace's approximation and up to a constant."""
-    return float(density(place[None])[0]) + 0.5 * float(np.linalg.slogdet(covariance)[1])
-
-
 def _moments(lattice: Lattice) -> tuple[Array, Array]:
     """Mean and standard deviation (coordinate,) of the unconstrained hyperparameters."""
     mean = lattice.weights @ lattice.nodes
     return mean, np.sqrt(np.maximum(lattice.weights @ (lattice.nodes - mean) ** 2, 1e-300))
 
 
-def _grow(density: Density, lattice: Lattice, low: Array, high: Array, coarse: Lattice | None) -> Lattice:
+def _grow(
+    density: Density, lattice: Lattice, low: Array, high: Array, coarse: Lattice | None, several: bool
+) -> Lattice:
     """Evaluate the lattice between `low` and `high` (moved in place), outwards until its faces hold no mass.
 
     Places around which the lattice of twice the step has no mass are left out.
@@ -385,8 +205,12 @@ def _grow(density: Density, lattice: Lattice, low: Array, high: Array, coarse: L
         sides = [np.arange(np.floor(low[a] / step), np.ceil(high[a] / step) + 1) for a in range(size)]
         if np.prod([float(len(side)) for side in sides]) > MOST_NODES:
             break
-        index = np.stack(np.meshgrid(*sides, indexing="ij"), axis=-1).reshape(-1, size)
-        if coarse is None:
+        index = _product(sides)
+        if lattice.slices is not None:
+            places, columns = (step * _product(part) for part in (sides[: lattice.few], sides[lattice.few :]))
+            lattice.slices.explore(places.min(axis=0), places.max(axis=0), columns, whole=several)
+            heights = lattice.slices.at(places, columns).ravel()
+        elif coarse is None:
             heights = lattice.log_target(density, index)
         else:
             heights = np.full(len(index), -np.inf)
@@ -423,6 +247,13 @@ def _grow(density: Density, lattice: Lattice, low: Array, high: Array, coarse: L
         f"posterior mass lies at the edge of the lattice however far it grows (from {', '.join(sorted(heavy))}): the "
         "posterior does not fall off, because a prior is improper or far too wide for these data; give a proper prior"
     )
+
+
+def _product(sides: list[Array]) -> Array:
+    """Every combination (combination, side) of one number of each side; one without numbers where there is no side."""
+    if not sides:
+        return np.zeros((1, 0))
+    return np.stack(np.meshgrid(*sides, indexing="ij"), axis=-1).reshape(-1, len(sides))
 
 
 def _near_mass(coarse: Lattice, index: Array) -> Array:
@@ -550,4 +381,11 @@ def posterior(
         Check("evidence error", error, "< 0.01 nats", error < 0.01, "numerical error of the log evidence"),
     )
     evidence = Evidence(lattice.log_evidence, error) if density.proper else None
-    return assemble(density, name, "quadrature", lattice.nodes, lattice.weights, drawn, evidence, checks, timings)
+    mixed = None
+    if lattice.slices is not None:
+        sides = [lattice.step * np.unique(lattice.index[:, axis]) for axis in range(lattice.index.shape[1])]
+        mixed = lattice.slices.gauss(sides[: lattice.few], _product(sides[lattice.few :]))
+    timings["structures"] = time.perf_counter() - started
+    return assemble(
+        density, name, "quadrature", lattice.nodes, lattice.weights, drawn, evidence, checks, timings, mixed
+    )

@@ -19,6 +19,8 @@ MOST_STRUCTURES = 64
 MOST_NODES = 4000
 """Hyperparameters that the currents are mixed over; of more, some are picked in proportion to their weights."""
 
+Nearest = Callable[[Array], tuple[Array, Array, Index]]
+
 LIGHTEST = 3e-3
 """Probability of the lightest structures that share a neighbour's."""
 
@@ -33,10 +35,16 @@ def assemble(
     evidence: Evidence | None,
     checks: tuple[Check, ...],
     timings: dict[str, float],
+    fewer: tuple[Array, Array] | None = None,
 ) -> Posterior:
-    """Return the posterior that weighted unconstrained `nodes` and equally weighted `draws` stand for."""
+    """Return the posterior that weighted unconstrained `nodes` and equally weighted `draws` stand for.
+
+    fewer : nodes of fewer structures, and weights, that currents are mixed over in place of the nodes
+    """
     mixed, nearest = mixture(density, weights, nodes)
     scales = at_draws(density, mixed, nearest, draws)
+    if fewer is not None:
+        mixed, _ = mixture(density, fewer[1], fewer[0], lightest=0.0)
     return Posterior(
         problem=density.seen.problem,
         model=name,
@@ -61,27 +69,34 @@ def flattened(hyper: dict[str, Array]) -> dict[str, Array]:
     return flat
 
 
-def mixture(density: Density, weights: Array, nodes: Array) -> tuple[Mixture, Callable[[Array], Index]]:
-    """Mixture over nodes, and a function from nodes to the structure, among the mixture's, that is nearest to theirs.
+def mixture(density: Density, weights: Array, nodes: Array, lightest: float = LIGHTEST) -> tuple[Mixture, Nearest]:
+    """Mixture over nodes, and a function from nodes to variances, noise scales and structures of the mixture.
 
     Where there are many structures the heaviest are kept, and the others' nodes go to the one that is nearest.
     """
-    variance, noise = density.scales(nodes)
     places, which = density.places(nodes)
     mass = np.bincount(which, weights, minlength=len(places))
     order = np.argsort(mass)[::-1]
-    enough = int(np.searchsorted(np.cumsum(mass[order]) / mass.sum(), 1 - LIGHTEST)) + 1
+    enough = int(np.searchsorted(np.cumsum(mass[order]) / mass.sum(), 1 - lightest)) + 1
     kept = np.sort(order[: min(enough, MOST_STRUCTURES)])
     spread = np.sqrt(np.maximum(mass @ (places - mass @ places / mass.sum()) ** 2 / mass.sum(), 1e-300))
     tree = cKDTree(places[kept] / spread) if places.shape[1] else None
 
-    def nearest(other: Array) -> Index:
+    first = list(density.structural)
+    about = nodes - weights @ nodes / weights.sum()
+    # By how much everything moves, in the mean, when the structure does.
+    drift = np.linalg.lstsq(about[:, first].T * weights @ about[:, first], about[:, first].T * weights @ about)[0]
+
+    def nearest(other: Array) -> tuple[Array, Array, Index]:
         if tree is None:
-            return np.zeros(len(other), dtype=np.int64)
-        return np.asarray(tree.query(other[:, list(density.structural)] / spread)[1], dtype=np.int64)
+            return *density.scales(other), np.zeros(len(other), dtype=np.int64)
+        index = np.asarray(tree.query(other[:, first] / spread)[1], dtype=np.int64)
+        # Scales go along with the structure: those of one structure do not fit the recording with another.
+        return *density.scales(other + (places[kept][index] - other[:, first]) @ drift), index
 
     structures = tuple(density.structures(places[kept]))
-    mixed = Mixture(weights, variance, noise, nearest(nodes), structures)
+    variance, noise, which = nearest(nodes)
+    mixed = Mixture(weights, variance, noise, which, structures)
     if len(weights) > MOST_NODES:
         # Systematic picks along the lattice keep every part of it in proportion.
         order = np.lexsort((noise, variance, mixed.which))
@@ -98,11 +113,11 @@ def mixture(density: Density, weights: Array, nodes: Array) -> tuple[Mixture, Ca
     return mixed, nearest
 
 
-def at_draws(density: Density, mixed: Mixture, nearest: Callable[[Array], Index], draws: Array) -> Mixture:
+def at_draws(density: Density, mixed: Mixture, nearest: Nearest, draws: Array) -> Mixture:
     """Scales of equally weighted draws, each with the structure that is nearest to its own."""
-    variance, noise = density.scales(draws)
+    variance, noise, which = nearest(draws)
     share = np.full(len(variance), 1 / len(variance))
-    return Mixture(share, variance, noise, nearest(draws), mixed.structures)
+    return Mixture(share, variance, noise, which, mixed.structures)
 
 
 def data_checks(seen: Observation, mixed: Mixture) -> tuple[Check, ...]:

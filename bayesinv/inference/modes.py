@@ -1,0 +1,252 @@
+"""Modes of the posterior of the hyperparameters: a coarse search, then Newton's method from every peak.
+
+Where only scales are learned, all neighbours of a place are evaluated at once and slopes and curvatures are their
+differences. Where structure is learned too, every place costs a factorisation: slopes are exact, and the curvature is
+updated on the way (Broyden, Fletcher, Goldfarb & Shanno; Nocedal & Wright 2006, Numerical Optimization, §6.1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import product
+from typing import Any
+
+import numpy as np
+from scipy.ndimage import maximum_filter
+from scipy.optimize import minimize
+
+from bayesinv.axes import Array, Index
+from bayesinv.inference.density import Density
+
+SEARCH = {
+    1: np.linspace(-15.0, 15.0, 61),
+    2: np.linspace(-10.0, 10.0, 21),
+    3: np.linspace(-8.0, 8.0, 9),
+    4: np.linspace(-6.0, 6.0, 5),
+}
+"""Where modes are searched along each unconstrained coordinate, by their number."""
+
+STRUCTURES = {1: np.linspace(-4.0, 4.0, 5), 2: np.linspace(-2.5, 2.5, 3), 3: np.linspace(-2.0, 2.0, 2)}
+"""The same for coordinates that shape the structure, which cost more."""
+
+MOST_MODES = 4
+
+FAR = 60.0
+"""Nats below the highest mode from which no other mode is worth a climb."""
+
+MOST_BY_NEWTON = 4
+"""Hyperparameters up to which a climb starts from the curvature; of more, it is learned on the way."""
+
+CLOSE = 1e-6
+"""Squared distance, in units of the curvature, at which a mode is found."""
+
+APART = 0.1
+"""Squared distance below which two modes are one."""
+
+LONGEST = 2.0
+"""Longest step along an unconstrained coordinate."""
+
+FINE, SMALL = 0.05, 1e-3
+"""Step of differences in units of the curvature, and where that is not known yet."""
+
+MOST_STEPS, MOST_ROUNDS = 200, 5
+
+Mode = tuple[float, Array, Array]
+"""Height, place (coordinate,) and covariance (coordinate, coordinate) from the curvature there."""
+
+
+def mode(density: Density) -> tuple[Array, Array]:
+    """Return the highest mode (coordinate,) and the covariance (coordinate, coordinate) from the curvature there.
+
+    Raises
+    ------
+    ValueError
+        If the density is nowhere finite.
+    """
+    _, place, covariance = modes(density)[0]
+    if density.structural:
+        covariance = _covariance(_bends(density, place, FINE * np.sqrt(np.diag(covariance))))
+    return place, covariance
+
+
+def modes(density: Density) -> list[Mode]:
+    """Return every mode found, the highest first.
+
+    The search climbs from each peak of a coarse lattice about the model's initial point: signal and noise may
+    explain the same recording in two ways.
+
+    Raises
+    ------
+    ValueError
+        If the density is nowhere finite.
+    """
+    size, few = density.dimension, len(density.structural)
+    # Every structure costs a decomposition; scales cost next to nothing.
+    free = np.array([i for i in range(size) if i not in density.structural], dtype=np.int64)
+    loose, tight = SEARCH.get(len(free), np.zeros(1)), STRUCTURES.get(few, np.zeros(1))
+    offsets = np.zeros((len(tight) ** few, len(loose) ** len(free), size))
+    offsets[:, :, list(density.structural)] = np.array(list(product(tight, repeat=few)))[:, None]
+    offsets[:, :, free] = np.array(list(product(loose, repeat=len(free))))
+    starts = density.start + offsets
+    heights = density(starts.reshape(-1, size)).reshape(starts.shape[:2])
+    if not np.isfinite(heights).any():
+        raise ValueError(
+            "the posterior density is nowhere finite near the model's initial point; check its priors and scales"
+        )
+    summit = heights.max(axis=1)
+    best = [(float(one), starts[i, heights[i].argmax()]) for i, one in enumerate(summit)]
+    if few and few < size:
+        # A coarse lattice says little of the heights of structures before the scales have found theirs.
+        best = [
+            _climb_by_differences(density, place, free)[:2] if height > -np.inf else (height, place)
+            for height, place in best
+        ]
+        summit = np.array([height for height, _ in best])
+    # Peaks among structures, and other peaks of the scales at the best of them.
+    shape = [len(tight)] * few
+    best = [best[i] for i in _peaks(summit.reshape(shape))]
+    first = int(summit.argmax())
+    others = [i for i in _peaks(heights[first].reshape([len(loose)] * len(free))) if i != heights[first].argmax()]
+    best += [(float(heights[first, i]), starts[first, i]) for i in others]
+    best = sorted(best, key=lambda one: -one[0])[:MOST_MODES]
+    found: list[Mode] = []
+    for height, start in best:
+        if found and height < found[0][0] - FAR:
+            continue
+        if not few and size <= MOST_BY_NEWTON:
+            reached: Mode | None = _climb_by_differences(density, start, np.arange(size))
+        elif size <= MOST_BY_NEWTON:
+            reached = _climb_by_slopes(density, start, found)
+        else:
+            reached = _climb_far(density, start)
+        if reached is not None and not _known(reached[1], found, APART):
+            found.append(reached)
+    return sorted(found, key=lambda one: -one[0])
+
+
+def _peaks(heights: Array) -> Index:
+    """Flat indices of the finite places of a table that are no lower than their neighbours."""
+    return np.flatnonzero((heights == maximum_filter(heights, 3, mode="nearest")) & np.isfinite(heights))
+
+
+def _known(place: Array, found: Sequence[Mode], apart: float) -> bool:
+    """Whether a place belongs to a mode that was found."""
+    return any((place - other) @ np.linalg.solve(covariance, place - other) <= apart for _, other, covariance in found)
+
+
+def _covariance(curvature: Array) -> Array:
+    """Inverse of minus the curvature; a flat direction, or one that bends upwards, gets a wide step."""
+    if not np.isfinite(curvature).all():
+        raise ValueError("the posterior density is not finite around its mode; check the model's priors")
+    values, vectors = np.linalg.eigh(-curvature)
+    half = vectors / np.sqrt(np.maximum(values, 1e-2))
+    return np.asarray(half @ half.T)
+
+
+def _uphill(look: Callable[[Array], Any], place: Array, height: float, step: Array) -> tuple[Any, Any]:
+    """Return the first place along a step, shortened until it leads uphill, and what is seen there; (None, None)."""
+    step = step * min(1.0, LONGEST / float(np.abs(step).max()))
+    for _ in range(30):
+        seen = look(place + step)
+        if seen[0] > height:
+            return place + step, seen
+        step = step / 4
+    return None, None
+
+
+def _climb_by_differences(density: Density, start: Array, free: Index) -> Mode:
+    """Newton's method along some coordinates; the covariance is of these."""
+    unit = np.eye(density.dimension)[free]
+    place, steps = start, np.full(len(free), SMALL)
+    height, slope, curvature = _around(density, steps[:, None] * unit, place)
+    for _ in range(MOST_STEPS):
+        covariance = _covariance(curvature)
+        step = covariance @ slope
+        if slope @ step < CLOSE:
+            break
+        steps = FINE * np.sqrt(np.diag(covariance))
+        shifts = steps[:, None] * unit
+        further, seen = _uphill(partial(_around, density, shifts), place, height, step @ unit)
+        if further is None:
+            break
+        place, (height, slope, curvature) = further, seen
+    return height, place, covariance
+
+
+def _around(density: Density, shifts: Array, place: Array) -> tuple[float, Array, Array]:
+    """Height, and slope and curvature by differences along orthogonal shifts (shift, coordinate)."""
+    size = len(shifts)
+    pairs = [(i, j) for i in range(size) for j in range(i)]
+    both = np.array([shifts[i] + shifts[j] for i, j in pairs]).reshape(-1, len(place))
+    heights = density(place + np.concatenate([np.zeros((1, len(place))), shifts, -shifts, both, -both]))
+    if not np.isfinite(heights).all():
+        return -np.inf, np.zeros(size), np.full((size, size), np.nan)
+    height, up, down = heights[0], heights[1 : size + 1], heights[size + 1 : 2 * size + 1]
+    bend = np.diag(up + down - 2 * height)
+    for k, (i, j) in enumerate(pairs):
+        corners = heights[2 * size + 1 + k] + heights[2 * size + 1 + len(pairs) + k]
+        bend[i, j] = bend[j, i] = (corners + 2 * height - up[i] - down[i] - up[j] - down[j]) / 2
+    steps = np.linalg.norm(shifts, axis=1)
+    return float(height), (up - down) / (2 * steps), bend / np.outer(steps, steps)
+
+
+def _climb_by_slopes(density: Density, start: Array, found: Sequence[Mode]) -> Mode | None:
+    """Climb by exact slopes; None if the way leads to a mode that was found."""
+    place, steps = start, np.full(len(start), SMALL)
+    height, slope = density.slope(place)
+    for _ in range(MOST_ROUNDS):
+        nearby = _covariance(_bends(density, place, steps, slope))
+        began = place
+        for _ in range(MOST_STEPS):
+            step = nearby @ slope
+            if slope @ step < CLOSE:
+                break
+            further, seen = _uphill(density.slope, place, height, step)
+            if further is None:
+                break
+            nearby = _updated(nearby, further - place, slope - seen[1])
+            place, (height, slope) = further, seen
+            if _known(place, found, 1.0):
+                return None
+        way = place - began
+        if way @ np.linalg.solve(nearby, way) < APART:
+            break
+        steps = FINE * np.sqrt(np.diag(nearby))
+    return height, place, nearby
+
+
+def _updated(covariance: Array, step: Array, fall: Array) -> Array:
+    """Inverse of minus the curvature that explains by how much the slope fell along a step."""
+    share = float(step @ fall)
+    if share <= 0:
+        return covariance
+    half = np.eye(len(step)) - np.outer(step, fall) / share
+    return np.asarray(half @ covariance @ half.T + np.outer(step, step) / share)
+
+
+def _bends(density: Density, place: Array, steps: Array, slope: Array | None = None) -> Array:
+    """Curvature by differences of slopes, to both sides where the slope at the place itself is not given."""
+    rows = []
+    for shift, step in zip(np.diag(steps), steps, strict=True):
+        above = density.slope(place + shift)[1]
+        rows.append((above - density.slope(place - shift)[1]) / (2 * step) if slope is None else (above - slope) / step)
+    return (np.array(rows) + np.array(rows).T) / 2
+
+
+def _climb_far(density: Density, start: Array) -> Mode:
+    """Climb along many coordinates, and polish the mode with the curvature there."""
+
+    def downhill(place: Array) -> tuple[float, Array]:
+        height, slope = density.slope(place)
+        return (-height, -slope) if np.isfinite(height) and np.isfinite(slope).all() else (1e300, np.zeros(len(place)))
+
+    place = np.asarray(minimize(downhill, start, jac=True, method="BFGS", options={"maxiter": 500}).x)
+    steps = np.full(len(start), SMALL)
+    for _ in range(2):
+        covariance = _covariance(_bends(density, place, steps))
+        height, slope = density.slope(place)
+        further, _ = _uphill(density.slope, place, height, covariance @ slope)
+        place = place if further is None else further
+        steps = FINE * np.sqrt(np.diag(covariance))
+    return density.slope(place)[0], place, covariance

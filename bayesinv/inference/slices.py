@@ -1,0 +1,244 @@
+"""Slices: the posterior density at a few structures, and smoothly between them.
+
+A new structure costs a decomposition, scales next to nothing. So the density is worked out at a few structures, for
+all scales of a lattice at once, and interpolated between them, scale by scale, by radial basis functions; structures
+that took no part in it tell how well that goes.
+
+References: Duchon (1977), Lect. Notes Math. 571, 85-100 (polyharmonic splines); Golub & Welsch (1969), Math. Comp. 23,
+221-230 (Gauss rules).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import product
+from math import factorial
+
+import numpy as np
+from scipy.interpolate import RBFInterpolator
+from scipy.special import logsumexp
+
+from bayesinv.axes import Array
+from bayesinv.evidence import Spectrum
+from bayesinv.inference.density import Density
+
+STRETCH = 0.3
+"""How fast a lattice widens in the tails."""
+
+SPACINGS = {2.0: 1e-6, 1.0: 1e-2, 0.5: 1e-2, 0.25: 1e-2}
+"""Distances of structures that are tried, in units of the curvature, and the mass, relative to the heaviest, from which
+one is worked out: what little lies in the tails need not be known as closely."""
+
+CORE = max(SPACINGS)
+"""Distance from the mode to which structures are worked out whatever they weigh."""
+
+EXACT = 1e-3
+"""Error of the log density, in nats and in proportion to its mass, with which structures are close enough."""
+
+MOST = 1000
+"""Structures that may be worked out."""
+
+SETTLED = 1e-4
+"""Relative error of the currents' variance that a Gauss rule over structures may have."""
+
+MOST_POINTS = 7
+"""Points of a Gauss rule along one axis."""
+
+
+FLOOR = 1e4
+"""Nats below the peak at which the density is as good as nothing."""
+
+WRONG = 10.0
+"""Nats from which an error is as bad as any."""
+
+
+def spots(centre: Array, axes: Array, places: Array) -> Array:
+    """Unconstrained hyperparameters (node, coordinate) at places (node, axis) along stretched axes."""
+    return centre + np.sinh(STRETCH * places) / STRETCH @ axes.T
+
+
+@dataclass(eq=False)
+class Slices:
+    """The log density over stretched axes, of which the first few shape the structure.
+
+    density : of the hyperparameters
+    centre, axes : (coordinate,) and (coordinate, axis); structures do not change along the later axes
+    few : number of the first
+    spacing : of the structures that are worked out
+    error : largest of the density between them, nats in proportion to mass
+    """
+
+    density: Density
+    centre: Array
+    axes: Array
+    few: int
+    spacing: float = CORE
+    error: float = np.inf
+    known: list[tuple[float, ...]] = field(default_factory=list)
+    rows: dict[bytes, list[Array]] = field(default_factory=dict)
+
+    def heights(self, places: Array, columns: Array) -> Array:
+        """Log density (place, column) of the hyperparameters, worked out."""
+        nodes = np.concatenate(
+            [np.repeat(places, len(columns), axis=0), np.tile(columns, (len(places), 1))], axis=1
+        ).reshape(len(places) * len(columns), -1)
+        return self.density(spots(self.centre, self.axes, nodes)).reshape(len(places), len(columns))
+
+    def _rows(self, columns: Array) -> Array:
+        """Log density (known, column) at the structures that are known."""
+        rows = self.rows.setdefault(columns.tobytes(), [])
+        if len(rows) < len(self.known):
+            rows.extend(self.heights(np.array(self.known[len(rows) :]), columns))
+        return np.array(rows)
+
+    def at(self, places: Array, columns: Array) -> Array:
+        """Log density (place, column) with respect to the stretched axes, at any structures and known scales."""
+        widths = [np.log(np.cosh(STRETCH * one)).sum(axis=1) for one in (places, columns)]
+        return self._between(places, columns) + widths[0][:, None] + widths[1]
+
+    def _between(self, places: Array, columns: Array) -> Array:
+        """Log density (place, column) of the hyperparameters, interpolated."""
+        rows = self._rows(columns)
+        # What is nowhere near the peak may be minus infinity, and must not ring.
+        top = rows.max()
+        rows = np.maximum(rows - top, -FLOOR)
+        # Without the stretch the log density is all but a parabola, which the interpolation has for nothing.
+        known, wanted = (np.sinh(STRETCH * one) for one in (np.array(self.known), places))
+        return np.asarray(RBFInterpolator(known, rows, kernel="quintic", degree=2)(wanted)) + top
+
+    def _add(self, places: list[tuple[float, ...]]) -> None:
+        self.known += [place for place in places if place not in self.known]
+
+    def explore(self, low: Array, high: Array, columns: Array, *, whole: bool = False) -> None:
+        """Work out structures wherever there is mass between `low` and `high` (axis,), until none is missing between.
+
+        whole : do not follow the mass, which may lie in several places
+        """
+        for spacing in [one for one in SPACINGS if one <= self.spacing]:
+            self.spacing = spacing
+            self._follow(low, high, columns, whole)
+            if self.error > EXACT:
+                self._check(columns)
+            if self.error <= EXACT:
+                return
+
+    def _follow(self, low: Array, high: Array, columns: Array, whole: bool) -> None:
+        sides = [
+            self.spacing * np.arange(np.ceil(a / self.spacing), np.floor(b / self.spacing) + 1)
+            for a, b in zip(low, high, strict=True)
+        ]
+        every = [tuple(float(x) for x in place) for place in product(*sides)]
+        self._add([place for place in every if whole or max(map(abs, place)) <= min(CORE, self.spacing)])
+        while len(self.known) < MOST:
+            left = [place for place in every if place not in self.known]
+            if not left:
+                return
+            mass = logsumexp(self.at(np.array(left), columns), axis=1)
+            top = logsumexp(self.at(np.array(self.known), columns), axis=1).max()
+            heavy = [place for place, one in zip(left, mass, strict=True) if one > top + np.log(SPACINGS[self.spacing])]
+            if not heavy:
+                return
+            self._add(heavy)
+
+    def _check(self, columns: Array) -> None:
+        """Compare what is interpolated with the density halfway between structures around the mode."""
+        half = self.spacing / 2
+        places = np.array(list(product((-half, half), repeat=self.few)))
+        if self.spacing < CORE:
+            # Structures that are closer are so because the density bends, which shows beside the mode.
+            places = np.concatenate([places, 3 * half * np.eye(self.few), -3 * half * np.eye(self.few)])
+        places = np.array([place for place in places if tuple(place.tolist()) not in self.known]).reshape(-1, self.few)
+        if not len(places):
+            # A wider box brings no new structures here, and what was told of these holds.
+            return
+        told = self._between(places, columns)
+        self._add([tuple(float(x) for x in place) for place in places])
+        rows = self._rows(columns)
+        exact = np.array([rows[self.known.index(tuple(place))] for place in places.tolist()])
+        share = np.exp(exact - logsumexp(rows, axis=1).max())
+        # Beyond so many nats a larger error would be no worse.
+        off = np.minimum(np.abs(told - np.maximum(exact, told.max() - FLOOR)), WRONG)
+        self.error = float(np.sum(share * off, axis=1).max())
+
+    def gauss(self, sides: list[Array], columns: Array) -> tuple[Array, Array]:
+        """Few nodes (node, coordinate) and weights (node,), summing to 1, that currents are mixed over.
+
+        Along every axis of the structure stands the Gauss rule of the posterior itself, with as many points as the
+        variances of the currents want; the scales keep the lattice at every one of its structures.
+
+        sides : places along every axis of the structure
+        columns : (column, axis), places of the scales
+        """
+        counts = [self._points(axis) for axis in range(self.few)]
+        rules: list[tuple[tuple[float, ...], float]] = [((), 1.0)]
+        for axis, side in enumerate(sides):
+            rest = np.array(list(product(*sides[axis + 1 :])))
+            finer = []
+            for place, weight in rules:
+                given = np.array([(*place, x, *other) for x in side for other in rest])
+                mass = logsumexp(self.at(given, columns).reshape(len(side), -1), axis=1)
+                points, shares = gauss_rule(side, np.exp(mass - mass.max()), counts[axis])
+                finer += [((*place, float(x)), weight * float(w)) for x, w in zip(points, shares, strict=True)]
+            rules = finer
+        nodes, weights = [], []
+        for place, weight in rules:
+            row = self.at(np.array([place]), columns)[0]
+            share = np.exp(row - logsumexp(row))
+            kept = share > 1e-9
+            where = np.concatenate([np.tile(place, (int(kept.sum()), 1)), columns[kept]], axis=1)
+            nodes.append(spots(self.centre, self.axes, where))
+            weights.append(weight * share[kept] / share[kept].sum())
+        return np.concatenate(nodes), np.concatenate(weights)
+
+    def _points(self, axis: int) -> int:
+        """Points of a Gauss rule that hold the variance of the currents along an axis.
+
+        The n points of exp(2 a u), u ~ Normal(0, 1), leave n! (2a)²ⁿ / (2n)! out; a is by how much a variance changes,
+        as a logarithm: that of a current, or that of the recording in the direction in which it changes most.
+        """
+        ends = np.zeros((2, len(self.centre)))
+        ends[:, axis] = -CORE, CORE
+        nodes = spots(self.centre, self.axes, ends)
+        variance, noise = self.density.scales(nodes)
+        problem = self.density.seen.problem
+        spectra = [
+            Spectrum.of(problem, one) for one in self.density.structures(nodes[:, list(self.density.structural)])
+        ]
+        totals = [v * one.cells.reach + n**2 for v, n, one in zip(variance, noise, spectra, strict=True)]
+        if spectra[0].modes is None:
+            white = spectra[0].inward / np.sqrt(totals[0])
+            seen = white.T @ (spectra[1].outward * np.sqrt(totals[1]))
+            ratios = [np.linalg.eigvalsh(seen @ seen.T)]
+        else:
+            ratios = [np.sort(totals[1]) / np.sort(totals[0])]
+        weights = [v * one.weights for v, one in zip(variance, spectra, strict=True)]
+        ratios.append(weights[1][weights[0] > 0] / weights[0][weights[0] > 0])
+        apart = 2 * np.sinh(STRETCH * CORE) / STRETCH
+        rate = max(float(np.abs(np.log(one)).max()) for one in ratios) / apart
+        left = [factorial(n) * (2 * rate) ** (2 * n) / factorial(2 * n) for n in range(2, MOST_POINTS)]
+        return next((n for n, one in enumerate(left, 2) if one < SETTLED), MOST_POINTS)
+
+
+def gauss_rule(places: Array, mass: Array, count: int) -> tuple[Array, Array]:
+    """Points and weights, summing to 1, that have the moments of a discrete mass up to order 2 count - 1."""
+    share = mass / mass.sum()
+    middle = share @ places
+    spread = np.sqrt(share @ (places - middle) ** 2)
+    if not spread:
+        return np.array([middle]), np.ones(1)
+    unit = (places - middle) / spread
+    count = min(count, int(np.sum(share > 0)))
+    vectors = [np.sqrt(share)]
+    matrix = np.zeros((count, count))
+    for k in range(count):
+        following = unit * vectors[k]
+        matrix[k, k] = vectors[k] @ following
+        for _ in range(2):
+            for one in vectors:
+                following = following - (one @ following) * one
+        length = float(np.linalg.norm(following))
+        if k + 1 < count:
+            matrix[k, k + 1] = matrix[k + 1, k] = length
+            vectors.append(following / length)
+    values, turned = np.linalg.eigh(matrix)
+    return middle + spread * values, turned[0] ** 2

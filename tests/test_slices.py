@@ -1,0 +1,98 @@
+"""A few structures stand for all: the density between them, and the currents mixed over them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import product
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+from structured import scene
+
+import bayesinv as bi
+from bayesinv.catalogue import build
+from bayesinv.inference import result
+from bayesinv.inference.density import Density
+from bayesinv.inference.quadrature import integrate
+from bayesinv.inference.result import mixture
+from bayesinv.inference.slices import EXACT, Slices, gauss_rule
+
+
+class TestGaussRule:
+    def test_of_a_normal_mass_is_that_of_gauss_and_hermite(self):
+        places = np.linspace(-12, 12, 241)
+        points, weights = gauss_rule(places, np.exp(-(places**2) / 2), 5)
+        nodes, shares = np.polynomial.hermite_e.hermegauss(5)
+        assert_allclose(points, nodes, atol=1e-10)
+        assert_allclose(weights, shares / shares.sum(), atol=1e-12)
+
+    @pytest.mark.parametrize("count", [1, 2, 4, 7])
+    def test_has_the_moments_of_the_mass(self, rng, count):
+        places, mass = rng.normal(3, 0.5, 20), rng.exponential(size=20)
+        points, weights = gauss_rule(places, mass, count)
+        for order in range(2 * count):
+            assert_allclose(weights @ points**order, mass @ places**order / mass.sum(), rtol=1e-9)
+        wrong = weights @ points ** (2 * count) - mass @ places ** (2 * count) / mass.sum()
+        assert abs(wrong) > 1e-9
+
+    def test_of_one_place_is_that_place(self):
+        points, weights = gauss_rule(np.array([2.0]), np.array([0.3]), 4)
+        assert_allclose([points, weights], [[2.0], [1.0]])
+
+    def test_has_no_more_points_than_there_is_mass(self):
+        points, weights = gauss_rule(np.arange(5.0), np.array([0, 1, 0, 3, 0.0]), 5)
+        assert_allclose(np.sort(points), [1, 3])
+        assert_allclose(np.sort(weights), [0.25, 0.75])
+
+
+@pytest.fixture(scope="module", params=["depth_weighted", "oriented", "sensor_noise", "smooth", "temporal"])
+def found(request):
+    name = request.param
+    problem = scene(3 if name == "oriented" else 1, samples=40, quiet=10)
+    density = Density.of(build(name, problem)[1])
+    return bi.infer(name, problem, draws=500), density, integrate(density)
+
+
+def test_the_density_between_structures_is_as_exact_as_told(found, rng):
+    _, _, lattice = found
+    slices = lattice.slices
+    sides = [lattice.step * np.unique(lattice.index[:, axis]) for axis in range(lattice.index.shape[1])]
+    columns = np.array(list(product(*sides[slices.few :])))
+    rows = slices.heights(np.zeros((1, slices.few)), columns)
+    places = rng.normal(0, 1, (12, slices.few))
+    exact, told = slices.heights(places, columns), slices._between(places, columns)
+    share = np.exp(exact - rows.max())
+    share /= np.exp(rows - rows.max()).sum()
+    assert np.sum(share * np.abs(told - exact), axis=1).max() < 2 * EXACT
+    assert slices.error <= EXACT
+
+
+def test_currents_mixed_over_few_structures_are_those_mixed_over_all(found, monkeypatch):
+    posterior, density, lattice = found
+    monkeypatch.setattr(result, "MOST_STRUCTURES", 2000)
+    full, _ = mixture(density, lattice.weights, lattice.nodes, lightest=0.0)
+    every = replace(posterior, mixture=full)
+    assert len(posterior.mixture.structures) < len(full.structures)
+    # The number of points is chosen for a normal posterior of the structure, which these few data do not give.
+    assert np.abs((posterior.mean - every.mean) / every.sd).max() < 5e-3
+    assert_allclose(posterior.sd, every.sd, rtol=5e-3)
+    assert_allclose(posterior.mixture.weights.sum(), 1)
+
+
+def test_two_modes_are_not_bridged_by_following_the_mass():
+    """Mass that lies in two places is found only where every structure is worked out."""
+
+    class Twice:
+        dimension, structural = 2, (0,)
+
+        def __call__(self, nodes):
+            return np.logaddexp(-0.5 * (nodes[:, 0] + 6) ** 2, -0.5 * (nodes[:, 0] - 6) ** 2) - 0.5 * nodes[:, 1] ** 2
+
+    columns = np.linspace(-4, 4, 9)[:, None]
+    low, high = np.array([-9.0]), np.array([2.0])
+    followed, worked = (Slices(Twice(), np.array([6.0, 0.0]), np.eye(2), 1) for _ in range(2))
+    followed.explore(low, high, columns)
+    worked.explore(low, high, columns, whole=True)
+    assert min(followed.known)[0] > -6
+    assert min(worked.known)[0] <= -8
