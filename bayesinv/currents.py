@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bayesinv.axes import Array, Index, one_of, real
-from bayesinv.evidence import LOG_2PI, Family, Spectrum
+from bayesinv.evidence import LOG_2PI, Family, RoughError, Spectrum
 from bayesinv.problem import Problem, remembered
 from bayesinv.structure import (
     COURSES,
@@ -494,7 +494,14 @@ class Observation:
             return self.family.graph(value, variance, noise)
         if self.only is not None:
             place = learned["only"]
-            return self.family.graph(value, variance, noise, pt.log(place) if self.only[0] in LOGARITHMIC else place)
+            try:
+                family = self.family
+            except RoughError:
+                # Courses have nothing else; for the rest a factorisation each time is slower, and exact.
+                if "time" in self.learned:
+                    raise
+            else:
+                return family.graph(value, variance, noise, pt.log(place) if self.only[0] in LOGARITHMIC else place)
         if self.base.time is not None or "time" in self.learned:
             raise ValueError("courses that are correlated over time have no graph beside other learned structure")
         total = variance * self.gram(learned)

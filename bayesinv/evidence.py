@@ -308,6 +308,10 @@ class Sight:
         return cls(height, by_variance, by_scale, variance * slope, by_noise, gram)
 
 
+class RoughError(ValueError):
+    """The log likelihood changes too fast along a number to be interpolated."""
+
+
 @dataclass(frozen=True, eq=False)
 class Family:
     """Spectra of a prior covariance D(x) at Chebyshev points x of one structural number, or just one spectrum.
@@ -336,7 +340,7 @@ class Family:
 
         Raises
         ------
-        ValueError
+        RoughError
             If 65 points do not reach the tolerance.
         """
         known: dict[float, Spectrum] = {}
@@ -353,7 +357,7 @@ class Family:
             error = family._measure(at)
             if error <= TOLERANCE:
                 return cls(points, family.spectra, low, high, error)
-        raise ValueError(
+        raise RoughError(
             f"the log-likelihood between {low:g} and {high:g} could not be interpolated to {TOLERANCE:g} nats "
             f"(65 points leave {error:.1e}); fix the structural parameter or narrow its range"
         )

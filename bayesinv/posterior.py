@@ -35,6 +35,9 @@ LIGHT = 1e-7
 KEPT = 1e-10
 """Share of the variance between hyperparameters that may be dropped with its smallest directions."""
 
+KEPT_IN_SD = 1e-8
+"""The same where variances are all that is asked, and half the digits are carried."""
+
 Window = tuple[float | None, float | None] | float | slice | None
 
 
@@ -268,6 +271,15 @@ class _Group:
         axes = (few.T @ about).reshape(-1, *reach.shape)
         return few / root, np.divide(axes, reach, out=np.zeros_like(axes), where=reach > 0)
 
+    @property
+    def loud(self) -> Array:
+        """Directions that the variance between hyperparameters is made of, but for next to nothing of it."""
+        axes = self.directions[1]
+        if not len(axes):
+            return axes
+        power = np.cumsum(np.sum(((axes * self._reach) ** 2).reshape(len(axes), -1), axis=1))
+        return axes[power > KEPT_IN_SD * power[-1]]
+
     def _filtered(self, gains: Array) -> Array:
         return gains * self.coefficients if self.modal else gains[:, None] * self.coefficients
 
@@ -469,7 +481,7 @@ class Posterior:
         several = len(self._groups) > 1
         for group in self._groups:
             # What lies between hyperparameters is added to what lies within, so that half the digits will do.
-            parts = [group.seen(direction, None).astype(np.float32) for direction in group.directions[1]]
+            parts = [group.seen(direction, None).astype(np.float32) for direction in group.loud]
             centre = group.seen(group.centre, None)
             for rows in self._row_blocks():
                 back = group.back(rows)

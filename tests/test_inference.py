@@ -300,6 +300,12 @@ class TestLaplace:
         assert np.abs((laplace.mean - exact.mean) / exact.sd).max() < 0.01
         assert_allclose(laplace.sd, exact.sd, rtol=0.01)
 
+    def test_moments_of_learned_structure_are_those_of_all_draws(self):
+        """Few draws are mixed over where each costs a decomposition; hyperparameters need none."""
+        scalar = bi.infer("depth_weighted", toy(4, quiet=20), method="laplace", draws=3000).hyper["depth"]
+        assert len(scalar.nodes) == 3000
+        assert_allclose([scalar.mean, scalar.sd], [scalar.draws.mean(), scalar.draws.std()])
+
     def test_says_where_it_is_not(self):
         posterior = bi.infer("hierarchical", toy(**REGIMES["no signal"]), method="laplace")
         assert not posterior.passed

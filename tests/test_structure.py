@@ -7,6 +7,7 @@ from scipy.stats import multivariate_normal
 from structured import GAIN, scene
 
 import bayesinv as bi
+from bayesinv import evidence
 from bayesinv.currents import Currents, observation
 from bayesinv.evidence import Sight, Spectrum
 from bayesinv.inference.density import Density
@@ -188,6 +189,16 @@ class TestEvidence:
                 v.name: p.reshape(np.shape(density._start[v.name])) for v, p in zip(density.values, parts, strict=True)
             }
             assert_allclose(logp(point), height, rtol=1e-6)
+
+    @pytest.mark.parametrize("name", ["depth_weighted", "smooth"])
+    def test_what_cannot_be_interpolated_is_factorised(self, name, monkeypatch):
+        monkeypatch.setattr(evidence, "TOLERANCE", -1.0)
+        model = built(name, scene())
+        density = Density.of(model)
+        node = density.start + 0.1
+        logp = model.compile_logp(mode="FAST_COMPILE")
+        point = {value.name: part for value, part in zip(density.values, node, strict=True)}
+        assert_allclose(logp(point), density(node[None])[0], rtol=1e-6)
 
     def test_gradient_is_that_of_differences(self, given, rng):
         _, model = given

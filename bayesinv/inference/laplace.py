@@ -57,4 +57,6 @@ def posterior(
     evidence = Evidence(height + float(log_volume), abs(correction)) if density.proper else None
     mixed = np.concatenate([nodes[: mixed_count // 2], nodes[len(half) : len(half) + mixed_count // 2]])
     weights = np.full(len(mixed), 1 / len(mixed))
-    return assemble(density, name, "laplace", mixed, weights, nodes, evidence, checks, timings)
+    every = np.full(len(nodes), 1 / len(nodes))
+    fewer = (mixed, weights)
+    return assemble(density, name, "laplace", nodes, every, nodes, evidence, checks, timings, fewer, alone=True)

@@ -13,7 +13,7 @@ import xarray as xr
 
 from bayesinv.arviz_bridge import as_tree
 from bayesinv.inference.density import Density, with_lambda
-from bayesinv.inference.result import at_draws, data_checks, flattened, mixture
+from bayesinv.inference.result import data_checks, flattened, mixture
 from bayesinv.posterior import Check, Hyper, Posterior
 
 SHORTEST = 100
@@ -66,14 +66,14 @@ def posterior(
     most = FEW if density.structural else MIXED
     few = np.unique(np.linspace(0, len(nodes) - 1, min(most, len(nodes))).astype(int))
     weights = np.full(len(few), 1 / len(few))
-    mixed, nearest = mixture(density, weights, nodes[few])
-    scales = at_draws(density, mixed, nearest, nodes)
+    mixed, nearest = mixture(density, weights, nodes[few], cloud=nodes)
+    every = np.full(len(nodes), 1 / len(nodes))
     return Posterior(
         problem=density.seen.problem,
         model=name,
         method="nuts",
         mixture=mixed,
-        hyper=Hyper({key: value[few] for key, value in everything.items()}, weights, everything, chains, scales),
+        hyper=Hyper(everything, every, everything, chains, nearest(nodes, every)),
         log_evidence=None,
         checks=(*checks, *data_checks(density.seen, mixed)),
         timings=timings,

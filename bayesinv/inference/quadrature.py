@@ -3,7 +3,8 @@
 The trapezoid rule on a lattice converges exponentially for smooth densities that fall off. The lattice is centred
 on the mode, scaled by the curvature there and stretched in the tails (a hyperbolic sine, so that a tail which
 falls off only exponentially costs few nodes); it grows until its faces hold no mass, and is refined until evidence
-and moments are stable.
+and moments are stable. Along axes of the structure, where a node costs a decomposition, the density is worked out at a
+few places and interpolated between them (see `slices`).
 
 Reference: Rue, Martino & Chopin (2009), J. R. Stat. Soc. B 71, 319-392, for the strategy.
 """
@@ -39,7 +40,7 @@ STABLE_EVIDENCE = 1e-3
 MOST_NODES = 2_000_000
 
 WORST = 1e-2
-"""Error, in sd or nats, that no bound may tell of a lattice that is kept."""
+"""Error of the density between structures, in nats, beyond which a lattice is not to be trusted."""
 
 BEYOND = 5.0
 """How many times the mass on the faces of a lattice may lie beyond them, where tails fall off slowly."""

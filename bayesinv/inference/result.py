@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 from scipy.spatial import cKDTree
 
-from bayesinv.axes import Array, Index
+from bayesinv.axes import Array
 from bayesinv.currents import Observation
 from bayesinv.inference.density import Density
 from bayesinv.posterior import Check, Evidence, Hyper, Mixture, Posterior
@@ -19,7 +19,8 @@ MOST_STRUCTURES = 64
 MOST_NODES = 4000
 """Hyperparameters that the currents are mixed over; of more, some are picked in proportion to their weights."""
 
-Nearest = Callable[[Array], tuple[Array, Array, Index]]
+Nearest = Callable[[Array, Array], Mixture]
+"""From nodes and weights to the same with structures of a mixture, each the one that is nearest to its own."""
 
 LIGHTEST = 3e-3
 """Probability of the lightest structures that share a neighbour's."""
@@ -36,15 +37,20 @@ def assemble(
     checks: tuple[Check, ...],
     timings: dict[str, float],
     fewer: tuple[Array, Array] | None = None,
+    alone: bool = False,
 ) -> Posterior:
     """Return the posterior that weighted unconstrained `nodes` and equally weighted `draws` stand for.
 
     fewer : nodes of fewer structures, and weights, that currents are mixed over in place of the nodes
+    alone : whether every node has a structure of its own, as draws have; draws then take the fewer nodes' structures
     """
-    mixed, nearest = mixture(density, weights, nodes)
-    scales = at_draws(density, mixed, nearest, draws)
-    if fewer is not None:
-        mixed, _ = mixture(density, fewer[1], fewer[0], lightest=0.0)
+    if fewer is None:
+        mixed, nearest = mixture(density, weights, nodes)
+    else:
+        mixed, nearest = mixture(density, fewer[1], fewer[0], lightest=0.0, cloud=nodes if alone else None)
+        if not alone:
+            _, nearest = mixture(density, weights, nodes)
+    scales = nearest(draws, np.full(len(draws), 1 / len(draws)))
     return Posterior(
         problem=density.seen.problem,
         model=name,
@@ -69,10 +75,15 @@ def flattened(hyper: dict[str, Array]) -> dict[str, Array]:
     return flat
 
 
-def mixture(density: Density, weights: Array, nodes: Array, lightest: float = LIGHTEST) -> tuple[Mixture, Nearest]:
-    """Mixture over nodes, and a function from nodes to variances, noise scales and structures of the mixture.
+def mixture(
+    density: Density, weights: Array, nodes: Array, lightest: float = LIGHTEST, cloud: Array | None = None
+) -> tuple[Mixture, Nearest]:
+    """Mixture over nodes, and a function that brings nodes to it.
 
     Where there are many structures the heaviest are kept, and the others' nodes go to the one that is nearest.
+
+    lightest : probability of the lightest structures, together, that are not kept
+    cloud : (draw, coordinate), equally weighted draws of the posterior, where the nodes are few
     """
     places, which = density.places(nodes)
     mass = np.bincount(which, weights, minlength=len(places))
@@ -83,41 +94,35 @@ def mixture(density: Density, weights: Array, nodes: Array, lightest: float = LI
     tree = cKDTree(places[kept] / spread) if places.shape[1] else None
 
     first = list(density.structural)
-    about = nodes - weights @ nodes / weights.sum()
+    cloud, share = (nodes, weights) if cloud is None else (cloud, np.ones(len(cloud)))
+    about = cloud - share @ cloud / share.sum()
     # By how much everything moves, in the mean, when the structure does.
-    drift = np.linalg.lstsq(about[:, first].T * weights @ about[:, first], about[:, first].T * weights @ about)[0]
+    drift = np.linalg.lstsq(about[:, first].T * share @ about[:, first], about[:, first].T * share @ about)[0]
+    structures = tuple(density.structures(places[kept]))
 
-    def nearest(other: Array) -> tuple[Array, Array, Index]:
+    def nearest(other: Array, mass: Array) -> Mixture:
         if tree is None:
-            return *density.scales(other), np.zeros(len(other), dtype=np.int64)
+            return Mixture(mass, *density.scales(other), np.zeros(len(other), dtype=np.int64), structures)
         index = np.asarray(tree.query(other[:, first] / spread)[1], dtype=np.int64)
         # Scales go along with the structure: those of one structure do not fit the recording with another.
-        return *density.scales(other + (places[kept][index] - other[:, first]) @ drift), index
+        moved = other + (places[kept][index] - other[:, first]) @ drift
+        return Mixture(mass, *density.scales(moved), index, structures)
 
-    structures = tuple(density.structures(places[kept]))
-    variance, noise, which = nearest(nodes)
-    mixed = Mixture(weights, variance, noise, which, structures)
+    mixed = nearest(nodes, weights)
     if len(weights) > MOST_NODES:
         # Systematic picks along the lattice keep every part of it in proportion.
-        order = np.lexsort((noise, variance, mixed.which))
+        order = np.lexsort((mixed.noise, mixed.variance, mixed.which))
         share = np.cumsum(weights[order])
         ticks = (np.arange(MOST_NODES) + 0.5) / MOST_NODES * share[-1]
         picked, count = np.unique(order[np.searchsorted(share, ticks)], return_counts=True)
         mixed = replace(
             mixed,
             weights=count / MOST_NODES,
-            variance=variance[picked],
-            noise=noise[picked],
+            variance=mixed.variance[picked],
+            noise=mixed.noise[picked],
             which=mixed.which[picked],
         )
     return mixed, nearest
-
-
-def at_draws(density: Density, mixed: Mixture, nearest: Nearest, draws: Array) -> Mixture:
-    """Scales of equally weighted draws, each with the structure that is nearest to its own."""
-    variance, noise, which = nearest(draws)
-    share = np.full(len(variance), 1 / len(variance))
-    return Mixture(share, variance, noise, which, mixed.structures)
 
 
 def data_checks(seen: Observation, mixed: Mixture) -> tuple[Check, ...]:

@@ -77,8 +77,6 @@ def recording(folder: Path) -> None:
 
 
 def whole_brain() -> None:
-    from scipy.linalg import eigh
-
     import bayesinv as bi
 
     rng = np.random.default_rng(0)
@@ -89,7 +87,7 @@ def whole_brain() -> None:
     problem = bi.Problem.from_arrays(gain, field, baseline=rng.standard_normal((sensors, 120)))
 
     def floor() -> Any:
-        vectors = eigh(gain @ gain.T)[1]
+        vectors = np.linalg.eigh(gain @ gain.T)[1]
         back = gain.T @ vectors
         return back, gain.T @ field
 
