@@ -225,10 +225,12 @@ class _Group:
 
     def back(self, rows: slice = slice(None)) -> Array:
         """D Gᵀ inward of some amplitudes; kept where it is small or cannot be had by rows."""
-        problem = self.spectrum.problem
-        if self.spectrum.structure.plain and problem.gain.size > SMALL:
-            return self.spectrum.back(rows)
-        return self._whole[rows]
+        return self.spectrum.back(rows) if self.by_rows else self._whole[rows]
+
+    @property
+    def by_rows(self) -> bool:
+        """Whether the way back is large, and can be had by rows."""
+        return self.spectrum.structure.plain and self.spectrum.problem.gain.size > SMALL
 
     @cached_property
     def _whole(self) -> Array:
@@ -271,14 +273,23 @@ class _Group:
         axes = (few.T @ about).reshape(-1, *reach.shape)
         return few / root, np.divide(axes, reach, out=np.zeros_like(axes), where=reach > 0)
 
-    @property
-    def loud(self) -> Array:
-        """Directions that the variance between hyperparameters is made of, but for next to nothing of it."""
+    def kept(self) -> Callable[[slice, Array], Array]:
+        """A function from rows, and the way back to them, to their mean conditional variance (row, 1 or time)."""
+        lost = self.lost(np.tensordot(self.weights, self.losses, axes=1), None)
+        prior = (self.weights @ self.variance) * self.spectrum.weights[:, None]
+        return lambda rows, back: prior[rows] - back**2 @ lost
+
+    def parts(self, centred: bool) -> tuple[Array, list[Array]]:
+        """Filtered coefficients by the mean filter, and by directions that make up the variance between nodes.
+
+        What lies between hyperparameters is added to what lies within, so that half the digits will do.
+        """
         axes = self.directions[1]
-        if not len(axes):
-            return axes
-        power = np.cumsum(np.sum(((axes * self._reach) ** 2).reshape(len(axes), -1), axis=1))
-        return axes[power > KEPT_IN_SD * power[-1]]
+        if len(axes):
+            power = np.cumsum(np.sum(((axes * self._reach) ** 2).reshape(len(axes), -1), axis=1))
+            axes = axes[power > KEPT_IN_SD * power[-1]]
+        centre = self.seen(self.centre, None) if centred else np.zeros((0, 0))
+        return centre, [self.seen(axis, None).astype(np.float32) for axis in axes]
 
     def _filtered(self, gains: Array) -> Array:
         return gains * self.coefficients if self.modal else gains[:, None] * self.coefficients
@@ -441,8 +452,16 @@ class Posterior:
         out = np.zeros((self.problem.gain.shape[1], len(self.problem.times)))
         for group in self._groups:
             wanted = group.seen(group.total * group.centre, None)
+            if not group.by_rows:
+                for rows in self._row_blocks():
+                    out[rows] += group.back(rows) @ wanted
+                continue
+            # The way back is as wide as the gain: what has been filtered goes through the gain itself.
+            wanted = group.spectrum.inward @ wanted
+            weights = group.spectrum.weights if group.spectrum.structure.weighted else None
             for rows in self._row_blocks():
-                out[rows] += group.back(rows) @ wanted
+                seen = self.problem.gain[:, rows].T @ wanted
+                out[rows] += seen if weights is None else weights[rows, None] * seen
         out.flags.writeable = False
         return self._shaped(out)
 
@@ -458,10 +477,9 @@ class Posterior:
     def _within(self) -> Array:
         out = np.zeros((self.problem.gain.shape[1], len(self.problem.times) if self._modal else 1))
         for group in self._groups:
-            lost = group.lost(np.tensordot(group.weights, group.losses, axes=1), None)
-            prior = group.weights @ group.variance
+            kept = group.kept()
             for rows in self._row_blocks():
-                out[rows] += prior * group.spectrum.weights[rows, None] - group.back(rows) ** 2 @ lost
+                out[rows] += kept(rows, group.back(rows))
         return np.maximum(out, 0.0)
 
     @cached_property
@@ -474,28 +492,28 @@ class Posterior:
     def sd(self) -> Array:
         """Posterior standard deviation, A m: (source, [axis,] time), within plus between hyperparameters."""
         shape = (self.problem.gain.shape[1], len(self.problem.times))
-        within = self._within()
         if len(self.mixture.weights) == 1:
-            return self._shaped(np.broadcast_to(np.sqrt(within), shape))
-        out = np.zeros(shape)
+            return self._shaped(np.broadcast_to(np.sqrt(self._within()), shape))
         several = len(self._groups) > 1
-        for group in self._groups:
-            # What lies between hyperparameters is added to what lies within, so that half the digits will do.
-            parts = [group.seen(direction, None).astype(np.float32) for direction in group.loud]
-            centre = group.seen(group.centre, None)
-            for rows in self._row_blocks():
+        mean = self.mean.reshape(shape) if several else None
+        ways = [(group, group.kept(), group.parts(several)) for group in self._groups]
+        out = np.empty(shape)
+        for rows in self._row_blocks():
+            within, between = np.zeros((1, 1)), np.zeros((rows.stop - rows.start, shape[1]))
+            for group, kept, (centre, parts) in ways:
                 back = group.back(rows)
+                within = within + kept(rows, back)
                 light = back.astype(np.float32)
                 for part in parts:
-                    part = light @ part
-                    out[rows] += np.square(part, out=part)
-                if several:
-                    out[rows] += group.total * (back @ centre) ** 2
-        if several:
-            np.subtract(out, self.mean.reshape(shape) ** 2, out=out)
-        np.maximum(out, 0.0, out=out)
-        out += within
-        np.sqrt(out, out=out)
+                    seen = light @ part
+                    between += np.square(seen, out=seen)
+                if mean is not None:
+                    between += group.total * (back @ centre) ** 2
+            if mean is not None:
+                between -= mean[rows] ** 2
+            np.maximum(between, 0.0, out=between)
+            between += np.maximum(within, 0.0)
+            np.sqrt(between, out=out[rows])
         out.flags.writeable = False
         return self._shaped(out)
 
