@@ -36,8 +36,8 @@ SLOW = {
     "minimum_norm": 300,
     "hierarchical": 150,
     "depth_weighted": 60,
-    "oriented": 6,
-    "smooth": 14,
+    "oriented": 12,
+    "smooth": 40,
     "multiple_sparse_priors": 12,
     "temporal": 40,
 }
