@@ -22,7 +22,7 @@ from bayesinv.axes import Array
 from bayesinv.inference.density import Density
 from bayesinv.inference.modes import modes
 from bayesinv.inference.result import assemble
-from bayesinv.inference.slices import STRETCH, Slices, spots
+from bayesinv.inference.slices import STRETCH, Slices, combined, log_stretch, spots
 from bayesinv.posterior import Check, Evidence, Posterior
 
 EDGE = 1e-8
@@ -105,7 +105,7 @@ class Lattice:
     def log_target(self, density: Density, index: Array) -> Array:
         """Log density (node,) with respect to the lattice's own coordinates."""
         heights = density(self.place(index)) if len(index) else np.zeros(0)
-        return heights + np.log(np.cosh(STRETCH * self.step * index)).sum(axis=1)
+        return heights + log_stretch(self.step * index)
 
 
 def integrate(density: Density) -> Lattice:
@@ -148,7 +148,7 @@ def integrate(density: Density) -> Lattice:
             drift, change = _by_parity(lattice)
             if drift < STABLE and change < STABLE_EVIDENCE:
                 return _pruned(replace(lattice, error=change + between + BEYOND * lattice.edge, drift=drift))
-        if coarse is not None:
+        else:
             before, after = _moments(coarse), _moments(lattice)
             drift = float(np.max(np.abs(np.r_[(before[0] - after[0]) / after[1], before[1] / after[1] - 1])))
             change = abs(lattice.log_evidence - coarse.log_evidence)
@@ -206,9 +206,9 @@ def _grow(
         sides = [np.arange(np.floor(low[a] / step), np.ceil(high[a] / step) + 1) for a in range(size)]
         if np.prod([float(len(side)) for side in sides]) > MOST_NODES:
             break
-        index = _product(sides)
+        index = combined(sides)
         if lattice.slices is not None:
-            places, columns = (step * _product(part) for part in (sides[: lattice.few], sides[lattice.few :]))
+            places, columns = (step * combined(part) for part in (sides[: lattice.few], sides[lattice.few :]))
             lattice.slices.explore(places.min(axis=0), places.max(axis=0), columns, whole=several)
             heights = lattice.slices.at(places, columns).ravel()
         elif coarse is None:
@@ -248,13 +248,6 @@ def _grow(
         f"posterior mass lies at the edge of the lattice however far it grows (from {', '.join(sorted(heavy))}): the "
         "posterior does not fall off, because a prior is improper or far too wide for these data; give a proper prior"
     )
-
-
-def _product(sides: list[Array]) -> Array:
-    """Every combination (combination, side) of one number of each side; one without numbers where there is no side."""
-    if not sides:
-        return np.zeros((1, 0))
-    return np.stack(np.meshgrid(*sides, indexing="ij"), axis=-1).reshape(-1, len(sides))
 
 
 def _near_mass(coarse: Lattice, index: Array) -> Array:
@@ -384,9 +377,10 @@ def posterior(
     evidence = Evidence(lattice.log_evidence, error) if density.proper else None
     mixed = None
     if lattice.slices is not None:
+        started = time.perf_counter()
         sides = [lattice.step * np.unique(lattice.index[:, axis]) for axis in range(lattice.index.shape[1])]
-        mixed = lattice.slices.gauss(sides[: lattice.few], _product(sides[lattice.few :]))
-    timings["structures"] = time.perf_counter() - started
+        mixed = lattice.slices.gauss(sides[: lattice.few], combined(sides[lattice.few :]))
+        timings["structures"] = time.perf_counter() - started
     return assemble(
         density, name, "quadrature", lattice.nodes, lattice.weights, drawn, evidence, checks, timings, mixed
     )

@@ -11,7 +11,6 @@ References: Duchon (1977), Lect. Notes Math. 571, 85-100 (polyharmonic splines);
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from itertools import product
 from math import factorial
 
 import numpy as np
@@ -44,7 +43,6 @@ SETTLED = 1e-4
 MOST_POINTS = 7
 """Points of a Gauss rule along one axis."""
 
-
 FLOOR = 1e4
 """Nats below the peak at which the density is as good as nothing."""
 
@@ -55,6 +53,18 @@ WRONG = 10.0
 def spots(centre: Array, axes: Array, places: Array) -> Array:
     """Unconstrained hyperparameters (node, coordinate) at places (node, axis) along stretched axes."""
     return centre + np.sinh(STRETCH * places) / STRETCH @ axes.T
+
+
+def log_stretch(places: Array) -> Array:
+    """Log Jacobian (node,) of the stretch at places (node, axis)."""
+    return np.asarray(np.log(np.cosh(STRETCH * places)).sum(axis=1))
+
+
+def combined(sides: list[Array]) -> Array:
+    """Every combination (combination, side) of one number of each side; one without numbers where there is no side."""
+    if not sides:
+        return np.zeros((1, 0))
+    return np.stack(np.meshgrid(*sides, indexing="ij"), axis=-1).reshape(-1, len(sides))
 
 
 @dataclass(eq=False)
@@ -93,8 +103,7 @@ class Slices:
 
     def at(self, places: Array, columns: Array) -> Array:
         """Log density (place, column) with respect to the stretched axes, at any structures and known scales."""
-        widths = [np.log(np.cosh(STRETCH * one)).sum(axis=1) for one in (places, columns)]
-        return self._between(places, columns) + widths[0][:, None] + widths[1]
+        return self._between(places, columns) + log_stretch(places)[:, None] + log_stretch(columns)
 
     def _between(self, places: Array, columns: Array) -> Array:
         """Log density (place, column) of the hyperparameters, interpolated."""
@@ -127,15 +136,15 @@ class Slices:
             self.spacing * np.arange(np.ceil(a / self.spacing), np.floor(b / self.spacing) + 1)
             for a, b in zip(low, high, strict=True)
         ]
-        every = [tuple(float(x) for x in place) for place in product(*sides)]
+        every = [tuple(place) for place in combined(sides).tolist()]
         self._add([place for place in every if whole or max(map(abs, place)) <= min(CORE, self.spacing)])
         while len(self.known) < MOST:
             left = [place for place in every if place not in self.known]
             if not left:
                 return
-            mass = logsumexp(self.at(np.array(left), columns), axis=1)
-            top = logsumexp(self.at(np.array(self.known), columns), axis=1).max()
-            heavy = [place for place, one in zip(left, mass, strict=True) if one > top + np.log(SPACINGS[self.spacing])]
+            mass = logsumexp(self.at(np.array([*left, *self.known]), columns), axis=1)
+            least = mass[len(left) :].max() + np.log(SPACINGS[self.spacing])
+            heavy = [place for place, one in zip(left, mass, strict=False) if one > least]
             if not heavy:
                 return
             self._add(heavy)
@@ -143,7 +152,7 @@ class Slices:
     def _check(self, columns: Array) -> None:
         """Compare what is interpolated with the density halfway between structures around the mode."""
         half = self.spacing / 2
-        places = np.array(list(product((-half, half), repeat=self.few)))
+        places = combined([np.array([-half, half])] * self.few)
         if self.spacing < CORE:
             # Structures that are closer are so because the density bends, which shows beside the mode.
             places = np.concatenate([places, 3 * half * np.eye(self.few), -3 * half * np.eye(self.few)])
@@ -152,7 +161,7 @@ class Slices:
             # A wider box brings no new structures here, and what was told of these holds.
             return
         told = self._between(places, columns)
-        self._add([tuple(float(x) for x in place) for place in places])
+        self._add([tuple(place) for place in places.tolist()])
         rows = self._rows(columns)
         exact = np.array([rows[self.known.index(tuple(place))] for place in places.tolist()])
         share = np.exp(exact - logsumexp(rows, axis=1).max())
@@ -172,7 +181,7 @@ class Slices:
         counts = [self._points(axis) for axis in range(self.few)]
         rules: list[tuple[tuple[float, ...], float]] = [((), 1.0)]
         for axis, side in enumerate(sides):
-            rest = np.array(list(product(*sides[axis + 1 :])))
+            rest = combined(sides[axis + 1 :])
             finer = []
             for place, weight in rules:
                 given = np.array([(*place, x, *other) for x in side for other in rest])
