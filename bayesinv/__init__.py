@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from bayesinv.mne_bridge import from_mne as from_mne
     from bayesinv.noise import Noise as Noise
     from bayesinv.parcels import parcels as parcels
-    from bayesinv.posterior import Posterior as Posterior
+    from bayesinv.posterior.posterior import Posterior as Posterior
     from bayesinv.predictive import posterior_predictive as posterior_predictive
     from bayesinv.predictive import prior_predictive as prior_predictive
     from bayesinv.problem import Problem as Problem
@@ -52,7 +52,7 @@ _ROOMS = {
     "Head": "head",
     "LeadField": "leadfield",
     "Noise": "noise",
-    "Posterior": "posterior",
+    "Posterior": "posterior.posterior",
     "Problem": "problem",
     "Recording": "recording",
     "Sensors": "sensors",

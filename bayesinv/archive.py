@@ -26,7 +26,10 @@ from bayesinv.head import Head
 from bayesinv.leadfield import LeadField
 from bayesinv.mesh import Surface, Tetrahedra
 from bayesinv.noise import Noise
-from bayesinv.posterior import Check, Evidence, Hyper, Mixture, Posterior
+from bayesinv.posterior.checks import Check, Evidence
+from bayesinv.posterior.hyper import Hyper
+from bayesinv.posterior.mixture import Mixture
+from bayesinv.posterior.posterior import Posterior
 from bayesinv.problem import Problem
 from bayesinv.recording import Recording
 from bayesinv.sensors import Sensors
@@ -82,6 +85,7 @@ AXES = {
     "Mixture.which": "node",
     "Noise.covariance": "sensor other_sensor | product of the sensors' SI units",
     "Noise.kinds": "sensor",
+    "Posterior.time_weights": "time | 1",
     "Problem.gain": "component amplitude | 1/(A m)",
     "Problem.recording": "component time | 1",
     "Problem.times": "time | s",
@@ -210,7 +214,7 @@ def _maps(posterior: Posterior) -> dict[str, tuple[tuple[str, ...], Any, str]]:
     free = posterior.problem.axes == 3
     where = ("source", "axis") if free else ("source",)
     coords: dict[str, tuple[tuple[str, ...], Any, str]] = {
-        "time": (("time",), posterior.problem.times, "s"),
+        "time": (("time",), posterior.times, "s"),
         "source": (("source",), np.arange(posterior.problem.source_count), ""),
     }
     if free:

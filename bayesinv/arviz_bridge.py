@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 if TYPE_CHECKING:
-    from bayesinv.posterior import Posterior
+    from bayesinv.posterior.posterior import Posterior
 
 
 def as_tree(found: Any) -> xr.DataTree:

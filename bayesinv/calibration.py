@@ -27,7 +27,8 @@ from bayesinv.catalogue import build
 from bayesinv.evidence import Spectrum
 from bayesinv.inference import choose_method, infer
 from bayesinv.inference.density import Density
-from bayesinv.posterior import Posterior, credible_level
+from bayesinv.posterior.posterior import Posterior
+from bayesinv.posterior.quantiles import credible_level
 from bayesinv.predictive import Prior
 from bayesinv.problem import Problem
 from bayesinv.scores import coverage

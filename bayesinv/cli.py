@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from bayesinv.maps import Maps
-    from bayesinv.posterior import Peak, Posterior
+    from bayesinv.posterior.maps import Maps
+    from bayesinv.posterior.peak import Peak
+    from bayesinv.posterior.posterior import Posterior
     from bayesinv.problem import Problem
 
 PROGRAM = "bayesinv"
@@ -153,7 +154,7 @@ def fit(
     evoked, problem = _problem(files, condition, orientation, picks, tmin, tmax, quiet, outliers, stages)
     import numpy as np
 
-    from bayesinv.maps import both
+    from bayesinv.posterior.maps import both
 
     rng = np.random.default_rng(seed)
     options = {} if draws is None else {"draws": draws}
@@ -219,8 +220,8 @@ def demo(
         import numpy as np
 
         from bayesinv import demo as scene
-        from bayesinv.maps import both
         from bayesinv.mne_bridge import from_mne
+        from bayesinv.posterior.maps import both
         from bayesinv.problem import Problem
     rng = np.random.default_rng(seed)
     story = scene.tell(spacing, electrodes, snr, rng, stages)

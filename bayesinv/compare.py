@@ -14,11 +14,15 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import logsumexp, softmax
 
 from bayesinv.axes import Array, one_of, real
-from bayesinv.posterior import Evidence, Hyper, Mixture, Posterior
+from bayesinv.posterior.checks import Evidence
+from bayesinv.posterior.hyper import Hyper
+from bayesinv.posterior.mixture import Mixture
+from bayesinv.posterior.posterior import Posterior
 from bayesinv.predictive import aligned, block_densities, component_densities, thinned
 from bayesinv.problem import Problem
 from bayesinv.structure import Structure
 from bayesinv.tikhonov import Estimate
+from bayesinv.windows import samples_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -180,13 +184,8 @@ def compare_estimates(
                 f"{name!r} is of another recording or other sources than {next(iter(results))!r}; "
                 "compare results of one recording on the same sources"
             )
-    if time is None:
-        sample = int(np.argmax(np.sum(first.recording**2, axis=0)))
-    else:
-        low, high = float(first.times[0]), float(first.times[-1])
-        if not low - 1e-9 <= time <= high + 1e-9:
-            raise ValueError(f"time is {time:g} s, but the recording runs from {low:g} to {high:g} s")
-        sample = int(np.argmin(np.abs(first.times - time)))
+    strongest = int(np.argmax(np.sum(first.recording**2, axis=0)))
+    sample = strongest if time is None else samples_of(first.times, time).start
     maps = {name: _magnitude(result, sample) for name, result in results.items()}
     rows = tuple(_row(name, result, maps[name], level) for name, result in results.items())
     return Comparison(first, float(first.times[sample]), rows, maps)

@@ -16,7 +16,8 @@ from bayesinv import template, template_mesh
 from bayesinv.axes import Array, Index
 from bayesinv.baselines import baseline
 from bayesinv.leadfield import LeadField
-from bayesinv.posterior import Peak, Posterior
+from bayesinv.posterior.peak import Peak
+from bayesinv.posterior.posterior import Posterior
 from bayesinv.problem import Problem
 from bayesinv.report import html_table
 from bayesinv.sensors import Sensors

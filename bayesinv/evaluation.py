@@ -30,7 +30,8 @@ from bayesinv.forward_error import ForwardError, forward_error
 from bayesinv.head import Head
 from bayesinv.leadfield import LeadField
 from bayesinv.parcels import parcels
-from bayesinv.posterior import Posterior, credible_level
+from bayesinv.posterior.posterior import Posterior
+from bayesinv.posterior.quantiles import credible_level
 from bayesinv.predictive import Prior
 from bayesinv.problem import Problem
 from bayesinv.report import PAGE, STYLE, _pixels, _place, html_table

@@ -16,10 +16,13 @@ from scipy.sparse import csr_array
 from scipy.special import ndtri
 
 from bayesinv.axes import Array, Index, one_of, real
-from bayesinv.maps import REGION, Maps, posterior_maps, span, strongest_region
-from bayesinv.posterior import Posterior, Scalar, Window, credible_level
+from bayesinv.posterior.hyper import Scalar
+from bayesinv.posterior.maps import REGION, Maps, posterior_maps, span, strongest_region
+from bayesinv.posterior.posterior import Posterior
+from bayesinv.posterior.quantiles import credible_level
 from bayesinv.problem import Problem
 from bayesinv.sources import Sources
+from bayesinv.windows import Window
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from bayesinv.axes import Array, Index, one_of, real
 from bayesinv.leadfield import LeadField
 from bayesinv.noise import Noise
-from bayesinv.posterior import Posterior
+from bayesinv.posterior.posterior import Posterior
 from bayesinv.problem import Problem
 from bayesinv.recording import Recording
 from bayesinv.sensors import Sensors
@@ -514,7 +514,7 @@ def to_mne(
     import mne
 
     one_of("map", what, MAPS)
-    sources, times = posterior.problem.sources, posterior.problem.times
+    sources, times = posterior.problem.sources, posterior.times
     if sources is None or sources.vertices is None or sources.hemispheres is None:
         raise ValueError(
             "MNE-Python wants to know each source's vertex and hemisphere, but these sources have none; "

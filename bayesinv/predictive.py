@@ -19,10 +19,13 @@ from bayesinv.evidence import LOG_2PI, Spectrum
 from bayesinv.inference.density import Density
 from bayesinv.inference.result import flattened
 from bayesinv.noise import KINDS
-from bayesinv.posterior import Mixture, Posterior, credible_level
+from bayesinv.posterior.mixture import Mixture
+from bayesinv.posterior.posterior import Posterior
+from bayesinv.posterior.quantiles import tail_probabilities
 from bayesinv.problem import Problem
 from bayesinv.sensors import Sensors
 from bayesinv.structure import Structure
+from bayesinv.windows import samples_of
 
 if TYPE_CHECKING:
     import pymc as pm
@@ -283,13 +286,10 @@ def drawn(posterior: Posterior, count: int) -> Mixture:
 
     Chains stay one after the other and equally long. A learned structure is that of the mixture's nearest node.
     """
-    scales = posterior.hyper.scales
+    scales, mixture = posterior.hyper.scales, posterior.mixture
     if scales is not None:
-        return _picked(scales, thinned(len(scales.noise), posterior.hyper.chains, count))
-    # Systematic resampling: a node comes as often as its weight says, within one.
-    share = np.cumsum(posterior.mixture.weights)
-    ticks = (np.arange(count if len(share) > 1 else 1) + 0.5) / count
-    return _picked(posterior.mixture, np.minimum(np.searchsorted(share / share[-1], ticks), len(share) - 1))
+        return scales.picked(thinned(len(scales.noise), posterior.hyper.chains, count))
+    return mixture.resampled(count if len(mixture.weights) > 1 else 1)
 
 
 def thinned(length: int, chains: int, count: int) -> Index:
@@ -297,11 +297,6 @@ def thinned(length: int, chains: int, count: int) -> Index:
     each = length // chains
     within = np.linspace(0, each - 1, max(1, min(count // chains, each))).astype(np.int64)
     return np.asarray((each * np.arange(chains)[:, None] + within).ravel())
-
-
-def _picked(scales: Mixture, index: Index) -> Mixture:
-    share = np.full(len(index), 1 / len(index))
-    return Mixture(share, scales.variance[index], scales.noise[index], scales.which[index], scales.structures)
 
 
 def left_out(spectrum: Spectrum, variance: float, noise: float, along: Array | None = None) -> tuple[Array, Array]:
@@ -432,8 +427,7 @@ class PosteriorPredictive:
 
     def band(self, level: float = 0.9) -> tuple[Array, Array]:
         """Central interval of the replicates' global field power: lower and upper, (time,)."""
-        tail = (1 - credible_level(level)) / 2
-        low, high = np.quantile(self.gfp, [tail, 1 - tail], axis=0)
+        low, high = np.quantile(self.gfp, tail_probabilities(level), axis=0)
         return low, high
 
     def topography(self, time: float | None = None) -> tuple[Array, Array, Array]:
@@ -456,12 +450,7 @@ class PosteriorPredictive:
         return back @ self.problem.recording[:, sample], seen.mean(axis=0), seen.std(axis=0)
 
     def _sample(self, time: float | None) -> int:
-        times = self.problem.times
-        if time is None:
-            return int(np.argmax(self.recorded_gfp))
-        if not times[0] - 1e-9 <= time <= times[-1] + 1e-9:
-            raise ValueError(f"time is {time:g} s, but the recording runs from {times[0]:g} to {times[-1]:g} s")
-        return int(np.argmin(np.abs(times - time)))
+        return int(np.argmax(self.recorded_gfp)) if time is None else samples_of(self.problem.times, time).start
 
     def figure(self, level: float = 0.9, time: float | None = None) -> Figure:
         """Draw the field power's band over time, every sensor's residual, the test quantity, and topographies.
@@ -606,7 +595,7 @@ def posterior_predictive(
         raise ValueError(f"{draws} recordings take {size:.0f} GB; draw fewer")
     rng = np.random.default_rng(0) if rng is None else rng
     scales = drawn(posterior, draws)
-    scales = _picked(scales, np.resize(np.arange(len(scales.noise)), draws))
+    scales = scales.picked(np.resize(np.arange(len(scales.noise)), draws))
     replicated = np.empty((draws, *problem.recording.shape))
     for n, spectrum in _each(posterior, scales):
         replicated[n] = _replicate(spectrum, scales.variance[n], scales.noise[n], currents == "new", rng)

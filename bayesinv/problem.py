@@ -21,6 +21,7 @@ from bayesinv.recording import Recording
 from bayesinv.sensors import Sensors
 from bayesinv.smoothness import Matern
 from bayesinv.sources import Sources
+from bayesinv.windows import samples_of
 
 EXPECTED_SNR = 3.0
 """Amplitude signal-to-noise ratio that the field takes for an average; it sets the width of hyperpriors."""
@@ -565,13 +566,4 @@ class Problem:
         ValueError
             If the window holds no sample.
         """
-        low = -np.inf if start is None else start
-        high = np.inf if stop is None else stop
-        step = np.diff(self.times).min() if len(self.times) > 1 else 1.0
-        inside = np.flatnonzero((self.times >= low - 1e-6 * step) & (self.times <= high + 1e-6 * step))
-        if not inside.size:
-            raise ValueError(
-                f"no sample between {low:g} and {high:g} s; the recording runs from {self.times[0]:g} to "
-                f"{self.times[-1]:g} s"
-            )
-        return slice(int(inside[0]), int(inside[-1]) + 1)
+        return samples_of(self.times, (start, stop))

@@ -19,8 +19,11 @@ from numpy.typing import ArrayLike
 from bayesinv import figures
 from bayesinv.axes import Array, real
 from bayesinv.catalogue import read_card
-from bayesinv.maps import REGION, Maps, both
-from bayesinv.posterior import Peak, Posterior, Scalar, Window
+from bayesinv.posterior.hyper import Scalar
+from bayesinv.posterior.maps import REGION, Maps, both
+from bayesinv.posterior.peak import Peak
+from bayesinv.posterior.posterior import Posterior
+from bayesinv.windows import Window
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -23,7 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from bayesinv.axes import Array, Index, one_of
 from bayesinv.baselines import SurfaceProblem, sources_of
-from bayesinv.posterior import Posterior
+from bayesinv.posterior.posterior import Posterior
 from bayesinv.problem import Problem
 from bayesinv.tikhonov import Estimate, tikhonov
 

@@ -21,13 +21,18 @@ from scipy.special import ndtr
 
 from bayesinv.axes import Array, Index, real, same_axes
 from bayesinv.baselines import SurfaceProblem
-from bayesinv.posterior import Functional, Hyper, Mixture, Posterior, Window, credible_level, mixture_quantile
+from bayesinv.posterior.functionals import Functional
+from bayesinv.posterior.hyper import Hyper
+from bayesinv.posterior.mixture import Mixture
+from bayesinv.posterior.posterior import Posterior
+from bayesinv.posterior.quantiles import credible_level, mixture_quantile
 from bayesinv.problem import Problem
 from bayesinv.resolution import Resolution
 from bayesinv.simulate import Truth
 from bayesinv.sources import Sources
 from bayesinv.structure import Structure
 from bayesinv.tikhonov import Estimate
+from bayesinv.windows import Window, samples_of
 
 LEVELS: Array = np.arange(11) / 10
 """Levels at which coverage is looked at where none are given."""
@@ -955,8 +960,9 @@ def score(
     problem = result.problem
     if problem.sources is None:
         raise ValueError("the sources' positions are not known; give positions or sources to the Problem")
-    samples = _samples(problem, window)
-    clock = problem.times[samples]
+    times = result.times if isinstance(result, Posterior) else problem.times
+    samples = samples_of(times, window)
+    clock = times[samples]
     true = _sampled(truth, clock)
     if not true.current.any():
         raise ValueError("the truth is zero throughout the window; there is nothing to find")
@@ -996,20 +1002,6 @@ def score(
     place, region = int(_magnitude(grid)[:, sample].argmax()), peak.region(level)
     held = PeakScore(bool(np.isin(place, region)), float(peak.probability[place]), len(region), peak.radius(level))
     return replace(scores, strata=tallies, peak=held, regions=areas, contrasts=others)
-
-
-def _samples(problem: Problem, window: Window) -> slice:
-    if window is None or isinstance(window, slice):
-        samples = window or slice(None)
-        if not len(problem.times[samples]):
-            raise ValueError(f"{window} holds none of the {len(problem.times)} samples")
-        return slice(*samples.indices(len(problem.times)))
-    if isinstance(window, int | float | np.number):
-        near = float(problem.times[int(np.argmin(np.abs(problem.times - window)))])
-        step = float(np.diff(problem.times).max()) if len(problem.times) > 1 else 1.0
-        # A time outside the recording has no sample near it, and is left for the window to refuse.
-        window = (near, near) if abs(near - float(window)) <= step else (float(window), float(window))
-    return problem.window(*window)
 
 
 def _sampled(truth: Truth, clock: Array) -> Truth:
@@ -1076,7 +1068,7 @@ def _blocks(
     # The nodes are told apart by a few amplitudes and samples, far from each other.
     probe = slice(0, rows, -(-rows // 32))
     some = slice(samples.start, samples.stop, (samples.step or 1) * -(-count // 8))
-    mass, means, sds = (np.array(part) for part in zip(*posterior._nodes(probe, some), strict=True))
+    mass, means, sds = (np.array(part) for part in zip(*posterior.gaussians(probe, some), strict=True))
     cell = _cells(mass, means, np.maximum(sds, 1e-10 * sds.max()), GAUSSIANS)
     step = max(1, BLOCK // count)
     for start in range(0, rows, step):
@@ -1084,7 +1076,7 @@ def _blocks(
         at = truth[block]
         gathered = _Gathered.of(int(cell.max()) + 1, at.shape)
         logs = np.full(at.shape, -np.inf)
-        for n, (w, m, s) in zip(cell, posterior._nodes(block, samples), strict=True):
+        for n, (w, m, s) in zip(cell, posterior.gaussians(block, samples), strict=True):
             gathered.take(n, w, m, s)
             logs = np.logaddexp(logs, np.log(w) + _log_normal(at, m, np.maximum(s, 1e-10 * s.max())))
         yield block, _Points.of(*gathered.gaussians(), at, -logs, level, threshold)
@@ -1093,7 +1085,7 @@ def _blocks(
 def _functional(functional: Functional, truth: Array, samples: slice, level: float, threshold: float | None) -> Tally:
     """Scores of linear functionals (functional, time)."""
     means = functional.means[:, :, samples]
-    sds = np.broadcast_to(functional._sds, functional.means.shape)[:, :, samples]
+    sds = np.broadcast_to(functional.node_sds, functional.means.shape)[:, :, samples]
     logs = log_score(functional.weights, means, sds, truth)
     limit = float(np.sqrt(np.mean(truth**2))) if threshold is None else threshold
     few = compressed(functional.weights, means, sds)

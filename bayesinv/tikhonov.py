@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from bayesinv.posterior import Posterior
+    from bayesinv.posterior.posterior import Posterior
 
 CHOICES = ("discrepancy", "evidence", "gcv", "l-curve", "snr")
 

@@ -14,7 +14,10 @@ import bayesinv
 from bayesinv import Head, LeadField, Noise, Problem, Recording, Sensors, Sources, archive, infer, load
 from bayesinv.archive import save
 from bayesinv.mesh import Tetrahedra
-from bayesinv.posterior import Check, Evidence, Hyper, Mixture, Posterior
+from bayesinv.posterior.checks import Check, Evidence
+from bayesinv.posterior.hyper import Hyper
+from bayesinv.posterior.mixture import Mixture
+from bayesinv.posterior.posterior import Posterior
 
 
 def unit(rng, count):

@@ -167,7 +167,7 @@ class TestFit:
     def test_a_failed_check_is_code_1_and_all_is_written(self, fit, tmp_path, monkeypatch):
         from dataclasses import replace
 
-        from bayesinv.posterior import Check
+        from bayesinv.posterior.checks import Check
 
         bad = Check("sun", 2.0, "below 1", False, "it shines")
         inferred = bi.infer
@@ -564,7 +564,7 @@ class TestCompare:
             (["--methods", "dSPN"], "did you mean 'dSPM'?"),
             (["--models", "hierachical"], "did you mean 'hierarchical'?"),
             (["--methods", "none", "--models", "none"], "nothing to compare"),
-            (["--at", "7", "--methods", "MNE", "--models", "none"], "but the recording runs from"),
+            (["--at", "7", "--methods", "MNE", "--models", "none"], "no sample near 7 s; the recording runs from"),
             (["--baseline", "soon"], "--baseline soon"),
             (["--picks", "Fp7"], "Fp7"),
         ],

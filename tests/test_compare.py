@@ -96,7 +96,7 @@ def test_says_what_is_wrong(problem, results, rng):
     other = Problem(problem.gain, problem.recording + 1, problem.times)
     with pytest.raises(ValueError, match="'b' is of another recording or other sources than 'plain'"):
         compare_estimates({**results, "b": tikhonov(other, 1.0)})
-    with pytest.raises(ValueError, match=r"time is 0.5 s, but the recording runs from 0.01 to 0.03 s"):
+    with pytest.raises(ValueError, match=r"no sample near 0.5 s; the recording runs from 0.01 to 0.03 s"):
         compare_estimates(results, 0.5)
     with pytest.raises(KeyError, match="nothing named 'c'"):
         compare_estimates(results)["c"]

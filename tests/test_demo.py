@@ -11,8 +11,8 @@ from numpy.testing import assert_allclose
 
 import bayesinv as bi
 from bayesinv import cli, demo, template
-from bayesinv.maps import both
-from bayesinv.posterior import Peak
+from bayesinv.posterior.maps import both
+from bayesinv.posterior.peak import Peak
 
 
 def unbounded(sources, sensors, *_, **__):

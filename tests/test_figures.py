@@ -13,8 +13,12 @@ from scipy.spatial import ConvexHull
 from scipy.stats import norm
 
 import bayesinv as bi
-from bayesinv import figures, maps
-from bayesinv.posterior import Check, Evidence, Hyper, Mixture, Posterior
+from bayesinv import figures
+from bayesinv.posterior import maps, regions
+from bayesinv.posterior.checks import Check, Evidence
+from bayesinv.posterior.hyper import Hyper
+from bayesinv.posterior.mixture import Mixture
+from bayesinv.posterior.posterior import Posterior
 
 LEFT, RIGHT = 61, 53
 TIMES = np.linspace(-0.01, 0.05, 17)
@@ -143,7 +147,7 @@ class TestMaps:
 
     def test_patches_have_the_moments_of_contrasts(self, posterior):
         problem = posterior.problem
-        table = maps.patches(problem, 0.02).toarray()
+        table = regions.patches(problem, 0.02).toarray()
         found = maps.posterior_maps(posterior, 0.02, radius=0.02, draws=20)
         for source in (3, 80):
             weights = (
@@ -161,7 +165,7 @@ class TestMaps:
         turned = np.where(np.arange(LEFT + RIGHT) % 3 == 0, -1.0, 1.0)[:, None]
         sources = replace(sources, normals=turned * sources.normals)
         problem = replace(made(), sources=sources)
-        table = maps.patches(problem, 0.03).toarray()
+        table = regions.patches(problem, 0.03).toarray()
         assert_allclose(np.abs(table).sum(axis=1), 1)
         assert not table[:LEFT, LEFT:].any()
         assert (np.diag(table) > 0).all()
@@ -192,7 +196,7 @@ class TestMaps:
         fixed.mean  # noqa: B018  decomposes
         one = maps.averaged(fixed, (0.0, 0.03))
         assert one.problem.shared is fixed.problem.shared
-        assert len(one.problem.times) == 1
+        assert len(one.times) == 1
 
     def test_strongest_region_is_the_posterior_of_a_region(self, fixed):
         centre, index, course = maps.strongest_region(fixed, 0.02, 0.02)
@@ -245,7 +249,7 @@ class TestCalibration:
         """Of single sources and patches: excess of hits over the promised ones and lack of truths in the 80 % ball, in
         standard errors, and the mean promise."""
         rng = np.random.default_rng(5)
-        weights = maps.patches(empty, maps.REGION)
+        weights = regions.patches(empty, maps.REGION)
         sizes = np.sqrt(weights.multiply(weights).sum(axis=1))
         promised, hits, held = [], [], []
         for scale, noise in scales:

@@ -17,7 +17,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from bayesinv import LeadField, Problem, Sensors, Sources, from_mne, infer
 from bayesinv.mne_bridge import Origin, to_inverse_operator, to_mne
-from bayesinv.posterior import Hyper, Mixture, Posterior
+from bayesinv.posterior.hyper import Hyper
+from bayesinv.posterior.mixture import Mixture
+from bayesinv.posterior.posterior import Posterior
 
 LAMBDA2 = 1 / 9
 PARTS = ["meg", "eeg", None]

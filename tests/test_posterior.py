@@ -6,7 +6,13 @@ from scipy.optimize import brentq
 from scipy.stats import multivariate_normal, norm
 
 import bayesinv as bi
-from bayesinv.posterior import Evidence, Functional, Hyper, Mixture, Peak, Posterior, Scalar, mixture_quantile
+from bayesinv.posterior.checks import Evidence
+from bayesinv.posterior.functionals import Functional
+from bayesinv.posterior.hyper import Hyper, Scalar
+from bayesinv.posterior.mixture import Mixture
+from bayesinv.posterior.peak import Peak
+from bayesinv.posterior.posterior import Posterior
+from bayesinv.posterior.quantiles import mixture_quantile
 
 pytestmark = pytest.mark.filterwarnings("ignore:(?s).*ArviZ is undergoing a major refactor:FutureWarning")
 
@@ -185,12 +191,12 @@ class TestMixture:
 
     def test_blocks_of_rows_do_not_show(self, monkeypatch):
         whole, parts = mixed(toy(), structures=deep(toy(), 3)), mixed(toy(), structures=deep(toy(), 3))
-        monkeypatch.setattr("bayesinv.posterior.ROWS", 4)
+        monkeypatch.setattr("bayesinv.posterior.conditional.ROWS", 4)
         for name in ("mean", "sd", "shrinkage", "within_variance"):
             blocked = getattr(parts, name)
-            monkeypatch.setattr("bayesinv.posterior.ROWS", 4096)
+            monkeypatch.setattr("bayesinv.posterior.conditional.ROWS", 4096)
             assert_allclose(blocked, getattr(whole, name), rtol=1e-12)
-            monkeypatch.setattr("bayesinv.posterior.ROWS", 4)
+            monkeypatch.setattr("bayesinv.posterior.conditional.ROWS", 4)
 
     def test_hyperparameters_that_overflow(self):
         with pytest.raises(ValueError, match="hyperparameters are not finite"):

@@ -11,8 +11,9 @@ import pytest
 from matplotlib.figure import Figure
 from test_figures import LEFT, RIGHT, bare, believed, made
 
-from bayesinv import figures, maps, report
-from bayesinv.posterior import Check
+from bayesinv import figures, report
+from bayesinv.posterior import maps
+from bayesinv.posterior.checks import Check
 
 PICTURES = ["course.png", "hyper.png", "maps.png", "recording.png", "sources.png"]
 

@@ -16,7 +16,9 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 import bayesinv as bi
 from bayesinv import scores
-from bayesinv.posterior import Hyper, Mixture, Posterior
+from bayesinv.posterior.hyper import Hyper
+from bayesinv.posterior.mixture import Mixture
+from bayesinv.posterior.posterior import Posterior
 from bayesinv.resolution import Resolution
 from bayesinv.scores import LEVELS, Pit, Reliability, Tally
 from bayesinv.simulate import Truth
@@ -478,7 +480,7 @@ class TestCompression:
     @pytest.mark.parametrize("model", ["hierarchical", "depth_weighted"])
     def test_of_a_posterior_it_costs_next_to_nothing(self, model):
         posterior = bi.infer(model, toy(sensors=12, sources=60, samples=3), draws=10)
-        nodes = list(posterior._nodes(slice(0, 60, 5), slice(0, 3)))
+        nodes = list(posterior.gaussians(slice(0, 60, 5), slice(0, 3)))
         weights, means, sds = (np.array(part) for part in zip(*nodes, strict=True))
         assert len(weights) > 40
         few = scores.compressed(weights, means, sds)
@@ -632,7 +634,7 @@ class TestScore:
             ),
             (posterior.contrast(weights), np.tensordot(weights, grid, axes=weights.ndim)[None], found.contrasts),
         ):
-            sds = np.broadcast_to(functional._sds, functional.means.shape)[:, :, 1:]
+            sds = np.broadcast_to(functional.node_sds, functional.means.shape)[:, :, 1:]
             means = functional.means[:, :, 1:]
             low, high = functional.interval(0.9)
             inside = (low[:, 1:] <= true) & (true <= high[:, 1:])
@@ -760,7 +762,7 @@ class TestScore:
             scores.score(posterior, truth, level=1.5)
         with pytest.raises(ValueError, match="no sample between"):
             scores.score(posterior, truth, window=(5.0, 6.0))
-        with pytest.raises(ValueError, match="no sample between"):
+        with pytest.raises(ValueError, match="no sample near"):
             scores.score(posterior, truth, window=99.0)
         with pytest.raises(ValueError, match="holds none of the 4 samples"):
             scores.score(posterior, truth, window=slice(9, 12))

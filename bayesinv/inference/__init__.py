@@ -14,7 +14,7 @@ import numpy as np
 from bayesinv.axes import one_of
 from bayesinv.catalogue import build
 from bayesinv.inference.density import Density
-from bayesinv.posterior import Posterior
+from bayesinv.posterior.posterior import Posterior
 from bayesinv.problem import Problem
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ import numpy as np
 
 from bayesinv.inference.density import Density
 from bayesinv.inference.result import assemble
-from bayesinv.posterior import Evidence, Posterior
+from bayesinv.posterior.checks import Evidence
+from bayesinv.posterior.posterior import Posterior
 
 
 def posterior(

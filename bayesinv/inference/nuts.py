@@ -14,7 +14,9 @@ import xarray as xr
 from bayesinv.arviz_bridge import as_tree
 from bayesinv.inference.density import Density, with_lambda
 from bayesinv.inference.result import data_checks, flattened, mixture
-from bayesinv.posterior import Check, Hyper, Posterior
+from bayesinv.posterior.checks import Check
+from bayesinv.posterior.hyper import Hyper
+from bayesinv.posterior.posterior import Posterior
 
 SHORTEST = 100
 MIXED, FEW = 1000, 64

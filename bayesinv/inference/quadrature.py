@@ -23,7 +23,8 @@ from bayesinv.inference.density import Density
 from bayesinv.inference.modes import modes
 from bayesinv.inference.result import assemble
 from bayesinv.inference.slices import STRETCH, Slices, combined, log_stretch, spots
-from bayesinv.posterior import Check, Evidence, Posterior
+from bayesinv.posterior.checks import Check, Evidence
+from bayesinv.posterior.posterior import Posterior
 
 EDGE = 1e-8
 """Share of the mass that a face of the lattice may hold."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -11,7 +10,10 @@ from scipy.spatial import cKDTree
 from bayesinv.axes import Array
 from bayesinv.currents import Observation
 from bayesinv.inference.density import Density
-from bayesinv.posterior import Check, Evidence, Hyper, Mixture, Posterior
+from bayesinv.posterior.checks import Check, Evidence
+from bayesinv.posterior.hyper import Hyper
+from bayesinv.posterior.mixture import Mixture, systematic
+from bayesinv.posterior.posterior import Posterior
 
 MOST_STRUCTURES = 64
 """Different structures that the currents are mixed over; beyond, neighbours share one."""
@@ -110,18 +112,10 @@ def mixture(
 
     mixed = nearest(nodes, weights)
     if len(weights) > MOST_NODES:
-        # Systematic picks along the lattice keep every part of it in proportion.
+        # Picked along the lattice, every part of it stays in proportion.
         order = np.lexsort((mixed.noise, mixed.variance, mixed.which))
-        share = np.cumsum(weights[order])
-        ticks = (np.arange(MOST_NODES) + 0.5) / MOST_NODES * share[-1]
-        picked, count = np.unique(order[np.searchsorted(share, ticks)], return_counts=True)
-        mixed = replace(
-            mixed,
-            weights=count / MOST_NODES,
-            variance=mixed.variance[picked],
-            noise=mixed.noise[picked],
-            which=mixed.which[picked],
-        )
+        picked, count = np.unique(systematic(weights, MOST_NODES, order), return_counts=True)
+        mixed = mixed.picked(picked, count / MOST_NODES)
     return mixed, nearest
 
 

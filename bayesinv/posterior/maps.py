@@ -5,15 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.sparse import csr_array, eye_array
+from scipy.sparse import csr_array
 from scipy.spatial import cKDTree
 from scipy.special import ndtr
 from scipy.stats import chi
 
 from bayesinv.axes import Array, Index
-from bayesinv.evidence import Spectrum
-from bayesinv.posterior import Functional, Peak, Posterior, Window
+from bayesinv.posterior.functionals import Functional
+from bayesinv.posterior.peak import Peak
+from bayesinv.posterior.posterior import Posterior
+from bayesinv.posterior.quantiles import checked_threshold
+from bayesinv.posterior.regions import has_patches, neighbours, patches
 from bayesinv.problem import Problem
+from bayesinv.windows import Window, samples_of
 
 NEIGHBOURHOOD = 0.01
 """Radius in m within which draws of the peak are counted, so that the map does not depend on the source spacing."""
@@ -21,9 +25,6 @@ NEIGHBOURHOOD = 0.01
 REGION = 0.015
 """Radius in m of the patch of cortex that stands for a region: about what MEG and EEG tell apart."""
 
-
-BLOCK = 256
-"""Patches worked on at once where sources are correlated."""
 
 PRIOR_EXCEEDANCE = 0.1
 """Probability, before the recording, of a current that counts as large."""
@@ -93,25 +94,8 @@ def span(posterior: Posterior, window: Window = None) -> tuple[float, float]:
     ValueError
         If it holds no sample.
     """
-    times = posterior.problem.times[_samples(posterior, window)]
+    times = posterior.times[samples_of(posterior.times, posterior.strongest_time if window is None else window)]
     return float(times[0]), float(times[-1])
-
-
-def _samples(posterior: Posterior, window: Window) -> slice:
-    problem = posterior.problem
-    window = loudest(posterior) if window is None else window
-    if isinstance(window, int | float):
-        nearest = int(np.argmin(np.abs(problem.times - window)))
-        return slice(nearest, nearest + 1)
-    samples = window if isinstance(window, slice) else problem.window(*window)
-    if not len(problem.times[samples]):
-        raise ValueError(f"window {window} holds no sample")
-    return samples
-
-
-def loudest(posterior: Posterior) -> float:
-    """Return the time in s at which the posterior mean explains most of the recording."""
-    return float(posterior.problem.times[int(np.argmax(np.sum(posterior.fitted**2, axis=0)))])
 
 
 def averaged(posterior: Posterior, window: Window = None) -> Posterior:
@@ -126,57 +110,7 @@ def averaged(posterior: Posterior, window: Window = None) -> Posterior:
     ValueError
         If the window holds no sample.
     """
-    return posterior.averaged(_samples(posterior, window))
-
-
-def has_patches(problem: Problem) -> bool:
-    """Whether positions are known, and with fixed orientation normals, that tell how currents are to be averaged."""
-    return problem.sources is not None and (problem.axes == 3 or problem.sources.normals is not None)
-
-
-def neighbours(problem: Problem, radius: float, centre: int) -> Index:
-    """Return the sources of one hemisphere within `radius` m of a source, that source among them.
-
-    Only the source itself where there are no patches, see `has_patches`.
-    """
-    sources = problem.sources
-    if sources is None or radius <= 0 or not has_patches(problem):
-        return np.array([centre], dtype=np.int64)
-    near = np.linalg.norm(sources.positions - sources.positions[centre], axis=1) <= radius
-    if sources.hemispheres is not None:
-        near &= sources.hemispheres == sources.hemispheres[centre]
-    return np.flatnonzero(near)
-
-
-def patches(problem: Problem, radius: float) -> csr_array:
-    """Return the weights (patch, source) that average the currents of the patch around each source.
-
-    A patch is what lies within `radius` m in the same hemisphere. With fixed orientation currents whose normal
-    points against that of the patch's centre are turned, so that opposite walls of a sulcus do not cancel.
-
-    Raises
-    ------
-    ValueError
-        If the radius is negative, or there are no positions, or with fixed orientation no normals.
-    """
-    count, sources = problem.source_count, problem.sources
-    if not 0 <= radius < np.inf:
-        raise ValueError(f"radius is {radius}, but must be a length of at least 0 m")
-    if radius == 0:
-        return csr_array(eye_array(count))
-    if sources is None or not has_patches(problem):
-        missing = "positions" if sources is None else "normals"
-        raise ValueError(f"patches want the sources' {missing}, but this problem has none; use radius=0")
-    pairs = cKDTree(sources.positions).query_pairs(radius, output_type="ndarray")
-    both = np.concatenate([pairs, pairs[:, ::-1], np.repeat(np.arange(count)[:, None], 2, axis=1)])
-    row, column = both.T
-    if sources.hemispheres is not None:
-        same = sources.hemispheres[row] == sources.hemispheres[column]
-        row, column = row[same], column[same]
-    sign = np.ones(len(row))
-    if problem.axes == 1 and sources.normals is not None:
-        sign[np.einsum("ni,ni->n", sources.normals[row], sources.normals[column]) < 0] = -1.0
-    return csr_array((sign / np.bincount(row, minlength=count)[row], (row, column)), shape=(count, count))
+    return posterior.averaged(posterior.strongest_time if window is None else window)
 
 
 def posterior_maps(
@@ -207,13 +141,13 @@ def posterior_maps(
         If the window holds no sample, the threshold or radius is negative, or patches are asked for without
         positions and normals.
     """
-    if threshold is not None and not 0 <= threshold < np.inf:
-        raise ValueError(f"threshold is {threshold}, but must be a finite current of at least 0 A m")
+    if threshold is not None:
+        checked_threshold(threshold)
     rng = np.random.default_rng(0) if rng is None else rng
     one = averaged(posterior, window)
     problem = one.problem
     weights, axes = patches(problem, radius), problem.axes
-    mass, means, variances, priors = _gaussians(one, weights)
+    mass, means, variances, priors = _sums(one, weights)
     mean = np.einsum("n,pn->p", mass, means)
     variance = np.einsum("n,pn->p", mass, variances + means**2) - mean**2
     within, prior = variances @ mass, priors @ mass
@@ -289,44 +223,12 @@ def both(
     return single, posterior_maps(posterior, window, radius=radius, drawn=drawn) if patched else None
 
 
-def _spread(problem: Problem, spectrum: Spectrum, weights: csr_array) -> Array:
-    """Relative prior variance (amplitude,) of weighted sums of the currents."""
-    axes, structure = problem.axes, spectrum.structure
-    out = np.empty(problem.gain.shape[1])
-    if structure.plain:
-        squared = weights.multiply(weights)
-        for axis in range(axes):
-            out[axis::axes] = squared @ spectrum.weights[axis::axes]
-        return out
-    for start in range(0, problem.source_count, BLOCK):
-        some = weights[start : start + BLOCK].toarray().T
-        for axis in range(axes):
-            sums = np.zeros((len(some), axes, some.shape[1]))
-            sums[:, axis] = some
-            flat = sums.reshape(-1, some.shape[1])
-            out[start * axes + axis : (start + some.shape[1]) * axes : axes] = np.sum(
-                flat * structure.times(problem, flat), axis=0
-            )
-    return out
-
-
-def _gaussians(one: Posterior, weights: csr_array) -> tuple[Array, Array, Array, Array]:
+def _sums(one: Posterior, weights: csr_array) -> tuple[Array, Array, Array, Array]:
     """Weights (node,), means, variances and prior variances (amplitude, node) of weighted sums of the currents."""
-    axes = one.problem.axes
-    mass, means, variances, priors = [], [], [], []
-    for group in one._groups:
-        back = group.back()
-        # One amplitude of every source at a time, so that an axis is averaged with itself.
-        gained = np.empty_like(back)
-        for axis in range(axes):
-            gained[axis::axes] = weights @ back[axis::axes]
-        means.append(gained @ (group.gains * group.coefficients[:, 0]).T)
-        prior = np.outer(_spread(one.problem, group.spectrum, weights), group.variance)
-        priors.append(prior)
-        variances.append(prior - gained**2 @ group.losses.T)
-        mass.append(group.weights)
-    total = np.concatenate(mass)
-    return total / total.sum(), np.hstack(means), np.hstack(variances), np.hstack(priors)
+    found = [part.sums(weights) for part in one.conditionals]
+    total = np.concatenate([part.weights for part in one.conditionals])
+    means, variances, priors = (np.hstack(part) for part in zip(*found, strict=True))
+    return total / total.sum(), means, variances, priors
 
 
 def strongest_region(
@@ -336,8 +238,8 @@ def strongest_region(
 
     The patch is the one whose posterior mean is strongest for its size, see `Maps.strongest`; a single source where
     positions or normals are not known. The course is the exact joint posterior of the mean current over the patch:
-    with fixed orientation along the normals, turned where they point against the patch's main direction; with free
-    orientation along the direction of the patch's posterior mean at the window.
+    with fixed orientation along the normals, turned as they were when the patch was picked, see `regions.patches`;
+    with free orientation along the direction of the patch's posterior mean at the window.
 
     window : as in `averaged`
     radius : m
@@ -350,14 +252,16 @@ def strongest_region(
     problem = posterior.problem
     one = averaged(posterior, window)
     known = has_patches(problem)
-    mass, means, _, priors = _gaussians(one, patches(problem, radius if known else 0.0))
+    weights = patches(problem, radius if known else 0.0)
+    mass, means, _, priors = _sums(one, weights)
     mean = (means @ mass).reshape(problem.source_count, problem.axes)
     expected = np.sqrt((priors @ mass).reshape(mean.shape).sum(axis=1)) if known and radius else 1.0
     centre = int((np.linalg.norm(mean, axis=1) / expected).argmax())
     index = neighbours(problem, radius, centre)
+    names = ["strongest region"]
     if problem.axes == 1:
-        return centre, index, posterior.region({"strongest region": index}, flip=len(index) > 1)
+        return centre, index, posterior.contrast(weights[[centre]].toarray(), names=names)
     size = np.linalg.norm(mean[centre])
-    weights = np.zeros(mean.shape)
-    weights[index] = (mean[centre] / size if size else np.eye(problem.axes)[2]) / len(index)
-    return centre, index, posterior.contrast(weights, names=["strongest region"])
+    along = np.zeros(mean.shape)
+    along[index] = (mean[centre] / size if size else np.eye(problem.axes)[2]) / len(index)
+    return centre, index, posterior.contrast(along, names=names)

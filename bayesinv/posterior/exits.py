@@ -1,0 +1,23 @@
+"""The ways out of a posterior: to files, to MNE-Python, to ArviZ. Each room is entered when its way is first taken.
+
+A posterior knows these by name alone, for they stand downstream of it, and most need a library that loads slowly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+ROOMS = {
+    "save": "bayesinv.archive",
+    "to_arviz": "bayesinv.arviz_bridge",
+    "to_inverse_operator": "bayesinv.mne_bridge",
+    "to_mne": "bayesinv.mne_bridge",
+}
+
+
+def way_out(name: str) -> Callable[..., Any]:
+    """Return the function of that name from the room that holds it."""
+    found: Callable[..., Any] = getattr(import_module(ROOMS[name]), name)
+    return found

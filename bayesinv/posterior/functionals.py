@@ -1,0 +1,182 @@
+"""Exact joint posterior of linear functionals of the currents: regions, contrasts, sums over time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.special import ndtr
+
+from bayesinv.axes import Array, real
+from bayesinv.posterior.conditional import Conditional
+from bayesinv.posterior.quantiles import mixture_quantile, tail_probabilities
+from bayesinv.problem import Problem
+from bayesinv.windows import Window, is_time, samples_of
+
+
+@dataclass(frozen=True, eq=False)
+class CourseNodes:
+    """Nodes of one structure, and all that the covariance of functionals' time courses follows from.
+
+    variance : (node,)
+    reductions : (node, component) or (node, component, mode)
+    projected : (functional, component); prior : (functional, functional), their relative prior covariance
+    powers : (mode,); courses : (time, mode), independent modes of time
+    """
+
+    variance: Array
+    reductions: Array
+    projected: Array
+    prior: Array
+    powers: Array
+    courses: Array
+
+    def covariance(self, node: int) -> Array:
+        """Covariance (functional × time, functional × time) of a node's time courses."""
+        reduced, count = self.reductions[node], len(self.powers)
+        reduced = reduced if reduced.ndim == 2 else np.repeat(reduced[:, None], count, axis=1)
+        courses = self.courses
+        before = self.variance[node] * np.kron(self.prior, (courses * self.powers) @ courses.T)
+        known = np.einsum(
+            "fc,cu,gc,tu,su->ftgs", self.projected, reduced, self.projected, courses, courses, optimize=True
+        )
+        return np.asarray(before - known.reshape(before.shape))
+
+
+@dataclass(frozen=True, eq=False)
+class Functional:
+    """Joint posterior of linear functionals of the currents: a mixture of Gaussians.
+
+    names : one per functional
+    times : (time,), s
+    weights : (node,)
+    means : (node, functional, time)
+    covariances : (node, time or 1, functional, functional); one where it is the same at every time
+    courses : where samples are not independent given the hyperparameters, what the covariance of the nodes' time
+        courses follows from, the nodes in the order of these parts
+    """
+
+    names: tuple[str, ...]
+    times: Array
+    weights: Array
+    means: Array
+    covariances: Array
+    courses: tuple[CourseNodes, ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        conditionals: Sequence[Conditional],
+        problem: Problem,
+        times: Array,
+        weights: ArrayLike,
+        window: Window = None,
+        names: Sequence[str] | None = None,
+    ) -> Functional:
+        """Project the Gaussians of a mixture; see `Posterior.contrast`.
+
+        times : (time,), s, of the samples that the Gaussians have
+        """
+        table, labels = _checked(problem, weights, names)
+        samples = samples_of(times, window)
+        averaged = window is not None and not is_time(window)
+        varies = any(one.varies for one in conditionals)
+        time_weights = None
+        if averaged or varies:
+            time_weights = np.eye(len(times))[:, samples]
+            time_weights = time_weights.mean(axis=1, keepdims=True) if averaged else time_weights
+        means, covariances, courses = [], [], []
+        for one in conditionals:
+            some, joint, nodes = one.functionals(table, samples, time_weights, averaged, varies and not averaged)
+            means += some
+            covariances += joint
+            courses += [] if nodes is None else [nodes]
+        return cls(
+            labels,
+            np.array([times[samples].mean()]) if averaged else times[samples],
+            np.concatenate([one.weights for one in conditionals]),
+            np.array(means),
+            np.array(covariances),
+            tuple(courses),
+        )
+
+    @cached_property
+    def mean(self) -> Array:
+        """(functional, time)."""
+        return np.einsum("n,nft->ft", self.weights, self.means)
+
+    @cached_property
+    def covariance(self) -> Array:
+        """Joint covariance at each time, within plus between hyperparameters: (time, functional, functional)."""
+        about = self.means - self.mean
+        between = np.einsum("n,nft,ngt->tfg", self.weights, about, about)
+        return np.asarray(np.tensordot(self.weights, self.covariances, axes=1) + between)
+
+    @property
+    def sd(self) -> Array:
+        """(functional, time)."""
+        return np.sqrt(np.einsum("tff->ft", self.covariance))
+
+    @cached_property
+    def node_sds(self) -> Array:
+        """Standard deviation at every node: (node, functional, time or 1)."""
+        return np.sqrt(np.maximum(np.einsum("ntff->nft", self.covariances), 0.0))
+
+    def interval(self, level: float = 0.9) -> tuple[Array, Array]:
+        """Central credible interval, lower and upper: (functional, time)."""
+        low, high = (mixture_quantile(self.weights, self.means, self.node_sds, p) for p in tail_probabilities(level))
+        return low, high
+
+    def exceedance(self, threshold: float = 0.0) -> Array:
+        """P(functional > threshold): (functional, time)."""
+        return np.einsum("n,nft->ft", self.weights, ndtr((self.means - threshold) / self.node_sds))
+
+    def course_covariance(self, node: int) -> Array:
+        """Covariance (functional × time, functional × time) of a node's time courses, where samples depend."""
+        for part in self.courses:
+            if node < len(part.variance):
+                return part.covariance(node)
+            node -= len(part.variance)
+        raise IndexError(f"there is no such node among {len(self.weights)}, or samples are independent")
+
+    def draw(self, count: int, rng: np.random.Generator) -> Array:
+        """Joint draws (draw, functional, time)."""
+        picks = rng.choice(len(self.weights), size=count, p=self.weights / self.weights.sum())
+        out = self.means[picks].copy()
+        shape = (len(self.names), len(self.times))
+        for node in np.unique(picks):
+            mine = picks == node
+            unit = rng.standard_normal((int(mine.sum()), *shape))
+            covariance = self.course_covariance(int(node)) if self.courses else self.covariances[node, 0]
+            values, vectors = np.linalg.eigh(covariance)
+            root = vectors * np.sqrt(np.maximum(values, 0.0))
+            if self.courses:
+                out[mine] += (unit.reshape(len(unit), -1) @ root.T).reshape(unit.shape)
+            else:
+                out[mine] += np.einsum("fg,dgt->dft", root, unit)
+        return out
+
+
+def _checked(problem: Problem, weights: ArrayLike, names: Sequence[str] | None) -> tuple[Array, tuple[str, ...]]:
+    """Weights as a table (functional, amplitude), and a name for each.
+
+    Raises
+    ------
+    ValueError
+        If the weights do not fit the sources or are all zero, or the names do not fit them.
+    """
+    table = np.asarray(weights, dtype=np.float64)
+    shape = (problem.source_count,) if problem.axes == 1 else (problem.source_count, problem.axes)
+    table = table[None] if table.shape == shape else table
+    if table.shape[1:] != shape:
+        raise ValueError(f"weights has shape {table.shape}, but a functional of these currents has shape {shape}")
+    table = real("weights", table.reshape(len(table), -1), "functional amplitude")
+    if not table.any(axis=1).all():
+        raise ValueError("a functional has only zero weights; it would be 0 whatever the currents")
+    labels = tuple(names) if names is not None else tuple(f"functional {i}" for i in range(len(table)))
+    if len(labels) != len(table):
+        raise ValueError(f"names has functional = {len(labels)}, but weights has functional = {len(table)}")
+    return table, labels

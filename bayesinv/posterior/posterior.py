@@ -1,0 +1,410 @@
+"""Posterior: what every inference method returns.
+
+Given hyperparameters θ the currents are exactly Gaussian; the posterior is the mixture of those Gaussians over the
+posterior of θ (Rao-Blackwell). Means, variances, quantiles and functionals of it are sums over sensor components,
+so that no array of sources by sources is ever formed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
+from os import PathLike
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from bayesinv.axes import Array
+from bayesinv.evidence import Spectrum
+from bayesinv.posterior import moments
+from bayesinv.posterior.checks import Check, Evidence
+from bayesinv.posterior.conditional import Conditional, Gaussian, row_blocks
+from bayesinv.posterior.draws import check_count, draw_mixture
+from bayesinv.posterior.exits import way_out
+from bayesinv.posterior.functionals import Functional
+from bayesinv.posterior.hyper import Hyper
+from bayesinv.posterior.mixture import Mixture
+from bayesinv.posterior.peak import Peak
+from bayesinv.posterior.predictions import sample_log_density
+from bayesinv.posterior.quantiles import checked_threshold, credible_level, exceedance, heavy_nodes, interval
+from bayesinv.posterior.regions import region_weights
+from bayesinv.posterior.spectral import SpectralGaussians
+from bayesinv.problem import Problem
+from bayesinv.windows import Window, samples_of
+
+DENSITIES = 1000
+"""Hyperparameters at which the log density of samples is given where their draws have no scales."""
+
+GAUSSIANS = 2**24
+"""Numbers of nodes' means held at once while quantiles are searched."""
+
+STRENGTHS = 2**26
+"""Numbers of joint draws held at once while peaks are counted."""
+
+
+@dataclass(frozen=True, eq=False)
+class Posterior:
+    """Posterior of the source currents behind a recording.
+
+    problem : what was inverted
+    model : name of the prior
+    method : how the hyperparameters were integrated over, and why so
+    mixture : hyperparameters and weights of the exact Gaussians
+    hyper : posterior of the hyperparameters
+    log_evidence : with its error, or None where the method cannot give it
+    checks : what was verified
+    timings : seconds per stage
+    time_weights : (time,), where this is the posterior of one weighted sum of the samples' currents, see `averaged`;
+        None where it is that of the samples
+    """
+
+    problem: Problem
+    model: str
+    method: str
+    mixture: Mixture
+    hyper: Hyper
+    log_evidence: Evidence | None
+    checks: tuple[Check, ...] = ()
+    timings: Mapping[str, float] = field(default_factory=dict)
+    time_weights: Array | None = None
+
+    def __post_init__(self) -> None:
+        if self.time_weights is not None and np.shape(self.time_weights) != (len(self.problem.times),):
+            raise ValueError(
+                f"time_weights has shape {np.shape(self.time_weights)}, but the recording has "
+                f"time = {len(self.problem.times)}"
+            )
+
+    def __repr__(self) -> str:
+        low, high = self.hyper["snr"].interval(0.9)
+        return (
+            f"<Posterior of {self.problem.source_count} sources ({self.problem.orientation}) x "
+            f"{len(self.times)} samples | {self.model} by {self.method} | SNR {low:.2f} to {high:.2f} (90 %)>"
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        # What has been worked out is worked out again where the posterior arrives.
+        return {one.name: getattr(self, one.name) for one in fields(self)}
+
+    @property
+    def passed(self) -> bool:
+        """Whether every check holds."""
+        return all(check.passed for check in self.checks)
+
+    @property
+    def times(self) -> Array:
+        """Times (time,) in s of the samples that this is the posterior of; of a weighted sum, their weighted mean."""
+        if self.time_weights is None:
+            return self.problem.times
+        return np.array([self.time_weights @ self.problem.times / self.time_weights.sum()])
+
+    @cached_property
+    def conditionals(self) -> tuple[Conditional, ...]:
+        """The exact Gaussians of the mixture, those of each structure together."""
+        made: list[Conditional] = []
+        for k, structure in enumerate(self.mixture.structures):
+            nodes = np.flatnonzero((self.mixture.which == k) & (self.mixture.weights > 0))
+            if nodes.size:
+                given = (one[nodes] for one in (self.mixture.weights, self.mixture.variance, self.mixture.noise))
+                one: Conditional = SpectralGaussians.of(Spectrum.of(self.problem, structure), *given)
+                made.append(one if self.time_weights is None else one.averaged(self.time_weights))
+        return tuple(made)
+
+    @property
+    def varies(self) -> bool:
+        """Whether uncertainty varies over time, because the currents' time courses are correlated."""
+        return any(one.varies for one in self.conditionals)
+
+    def averaged(self, window: Window = None) -> Posterior:
+        """Return the posterior of the currents' mean over a window: a posterior of one sample.
+
+        window : (start, stop) in s, one time in s, or None for all samples
+
+        Raises
+        ------
+        ValueError
+            If the window holds no sample, or this is the posterior of such a mean already.
+        """
+        if self.time_weights is not None:
+            raise ValueError("this is the posterior of a mean over time already; ask the posterior of the samples")
+        samples = samples_of(self.problem.times, window)
+        weights = np.zeros(len(self.problem.times))
+        weights[samples] = 1 / len(self.problem.times[samples])
+        return replace(self, time_weights=weights)
+
+    @property
+    def _size(self) -> int:
+        return self.problem.gain.shape[1]
+
+    def _shaped(self, flat: Array) -> Array:
+        """(amplitude, ...) to (source, [axis,] ...)."""
+        axes = self.problem.axes
+        return flat if axes == 1 else flat.reshape(-1, axes, *flat.shape[1:])
+
+    @cached_property
+    def mean(self) -> Array:
+        """Posterior mean of the currents, A m: (source, [axis,] time)."""
+        return self._shaped(moments.mean(self.conditionals, self._size, len(self.times)))
+
+    @cached_property
+    def within_variance(self) -> Array:
+        """Mean over hyperparameters of the conditional variance, (A m)².
+
+        (source, [axis]), the same at all times; (source, [axis,] time) where courses are correlated over time.
+        """
+        out = moments.within(self.conditionals, self._size, len(self.times))
+        return self._shaped(out if self.varies else out[:, 0])
+
+    @cached_property
+    def prior_variance(self) -> Array:
+        """Mean over the hyperparameters' posterior of the prior variance, (A m)²: (source, [axis])."""
+        return self._shaped(sum((one.prior_variance for one in self.conditionals), np.zeros(1)))
+
+    @cached_property
+    def sd(self) -> Array:
+        """Posterior standard deviation, A m: (source, [axis,] time), within plus between hyperparameters."""
+        shape = (self._size, len(self.times))
+        if len(self.mixture.weights) == 1:
+            return self._shaped(np.broadcast_to(np.sqrt(moments.within(self.conditionals, *shape)), shape))
+        mean = self.mean.reshape(shape) if len(self.conditionals) > 1 else None
+        return self._shaped(moments.sd(self.conditionals, *shape, mean))
+
+    @cached_property
+    def shrinkage(self) -> Array:
+        """1 - posterior variance / prior variance: (source, [axis]), 0 where the recording says nothing.
+
+        It is the diagonal of the resolution matrix, averaged over the hyperparameters (and over time, where courses
+        are correlated).
+        """
+        out = np.zeros(self._size)
+        for one in self.conditionals:
+            one.add_reduction(out)
+        return self._shaped(out)
+
+    @property
+    def kernel(self) -> Array:
+        """The posterior mean as a linear function of the whitened recording: (amplitude, component).
+
+        Raises
+        ------
+        ValueError
+            If courses are correlated over time: then a sample's mean leans on all samples.
+        """
+        if any(structure.time is not None for structure in self.mixture.structures):
+            raise ValueError(
+                "currents whose courses are correlated over time have no kernel from one sample's recording to its "
+                "currents; use a model without `time`"
+            )
+        out = np.zeros(self.problem.gain.T.shape)
+        for one in self.conditionals:
+            out += one.kernel()
+        return out
+
+    @cached_property
+    def fitted(self) -> Array:
+        """Whitened recording that the posterior mean explains: (component, time)."""
+        out = np.zeros((self.problem.components, len(self.times)))
+        for one in self.conditionals:
+            out += one.fitted()
+        return out
+
+    @property
+    def recording(self) -> Array:
+        """Whitened recording (component, time) of the samples that this is the posterior of."""
+        field = self.problem.recording
+        return field if self.time_weights is None else field @ self.time_weights[:, None]
+
+    @property
+    def goodness_of_fit(self) -> float:
+        """Share of the whitened recording's power that the posterior mean explains."""
+        power = float(np.sum(self.recording**2))
+        return 1.0 - float(np.sum((self.recording - self.fitted) ** 2)) / power if power else 0.0
+
+    def gaussians(self, rows: slice, samples: slice) -> Iterator[Gaussian]:
+        """Weight, mean (row, time) and sd (row, 1 or time) of every Gaussian of the mixture that counts.
+
+        rows : of the amplitudes; samples : of the times
+        """
+        least, left = heavy_nodes(self.mixture.weights)
+        for one in self.conditionals:
+            for weight, mean, sd in one.gaussians(rows, samples, least):
+                # Mixtures of models with and without correlated courses have one shape.
+                yield weight / left, mean, np.broadcast_to(sd, mean.shape) if self.varies else sd
+
+    def interval(self, level: float = 0.9, window: Window = None) -> tuple[Array, Array]:
+        """Central credible interval of every current: lower and upper, each (source, [axis,] time), A m.
+
+        The quantiles are those of the mixture over hyperparameters, not mean ± z sd.
+
+        level : probability inside, in (0, 1)
+        window : (start, stop) in s, one time in s, or None for all samples
+
+        Raises
+        ------
+        ValueError
+            If the level lies outside (0, 1) or the window holds no sample.
+        """
+        level = credible_level(level)
+        samples = samples_of(self.times, window)
+        count = len(self.times[samples])
+        bounds = np.empty((2, self._size, count))
+        # Many Gaussians for a block are held at once, so that quantiles are searched without computing them again.
+        step = max(1, int(GAUSSIANS / (max(1, count) * len(self.mixture.weights))))
+        for start in range(0, self._size, step):
+            rows = slice(start, min(start + step, self._size))
+            bounds[:, rows] = interval(self.gaussians(rows, samples), level)
+        return self._shaped(bounds[0]), self._shaped(bounds[1])
+
+    def exceedance(self, threshold: float, window: Window = None) -> Array:
+        """P(|current| > threshold): (source, [axis,] time).
+
+        threshold : A m, at least 0
+        window : as in `interval`
+
+        Raises
+        ------
+        ValueError
+            If the threshold is negative or not finite.
+        """
+        threshold = checked_threshold(threshold)
+        samples = samples_of(self.times, window)
+        out = np.zeros((self._size, len(self.times[samples])))
+        for rows in row_blocks(self._size):
+            out[rows] = exceedance(self.gaussians(rows, samples), threshold)
+        return self._shaped(out)
+
+    def contrast(self, weights: ArrayLike, window: Window = None, names: Sequence[str] | None = None) -> Functional:
+        """Exact joint posterior of linear functionals of the currents.
+
+        weights : (source,) or (functional, source), with free orientation (..., source, axis)
+        window : None gives a course over all samples; (start, stop) in s gives the mean over that window
+        names : one per functional
+
+        Raises
+        ------
+        ValueError
+            If the weights do not fit the sources or are all zero.
+        """
+        return Functional.of(self.conditionals, self.problem, self.times, weights, window, names)
+
+    def region(self, labels: Mapping[str, ArrayLike], window: Window = None, flip: bool = False) -> Functional:
+        """Exact joint posterior of the mean current of regions, A m.
+
+        labels : region name to the indices of its sources
+        window : as in `contrast`
+        flip : with fixed orientation, turn currents whose normal points against the region's main direction, so
+            that opposite walls of a sulcus do not cancel
+
+        With free orientation a region has one functional per axis, named "region x", "region y", "region z".
+
+        Raises
+        ------
+        ValueError
+            If a region is empty or names a source that does not exist, or `flip` has no normals to go by.
+        """
+        weights, names = region_weights(self.problem, labels, flip)
+        return self.contrast(weights, window, names)
+
+    def draw(self, count: int, rng: np.random.Generator, window: Window = None) -> Array:
+        """Joint draws of the currents, A m: (draw, source, [axis,] time).
+
+        A draw takes hyperparameters from their posterior and then the currents from their exact conditional.
+
+        Raises
+        ------
+        ValueError
+            If the count is not positive or the draws would not fit into 16 GB.
+        """
+        samples = samples_of(self.times, window)
+        length = len(self.times[samples])
+        check_count(count, self._size, length)
+        if self.varies and length < len(self.times):
+            return self.draw(count, rng)[..., samples]
+        flat = draw_mixture(self.conditionals, count, rng, samples, self._size, length)
+        return np.stack([self._shaped(one) for one in flat])
+
+    def peak(self, window: Window = None, draws: int = 2000, rng: np.random.Generator | None = None) -> Peak:
+        """Posterior of the place where the current, averaged over a window, is strongest.
+
+        window : (start, stop) in s; a time in s; None takes the sample at which the posterior mean stands out most
+        draws : joint draws of the currents
+        rng : default_rng(0) if None, so that the same posterior gives the same peak
+
+        Reference: the peak of a joint draw is a draw of the peak.
+        """
+        if draws < 1:
+            raise ValueError(f"draws is {draws}, but at least one is wanted")
+        rng = np.random.default_rng(0) if rng is None else rng
+        window = self.strongest_time if window is None else window
+        start, stop = self.times[samples_of(self.times, window)][[0, -1]]
+        one = self if self.time_weights is not None else self.averaged(window)
+        shape = (self.problem.source_count, self.problem.axes)
+        tally, done = np.zeros(shape[0]), 0
+        while done < draws:
+            part = min(draws - done, max(1, int(STRENGTHS / self._size)))
+            drawn = draw_mixture(one.conditionals, part, rng, slice(0, 1), self._size, 1)
+            strength = (drawn[:, :, 0].reshape(part, *shape) ** 2).sum(axis=2)
+            tally += np.bincount(strength.argmax(axis=1), minlength=len(tally))
+            done += part
+        strongest = int((one.mean.reshape(shape) ** 2).sum(axis=1).argmax())
+        positions = None if self.problem.sources is None else self.problem.sources.positions
+        return Peak(tally / draws, strongest, positions, (float(start), float(stop)), draws)
+
+    @property
+    def strongest_time(self) -> float:
+        """Time in s at which the posterior mean explains most of the recording."""
+        return float(self.times[int(np.argmax(np.sum(self.fitted**2, axis=0)))])
+
+    def log_likelihood(self, count: int | None = None) -> Array:
+        """Log density of each sample's whitened recording at equally weighted hyperparameters: (draw, time).
+
+        count : number of hyperparameters, taken from the mixture by weight; None takes the draws of `hyper`, where
+            their scales are known. A learned structure is that of the mixture's nearest node.
+
+        It is of the recording's samples, also where this is the posterior of their weighted sum.
+        """
+        drawn = self.hyper.scales
+        if count is not None or drawn is None:
+            order = np.argsort(self.mixture.weights)[::-1]
+            drawn = self.mixture.resampled(count or DENSITIES, order)
+        return sample_log_density(self.problem, drawn)
+
+    def summary(self, level: float = 0.9) -> dict[str, Any]:
+        """Numbers of the result as plain Python: hyperparameters with intervals, evidence, checks, timings."""
+        return {
+            "model": self.model,
+            "method": self.method,
+            "sources": self.problem.source_count,
+            "orientation": self.problem.orientation,
+            "components": self.problem.components,
+            "samples": len(self.times),
+            "independent_samples": self.problem.independent_samples,
+            "hyper": self.hyper.summary(level),
+            "log_evidence": None if self.log_evidence is None else float(self.log_evidence),
+            "log_evidence_error": None if self.log_evidence is None else self.log_evidence.error,
+            "goodness_of_fit": self.goodness_of_fit,
+            "checks": [vars(check) for check in self.checks],
+            "passed": self.passed,
+            "timings": dict(self.timings),
+        }
+
+    def to_arviz(self) -> Any:
+        """Hyperparameter draws, pointwise log likelihood over time and observed data as ArviZ's own container."""
+        return way_out("to_arviz")(self)
+
+    def to_mne(self, what: str = "mean", threshold: float | None = None, level: float = 0.9) -> Any:
+        """A map as MNE-Python's SourceEstimate or VectorSourceEstimate; see `mne_bridge.to_mne`."""
+        return way_out("to_mne")(self, what, threshold=threshold, level=level)
+
+    def to_inverse_operator(self, **objects: Any) -> Any:
+        """MNE-Python's InverseOperator of the posterior mean; see `mne_bridge.to_inverse_operator`.
+
+        objects : `info`, `forward` and `noise_cov` where the problem does not hold them any more
+        """
+        return way_out("to_inverse_operator")(self, **objects)
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write to NetCDF; see `archive.save`."""
+        way_out("save")(self, path)

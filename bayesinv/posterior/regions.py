@@ -1,0 +1,146 @@
+"""Regions and patches of sources as weights of functionals, and the one rule that turns signs in them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.sparse import csr_array, eye_array
+from scipy.spatial import cKDTree
+
+from bayesinv.axes import Array, Index
+from bayesinv.evidence import Spectrum
+from bayesinv.problem import Problem
+
+BLOCK = 256
+"""Patches worked on at once where sources are correlated."""
+
+
+def signs(normals: Array, direction: Array) -> Array:
+    """Return -1 for currents whose normal points against a direction, else 1, so that walls of a sulcus do not cancel.
+
+    normals : (source, 3); direction : (3,) or (source, 3)
+    """
+    return np.where(np.einsum("ni,ni->n", normals, np.broadcast_to(direction, normals.shape)) < 0, -1.0, 1.0)
+
+
+def main_direction(normals: Array) -> Array:
+    """Return the direction (3,) along which normals (source, 3) lie, with most of them pointing along it."""
+    main = np.linalg.svd(normals, full_matrices=False)[2][0]
+    return np.asarray(main if signs(normals, main).sum() >= 0 else -main)
+
+
+def region_weights(problem: Problem, labels: Mapping[str, ArrayLike], flip: bool) -> tuple[Array, list[str]]:
+    """Return the weights of regions' mean currents (functional, source, [axis]), and a name for each functional.
+
+    Raises
+    ------
+    ValueError
+        If there is no region, one is empty or names a source that does not exist, or `flip` has no normals to go by.
+    """
+    count, axes = problem.source_count, problem.axes
+    rows, names = [], []
+    for name, sources in labels.items():
+        index = _indices(name, sources, count)
+        turn = np.ones(len(index))
+        if flip and axes == 1:
+            normals = None if problem.sources is None else problem.sources.normals
+            if normals is None:
+                raise ValueError("flip wants the sources' normals, but this problem has none")
+            turn = signs(normals[index], main_direction(normals[index]))
+        for axis in range(axes):
+            row = np.zeros((count, axes))
+            np.add.at(row[:, axis], index, turn / len(index))
+            rows.append(row[:, 0] if axes == 1 else row)
+            names.append(name if axes == 1 else f"{name} {'xyz'[axis]}")
+    if not rows:
+        raise ValueError("no region was given")
+    return np.array(rows), names
+
+
+def _indices(name: str, sources: ArrayLike, count: int) -> Index:
+    """Indices of a region's sources, checked."""
+    index = np.asarray(sources)
+    if index.dtype == bool and index.shape != (count,):
+        raise ValueError(f"region {name!r} marks source = {index.size}, but there are {count} sources")
+    index = np.flatnonzero(index) if index.dtype == bool else index
+    if not index.size:
+        raise ValueError(f"region {name!r} is empty")
+    if not np.issubdtype(index.dtype, np.integer):
+        raise ValueError(f"region {name!r} must name its sources by whole numbers, but holds {index.dtype}")
+    if index.min() < 0 or index.max() >= count:
+        wrong = index.min() if index.min() < 0 else index.max()
+        raise ValueError(f"region {name!r} names source {wrong}, but there are {count} sources")
+    return index
+
+
+def has_patches(problem: Problem) -> bool:
+    """Whether positions are known, and with fixed orientation normals, that tell how currents are to be averaged."""
+    return problem.sources is not None and (problem.axes == 3 or problem.sources.normals is not None)
+
+
+def neighbours(problem: Problem, radius: float, centre: int) -> Index:
+    """Return the sources of one hemisphere within `radius` m of a source, that source among them.
+
+    Only the source itself where there are no patches, see `has_patches`.
+    """
+    sources = problem.sources
+    if sources is None or radius <= 0 or not has_patches(problem):
+        return np.array([centre], dtype=np.int64)
+    near = np.linalg.norm(sources.positions - sources.positions[centre], axis=1) <= radius
+    if sources.hemispheres is not None:
+        near &= sources.hemispheres == sources.hemispheres[centre]
+    return np.flatnonzero(near)
+
+
+def patches(problem: Problem, radius: float) -> csr_array:
+    """Return the weights (patch, source) that average the currents of the patch around each source.
+
+    A patch is what lies within `radius` m in the same hemisphere. With fixed orientation currents whose normal
+    points against that of the patch's centre are turned, see `signs`.
+
+    Raises
+    ------
+    ValueError
+        If the radius is negative, or there are no positions, or with fixed orientation no normals.
+    """
+    count, sources = problem.source_count, problem.sources
+    if not 0 <= radius < np.inf:
+        raise ValueError(f"radius is {radius}, but must be a length of at least 0 m")
+    if radius == 0:
+        return csr_array(eye_array(count))
+    if sources is None or not has_patches(problem):
+        missing = "positions" if sources is None else "normals"
+        raise ValueError(f"patches want the sources' {missing}, but this problem has none; use radius=0")
+    pairs = cKDTree(sources.positions).query_pairs(radius, output_type="ndarray")
+    row, column = np.concatenate([pairs, pairs[:, ::-1], np.repeat(np.arange(count)[:, None], 2, axis=1)]).T
+    if sources.hemispheres is not None:
+        same = sources.hemispheres[row] == sources.hemispheres[column]
+        row, column = row[same], column[same]
+    turn = np.ones(len(row))
+    if problem.axes == 1 and sources.normals is not None:
+        turn = signs(sources.normals[column], sources.normals[row])
+    return csr_array((turn / np.bincount(row, minlength=count)[row], (row, column)), shape=(count, count))
+
+
+def prior_of_sums(spectrum: Spectrum, weights: csr_array) -> Array:
+    """Return the relative prior variance (amplitude,) of weighted sums (sum, source) of the currents."""
+    problem, structure = spectrum.problem, spectrum.structure
+    axes = problem.axes
+    out = np.empty(problem.gain.shape[1])
+    if structure.plain:
+        squared = weights.multiply(weights)
+        for axis in range(axes):
+            out[axis::axes] = squared @ spectrum.weights[axis::axes]
+        return out
+    for start in range(0, problem.source_count, BLOCK):
+        some = weights[start : start + BLOCK].toarray().T
+        for axis in range(axes):
+            sums = np.zeros((len(some), axes, some.shape[1]))
+            sums[:, axis] = some
+            flat = sums.reshape(-1, some.shape[1])
+            out[start * axes + axis : (start + some.shape[1]) * axes : axes] = np.sum(
+                flat * structure.times(problem, flat), axis=0
+            )
+    return out

@@ -1,0 +1,335 @@
+"""Gaussians that share an eigenbasis: the nodes of one structure, each a filter of the recording's components.
+
+For node n the posterior mean is `to_sources @ (filters[n] * coefficients)`, and where samples are independent the
+posterior variance is `variance[n] * weights - to_sources² @ reductions[n]`. Where time courses are correlated both hold
+for each mode of time, and the modes' time courses take them to samples. No array of sources by sources is ever formed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from scipy.sparse import csr_array
+
+from bayesinv.axes import Array, Index
+from bayesinv.evidence import Spectrum
+from bayesinv.posterior.conditional import Gaussian, row_blocks
+from bayesinv.posterior.draws import draw_exactly
+from bayesinv.posterior.functionals import CourseNodes
+from bayesinv.posterior.regions import prior_of_sums
+
+SMALL = 2**21
+"""Numbers in a gain up to which `to_sources` is kept."""
+
+RETAINED = 1e-10
+"""Share of the variance between hyperparameters that may be dropped with its smallest directions."""
+
+RETAINED_IN_SD = 1e-8
+"""The same where variances are all that is asked, and half the digits are carried."""
+
+
+@dataclass(frozen=True, eq=False)
+class SpectralGaussians:
+    """The nodes that share one structure, and their filters in the eigenbasis.
+
+    spectrum : the structure, decomposed, and the recording in its basis
+    weights, variance : (node,)
+    filters, reductions : (node, component) or (node, component, mode), of the mean and of the variance
+    coefficients : (component, time) or (component, mode)
+    """
+
+    spectrum: Spectrum
+    weights: Array
+    variance: Array
+    filters: Array
+    reductions: Array
+    coefficients: Array
+
+    @classmethod
+    def of(cls, spectrum: Spectrum, weights: Array, variance: Array, noise: Array) -> SpectralGaussians:
+        """Return the Gaussians of a structure at source variances and noise scales (node,)."""
+        total = variance[:, None] * spectrum.cells.reach + noise[:, None] ** 2
+        power = None if spectrum.modes is None else spectrum.modes[0]
+        if power is None:
+            filters = variance[:, None] / total
+            return cls(spectrum, weights, variance, filters, filters * variance[:, None], spectrum.coefficients)
+        prior = variance[:, None, None] * power
+        filters = prior / total.reshape(len(variance), -1, len(power))
+        return cls(spectrum, weights, variance, filters, filters * prior, spectrum.coefficients)
+
+    @property
+    def varies(self) -> bool:
+        """Whether filters differ between modes of time, so that uncertainty varies over it."""
+        return self.filters.ndim == 3
+
+    def averaged(self, time_weights: Array) -> SpectralGaussians:
+        """The Gaussians of one weighted sum of the samples.
+
+        time_weights : (time,)
+        """
+        column = time_weights[:, None]
+        if not self.varies:
+            share = float(self._prior_share(column)[0])
+            return replace(
+                self,
+                variance=self.variance * share,
+                reductions=self.reductions * share,
+                coefficients=self.coefficients @ column,
+            )
+        filters = np.stack([self.filtered(one, column)[:, 0] for one in self.filters])
+        reductions = np.stack([self._reduced(one, column)[:, 0] for one in self.reductions])
+        variance = self.variance * self._prior_share(column)[0]
+        return replace(
+            self,
+            variance=variance,
+            filters=filters,
+            reductions=reductions,
+            coefficients=np.ones((filters.shape[1], 1)),
+        )
+
+    # --- from coefficients to currents
+
+    def to_sources(self, rows: slice = slice(None)) -> Array:
+        """D Gᵀ U of some amplitudes (amplitude, component); kept where it is small or cannot be had by rows."""
+        return self.spectrum.back(rows) if self._by_rows else self._whole[rows]
+
+    @property
+    def _by_rows(self) -> bool:
+        """Whether `to_sources` is large, and can be had by rows."""
+        return self.spectrum.structure.plain and self.spectrum.problem.gain.size > SMALL
+
+    @cached_property
+    def _whole(self) -> Array:
+        return self.spectrum.back()
+
+    @property
+    def _blocks(self) -> Iterator[slice]:
+        return row_blocks(self.spectrum.problem.gain.shape[1])
+
+    # --- filters
+
+    @cached_property
+    def total(self) -> float:
+        """Sum of the weights."""
+        return float(self.weights.sum())
+
+    @cached_property
+    def mean_filter(self) -> Array:
+        """Mean filter (component, [mode])."""
+        return np.tensordot(self.weights, self.filters, axes=1) / self.total
+
+    @cached_property
+    def _units(self) -> Array:
+        """Size that a unit of a filter has in the currents, as the root of its power there: (component, [mode])."""
+        power = self.coefficients**2 if self.varies else np.einsum("ct,ct->c", self.coefficients, self.coefficients)
+        values = self.spectrum.values
+        return np.sqrt(power * (values[:, None] if self.varies else values))
+
+    @cached_property
+    def directions(self) -> tuple[Array, Array]:
+        """Scores (node, direction) and directions (direction, component, [mode]) of the filters about their mean.
+
+        They are principal axes in units of what a component brings to the currents, so that what is dropped is small
+        in the currents and not only in the filters. Their scores are orthonormal under the weights.
+        """
+        units = self._units
+        root = np.sqrt(self.weights)[:, None]
+        about = root * ((self.filters - self.mean_filter) * units).reshape(len(self.weights), -1)
+        # Whichever of nodes and components are fewer makes the smaller eigenproblem.
+        if len(about) <= about.shape[1]:
+            values, vectors = np.linalg.eigh(about @ about.T)
+        else:
+            values, right = np.linalg.eigh(about.T @ about)
+            vectors = np.divide(about @ right, np.sqrt(np.maximum(values, 1e-300)))
+        rest = np.cumsum(np.maximum(values, 0))
+        few = vectors[:, rest > RETAINED * max(rest[-1], 1e-300)] if rest[-1] > 0 else vectors[:, :0]
+        axes = (few.T @ about).reshape(-1, *units.shape)
+        return few / root, np.divide(axes, units, out=np.zeros_like(axes), where=units > 0)
+
+    def filtered(self, filters: Array, time_weights: Array | None) -> Array:
+        """Filtered coefficients (component, column) of samples, or of weighted sums of them.
+
+        filters : (component, [mode])
+        time_weights : (time, column); None for all samples
+        """
+        found = filters * self.coefficients if self.varies else filters[:, None] * self.coefficients
+        if self.varies:
+            found = found @ self._time_courses.T
+        return found if time_weights is None else found @ time_weights
+
+    @property
+    def _time_courses(self) -> Array:
+        assert self.spectrum.modes is not None
+        return self.spectrum.modes[1]
+
+    def _prior_share(self, time_weights: Array | None) -> Array:
+        """Relative prior variance (column,) of samples or of weighted sums of them; (1,) where all are alike."""
+        if time_weights is None:
+            return np.ones(1)
+        if not self.varies:
+            return np.sum(time_weights**2, axis=0)
+        powers, courses = self.spectrum.modes or (np.ones(0), np.ones((0, 0)))
+        return np.asarray(powers @ (courses.T @ time_weights) ** 2)
+
+    def _reduced(self, reductions: Array, time_weights: Array | None) -> Array:
+        """Reductions (..., component, column) of samples or of weighted sums of them; one column if all are alike."""
+        if not self.varies:
+            return reductions[..., None] * self._prior_share(time_weights)
+        courses = self._time_courses.T if time_weights is None else self._time_courses.T @ time_weights
+        return np.asarray(reductions @ courses**2)
+
+    # --- moments
+
+    def add_mean(self, out: Array) -> None:
+        """Add the weighted mean to (amplitude, time)."""
+        wanted = self.filtered(self.total * self.mean_filter, None)
+        if not self._by_rows:
+            for rows in self._blocks:
+                out[rows] += self.to_sources(rows) @ wanted
+            return
+        # D Gᵀ U is as large as the gain: what has been filtered goes through the gain itself.
+        wanted = self.spectrum.inward @ wanted
+        weights = self.spectrum.weights if self.spectrum.structure.weighted else None
+        for rows in self._blocks:
+            found = self.spectrum.problem.gain[:, rows].T @ wanted
+            out[rows] += found if weights is None else weights[rows, None] * found
+
+    def variance_of(self) -> Callable[[slice, Array], Array]:
+        """A function from rows, and `to_sources` of them, to their mean conditional variance (row, 1 or time)."""
+        reduced = self._reduced(np.tensordot(self.weights, self.reductions, axes=1), None)
+        prior = (self.weights @ self.variance) * self.spectrum.weights[:, None]
+        return lambda rows, to_sources: prior[rows] - to_sources**2 @ reduced
+
+    def add_variance(self, out: Array) -> None:
+        """Add the weighted conditional variance to (amplitude, 1 or time)."""
+        variance = self.variance_of()
+        for rows in self._blocks:
+            out[rows] += variance(rows, self.to_sources(rows))
+
+    @property
+    def prior_variance(self) -> Array:
+        """Weighted prior variance (amplitude,)."""
+        return np.asarray((self.weights @ self.variance) * self.spectrum.weights)
+
+    def second_moments(self, centred: bool) -> Callable[[slice], tuple[Array, list[Array]]]:
+        """A function from rows to weighted conditional variances, and to terms of the means' spread over nodes.
+
+        centred : whether the spread is about zero rather than about the mean of these nodes, as it must be where
+            several structures are mixed
+
+        What lies between hyperparameters is added to what lies within, so that half the digits will do.
+        """
+        axes = self.directions[1]
+        if len(axes):
+            power = np.cumsum(np.sum(((axes * self._units) ** 2).reshape(len(axes), -1), axis=1))
+            axes = axes[power > RETAINED_IN_SD * power[-1]]
+        centre = self.filtered(self.mean_filter, None) if centred else None
+        parts = [self.filtered(axis, None).astype(np.float32) for axis in axes]
+        variance = self.variance_of()
+
+        def at(rows: slice) -> tuple[Array, list[Array]]:
+            to_sources = self.to_sources(rows)
+            light = to_sources.astype(np.float32)
+            between = []
+            for part in parts:
+                found = light @ part
+                between.append(np.square(found, out=found))
+            if centre is not None:
+                between.append(self.total * (to_sources @ centre) ** 2)
+            return variance(rows, to_sources), between
+
+        return at
+
+    def add_reduction(self, out: Array) -> None:
+        """Add the weighted share of the prior variance that the recording removed to (amplitude,)."""
+        share = np.tensordot(self.weights / self.variance, self.reductions, axes=1)
+        share = self._reduced(share, None).mean(axis=1)
+        prior = self.spectrum.weights
+        for rows in self._blocks:
+            removed = self.to_sources(rows) ** 2 @ share
+            out[rows] += np.divide(removed, prior[rows], out=np.zeros_like(removed), where=prior[rows] > 0)
+
+    def kernel(self) -> Array:
+        """Weighted mean as a linear function of the whitened recording (amplitude, component)."""
+        return np.asarray((self.to_sources() * (self.total * self.mean_filter)) @ self.spectrum.inward.T)
+
+    def fitted(self) -> Array:
+        """Whitened recording (component, time) that the weighted mean explains."""
+        return self.spectrum.explained @ self.filtered(self.total * self.mean_filter, None)
+
+    # --- nodes one by one
+
+    def gaussians(self, rows: slice, samples: slice, least: float) -> Iterator[Gaussian]:
+        """Weight, mean (row, time) and sd (row, 1 or time) of every node heavier than `least`."""
+        to_sources = self.to_sources(rows)
+        scores, directions = self.directions
+        centre = to_sources @ self.filtered(self.mean_filter, None)[:, samples]
+        parts = [to_sources @ self.filtered(direction, None)[:, samples] for direction in directions]
+        square = to_sources**2
+        for n in np.flatnonzero(self.weights > least):
+            mean = centre.copy()
+            for score, part in zip(scores[n], parts, strict=True):
+                mean += score * part
+            reduced = self._reduced(self.reductions[n], None)
+            reduced = reduced[:, samples] if self.varies else reduced
+            variance = self.variance[n] * self.spectrum.weights[rows, None] - square @ reduced
+            yield float(self.weights[n]), mean, np.sqrt(np.maximum(variance, 0.0))
+
+    def functionals(
+        self, table: Array, samples: slice, time_weights: Array | None, averaged: bool, courses: bool
+    ) -> tuple[list[Array], list[Array], CourseNodes | None]:
+        """Means (functional, column) and covariances (1 or column, functional, functional) of every node.
+
+        table : (functional, amplitude)
+        samples : which samples are asked about
+        time_weights : (time, column), weighted sums of samples to take in place of the samples themselves
+        averaged : whether these are sums over several samples
+        courses : whether what the covariance of the nodes' time courses follows from is wanted too
+        """
+        projected = np.zeros((len(table), len(self.spectrum.values)))
+        for rows in self._blocks:
+            projected += table[:, rows] @ self.to_sources(rows)
+        prior = table @ self.spectrum.structure.times(self.spectrum.problem, table.T)
+        share = self._prior_share(time_weights if averaged else None)
+        means, covariances = [], []
+        for n in range(len(self.weights)):
+            found = self.filtered(self.filters[n], time_weights)
+            means.append(projected @ (found if time_weights is not None else found[:, samples]))
+            reduced = self._reduced(self.reductions[n], time_weights)
+            known = np.einsum("fc,ct,gc->tfg", projected, reduced, projected)
+            covariances.append(self.variance[n] * share[:, None, None] * prior - known)
+        if not courses:
+            return means, covariances, None
+        count = len(self.spectrum.problem.times)
+        powers, modes = self.spectrum.modes or (np.ones(count), np.eye(count))
+        return means, covariances, CourseNodes(self.variance, self.reductions, projected, prior, powers, modes[samples])
+
+    def sums(self, weights: csr_array) -> tuple[Array, Array, Array]:
+        """Means, variances and prior variances (amplitude, node) of weighted sums of sources, at the first sample.
+
+        weights : (sum, source); an axis is summed with itself
+        """
+        axes = self.spectrum.problem.axes
+        to_sources = self.to_sources()
+        projected = np.empty_like(to_sources)
+        for axis in range(axes):
+            projected[axis::axes] = weights @ to_sources[axis::axes]
+        means = projected @ (self.filters * self.coefficients[:, 0]).T
+        prior = np.outer(prior_of_sums(self.spectrum, weights), self.variance)
+        return means, prior - projected**2 @ self.reductions.T, prior
+
+    def draw(self, nodes: Index, rng: np.random.Generator, samples: slice) -> Array:
+        """Draws (draw, amplitude, time) of the currents at nodes; of all samples where uncertainty varies."""
+        varies = self.varies
+        return draw_exactly(
+            self.spectrum,
+            self.variance[nodes],
+            self.filters[nodes],
+            self.reductions[nodes],
+            self.coefficients if varies else self.coefficients[:, samples],
+            self.to_sources,
+            rng,
+        )
