@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
@@ -806,78 +806,19 @@ def average(
     NeuroImage 21, 1300-1319 (of source maps); Yao et al. (2018), Bayesian Anal. 13, 917-1007 (stacking).
     """
     _same_recording(posteriors)
+    _same_lead_field(posteriors)
     names, every = tuple(posteriors), list(posteriors.values())
-    problem = every[0].problem
-    for name, one in posteriors.items():
-        alike = all(
-            mine is yours or (mine is not None and yours is not None and np.array_equal(mine, yours))
-            for mine, yours in (
-                (problem.gain, one.problem.gain),
-                (problem.error_factor, one.problem.error_factor),
-            )
-        )
-        if not alike or problem.axes != one.problem.axes:
-            raise ValueError(
-                f"{name!r} has another gain than {names[0]!r}; only maps of the same sources by the same lead field "
-                "can be averaged"
-            )
     share, evidence = _model_weights(posteriors, weights, prior)
-    keys: dict[Any, int] = {}
-    structures: list[Structure] = []
-    for one in every:
-        for structure in (*one.mixture.structures, *(one.hyper.scales.structures if one.hyper.scales else ())):
-            if structure.key not in keys:
-                keys[structure.key] = len(structures)
-                structures.append(structure)
-
-    def joined(mixtures: list[Mixture], masses: list[Array]) -> Mixture:
-        which = [
-            np.array([keys[structure.key] for structure in one.structures], dtype=np.int64)[one.which]
-            for one in mixtures
-        ]
-        variance, noise = (np.concatenate([getattr(one, name) for one in mixtures]) for name in ("variance", "noise"))
-        return Mixture(np.concatenate(masses), variance, noise, np.concatenate(which), tuple(structures))
-
+    structures = _all_structures(every)
     masses = [part * one.mixture.weights / one.mixture.weights.sum() for part, one in zip(share, every, strict=True)]
-    mixture = joined([one.mixture for one in every], masses)
-    # A model has as many equally weighted draws as its weight says, spread evenly over its own.
-    lengths = [len(one.hyper["lambda"].draws) for one in every]
-    ends = np.round(max(lengths) * np.cumsum(share)).astype(int)
-    picked = [
-        np.linspace(0, length - 1, count).round().astype(int) if count > 1 else np.zeros(count, dtype=int)
-        for length, count in zip(lengths, np.diff(ends, prepend=0), strict=True)
-    ]
-    common = [name for name in every[0].hyper if all(name in one.hyper for one in every)]
-    nodes = {name: np.concatenate([one.hyper.nodes[name] for one in every]) for name in common}
-    drawn = {
-        name: np.concatenate([one.hyper.draws[name][some] for one, some in zip(every, picked, strict=True)])
-        for name in common
-    }
-    shares = [part * one.hyper.weights / one.hyper.weights.sum() for part, one in zip(share, every, strict=True)]
-    nodes["model"] = np.repeat(np.arange(len(every), dtype=float), [len(one) for one in shares])
-    drawn["model"] = np.repeat(np.arange(len(every), dtype=float), [len(some) for some in picked])
-    scales = None
-    known = [one.hyper.scales for one in every if one.hyper.scales is not None]
-    if len(known) == len(every):
-        total = sum(len(some) for some in picked)
-        thinned = [
-            replace(
-                one,
-                weights=np.full(len(some), 1 / total),
-                variance=one.variance[some],
-                noise=one.noise[some],
-                which=one.which[some],
-            )
-            for one, some in zip(known, picked, strict=True)
-        ]
-        scales = joined(thinned, [one.weights for one in thinned])
+    mixtures = [one.mixture.picked(np.arange(len(mass)), mass) for one, mass in zip(every, masses, strict=True)]
     said = ", ".join(f"{name} {part:.3g}" for name, part in zip(names, share, strict=True))
     return Posterior(
-        problem=problem,
+        problem=every[0].problem,
         model=f"average of {', '.join(names)}",
         method=f"{weights if isinstance(weights, str) else 'weights'}: {said}",
-        mixture=mixture,
-        hyper=Hyper(nodes, np.concatenate(shares), drawn, scales=scales),
+        mixture=_joined(mixtures, structures),
+        hyper=_joined_hyper(every, share, structures),
         log_evidence=evidence,
         checks=tuple(
             replace(check, name=f"{name}: {check.name}") for name, one in posteriors.items() for check in one.checks
@@ -886,7 +827,79 @@ def average(
             stage: sum(one.timings.get(stage, 0.0) for one in every)
             for stage in dict.fromkeys(stage for one in every for stage in one.timings)
         },
+        time_weights=every[0].time_weights,
     )
+
+
+def _same_lead_field(posteriors: Mapping[str, Posterior]) -> None:
+    """Raise unless all posteriors are of the same currents seen by the same gain."""
+    first, *others = posteriors
+    ours = posteriors[first]
+
+    def same(mine: Array | None, yours: Array | None) -> bool:
+        return mine is yours or (mine is not None and yours is not None and np.array_equal(mine, yours))
+
+    for name in others:
+        theirs = posteriors[name]
+        if (
+            ours.problem.axes != theirs.problem.axes
+            or not same(ours.problem.gain, theirs.problem.gain)
+            or not same(ours.problem.error_factor, theirs.problem.error_factor)
+        ):
+            raise ValueError(
+                f"{name!r} has another gain than {first!r}; only maps of the same sources by the same lead field "
+                "can be averaged"
+            )
+        if not same(ours.time_weights, theirs.time_weights):
+            raise ValueError(f"{name!r} is of another mean over time than {first!r}; take the means after averaging")
+
+
+def _all_structures(posteriors: Sequence[Posterior]) -> dict[Any, Structure]:
+    """Every structure of the posteriors, once, by its key."""
+    mixtures = [mixture for one in posteriors for mixture in (one.mixture, one.hyper.scales) if mixture is not None]
+    return {structure.key: structure for mixture in mixtures for structure in mixture.structures}
+
+
+def _joined(mixtures: Sequence[Mixture], structures: Mapping[Any, Structure]) -> Mixture:
+    """One mixture of all nodes, with the weights that they have."""
+    index = {key: i for i, key in enumerate(structures)}
+    which = [
+        np.array([index[structure.key] for structure in one.structures], dtype=np.int64)[one.which] for one in mixtures
+    ]
+    weights, variance, noise = (
+        np.concatenate([getattr(one, name) for one in mixtures]) for name in ("weights", "variance", "noise")
+    )
+    return Mixture(weights, variance, noise, np.concatenate(which), tuple(structures.values()))
+
+
+def _joined_hyper(posteriors: Sequence[Posterior], share: Array, structures: Mapping[Any, Structure]) -> Hyper:
+    """Hyperparameters that all models have, each model's weighted by its share, and the model itself as one of them.
+
+    A model has as many equally weighted draws as its weight says, spread evenly over its own.
+    """
+    hypers = [one.hyper for one in posteriors]
+    lengths = [len(one["lambda"].draws) for one in hypers]
+    ends = np.round(max(lengths) * np.cumsum(share)).astype(int)
+    picked = [
+        np.linspace(0, length - 1, count).round().astype(int) if count > 1 else np.zeros(count, dtype=int)
+        for length, count in zip(lengths, np.diff(ends, prepend=0), strict=True)
+    ]
+    common = [name for name in hypers[0] if all(name in one for one in hypers)]
+    nodes = {name: np.concatenate([one.nodes[name] for one in hypers]) for name in common}
+    drawn = {
+        name: np.concatenate([one.draws[name][some] for one, some in zip(hypers, picked, strict=True)])
+        for name in common
+    }
+    weights = [part * one.weights / one.weights.sum() for part, one in zip(share, hypers, strict=True)]
+    nodes["model"] = np.repeat(np.arange(len(hypers), dtype=float), [len(one) for one in weights])
+    drawn["model"] = np.repeat(np.arange(len(hypers), dtype=float), [len(some) for some in picked])
+    scales = None
+    known = [one.scales for one in hypers if one.scales is not None]
+    if len(known) == len(hypers):
+        total = sum(len(some) for some in picked)
+        thinned = [one.picked(some, np.full(len(some), 1 / total)) for one, some in zip(known, picked, strict=True)]
+        scales = _joined(thinned, structures)
+    return Hyper(nodes, np.concatenate(weights), drawn, scales=scales)
 
 
 def _model_weights(posteriors: Mapping[str, Posterior], weights: Any, prior: Any) -> tuple[Array, Evidence | None]:
