@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from os import PathLike
 from typing import Any
 
@@ -20,6 +19,7 @@ from scipy.special import ndtr, ndtri
 
 from bayesinv.axes import Array, Index, one_of, real, same_axes
 from bayesinv.evidence import LOG_2PI, Spectrum
+from bayesinv.memory import PickledByFields, cached_property
 from bayesinv.problem import Problem
 from bayesinv.structure import Structure
 
@@ -327,7 +327,7 @@ class _Group:
 
 
 @dataclass(frozen=True, eq=False)
-class Posterior:
+class Posterior(PickledByFields):
     """Posterior of the source currents behind a recording.
 
     problem : what was inverted
