@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,6 +28,13 @@ from bayesinv.structure import (
 
 if TYPE_CHECKING:
     import pymc as pm
+
+GRAPHS = RLock()
+"""Held while PyMC builds a model or PyTensor makes a function: their settings belong to the process, not to a thread.
+
+Whoever wants it takes it before asking a memory, and what a problem's memories make never wants it: so none who holds
+it waits for one who wants it.
+"""
 
 Number = Any
 """A Python number, or a PyTensor scalar that a model learns."""

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field, replace
+from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from bayesinv.axes import Array, Index
-from bayesinv.currents import Observation, observation
+from bayesinv.currents import GRAPHS, Observation, observation
 from bayesinv.evidence import SLACK, Cells, Sight, Spectrum
 from bayesinv.memory import Memory, cached_property
 from bayesinv.structure import Structure
@@ -72,7 +73,8 @@ class Density:
 
     def _made(self, name: str, make: Callable[[], T]) -> T:
         memory, key = self._functions
-        return memory.recall(name, key, make)
+        with GRAPHS:
+            return memory.recall(name, key, make)
 
     @cached_property
     def _start(self) -> dict[str, Array]:
@@ -192,10 +194,12 @@ class Density:
     def unconstrained(self, values: list[Array]) -> Array:
         """Nodes (node, coordinate) from hyperparameters on their own scale: (node, ...) per free random variable."""
         graphs = []
-        for variable in self.model.free_RVs:
-            transform = self.model.rvs_to_transforms[variable]
-            graphs.append(variable if transform is None else transform.forward(variable, *variable.owner.inputs))
-        found = vectorised(self.model.free_RVs, graphs)(values, len(values[0]))
+        with GRAPHS:
+            for variable in self.model.free_RVs:
+                transform = self.model.rvs_to_transforms[variable]
+                graphs.append(variable if transform is None else transform.forward(variable, *variable.owner.inputs))
+            run = vectorised(self.model.free_RVs, graphs)
+        found = run(values, len(values[0]))
         return np.concatenate([one.reshape(len(one), -1) for one in found], axis=1)
 
     def places(self, nodes: Array) -> tuple[Array, Index]:
@@ -382,23 +386,29 @@ def signature(model: pm.Model, graphs: list[Any]) -> Hashable | None:
 
 
 def vectorised(inputs: list[Any], outputs: list[Any]) -> Callable[[list[Array], int], list[Array]]:
-    """A function from (node, ...) values of the inputs, and the number of nodes, to (node, ...) values of graphs."""
+    """A function from (node, ...) values of the inputs, and the number of nodes, to (node, ...) values of graphs.
+
+    Several threads may call it.
+    """
     import pytensor
     import pytensor.tensor as pt
     from pytensor.compile.mode import Mode
     from pytensor.graph.replace import vectorize_graph
 
-    # Where each node was made is of no use here, and noting it takes half the time.
-    with pytensor.config.change_flags(traceback__limit=0):
-        batch = [pt.tensor(one.name, shape=(None, *one.type.shape), dtype=one.dtype) for one in inputs]
-        graphs = vectorize_graph(outputs, replace=dict(zip(inputs, batch, strict=True)))
-        graphs = _by_numpy(graphs)
-    run = pytensor.function(batch, graphs, mode=Mode(linker="py", optimizer=None), on_unused_input="ignore")
+    with GRAPHS:
+        # Where each node was made is of no use here, and noting it takes half the time.
+        with pytensor.config.change_flags(traceback__limit=0):
+            batch = [pt.tensor(one.name, shape=(None, *one.type.shape), dtype=one.dtype) for one in inputs]
+            graphs = vectorize_graph(outputs, replace=dict(zip(inputs, batch, strict=True)))
+            graphs = _by_numpy(graphs)
+        run = pytensor.function(batch, graphs, mode=Mode(linker="py", optimizer=None), on_unused_input="ignore")
+    # A function keeps what it is at work on in places of its own.
+    one_at_a_time = Lock()
     # A graph that depends on no input has one value for all nodes.
     same = [graph.ndim == output.ndim for graph, output in zip(graphs, outputs, strict=True)]
 
     def at(values: list[Array], count: int) -> list[Array]:
-        with np.errstate(all="ignore"):
+        with one_at_a_time, np.errstate(all="ignore"):
             found = [np.asarray(value, dtype=float) for value in run(*values)]
         return [
             np.broadcast_to(value, (count, *value.shape)) if one else value
