@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import cached_property
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,7 @@ from bayesinv.catalogue import build
 from bayesinv.evidence import Spectrum
 from bayesinv.inference import choose_method, infer
 from bayesinv.inference.density import Density
+from bayesinv.memory import Memory
 from bayesinv.posterior.posterior import Posterior
 from bayesinv.posterior.quantiles import credible_level
 from bayesinv.predictive import Prior
@@ -45,6 +46,8 @@ CHUNK = 25
 
 CHAINED = 10
 """Draws that chains make for every draw kept, so that those kept are all but independent."""
+
+BANDS = Memory("bands")
 
 Functional = ArrayLike | Callable[[Array], float]
 
@@ -83,7 +86,7 @@ def bounds(count: int, tail: float) -> tuple[Index, Index]:
     return np.r_[low[1:], count], np.r_[count - low[:0:-1], count]
 
 
-@lru_cache(maxsize=64)
+@BANDS.keep
 def band(count: int, level: float) -> tuple[Array, Array]:
     """Return the simultaneous band of the empirical distribution of uniform numbers.
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bayesinv.axes import one_of
-from bayesinv.currents import observation
+from bayesinv.currents import GRAPHS, observation
 from bayesinv.problem import Problem
 
 if TYPE_CHECKING:
@@ -116,7 +116,8 @@ def build(model: Any, problem: Problem) -> tuple[str, pm.Model]:
                 f"model {name!r} would be built inside the pm.Model whose `with` block this is; leave it first"
             )
         try:
-            built = function(problem)
+            with GRAPHS:
+                built = function(problem)
         except Exception as error:
             raise ValueError(f"model {name!r} raised {type(error).__name__}: {error}") from error
         if not isinstance(built, pm.Model):

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bayesinv.axes import Array, Index, one_of, real
 from bayesinv.evidence import LOG_2PI, Family, RoughError, Spectrum
-from bayesinv.problem import Problem, remembered
+from bayesinv.memory import PickledByFields, cached_property
+from bayesinv.problem import Problem
 from bayesinv.structure import (
     COURSES,
     LengthTable,
@@ -27,6 +28,13 @@ from bayesinv.structure import (
 
 if TYPE_CHECKING:
     import pymc as pm
+
+GRAPHS = RLock()
+"""Held while PyMC builds a model or PyTensor makes a function: their settings belong to the process, not to a thread.
+
+Whoever wants it takes it before asking a memory, and what a problem's memories make never wants it: so none who holds
+it waits for one who wants it.
+"""
 
 Number = Any
 """A Python number, or a PyTensor scalar that a model learns."""
@@ -54,7 +62,7 @@ def depth_weights(problem: Problem, exponent: float) -> Array:
 
 
 @dataclass(frozen=True, eq=False)
-class Currents:
+class Currents(PickledByFields):
     """Zero-mean Gaussian currents.
 
         current ~ Normal(0, variance * D),   trace(G D Gᵀ) = trace(G diag(weights) Gᵀ)
@@ -413,7 +421,7 @@ def _observe_baseline(name: str, seen: Observation) -> Any:
 
 
 @dataclass(frozen=True, eq=False)
-class Observation:
+class Observation(PickledByFields):
     """What `Currents.observe` notes on a model, so that the currents can be recovered exactly.
 
     base : the fields of the structure that are fixed
@@ -483,8 +491,7 @@ class Observation:
 
         ends = (float(np.log(low)), float(np.log(high))) if logs else (low, high)
         key = (name, self.base.key, None if currents.weights is None else currents.weights.tobytes())
-        family: Family = remembered(problem.memory, "family", key, lambda: Family.along(at, *ends))
-        return family
+        return problem.memory.recall("family", key, lambda: Family.along(at, *ends))
 
     def graph(self, value: Any, variance: Any, noise: Any, learned: Mapping[str, Any]) -> Any:
         """Log density of the recording: interpolated along one bounded number, else by a factorisation each time."""

@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
-from functools import lru_cache, partial
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +29,7 @@ from bayesinv.catalogue import _find
 from bayesinv.forward_error import ForwardError, forward_error
 from bayesinv.head import Head
 from bayesinv.leadfield import LeadField
+from bayesinv.memory import Memory
 from bayesinv.parcels import parcels
 from bayesinv.posterior.posterior import Posterior
 from bayesinv.posterior.quantiles import credible_level
@@ -73,6 +74,8 @@ SPACINGS = ("ico3", "ico4", "oct4", "oct5", "oct6")
 HEADS, WORLDS, NOISES = ("template", "sphere"), ("template", "inversion"), ("white", "correlated", "brain")
 RADII, ECCENTRICITY = (0.078, 0.082, 0.09), 0.95
 """m, of the sphere head; and where in its innermost sphere the outermost source lies."""
+
+SETTINGS = Memory("lead fields of evaluations")
 
 MODEL, BASELINE, REFEREE = "model", "classical", "referee"
 
@@ -365,7 +368,7 @@ class _Setting:
     regions: Mapping[str, Index]
 
 
-@lru_cache(maxsize=2)
+@SETTINGS.keep
 def _setting(configuration: Configuration) -> _Setting:
     grid, sensors = template.sources(configuration.spacing), template.electrodes(configuration.electrodes)
     if configuration.head == "sphere":
@@ -388,7 +391,7 @@ def _setting(configuration: Configuration) -> _Setting:
     return _Setting(gain.rereference("average").fixed(), head, regions)
 
 
-@lru_cache(maxsize=2)
+@SETTINGS.keep
 def _error(configuration: Configuration) -> ForwardError:
     """The error of the inversion's lead field; the same for all cells, as an analyst would have it."""
     setting = _setting(configuration)
@@ -399,7 +402,7 @@ def _error(configuration: Configuration) -> ForwardError:
     return forward_error(head, mine.sensors, mine.sources, draws, rng, anisotropy=anisotropy)
 
 
-@lru_cache(maxsize=2)
+@SETTINGS.keep
 def _world(configuration: Configuration, seed: int) -> LeadField:
     """The truth's lead field."""
     mine = _setting(configuration).lead_field

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from bayesinv.axes import Array
-from bayesinv.problem import Problem, remembered
+from bayesinv.memory import PickledByFields, cached_property
+from bayesinv.problem import Problem
 from bayesinv.structure import Structure
 
 LOG_2PI = float(np.log(2 * np.pi))
@@ -82,8 +82,7 @@ class Decomposition:
             volume = 2 * float(np.log(np.diag(root)).sum())
             return cls(np.maximum(values, 0.0), inverse.T @ vectors, root @ vectors, volume)
 
-        found: Decomposition = remembered(problem.shared, "decomposition", structure.key, made)
-        return found
+        return problem.shared.recall("decomposition", structure.key, made)
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,7 +136,7 @@ class Cells:
 
 
 @dataclass(frozen=True, eq=False)
-class Spectrum:
+class Spectrum(PickledByFields):
     """One structure of a problem, decomposed; and the recording in its basis.
 
     problem : the whitened gain and recording
@@ -154,13 +153,11 @@ class Spectrum:
         """Decompose a structure; an array stands for relative prior variances (amplitude,), None for ones."""
         if not isinstance(structure, Structure):
             structure = Structure(weights=structure)
-        found: Spectrum = remembered(
-            problem.memory,
-            "spectrum",
-            structure.key,
-            lambda: cls(problem, structure, Decomposition.of(problem, structure)),
-        )
-        return found
+
+        def made() -> Spectrum:
+            return cls(problem, structure, Decomposition.of(problem, structure))
+
+        return problem.memory.recall("spectrum", structure.key, made)
 
     @property
     def values(self) -> Array:
@@ -313,7 +310,7 @@ class RoughError(ValueError):
 
 
 @dataclass(frozen=True, eq=False)
-class Family:
+class Family(PickledByFields):
     """Spectra of a prior covariance D(x) at Chebyshev points x of one structural number, or just one spectrum.
 
     points : (node,), in [low, high], Chebyshev points of the second kind; one point where nothing is learned

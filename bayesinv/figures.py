@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from scipy.sparse import csr_array
 from scipy.special import ndtri
 
 from bayesinv.axes import Array, Index, one_of, real
+from bayesinv.memory import Memory
 from bayesinv.posterior.hyper import Scalar
 from bayesinv.posterior.maps import REGION, Maps, posterior_maps, span, strongest_region
 from bayesinv.posterior.posterior import Posterior
@@ -688,9 +689,12 @@ def _as_surfaces(
     return figure
 
 
-@lru_cache(maxsize=1)
+SCENES = Memory("scenes", most=2**26)
+
+
+@SCENES.keep
 def _scenes(sources: Sources, views: tuple[str, ...]) -> list[_Scene]:
-    """The cortex from all sides; the last one is kept, for the next figure shows it again."""
+    """The cortex from all sides; kept, for the next figure shows it again."""
     surface = _Surface(sources)
     return [surface.scene(view) for view in views]
 

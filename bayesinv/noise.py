@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from scipy.linalg import eigh
 
 from bayesinv.axes import Array, Index, freeze, one_of, real
+from bayesinv.memory import PickledByFields, cached_property
 
 KINDS = ("eeg", "mag", "grad")
 
@@ -26,7 +26,7 @@ def modality(kind: str) -> str:
 
 
 @dataclass(frozen=True, eq=False)
-class Noise:
+class Noise(PickledByFields):
     """Covariance of the sensor noise, known up to the scale that a model may learn.
 
     covariance : (sensor, sensor), product of the sensors' SI units

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from dataclasses import field as dataclass_field
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from numpy.typing import ArrayLike
 
 from bayesinv.axes import Array, Index, freeze, real, same_axes
 from bayesinv.leadfield import LeadField
+from bayesinv.memory import Memory, PickledByFields, cached_property
 from bayesinv.noise import KINDS, Noise
 from bayesinv.parcels import check_labels
 from bayesinv.parcels import parcels as make_parcels
@@ -39,25 +39,8 @@ ABSURD_POWER = 1e4
 """Whitened global field power beyond which only a wrong unit or the wrong covariance is left to think of."""
 
 
-KEPT = 100
-"""Things of one kind that a memory holds."""
-
-
-def remembered(memory: dict[Hashable, Any], kind: str, key: Hashable, make: Callable[[], Any]) -> Any:
-    """Return what a memory holds of a kind under a key, made and kept if it is not there.
-
-    The oldest of the kind goes when there are too many: what is cheap and many never pushes out what is dear and few.
-    """
-    held = memory.setdefault(kind, {})
-    if key not in held:
-        while len(held) >= KEPT:
-            held.pop(next(iter(held)))
-        held[key] = make()
-    return held[key]
-
-
 @dataclass(frozen=True, eq=False)
-class Problem:
+class Problem(PickledByFields):
     """Whitened gain and recording that share one axis of sensor components.
 
     After whitening the noise is standard normal (times a scale that a model may learn), so that sensor kinds,
@@ -274,10 +257,7 @@ class Problem:
     @cached_property
     def gain_powers(self) -> Array:
         """Squared norms of the gain's columns: (amplitude,), 1/(A m)²."""
-        if "gain powers" not in self.shared:
-            self.shared["gain powers"] = np.einsum("cp,cp->p", self.gain, self.gain)
-        found: Array = self.shared["gain powers"]
-        return found
+        return self.shared.recall("gain powers", (), lambda: np.einsum("cp,cp->p", self.gain, self.gain))
 
     @cached_property
     def source_norms(self) -> Array:
@@ -394,14 +374,14 @@ class Problem:
         return coords
 
     @cached_property
-    def memory(self) -> dict[Hashable, Any]:
-        """What has been worked out of this recording, by what it is of."""
-        return {}
+    def memory(self) -> Memory:
+        """What has been worked out of this recording."""
+        return Memory("recording")
 
     @cached_property
-    def shared(self) -> dict[Hashable, Any]:
-        """What has been worked out of this gain, by what it is of; problems that `again` makes hold the same."""
-        return {}
+    def shared(self) -> Memory:
+        """What has been worked out of this gain; problems that `again` makes hold the same."""
+        return Memory("gain")
 
     def share(self, other: Problem) -> bool:
         """Hold what has been worked out of another problem's gain, if this has the same; return whether it has."""
@@ -415,6 +395,10 @@ class Problem:
             pairs += [
                 (getattr(self.sources, n), getattr(other.sources, n)) for n in ("positions", "normals", "triangles")
             ]
+        if self.noise is not other.noise:
+            if self.noise is None or other.noise is None:
+                return False
+            pairs += [(getattr(self.noise, n), getattr(other.noise, n)) for n in ("covariance", "kinds", "averages")]
         if not all(
             one is two or (one is not None and two is not None and np.array_equal(one, two)) for one, two in pairs
         ):
@@ -498,10 +482,8 @@ class Problem:
             return self.labels
         if self.sources is None:
             raise ValueError("this problem has neither parcels nor sources to make them of; see with_parcels")
-        if "parcels" not in self.shared:
-            self.shared["parcels"] = make_parcels(self.sources, min(PARCELS, self.source_count))
-        found: Index = self.shared["parcels"]
-        return found
+        sources = self.sources
+        return self.shared.recall("parcels", (), lambda: make_parcels(sources, min(PARCELS, len(sources))))
 
     @cached_property
     def surface(self) -> Matern:
@@ -514,10 +496,8 @@ class Problem:
         """
         if self.sources is None:
             raise ValueError("a smooth prior wants sources with triangles, but this problem has no sources")
-        if "surface" not in self.shared:
-            self.shared["surface"] = Matern.of(self.sources)
-        found: Matern = self.shared["surface"]
-        return found
+        sources = self.sources
+        return self.shared.recall("surface", (), lambda: Matern.of(sources))
 
     @property
     def length_range(self) -> tuple[float, float]:
@@ -545,18 +525,20 @@ class Problem:
         ValueError
             If the noise covariance or the kinds of its sensors are not known.
         """
-        if self.noise is None or self.whitener is None or not self.noise.kinds:
+        noise, whitener = self.noise, self.whitener
+        if noise is None or whitener is None or not noise.kinds:
             raise ValueError(
                 "a noise scale per kind of sensor wants the noise covariance and the kinds of its sensors; "
                 "give noise_cov and kinds to from_arrays, or use from_mne"
             )
-        if "noise parts" not in self.shared:
-            names = np.array(self.noise.kinds)
-            covariance = self.noise.covariance / self.noise.averages
-            seen = [np.where(names == kind, self.whitener, 0) for kind in self.kinds]
-            self.shared["noise parts"] = np.array([[one @ covariance @ two.T for two in seen] for one in seen])
-        found: Array = self.shared["noise parts"]
-        return found
+
+        def made() -> Array:
+            names = np.array(noise.kinds)
+            covariance = noise.covariance / noise.averages
+            seen = [np.where(names == kind, whitener, 0) for kind in self.kinds]
+            return np.array([[one @ covariance @ two.T for two in seen] for one in seen])
+
+        return self.shared.recall("noise parts", (), made)
 
     def window(self, start: float | None = None, stop: float | None = None) -> slice:
         """Return the samples whose time lies in [start, stop], in s.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from scipy.sparse import csc_matrix, diags
 from scipy.sparse.csgraph import connected_components
 
 from bayesinv.axes import Array, Index, freeze, real
+from bayesinv.memory import Memory
 from bayesinv.parcels import edge_lengths
 from bayesinv.sources import Sources
 
@@ -22,6 +22,8 @@ FLAT = 1e-4
 
 STEP = 1e-20
 """Imaginary part of κ², relative to it, by which the precision is differentiated; no difference is taken."""
+
+COMPILED = Memory("machine code")
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,6 +159,11 @@ class Field:
     factor: Any
     sd: Array
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the factor, and of the standard deviations: what a memory of fields has to hold."""
+        return 12 * int(self.factor.nnz) + self.sd.nbytes
+
     def __reduce__(self) -> tuple[Callable[[float], Field], tuple[float]]:
         # SuperLU's factors cannot be pickled; they are made anew where the field arrives.
         return self.matern.at, (self.length,)
@@ -233,7 +240,7 @@ def _inverse_diagonal(factor: Any) -> NDArray[np.complex128]:
     return np.asarray(inverse[factor.perm_r])
 
 
-@lru_cache(maxsize=1)
+@COMPILED.keep
 def _compiled() -> Any:
     """The recursion, compiled on first use, as numba loads slowly."""
     from numba import njit

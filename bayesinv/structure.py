@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass, fields, replace
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,8 @@ from scipy.linalg import toeplitz
 from scipy.special import iv
 
 from bayesinv.axes import Array, freeze
-from bayesinv.problem import Problem, remembered
+from bayesinv.memory import PickledByFields, cached_property
+from bayesinv.problem import Problem
 from bayesinv.smoothness import Field
 
 COURSES = ("matern", "autoregressive")
@@ -37,7 +37,7 @@ def correlation_over_time(times: Array, constant: float, course: str = "matern")
 
 
 @dataclass(frozen=True, eq=False)
-class Structure:
+class Structure(PickledByFields):
     """Relative covariance D of the currents, and what else shapes the covariance of the recording.
 
         D = scale H Q H,    H_s = sqrt(weights_s) ‖g_s‖^-depth (n nᵀ + sqrt(tangential) (1 - n nᵀ))
@@ -54,6 +54,7 @@ class Structure:
     error : relative scale of the lead field's error, see `Problem.error`; 0 leaves it out
     time : s, time constant of the currents' courses; None where samples are independent
     course : how they are correlated, see `correlation_over_time`
+    tabled : whether G D Gᵀ comes from a table over the depth exponent, as it does where that is learned
     """
 
     scale: float = 1.0
@@ -67,6 +68,7 @@ class Structure:
     error: float = 0.0
     time: float | None = None
     course: str = "matern"
+    tabled: bool = False
 
     def __post_init__(self) -> None:
         freeze(self.weights, self.factor, self.shares, self.noise)
@@ -119,8 +121,7 @@ class Structure:
         """The correlation of the sources at this length-scale."""
         assert self.length is not None
         length = self.length
-        found: Field = remembered(problem.shared, "field", length, lambda: problem.surface.at(length))
-        return found
+        return problem.shared.recall("field", length, lambda: problem.surface.at(length))
 
     def diagonal(self, problem: Problem) -> Array:
         """Diagonal of D: (amplitude,)."""
@@ -140,7 +141,7 @@ class Structure:
         if self.plain:
             weights = self._weights(problem)
             return table if weights is None else weights[:, None] * table
-        if self.plain_but_turned:
+        if self.independent:
             # H H at once: a pass over the table is what this costs.
             assert self.tangential is not None
             normals = normals_of(problem)
@@ -176,12 +177,9 @@ class Structure:
         return self._half(problem, unit)
 
     def gram(self, problem: Problem, *, exact: bool = False) -> Array:
-        """G D Gᵀ: (component, component); of a field by interpolation over its length-scale, unless exact is asked."""
+        """G D Gᵀ: (component, component); from a table, unless exact is asked."""
         if self.plain and not self.weighted:
-            key = ("plain gram",)
-            if key not in problem.shared:
-                problem.shared[key] = problem.gain @ problem.gain.T
-            return np.array(problem.shared[key])
+            return np.array(problem.shared.recall("plain gram", (), lambda: problem.gain @ problem.gain.T))
         if not exact:
             table = self._table(problem)
             if table is not None:
@@ -198,10 +196,10 @@ class Structure:
         if self.length is not None:
             return LengthTable.of(problem, self)
         # A table is made where an exponent is learned; a fixed one is had for less.
-        return problem.shared.get(DepthTable.key(self)) if self.depth is not None and self.plain_but_turned else None
+        return DepthTable.of(problem, self) if self.tabled and self.depth is not None and self.independent else None
 
     @property
-    def plain_but_turned(self) -> bool:
+    def independent(self) -> bool:
         """Whether sources are independent of one another."""
         return self.length is None and self.factor is None
 
@@ -335,11 +333,9 @@ class LengthTable:
         structure : whatever its length and scale, the table is of the rest
         """
         weights = structure.weights
-        key = ("length table", None if weights is None else weights.tobytes(), structure.depth, structure.tangential)
-        if key not in problem.shared:
-            problem.shared[key] = cls._made(problem, replace(structure, scale=1.0, noise=None, error=0.0, time=None))
-        found: LengthTable = problem.shared[key]
-        return found
+        key = (None if weights is None else weights.tobytes(), structure.depth, structure.tangential)
+        rest = replace(structure, scale=1.0, noise=None, error=0.0, time=None)
+        return problem.shared.recall("length table", key, lambda: cls._made(problem, rest))
 
     @classmethod
     def _made(cls, problem: Problem, structure: Structure) -> LengthTable:
@@ -426,18 +422,18 @@ class DepthTable:
     whole: Array
     along: Array | None
 
-    @staticmethod
-    def key(structure: Structure) -> Hashable:
-        """Where the table of a structure is kept: whatever its depth, tangential variance and scale."""
-        weights = structure.weights
-        return "depth table", None if weights is None else weights.tobytes(), structure.tangential is not None
+    @classmethod
+    def of(cls, problem: Problem, structure: Structure) -> DepthTable:
+        """Sum the Gram matrix at as many Chebyshev points as its exponentials want; remembered.
+
+        structure : whatever its depth, tangential variance and scale, the table is of the rest
+        """
+        weights, turned = structure.weights, structure.tangential is not None
+        key = (None if weights is None else weights.tobytes(), turned)
+        return problem.shared.recall("depth table", key, lambda: cls._made(problem, weights, turned))
 
     @classmethod
-    def make(cls, problem: Problem, structure: Structure) -> None:
-        """Sum the Gram matrix at as many Chebyshev points as its exponentials want; remembered."""
-        key = cls.key(structure)
-        if key in problem.shared:
-            return
+    def _made(cls, problem: Problem, weights: Array | None, turned: bool) -> DepthTable:
         logs = problem.log_norms
         # exp(-2 depth log) over depth in [0, 1] has Chebyshev coefficients that are Bessel functions of |log|.
         orders = np.arange(200)
@@ -445,7 +441,7 @@ class DepthTable:
         count = max(4, int(orders[small][0]) + 1)
         points = (1 - np.cos(np.pi * (np.arange(count) + 0.5) / count)) / 2
         inverse = np.linalg.inv(np.polynomial.chebyshev.chebvander(2 * points - 1, count - 1))
-        rest = np.ones(problem.source_count) if structure.weights is None else structure.weights
+        rest = np.ones(problem.source_count) if weights is None else weights
 
         def series(gain: Array, repeat: int) -> Array:
             grams = []
@@ -455,8 +451,8 @@ class DepthTable:
                 grams.append(seen @ seen.T)
             return np.tensordot(inverse, np.stack(grams), axes=1)
 
-        along = series(along_normals(problem), 1) if structure.tangential is not None else None
-        problem.shared[key] = cls(series(problem.gain, problem.axes), along)
+        along = series(along_normals(problem), 1) if turned else None
+        return cls(series(problem.gain, problem.axes), along)
 
     def _weights(self, depth: float | None, slope: bool = False) -> Array:
         assert depth is not None

@@ -13,7 +13,6 @@ import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from scipy.spatial import cKDTree
 from bayesinv.axes import Array, Index, one_of
 from bayesinv.head import Conductivity, Head
 from bayesinv.leadfield import LeadField
+from bayesinv.memory import Memory
 from bayesinv.mesh import Surface, geodesic_sphere, vertex_normals
 from bayesinv.sensors import Sensors, sensors_from_montage
 from bayesinv.sources import Sources
@@ -44,6 +44,8 @@ LAYOUTS = {
     "T7 C5 C3 C1 Cz C2 C4 C6 T8 TP7 CP5 CP3 CP1 CPz CP2 CP4 CP6 TP8 P9 P7 P5 P3 P1 Pz P2 P4 P6 P8 P10 "
     "PO7 PO3 POz PO4 PO8 O1 Oz O2 Iz",
 }
+
+PARTS = Memory("parts of the template")
 
 
 def surfaces(subdivisions: int = 3, skull_fraction: float = SKULL_FRACTION) -> tuple[Surface, Surface, Surface]:
@@ -67,7 +69,7 @@ def surfaces(subdivisions: int = 3, skull_fraction: float = SKULL_FRACTION) -> t
     return _surfaces(int(subdivisions), float(skull_fraction))
 
 
-@lru_cache(maxsize=8)
+@PARTS.keep
 def _surfaces(subdivisions: int, skull_fraction: float) -> tuple[Surface, Surface, Surface]:
     unit = geodesic_sphere(2**subdivisions)
     brain, skin = _shipped("inner_skull-bem"), _shipped("head")
@@ -104,7 +106,7 @@ def cortex() -> Sources:
     return _cortex()
 
 
-@lru_cache(maxsize=1)
+@PARTS.keep
 def _cortex() -> Sources:
     turn = _to_head()
     parts = []
@@ -338,7 +340,7 @@ def _fsaverage() -> Path:
     return Path(mne.__file__).parent / "data" / "fsaverage"
 
 
-@lru_cache(maxsize=1)
+@PARTS.keep
 def _to_head() -> Array:
     """Return the transform (4, 4) from MRI to head coordinates."""
     import mne
@@ -347,7 +349,7 @@ def _to_head() -> Array:
     return np.linalg.inv(np.asarray(found["trans"], dtype=np.float64))
 
 
-@lru_cache(maxsize=8)
+@PARTS.keep
 def _gifti(name: str) -> tuple[Array, Index]:
     """Return vertices and triangles of a surface of fsaverage5, in the unit of the file."""
     from importlib.util import find_spec
@@ -369,7 +371,7 @@ def _half() -> int:
     return len(_gifti("white_left")[0])
 
 
-@lru_cache(maxsize=1)
+@PARTS.keep
 def _montage() -> Sensors:
     """Return all positions of the 10-05 system in head coordinates."""
     import mne

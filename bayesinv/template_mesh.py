@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 
 import numpy as np
 
 from bayesinv import template
 from bayesinv.axes import Array, one_of
 from bayesinv.head import Conductivity, Head
+from bayesinv.memory import Memory
 from bayesinv.mesh import Surface, Tetrahedra, tetrahedralise
 
 NAMES = ("brain", "CSF", "skull", "scalp")
@@ -27,6 +27,8 @@ RESOLUTIONS: dict[str, tuple[tuple[float, ...], tuple[int, ...]]] = {
     "coarse": ((8e-3, 3.7e-3, 5e-3, 8e-3), (0, 1, 1, 2)),
     "fine": ((4e-3, 3.1e-3, 2.7e-3, 4.2e-3), (0, 1, 2, 3)),
 }
+
+MESHES = Memory("meshes of the template")
 
 
 def finite_elements(
@@ -59,7 +61,7 @@ def finite_elements(
     return Head(tuple(NAMES[i] for i in kept), values, surfaces, centre=(x, y, z), mesh=mesh)
 
 
-@lru_cache(maxsize=4)
+@MESHES.keep
 def _made(resolution: str, csf: float) -> tuple[tuple[Surface, ...], Tetrahedra]:
     """Return the surfaces, innermost first, and the tetrahedra between them."""
     surfaces: tuple[Surface, ...] = template.surfaces(4)
@@ -74,7 +76,7 @@ def _made(resolution: str, csf: float) -> tuple[tuple[Surface, ...], Tetrahedra]
     return surfaces, tetrahedralise(surfaces, spacing, layers, centre=centre)
 
 
-@lru_cache(maxsize=1)
+@MESHES.keep
 def _middle() -> Array:
     """Return the point (3,) in m from which rays meet every surface of the template once."""
     vertices, _ = template._shipped("inner_skull-bem")

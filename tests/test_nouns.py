@@ -104,6 +104,13 @@ def test_time_weights_are_one_a_sample():
         replace(mixed(toy(samples=SAMPLES)), time_weights=np.ones(3) / 3)
 
 
+def test_a_pickled_posterior_leaves_what_it_worked_out_behind():
+    posterior = mixed(toy(samples=SAMPLES))
+    before = len(pickle.dumps(posterior))
+    answers(posterior)
+    assert len(pickle.dumps(posterior)) <= before * 1.01 + 500
+
+
 @pytest.mark.parametrize("kind", POSTERIORS)
 @pytest.mark.parametrize(
     "noun",

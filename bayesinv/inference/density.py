@@ -8,23 +8,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field, replace
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from threading import Lock
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from bayesinv.axes import Array, Index
-from bayesinv.currents import Observation, observation
+from bayesinv.currents import GRAPHS, Observation, observation
 from bayesinv.evidence import SLACK, Cells, Sight, Spectrum
-from bayesinv.problem import remembered
-from bayesinv.structure import DepthTable, Structure
+from bayesinv.memory import Memory, cached_property
+from bayesinv.structure import Structure
 
 if TYPE_CHECKING:
     import pymc as pm
 
+T = TypeVar("T")
 
-FUNCTIONS: dict[Hashable, Any] = {}
-"""Functions of graphs by what the graphs compute; a recording of the same sensors and sources finds its own here."""
+FUNCTIONS = Memory("functions of graphs", most=2**27, least=2**18)
+"""By what the graphs compute; a recording of the same sensors and sources finds its own here.
+
+A compiled function has no arrays to be measured by; each counts a quarter of a megabyte.
+"""
 
 LARGEST = 1e200
 """Largest variance, and inverse of the smallest, that the evidence is evaluated at."""
@@ -62,15 +66,15 @@ class Density:
         return density
 
     @cached_property
-    def _functions(self) -> dict[str, Any]:
-        """What has been made of graphs like this model's; models of the same prior share it."""
+    def _functions(self) -> tuple[Memory, Hashable]:
+        """Where what is made of graphs like this model's is kept; models of the same prior share it."""
         key = signature(self.model, [self.seen.variance, self.seen.noise, *self.seen.learned.values()])
-        return {} if key is None else remembered(FUNCTIONS, "prior", (key, tuple(self.seen.learned)), dict)
+        return (Memory("functions of one model"), ()) if key is None else (FUNCTIONS, (key, tuple(self.seen.learned)))
 
-    def _made(self, name: str, make: Callable[[], Any]) -> Any:
-        if name not in self._functions:
-            self._functions[name] = make()
-        return self._functions[name]
+    def _made(self, name: str, make: Callable[[], T]) -> T:
+        memory, key = self._functions
+        with GRAPHS:
+            return memory.recall(name, key, make)
 
     @cached_property
     def _start(self) -> dict[str, Array]:
@@ -79,8 +83,7 @@ class Density:
 
             return dict(make_initial_point_fn(model=self.model)(None)) if self.model.free_RVs else {}
 
-        found: dict[str, Array] = self._made("start", make)
-        return found
+        return self._made("start", make)
 
     @cached_property
     def values(self) -> list[Any]:
@@ -175,16 +178,13 @@ class Density:
     @cached_property
     def _scales(self) -> Callable[[Array], list[Array]]:
         """A function from nodes to prior log density, source variance and noise scale."""
-        found: Callable[[Array], list[Array]] = self._made("scales", lambda: self._function(self._outputs))
-        return found
+        return self._made("scales", lambda: self._function(self._outputs))
 
     @cached_property
     def _shapes(self) -> Callable[[Array], list[Array]]:
         """A function from nodes to what is learned of the structure, and to what must stay within bounds."""
         wanted = [*self.seen.learned.values(), *(graph for _, graph, _, _ in self.seen.bounded)]
-        made = self._made("shapes", lambda: self._function(self.model.replace_rvs_by_values(wanted)))
-        found: Callable[[Array], list[Array]] = made
-        return found
+        return self._made("shapes", lambda: self._function(self.model.replace_rvs_by_values(wanted)))
 
     def scales(self, nodes: Array) -> tuple[Array, Array]:
         """Source variance and noise scale, each (node,), at unconstrained nodes."""
@@ -194,10 +194,12 @@ class Density:
     def unconstrained(self, values: list[Array]) -> Array:
         """Nodes (node, coordinate) from hyperparameters on their own scale: (node, ...) per free random variable."""
         graphs = []
-        for variable in self.model.free_RVs:
-            transform = self.model.rvs_to_transforms[variable]
-            graphs.append(variable if transform is None else transform.forward(variable, *variable.owner.inputs))
-        found = vectorised(self.model.free_RVs, graphs)(values, len(values[0]))
+        with GRAPHS:
+            for variable in self.model.free_RVs:
+                transform = self.model.rvs_to_transforms[variable]
+                graphs.append(variable if transform is None else transform.forward(variable, *variable.owner.inputs))
+            run = vectorised(self.model.free_RVs, graphs)
+        found = run(values, len(values[0]))
         return np.concatenate([one.reshape(len(one), -1) for one in found], axis=1)
 
     def places(self, nodes: Array) -> tuple[Array, Index]:
@@ -231,10 +233,13 @@ class Density:
                     f"{name} reaches {place[outside][0]:.3g}, but must stay between {low:.3g} and {high:.3g}; give it "
                     "a prior that lives there, such as pm.Uniform or pm.Beta"
                 )
-        return [
+        found = [
             self.seen.structure({name: value[i] for name, value in zip(self.seen.learned, values, strict=True)})
             for i in range(len(places))
         ]
+        # Over a learned exponent a table of Gram matrices pays, unless weights change with every structure.
+        tabled = "depth" in self.seen.learned and "weights" not in self.seen.learned
+        return [replace(one, tabled=True) for one in found] if tabled else found
 
     @cached_property
     def _cells(self) -> dict[bytes, Cells]:
@@ -244,10 +249,6 @@ class Density:
         """The recording as each structure sees it; a structure that was decomposed once is not decomposed again."""
         keys = [place.tobytes() for place in places]
         new = [i for i, key in enumerate(keys) if key not in self._cells]
-        if new and "depth" in self.seen.learned and "weights" not in self.seen.learned:
-            first = self.structures(places[:1])[0]
-            if first.plain_but_turned:
-                DepthTable.make(self.seen.problem, first)
         step = max(1, int(1e7 / self.seen.problem.gain.shape[1]))
         for start in range(0, len(new), step):
             some = new[start : start + step]
@@ -385,23 +386,29 @@ def signature(model: pm.Model, graphs: list[Any]) -> Hashable | None:
 
 
 def vectorised(inputs: list[Any], outputs: list[Any]) -> Callable[[list[Array], int], list[Array]]:
-    """A function from (node, ...) values of the inputs, and the number of nodes, to (node, ...) values of graphs."""
+    """A function from (node, ...) values of the inputs, and the number of nodes, to (node, ...) values of graphs.
+
+    Several threads may call it.
+    """
     import pytensor
     import pytensor.tensor as pt
     from pytensor.compile.mode import Mode
     from pytensor.graph.replace import vectorize_graph
 
-    # Where each node was made is of no use here, and noting it takes half the time.
-    with pytensor.config.change_flags(traceback__limit=0):
-        batch = [pt.tensor(one.name, shape=(None, *one.type.shape), dtype=one.dtype) for one in inputs]
-        graphs = vectorize_graph(outputs, replace=dict(zip(inputs, batch, strict=True)))
-        graphs = _by_numpy(graphs)
-    run = pytensor.function(batch, graphs, mode=Mode(linker="py", optimizer=None), on_unused_input="ignore")
+    with GRAPHS:
+        # Where each node was made is of no use here, and noting it takes half the time.
+        with pytensor.config.change_flags(traceback__limit=0):
+            batch = [pt.tensor(one.name, shape=(None, *one.type.shape), dtype=one.dtype) for one in inputs]
+            graphs = vectorize_graph(outputs, replace=dict(zip(inputs, batch, strict=True)))
+            graphs = _by_numpy(graphs)
+        run = pytensor.function(batch, graphs, mode=Mode(linker="py", optimizer=None), on_unused_input="ignore")
+    # A function keeps what it is at work on in places of its own.
+    one_at_a_time = Lock()
     # A graph that depends on no input has one value for all nodes.
     same = [graph.ndim == output.ndim for graph, output in zip(graphs, outputs, strict=True)]
 
     def at(values: list[Array], count: int) -> list[Array]:
-        with np.errstate(all="ignore"):
+        with one_at_a_time, np.errstate(all="ignore"):
             found = [np.asarray(value, dtype=float) for value in run(*values)]
         return [
             np.broadcast_to(value, (count, *value.shape)) if one else value

@@ -12,6 +12,7 @@ import numpy as np
 import xarray as xr
 
 from bayesinv.arviz_bridge import as_tree
+from bayesinv.currents import GRAPHS
 from bayesinv.inference.density import Density, with_lambda
 from bayesinv.inference.result import data_checks, flattened, mixture
 from bayesinv.posterior.checks import Check
@@ -85,7 +86,8 @@ def posterior(
 def _nutpie(density: Density, draws: int, tune: int, chains: int, seed: int, progress: bool) -> xr.DataTree:
     import nutpie
 
-    compiled = nutpie.compile_pymc_model(density.model)
+    with GRAPHS:
+        compiled = nutpie.compile_pymc_model(density.model)
     running = nutpie.sample(
         compiled,
         draws=draws,
@@ -107,7 +109,8 @@ def _nutpie(density: Density, draws: int, tune: int, chains: int, seed: int, pro
 def _pymc(density: Density, draws: int, tune: int, chains: int, seed: int, progress: bool) -> xr.DataTree:
     import pymc as pm
 
-    with density.model:
+    # PyMC compiles and samples in one go.
+    with GRAPHS, density.model:
         return as_tree(
             pm.sample(
                 draws=draws,

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import ndtr
 
 from bayesinv.axes import Array, real
+from bayesinv.memory import PickledByFields, cached_property
 from bayesinv.posterior.conditional import Conditional
 from bayesinv.posterior.quantiles import mixture_quantile, tail_probabilities
 from bayesinv.problem import Problem
@@ -47,7 +47,7 @@ class CourseNodes:
 
 
 @dataclass(frozen=True, eq=False)
-class Functional:
+class Functional(PickledByFields):
     """Joint posterior of linear functionals of the currents: a mixture of Gaussians.
 
     names : one per functional

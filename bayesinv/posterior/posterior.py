@@ -8,8 +8,7 @@ so that no array of sources by sources is ever formed.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
-from functools import cached_property
+from dataclasses import dataclass, field, replace
 from os import PathLike
 from typing import Any
 
@@ -18,6 +17,7 @@ from numpy.typing import ArrayLike
 
 from bayesinv.axes import Array
 from bayesinv.evidence import Spectrum
+from bayesinv.memory import PickledByFields, cached_property
 from bayesinv.posterior import moments
 from bayesinv.posterior.checks import Check, Evidence
 from bayesinv.posterior.conditional import Conditional, Gaussian, row_blocks
@@ -45,7 +45,7 @@ STRENGTHS = 2**26
 
 
 @dataclass(frozen=True, eq=False)
-class Posterior:
+class Posterior(PickledByFields):
     """Posterior of the source currents behind a recording.
 
     problem : what was inverted
@@ -83,10 +83,6 @@ class Posterior:
             f"<Posterior of {self.problem.source_count} sources ({self.problem.orientation}) x "
             f"{len(self.times)} samples | {self.model} by {self.method} | SNR {low:.2f} to {high:.2f} (90 %)>"
         )
-
-    def __getstate__(self) -> dict[str, Any]:
-        # What has been worked out is worked out again where the posterior arrives.
-        return {one.name: getattr(self, one.name) for one in fields(self)}
 
     @property
     def passed(self) -> bool:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import numpy as np
 from scipy.sparse import csr_array
 
 from bayesinv.axes import Array, Index
 from bayesinv.evidence import Spectrum
+from bayesinv.memory import PickledByFields, cached_property
 from bayesinv.posterior.conditional import Gaussian, row_blocks
 from bayesinv.posterior.draws import draw_exactly
 from bayesinv.posterior.functionals import CourseNodes
@@ -32,7 +32,7 @@ RETAINED_IN_SD = 1e-8
 
 
 @dataclass(frozen=True, eq=False)
-class SpectralGaussians:
+class SpectralGaussians(PickledByFields):
     """The nodes that share one structure, and their filters in the eigenbasis.
 
     spectrum : the structure, decomposed, and the recording in its basis
