@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from bayesinv.compare import compare as compare
     from bayesinv.compare import compare_estimates as compare_estimates
     from bayesinv.currents import Currents as Currents
-    from bayesinv.evaluation import evaluate as evaluate
     from bayesinv.forward_error import ForwardError as ForwardError
     from bayesinv.forward_error import forward_error as forward_error
     from bayesinv.head import Head as Head
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
     from bayesinv.predictive import prior_predictive as prior_predictive
     from bayesinv.problem import Problem as Problem
     from bayesinv.recording import Recording as Recording
+    from bayesinv.report.evaluation import evaluate as evaluate
     from bayesinv.resolution import resolution as resolution
     from bayesinv.sampling import sample_map as sample_map
     from bayesinv.sensors import Sensors as Sensors
@@ -62,7 +62,7 @@ _ROOMS = {
     "choose_method": "inference",
     "compare": "compare",
     "compare_estimates": "compare",
-    "evaluate": "evaluation",
+    "evaluate": "report.evaluation",
     "forward_error": "forward_error",
     "from_mne": "mne_bridge",
     "infer": "inference",

@@ -36,7 +36,6 @@ from bayesinv.scores import coverage
 
 if TYPE_CHECKING:
     import pymc as pm
-    from matplotlib.figure import Figure
 
 FEW = 49
 """Draws that the log likelihood of the truth is ranked among; each may want a decomposition."""
@@ -236,12 +235,6 @@ class Calibration:
         for name, count in self.unsure.items():
             lines.append(f"  The check of the {name} did not pass in {count} of {self.count} simulations.")
         return "\n".join(lines)
-
-    def figure(self) -> Figure:
-        """The curves and their bands; see `figures.rank_curves`."""
-        from bayesinv.figures import rank_curves
-
-        return rank_curves(self)
 
 
 def _finding(places: Array) -> str:

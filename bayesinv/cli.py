@@ -357,7 +357,7 @@ def compare(
 
     from bayesinv.compare import HEADS, MODEL_HEADS, blocks_of, compare_estimates
     from bayesinv.compare import compare as compare_models
-    from bayesinv.figures import compare_maps
+    from bayesinv.figures import compare_maps, model_comparison
 
     if beliefs:
         # What does not fit is said before models are inferred.
@@ -386,7 +386,7 @@ def compare(
             figure = compare_maps(shares, problem, units=dict.fromkeys(shares, unit), common=True)
             figure.savefig(folder / "compare.png", dpi=140)
             if comparison is not None:
-                comparison.figure().savefig(folder / "comparison.png", dpi=140)
+                model_comparison(comparison).savefig(folder / "comparison.png", dpi=140)
         rows = [vars(row) for row in table.rows]
         models_rows = [] if comparison is None else [vars(row) for row in comparison.rows]
         for name, flat in (("table.csv", [_flat(row) for row in rows]), ("comparison.csv", models_rows)):
@@ -567,7 +567,7 @@ def evaluate(
     chosen = evaluation.Configuration.of(config)
     shown = stages.console.is_terminal
     allowed = True if allow_inverse_crime else None
-    found = evaluation.evaluate(chosen, out, jobs=jobs, allow_inverse_crime=allowed, progress=shown)
+    found = bayesinv.evaluate(chosen, out, jobs=jobs, allow_inverse_crime=allowed, progress=shown)
     heads, rows = found.cells_for_people()
     table = _table(*heads, title=f"{evaluation.CRIME.upper() + ': ' if found.crime else ''}{chosen.title}")
     for row in rows:

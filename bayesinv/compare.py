@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,14 +23,6 @@ from bayesinv.problem import Problem
 from bayesinv.structure import Structure
 from bayesinv.tikhonov import Estimate
 from bayesinv.windows import samples_of
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.collections import PathCollection
-    from matplotlib.figure import Figure
-
-VIEWS = (("left", 1, 2, -1.0), ("top", 0, 1, 1.0), ("back", 0, 2, 1.0))
-"""Name, horizontal and vertical head axis, and direction of the horizontal one."""
 
 HEADS = ("name", "λ", "interval of λ", "SNR", "peak", "at (mm)", "height", "spread (mm)", "fit", "log evidence")
 
@@ -112,44 +104,6 @@ class Comparison:
 
     def __str__(self) -> str:
         return f"at {1e3 * self.time:.0f} ms\n{aligned([HEADS, *self.cells()])}"
-
-    def figure(self) -> Figure:
-        """Draw the maps, each as a share of its own largest value, on one scale from 0 to 1."""
-        from matplotlib.figure import Figure
-
-        places = None if self.problem.sources is None else self.problem.sources.positions
-        count = len(self.rows)
-        views = len(VIEWS) if places is not None else 1
-        figure = Figure(figsize=(2.4 * views + 1.0, 2.0 * count + 0.4), layout="constrained")
-        panels = figure.subplots(count, views, squeeze=False)
-        image = None
-        for line, row in zip(panels, self.rows, strict=True):
-            share = self.maps[row.name] / max(float(self.maps[row.name].max()), np.finfo(float).tiny)
-            if places is None:
-                line[0].plot(share, color="k", lw=0.8)
-                line[0].set(ylim=(0, 1.05), ylabel=row.name, xlabel="source")
-                continue
-            for panel, view in zip(line, VIEWS, strict=True):
-                image = _view(panel, places, share, row.peak, view)
-            line[0].set_ylabel(row.name)
-        if image is not None:
-            for panel, view in zip(panels[0], VIEWS, strict=True):
-                panel.set_title(view[0], fontsize=9)
-            figure.colorbar(image, ax=panels, shrink=0.6, label="share of each map's largest value")
-        return figure
-
-
-def _view(panel: Axes, places: Array, share: Array, peak: int, view: tuple[str, int, int, float]) -> PathCollection:
-    """Sources seen from one side, strong ones on top, the peak ringed."""
-    _, across, up, sign = view
-    order = np.argsort(share)
-    x, y = sign * 1e3 * places[:, across], 1e3 * places[:, up]
-    image = panel.scatter(x[order], y[order], c=share[order], s=5, cmap="inferno_r", vmin=0, vmax=1, lw=0)
-    panel.plot(x[peak], y[peak], "o", ms=9, mfc="none", mec="C0", mew=1.2)
-    panel.set(aspect="equal", xticks=[], yticks=[])
-    for side in panel.spines.values():
-        side.set_visible(False)
-    return image
 
 
 def compare_estimates(
@@ -458,71 +412,6 @@ class ModelComparison:
 
     def __str__(self) -> str:
         return "\n".join([aligned([MODEL_HEADS, *self.cells()]), *self.warnings])
-
-    def figure(self) -> Figure:
-        """Draw evidence and leave-one-out relative to the best, the weights they give, and who is better when."""
-        from bayesinv.figures import BLUE, INK, ORANGE, QUIET, _figure, _plain
-
-        names, count = self.components.names, len(self.rows)
-        blocks = self.blocks
-        figure = _figure(9.6, 1.6 + 0.32 * count + (2.4 if blocks is not None else 0.0))
-        rows = 2 if blocks is not None else 1
-        grid = figure.add_gridspec(rows, 3, height_ratios=[1.2 + 0.32 * count, 2.4][:rows])
-        place = np.arange(count)[::-1]
-        less, panel = figure.add_subplot(grid[0, :2]), figure.add_subplot(grid[0, 2])
-        known = [row.log_bayes_factor is not None for row in self.rows]
-        series = [
-            (
-                "log Bayes factor",
-                INK,
-                np.array([row.log_bayes_factor for row in self.rows if row.log_bayes_factor is not None]),
-                np.array([row.log_bayes_factor_error for row in self.rows if row.log_bayes_factor is not None]),
-                place[known],
-            )
-        ]
-        weights = [("evidence", INK, np.array(list((self.probabilities or {}).values())))]
-        for one, colour in ((self.components, BLUE), (blocks, ORANGE)):
-            if one is not None:
-                words = f"LOO over {one.over}"
-                series.append((f"{words}, ± 2 se", colour, one.difference, 2 * one.difference_se, place))
-                weights.append((f"stacking over {one.over}", colour, one.weights))
-        for i, (words, colour, values, error, at) in enumerate(series):
-            if len(values):
-                shift = at + 0.22 * (1 - i)
-                less.errorbar(values, shift, xerr=error, fmt="o", color=colour, markersize=4, lw=1, label=words)
-        least = min(float(values.min()) for _, _, values, _, _ in series if len(values))
-        if least < -100:
-            less.set_xscale("symlog", linthresh=10)
-        less.axvline(0, color=QUIET, linewidth=0.8)
-        less.set(yticks=place, yticklabels=names, ylim=(-0.6, count - 0.4), xlabel="less than the best (nats)")
-        less.legend(frameon=False, fontsize=7.5, loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderaxespad=0.1)
-        for i, (words, colour, values) in enumerate(weights):
-            if len(values):
-                panel.barh(place + 0.25 * (1 - i), values, 0.22, color=colour, label=words)
-        panel.set(yticks=[], xlim=(0, 1), ylim=(-0.6, count - 0.4), xlabel="probability or weight")
-        _plain(less)
-        _plain(panel)
-        if blocks is not None:
-            axes = figure.add_subplot(grid[1, :])
-            about = blocks.log_density - blocks.log_density[blocks.elpd.argmax()]
-            edges = 1e3 * np.append(self.block_times[:, 0], self.block_times[-1, 1])
-            for k, (name, values) in enumerate(zip(names, about, strict=True)):
-                axes.stairs(values, edges, baseline=None, color=f"C{k % 10}", linewidth=1.6, label=name)
-                unsure = (blocks.khat[k] > blocks.limit[k]) & ~blocks.gaussian[k]
-                axes.plot(((edges[1:] + edges[:-1]) / 2)[unsure], values[unsure], "x", color=f"C{k % 10}", markersize=5)
-            axes.axhline(0, color=QUIET, linewidth=0.6)
-            if np.any((blocks.khat > blocks.limit[:, None]) & ~blocks.gaussian):
-                axes.plot([], [], "x", color=INK, markersize=5, label="cannot be relied upon")
-            axes.set(
-                xlabel="time (ms)",
-                ylabel="log density of a block\nfrom all others, less that\nof the best model (nats)",
-            )
-            axes.set_xlim(edges[0], edges[-1])
-            if np.abs(about).max() > 100:
-                axes.set_yscale("symlog", linthresh=10)
-            axes.legend(frameon=False, fontsize=8, ncols=4, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.1)
-            _plain(axes)
-        return figure
 
 
 def compare(

@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bayesinv import figures, template, template_mesh
+from bayesinv import template, template_mesh
+from bayesinv.atomic import write_whole
 from bayesinv.axes import Array, Index, one_of
 from bayesinv.baselines import METHODS as CLASSICAL
 from bayesinv.baselines import baseline
@@ -35,7 +36,6 @@ from bayesinv.posterior.posterior import Posterior
 from bayesinv.posterior.quantiles import credible_level
 from bayesinv.predictive import Prior
 from bayesinv.problem import Problem
-from bayesinv.report import PAGE, STYLE, _pixels, _place, html_table
 from bayesinv.scores import LEVELS, Pit, Reliability, Tally, nearest, score
 from bayesinv.simulate import (
     NoiseProcess,
@@ -57,11 +57,11 @@ from bayesinv.simulate import simulate as record
 from bayesinv.sources import Sources
 from bayesinv.template import LAYOUTS
 from bayesinv.tikhonov import CHOICES, Estimate, tikhonov
+from bayesinv.wording import percent
 from bayesinv.world import ANISOTROPY, draw_world, same_lead_field
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.figure import Figure
 
 CRIME = "inverse crime"
 PREFIX = "inverse-crime-"
@@ -558,7 +558,7 @@ def _run(
     except Exception as error:
         return f"{cell.name} on {cell.truth} (seed {cell.seed}): {type(error).__name__}: {error}"
     place.parent.mkdir(parents=True, exist_ok=True)
-    _place(place, found.text().encode())
+    write_whole(place, found.text().encode())
     return found
 
 
@@ -594,7 +594,7 @@ def _key(configuration: Configuration, cell: Cell) -> str:
 # --- all cells --------------------------------------------------------------------------------------------
 
 
-def evaluate(
+def run(
     configuration: Configuration | str | PathLike[str] | Mapping[str, Any],
     out: str | PathLike[str],
     *,
@@ -603,25 +603,10 @@ def evaluate(
     referees: Mapping[str, Estimator] | None = None,
     progress: bool = False,
 ) -> Evaluation:
-    """Run a matrix of truths, methods and seeds, and write tables, figures and a page.
+    """Run a matrix of truths, methods and seeds, and keep every cell in a file of its own.
 
-    configuration : a checked one, a dict, a TOML file, or the name of a shipped one
-    out : folder; one in which the same configuration was begun is continued, cells that are there are not run again
-    jobs : cells that run at once, as in joblib
-    allow_inverse_crime : as in the configuration, and before it
-    referees : name to an estimator, which is given the problem and the truth; run beside the baselines. One of the same
-        name counts as the same when a run is continued
-    progress : show a progress bar
-
-    The same configuration gives the same scores, whatever the number of jobs. A cell that raises is told of in
-    `failures`, and is tried again when the run is continued.
-
-    Raises
-    ------
-    ValueError
-        If the configuration is wrong, or inverts with the truth's own lead field and is not allowed to.
-    FileExistsError
-        If the folder holds another configuration, or what this program did not write.
+    Neither table nor page is written; `evaluate` does both, and says what may be given, how a run is continued, and
+    what is raised.
     """
     from joblib import Parallel, delayed
 
@@ -661,12 +646,9 @@ def evaluate(
     every = [found[cell] for cell in cells]
     results = [one for one in every if isinstance(one, Result)]
     failures = tuple(one for one in every if isinstance(one, str))
-    made = Evaluation(chosen, results, failures)
-    if results:
-        made.write(folder)
-    elif failures:
+    if failures and not results:
         raise RuntimeError(f"all {len(failures)} cells raised; the first: {failures[0]}")
-    return made
+    return Evaluation(chosen, results, failures)
 
 
 def _crime(why: str) -> str:
@@ -697,7 +679,7 @@ def _begin(configuration: Configuration, folder: Path, referees: Iterable[str]) 
     if folder.is_dir() and any(folder.iterdir()):
         raise FileExistsError(f"{folder} holds files of something else; name a new folder")
     folder.mkdir(parents=True, exist_ok=True)
-    _place(mark, (json.dumps(given, indent=2, ensure_ascii=False) + "\n").encode())
+    write_whole(mark, (json.dumps(given, indent=2, ensure_ascii=False) + "\n").encode())
 
 
 @contextmanager
@@ -763,8 +745,7 @@ class Evaluation:
         out: dict[tuple[str, str, float, str], dict[str, Tally]] = {}
         for one in self.results:
             group = out.setdefault((one.cell.truth, one.cell.how, one.cell.loud, one.cell.name), {})
-            for name, tally in one.tallies.items():
-                group[name] = group[name] + tally if name in group else tally
+            _pool(group, one.tallies)
         return out
 
     @property
@@ -829,26 +810,9 @@ class Evaluation:
         one_of("score", by, (*BETTER_LARGE, *BETTER_SMALL))
         return self.table.groupby("method")[by].mean().sort_values(ascending=by in BETTER_SMALL)
 
-    def write(self, out: str | PathLike[str]) -> Path:
-        """Write tables, pictures and the page into a folder; return the path of the page.
-
-        Each file is renamed into place when it is whole. In an inverse crime every name begins with it.
-        """
-        folder = Path(out)
-        folder.mkdir(parents=True, exist_ok=True)
-        prefix = PREFIX if self.crime else ""
-        tables = {"table.csv": self.table, "summary.csv": self.summary, "curves.csv": self.curves}
-        for name, table in tables.items():
-            _place(folder / f"{prefix}{name}", table.to_csv(index=False).encode())
-        page, pictures = self._page()
-        for name, content in pictures.items():
-            _place(folder / f"{prefix}{name}", content)
-        _place(folder / self.page, page.encode())
-        return folder / self.page
-
     @property
     def page(self) -> str:
-        """Name of the page that `write` makes."""
+        """Name of the page about it, which tells an inverse crime."""
         return f"{PREFIX if self.crime else ''}report.html"
 
     def cells_for_people(self) -> tuple[list[str], list[tuple[str, ...]]]:
@@ -858,7 +822,7 @@ class Evaluation:
         columns: list[tuple[str, str, float, str]] = [(name, name, 1.0, "{:g}") for name in loud]
         columns += [("peak off, mm", "peak_error", 1e3, "{:.0f}"), ("EMD, mm", "earth_movers_distance", 1e3, "{:.0f}")]
         columns += [("AUC", "area_under_curve", 1.0, "{:.2f}")]
-        level = figures.percent(self.configuration.level)
+        level = percent(self.configuration.level)
         columns += [(f"{level} covers, {name}", f"{name}: coverage", 100.0, "{:.1f}") for name in STRATA[1:]]
         columns += [(f"CRPS {name}, nA·m", f"{name}: crps", 1e9, "{:.3g}") for name in ("active", "all")]
         columns += [("MAD", "all: mad", 1.0, "{:.4f}"), ("MAD aggregated", "all: aggregated_mad", 1.0, "{:.4f}")]
@@ -872,181 +836,33 @@ class Evaluation:
             rows.append((row["truth"], row["method"], *cells))
         return ["truth", "method", *(head for head, *_ in columns)], rows
 
-    # --- pictures and page
-
     @property
-    def _methods(self) -> list[str]:
+    def methods(self) -> list[str]:
+        """Methods by name, in the order of the matrix."""
         return list(dict.fromkeys(one.cell.name for one in self.results))
 
     @property
-    def _truths(self) -> list[str]:
+    def truths(self) -> list[str]:
+        """Truths by name, in the order of the matrix."""
         return list(dict.fromkeys(one.cell.truth for one in self.results))
 
-    def _style(self, method: str) -> dict[str, Any]:
-        """Colour of a method, dashed where it knows of the lead field's error."""
-        plain = list(dict.fromkeys(name.removesuffix(" + forward error") for name in self._methods))
-        number = plain.index(method.removesuffix(" + forward error"))
-        return {"color": _palette()[number % 20], "linestyle": "--" if method.endswith(" + forward error") else "-"}
-
-    def _by_truth(self, truth: str) -> dict[str, dict[str, Tally]]:
+    def by_truth(self, truth: str) -> dict[str, dict[str, Tally]]:
         """Tallies by method, pooled over seeds and noise."""
         out: dict[str, dict[str, Tally]] = {}
         for (name, _, _, method), tallies in self.pooled().items():
             if name == truth and tallies:
                 group = out.setdefault(method, {})
-                for stratum, tally in tallies.items():
-                    group[stratum] = group[stratum] + tally if stratum in group else tally
+                _pool(group, tallies)
         return out
 
-    def _stamp(self, figure: Figure) -> Figure:
-        if self.crime:
-            figure.suptitle(CRIME.upper(), color=figures.ORANGE, fontsize=11, fontweight="bold")
-        return figure
 
-    def coverage_figure(self) -> Figure:
-        """Coverage of intervals at all levels by truth (row) and stratum (column)."""
-        strata = [
-            name for name in STRATA[1:] if any(one.tallies[name].count for one in self.results if name in one.tallies)
-        ]
-        rows = self._truths
-        figure = figures._figure(2.5 * len(strata) + 2.6, 2.5 * len(rows) + 0.5)
-        grid = figure.subplots(len(rows), len(strata), squeeze=False, sharex=True, sharey=True)
-        levels, lines = np.arange(101) / 100, {}
-        for truth, line in zip(rows, grid, strict=True):
-            found = self._by_truth(truth)
-            for stratum, axes in zip(strata, line, strict=True):
-                axes.plot([0, 1], [0, 1], color=figures.QUIET, linewidth=0.8, linestyle=(0, (4, 3)))
-                axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), xticks=(0, 0.5, 1), yticks=(0, 0.5, 1), aspect="equal")
-                axes.set_title(f"{truth}: {stratum}", loc="left", fontsize=9, color=figures.INK)
-                figures._plain(axes)
-                drawn = False
-                for method, tallies in found.items():
-                    if stratum in tallies and tallies[stratum].count:
-                        pit, drawn = tallies[stratum].pit, True
-                        (lines[method],) = axes.plot(levels, pit.coverage(levels), linewidth=1.3, **self._style(method))
-                if not drawn:
-                    axes.text(0.5, 0.5, "none", ha="center", va="center", color=figures.QUIET, fontsize=9)
-        figure.supxlabel("level of the interval", fontsize=9, color=figures.INK)
-        figure.supylabel("share of truths inside", fontsize=9, color=figures.INK)
-        ordered = [method for method in self._methods if method in lines]
-        figure.legend([lines[name] for name in ordered], ordered, loc="outside right upper", frameon=False, fontsize=8)
-        return self._stamp(figure)
-
-    def localisation_figure(self) -> Figure:
-        """How far the peak of every method's map lies from the truth, by truth."""
-        table, methods = self.table, self._methods
-        rows = [truth for truth in self._truths if table.loc[table.truth == truth, "peak_error"].gt(0).any()]
-        rows = rows or self._truths[:1]
-        figure = figures._figure(7.2, 0.24 * len(methods) * len(rows) + 0.7 * len(rows) + 0.5)
-        for axes, truth in zip(figure.subplots(len(rows), 1, squeeze=False, sharex=True)[:, 0], rows, strict=True):
-            mine = table[table.truth == truth]
-            values = [1e3 * mine.loc[mine.method == name, "peak_error"].dropna().to_numpy() for name in methods]
-            axes.boxplot(
-                values,
-                orientation="horizontal",
-                tick_labels=methods,
-                widths=0.6,
-                medianprops={"color": figures.ORANGE},
-                flierprops={"markersize": 3},
-                boxprops={"color": figures.BLUE},
-            )
-            for k, each in enumerate(values, 1):
-                axes.plot(each, np.full(len(each), k), ".", color=figures.QUIET, markersize=3)
-            axes.invert_yaxis()
-            axes.set_title(truth, loc="left", fontsize=9, color=figures.INK)
-            figures._plain(axes)
-        axes.set_xlim(left=0)
-        axes.set_xlabel("distance of the map's peak from the truth, mm")
-        return self._stamp(figure)
-
-    def reliability_figure(self) -> Figure:
-        """How often currents exceeded what they were said to exceed with some probability, by truth."""
-        rows = [truth for truth in self._truths if self._by_truth(truth)]
-        figure = figures._figure(2.8 * len(rows) + 2.6, 3.4)
-        lines: dict[str, Any] = {}
-        for axes, truth in zip(figure.subplots(1, len(rows), squeeze=False, sharey=True)[0], rows, strict=True):
-            axes.plot([0, 1], [0, 1], color=figures.QUIET, linewidth=0.8, linestyle=(0, (4, 3)))
-            axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), xticks=(0, 0.5, 1), yticks=(0, 0.5, 1), aspect="equal")
-            axes.set_title(truth, loc="left", fontsize=9, color=figures.INK)
-            figures._plain(axes)
-            for method, tallies in self._by_truth(truth).items():
-                claimed, happened, counts = tallies["all"].exceedance.table.T
-                # A handful among thousands says nothing of a frequency.
-                kept = counts > 1e-3 * counts.sum()
-                style = {"marker": "o", "markersize": 3, "linewidth": 1.2, **self._style(method)}
-                (lines[method],) = axes.plot(claimed[kept], happened[kept], **style)
-        figure.supxlabel("probability claimed that a current exceeds the truth's root mean square", fontsize=9)
-        figure.supylabel("how often it did", fontsize=9)
-        ordered = [method for method in self._methods if method in lines]
-        figure.legend([lines[name] for name in ordered], ordered, loc="outside right upper", frameon=False, fontsize=8)
-        return self._stamp(figure)
-
-    def _page(self) -> tuple[str, dict[str, bytes]]:
-        """The page, and every picture by its file name."""
-        import base64
-        from html import escape
-
-        pictures: dict[str, bytes] = {}
-
-        def picture(name: str, figure: Figure, caption: str) -> str:
-            pictures[name], small = _pixels(figure)
-            coded = base64.b64encode(small).decode()
-            image = f'<img src="data:image/webp;base64,{coded}" alt="{escape(caption)}">'
-            return f'<figure><div class="wide">{image}</div><figcaption>{escape(caption)}</figcaption></figure>'
-
-        stamp = CRIME.upper() + " " if self.crime else ""
-        body = []
-        if self.crime:
-            body.append(
-                f'<p class="bad">{CRIME.upper()}: some truths were made with the inversion’s own lead field. These '
-                "numbers tell how methods fare in a world that is just as they believe, and nothing about others.</p>"
-            )
-        seeds = len({one.cell.seed for one in self.results})
-        body.append(f"<p>{len(self.results)} answers to simulations of {seeds} worlds.</p>")
-        if self.failures:
-            told = "".join(f"<li>{escape(one)}</li>" for one in self.failures)
-            body.append(f'<p class="bad">{len(self.failures)} cells raised and are missing:</p><ul>{told}</ul>')
-        heads, rows = self.cells_for_people()
-        for truth in self._truths:
-            mine = [row[1:] for row in rows if row[0] == truth]
-            body.append(f"<h2>{stamp}{escape(truth)}</h2>" + html_table(heads[1:], mine))
-        if any(one.tallies for one in self.results):
-            body.append(
-                f"<h2>{stamp}Coverage</h2>"
-                + picture(
-                    "coverage.png",
-                    self.coverage_figure(),
-                    "How often intervals of every level hold the truth. Above the diagonal they are too wide, below "
-                    "too narrow. Averages over all sources hide what happens at the active ones; both are shown.",
-                )
-                + f"<h2>{stamp}Reliability</h2>"
-                + picture(
-                    "reliability.png", self.reliability_figure(), "Probabilities against frequencies, all sources."
-                )
-            )
-        body.append(
-            f"<h2>{stamp}Localisation</h2>"
-            + picture("localisation.png", self.localisation_figure(), "Distance from the map's peak to the truth.")
-        )
-        given = [(name, _told(value)) for name, value in asdict(self.configuration).items()]
-        body.append("<h2>Configuration</h2>" + html_table(("", ""), given, numbers=False))
-        title = f"{stamp}{self.configuration.title}"
-        return PAGE.format(title=escape(title), style=STYLE, body="\n".join(body)), pictures
+def _pool(group: dict[str, Tally], tallies: Mapping[str, Tally]) -> None:
+    """Add tallies to those of a group, stratum by stratum."""
+    for stratum, tally in tallies.items():
+        group[stratum] = group[stratum] + tally if stratum in group else tally
 
 
 def _mean(values: Iterable[Any]) -> float:
     """Mean of the numbers among them, nan where there are none."""
     kept = [float(value) for value in values if value is not None and np.isfinite(value)]
     return float(np.mean(kept)) if kept else np.nan
-
-
-def _told(value: Any) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
-
-
-def _palette() -> list[str]:
-    from matplotlib import colormaps
-    from matplotlib.colors import to_hex
-
-    colours = [to_hex(one) for one in colormaps["tab20"].colors]  # type: ignore[attr-defined]
-    return colours[::2] + colours[1::2]

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from os import PathLike
-from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,18 +17,15 @@ from bayesinv.currents import draw_noise, draw_recording
 from bayesinv.evidence import LOG_2PI, Spectrum
 from bayesinv.inference.density import Density
 from bayesinv.inference.result import flattened
-from bayesinv.noise import KINDS
 from bayesinv.posterior.mixture import Mixture
 from bayesinv.posterior.posterior import Posterior
 from bayesinv.posterior.quantiles import tail_probabilities
 from bayesinv.problem import Problem
-from bayesinv.sensors import Sensors
 from bayesinv.structure import Structure
 from bayesinv.windows import samples_of
 
 if TYPE_CHECKING:
     import pymc as pm
-    from matplotlib.figure import Figure
 
 Model = Any
 """What `infer` takes: a name, the path of a file, a function of a problem, or a `pm.Model`."""
@@ -185,37 +181,6 @@ class PriorPredictive:
 
     def __str__(self) -> str:
         return f"{self.prior.model}, {len(self.prior)} draws\n{self.table()}"
-
-    def figure(self) -> Figure:
-        """Draw the density of each quantity over the prior's draws; a quantity that the model fixes is a line."""
-        from bayesinv.figures import BLUE, INK, QUIET, _figure, _plain
-
-        figure = _figure(9.6, 5.2)
-        for place, (name, (words, unit, factor)) in enumerate(IMPLIED.items()):
-            axes = figure.add_subplot(2, 3, place + 1)
-            drawn = factor * self.implied[name]
-            low, middle, high = np.quantile(drawn, TAILS)
-            _plain(axes, left=False)
-            axes.set_yticks([])
-            axes.set_xlabel(f"{words}\n({unit})" if unit else words)
-            fixed = np.ptp(drawn) <= 1e-9 * abs(middle)
-            if fixed:
-                axes.axvline(middle, color=BLUE, linewidth=2)
-            else:
-                logs = name != "explained" and low > 0 and high / low > 30
-                # Heavy tails would leave one bar of all else.
-                first, last = np.quantile(drawn, [0.005, 0.995])
-                edges = np.geomspace(first, last, 41) if logs else np.linspace(first, last, 41)
-                axes.hist(drawn, list(edges), color=BLUE, alpha=0.35)
-                axes.axvline(middle, color=BLUE, linewidth=1.4)
-                for end in (low, high):
-                    axes.axvline(end, color=QUIET, linewidth=0.8, linestyle=(0, (3, 2)))
-                if logs:
-                    axes.set_xscale("log")
-            text = f"{middle:.3g}, fixed by the model" if fixed else f"{middle:.3g}  (90 %: {low:.3g} to {high:.3g})"
-            axes.set_title(text, loc="left", fontsize=9, color=INK)
-        figure.suptitle(f"{self.prior.model}: what its prior implies", x=0.01, ha="left", fontsize=10.5, color=INK)
-        return figure
 
 
 def prior_predictive(
@@ -445,122 +410,19 @@ class PosteriorPredictive:
         back = self.problem.unwhitener
         if back is None:
             raise ValueError("there is no way back to the sensors: the problem has no whitener; give it noise_cov")
-        sample = self._sample(time)
+        sample = self.sample(time)
         seen = self.replicated[:, :, sample] @ back.T
         return back @ self.problem.recording[:, sample], seen.mean(axis=0), seen.std(axis=0)
 
-    def _sample(self, time: float | None) -> int:
-        return int(np.argmax(self.recorded_gfp)) if time is None else samples_of(self.problem.times, time).start
+    def sample(self, time: float | None) -> int:
+        """Number of the sample at a time in s; None takes the one at which the recording is strongest.
 
-    def figure(self, level: float = 0.9, time: float | None = None) -> Figure:
-        """Draw the field power's band over time, every sensor's residual, the test quantity, and topographies.
-
-        level : of the band
-        time : s, of the topographies; None takes the sample at which the recording is strongest
+        Raises
+        ------
+        ValueError
+            If no sample is near that time.
         """
-        from bayesinv.figures import BLUE, INK, ORANGE, _clock, _figure, _limits, _plain, percent
-
-        sensors = self.problem.sensors if self.problem.whitener is not None else None
-        kinds = () if sensors is None else tuple(kind for kind in KINDS if sensors.where(kind).size)
-        figure = _figure(9.6, 5.2 + 2.3 * len(kinds))
-        top, *rest = figure.subfigures(
-            2 if kinds else 1, 1, height_ratios=[5.2, 2.3 * len(kinds)][: 1 + bool(kinds)], squeeze=False
-        ).ravel()
-        grid = top.add_gridspec(2, 3 if self.replicated_quantity is not None else 2)
-        clock, label = _clock(self.problem)
-        axes = top.add_subplot(grid[0, :])
-        low, high = self.band(level)
-        top_power = float(max(high.max(), self.recorded_gfp.max()))
-        style: dict[str, Any] = {"marker": "o", "markersize": 3} if len(clock) < 3 else {}
-        axes.fill_between(clock, low, high, color=BLUE, alpha=0.25, lw=0, label=f"replicates, {percent(level)}")
-        axes.plot(clock, self.recorded_gfp, color=INK, linewidth=1.2, label="recording", **style)
-        axes.set(xlabel=label, ylabel="whitened field\npower (RMS)", xlim=_limits(clock), ylim=(0, 1.2 * top_power))
-        axes.set_title(
-            shorten(f"{self.model}: recordings that could have been, {self.currents} currents", 110),
-            loc="left",
-            fontsize=10,
-            color=INK,
-        )
-        axes.legend(frameon=False, fontsize=8, loc="upper right")
-        _plain(axes)
-        axes = top.add_subplot(grid[1, :2])
-        what = "component" if self.problem.whitener is None else "sensor"
-        spread = chi2.ppf([0.005, 0.995], len(self.problem.times)) / len(self.problem.times)
-        axes.axhspan(*np.sqrt(spread), color=BLUE, alpha=0.2, lw=0, label=f"99 % of {what}s, were the model right")
-        axes.axhline(1, color=BLUE, linewidth=0.8)
-        axes.plot(self.residual, ".", color=INK, markersize=3.5)
-        for worst in np.argsort(-self.residual)[:3]:
-            if self.p_values[worst] < 0.005:
-                axes.annotate(
-                    self.names[worst],
-                    (float(worst), float(self.residual[worst])),
-                    color=ORANGE,
-                    fontsize=7,
-                    xytext=(3, 2),
-                    textcoords="offset points",
-                )
-        axes.set(xlabel=what, ylabel="standardised residual\ngiven all others (RMS)", ylim=(0, None))
-        axes.legend(frameon=False, fontsize=8, loc="lower right")
-        _plain(axes)
-        if self.replicated_quantity is not None:
-            axes = top.add_subplot(grid[1, 2])
-            axes.hist(self.replicated_quantity, 20, color=BLUE, alpha=0.35)
-            axes.axvline(float(self.recorded_quantity or 0.0), color=INK, linewidth=1.6)
-            axes.set(xlabel="test quantity", yticks=[])
-            axes.set_title(f"p = {self.p_value:.2g}", loc="left", fontsize=9, color=INK)
-            _plain(axes, left=False)
-        if kinds and sensors is not None:
-            self._topographies(rest[0], sensors, kinds, time)
-        return figure
-
-    def _topographies(self, part: Any, sensors: Sensors, kinds: tuple[str, ...], time: float | None) -> None:
-        from bayesinv.figures import INK, QUIET
-        from bayesinv.figures import KINDS as UNITS
-
-        recorded, mean, sd = self.topography(time)
-        apart = np.divide(recorded - mean, sd, out=np.zeros_like(sd), where=sd > 0)
-        flat = _flattened(sensors.positions)
-        panels = part.subplots(len(kinds), 3, squeeze=False)
-        moment = 1e3 * self.problem.times[self._sample(time)]
-        for row, kind in zip(panels, kinds, strict=True):
-            index = sensors.where(kind)
-            name, unit, factor = UNITS[kind]
-            top = factor * float(max(np.abs(recorded[index]).max(), np.abs(mean[index]).max(), 1e-300))
-            for axes, (values, limit, words) in zip(
-                row,
-                (
-                    (factor * recorded, top, f"recorded at {moment:.0f} ms"),
-                    (factor * mean, top, "mean of the replicates"),
-                    (apart, 4.0, "recorded − mean, in their sds"),
-                ),
-                strict=True,
-            ):
-                image = axes.scatter(
-                    *flat[index].T,
-                    c=values[index],
-                    s=14,
-                    cmap="RdBu_r",
-                    vmin=-limit,
-                    vmax=limit,
-                    edgecolors=QUIET,
-                    linewidths=0.2,
-                )
-                axes.set(aspect="equal", xticks=[], yticks=[])
-                axes.set_frame_on(False)
-                if kind == kinds[0]:
-                    axes.set_title(words, fontsize=9, color=INK)
-                bar = part.colorbar(image, ax=axes, shrink=0.7)
-                bar.ax.tick_params(labelsize=7)
-            row[0].set_ylabel(f"{name}\n({unit})", fontsize=9, color=INK)
-
-
-def _flattened(places: Array) -> Array:
-    """Places on a head seen from above, unrolled so that those at the rim do not overlap: (place, 2)."""
-    about = places - places.mean(axis=0)
-    about[:, 2] = places[:, 2] - np.quantile(places[:, 2], 0.1)
-    across = np.linalg.norm(about[:, :2], axis=1)
-    angle = np.arctan2(across, about[:, 2])
-    return about[:, :2] * (angle / np.maximum(across, 1e-12))[:, None]
+        return int(np.argmax(self.recorded_gfp)) if time is None else samples_of(self.problem.times, time).start
 
 
 def posterior_predictive(

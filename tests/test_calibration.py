@@ -18,7 +18,7 @@ from scipy.stats import binom, multinomial
 from templates import simulate, template
 
 import bayesinv as bi
-from bayesinv import calibration
+from bayesinv import calibration, figures
 from bayesinv.calibration import Calibration, band, held, probability, sbc
 
 pytestmark = pytest.mark.filterwarnings(
@@ -211,7 +211,7 @@ class TestCalibration:
         assert_allclose(found.coverage(0.5)["too narrow"], np.mean((places >= 0.25) & (places <= 0.75)))
 
     def test_the_picture_shows_the_curves(self, found, tmp_path):
-        figure = found.figure()
+        figure = figures.rank_curves(found)
         figure.savefig(tmp_path / "curves.png")
         shown = [axes for axes in figure.axes if axes.get_visible()]
         assert [axes.get_title(loc="left") for axes in shown] == list(found.ranks)

@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose
 from referee import dense_mixture, toy
 from scipy.special import logsumexp
 
-from bayesinv import Currents, Problem, Sources, infer
+from bayesinv import Currents, Problem, Sources, figures, infer
 from bayesinv.baselines import baseline
 from bayesinv.catalogue import build
 from bayesinv.compare import LeftOut, _smoothed, average, blocks_of, compare, compare_estimates
@@ -72,7 +72,7 @@ def test_the_table_reads(results):
 
 
 def test_the_figure_has_a_row_per_result(problem, results):
-    figure = compare_estimates(results).figure()
+    figure = figures.comparison(compare_estimates(results))
     assert len(figure.axes) == 3 * 5 + 1
     assert [figure.axes[3 * i].get_ylabel() for i in range(5)] == list(results)
     limits = {axes.collections[0].get_clim() for axes in figure.axes[:-1]}
@@ -85,7 +85,7 @@ def test_without_positions_the_maps_are_curves(problem):
     table = compare_estimates({"a": tikhonov(bare, 1.0)})
     assert table["a"].position is None
     assert table["a"].spread is None
-    assert len(table.figure().axes) == 1
+    assert len(figures.comparison(table).axes) == 1
 
 
 def test_says_what_is_wrong(problem, results, rng):
@@ -291,14 +291,14 @@ def test_the_models_table_and_figure_read(posteriors, seen):
     assert lines[0].startswith("model")
     assert [line.split()[0] for line in lines[1:4]] == list(posteriors)
     assert "exact" in lines[1]
-    figure = found.figure()
+    figure = figures.model_comparison(found)
     assert len(figure.axes) == 3
     figure.canvas.draw()
     one = infer("minimum_norm", toy(samples=1))
     found = compare({"a": one})
     assert found.blocks is None
     assert found["a"].blocks_elpd is None
-    assert len(found.figure().axes) == 2
+    assert len(figures.model_comparison(found).axes) == 2
     with pytest.raises(ValueError, match="the recording is one block"):
         compare({"a": one}, over="blocks")
 

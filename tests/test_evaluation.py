@@ -10,11 +10,12 @@ import pandas as pd
 import pytest
 
 import bayesinv as bi
-from bayesinv import evaluation, template
-from bayesinv.evaluation import Configuration, evaluate
+from bayesinv import evaluation, figures, template
+from bayesinv.evaluation import Configuration
 from bayesinv.forward.sphere import lead_field as sphere
 from bayesinv.head import Head
 from bayesinv.parcels import parcels
+from bayesinv.report.evaluation import evaluate
 from bayesinv.scores import project
 from bayesinv.tikhonov import tikhonov
 
@@ -306,8 +307,12 @@ class TestCrime:
         }
         for name in ("table", "summary", "curves"):
             assert pd.read_csv(out / f"inverse-crime-{name}.csv")["inverse crime"].all()
-        for figure in (found.coverage_figure(), found.reliability_figure(), found.localisation_figure()):
-            assert figure.get_suptitle() == "INVERSE CRIME"
+        for draw in (
+            figures.evaluation_coverage,
+            figures.evaluation_reliability,
+            figures.evaluation_localisation,
+        ):
+            assert draw(found).get_suptitle() == "INVERSE CRIME"
         for file in (out / "cells").iterdir():
             assert json.loads(file.read_text())["inverse crime"] is True
         page = (out / "inverse-crime-report.html").read_text()

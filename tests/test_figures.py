@@ -14,6 +14,8 @@ from scipy.stats import norm
 
 import bayesinv as bi
 from bayesinv import figures
+from bayesinv.figures.cortex import layers_of
+from bayesinv.figures.surface import FINE, PIXELS_PER_METRE, Surface
 from bayesinv.posterior import maps, regions
 from bayesinv.posterior.checks import Check, Evidence
 from bayesinv.posterior.hyper import Hyper
@@ -418,7 +420,7 @@ class TestCortex:
 
     def test_draws_the_numbers_it_is_given(self, fixed):
         found = maps.posterior_maps(fixed, 0.02, draws=30)
-        mean, sd, shrinkage, exceedance, peak = figures._layers(found)
+        mean, sd, shrinkage, exceedance, peak = layers_of(found)
         assert_allclose(mean.values, 1e9 * np.abs(found.mean))
         assert_allclose(sd.values, 1e9 * found.sd)
         assert sd.high == pytest.approx(1e9 * found.prior_sd.max())
@@ -431,7 +433,7 @@ class TestCortex:
     def test_pixels_show_the_source_in_front(self, view):
         sources = cortex()
         toward, up, side = figures.VIEWS[view]
-        scene = figures._Surface(sources).scene(view)
+        scene = Surface(sources).scene(view)
         inside = scene.cover > 1 - 1e-9
         assert 0.6 < inside.mean() < 0.9
         # A sphere hides its far half: what is seen faces the viewer, and belongs to the hemisphere shown.
@@ -440,30 +442,30 @@ class TestCortex:
             assert (scene.values(sources.normals @ np.array(toward))[inside] > -0.25).all()
         for axis, direction in enumerate((np.cross(up, toward), up)):
             values = scene.values(scene.surface.unfolded @ direction)
-            place = (np.arange(inside.shape[1 - axis]) + 0.5) * figures.FINE / figures.PIXELS_PER_METRE
+            place = (np.arange(inside.shape[1 - axis]) + 0.5) * FINE / PIXELS_PER_METRE
             wanted = scene.corner[0] + place[None, :] if axis == 0 else scene.corner[1] - place[:, None]
             assert_allclose(values[inside], np.broadcast_to(wanted, inside.shape)[inside], atol=1e-9)
 
     def test_open_surfaces_are_seen_from_behind_too(self):
         whole = cortex()
-        assert figures._Surface(whole)._outward is not None
+        assert Surface(whole)._outward is not None
         torn = replace(whole, triangles=whole.triangles[:-1])
-        assert figures._Surface(torn)._outward is None
+        assert Surface(torn)._outward is None
         # Turned inside out it is the same surface.
         turned = replace(whole, triangles=whole.triangles[:, ::-1])
-        scenes = [figures._Surface(each).scene("left lateral") for each in (whole, torn, turned)]
+        scenes = [Surface(each).scene("left lateral") for each in (whole, torn, turned)]
         for scene in scenes[1:]:
             assert np.abs(scene.cover - scenes[0].cover).max() < 0.3
             assert np.mean(np.abs(scene.cover - scenes[0].cover) > 1e-9) < 0.01
 
     def test_maps_fade_into_white_beside_the_surface(self):
-        scene = figures._Surface(cortex()).scene("top")
+        scene = Surface(cortex()).scene("top")
         painted = scene.paint(np.zeros((*scene.cover.shape, 4)))
         assert_allclose(painted, np.repeat(1 - scene.cover[:, :, None], 3, axis=2))
         assert ((scene.cover > 0) & (scene.cover < 1)).any()
 
     def test_marks_in_front_are_in_sight_and_others_are_not(self):
-        surface = figures._Surface(cortex())
+        surface = Surface(cortex())
         marks = np.array([[-0.085, 0.0, 0.04], [-0.005, 0.0, 0.04]])
         _, seen, mine = surface.scene("left lateral").places(marks)
         assert seen.tolist() == [True, False]

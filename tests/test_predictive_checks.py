@@ -13,7 +13,7 @@ from scipy.optimize import brentq
 from scipy.stats import kstest, multivariate_normal, norm
 
 import bayesinv as bi
-from bayesinv import Currents
+from bayesinv import Currents, figures
 from bayesinv.predictive import (
     IMPLIED,
     Prior,
@@ -246,15 +246,17 @@ def test_tables_and_figures_read(problem, kinds):
     assert [row[0] for row in found.cells()] == [words for words, _, _ in IMPLIED.values()]
     assert found.table().startswith("what the prior implies")
     assert "nA·m" in str(found)
-    assert len(found.figure().axes) == 6
-    titles = [axes.get_title(loc="left") for axes in prior_predictive("minimum_norm", problem, 3).figure().axes]
+    assert len(figures.prior_predictive(found).axes) == 6
+    constant = prior_predictive("minimum_norm", problem, 3)
+    titles = [axes.get_title(loc="left") for axes in figures.prior_predictive(constant).axes]
     assert titles[0] == "3, fixed by the model"
-    found.figure().canvas.draw()
+    figures.prior_predictive(found).canvas.draw()
     checked = posterior_predictive(bi.infer("hierarchical", problem), 20, quantity=np.max)
-    figure = checked.figure()
+    figure = figures.posterior_predictive(checked)
     assert len(figure.axes) == 3
     figure.canvas.draw()
-    assert len(posterior_predictive(bi.infer("hierarchical", kinds), 20).figure().axes) == 2
+    checked = posterior_predictive(bi.infer("hierarchical", kinds), 20)
+    assert len(figures.posterior_predictive(checked).axes) == 2
 
 
 def test_says_what_is_wrong(problem):

@@ -14,6 +14,7 @@ from test_figures import LEFT, RIGHT, bare, believed, made
 from bayesinv import figures, report
 from bayesinv.posterior import maps
 from bayesinv.posterior.checks import Check
+from bayesinv.report.sentences import share
 
 PICTURES = ["course.png", "hyper.png", "maps.png", "recording.png", "sources.png"]
 
@@ -22,8 +23,8 @@ PICTURES = ["course.png", "hyper.png", "maps.png", "recording.png", "sources.png
 def coarse():
     """Coarse pictures: what they show is the figures' business, and the page's laws do not ask for it."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(report, "DOTS", 40)
-        patch.setattr(figures, "PIXELS_PER_METRE", 600.0)
+        patch.setattr("bayesinv.report.page.DOTS", 40)
+        patch.setattr("bayesinv.figures.surface.PIXELS_PER_METRE", 600.0)
         yield
 
 
@@ -97,7 +98,7 @@ def test_numbers_are_the_posteriors(page, posterior):
     distance = np.linalg.norm(
         posterior.problem.sources.positions - posterior.problem.sources.positions[found.strongest], axis=1
     )
-    assert f"has probability {report._share(found.peak[distance <= 0.02].sum(), 60)}" in text
+    assert f"has probability {share(found.peak[distance <= 0.02].sum(), 60)}" in text
     assert "At 20 ms" in text or "At 21 ms" in text or "At 19 ms" in text
     assert "Hierarchical minimum norm" in text
     assert "bayesinv" in text
@@ -170,8 +171,8 @@ def test_failure_leaves_nothing_behind(posterior, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_real_recording_is_small_and_right(sample, tmp_path, monkeypatch):
-    monkeypatch.setattr(report, "DOTS", 140)
-    monkeypatch.setattr(figures, "PIXELS_PER_METRE", 3400.0)
+    monkeypatch.setattr("bayesinv.report.page.DOTS", 140)
+    monkeypatch.setattr("bayesinv.figures.surface.PIXELS_PER_METRE", 3400.0)
     import mne
 
     import bayesinv as bi

@@ -1,6 +1,7 @@
 """The rooms of the package and the order in which they know each other."""
 
 import ast
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -12,11 +13,10 @@ PACKAGE = ROOT / "bayesinv"
 
 # A file imports, when it is read, only from rooms above its own; a family is one room.
 ORDER = """
-    axes memory windows kernels mesh head sensors sources parcels smoothness sampling leadfield forward template
-    template_mesh
-    recording noise problem structure evidence currents catalogue posterior arviz_bridge inference tikhonov
-    baselines resolution predictive simulate world forward_error scores calibration compare figures report
-    archive evaluation mne_bridge scene demo study cli __init__ __main__
+    axes atomic memory windows wording kernels mesh head sensors sources parcels smoothness sampling leadfield
+    forward template template_mesh recording noise problem structure evidence currents catalogue posterior
+    arviz_bridge inference tikhonov baselines resolution predictive simulate world forward_error scores
+    calibration compare evaluation figures report archive mne_bridge scene demo study cli __init__ __main__
 """.split()  # noqa: SIM905
 FORBIDDEN = {"utils", "core", "base", "helpers", "common", "misc"}
 
@@ -73,6 +73,10 @@ class TestRooms:
                 same_family = other == room(path) and path.parent != PACKAGE
                 assert ORDER.index(other) < mine or same_family, f"{path.name} imports {module}, a later room"
 
+    def test_nothing_is_drawn_before_figures(self, path):
+        late = [module for module in imported(path, everywhere=True) if module.startswith("bayesinv.figures")]
+        assert not late or ORDER.index(room(path)) >= ORDER.index("figures"), f"{path.name} imports {late} upstairs"
+
     def test_its_first_line_is_the_name_on_the_door(self, path):
         first = path.read_text(encoding="utf-8").splitlines()[0]
         assert first.startswith(('"""', 'r"""'))
@@ -96,9 +100,17 @@ def test_importing_the_package_loads_nothing_heavy():
     assert found.stdout.strip() == "[]"
 
 
-def test_the_public_face_is_what_it_lists():
-    import bayesinv as bi
+@pytest.mark.parametrize("face", ["bayesinv", "bayesinv.figures"])
+def test_the_public_face_is_what_it_lists(face):
+    package = importlib.import_module(face)
+    assert sorted(package.__all__) == sorted(set(package.__all__))
+    for name in package.__all__:
+        assert getattr(package, name) is not None
+    with pytest.raises(AttributeError, match=r"has no 'beauty'; it has .*compar"):
+        package.__getattr__("beauty")
 
-    assert sorted(bi.__all__) == sorted(set(bi.__all__))
-    for name in bi.__all__:
-        assert getattr(bi, name) is not None
+
+def test_no_room_of_figures_bears_the_name_of_a_picture():
+    from bayesinv import figures
+
+    assert not {path.stem for path in (PACKAGE / "figures").glob("*.py")} & set(figures.__all__)

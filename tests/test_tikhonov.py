@@ -9,7 +9,7 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy.optimize import minimize
 
-from bayesinv import Problem, infer
+from bayesinv import Problem, figures, infer
 from bayesinv.evidence import Spectrum
 from bayesinv.tikhonov import Scan, tikhonov
 
@@ -346,7 +346,7 @@ class TestPlot:
     def test_marks_every_choice_and_draws_the_posterior(self, rng):
         problem = toy(rng, baseline=30, samples=12)
         estimate = tikhonov(problem, "gcv")
-        figure = estimate.plot_l_curve(infer("hierarchical", problem))
+        figure = figures.l_curve(estimate, infer("hierarchical", problem))
         labels = " ".join(text.get_text() for text in figure.axes[0].get_legend().get_texts())
         for name in ("l-curve", "gcv", "discrepancy", "evidence", "snr", "posterior", "used"):
             assert name in labels
@@ -355,7 +355,7 @@ class TestPlot:
     def test_refuses_the_posterior_of_another_recording(self, rng):
         posterior = infer("minimum_norm", toy(rng))
         with pytest.raises(ValueError, match="of another recording"):
-            tikhonov(toy(rng), "gcv").plot_l_curve(posterior)
+            figures.l_curve(tikhonov(toy(rng), "gcv"), posterior)
 
 
 class TestDoor:

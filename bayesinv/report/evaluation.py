@@ -1,0 +1,127 @@
+"""The page of an evaluation, beside its tables and pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from html import escape
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from bayesinv import figures
+from bayesinv.atomic import write_whole
+from bayesinv.evaluation import CRIME, PREFIX, Configuration, Estimator, Evaluation, run
+from bayesinv.report.page import Page, html_table
+
+
+def evaluate(
+    configuration: Configuration | str | PathLike[str] | Mapping[str, Any],
+    out: str | PathLike[str],
+    *,
+    jobs: int = 1,
+    allow_inverse_crime: bool | None = None,
+    referees: Mapping[str, Estimator] | None = None,
+    progress: bool = False,
+) -> Evaluation:
+    """Run a matrix of truths, methods and seeds, and write tables, figures and a page.
+
+    configuration : a checked one, a dict, a TOML file, or the name of a shipped one
+    out : folder; one in which the same configuration was begun is continued, cells that are there are not run again
+    jobs : cells that run at once, as in joblib
+    allow_inverse_crime : as in the configuration, and before it
+    referees : name to an estimator, which is given the problem and the truth; run beside the baselines. One of the same
+        name counts as the same when a run is continued
+    progress : show a progress bar
+
+    The same configuration gives the same scores, whatever the number of jobs. A cell that raises is told of in
+    `failures`, and is tried again when the run is continued.
+
+    Raises
+    ------
+    ValueError
+        If the configuration is wrong, or inverts with the truth's own lead field and is not allowed to.
+    FileExistsError
+        If the folder holds another configuration, or what this program did not write.
+    RuntimeError
+        If all cells raised.
+    """
+    found = run(
+        configuration,
+        out,
+        jobs=jobs,
+        allow_inverse_crime=allow_inverse_crime,
+        referees=referees,
+        progress=progress,
+    )
+    if found.results:
+        write(found, out)
+    return found
+
+
+def write(evaluation: Evaluation, out: str | PathLike[str]) -> Path:
+    """Write tables, pictures and the page of an evaluation into a folder; return the path of the page.
+
+    Each file is renamed into place when it is whole. In an inverse crime every name begins with it.
+    """
+    folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    prefix = PREFIX if evaluation.crime else ""
+    tables = {"table.csv": evaluation.table, "summary.csv": evaluation.summary, "curves.csv": evaluation.curves}
+    for name, table in tables.items():
+        write_whole(folder / f"{prefix}{name}", table.to_csv(index=False).encode())
+    stamp = CRIME.upper() + " " if evaluation.crime else ""
+    return _page(evaluation, stamp).write(folder, "report.html", f"{stamp}{evaluation.configuration.title}", prefix)
+
+
+def _page(evaluation: Evaluation, stamp: str) -> Page:
+    """What was run, what failed, and how every method fared; the stamp stands before every heading."""
+    page = Page()
+    page.body += _preface(evaluation)
+    heads, rows = evaluation.cells_for_people()
+    for truth in evaluation.truths:
+        mine = [row[1:] for row in rows if row[0] == truth]
+        page.section(f"{stamp}{truth}", html_table(heads[1:], mine))
+    if any(one.tallies for one in evaluation.results):
+        coverage = page.picture(
+            "coverage.png",
+            figures.evaluation_coverage(evaluation),
+            "How often intervals of every level hold the truth. Above the diagonal they are too wide, below "
+            "too narrow. Averages over all sources hide what happens at the active ones; both are shown.",
+        )
+        page.section(f"{stamp}Coverage", coverage)
+        reliability = page.picture(
+            "reliability.png",
+            figures.evaluation_reliability(evaluation),
+            "Probabilities against frequencies, all sources.",
+        )
+        page.section(f"{stamp}Reliability", reliability)
+    localisation = page.picture(
+        "localisation.png",
+        figures.evaluation_localisation(evaluation),
+        "Distance from the map's peak to the truth.",
+    )
+    page.section(f"{stamp}Localisation", localisation)
+    given = [(name, _in_words(value)) for name, value in asdict(evaluation.configuration).items()]
+    page.section("Configuration", html_table(("", ""), given, numbers=False))
+    return page
+
+
+def _preface(evaluation: Evaluation) -> list[str]:
+    """What must be known before a number is read: an inverse crime, how many answers there are, what failed."""
+    said = []
+    if evaluation.crime:
+        said.append(
+            f'<p class="bad">{CRIME.upper()}: some truths were made with the inversion’s own lead field. These '
+            "numbers tell how methods fare in a world that is just as they believe, and nothing about others.</p>"
+        )
+    seeds = len({one.cell.seed for one in evaluation.results})
+    said.append(f"<p>{len(evaluation.results)} answers to simulations of {seeds} worlds.</p>")
+    if evaluation.failures:
+        listed = "".join(f"<li>{escape(one)}</li>" for one in evaluation.failures)
+        said.append(f'<p class="bad">{len(evaluation.failures)} cells raised and are missing:</p><ul>{listed}</ul>')
+    return said
+
+
+def _in_words(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -1,0 +1,141 @@
+"""Tables of a posterior: facts, places of the peak, hyperparameters, checks, and how it was made."""
+
+from __future__ import annotations
+
+import platform
+from html import escape
+from importlib.metadata import PackageNotFoundError, version
+
+import numpy as np
+
+from bayesinv.catalogue import read_card
+from bayesinv.figures.hyperparameters import HYPER
+from bayesinv.figures.style import counted
+from bayesinv.posterior.hyper import Scalar
+from bayesinv.posterior.maps import Maps
+from bayesinv.posterior.posterior import Posterior
+from bayesinv.report.page import html_table
+from bayesinv.report.sentences import LEVEL, RADII, share
+from bayesinv.wording import percent, spell
+
+PACKAGES = ("bayesinv", "numpy", "scipy", "pymc", "arviz", "mne", "matplotlib")
+
+
+def places(posterior: Posterior, single: Maps, regional: Maps | None) -> str:
+    """Probability that the peak lies within some distances of the strongest mean; empty without positions."""
+    sources = posterior.problem.sources
+    if sources is None:
+        return ""
+    alone = single.place(posterior.problem)
+    patch = None if regional is None else regional.place(posterior.problem)
+    centre = (patch or alone).strongest
+    distance = np.linalg.norm(sources.positions - sources.positions[centre], axis=1)
+    rows: list[tuple[str, ...]] = []
+    for radius in RADII:
+        rows.append(
+            (
+                f"{1e3 * radius:.0f} mm",
+                "–" if patch is None else share(patch.within(radius, centre), patch.draws),
+                share(alone.within(radius, centre), alone.draws),
+                f"{float(np.mean(distance <= radius)):.2g}",
+            )
+        )
+    return html_table(("the peak lies there within", "strongest patch", "strongest single source", "by chance"), rows)
+
+
+def facts(posterior: Posterior) -> str:
+    """Medians and intervals of what regularises, evidence, fit, and sizes."""
+    problem = posterior.problem
+    evidence = posterior.log_evidence
+    lam, snr = posterior.hyper["lambda"], posterior.hyper["snr"]
+    low, high = snr.interval(LEVEL)
+    with np.errstate(divide="ignore"):
+        lambda2 = np.array([1 / high**2, 1 / float(snr.quantile(0.5)) ** 2, 1 / np.float64(low) ** 2])
+    span = (
+        f"{len(problem.times)} samples"
+        if counted(problem)
+        else f"{len(problem.times)} samples, {1e3 * problem.times[0]:.0f} to {1e3 * problem.times[-1]:.0f} ms"
+    )
+    rows = [
+        ("signal-to-noise ratio (amplitude)", _spelled(snr, 1.0)),
+        ("λ, 1/(nA·m)²", _spelled(lam, 1e-18)),
+        (
+            "λ² as MNE-Python counts it, 1/SNR²",
+            spell(lambda2[1], lambda2[0], lambda2[2], LEVEL) if np.isfinite(lambda2).all() else "unbounded",
+        ),
+        (
+            "log evidence, nats",
+            "not given by this method"
+            if evidence is None
+            else f"{float(evidence):.2f} ± {evidence.error:.1g}".replace("-", "−", 1),
+        ),
+        ("explained power", f"{percent(posterior.goodness_of_fit)}"),
+        ("model, method", f"{posterior.model}, {posterior.method}"),
+        (
+            "size",
+            f"{problem.source_count} sources ({problem.orientation} orientation), {problem.components} sensor "
+            f"components, {span}",
+        ),
+    ]
+    return html_table(("", f"median and {percent(LEVEL)} interval"), rows, numbers=False)
+
+
+def _spelled(scalar: Scalar, factor: float) -> str:
+    low, high = scalar.interval(LEVEL)
+    return spell(factor * float(scalar.quantile(0.5)), factor * low, factor * high, LEVEL)
+
+
+def hyperparameters(posterior: Posterior) -> str:
+    """Mean, sd and quantiles of every hyperparameter."""
+    rows = []
+    for name, numbers in posterior.hyper.summary(LEVEL).items():
+        title, unit, factor = HYPER.get(name, (name, "", 1.0))
+        cells = (f"{factor * numbers[key]:.4g}" for key in ("mean", "sd", "low", "median", "high"))
+        rows.append((name, *cells, f"{title}, {unit}" if unit else title))
+    tail = (1 - LEVEL) / 2
+    return html_table(("name", "mean", "sd", percent(tail), "50 %", percent(1 - tail), "what"), rows)
+
+
+def checks(posterior: Posterior) -> str:
+    """Every check with what was measured and what was wanted."""
+    if not posterior.checks:
+        return "<p>This posterior is exact; nothing had to be checked.</p>"
+    lines = []
+    for check in posterior.checks:
+        verdict = '<td class="good">✓ passed</td>' if check.passed else '<td class="bad">✗ failed</td>'
+        lines.append(
+            f'<tr><th scope="row">{escape(check.name)}</th>{verdict}<td>{check.value:.3g}</td>'
+            f"<td>{escape(check.limit)}</td><td>{escape(check.note)}</td></tr>"
+        )
+    heads = "".join(f'<th scope="col">{head}</th>' for head in ("check", "", "measured", "wanted", "what it means"))
+    return (
+        f'<div class="wide"><table class="words"><thead><tr>{heads}</tr></thead>'
+        f"<tbody>{''.join(lines)}</tbody></table></div>"
+    )
+
+
+def card_of(posterior: Posterior, card: str | None) -> str:
+    """The model's name and card; None reads that of the shipped model of this name."""
+    if card is None:
+        try:
+            card = read_card(posterior.model)
+        except (ValueError, FileNotFoundError):
+            card = "(The model was the user's own; its card was not given to the report.)"
+    return f"<p>{escape(posterior.model)}</p><pre>{escape(card)}</pre>"
+
+
+def provenance(posterior: Posterior) -> str:
+    """Times of the stages and versions of the packages."""
+    stages = [(name, f"{seconds:.2f} s") for name, seconds in posterior.timings.items()]
+    packages = [("Python", platform.python_version())]
+    for name in PACKAGES:
+        try:
+            packages.append((name, version(name)))
+        except PackageNotFoundError:
+            continue
+    return (
+        '<div class="pair">'
+        + html_table(("stage", "time"), stages)
+        + html_table(("package", "version"), packages)
+        + "</div>"
+    )

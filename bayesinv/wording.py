@@ -1,0 +1,28 @@
+"""Numbers as people read them: shares, medians with their intervals, few digits."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def percent(share: float, digits: int = 3) -> str:
+    """A share as people read it."""
+    return f"{100 * share:.{digits}g} %"
+
+
+def spell(middle: float, low: float, high: float, level: float) -> str:
+    """A median and its interval in words, with as many digits as tell the ends of the interval apart."""
+    largest, width = max(abs(low), abs(high), abs(middle)), abs(high - low)
+    if not width:
+        return three_digits(middle)
+    decimals = max(0, 1 - int(np.floor(np.log10(width))))
+    if largest >= 1e5 or decimals > 6:
+        return f"{middle:.3e},  {percent(level)} in {low:.3e} to {high:.3e}"
+    return f"{middle:.{decimals}f},  {percent(level)} in {low:.{decimals}f} to {high:.{decimals}f}"
+
+
+def three_digits(value: float) -> str:
+    """Three significant digits, without an exponent where it can be read without."""
+    if value and not 1e-3 <= abs(value) < 1e5:
+        return f"{value:.2e}"
+    return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
