@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from bayesinv.forward_error import ForwardError as ForwardError
     from bayesinv.forward_error import forward_error as forward_error
     from bayesinv.head import Head as Head
-    from bayesinv.inference import choose_method as choose_method
-    from bayesinv.inference import infer as infer
-    from bayesinv.inference import infer_many as infer_many
+    from bayesinv.inference.infer import choose_method as choose_method
+    from bayesinv.inference.infer import infer as infer
+    from bayesinv.inference.many import infer_many as infer_many
     from bayesinv.leadfield import LeadField as LeadField
     from bayesinv.mne_bridge import from_mne as from_mne
     from bayesinv.noise import Noise as Noise
@@ -59,14 +59,14 @@ _ROOMS = {
     "Sources": "sources",
     "average": "compare",
     "baseline": "baselines",
-    "choose_method": "inference",
+    "choose_method": "inference.infer",
     "compare": "compare",
     "compare_estimates": "compare",
     "evaluate": "report.evaluation",
     "forward_error": "forward_error",
     "from_mne": "mne_bridge",
-    "infer": "inference",
-    "infer_many": "inference",
+    "infer": "inference.infer",
+    "infer_many": "inference.many",
     "list_models": "catalogue",
     "load": "archive",
     "load_model": "catalogue",

@@ -25,8 +25,9 @@ from scipy.stats import binom, poisson
 from bayesinv.axes import Array, Index
 from bayesinv.catalogue import build
 from bayesinv.evidence import Spectrum
-from bayesinv.inference import choose_method, infer
 from bayesinv.inference.density import Density
+from bayesinv.inference.infer import choose_method, infer
+from bayesinv.inference.methods import check_options
 from bayesinv.memory import Memory
 from bayesinv.posterior.posterior import Posterior
 from bayesinv.posterior.quantiles import credible_level
@@ -311,6 +312,7 @@ def sbc(
     credible_level(level)
     rng = np.random.default_rng(0) if rng is None else rng
     choice = method or choose_method(model, problem).method
+    check_options(choice, options)
     truths = Prior.of(model if truth is None else truth, problem, simulations, rng)
     seeds = rng.integers(2**63, size=simulations)
     table = _defaults(problem) if functionals is None else _checked(functionals, problem)

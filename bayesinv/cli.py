@@ -1041,7 +1041,7 @@ def _window(text: str) -> Literal["auto"] | tuple[float | None, float | None] | 
 
 def _check_method(method: str | None) -> None:
     if method is not None:
-        from bayesinv.inference import METHODS
+        from bayesinv.inference.methods import METHODS
 
         one_of("method", method, METHODS)
 

@@ -482,7 +482,7 @@ def _answer(
         if cell.method in CHOICES:
             return tikhonov(problem, cell.method)
         return baseline(problem, cell.method, covariance="recording" if cell.method == "LCMV" else None)
-    from bayesinv.inference import infer
+    from bayesinv.inference.infer import infer
 
     if cell.forward_error:
         problem = _error(configuration).apply(problem)

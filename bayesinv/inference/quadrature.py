@@ -20,6 +20,7 @@ import numpy as np
 
 from bayesinv.axes import Array
 from bayesinv.inference.density import Density
+from bayesinv.inference.methods import UnsettledError
 from bayesinv.inference.modes import modes
 from bayesinv.inference.result import assemble
 from bayesinv.inference.slices import STRETCH, Slices, combined, log_stretch, spots
@@ -54,10 +55,6 @@ UNSETTLED = (
     "quadrature did not settle: the posterior of the hyperparameters is too rough or too wide for a lattice; use "
     "method='nuts'"
 )
-
-
-class UnsettledError(ValueError):
-    """A lattice that is as fine as it may be does not give the moments: the density wants a sampler."""
 
 
 @dataclass(frozen=True, eq=False)

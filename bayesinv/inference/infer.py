@@ -1,0 +1,80 @@
+"""From a model and a problem to a posterior, by the method that is asked for or fits."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable
+from os import PathLike
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bayesinv.catalogue import build
+from bayesinv.inference.density import Density
+from bayesinv.inference.methods import METHODS, Choice, UnsettledError, check_options, choose, fitting
+from bayesinv.posterior.posterior import Posterior
+from bayesinv.problem import Problem
+
+if TYPE_CHECKING:
+    import pymc as pm
+
+
+def choose_method(model: str | PathLike[str] | pm.Model | Callable[[Problem], pm.Model], problem: Problem) -> Choice:
+    """Say what `infer` would do with a model, before it is done.
+
+    Raises
+    ------
+    ValueError
+        If the model does not exist, or observes no recording.
+    """
+    _, built = build(model, problem)
+    return choose(Density.of(built))
+
+
+def infer(
+    model: str | PathLike[str] | pm.Model | Callable[[Problem], pm.Model],
+    problem: Problem,
+    method: str | None = None,
+    *,
+    rng: np.random.Generator | None = None,
+    draws: int = 4000,
+    **options: Any,
+) -> Posterior:
+    """Return the posterior of the currents behind a recording.
+
+    model : name of a shipped model, path of a model file, function from a problem to a `pm.Model`, or a `pm.Model`
+        built for this problem
+    problem : whitened gain and recording
+    method : "exact", "quadrature", "laplace" or "nuts"; None takes what `choose_method` says
+    rng : randomness of draws and chains; default_rng(0) if None
+    draws : draws of the hyperparameters; per chain with "nuts"
+    options : of the method (see `bayesinv.inference.methods`): `chains`, `tune`, `sampler`, `progress` with "nuts"
+
+    Raises
+    ------
+    ValueError
+        If the model or the method does not exist or does not fit, the method has no such option or wants another
+        value of it, the model observes no recording or another one, the posterior of the hyperparameters is improper,
+        or chains are short, not finite or divergent.
+    """
+    check_options(method, {"draws": draws, "rng": rng, **options})
+    rng = np.random.default_rng(0) if rng is None else rng
+    started = time.perf_counter()
+    name, built = build(model, problem)
+    density = Density.of(built)
+    timings = {"model": time.perf_counter() - started}
+    taken = fitting(choose(density).method if method is None else method, density)
+    if method is None:
+        check_options(taken.name, options)
+    elif taken.name != method:
+        # What was asked has nothing to do here, and neither have its options.
+        options = {}
+    try:
+        return taken.posterior(density, name, rng, draws, timings, **options)
+    except UnsettledError as error:
+        if method is not None:
+            raise
+        # Nobody asked for a lattice, so what a lattice cannot hold is sampled.
+        warnings.warn(f"{error} (NUTS is used now)", stacklevel=2)
+        return METHODS["nuts"].posterior(density, name, rng, max(draws // 4, 500), timings)

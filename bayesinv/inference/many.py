@@ -1,0 +1,76 @@
+"""Posteriors of many recordings of one operator, such as conditions or windows of time."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from os import PathLike
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bayesinv.inference.infer import infer
+from bayesinv.inference.methods import PROGRESS, check_options
+from bayesinv.posterior.posterior import Posterior
+from bayesinv.problem import Problem
+
+if TYPE_CHECKING:
+    import pymc as pm
+
+
+def infer_many(
+    model: str | PathLike[str] | Callable[[Problem], pm.Model],
+    problems: Sequence[Problem] | Mapping[str, Problem],
+    method: str | None = None,
+    *,
+    rng: np.random.Generator | None = None,
+    draws: int = 4000,
+    progress: bool = True,
+    **options: Any,
+) -> list[Posterior] | dict[str, Posterior]:
+    """Return the posteriors of many recordings, such as conditions or windows of time, each as `infer` would.
+
+    What depends on the lead field alone (Gram matrices, their decompositions, tables over learned numbers) is worked
+    out once for all problems of one whitened gain, and the functions of the prior's graph once for all recordings.
+
+    model : name of a shipped model, path of a model file, or function from a problem to a `pm.Model`
+    problems : a list, or name to problem; what comes back is of the same kind
+    method, draws, options : as in `infer`
+    rng : one child of it for each recording, so that a posterior does not depend on those before it
+    progress : show a bar on the error stream where that is a terminal
+
+    Raises
+    ------
+    ValueError
+        As `infer` does, with the name or number of the problem where it is one's; or if there is none.
+    """
+    named = dict(problems) if isinstance(problems, Mapping) else dict(enumerate(problems))
+    if not named:
+        raise ValueError("there are no problems to infer from; give at least one")
+    check_options(method, {"draws": draws, "rng": rng, **options})
+    PROGRESS.check("progress", progress)
+    rng = np.random.default_rng(0) if rng is None else rng
+    seeds = rng.spawn(len(named))
+    firsts: list[Problem] = []
+    found: dict[Any, Posterior] = {}
+    for (name, problem), seed in zip(_shown(named.items(), len(named), progress), seeds, strict=True):
+        for first in firsts:
+            if problem.share(first):
+                break
+        else:
+            firsts.append(problem)
+        try:
+            found[name] = infer(model, problem, method, rng=seed, draws=draws, **options)
+        except ValueError as error:
+            raise ValueError(f"problem {name!r}: {error}") from error
+    return found if isinstance(problems, Mapping) else list(found.values())
+
+
+def _shown(items: Iterable[Any], count: int, progress: bool) -> Iterable[Any]:
+    """Items with a progress bar where somebody watches."""
+    if not (progress and count > 1 and sys.stderr.isatty()):
+        return items
+    from rich.console import Console
+    from rich.progress import track
+
+    return track(items, "infer", total=count, console=Console(stderr=True))
