@@ -11,8 +11,7 @@ Säilynoja, Bürkner & Vehtari (2022), Stat. Comput. 32, 32 (simultaneous bands)
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from os import PathLike
@@ -33,6 +32,7 @@ from bayesinv.posterior.posterior import Posterior
 from bayesinv.posterior.quantiles import credible_level
 from bayesinv.predictive import Prior
 from bayesinv.problem import Problem
+from bayesinv.progress import steps
 from bayesinv.scores import coverage
 
 if TYPE_CHECKING:
@@ -322,7 +322,7 @@ def sbc(
         delayed(run)(list(map(int, some)), [int(seed) for seed in seeds[some]]) for some in cuts if some.size
     )
     found: list[_Place | Exception] = []
-    with _bar(progress, simulations) as advance:
+    with steps("simulations", simulations, progress) as advance:
         for part in running:
             found += part
             advance(len(part))
@@ -487,13 +487,3 @@ def _checked(functionals: Mapping[str, Functional], problem: Problem) -> dict[st
                 "are not all zero; or give a function of the currents"
             )
     return dict(functionals)
-
-
-@contextmanager
-def _bar(shown: bool, total: int) -> Iterator[Callable[[int], None]]:
-    """A progress bar, or none; what is given advances it."""
-    from rich.progress import Progress
-
-    with Progress(disable=not shown) as bar:
-        task = bar.add_task("simulations", total=total)
-        yield lambda count: bar.advance(task, count)

@@ -11,8 +11,7 @@ import json
 import time
 import tomllib
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from os import PathLike
@@ -36,6 +35,7 @@ from bayesinv.posterior.posterior import Posterior
 from bayesinv.posterior.quantiles import credible_level
 from bayesinv.predictive import Prior
 from bayesinv.problem import Problem
+from bayesinv.progress import bars, counted
 from bayesinv.scores import LEVELS, Pit, Reliability, Tally, nearest, score
 from bayesinv.simulate import (
     NoiseProcess,
@@ -624,13 +624,14 @@ def run(
     left = [cell for cell in cells if cell not in found]
     if left:
         seeds = sorted({cell.seed for cell in left if not cell.truth.startswith(PRIOR)})
-        with _bar(progress) as stage:
+        with bars(progress) as begin:
             if any(cell.forward_error for cell in left):
-                for _ in stage("forward error", [0], 1):
-                    _error(chosen)
+                advance = begin("forward error", 1)
+                _error(chosen)
+                advance(1)
             _setting(chosen)
             worlds = Parallel(n_jobs=jobs, return_as="generator")(delayed(_prepared)(chosen, seed) for seed in seeds)
-            same = dict(zip(seeds, stage("worlds", worlds, len(seeds)), strict=True))
+            same = dict(zip(seeds, counted(worlds, begin("worlds", len(seeds))), strict=True))
             if any(same.values()) and not chosen.allow_inverse_crime:
                 raise ValueError(
                     _crime(f"the world of seed {next(k for k in same if same[k])} has the inversion's gain")
@@ -642,7 +643,7 @@ def run(
                 for cell in left
             )
             running = Parallel(n_jobs=jobs, return_as="generator")(tasks)
-            found |= dict(zip(left, stage("cells", running, len(left)), strict=True))
+            found |= dict(zip(left, counted(running, begin("cells", len(left))), strict=True))
     every = [found[cell] for cell in cells]
     results = [one for one in every if isinstance(one, Result)]
     failures = tuple(one for one in every if isinstance(one, str))
@@ -680,24 +681,6 @@ def _begin(configuration: Configuration, folder: Path, referees: Iterable[str]) 
         raise FileExistsError(f"{folder} holds files of something else; name a new folder")
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(mark, (json.dumps(given, indent=2, ensure_ascii=False) + "\n").encode())
-
-
-@contextmanager
-def _bar(shown: bool) -> Iterator[Callable[[str, Iterable[Any], int], Iterator[Any]]]:
-    """Progress bars, one per stage, or none."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description:<14s}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=not shown) as bar:
-
-        def stage(name: str, every: Iterable[Any], total: int) -> Iterator[Any]:
-            task = bar.add_task(name, total=total)
-            for one in every:
-                bar.advance(task)
-                yield one
-
-        yield stage
 
 
 # --- what came of it --------------------------------------------------------------------------------------

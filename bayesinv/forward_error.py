@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from bayesinv.leadfield import LeadField
 from bayesinv.mesh import Surface, geodesic_sphere
 from bayesinv.noise import RANK_TOLERANCE
 from bayesinv.problem import Problem
+from bayesinv.progress import steps
 from bayesinv.sensors import Sensors
 from bayesinv.sources import Sources
 from bayesinv.template import _fingerprint, _write, cache_folder
@@ -247,12 +247,12 @@ def forward_error(
     }
 
     def made() -> ForwardError:
-        with _bar(progress, draws) as advance:
+        with steps("lead fields", draws, progress) as advance:
 
             def each() -> Iterator[LeadField]:
                 for one, where in zip(heads, placed, strict=True):
                     yield solve(one, where)
-                    advance()
+                    advance(1)
 
             return ForwardError.of(each(), notes)
 
@@ -368,12 +368,3 @@ def _check_reference(mean: LeadField, problem: Problem) -> None:
             f"the problem has the reference {problem.lead_field.reference!r}, but the error {mean.reference!r}; "
             "give forward_error that reference"
         )
-
-
-@contextmanager
-def _bar(shown: bool, total: int) -> Iterator[Callable[[], None]]:
-    from rich.progress import Progress
-
-    with Progress(disable=not shown) as bar:
-        task = bar.add_task("lead fields", total=total)
-        yield lambda: bar.advance(task)

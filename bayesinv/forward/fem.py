@@ -16,9 +16,8 @@ import importlib.util
 import os
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -46,6 +45,7 @@ from bayesinv.mesh import (
     positive,
     vertex_normals,
 )
+from bayesinv.progress import steps
 from bayesinv.sensors import Sensors, footing
 from bayesinv.sources import Sources
 
@@ -527,19 +527,6 @@ def _pardiso(matrix: csr_matrix, right: Array, tick: Callable[[int], None]) -> N
         engine.free_memory(everything=True)
 
 
-@contextmanager
-def _bar(total: int, progress: bool) -> Iterator[Callable[[int], None]]:
-    """Give a function that moves a progress bar over the right-hand sides, or does nothing."""
-    if not progress:
-        yield lambda done: None
-        return
-    from rich.progress import Progress
-
-    with Progress() as shown:
-        task = shown.add_task("transfer matrix", total=total)
-        yield lambda done: shown.advance(task, done)
-
-
 # --- what sensors read ------------------------------------------------------------------------------------
 
 
@@ -754,7 +741,7 @@ def transfer(
         if len(points):
             rows += _coil_functionals(mesh.nodes, elements, tensors, sensors)
         matrix = stiffness(mesh.nodes, elements, tensors)
-        with _bar(len(sensors), progress) as tick:
+        with steps("transfer matrix", len(sensors), progress) as tick:
             if choice.name == "pardiso":
                 _pardiso(matrix, rows, tick)
             else:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from bayesinv.inference.infer import infer
 from bayesinv.inference.methods import PROGRESS, check_options
 from bayesinv.posterior.posterior import Posterior
 from bayesinv.problem import Problem
+from bayesinv.progress import over
 
 if TYPE_CHECKING:
     import pymc as pm
@@ -53,7 +53,8 @@ def infer_many(
     seeds = rng.spawn(len(named))
     firsts: list[Problem] = []
     found: dict[Any, Posterior] = {}
-    for (name, problem), seed in zip(_shown(named.items(), len(named), progress), seeds, strict=True):
+    shown = None if progress and len(named) > 1 else False
+    for (name, problem), seed in zip(over(named.items(), "infer", len(named), shown), seeds, strict=True):
         for first in firsts:
             if problem.share(first):
                 break
@@ -64,13 +65,3 @@ def infer_many(
         except ValueError as error:
             raise ValueError(f"problem {name!r}: {error}") from error
     return found if isinstance(problems, Mapping) else list(found.values())
-
-
-def _shown(items: Iterable[Any], count: int, progress: bool) -> Iterable[Any]:
-    """Items with a progress bar where somebody watches."""
-    if not (progress and count > 1 and sys.stderr.isatty()):
-        return items
-    from rich.console import Console
-    from rich.progress import track
-
-    return track(items, "infer", total=count, console=Console(stderr=True))
