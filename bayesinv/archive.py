@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
-from importlib.metadata import PackageNotFoundError, version
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,6 +34,7 @@ from bayesinv.sensors import Sensors
 from bayesinv.simulate import Simulation, Truth
 from bayesinv.sources import Sources
 from bayesinv.structure import Structure
+from bayesinv.versions import versions
 from bayesinv.world import World
 
 if TYPE_CHECKING:
@@ -200,13 +199,8 @@ def load(path: str | PathLike[str]) -> Any:
 
 def _versions() -> dict[str, str]:
     """Versions of what made the file."""
-    found = {"python": platform.python_version()}
-    for name in ("bayesinv", "numpy", "pymc"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+    packages = ("bayesinv", "numpy", "pymc")
+    return {**dict.fromkeys(("python", *packages), "not installed"), **versions(*packages)}
 
 
 def _maps(posterior: Posterior) -> dict[str, tuple[tuple[str, ...], Any, str]]:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from bayesinv import scene, template
+from bayesinv import template
+from bayesinv.cli import scene
 from bayesinv.forward import sphere
 from bayesinv.head import Head
 from bayesinv.mesh import geodesic_sphere, nested_spheres

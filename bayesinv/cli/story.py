@@ -15,6 +15,7 @@ from scipy.spatial import cKDTree
 from bayesinv import template, template_mesh
 from bayesinv.axes import Array, Index
 from bayesinv.baselines import baseline
+from bayesinv.cli.peaks import LEVEL
 from bayesinv.leadfield import LeadField
 from bayesinv.posterior.peak import Peak
 from bayesinv.posterior.posterior import Posterior
@@ -40,7 +41,6 @@ HALF_WINDOW = 0.01
 NEAR = 0.02
 """m about the truth within which a peak counts as found."""
 
-LEVEL = 0.9
 HEADS = ("answer", "peak (MRI mm)", "off", "how sure")
 
 Stage = Callable[[str], AbstractContextManager[None]]

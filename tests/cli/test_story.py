@@ -10,7 +10,8 @@ import pytest
 from numpy.testing import assert_allclose
 
 import bayesinv as bi
-from bayesinv import cli, demo, template
+from bayesinv import cli, template
+from bayesinv.cli import story as demo
 from bayesinv.posterior.maps import both
 from bayesinv.posterior.peak import Peak
 
@@ -26,7 +27,7 @@ def story():
     """The scene without its solvers: electrodes in an unbounded conductor."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("bayesinv.template.lead_field", unbounded)
-        patch.setattr("bayesinv.demo.true_lead_field", unbounded)
+        patch.setattr("bayesinv.cli.story.true_lead_field", unbounded)
         return demo.tell("oct4", 32, 2.0, np.random.default_rng(1))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import numpy as np
 
 from bayesinv import template, template_mesh
 from bayesinv.axes import Array, one_of
+from bayesinv.cli.inputs import read_fif
 from bayesinv.head import Conductivity, Head
 from bayesinv.leadfield import LeadField
 from bayesinv.mesh import Surface, Tetrahedra, boundary, inside, nearest, nested_spheres, read_mesh, tetrahedralise
@@ -244,41 +245,6 @@ def _one_file(folder: Path, pattern: str, what: str, option: str | None = None) 
         names = ", ".join(path.name for path in found)
         raise ValueError(f"{folder} holds {len(found)} files that could be the {what}: {names}{remedy or '; keep one'}")
     return found[0]
-
-
-def read_fif(what: str, path: Path | str, reader: Callable[[Path], Any]) -> Any:
-    """Return what a reader of MNE-Python makes of a FIF file.
-
-    what : what the file should hold, for people to read
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    ValueError
-        If it is no FIF file, or holds nothing of that kind.
-    """
-    import mne
-
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no {what} file {path}" + ("; that is a folder" if path.is_dir() else ""))
-    with path.open("rb") as file:
-        start = file.read(16)
-    packed = start[:2] == b"\x1f\x8b"
-    # Every FIF file opens with the tag of its identifier: kind 100, type 31, in big-endian order.
-    if not packed and start[:8] != b"\x00\x00\x00\x64\x00\x00\x00\x1f":
-        raise ValueError(f"{path} is not a FIF file, but the {what} must be one that MNE-Python wrote")
-    try:
-        with mne.use_log_level("CRITICAL"):
-            return reader(path)
-    except OSError:
-        raise
-    except Exception as error:
-        words = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(
-            f"{path} holds no {what} that can be read ({words}); is it whole, and of that kind?"
-        ) from error
 
 
 def _to_head(trans: Path | None, folder: Path | None) -> Array:

@@ -1,0 +1,5 @@
+"""The command line, as `python -m bayesinv`."""
+
+from bayesinv.cli import main
+
+main()

@@ -1,0 +1,195 @@
+"""`bayesinv compare`: classical estimates and models of one recording side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import bayesinv
+from bayesinv.axes import one_of
+from bayesinv.cli.inputs import Inputs, check_seed, chosen
+from bayesinv.cli.options import (
+    Baseline,
+    Condition,
+    ForwardSolution,
+    NoiseCovariance,
+    Orientation,
+    OutFolder,
+    Outliers,
+    Overwrite,
+    Picks,
+    Recording,
+    Seed,
+    Start,
+    Stop,
+)
+from bayesinv.cli.outcome import PASSED, verdict
+from bayesinv.cli.output import Folder, check_folder, write_summary, write_table
+from bayesinv.cli.peaks import LEVEL
+from bayesinv.cli.screen import Stages, show_table, span, tell
+
+if TYPE_CHECKING:
+    from bayesinv.compare import Comparison, ModelComparison
+    from bayesinv.posterior.posterior import Posterior
+    from bayesinv.problem import Problem
+
+
+def compare(
+    recording: Recording,
+    *,
+    forward: ForwardSolution,
+    noise_cov: NoiseCovariance,
+    condition: Condition = None,
+    methods: str = "MNE,dSPM,sLORETA,eLORETA,l-curve,gcv",
+    models: str = "minimum_norm,hierarchical,depth_weighted",
+    at: float | None = None,
+    block: float | None = None,
+    out: OutFolder = Path("bayesinv-compare"),
+    picks: Picks = None,
+    orientation: Orientation = "fixed",
+    tmin: Start = None,
+    tmax: Stop = None,
+    baseline: Baseline = "auto",
+    outliers: Outliers = "warn",
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
+) -> int:
+    """Put classical estimates and models of one recording side by side.
+
+    Prints a table (λ, peak, spread, fit, evidence), and writes it as `table.csv` and `summary.json`, with all maps on
+    one scale in `compare.png`. Of models it prints, and writes as `comparison.csv` and `comparison.png`, evidence,
+    Bayes factors, and how well each says what it has not seen: leave-one-out over components and blocks of time, with
+    stacking weights.
+
+    Parameters
+    ----------
+    methods
+        MNE, dSPM, sLORETA, eLORETA and LCMV as MNE-Python has them (λ² = 1/9), and minimum norm with λ by l-curve,
+        gcv, discrepancy, evidence or snr; separated by commas, or none.
+    models
+        Names of shipped models, or paths of .py files, separated by commas, or none.
+    at
+        Time in s at which maps are compared. That of the strongest recording by default.
+    block
+        Length in s of the blocks of time that are left out. A tenth of the recording by default.
+    """
+    from bayesinv.catalogue import read_card
+
+    classical, beliefs = (chosen(text) for text in (methods, models))
+    for name in beliefs:
+        read_card(name)
+    inputs = Inputs(
+        recording, forward, noise_cov, condition, picks, orientation, tmin, tmax, baseline=baseline, outliers=outliers
+    )
+    check_seed(seed)
+    check_folder(out, overwrite)
+    _check_methods(classical)
+    if not classical and not beliefs:
+        raise ValueError("there is nothing to compare; name some --methods or --models")
+    stages = Stages()
+    evoked, problem = inputs.read(stages)
+    from bayesinv.compare import blocks_of, compare_estimates
+    from bayesinv.compare import compare as compare_models
+
+    if beliefs:
+        # What does not fit is said before models are inferred.
+        blocks_of(problem, block)
+    with stages("classical"):
+        estimates = _estimates(problem, classical)
+    with stages("infer"):
+        posteriors = _posteriors(problem, beliefs, seed)
+    table = compare_estimates({**estimates, **posteriors}, at, LEVEL)
+    comparison = None
+    if posteriors:
+        with stages("leave out"):
+            comparison = compare_models(posteriors, block=block)
+    given = {**inputs.facts(evoked, problem), "picks": picks, "baseline": baseline, "seed": seed}
+    with Folder(out, overwrite) as folder:
+        with stages("draw"):
+            _draw(folder, table, comparison, problem)
+        _write(folder, table, comparison, given, stages)
+    _show(table, comparison, f"{evoked.comment} ({recording.name}) {span(table.time, table.time)}")
+    written = ["compare.png", *(["comparison.png", "comparison.csv"] if comparison is not None else []), "table.csv"]
+    tell(f"wrote {', '.join(str(out / name) for name in written)} and {out / 'summary.json'}")
+    # All are told of, whichever fails.
+    return max([verdict(posterior) for posterior in posteriors.values()], default=PASSED)
+
+
+def _check_methods(names: Sequence[str]) -> None:
+    """Raise if a classical method is none."""
+    from bayesinv.baselines import METHODS
+    from bayesinv.tikhonov import CHOICES
+
+    for name in names:
+        one_of("method", name, (*METHODS, *CHOICES))
+
+
+def _estimates(problem: Problem, names: Sequence[str]) -> dict[str, Any]:
+    """Return classical estimates by what the table calls them."""
+    from bayesinv.baselines import baseline
+    from bayesinv.tikhonov import CHOICES, tikhonov
+
+    found: dict[str, Any] = {}
+    for name in names:
+        if name in CHOICES:
+            found[f"λ by {name}"] = tikhonov(problem, name)
+        else:
+            covariance = "recording" if name == "LCMV" else None
+            found[name] = baseline(problem, name, convention="mne", covariance=covariance)
+    return found
+
+
+def _posteriors(problem: Problem, names: Sequence[str], seed: int) -> dict[str, Posterior]:
+    """Return the posterior of each model, all with the same randomness."""
+    import numpy as np
+
+    return {Path(name).stem: bayesinv.infer(name, problem, rng=np.random.default_rng(seed)) for name in names}
+
+
+def _draw(folder: Path, table: Comparison, comparison: ModelComparison | None, problem: Problem) -> None:
+    """Draw all maps as shares of their peaks, and the models beside each other."""
+    from bayesinv.figures import compare_maps, model_comparison
+
+    unit = "% of peak"
+    shares = {name: 100 * size / max(float(size.max()), 1e-300) for name, size in table.maps.items()}
+    figure = compare_maps(shares, problem, units=dict.fromkeys(shares, unit), common=True)
+    figure.savefig(folder / "compare.png", dpi=140)
+    if comparison is not None:
+        model_comparison(comparison).savefig(folder / "comparison.png", dpi=140)
+
+
+def _write(
+    folder: Path, table: Comparison, comparison: ModelComparison | None, inputs: Mapping[str, Any], stages: Stages
+) -> None:
+    """Write the tables, and last the summary."""
+    rows = [vars(row) for row in table.rows]
+    write_table(folder / "table.csv", [_flat(row) for row in rows])
+    facts = {"command": "compare", "inputs": inputs, "time_s": table.time, "table": rows}
+    if comparison is not None:
+        models = [vars(row) for row in comparison.rows]
+        write_table(folder / "comparison.csv", models)
+        facts["comparison"] = {"rows": models, "warnings": comparison.warnings}
+    write_summary(folder, facts, stages.seconds)
+
+
+def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row whose intervals and places have a column for each number."""
+    parts = {"lam_interval": ("lam_low", "lam_high"), "position": ("x", "y", "z")}
+    cells: dict[str, Any] = {}
+    for name, value in row.items():
+        columns = parts.get(name, (name,))
+        values = value if name in parts and value is not None else [value] * len(columns)
+        cells.update(zip(columns, values, strict=True))
+    return cells
+
+
+def _show(table: Comparison, comparison: ModelComparison | None, title: str) -> None:
+    """Print the tables."""
+    from bayesinv.compare import HEADS, MODEL_HEADS
+
+    show_table(HEADS, table.cells(), title)
+    if comparison is not None:
+        show_table(MODEL_HEADS, comparison.cells(), "what each model says of what it has not seen, nats")
+        for words in comparison.warnings:
+            tell(words)

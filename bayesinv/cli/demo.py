@@ -1,0 +1,97 @@
+"""`bayesinv demo`: the whole story on the template head, with a known truth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import bayesinv
+from bayesinv.cli.inputs import check_seed
+from bayesinv.cli.options import Model, OutFolder, Overwrite, Seed
+from bayesinv.cli.outcome import PROGRAM, verdict
+from bayesinv.cli.output import Folder, check_folder, write_posterior
+from bayesinv.cli.peaks import DRAWS, peaks
+from bayesinv.cli.screen import Stages, show_posterior, show_table, tell
+
+
+def demo(
+    *,
+    out: OutFolder = Path("bayesinv-demo"),
+    model: Model = "hierarchical",
+    snr: float = 0.5,
+    spacing: Literal["oct4", "oct5", "ico3", "oct6", "ico4"] = "oct5",
+    electrodes: Literal[32, 64] = 64,
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
+) -> int:
+    """Show the whole story on a template head: a known truth, MNE and Bayes side by side.
+
+    A patch of cortex in the left hand area is active. What it gives at the electrodes is computed by finite elements
+    (brain, CSF, skull, scalp); the inversion has other sources, boundary elements without CSF and other
+    conductivities. Lead fields are computed once (a minute or two) and then read from the cache (folder
+    $BAYESINV_CACHE). The simulated files are written too, for `bayesinv fit`.
+
+    Parameters
+    ----------
+    snr
+        Power of the signal over that of the noise, whitened, per component and sample of the response.
+    spacing
+        Source grid of the inversion.
+    electrodes
+        How many.
+    """
+    from bayesinv.catalogue import read_card
+
+    read_card(model)
+    check_seed(seed)
+    if not 0 < snr < float("inf"):
+        raise ValueError(f"snr is {snr}, but a ratio of powers is positive")
+    check_folder(out, overwrite)
+    stages = Stages()
+    with stages("load libraries"):
+        import mne
+        import numpy as np
+
+        from bayesinv.cli import story
+        from bayesinv.mne_bridge import from_mne
+        from bayesinv.posterior.maps import both
+        from bayesinv.problem import Problem
+    rng = np.random.default_rng(seed)
+    told = story.tell(spacing, electrodes, snr, rng, stages)
+    evoked, solution, covariance = told.to_mne()
+    with stages("whiten"), mne.use_log_level("ERROR"):
+        problem = from_mne(evoked, solution, covariance, orientation="fixed", baseline="auto")
+        assert isinstance(problem, Problem)
+    with stages("classical"):
+        others = story.classical(problem, told.window)
+    with stages("infer"):
+        posterior = bayesinv.infer(model, problem, rng=rng)
+    with stages("maps"):
+        maps = both(posterior, told.window, draws=DRAWS, rng=rng)
+        answers = story.scores(told, posterior, peaks(posterior, maps), others)
+    facts = {
+        "command": "demo",
+        "inputs": {"model": model, "snr": snr, "spacing": spacing, "electrodes": electrodes, "seed": seed},
+        "truth": told.facts(),
+        "answers": answers,
+    }
+    title = "Simulated response on the template head"
+    with Folder(out, overwrite) as folder, stages("write"):
+        with mne.use_log_level("ERROR"):
+            mne.write_evokeds(folder / "demo-ave.fif", evoked)
+            mne.write_forward_solution(folder / "demo-fwd.fif", solution)
+            mne.write_cov(folder / "demo-cov.fif", covariance)
+        marked = {
+            "truth": told.simulation.truth.centre,
+            "others": {name: table for name, table in others.items() if name.startswith("MNE")},
+            "sections": [("Truth and answers", story.page(told, answers))],
+        }
+        write_posterior(folder, posterior, maps, facts, stages, model, title=title, **marked)
+    show_posterior(posterior, maps, stages, title)
+    show_table(story.HEADS, story.rows(told, answers), "\nTruth and answers")
+    for text in story.words(told, answers):
+        tell(text)
+    tell(f"wrote {out / 'report.html'}")
+    inputs = f"--forward {out / 'demo-fwd.fif'} --noise-cov {out / 'demo-cov.fif'}"
+    tell(f"the same files by hand: {PROGRAM} fit {out / 'demo-ave.fif'} {inputs} --model {model}")
+    return verdict(posterior)

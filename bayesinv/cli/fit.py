@@ -1,0 +1,93 @@
+"""`bayesinv fit`: infer the currents behind one recording."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import bayesinv
+from bayesinv.cli.inputs import Inputs, check_method, check_seed
+from bayesinv.cli.options import (
+    Baseline,
+    Condition,
+    ForwardSolution,
+    NoiseCovariance,
+    Orientation,
+    OutFolder,
+    Outliers,
+    Overwrite,
+    Picks,
+    Recording,
+    Seed,
+    Start,
+    Stop,
+)
+from bayesinv.cli.outcome import verdict
+from bayesinv.cli.output import Folder, check_folder, write_posterior
+from bayesinv.cli.peaks import DRAWS
+from bayesinv.cli.screen import Stages, show_posterior, tell
+
+
+def fit(
+    recording: Recording,
+    *,
+    forward: ForwardSolution,
+    noise_cov: NoiseCovariance,
+    condition: Condition = None,
+    model: str = "hierarchical",
+    out: OutFolder = Path("bayesinv-fit"),
+    picks: Picks = None,
+    orientation: Orientation = "fixed",
+    tmin: Start = None,
+    tmax: Stop = None,
+    baseline: Baseline = "auto",
+    outliers: Outliers = "warn",
+    method: str | None = None,
+    draws: int | None = None,
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
+) -> int:
+    """Infer the currents behind an average of MNE-Python.
+
+    Writes `posterior.nc`, `summary.json`, pictures and a self-contained `report.html`. The exit code is 0 if all
+    checks passed and 1 if one did not.
+
+    Parameters
+    ----------
+    model
+        Name of a shipped model (see `bayesinv models`) or path of a .py file.
+    method
+        exact, quadrature, laplace or nuts. By default what fits the model.
+    draws
+        Draws of the hyperparameters (per chain with nuts).
+    """
+    from bayesinv.catalogue import read_card
+
+    inputs = Inputs(
+        recording, forward, noise_cov, condition, picks, orientation, tmin, tmax, baseline=baseline, outliers=outliers
+    )
+    read_card(model)
+    check_method(method)
+    if draws is not None and draws < 1:
+        raise ValueError(f"draws is {draws}, but at least one is wanted")
+    check_seed(seed)
+    check_folder(out, overwrite)
+    stages = Stages()
+    evoked, problem = inputs.read(stages)
+    import numpy as np
+
+    from bayesinv.posterior.maps import both
+
+    rng = np.random.default_rng(seed)
+    options = {} if draws is None else {"draws": draws}
+    with stages("infer"):
+        posterior = bayesinv.infer(model, problem, method, rng=rng, **options)
+    with stages("maps"):
+        maps = both(posterior, draws=DRAWS, rng=rng)
+    given = {"model": model, "picks": picks, "baseline": baseline, "seed": seed}
+    facts = {"command": "fit", "inputs": {**inputs.facts(evoked, problem), **given}}
+    title = f"{evoked.comment} ({recording.name})"
+    with Folder(out, overwrite) as folder, stages("write"):
+        write_posterior(folder, posterior, maps, facts, stages, model, title=title)
+    show_posterior(posterior, maps, stages, title)
+    tell(f"wrote {out / 'report.html'}")
+    return verdict(posterior)

@@ -1,0 +1,68 @@
+"""Options that several commands share, each said once: its type, and what its help says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+Recording = Annotated[Path, Parameter(help="FIF file of averages (-ave.fif).")]
+
+ForwardSolution = Annotated[Path, Parameter(help="FIF file of the forward solution (-fwd.fif).")]
+
+NoiseCovariance = Annotated[Path, Parameter(help="FIF file of the noise covariance (-cov.fif).")]
+
+Condition = Annotated[
+    str | None,
+    Parameter(help="Name of the average, or its number from 0; may be left out if the file holds one."),
+]
+
+Picks = Annotated[
+    str | None,
+    Parameter(
+        help="Sensors to use: meg, eeg, mag, grad or channel names, separated by commas. All by default.",
+    ),
+]
+
+Orientation = Annotated[
+    Literal["fixed", "free"],
+    Parameter(help="Currents along the normals of the cortex (fixed), or in any direction (free)."),
+]
+
+Start = Annotated[
+    float | None,
+    Parameter(help="Start of the recording to explain, s. After the baseline by default."),
+]
+
+Stop = Annotated[float | None, Parameter(help="End of the recording to explain, s.")]
+
+Baseline = Annotated[
+    str,
+    Parameter(
+        help='START,STOP in s, where there is no response, to learn the noise from; "none"; or "auto", what the file '
+        "says, else all before 0 s.",
+        allow_leading_hyphen=True,
+    ),
+]
+
+Outliers = Annotated[
+    Literal["warn", "drop", "keep"],
+    Parameter(
+        help="What to do about sources on or outside the skull of the head model, whose gain is an artefact.",
+    ),
+]
+
+Model = Annotated[str, Parameter(help="Name of a shipped model or path of a .py file.")]
+
+Seed = Annotated[int, Parameter(help="Of all randomness.")]
+
+OutFolder = Annotated[
+    Path,
+    Parameter(help="Folder to write. An earlier result of this program in it is replaced."),
+]
+
+Switch = Annotated[bool, Parameter(negative=())]
+"""An option without a value that can only be switched on."""
+
+Overwrite = Annotated[bool, Parameter(help="Replace the folder whatever it holds.", negative=())]

@@ -1,0 +1,49 @@
+"""Exit codes, and what goes with them: errors, warnings and failed checks, each one line on the error stream."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import warnings
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bayesinv.posterior.posterior import Posterior
+
+PROGRAM = "bayesinv"
+PASSED, FAILED, REFUSED, BROKEN, INTERRUPTED = 0, 1, 2, 3, 130
+"""Exit codes: checks passed; a check failed; bad input; an error of this program; interrupted by the user."""
+
+
+def fail(text: str, code: int) -> int:
+    """Print one line on the error stream and return the code."""
+    print(f"{PROGRAM}: {' '.join(text.split())}", file=sys.stderr)
+    return code
+
+
+def verdict(posterior: Posterior) -> int:
+    """Return the exit code of a result, and say on the error stream what failed."""
+    failed = [check for check in posterior.checks if not check.passed]
+    for check in failed:
+        fail(f"check failed: {check.name} is {check.value:.3g}, wanted {check.limit}; {check.note}", FAILED)
+    return FAILED if failed else PASSED
+
+
+@contextlib.contextmanager
+def tidy_warnings() -> Iterator[None]:
+    """Show each warning once, as one line on the error stream; those for developers not at all."""
+    seen: set[str] = set()
+
+    def show(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+        text = " ".join(str(message).split())
+        if issubclass(category, UserWarning | RuntimeWarning) and text not in seen:
+            seen.add(text)
+            print(f"{PROGRAM}: warning: {text}", file=sys.stderr)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        # It tells how a file should be named, not what is in it.
+        warnings.filterwarnings("ignore", message="This filename")
+        warnings.showwarning = show
+        yield

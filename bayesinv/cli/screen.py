@@ -1,0 +1,117 @@
+"""What is shown in a terminal: stages with the time they took, and tables."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from bayesinv.cli.peaks import LEVEL, peak_facts, peaks
+from bayesinv.progress import working
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from bayesinv.posterior.maps import Maps
+    from bayesinv.posterior.peak import Peak
+    from bayesinv.posterior.posterior import Posterior
+
+
+class Stages:
+    """Shows what is being done, and keeps how long it took."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self.console = _console(error=True)
+
+    @contextlib.contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        started = time.perf_counter()
+        with working(name):
+            yield
+        took = time.perf_counter() - started
+        self.seconds[name] = self.seconds.get(name, 0.0) + took
+        self.console.print(f"{name:<24s} {took:6.1f} s", highlight=False, style="dim")
+
+
+def _console(error: bool = False) -> Console:
+    from rich.console import Console
+
+    stream = sys.stderr if error else sys.stdout
+    # Into a file or pipe nobody's window tells how wide a table may be.
+    return Console(file=stream, soft_wrap=True, width=None if stream.isatty() else 120)
+
+
+def tell(text: str) -> None:
+    """Print a line."""
+    print(text)
+
+
+def span(start: float, stop: float) -> str:
+    """Return a window of time in ms, for people."""
+    first, last = round(1e3 * start), round(1e3 * stop)
+    return f"{first} ms" if first == last else f"{first} to {last} ms"
+
+
+def show_table(heads: Sequence[str], rows: Iterable[Sequence[str]], title: str | None = None) -> None:
+    """Print rows below the heads of their columns."""
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for head in heads:
+        table.add_column(head)
+    for row in rows:
+        table.add_row(*row)
+    _console().print(table)
+
+
+def show_posterior(posterior: Posterior, maps: tuple[Maps, Maps | None], stages: Stages, title: str) -> None:
+    """Print the short table of a result."""
+    problem = posterior.problem
+    rows = [
+        ("model", f"{posterior.model}, by {posterior.method}"),
+        (
+            "recording",
+            f"{problem.components} components, {len(problem.times)} samples, "
+            f"{span(float(problem.times[0]), float(problem.times[-1]))}",
+        ),
+        ("sources", f"{problem.source_count}, {problem.orientation} orientation"),
+    ]
+    names = {"lambda": "λ", "snr": "SNR (amplitude)"}
+    for name in (*names, *(key for key in posterior.hyper if key not in names)):
+        scalar = posterior.hyper[name]
+        low, high = scalar.interval(LEVEL)
+        text = f"{scalar.mean:.3g}"
+        rows.append(
+            (names.get(name, name), text if low == high else f"{text} ({LEVEL:.0%} {low:.3g} to {high:.3g})"),
+        )
+    for name, peak in peaks(posterior, maps).items():
+        rows.append((f"peak at {span(*peak.window)}, {name}", _where(posterior, peak)))
+    evidence = "not given by this method" if posterior.log_evidence is None else f"{posterior.log_evidence!r} nats"
+    rows.append(("log evidence", evidence))
+    rows.append(("fit", f"{posterior.goodness_of_fit:.0%} of the whitened power"))
+    for check in posterior.checks:
+        mark = "[green]passed[/green]" if check.passed else "[bold red]FAILED[/bold red]"
+        rows.append((f"check {check.name}", f"{mark} {check.value:.3g} (wanted {check.limit})"))
+    took = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in stages.seconds.items())
+    rows.append(("time", f"{sum(stages.seconds.values()):.1f} s: {took}"))
+    show_table(("", ""), rows, title)
+
+
+def _where(posterior: Posterior, peak: Peak) -> str:
+    """Return in words where a peak is, and how sure that is."""
+    facts = peak_facts(posterior, peak)
+    where = f"source {peak.source}"
+    if "position_mm" in facts:
+        where = f"({', '.join(f'{x:.0f}' for x in facts['position_mm'])}) mm {facts['frame']}"
+    lines = [f"{where}, probability {facts['probability']:.2g}"]
+    if "position_mm" in facts:
+        mean = ", ".join(f"{x:.0f}" for x in facts["strongest_mean_position_mm"])
+        lines.append(f"{LEVEL:.0%} within {facts['radius_mm']:.0f} mm of the strongest mean ({mean})")
+    if "probability_left" in facts:
+        left = facts["probability_left"]
+        side, share = ("left", left) if left >= 0.5 else ("right", 1 - left)
+        lines.append(f"in the {side} hemisphere with probability {share:.2g}")
+    return "\n".join(lines)

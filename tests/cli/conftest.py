@@ -1,0 +1,74 @@
+"""A small recording as files, and `bayesinv fit` of it."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from refusal import NAMES
+
+from bayesinv import cli
+
+
+@pytest.fixture(scope="session")
+def files(tmp_path_factory) -> dict[str, Path]:
+    """A small EEG average with two conditions, its forward solution on a sphere, and its covariance."""
+    import mne
+
+    folder = tmp_path_factory.mktemp("fif")
+    rng = np.random.default_rng(4)
+    with mne.use_log_level("ERROR"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        info = mne.create_info(NAMES, 100.0, "eeg")
+        info.set_montage("standard_1020")
+        places = rng.standard_normal((9, 3))
+        places /= np.linalg.norm(places, axis=1, keepdims=True)
+        space = mne.setup_volume_source_space(pos={"rr": 0.06 * places + [0, 0, 0.04], "nn": places})
+        sphere = mne.make_sphere_model((0.0, 0.0, 0.04), 0.09)
+        forward = mne.make_forward_solution(info, None, space, sphere, meg=False)
+        gain = forward["sol"]["data"]
+        times = np.arange(-20, 31) / 100
+        course = np.exp(-0.5 * ((times - 0.1) / 0.03) ** 2)
+        averages = []
+        for number, name in enumerate(("left ear", "right ear")):
+            current = np.zeros((gain.shape[1], len(times)))
+            current[3 * number : 3 * number + 3] = 2e-8 * places[number][:, None] * course
+            field = gain @ current + 1e-6 * rng.standard_normal((len(NAMES), len(times)))
+            average = mne.EvokedArray(field, info, tmin=-0.2, comment=name, nave=1)
+            average.set_eeg_reference("average", projection=True)
+            averages.append(average)
+        covariance = mne.Covariance(1e-12 * np.eye(len(NAMES)), NAMES, [], averages[0].info["projs"], 100)
+        paths = {name: folder / f"small-{name}.fif" for name in ("ave", "fwd", "cov")}
+        mne.write_evokeds(paths["ave"], averages)
+        mne.write_forward_solution(paths["fwd"], forward)
+        mne.write_cov(paths["cov"], covariance)
+        mne.write_evokeds(folder / "one-ave.fif", averages[0])
+    return {**paths, "one": folder / "one-ave.fif"}
+
+
+@pytest.fixture
+def plain(monkeypatch):
+    """Spares the pictures: what the report draws is its own tests' affair."""
+
+    def write(posterior, out, **marked):
+        (out / "report.html").write_text(f"{marked.get('title')} {sorted(marked)}")
+        (out / "maps.png").write_bytes(b"picture")
+
+    monkeypatch.setattr("bayesinv.report.write", write)
+
+
+@pytest.fixture
+def fit(files, tmp_path, plain, capfd):
+    """Runs `bayesinv fit` in a folder of its own; returns exit code, output and error stream."""
+
+    def call(*options, recording=None, forward=None, noise_cov=None, out=None, condition="left ear"):
+        tokens = ["fit", str(recording or files["ave"]), "--forward", str(forward or files["fwd"])]
+        tokens += ["--noise-cov", str(noise_cov or files["cov"]), "--out", str(out or tmp_path / "out")]
+        tokens += [] if condition is None else ["--condition", condition]
+        code = cli.run([*tokens, *map(str, options)])
+        shown = capfd.readouterr()
+        return code, shown.out, shown.err
+
+    return call

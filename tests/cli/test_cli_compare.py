@@ -1,0 +1,92 @@
+"""`bayesinv compare` writes the tables of the library."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from refusal import refused
+
+import bayesinv as bi
+from bayesinv import cli
+
+FILES = ["compare.png", "comparison.csv", "comparison.png", "summary.json", "table.csv"]
+
+
+class TestCompare:
+    @pytest.fixture
+    def compare(self, files, tmp_path, capfd):
+        def call(*options, condition="left ear"):
+            tokens = ["compare", str(files["ave"]), "--forward", str(files["fwd"]), "--noise-cov", str(files["cov"])]
+            tokens += ["--condition", condition, "--out", str(tmp_path / "out"), *map(str, options)]
+            code = cli.run(tokens)
+            shown = capfd.readouterr()
+            return code, shown.out, shown.err
+
+        return call
+
+    def test_it_writes_table_and_picture(self, compare, files, tmp_path):
+        import csv
+
+        import mne
+
+        options = ("--methods", "MNE,dSPM,LCMV,gcv", "--models", "minimum_norm,hierarchical", "--at", "0.1")
+        code, out, err = compare(*options)
+        assert code == 0, err
+        folder = tmp_path / "out"
+        assert sorted(path.name for path in folder.iterdir()) == FILES
+        found = json.loads((folder / "summary.json").read_text())
+        names = ["MNE", "dSPM", "LCMV", "λ by gcv", "minimum_norm", "hierarchical"]
+        assert [row["name"] for row in found["table"]] == names
+        assert found["files"] == FILES
+        with (folder / "comparison.csv").open(encoding="utf-8", newline="") as file:
+            assert {row["name"] for row in csv.DictReader(file)} == {"hierarchical", "minimum_norm"}
+        with (folder / "table.csv").open(encoding="utf-8", newline="") as file:
+            rows = {row["name"]: row for row in csv.DictReader(file)}
+        assert list(rows) == names
+        with mne.use_log_level("ERROR"):
+            problem = bi.from_mne(
+                mne.read_evokeds(files["ave"], "left ear"),
+                mne.read_forward_solution(files["fwd"]),
+                mne.read_cov(files["cov"]),
+            )
+        from bayesinv.baselines import baseline
+        from bayesinv.compare import compare_estimates
+
+        results = {
+            "dSPM": baseline(problem, "dSPM", convention="mne"),
+            "hierarchical": bi.infer("hierarchical", problem),
+        }
+        table = compare_estimates(results, 0.1)
+        for name in results:
+            assert float(rows[name]["lam"]) == pytest.approx(table[name].lam, rel=1e-9)
+            assert float(rows[name]["height"]) == pytest.approx(table[name].height, rel=1e-9)
+            assert float(rows[name]["y"]) == pytest.approx(table[name].position[1])
+        low, high = table["hierarchical"].lam_interval
+        assert float(rows["hierarchical"]["lam_low"]) == pytest.approx(low)
+        assert float(rows["hierarchical"]["lam_high"]) == pytest.approx(high)
+        assert rows["dSPM"]["lam_low"] == rows["LCMV"]["lam"] == rows["dSPM"]["log_evidence"] == ""
+        assert (folder / "compare.png").read_bytes().startswith(b"\x89PNG")
+        for word in ("log evidence", "spread (mm)", "100 ms", "hierarchical"):
+            assert word in out
+
+    def test_models_or_methods_alone(self, compare, tmp_path):
+        assert compare("--methods", "none", "--models", "minimum_norm")[0] == 0
+        assert compare("--methods", "MNE,MNE", "--models", "none", "--orientation", "free")[0] == 0
+        found = json.loads((tmp_path / "out" / "summary.json").read_text())
+        assert [row["name"] for row in found["table"]] == ["MNE"]
+        assert found["inputs"]["orientation"] == "free"
+
+    @pytest.mark.parametrize(
+        ("options", "words"),
+        [
+            (["--methods", "dSPN"], "did you mean 'dSPM'?"),
+            (["--models", "hierachical"], "did you mean 'hierarchical'?"),
+            (["--methods", "none", "--models", "none"], "nothing to compare"),
+            (["--at", "7", "--methods", "MNE", "--models", "none"], "no sample near 7 s; the recording runs from"),
+            (["--baseline", "soon"], "--baseline soon"),
+            (["--picks", "Fp7"], "Fp7"),
+        ],
+    )
+    def test_bad_input_is_one_line_and_2(self, compare, tmp_path, options, words):
+        refused(compare(*options), tmp_path, words)

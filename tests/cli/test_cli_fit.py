@@ -1,0 +1,138 @@
+"""`bayesinv fit` writes a whole result, whose numbers are those of the library."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+import bayesinv as bi
+from bayesinv import cli
+from bayesinv.archive import load
+
+
+class TestFit:
+    def test_it_writes_a_whole_result(self, fit, tmp_path):
+        code, out, err = fit("--seed", 3, "--draws", 500)
+        assert code == 0, err
+        folder = tmp_path / "out"
+        there = sorted(path.name for path in folder.iterdir())
+        assert there == ["maps.png", "posterior.nc", "report.html", "summary.json"]
+        assert [path.name for path in tmp_path.iterdir()] == ["out"]
+        found = json.loads((folder / "summary.json").read_text())
+        assert found["files"] == there
+        assert found["inputs"]["condition"] == "left ear"
+        assert found["inputs"]["seed"] == 3
+        assert found["passed"] is True
+        assert {"mean", "low", "high"} <= set(found["hyper"]["lambda"])
+        assert found["versions"]["bayesinv"] == bi.__version__
+        assert {"infer", "whiten", "write"} <= set(found["timings"])
+        kept = load(folder / "posterior.nc")
+        assert kept.hyper["lambda"].mean == pytest.approx(found["hyper"]["lambda"]["mean"], rel=1e-12)
+        for facts in found["peak"].values():
+            assert 0 < facts["probability"] <= 1
+            assert len(facts["position_mm"]) == 3
+        for word in ("λ", "SNR", "90%", "peak at", "probability", "log evidence", "check", "passed", "time"):
+            assert word in out
+        assert "infer" in err
+
+    def test_the_numbers_are_those_of_the_library(self, fit, files, tmp_path):
+        import mne
+
+        fit("--tmin", 0.05, "--tmax", 0.2, "--baseline", "-0.2,0")
+        with mne.use_log_level("ERROR"):
+            problem = bi.from_mne(
+                mne.read_evokeds(files["ave"], "left ear"),
+                mne.read_forward_solution(files["fwd"]),
+                mne.read_cov(files["cov"]),
+                tmin=0.05,
+                tmax=0.2,
+                baseline=(-0.2, 0.0),
+            )
+        expected = bi.infer("hierarchical", problem, rng=np.random.default_rng(0))
+        found = json.loads((tmp_path / "out" / "summary.json").read_text())
+        assert found["samples"] == 16
+        assert found["log_evidence"] == pytest.approx(float(expected.log_evidence), rel=1e-10)
+        assert found["hyper"]["snr"]["high"] == pytest.approx(expected.hyper["snr"].interval(0.9)[1], rel=1e-10)
+
+    @pytest.mark.parametrize(
+        ("options", "key", "value"),
+        [
+            (["--model", "minimum_norm"], "method", "exact"),
+            (["--method", "laplace"], "method", "laplace"),
+            (["--orientation", "free"], "orientation", "free"),
+            (["--baseline", "none", "--tmin", "0"], "samples", 31),
+            (["--picks", "Fp1,F3,C3,P3,O1,Cz"], "components", 5),
+        ],
+    )
+    def test_options_reach_the_result(self, fit, tmp_path, options, key, value):
+        code, _, err = fit(*options)
+        # Whether the checks like the method is not the point here.
+        assert code in (0, 1), err
+        assert json.loads((tmp_path / "out" / "summary.json").read_text())[key] == value
+
+    @pytest.mark.parametrize("condition", ["right ear", "1"])
+    def test_condition_by_name_or_number(self, fit, tmp_path, condition):
+        assert fit(condition=condition)[0] == 0
+        assert json.loads((tmp_path / "out" / "summary.json").read_text())["inputs"]["condition"] == "right ear"
+
+    def test_a_file_with_one_condition_needs_no_name(self, fit, files):
+        assert fit(recording=files["one"], condition=None)[0] == 0
+
+    def test_a_failed_check_is_code_1_and_all_is_written(self, fit, tmp_path, monkeypatch):
+        from dataclasses import replace
+
+        from bayesinv.posterior.checks import Check
+
+        bad = Check("sun", 2.0, "below 1", False, "it shines")
+        inferred = bi.infer
+
+        def infer(*args, **kwargs):
+            return replace(inferred(*args, **kwargs), checks=(bad,))
+
+        monkeypatch.setattr("bayesinv.infer", infer)
+        code, out, err = fit()
+        assert code == 1
+        assert "check failed: sun is 2, wanted below 1; it shines" in err
+        assert "FAILED" in out
+        assert (tmp_path / "out" / "report.html").is_file()
+
+    def test_a_mismatched_covariance_warns_in_one_line(self, fit, files, tmp_path):
+        import mne
+
+        with mne.use_log_level("ERROR"):
+            covariance = mne.read_cov(files["cov"])
+            covariance["data"] = covariance["data"] * 25
+            mne.write_cov(tmp_path / "wide-cov.fif", covariance)
+        code, _, err = fit(noise_cov=tmp_path / "wide-cov.fif")
+        assert code == 1
+        lines = [line for line in err.splitlines() if "warning" in line]
+        assert len(lines) == 1
+        assert lines[0].startswith("bayesinv: warning: the whitened baseline has a global field power of 0.2")
+
+    def test_a_models_file_works_where_a_name_does(self, fit, tmp_path):
+        mine = tmp_path / "mine.py"
+        mine.write_text(
+            '"""Mine: as it should be."""\nimport pymc as pm\nfrom bayesinv import Currents\n\n'
+            "def model(problem):\n    with pm.Model(coords=problem.coords) as built:\n"
+            '        scale = pm.HalfNormal("scale", problem.scale_guess)\n'
+            '        Currents(variance=scale**2).observe("recording", problem, noise=1.0)\n    return built\n'
+        )
+        code, out, err = fit("--model", mine)
+        assert code == 0, err
+        assert "mine" in out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("condition", "side"), [("Right Auditory", "left"), ("Right visual", "left")])
+def test_the_real_recording(sample, tmp_path, plain, capfd, condition, side):
+    tokens = ["fit", str(sample / "sample-right-ave.fif"), "--forward", str(sample / "sample-oct5-fwd.fif")]
+    tokens += ["--noise-cov", str(sample / "sample-noise-cov.fif"), "--out", str(tmp_path / "out")]
+    assert cli.run([*tokens, "--condition", condition]) == 0
+    found = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert found["sources"] == 2052
+    assert found["components"] == 360
+    peak = found["peak"]["15 mm patches"]
+    assert peak["hemisphere"] == side
+    assert peak["probability_left"] > 0.8
