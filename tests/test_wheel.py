@@ -18,7 +18,8 @@ def shipped() -> set[str]:
     library = {f"bayesinv/{path.relative_to(ROOT / 'bayesinv')}" for path in (ROOT / "bayesinv").rglob("*.py")}
     models = {f"bayesinv/models/{path.name}" for path in (ROOT / "models").glob("*.py")}
     settings = {f"bayesinv/configurations/{path.name}" for path in (ROOT / "bayesinv" / "configurations").iterdir()}
-    return library | models | settings | {"bayesinv/py.typed"}
+    assets = {f"bayesinv/report/assets/{path.name}" for path in (ROOT / "bayesinv" / "report" / "assets").iterdir()}
+    return library | models | settings | assets | {"bayesinv/py.typed"}
 
 
 @pytest.fixture
