@@ -12,9 +12,9 @@ PACKAGE = ROOT / "bayesinv"
 
 # A file imports, when it is read, only from rooms above its own; a family is one room.
 ORDER = """
-    axes memory kernels mesh head sensors sources parcels smoothness sampling leadfield forward template template_mesh
-    recording noise problem structure evidence currents catalogue posterior arviz_bridge inference tikhonov
-    baselines resolution maps predictive simulate world forward_error scores calibration compare figures report
+    axes memory interpolation kernels mesh head sensors sources parcels smoothness sampling leadfield forward template
+    template_mesh recording noise problem structure evidence currents catalogue posterior arviz_bridge inference
+    tikhonov baselines resolution maps predictive simulate world forward_error scores calibration compare figures report
     archive evaluation mne_bridge scene demo study cli __init__ __main__
 """.split()  # noqa: SIM905
 FORBIDDEN = {"utils", "core", "base", "helpers", "common", "misc"}
