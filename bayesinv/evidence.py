@@ -10,12 +10,13 @@ between Chebyshev points.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from bayesinv.axes import Array
+from bayesinv.interpolation.chebyshev import Chebyshev, refined
 from bayesinv.memory import PickledByFields, cached_property
 from bayesinv.problem import Problem
 from bayesinv.structure import Structure
@@ -340,48 +341,36 @@ class Family(PickledByFields):
         RoughError
             If 65 points do not reach the tolerance.
         """
-        known: dict[float, Spectrum] = {}
 
-        def at(x: float) -> Spectrum:
-            place = round(x, 15)
-            if place not in known:
-                known[place] = spectrum_at(place)
-            return known[place]
+        def through(series: Chebyshev, spectra: tuple[Spectrum, ...]) -> Family:
+            return cls(series.points, spectra, low, high)
 
-        for count in (17, 33, 65):
-            points = low + (high - low) * (1 - np.cos(np.pi * np.arange(count) / (count - 1))) / 2
-            family = cls(points, tuple(at(float(x)) for x in points), low, high)
-            error = family._measure(at)
-            if error <= TOLERANCE:
-                return cls(points, family.spectra, low, high, error)
-        raise RoughError(
-            f"the log-likelihood between {low:g} and {high:g} could not be interpolated to {TOLERANCE:g} nats "
-            f"(65 points leave {error:.1e}); fix the structural parameter or narrow its range"
-        )
+        family, error = refined(low, high, spectrum_at, through, cls._off, TOLERANCE)
+        if error > TOLERANCE:
+            raise RoughError(
+                f"the log-likelihood between {low:g} and {high:g} could not be interpolated to {TOLERANCE:g} nats "
+                f"({len(family.points)} points leave {error:.1e}); fix the structural parameter or narrow its range"
+            )
+        return replace(family, error=error)
 
-    def _measure(self, at: Callable[[float], Spectrum]) -> float:
-        """Largest error at places between the points, over signal-to-noise ratios from 0.03 up to the recording's.
+    def _off(self, place: float, spectrum: Spectrum) -> float:
+        """Largest error at a place where the spectrum is known, over signal-to-noise ratios up to the recording's.
 
-        The noise has scale 1, and at each ratio the scale that fits best. An error counts as far as the likelihood
-        there reaches that of the best ratio: where the recording rules the scales out, no error matters.
+        The noise has scale 1, and at each ratio, from 0.03, the scale that fits best. An error counts as far as the
+        likelihood there reaches that of the best ratio: where the recording rules the scales out, no error matters.
         """
-        problem = self.spectra[0].problem
+        problem, cells = spectrum.problem, spectrum.cells
         top = 10 * max(3.0, float(np.sqrt(np.mean(problem.recording**2))))
         ratio = np.geomspace(0.03, top, 40)
-        count = len(self.points)
+        lone = ratio**2 / problem.signal_power
+        power = (cells.powers / (lone[:, None] * cells.reach + 1)).sum(axis=1)
+        fit = np.sqrt(power / problem.recording.size)
         worst = 0.0
-        for j in (0, count // 2):
-            middle = (self.points[j] + self.points[j + 1]) / 2
-            spectrum = at(float(middle))
-            lone = ratio**2 / problem.signal_power
-            cells = spectrum.cells
-            power = (cells.powers / (lone[:, None] * cells.reach + 1)).sum(axis=1)
-            fit = np.sqrt(power / problem.recording.size)
-            for noise in (np.ones(len(ratio)), np.maximum(fit, 1e-6)):
-                variance = lone * noise**2
-                exact = spectrum.log_likelihood(variance, noise)
-                error = np.abs(self.log_likelihood(variance, noise, np.full(len(ratio), middle)) - exact)
-                worst = max(worst, float(np.max(error * np.exp(exact - exact.max()))))
+        for noise in (np.ones(len(ratio)), np.maximum(fit, 1e-6)):
+            variance = lone * noise**2
+            exact = spectrum.log_likelihood(variance, noise)
+            error = np.abs(self.log_likelihood(variance, noise, np.full(len(ratio), place)) - exact)
+            worst = max(worst, float(np.max(error * np.exp(exact - exact.max()))))
         return worst
 
     @property
@@ -395,18 +384,15 @@ class Family(PickledByFields):
         return float(self.spectra[0].values.mean())
 
     @cached_property
-    def _transform(self) -> Array:
-        """From values at the points to Chebyshev coefficients: (coefficient, node)."""
-        count = len(self.points)
-        unit = 2 * (self.points - self.low) / (self.high - self.low) - 1
-        return np.asarray(np.linalg.inv(np.polynomial.chebyshev.chebvander(unit, count - 1)))
+    def series(self) -> Chebyshev:
+        """What is interpolated by."""
+        return Chebyshev(self.points, self.low, self.high)
 
     def cardinal(self, place: Array) -> Array:
         """Weights (place, node) with which values at the points give the value at each place."""
         if not self.learned:
             return np.ones((len(place), 1))
-        unit = 2 * (place - self.low) / (self.high - self.low) - 1
-        return np.asarray(np.polynomial.chebyshev.chebvander(unit, len(self.points) - 1) @ self._transform)
+        return self.series.cardinal(place)
 
     def log_likelihood(self, variance: Array, noise: Array, place: Array | None = None) -> Array:
         """Log density (node,) of the recording; `place` (node,) is the structural number.
@@ -454,11 +440,6 @@ class Family(PickledByFields):
         if not self.learned:
             return terms[0]
         table = pt.sum(terms, axis=1)
-        count = len(spectra)
-        unit = 2 * (place - self.low) / (self.high - self.low) - 1
-        # A recurrence would be a graph of as many steps as there are points, and their compilation takes minutes. At
-        # the ends of the range the slope of the angle is infinite, so they are approached to a millionth of a radian.
-        angle = pt.arccos(pt.clip(unit, -1 + 1e-12, 1 - 1e-12))
-        cardinal = pt.dot(pt.cos(np.arange(count) * angle), self._transform)
+        cardinal = pt.dot(self.series.graph(place), self.series.transform)
         inside = pt.and_(place >= self.low - SLACK, place <= self.high + SLACK)
         return pt.switch(inside, table[0] + pt.dot(cardinal, table - table[0]), -np.inf)

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 from scipy.linalg import toeplitz
-from scipy.special import iv
 
 from bayesinv.axes import Array, freeze
+from bayesinv.interpolation.chebyshev import Chebyshev, refined, terms_of_exponential, weighted
 from bayesinv.memory import PickledByFields, cached_property
 from bayesinv.problem import Problem
 from bayesinv.smoothness import Field
@@ -316,15 +316,14 @@ def along_normals(problem: Problem) -> Array:
 class LengthTable:
     """Gram matrix of a Matérn field as a Chebyshev series in the logarithm of its length-scale.
 
+    series : over the logarithm of the length-scale in m
     coefficients : (coefficient, component, component)
-    low, high : m, between which it holds
     error : measured relative error of the matrix between the points
     """
 
+    series: Chebyshev
     coefficients: Array
-    low: float
-    high: float
-    error: float
+    error: float = 0.0
 
     @classmethod
     def of(cls, problem: Problem, structure: Structure) -> LengthTable:
@@ -339,86 +338,76 @@ class LengthTable:
 
     @classmethod
     def _made(cls, problem: Problem, structure: Structure) -> LengthTable:
-        known: dict[float, Array] = {}
-        ends = problem.length_range
-        low, high = np.log(ends)
+        def at(log_length: float) -> Array:
+            return replace(structure, length=float(np.exp(log_length))).gram(problem, exact=True)
 
-        def at(unit: float) -> Array:
-            place = round(float(unit), 12)
-            if place not in known:
-                length = float(np.exp(low + (high - low) * (place + 1) / 2))
-                known[place] = replace(structure, length=length).gram(problem, exact=True)
-            return known[place]
+        def through(series: Chebyshev, grams: tuple[Array, ...]) -> LengthTable:
+            return cls(series, series.coefficients(np.stack(grams)))
 
-        for count in (17, 33, 65):
-            points = -np.cos(np.pi * np.arange(count) / (count - 1))
-            inverse = np.linalg.inv(np.polynomial.chebyshev.chebvander(points, count - 1))
-            table = cls(np.tensordot(inverse, np.stack([at(point) for point in points]), axes=1), *ends, 0.0)
-            middle = (points[0] + points[1]) / 2, (points[count // 2] + points[count // 2 + 1]) / 2
-            error = max(float(np.abs(table._at(x) - at(x)).max() / np.abs(at(x)).max()) for x in middle)
-            if error <= EXACT:
-                break
-        else:
+        def off(table: LengthTable, place: float, gram: Array) -> float:
+            return float(np.abs(table._at(place) - gram).max() / np.abs(gram).max())
+
+        low, high = np.log(problem.length_range).tolist()
+        table, error = refined(low, high, at, through, off, EXACT)
+        if error > EXACT:
             raise ValueError(f"Gram matrices between length-scales could not be interpolated (error {error:.1e})")
         return replace(table, error=error)
 
-    def _series(self, unit: Any) -> list[Any]:
-        series = [1.0 + 0 * unit, unit]
-        while len(series) < len(self.coefficients):
-            series.append(2 * unit * series[-1] - series[-2])
-        return series
+    def _at(self, place: float) -> Array:
+        return weighted(self.series.polynomials(place).ravel(), self.coefficients)
 
-    def _at(self, unit: Any) -> Any:
-        return sum(value * matrix for value, matrix in zip(self._series(unit), self.coefficients, strict=True))
-
-    def _unit(self, length: Any) -> Any:
-        low, high = np.log(self.low), np.log(self.high)
-        if isinstance(length, int | float | np.number):
-            if not self.low * (1 - 1e-6) <= length <= self.high * (1 + 1e-6):
-                raise ValueError(
-                    f"a length-scale is {1e3 * length:.3g} mm, but on this cortex it must stay between "
-                    f"{1e3 * self.low:.3g} and {1e3 * self.high:.3g} mm; give it a prior that lives there"
-                )
-            return float(np.clip(2 * (np.log(length) - low) / (high - low) - 1, -1, 1))
-        import pytensor.tensor as pt
-
-        return 2 * (pt.log(length) - low) / (high - low) - 1
+    def _place(self, length: float) -> float:
+        """Logarithm of a length-scale, which must lie in the range that the table spans."""
+        low, high = np.exp([self.series.low, self.series.high])
+        if not low * (1 - 1e-6) <= length <= high * (1 + 1e-6):
+            raise ValueError(
+                f"a length-scale is {1e3 * length:.3g} mm, but on this cortex it must stay between "
+                f"{1e3 * low:.3g} and {1e3 * high:.3g} mm; give it a prior that lives there"
+            )
+        return float(np.clip(np.log(length), self.series.low, self.series.high))
 
     def gram(self, structure: Structure) -> Array:
         """G D Gᵀ (component, component) at a structure's length-scale, its scale left out."""
-        weights = np.polynomial.chebyshev.chebvander(self._unit(structure.length), self.degree)
-        return _weighted(weights, self.coefficients)
+        assert structure.length is not None
+        return self._at(self._place(structure.length))
 
     def slope(self, structure: Structure) -> Array:
         """Derivative of `gram` by the length-scale."""
         assert structure.length is not None
-        unit = self._unit(structure.length)
-        by_unit = _weighted(_slopes_of_chebyshev(unit, self.degree), self.coefficients)
-        return by_unit * 2 / (np.log(self.high) - np.log(self.low)) / structure.length
-
-    @property
-    def degree(self) -> int:
-        """Degree of the series."""
-        return len(self.coefficients) - 1
+        slopes = self.series.slopes(self._place(structure.length))
+        return weighted(slopes, self.coefficients) / structure.length
 
     def at(self, length: Any) -> Any:
         """The matrix at a length-scale, a number or a graph."""
-        return self._at(self._unit(length))
+        if isinstance(length, int | float | np.number):
+            return self._at(self._place(float(length)))
+        return self._graph(length, self.coefficients.reshape(len(self.coefficients), -1)).reshape(
+            self.coefficients.shape[1:]
+        )
 
     def trace(self, length: Any) -> Any:
         """trace(G D Gᵀ) at a length-scale, a number or a graph."""
         traces = np.einsum("kcc->k", self.coefficients)
-        series = self._series(self._unit(length))
-        return sum(value * float(one) for value, one in zip(series, traces, strict=True))
+        if isinstance(length, int | float | np.number):
+            return float(self.series.polynomials(self._place(float(length))).ravel() @ traces)
+        return self._graph(length, traces)
+
+    def _graph(self, length: Any, table: Array) -> Any:
+        """Sum of a table (coefficient, ...) at a length-scale that is a graph."""
+        import pytensor.tensor as pt
+
+        return pt.dot(self.series.graph(pt.log(length)), table)
 
 
 @dataclass(frozen=True, eq=False)
 class DepthTable:
     """Gram matrix as a Chebyshev series in the depth exponent, of all currents and of those along the normals.
 
+    series : over depth exponents from 0 to 1
     whole, along : (coefficient, component, component); along is None where orientation is not told apart
     """
 
+    series: Chebyshev
     whole: Array
     along: Array | None
 
@@ -435,59 +424,43 @@ class DepthTable:
     @classmethod
     def _made(cls, problem: Problem, weights: Array | None, turned: bool) -> DepthTable:
         logs = problem.log_norms
-        # exp(-2 depth log) over depth in [0, 1] has Chebyshev coefficients that are Bessel functions of |log|.
-        orders = np.arange(200)
-        small = iv(orders, float(np.abs(logs).max())) * np.exp(-float(np.abs(logs).max())) < PRECISE
-        count = max(4, int(orders[small][0]) + 1)
-        points = (1 - np.cos(np.pi * (np.arange(count) + 0.5) / count)) / 2
-        inverse = np.linalg.inv(np.polynomial.chebyshev.chebvander(2 * points - 1, count - 1))
+        # exp(-2 depth log) over depth in [0, 1] goes as exp(|log| unit) over [-1, 1].
+        series = Chebyshev.inner(0.0, 1.0, max(4, terms_of_exponential(float(np.abs(logs).max()), PRECISE)))
         rest = np.ones(problem.source_count) if weights is None else weights
 
-        def series(gain: Array, repeat: int) -> Array:
+        def coefficients(gain: Array, repeat: int) -> Array:
             grams = []
-            for point in points:
-                root = np.sqrt(np.repeat(rest * np.exp(-2 * point * logs), repeat))
-                seen = gain * root
+            for point in series.points:
+                deep = np.repeat(np.exp(-2 * point * logs), repeat)
+                seen = gain * np.sqrt(deep * (rest if len(rest) == len(deep) else np.repeat(rest, repeat)))
                 grams.append(seen @ seen.T)
-            return np.tensordot(inverse, np.stack(grams), axes=1)
+            return series.coefficients(np.stack(grams))
 
-        along = series(along_normals(problem), 1) if turned else None
-        return cls(series(problem.gain, problem.axes), along)
+        along = coefficients(along_normals(problem), 1) if turned else None
+        return cls(series, coefficients(problem.gain, problem.axes), along)
 
-    def _weights(self, depth: float | None, slope: bool = False) -> Array:
+    def _weights(self, depth: float | None) -> Array:
         assert depth is not None
-        unit, degree = 2 * depth - 1, len(self.whole) - 1
-        found = 2 * _slopes_of_chebyshev(unit, degree) if slope else np.polynomial.chebyshev.chebvander(unit, degree)
-        return np.asarray(found)
+        return self.series.polynomials(depth).ravel()
 
     def gram(self, structure: Structure) -> Array:
         """G D Gᵀ (component, component) at a structure's depth and tangential variance, its scale left out."""
         return self._mixed(structure.tangential, self._weights(structure.depth))
 
     def _mixed(self, tangential: float | None, weights: Array) -> Array:
-        whole = _weighted(weights, self.whole)
+        whole = weighted(weights, self.whole)
         if self.along is None or tangential is None:
             return whole
-        return tangential * whole + (1 - tangential) * _weighted(weights, self.along)
+        return tangential * whole + (1 - tangential) * weighted(weights, self.along)
 
     def slope(self, structure: Structure, name: str) -> Array:
         """Derivative of `gram` by "depth" or "tangential"."""
         if name == "depth":
-            return self._mixed(structure.tangential, self._weights(structure.depth, True))
+            assert structure.depth is not None
+            return self._mixed(structure.tangential, self.series.slopes(structure.depth))
         assert self.along is not None
         weights = self._weights(structure.depth)
-        return _weighted(weights, self.whole) - _weighted(weights, self.along)
-
-
-def _weighted(weights: Array, table: Array) -> Array:
-    """Sum of matrices (coefficient, component, component) with weights (coefficient,)."""
-    return np.asarray((weights @ table.reshape(len(table), -1)).reshape(table.shape[1:]))
-
-
-def _slopes_of_chebyshev(unit: float, degree: int) -> Array:
-    """Derivatives of Chebyshev polynomials up to a degree at a place in [-1, 1]."""
-    chebyshev = np.polynomial.chebyshev
-    return np.array([chebyshev.chebval(unit, chebyshev.chebder(one)) for one in np.eye(degree + 1)])
+        return weighted(weights, self.whole) - weighted(weights, self.along)
 
 
 def normals_of(problem: Problem) -> Array:

@@ -16,34 +16,7 @@ from bayesinv.inference import result
 from bayesinv.inference.density import Density
 from bayesinv.inference.quadrature import integrate
 from bayesinv.inference.result import mixture
-from bayesinv.inference.slices import EXACT, Slices, gauss_rule
-
-
-class TestGaussRule:
-    def test_of_a_normal_mass_is_that_of_gauss_and_hermite(self):
-        places = np.linspace(-12, 12, 241)
-        points, weights = gauss_rule(places, np.exp(-(places**2) / 2), 5)
-        nodes, shares = np.polynomial.hermite_e.hermegauss(5)
-        assert_allclose(points, nodes, atol=1e-10)
-        assert_allclose(weights, shares / shares.sum(), atol=1e-12)
-
-    @pytest.mark.parametrize("count", [1, 2, 4, 7])
-    def test_has_the_moments_of_the_mass(self, rng, count):
-        places, mass = rng.normal(3, 0.5, 20), rng.exponential(size=20)
-        points, weights = gauss_rule(places, mass, count)
-        for order in range(2 * count):
-            assert_allclose(weights @ points**order, mass @ places**order / mass.sum(), rtol=1e-9)
-        wrong = weights @ points ** (2 * count) - mass @ places ** (2 * count) / mass.sum()
-        assert abs(wrong) > 1e-9
-
-    def test_of_one_place_is_that_place(self):
-        points, weights = gauss_rule(np.array([2.0]), np.array([0.3]), 4)
-        assert_allclose([points, weights], [[2.0], [1.0]])
-
-    def test_has_no_more_points_than_there_is_mass(self):
-        points, weights = gauss_rule(np.arange(5.0), np.array([0, 1, 0, 3, 0.0]), 5)
-        assert_allclose(np.sort(points), [1, 3])
-        assert_allclose(np.sort(weights), [0.25, 0.75])
+from bayesinv.inference.slices import EXACT, Slices
 
 
 @pytest.fixture(scope="module", params=["depth_weighted", "oriented", "sensor_noise", "smooth", "temporal"])

@@ -11,7 +11,7 @@ from bayesinv import evidence
 from bayesinv.currents import Currents, observation
 from bayesinv.evidence import Sight, Spectrum
 from bayesinv.inference.density import Density
-from bayesinv.structure import Structure, correlation_over_time
+from bayesinv.structure import EXACT, LengthTable, Structure, correlation_over_time
 
 pytestmark = pytest.mark.filterwarnings("ignore:(?s).*ArviZ is undergoing a major refactor:FutureWarning")
 
@@ -302,6 +302,27 @@ class TestTables:
             for depth in (0.0, 0.31, 1.0):
                 one = Structure(depth=depth, tangential=tangential, scale=1.7, tabled=True)
                 assert_allclose(one.gram(problem), one.gram(problem, exact=True), rtol=1e-9, atol=1e-10 * GAIN**2)
+
+    def test_depth_table_knows_weights_of_sources_and_of_their_axes(self, rng):
+        problem = scene(3)
+        for count in (problem.source_count, 3 * problem.source_count):
+            one = Structure(depth=0.31, weights=rng.uniform(0.5, 2, count), tabled=True)
+            assert_allclose(one.gram(problem), one.gram(problem, exact=True), rtol=1e-9, atol=1e-10 * GAIN**2)
+
+    def test_length_table_is_the_gram_matrix_by_number_and_by_graph(self):
+        import pytensor.tensor as pt
+
+        problem = scene()
+        low, high = problem.length_range
+        table = LengthTable.of(problem, Structure(length=low))
+        assert table.error <= EXACT
+        for length in (low, 0.017, high):
+            gram = Structure(length=length).gram(problem, exact=True)
+            assert_allclose(table.at(length), gram, atol=2 * EXACT * np.abs(gram).max())
+            assert_allclose(table.trace(length), np.trace(table.at(length)), rtol=1e-12)
+            for graph, number in ((table.at, table.at(length)), (table.trace, table.trace(length))):
+                found = graph(pt.constant(length)).eval(mode="FAST_COMPILE")
+                assert_allclose(found, number, rtol=1e-7, atol=1e-8 * np.abs(number).max())
 
     def test_a_sight_is_a_spectrum(self):
         problem = scene()

@@ -12,7 +12,6 @@ Reference: Rue, Martino & Chopin (2009), J. R. Stat. Soc. B 71, 319-392, for the
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import product
 
@@ -24,6 +23,7 @@ from bayesinv.inference.methods import UnsettledError
 from bayesinv.inference.modes import modes
 from bayesinv.inference.result import assemble
 from bayesinv.inference.slices import STRETCH, Slices, combined, log_stretch, spots
+from bayesinv.interpolation.scattered import on_lattice
 from bayesinv.posterior.checks import Check, Evidence
 from bayesinv.posterior.posterior import Posterior
 
@@ -46,10 +46,6 @@ WORST = 1e-2
 
 BEYOND = 5.0
 """How many times the mass on the faces of a lattice may lie beyond them, where tails fall off slowly."""
-
-BEND = 15.0
-"""Nats off a parabola at which the log density between nodes is no longer followed closely."""
-
 
 UNSETTLED = (
     "quadrature did not settle: the posterior of the hyperparameters is too rough or too wide for a lattice; use "
@@ -298,7 +294,7 @@ def draw(density: Density, lattice: Lattice, count: int, rng: np.random.Generato
     top = lattice.log_density.max()
     table = np.zeros(tuple((lattice.index.max(axis=0) + 2 - corner).astype(int)))
     table[tuple((lattice.index - corner).astype(int).T)] = np.exp(lattice.log_density - top)
-    smooth = _smooth(lattice) if density.structural else None
+    smooth = on_lattice(lattice.index, lattice.log_density) if density.structural else None
     while have < count:
         tries = int(1.3 * (count - have)) + 64
         pick = rng.choice(len(lattice.index), size=tries, p=lattice.weights)
@@ -313,35 +309,6 @@ def draw(density: Density, lattice: Lattice, count: int, rng: np.random.Generato
         kept.append(taken)
         have += len(taken)
     return lattice.place(np.concatenate(kept)[:count])
-
-
-def _smooth(lattice: Lattice) -> Callable[[Array], Array]:
-    """The log density between the nodes of a lattice: a parabola and quintic splines, (point, axis) to (point,)."""
-    from scipy.ndimage import map_coordinates, spline_filter
-
-    corner, size = lattice.index.min(axis=0), lattice.index.shape[1]
-    top = lattice.log_density.max()
-    fall = top - lattice.log_density
-    near = fall < np.inf
-    unit = lattice.index / np.abs(lattice.index).max(axis=0)
-
-    def terms(where: Array) -> Array:
-        pairs = [where[:, i] * where[:, j] for i in range(size) for j in range(i + 1)]
-        return np.column_stack([np.ones(len(where)), where, *pairs])
-
-    weights = np.exp(-np.minimum(fall, 40.0) / 8)[near]
-    fit = np.linalg.lstsq(weights[:, None] * terms(unit[near]), weights * fall[near], rcond=None)[0]
-    # Bends far from the peak, where there is no mass, must not ring through the splines.
-    bent = np.ones(tuple((lattice.index.max(axis=0) + 1 - corner).astype(int)))
-    bent[tuple((lattice.index - corner).astype(int).T)] = np.tanh((np.minimum(fall, 1e6) - terms(unit) @ fit) / BEND)
-    splines = spline_filter(bent, order=5)
-    scale = np.abs(lattice.index).max(axis=0)
-
-    def at(place: Array) -> Array:
-        found = map_coordinates(splines, (place - corner).T, order=5, prefilter=False, mode="nearest")
-        return np.asarray(top - terms(place / scale) @ fit - BEND * np.arctanh(np.clip(found, -0.999, 0.999)))
-
-    return at
 
 
 def _multilinear(table: Array, place: Array) -> Array:

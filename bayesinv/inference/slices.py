@@ -3,9 +3,6 @@
 A new structure costs a decomposition, scales next to nothing. So the density is worked out at a few structures, for
 all scales of a lattice at once, and interpolated between them, scale by scale, by radial basis functions; structures
 that took no part in it tell how well that goes.
-
-References: Duchon (1977), Lect. Notes Math. 571, 85-100 (polyharmonic splines); Golub & Welsch (1969), Math. Comp. 23,
-221-230 (Gauss rules).
 """
 
 from __future__ import annotations
@@ -14,12 +11,13 @@ from dataclasses import dataclass, field
 from math import factorial
 
 import numpy as np
-from scipy.interpolate import RBFInterpolator
 from scipy.special import logsumexp
 
 from bayesinv.axes import Array
 from bayesinv.evidence import Spectrum
 from bayesinv.inference.density import Density
+from bayesinv.interpolation.gauss_rules import gauss_rule
+from bayesinv.interpolation.scattered import between, measured_error
 
 STRETCH = 0.3
 """How fast a lattice widens in the tails."""
@@ -42,12 +40,6 @@ SETTLED = 1e-4
 
 MOST_POINTS = 7
 """Points of a Gauss rule along one axis."""
-
-FLOOR = 1e4
-"""Nats below the peak at which the density is as good as nothing."""
-
-WRONG = 10.0
-"""Nats from which an error is as bad as any."""
 
 
 def spots(centre: Array, axes: Array, places: Array) -> Array:
@@ -107,13 +99,9 @@ class Slices:
 
     def _between(self, places: Array, columns: Array) -> Array:
         """Log density (place, column) of the hyperparameters, interpolated."""
-        rows = self._rows(columns)
-        # What is nowhere near the peak may be minus infinity, and must not ring.
-        top = rows.max()
-        rows = np.maximum(rows - top, -FLOOR)
         # Without the stretch the log density is all but a parabola, which the interpolation has for nothing.
         known, wanted = (np.sinh(STRETCH * one) for one in (np.array(self.known), places))
-        return np.asarray(RBFInterpolator(known, rows, kernel="quintic", degree=2)(wanted)) + top
+        return between(known, self._rows(columns), wanted)
 
     def _add(self, places: list[tuple[float, ...]]) -> None:
         self.known += [place for place in places if place not in self.known]
@@ -164,10 +152,7 @@ class Slices:
         self._add([tuple(place) for place in places.tolist()])
         rows = self._rows(columns)
         exact = np.array([rows[self.known.index(tuple(place))] for place in places.tolist()])
-        share = np.exp(exact - logsumexp(rows, axis=1).max())
-        # Beyond so many nats a larger error would be no worse.
-        off = np.minimum(np.abs(told - np.maximum(exact, told.max() - FLOOR)), WRONG)
-        self.error = float(np.sum(share * off, axis=1).max())
+        self.error = measured_error(told, exact, rows)
 
     def gauss(self, sides: list[Array], columns: Array) -> tuple[Array, Array]:
         """Few nodes (node, coordinate) and weights (node,), summing to 1, that currents are mixed over.
@@ -226,28 +211,3 @@ class Slices:
         rate = max(float(np.abs(np.log(one)).max()) for one in ratios) / apart
         left = [factorial(n) * (2 * rate) ** (2 * n) / factorial(2 * n) for n in range(2, MOST_POINTS)]
         return next((n for n, one in enumerate(left, 2) if one < SETTLED), MOST_POINTS)
-
-
-def gauss_rule(places: Array, mass: Array, count: int) -> tuple[Array, Array]:
-    """Points and weights, summing to 1, that have the moments of a discrete mass up to order 2 count - 1."""
-    share = mass / mass.sum()
-    middle = share @ places
-    spread = np.sqrt(share @ (places - middle) ** 2)
-    if not spread:
-        return np.array([middle]), np.ones(1)
-    unit = (places - middle) / spread
-    count = min(count, int(np.sum(share > 0)))
-    vectors = [np.sqrt(share)]
-    matrix = np.zeros((count, count))
-    for k in range(count):
-        following = unit * vectors[k]
-        matrix[k, k] = vectors[k] @ following
-        for _ in range(2):
-            for one in vectors:
-                following = following - (one @ following) * one
-        length = float(np.linalg.norm(following))
-        if k + 1 < count:
-            matrix[k, k + 1] = matrix[k + 1, k] = length
-            vectors.append(following / length)
-    values, turned = np.linalg.eigh(matrix)
-    return middle + spread * values, turned[0] ** 2
