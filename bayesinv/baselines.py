@@ -245,7 +245,7 @@ class _Prior:
             diagonal = _kept_trace(problem, np.repeat(self.weights, problem.axes))
             plain = bool(np.ptp(diagonal) <= 1e-14 * diagonal[0])
             spectrum = Spectrum.of(problem, None if plain else diagonal)
-            return spectrum.values, spectrum.inward, spectrum.weights
+            return spectrum.values, spectrum.to_components, spectrum.weights
         table = self.along(self.table())
         turn = self.weights[:, None, None] * self.blocks()
         spread = np.matmul(table, turn)

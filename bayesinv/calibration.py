@@ -442,13 +442,13 @@ def _log_likelihood(density: Density, problem: Problem, hyper: Mapping[str, Arra
         values.append(table.reshape(len(table), *shape))
     nodes = density.unconstrained(values)
     variance, noise = density.scales(nodes)
-    places, which = density.places(nodes)
+    places, which = density.structural_nodes(nodes)
     out = np.empty(len(nodes))
     for i, structure in enumerate(density.structures(places)):
-        mine, cells = which == i, Spectrum.of(problem, structure).cells
-        out[mine] = cells.log_likelihood(variance[mine], noise[mine])
-        if density.seen.baseline is not None:
-            out[mine] += cells.baseline_log_likelihood(noise[mine])
+        mine, likelihood = which == i, Spectrum.of(problem, structure).likelihood
+        out[mine] = likelihood.log_likelihood(variance[mine], noise[mine])
+        if density.observation.baseline is not None:
+            out[mine] += likelihood.baseline_log_likelihood(noise[mine])
     return out
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bayesinv.axes import Array, Index, one_of, real
-from bayesinv.evidence import LOG_2PI, Family, RoughError, Spectrum
+from bayesinv.evidence import LOG_2PI, InterpolatedSpectrum, InterpolationError, Spectrum
 from bayesinv.memory import PickledByFields, cached_property
 from bayesinv.problem import Problem
 from bayesinv.structure import (
@@ -154,7 +154,7 @@ class Currents(PickledByFields):
     def relative_variances(self, problem: Problem, depth: float | None) -> Array | None:
         """Diagonal of D (amplitude,) at a depth exponent; None stands for ones."""
         structure = self.structure(problem, **({} if depth is None else {"depth": float(np.clip(depth, 0, 1))}))
-        return structure.diagonal(problem) if structure.weighted or not structure.plain else None
+        return structure.diagonal(problem) if structure.weighted or not structure.diagonal_only else None
 
     def observe(
         self, name: str, problem: Problem, *, noise: Any = 1.0, baseline: bool = True, error: Number | None = None
@@ -197,15 +197,15 @@ class Currents(PickledByFields):
         learned = {key: value for key, value in fields.items() if _symbolic(value)}
         base = Structure(**{key: value for key, value in fields.items() if key not in learned})
         variance, level = pt.as_tensor_variable(self.variance), pt.as_tensor_variable(level)
-        seen = Observation(problem, self, base, learned, variance, level)
-        given = dict(learned) if seen.only is None else {**learned, "only": seen.only[1]}
+        observed = Observation(problem, self, base, learned, variance, level)
+        given = dict(learned) if observed.only is None else {**learned, "only": observed.only[1]}
         keys, ranks = list(given), [f"(n{i})" if one.ndim else "()" for i, one in enumerate(given.values())]
 
         def logp(value: Any, variance: Any, level: Any, *given: Any) -> Any:
-            return seen.graph(value, variance, level, dict(zip(keys, given, strict=True)))
+            return observed.graph(value, variance, level, dict(zip(keys, given, strict=True)))
 
         def random(variance: Any, level: Any, *given: Any, rng: Any = None, size: Any = None) -> Array:
-            return seen.random(rng, size, variance, level, dict(zip(keys, given, strict=True)))
+            return observed.random(rng, size, variance, level, dict(zip(keys, given, strict=True)))
 
         recording = pm.CustomDist(
             name,
@@ -218,10 +218,10 @@ class Currents(PickledByFields):
             observed=problem.recording,
             dims=("component", "time") if {"component", "time"} <= set(model.coords) else None,
         )
-        quiet = None
+        observed_baseline = None
         if baseline and problem.baseline is not None:
-            quiet = _observe_baseline(f"{name}_baseline", seen)
-        model.bayesinv = replace(seen, recording=recording, baseline=quiet)
+            observed_baseline = _observe_baseline(f"{name}_baseline", observed)
+        model.bayesinv = replace(observed, recording=recording, baseline=observed_baseline)
         return recording
 
     def latent(self, name: str, problem: Problem) -> Any:
@@ -233,7 +233,7 @@ class Currents(PickledByFields):
         import pytensor.tensor as pt
 
         structure = self.structure(problem)
-        if not structure.plain:
+        if not structure.diagonal_only:
             raise ValueError("latent currents want independent sources along given axes; observe() has them all")
         weights = structure.diagonal(problem)
         free = problem.axes == 3
@@ -318,11 +318,11 @@ def _by_matrices(
     factor, owner = currents.roots
     if len(factor) != problem.gain.shape[1]:
         raise ValueError(f"component matrices have amplitude = {len(factor)}, but the problem {problem.gain.shape[1]}")
-    seen = problem.gain @ (
+    projected = problem.gain @ (
         factor if weights is None else np.sqrt(np.repeat(weights, len(factor) // len(weights)))[:, None] * factor
     )
     shares = given["shares"][owner]
-    power = (shares * np.sum(seen**2, axis=0)).sum()
+    power = (shares * np.sum(projected**2, axis=0)).sum()
     return {"factor": factor, "shares": shares, "scale": target / power}
 
 
@@ -373,19 +373,19 @@ def _checked_components(components: Any) -> Any:
     return matrices
 
 
-def _observe_baseline(name: str, seen: Observation) -> Any:
+def _observe_baseline(name: str, observation: Observation) -> Any:
     """Add the baseline as pure noise; one term per component, in the basis of the noise."""
     import pymc as pm
     import pytensor.tensor as pt
 
-    model, problem = pm.modelcontext(None), seen.problem
+    model, problem = pm.modelcontext(None), observation.problem
     assert problem.baseline is not None
     shape = problem.baseline.shape
     free = shape[1] - int(problem.baseline_centred)
-    given = [seen.learned["noise"]] if "noise" in seen.learned else []
+    given = [observation.learned["noise"]] if "noise" in observation.learned else []
 
     def root(given: Any) -> Any:
-        covariance = seen.noise_covariance({"noise": given[0]} if given else {})
+        covariance = observation.noise_covariance({"noise": given[0]} if given else {})
         return None if covariance is None else pt.linalg.cholesky(covariance)
 
     def logp(value: Any, noise: Any, *given: Any) -> Any:
@@ -403,14 +403,14 @@ def _observe_baseline(name: str, seen: Observation) -> Any:
         each = None if ratios is None else np.broadcast_to(ratios, (*batch, ratios.shape[-1])).reshape(len(levels), -1)
         out = np.empty((len(levels), *shape))
         for k, level in enumerate(levels):
-            structure = seen.base if each is None else replace(seen.base, noise=np.array(each[k]))
-            quiet = draw_noise(problem, structure, float(level), shape[1], rng)
-            out[k] = quiet - quiet.mean(axis=1, keepdims=True) if problem.baseline_centred else quiet
+            structure = observation.base if each is None else replace(observation.base, noise=np.array(each[k]))
+            drawn = draw_noise(problem, structure, float(level), shape[1], rng)
+            out[k] = drawn - drawn.mean(axis=1, keepdims=True) if problem.baseline_centred else drawn
         return out.reshape(*batch, *shape)
 
     return pm.CustomDist(
         name,
-        seen.noise,
+        observation.noise,
         *given,
         logp=logp,
         random=random,
@@ -469,7 +469,7 @@ class Observation(PickledByFields):
         return [(name, one, *ends.get(name, lambda: (0.0, 1.0))()) for name, one in loose if _symbolic(one)]
 
     @cached_property
-    def family(self) -> Family:
+    def family(self) -> InterpolatedSpectrum:
         """Spectra over the one number that shapes the structure, or the spectrum of a fixed structure.
 
         Raises
@@ -479,7 +479,7 @@ class Observation(PickledByFields):
         """
         problem, currents = self.problem, self.currents
         if not self.learned:
-            return Family.single(Spectrum.of(problem, self.base))
+            return InterpolatedSpectrum.single(Spectrum.of(problem, self.base))
         if self.only is None:
             raise ValueError("several numbers shape the structure; there is no family of spectra along one")
         name, _, low, high = self.only
@@ -491,7 +491,7 @@ class Observation(PickledByFields):
 
         ends = (float(np.log(low)), float(np.log(high))) if logs else (low, high)
         key = (name, self.base.key, None if currents.weights is None else currents.weights.tobytes())
-        return problem.memory.recall("family", key, lambda: Family.along(at, *ends))
+        return problem.memory.recall("family", key, lambda: InterpolatedSpectrum.along(at, *ends))
 
     def graph(self, value: Any, variance: Any, noise: Any, learned: Mapping[str, Any]) -> Any:
         """Log density of the recording: interpolated along one bounded number, else by a factorisation each time."""
@@ -500,15 +500,17 @@ class Observation(PickledByFields):
         if not self.learned:
             return self.family.graph(value, variance, noise)
         if self.only is not None:
-            place = learned["only"]
+            number = learned["only"]
             try:
-                family = self.family
-            except RoughError:
+                interpolated = self.family
+            except InterpolationError:
                 # Courses have nothing else; for the rest a factorisation each time is slower, and exact.
                 if "time" in self.learned:
                     raise
             else:
-                return family.graph(value, variance, noise, pt.log(place) if self.only[0] in LOGARITHMIC else place)
+                return interpolated.graph(
+                    value, variance, noise, pt.log(number) if self.only[0] in LOGARITHMIC else number
+                )
         if self.base.time is not None or "time" in self.learned:
             raise ValueError("courses that are correlated over time have no graph beside other learned structure")
         total = variance * self.gram(learned)
@@ -529,8 +531,8 @@ class Observation(PickledByFields):
             for name in ("scale", "weights", "depth", "tangential", "length", "error", "shares")
         )
         if base.factor is not None:
-            seen = problem.gain @ Structure(weights=base.weights, depth=base.depth).colour(problem, base.factor)
-            gram = pt.dot(seen * shares, seen.T)
+            projected = problem.gain @ Structure(weights=base.weights, depth=base.depth).sample(problem, base.factor)
+            gram = pt.dot(projected * shares, projected.T)
         elif length is not None:
             gram = LengthTable.of(problem, base).at(length)
         else:
@@ -596,17 +598,19 @@ def draw_recording(
 ) -> tuple[Array, Array]:
     """Random currents (amplitude, time) of a structure and the recording (component, time) that they make."""
     count = len(problem.times)
-    current = np.sqrt(variance) * structure.colour(problem, rng.standard_normal((structure.units(problem), count)))
-    lost = None
+    current = np.sqrt(variance) * structure.sample(
+        problem, rng.standard_normal((structure.sample_size(problem), count))
+    )
+    missed = None
     if structure.error and problem.error_factor is not None:
         factor = problem.error_factor
-        lost = structure.error * np.sqrt(variance) * (factor @ rng.standard_normal((factor.shape[1], count)))
+        missed = structure.error * np.sqrt(variance) * (factor @ rng.standard_normal((factor.shape[1], count)))
     root = structure.time_root(problem.times)
     if root is not None:
         current = current @ root.T
-        lost = None if lost is None else lost @ root.T
+        missed = None if missed is None else missed @ root.T
     recording = problem.gain @ current + draw_noise(problem, structure, noise, count, rng)
-    return current, recording if lost is None else recording + lost
+    return current, recording if missed is None else recording + missed
 
 
 def observation(model: pm.Model) -> Observation:

@@ -58,14 +58,14 @@ class Decomposition:
         L⁻¹ (G D Gᵀ + error² A Aᵀ) L⁻ᵀ = U diag(values) Uᵀ,   N = L Lᵀ
 
     values : (component,), 1/(A m)², ascending
-    inward : (component, component), L⁻ᵀ U: its columns take a recording to coefficients of unit noise
-    outward : (component, component), L U: its columns take coefficients back to the recording
+    to_components : (component, component), L⁻ᵀ U: its columns take a recording to coefficients of unit noise
+    from_components : (component, component), L U: its columns take coefficients back to the recording
     log_volume : log |N|
     """
 
     values: Array
-    inward: Array
-    outward: Array
+    to_components: Array
+    from_components: Array
     log_volume: float
 
     @classmethod
@@ -87,34 +87,34 @@ class Decomposition:
 
 
 @dataclass(frozen=True, eq=False)
-class Cells:
-    """Independent parts of a recording: all that its likelihood needs to know of a structure.
+class Likelihood:
+    """Likelihood of a recording's independent parts under one structure, as a function of the two scales.
 
-    A cell is a component, or with courses that are correlated over time a component and a mode of time.
+    A part is a component, or with time courses that are correlated a component and a mode of time.
 
-    reach : (cell,), 1/(A m)², variance that currents of unit variance have in a cell
-    powers : (cell,), power of the recording, summed over the samples of a cell
-    count : samples per cell
-    constant : what the log likelihood has whatever the scales
-    quiet : power of the baseline; None where there is none
-    quiet_count, quiet_constant : numbers of the baseline, and what its log likelihood has whatever the noise
+    eigenvalues : (part,), 1/(A m)², variance that currents of unit variance have in a part
+    powers : (part,), power of the recording, summed over the samples of a part
+    count : samples per part
+    constant : term of the log likelihood that does not depend on the scales
+    baseline_power : sum of squares of the baseline; None where there is none
+    baseline_count, baseline_constant : numbers of the baseline, and the constant term of its log likelihood
     """
 
-    reach: Array
+    eigenvalues: Array
     powers: Array
     count: int
     constant: float
-    quiet: float | None = None
-    quiet_count: int = 0
-    quiet_constant: float = 0.0
+    baseline_power: float | None = None
+    baseline_count: int = 0
+    baseline_constant: float = 0.0
 
     def log_likelihood(self, variance: Array, noise: Array) -> Array:
         """Log density (node,) of the recording for source variances and noise scales (node,)."""
         out = np.empty(len(variance))
-        step = max(1, CHUNK // len(self.reach))
+        step = max(1, CHUNK // len(self.eigenvalues))
         for start in range(0, len(variance), step):
             part = slice(start, start + step)
-            total = variance[part, None] * self.reach + (noise[part] ** 2)[:, None]
+            total = variance[part, None] * self.eigenvalues + (noise[part] ** 2)[:, None]
             logs = _sum_of_logs(total)
             # A product of BLAS would wake its threads, which takes longer than these few sums.
             out[part] = -0.5 * (self.count * logs + np.einsum("nc,c->n", np.divide(1, total, out=total), self.powers))
@@ -122,18 +122,20 @@ class Cells:
 
     def baseline_log_likelihood(self, noise: Array) -> Array:
         """Log density (node,) of the baseline, pure noise of scale `noise` (node,); 0 where there is no baseline."""
-        if self.quiet is None:
+        if self.baseline_power is None:
             return np.zeros(len(noise))
-        return np.asarray(self.quiet_constant - self.quiet_count * np.log(noise) - 0.5 * self.quiet / noise**2)
+        return np.asarray(
+            self.baseline_constant - self.baseline_count * np.log(noise) - 0.5 * self.baseline_power / noise**2
+        )
 
     def slopes(self, variance: float, noise: float) -> tuple[float, float]:
         """Derivatives of both log densities by source variance and noise scale."""
-        total = variance * self.reach + noise**2
+        total = variance * self.eigenvalues + noise**2
         each = -0.5 * (self.count / total - self.powers / total**2)
         by_noise = 2 * noise * float(each.sum())
-        if self.quiet is not None:
-            by_noise += -self.quiet_count / noise + self.quiet / noise**3
-        return float(each @ self.reach), by_noise
+        if self.baseline_power is not None:
+            by_noise += -self.baseline_count / noise + self.baseline_power / noise**3
+        return float(each @ self.eigenvalues), by_noise
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,14 +168,14 @@ class Spectrum(PickledByFields):
         return self.decomposition.values
 
     @property
-    def inward(self) -> Array:
+    def to_components(self) -> Array:
         """From a recording to coefficients, in columns: (component, component)."""
-        return self.decomposition.inward
+        return self.decomposition.to_components
 
     @property
-    def outward(self) -> Array:
+    def from_components(self) -> Array:
         """From coefficients to a recording: (component, component)."""
-        return self.decomposition.outward
+        return self.decomposition.from_components
 
     @cached_property
     def weights(self) -> Array:
@@ -188,89 +190,95 @@ class Spectrum(PickledByFields):
     @cached_property
     def coefficients(self) -> Array:
         """Recording in the basis of the eigenvectors: (component, time), or (component, mode)."""
-        seen = self.inward.T @ self.problem.recording
-        return seen if self.modes is None else seen @ self.modes[1]
+        found = self.to_components.T @ self.problem.recording
+        return found if self.modes is None else found @ self.modes[1]
 
     @cached_property
-    def cells(self) -> Cells:
+    def likelihood(self) -> Likelihood:
         """The recording and baseline as independent parts."""
         problem, samples = self.problem, self.problem.recording.shape[1]
         volume = self.decomposition.log_volume
         constant = -0.5 * samples * (len(self.values) * LOG_2PI + volume)
-        quiet, quiet_count, quiet_constant = None, 0, 0.0
+        baseline_power, baseline_count, baseline_constant = None, 0, 0.0
         if problem.baseline is not None:
-            white = problem.baseline if self.inward is self.outward else self.inward.T @ problem.baseline
-            quiet, free = float(np.sum(white**2)), white.shape[1] - int(problem.baseline_centred)
-            quiet_count = free * len(white)
-            quiet_constant = -0.5 * (quiet_count * LOG_2PI + free * volume)
+            white = (
+                problem.baseline
+                if self.to_components is self.from_components
+                else self.to_components.T @ problem.baseline
+            )
+            baseline_power, free = float(np.sum(white**2)), white.shape[1] - int(problem.baseline_centred)
+            baseline_count = free * len(white)
+            baseline_constant = -0.5 * (baseline_count * LOG_2PI + free * volume)
         if self.modes is None:
             powers = np.einsum("ct,ct->c", self.coefficients, self.coefficients)
-            return Cells(self.values, powers, samples, constant, quiet, quiet_count, quiet_constant)
-        reach = np.outer(self.values, self.modes[0]).ravel()
-        return Cells(reach, self.coefficients.ravel() ** 2, 1, constant, quiet, quiet_count, quiet_constant)
+            return Likelihood(self.values, powers, samples, constant, baseline_power, baseline_count, baseline_constant)
+        eigenvalues = np.outer(self.values, self.modes[0]).ravel()
+        return Likelihood(
+            eigenvalues, self.coefficients.ravel() ** 2, 1, constant, baseline_power, baseline_count, baseline_constant
+        )
 
     def log_likelihood(self, variance: Array, noise: Array) -> Array:
         """Log density (node,) of the recording for source variances and noise scales (node,)."""
-        return self.cells.log_likelihood(variance, noise)
+        return self.likelihood.log_likelihood(variance, noise)
 
     def baseline_log_likelihood(self, noise: Array) -> Array:
         """Log density (node,) of the baseline, pure noise of scale `noise` (node,); 0 where there is no baseline."""
-        return self.cells.baseline_log_likelihood(noise)
+        return self.likelihood.baseline_log_likelihood(noise)
 
     def sensitivity(self, variance: float, noise: float, baseline: bool = True) -> tuple[Array, Array]:
         """Derivatives (component, component) of both log densities by Gram matrix G D Gᵀ and by noise covariance N.
 
         d/dC log Normal(Y; 0, C) = (C⁻¹ Y Yᵀ C⁻¹ - T C⁻¹) / 2
         """
-        cells, shape = self.cells, (len(self.values), -1)
-        total = (variance * cells.reach + noise**2).reshape(shape)
+        likelihood, shape = self.likelihood, (len(self.values), -1)
+        total = (variance * likelihood.eigenvalues + noise**2).reshape(shape)
         share = np.ones(total.shape[1]) if self.modes is None else self.modes[0]
-        seen = self.inward @ (self.coefficients / total)
+        solved = self.to_components @ (self.coefficients / total)
 
         def half(weights: Array, field: Array) -> Array:
-            mass = (cells.count * weights / total).sum(axis=1)
-            return np.asarray(0.5 * (field @ field.T - (self.inward * mass) @ self.inward.T))
+            mass = (likelihood.count * weights / total).sum(axis=1)
+            return np.asarray(0.5 * (field @ field.T - (self.to_components * mass) @ self.to_components.T))
 
-        by_gram = variance * half(share, seen if self.modes is None else seen * np.sqrt(share))
-        by_noise = noise**2 * half(np.ones_like(share), seen)
-        if baseline and cells.quiet is not None:
+        by_gram = variance * half(share, solved if self.modes is None else solved * np.sqrt(share))
+        by_noise = noise**2 * half(np.ones_like(share), solved)
+        if baseline and likelihood.baseline_power is not None:
             assert self.problem.baseline is not None
-            quiet = self.inward @ (self.inward.T @ self.problem.baseline) / noise
-            free = cells.quiet_count / len(self.values)
-            by_noise += 0.5 * (quiet @ quiet.T - free * self.inward @ self.inward.T)
+            scaled = self.to_components @ (self.to_components.T @ self.problem.baseline) / noise
+            free = likelihood.baseline_count / len(self.values)
+            by_noise += 0.5 * (scaled @ scaled.T - free * self.to_components @ self.to_components.T)
         return by_gram, by_noise
 
-    def back(self, rows: slice = slice(None)) -> Array:
-        """D Gᵀ inward (amplitude, component), or some rows of it: from coefficients of filters back to currents."""
-        if self.structure.plain:
-            back = self.problem.gain[:, rows].T @ self.inward
+    def to_sources(self, rows: slice = slice(None)) -> Array:
+        """D Gᵀ U (amplitude, component), or some rows of it: from filtered coefficients to currents."""
+        if self.structure.diagonal_only:
+            found = self.problem.gain[:, rows].T @ self.to_components
             if self.structure.weighted:
-                back *= self.weights[rows, None]
-            return back
-        return self.structure.times(self.problem, self.problem.gain.T @ self.inward)[rows]
+                found *= self.weights[rows, None]
+            return found
+        return self.structure.product(self.problem, self.problem.gain.T @ self.to_components)[rows]
 
     @cached_property
     def explained(self) -> Array:
-        """G D Gᵀ inward (component, component): the recording that currents of unit coefficients make."""
+        """G D Gᵀ U (component, component): the recording that currents of unit coefficients make."""
         if not self.structure.error:
-            return np.asarray(self.outward * self.values)
-        return np.asarray(self.structure.gram(self.problem) @ self.inward)
+            return np.asarray(self.from_components * self.values)
+        return np.asarray(self.structure.gram(self.problem) @ self.to_components)
 
 
 @dataclass(frozen=True, eq=False)
-class Sight:
-    """Log density and its derivatives at one place of all hyperparameters, by one factorisation.
+class FactorisedDensity:
+    """Log density and its derivatives at one value of all hyperparameters, by one factorisation.
 
-    Cheaper than a decomposition where a structure is met once, as on the way uphill.
+    Cheaper than a decomposition where a structure is met once, as by a search for the mode.
 
-    height : of recording and baseline
+    log_density : of recording and baseline
     by_variance, by_scale : derivatives by source variance and noise scale
     by_gram, by_noise : (component, component), derivatives by G D Gᵀ and, where it is not fixed, by the relative
         noise covariance N
     gram : G D Gᵀ
     """
 
-    height: float
+    log_density: float
     by_variance: float
     by_scale: float
     by_gram: Array
@@ -278,40 +286,42 @@ class Sight:
     gram: Array
 
     @classmethod
-    def of(cls, problem: Problem, structure: Structure, variance: float, noise: float, *, baseline: bool) -> Sight:
+    def of(
+        cls, problem: Problem, structure: Structure, variance: float, noise: float, *, baseline: bool
+    ) -> FactorisedDensity:
         """Factorise the covariance of one sample; samples must be independent."""
         gram = structure.gram(problem)
-        whole = structure.with_error(problem, gram)
+        with_error = structure.with_error(problem, gram)
         relative = structure.noise_covariance(problem)
         relative = np.eye(len(gram)) if relative is None else relative
-        total = variance * whole + noise**2 * relative
+        total = variance * with_error + noise**2 * relative
         inverse, logs = np.linalg.inv(total), _log_determinant(total)
-        seen = inverse @ problem.recording
-        samples = seen.shape[1]
-        height = -0.5 * (samples * (len(gram) * LOG_2PI + logs) + float(np.sum(seen * problem.recording)))
-        slope = 0.5 * (seen @ seen.T - samples * inverse)
+        solved = inverse @ problem.recording
+        samples = solved.shape[1]
+        log_density = -0.5 * (samples * (len(gram) * LOG_2PI + logs) + float(np.sum(solved * problem.recording)))
+        slope = 0.5 * (solved @ solved.T - samples * inverse)
         by_noise = noise**2 * slope
         by_scale = 2 * noise * float(np.sum(slope * relative))
         if baseline and problem.baseline is not None:
             free = problem.baseline.shape[1] - int(problem.baseline_centred)
-            quiet, volume = problem.baseline / noise, 0.0
+            scaled, volume = problem.baseline / noise, 0.0
             if structure.noise is not None:
-                back = np.linalg.inv(relative)
-                quiet, volume = back @ quiet, _log_determinant(relative)
-                by_noise = by_noise + 0.5 * (quiet @ quiet.T - free * back)
-            power = float(np.sum(quiet * problem.baseline)) / noise
-            height -= 0.5 * (free * (len(gram) * (LOG_2PI + 2 * np.log(noise)) + volume) + power)
+                inverse_noise = np.linalg.inv(relative)
+                scaled, volume = inverse_noise @ scaled, _log_determinant(relative)
+                by_noise = by_noise + 0.5 * (scaled @ scaled.T - free * inverse_noise)
+            power = float(np.sum(scaled * problem.baseline)) / noise
+            log_density -= 0.5 * (free * (len(gram) * (LOG_2PI + 2 * np.log(noise)) + volume) + power)
             by_scale += (power - free * len(gram)) / noise
-        by_variance = float(np.sum(slope * whole))
-        return cls(height, by_variance, by_scale, variance * slope, by_noise, gram)
+        by_variance = float(np.sum(slope * with_error))
+        return cls(log_density, by_variance, by_scale, variance * slope, by_noise, gram)
 
 
-class RoughError(ValueError):
+class InterpolationError(ValueError):
     """The log likelihood changes too fast along a number to be interpolated."""
 
 
 @dataclass(frozen=True, eq=False)
-class Family(PickledByFields):
+class InterpolatedSpectrum(PickledByFields):
     """Spectra of a prior covariance D(x) at Chebyshev points x of one structural number, or just one spectrum.
 
     points : (node,), in [low, high], Chebyshev points of the second kind; one point where nothing is learned
@@ -326,48 +336,49 @@ class Family(PickledByFields):
     error: float = 0.0
 
     @classmethod
-    def single(cls, spectrum: Spectrum) -> Family:
+    def single(cls, spectrum: Spectrum) -> InterpolatedSpectrum:
         """A prior covariance in which no structure is learned."""
         return cls(np.zeros(1), (spectrum,))
 
     @classmethod
-    def along(cls, spectrum_at: Callable[[float], Spectrum], low: float, high: float) -> Family:
+    def along(cls, spectrum_at: Callable[[float], Spectrum], low: float, high: float) -> InterpolatedSpectrum:
         """Decompose at Chebyshev points until the log-likelihood between them is exact to `TOLERANCE`.
 
         Points of the second kind nest, so a finer set keeps the decompositions already made.
 
         Raises
         ------
-        RoughError
-            If 65 points do not reach the tolerance.
+        InterpolationError
+            If 65 points do not eigenvalues the tolerance.
         """
 
-        def through(series: Chebyshev, spectra: tuple[Spectrum, ...]) -> Family:
+        def through(series: Chebyshev, spectra: tuple[Spectrum, ...]) -> InterpolatedSpectrum:
             return cls(series.points, spectra, low, high)
 
-        family, error = refined(low, high, spectrum_at, through, cls._off, TOLERANCE)
+        interpolated, error = refined(low, high, spectrum_at, through, cls._error_at, TOLERANCE)
         if error > TOLERANCE:
-            raise RoughError(
+            raise InterpolationError(
                 f"the log-likelihood between {low:g} and {high:g} could not be interpolated to {TOLERANCE:g} nats "
-                f"({len(family.points)} points leave {error:.1e}); fix the structural parameter or narrow its range"
+                f"({len(interpolated.points)} points leave {error:.1e}); fix the structural parameter or narrow its "
+                "range"
             )
-        return replace(family, error=error)
+        return replace(interpolated, error=error)
 
-    def _off(self, place: float, spectrum: Spectrum) -> float:
+    def _error_at(self, place: float, spectrum: Spectrum) -> float:
         """Largest error at a place where the spectrum is known, over signal-to-noise ratios up to the recording's.
 
         The noise has scale 1, and at each ratio, from 0.03, the scale that fits best. An error counts as far as the
         likelihood there reaches that of the best ratio: where the recording rules the scales out, no error matters.
         """
-        problem, cells = spectrum.problem, spectrum.cells
+        problem, likelihood = spectrum.problem, spectrum.likelihood
         top = 10 * max(3.0, float(np.sqrt(np.mean(problem.recording**2))))
         ratio = np.geomspace(0.03, top, 40)
-        lone = ratio**2 / problem.signal_power
-        power = (cells.powers / (lone[:, None] * cells.reach + 1)).sum(axis=1)
+        variance_at_unit_noise = ratio**2 / problem.signal_power
+        power = (likelihood.powers / (variance_at_unit_noise[:, None] * likelihood.eigenvalues + 1)).sum(axis=1)
         fit = np.sqrt(power / problem.recording.size)
         worst = 0.0
         for noise in (np.ones(len(ratio)), np.maximum(fit, 1e-6)):
-            variance = lone * noise**2
+            variance = variance_at_unit_noise * noise**2
             exact = spectrum.log_likelihood(variance, noise)
             error = np.abs(self.log_likelihood(variance, noise, np.full(len(ratio), place)) - exact)
             worst = max(worst, float(np.max(error * np.exp(exact - exact.max()))))
@@ -385,7 +396,7 @@ class Family(PickledByFields):
 
     @cached_property
     def series(self) -> Chebyshev:
-        """What is interpolated by."""
+        """The Chebyshev series through the points."""
         return Chebyshev(self.points, self.low, self.high)
 
     def cardinal(self, place: Array) -> Array:
@@ -423,20 +434,26 @@ class Family(PickledByFields):
 
         spectra = self.spectra
         if not self.learned and spectra[0].modes is None:
-            cells = spectra[0].cells
-            power = pt.sum(pt.dot(spectra[0].inward.T, value) ** 2, axis=1)
-            total = variance * cells.reach + noise**2
-            return cells.constant / len(cells.reach) - 0.5 * (cells.count * pt.log(total) + power / total)
-        inward = np.concatenate([spectrum.inward.T for spectrum in spectra])
-        seen = pt.dot(inward, value).reshape((len(spectra), len(spectra[0].values), -1))
+            likelihood = spectra[0].likelihood
+            power = pt.sum(pt.dot(spectra[0].to_components.T, value) ** 2, axis=1)
+            total = variance * likelihood.eigenvalues + noise**2
+            return likelihood.constant / len(likelihood.eigenvalues) - 0.5 * (
+                likelihood.count * pt.log(total) + power / total
+            )
+        to_components = np.concatenate([spectrum.to_components.T for spectrum in spectra])
+        coefficients = pt.dot(to_components, value).reshape((len(spectra), len(spectra[0].values), -1))
         if spectra[0].modes is not None:
-            powers = pt.matmul(seen, np.stack([spectrum.modes[1] for spectrum in spectra if spectrum.modes])) ** 2
+            powers = (
+                pt.matmul(coefficients, np.stack([spectrum.modes[1] for spectrum in spectra if spectrum.modes])) ** 2
+            )
         else:
-            powers = pt.sum(seen**2, axis=2, keepdims=True)
-        reach = np.stack([spectrum.cells.reach.reshape(len(spectrum.values), -1) for spectrum in spectra])
-        total = variance * reach + noise**2
-        constant = np.array([[spectrum.cells.constant / len(spectrum.values)] for spectrum in spectra])
-        terms = constant - 0.5 * pt.sum(spectra[0].cells.count * pt.log(total) + powers / total, axis=2)
+            powers = pt.sum(coefficients**2, axis=2, keepdims=True)
+        eigenvalues = np.stack(
+            [spectrum.likelihood.eigenvalues.reshape(len(spectrum.values), -1) for spectrum in spectra]
+        )
+        total = variance * eigenvalues + noise**2
+        constant = np.array([[spectrum.likelihood.constant / len(spectrum.values)] for spectrum in spectra])
+        terms = constant - 0.5 * pt.sum(spectra[0].likelihood.count * pt.log(total) + powers / total, axis=2)
         if not self.learned:
             return terms[0]
         table = pt.sum(terms, axis=1)

@@ -1,4 +1,4 @@
-"""Predictive: what a model believes before it has seen the recording, and of what it has not seen, as draws."""
+"""Predictive: what a model believes before the recording, and of parts of it that are left out, as draws."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ class Prior:
                 f"the prior of model {name!r} draws a source variance of {variance[k]:.3g} with a noise scale of "
                 f"{noise[k]:.3g}; both must be positive and finite, so its priors are too wide"
             )
-        places, which = density.places(nodes)
+        places, which = density.structural_nodes(nodes)
         every = density.structures(places)
         hyper = flattened({**density.hyper(nodes), **free})
         return cls(problem, name, hyper, tuple(flattened(free)), variance, noise, tuple(every[i] for i in which))
@@ -123,15 +123,15 @@ class Prior:
         problem, structure = self.problem, self.structures[draw]
         variance, noise = float(self.variance[draw]), float(self.noise[draw])
         current, field = draw_recording(problem, structure, variance, noise, rng)
-        quiet = None
+        baseline = None
         if problem.baseline is not None:
-            quiet = draw_noise(problem, structure, noise, problem.baseline.shape[1], rng)
+            baseline = draw_noise(problem, structure, noise, problem.baseline.shape[1], rng)
             if problem.baseline_centred:
-                quiet -= quiet.mean(axis=1, keepdims=True)
-        return current, problem.again(field, baseline=quiet, baseline_centred=problem.baseline_centred)
+                baseline -= baseline.mean(axis=1, keepdims=True)
+        return current, problem.again(field, baseline=baseline, baseline_centred=problem.baseline_centred)
 
 
-# --- what a prior implies before the recording is seen
+# --- what a prior implies before the recording
 
 TAILS = (0.05, 0.5, 0.95)
 """Probabilities at which tables of what is implied are read."""
@@ -151,7 +151,7 @@ PRIOR_HEADS = ("what the prior implies", "5 %", "median", "95 %", "unit")
 
 @dataclass(frozen=True, eq=False)
 class PriorPredictive:
-    """What the prior of a model implies before the recording is seen.
+    """What the prior of a model implies before the recording.
 
     prior : the draws it is read from
     implied : name in `IMPLIED` to (draw,), SI units:
@@ -210,16 +210,16 @@ def prior_predictive(
         if structure.key not in known:
             known[structure.key] = _per_unit(problem, structure)
         each.append(known[structure.key])
-    median, large, signal, quiet = np.array(each).T
+    median, large, signal, noise_power = np.array(each).T
     scale = np.sqrt(prior.variance)
-    signal, quiet = prior.variance * signal, prior.noise**2 * quiet
+    signal, noise_power = prior.variance * signal, prior.noise**2 * noise_power
     implied = {
         "snr": prior.hyper["snr"],
         "lambda": prior.hyper["lambda"],
-        "explained": signal / (signal + quiet),
+        "explained": signal / (signal + noise_power),
         "current": scale * median,
         "large": scale * large,
-        "field": np.sqrt(signal + quiet),
+        "field": np.sqrt(signal + noise_power),
     }
     return PriorPredictive(prior, implied)
 
@@ -228,12 +228,12 @@ def _per_unit(problem: Problem, structure: Structure) -> tuple[float, float, flo
     """Of currents of variance 1 and noise of scale 1: two quantiles of sources' sds, and both powers per component."""
     diagonal = structure.diagonal(problem)
     sds = np.sqrt(diagonal.reshape(-1, problem.axes).sum(axis=1))
-    signal = float(diagonal @ problem.gain_powers if structure.plain else np.trace(structure.gram(problem)))
+    signal = float(diagonal @ problem.gain_powers if structure.diagonal_only else np.trace(structure.gram(problem)))
     if structure.error and problem.error_factor is not None:
         signal += structure.error**2 * float(np.sum(problem.error_factor**2))
     noise = structure.noise_covariance(problem)
-    quiet = 1.0 if noise is None else float(np.trace(noise)) / problem.components
-    return float(np.median(sds)), float(np.quantile(sds, 0.9)), signal / problem.components, quiet
+    noise_power = 1.0 if noise is None else float(np.trace(noise)) / problem.components
+    return float(np.median(sds)), float(np.quantile(sds, 0.9)), signal / problem.components, noise_power
 
 
 def aligned(table: Sequence[Sequence[str]]) -> str:
@@ -280,8 +280,8 @@ def left_out(spectrum: Spectrum, variance: float, noise: float, along: Array | N
     References: Sundararajan & Keerthi (2001), Neural Comput. 13, 1103-1118; Cook & Weisberg (1982), Residuals and
     Influence in Regression, §2.2 (the mean shift).
     """
-    inward = spectrum.inward if along is None else along.T @ spectrum.inward
-    total = (variance * spectrum.cells.reach + noise**2).reshape(len(spectrum.values), -1)
+    inward = spectrum.to_components if along is None else along.T @ spectrum.to_components
+    total = (variance * spectrum.likelihood.eigenvalues + noise**2).reshape(len(spectrum.values), -1)
     return inward @ (spectrum.coefficients / total), inward**2 @ (1 / total)
 
 
@@ -313,7 +313,7 @@ def block_densities(posterior: Posterior, count: int, blocks: Sequence[slice]) -
     sizes = np.array([block.stop - block.start for block in blocks])
     out = np.empty((len(scales.noise), len(blocks)))
     for n, spectrum in _each(posterior, scales):
-        total = scales.variance[n] * spectrum.cells.reach + scales.noise[n] ** 2
+        total = scales.variance[n] * spectrum.likelihood.eigenvalues + scales.noise[n] ** 2
         constant = len(spectrum.values) * LOG_2PI + spectrum.decomposition.log_volume
         if spectrum.modes is None:
             power = np.add.reduceat(spectrum.coefficients**2, [block.start for block in blocks], axis=1)
@@ -411,8 +411,8 @@ class PosteriorPredictive:
         if back is None:
             raise ValueError("there is no way back to the sensors: the problem has no whitener; give it noise_cov")
         sample = self.sample(time)
-        seen = self.replicated[:, :, sample] @ back.T
-        return back @ self.problem.recording[:, sample], seen.mean(axis=0), seen.std(axis=0)
+        at_sensors = self.replicated[:, :, sample] @ back.T
+        return back @ self.problem.recording[:, sample], at_sensors.mean(axis=0), at_sensors.std(axis=0)
 
     def sample(self, time: float | None) -> int:
         """Number of the sample at a time in s; None takes the one at which the recording is strongest.
@@ -504,11 +504,11 @@ def _measured(quantity: Callable[[Array], float], recording: Array) -> float:
 
 def _replicate(spectrum: Spectrum, variance: float, noise: float, new: bool, rng: np.random.Generator) -> Array:
     """A whitened recording (component, time) of the same or of other currents in other noise."""
-    signal = (variance * spectrum.cells.reach).reshape(len(spectrum.values), -1)
+    signal = (variance * spectrum.likelihood.eigenvalues).reshape(len(spectrum.values), -1)
     total = signal + noise**2
     unit = rng.standard_normal(spectrum.coefficients.shape)
     if new:
         found = np.sqrt(total) * unit
     else:
         found = signal / total * spectrum.coefficients + noise * np.sqrt(signal / total + 1) * unit
-    return np.asarray(spectrum.outward @ (found if spectrum.modes is None else found @ spectrum.modes[1].T))
+    return np.asarray(spectrum.from_components @ (found if spectrum.modes is None else found @ spectrum.modes[1].T))

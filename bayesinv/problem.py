@@ -197,9 +197,9 @@ class Problem(PickledByFields):
         field = real("recording", field[:, None] if field.ndim == 1 else field, "sensor time")
         flat = table.reshape(len(table), -1)
         same_axes(gain=(flat, "sensor amplitude"), recording=(field, "sensor time"))
-        quiet = None if baseline is None else real("baseline", baseline, "sensor sample")
-        if quiet is not None:
-            same_axes(gain=(flat, "sensor amplitude"), baseline=(quiet, "sensor sample"))
+        noise_only = None if baseline is None else real("baseline", baseline, "sensor sample")
+        if noise_only is not None:
+            same_axes(gain=(flat, "sensor amplitude"), baseline=(noise_only, "sensor sample"))
         clock = np.arange(field.shape[1], dtype=float) if times is None else real("times", times, "time")
         same_axes(recording=(field, "sensor time"), times=(clock, "time"))
         if sensors is not None:
@@ -221,17 +221,17 @@ class Problem(PickledByFields):
             noise = Noise(covariance, tuple(kinds), rank, averages)
             whitener = noise.whitener
             flat, field = whitener @ flat, whitener @ field
-            quiet = None if quiet is None else whitener @ quiet
+            noise_only = None if noise_only is None else whitener @ noise_only
         else:
             scale = np.sqrt(averages)
             flat, field = flat * scale, field * scale
-            quiet = None if quiet is None else quiet * scale
+            noise_only = None if noise_only is None else noise_only * scale
         raw = np.asarray(recording, dtype=np.float64).reshape(len(labels), -1)
         problem = cls(
             gain=flat,
             recording=field,
             times=clock,
-            baseline=quiet,
+            baseline=noise_only,
             baseline_centred=baseline_centred,
             axes=axes,
             whitener=whitener,
@@ -292,7 +292,7 @@ class Problem(PickledByFields):
         """From components back to sensors: (sensor, component), SI units; None where there is no whitener."""
         if self.whitener is None:
             return None
-        # Rows are scaled first: MEG and EEG differ by so many powers of ten that the inverse would be lost.
+        # Rows are scaled first: MEG and EEG differ by so many powers of ten that the inverse would lose all digits.
         lengths = np.linalg.norm(self.whitener, axis=1)
         return np.asarray(np.linalg.pinv(self.whitener / lengths[:, None]) / lengths)
 
@@ -344,13 +344,13 @@ class Problem(PickledByFields):
         """
         if self.baseline is None:
             return None
-        quiet = self.baseline - self.baseline.mean(axis=1, keepdims=True)
-        count = quiet.shape[1]
-        power = np.sum(quiet**2)
+        centred = self.baseline - self.baseline.mean(axis=1, keepdims=True)
+        count = centred.shape[1]
+        power = np.sum(centred**2)
         if not power:
             return float(len(self.times))
         lags = range(1, max(2, count // 4))
-        correlation = np.array([np.sum(quiet[:, lag:] * quiet[:, :-lag]) / power for lag in lags])
+        correlation = np.array([np.sum(centred[:, lag:] * centred[:, :-lag]) / power for lag in lags])
         # Beyond the lags that stand out of an autocorrelation's own sampling error there is only noise to add up.
         error = 1 / np.sqrt(count * self.components)
         large = np.flatnonzero(np.abs(correlation) < 3 * error)
@@ -535,8 +535,8 @@ class Problem(PickledByFields):
         def made() -> Array:
             names = np.array(noise.kinds)
             covariance = noise.covariance / noise.averages
-            seen = [np.where(names == kind, whitener, 0) for kind in self.kinds]
-            return np.array([[one @ covariance @ two.T for two in seen] for one in seen])
+            by_kind = [np.where(names == kind, whitener, 0) for kind in self.kinds]
+            return np.array([[one @ covariance @ two.T for two in by_kind] for one in by_kind])
 
         return self.shared.recall("noise parts", (), made)
 

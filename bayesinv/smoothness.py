@@ -168,13 +168,13 @@ class Field:
         # SuperLU's factors cannot be pickled; they are made anew where the field arrives.
         return self.matern.at, (self.length,)
 
-    def times(self, table: Array) -> Array:
+    def product(self, table: Array) -> Array:
         """Return Q @ table, for a table (source, column)."""
         table = self._checked("table", table)
         inner = self.matern.mass[:, None] * self.factor.solve(table / self.sd[:, None])
         return np.asarray(self.factor.solve(inner)) / self.sd[:, None]
 
-    def colour(self, unit: Array) -> Array:
+    def sample(self, unit: Array) -> Array:
         """Return L @ unit with L Lᵀ = Q, for unit (source, column): fields, if unit is standard normal."""
         unit = self._checked("unit", unit)
         return np.asarray(self.factor.solve(np.sqrt(self.matern.mass)[:, None] * unit)) / self.sd[:, None]

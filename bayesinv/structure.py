@@ -1,4 +1,4 @@
-"""Structure: relative covariances of currents, noise and time, at one place of whatever numbers shape them."""
+"""Structure: relative covariances of currents, noise and time, at given values of the numbers that shape them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ COURSES = ("matern", "autoregressive")
 
 
 def correlation_over_time(times: Array, constant: float, course: str = "matern") -> Array:
-    """Return the correlation (time, time) of the currents' courses.
+    """Return the correlation (time, time) of the currents' time courses.
 
         K_tu = (1 + d) exp(-d), d = sqrt(3) |t - u| / constant      "matern": Matérn with ν = 3/2, smooth courses
         K_tu = exp(-|t - u| / constant)                              "autoregressive": of first order, rough courses
@@ -52,7 +52,7 @@ class Structure(PickledByFields):
     factor, shares : (amplitude, part) and (part,), L and the variances of its columns; None for single sources
     noise : (kind,), relative scale of the noise of every sensor kind of the problem; None for ones
     error : relative scale of the lead field's error, see `Problem.error`; 0 leaves it out
-    time : s, time constant of the currents' courses; None where samples are independent
+    time : s, time constant of the currents' time courses; None where samples are independent
     course : how they are correlated, see `correlation_over_time`
     tabled : whether G D Gᵀ comes from a table over the depth exponent, as it does where that is learned
     """
@@ -82,8 +82,8 @@ class Structure(PickledByFields):
         )
 
     @property
-    def plain(self) -> bool:
-        """Whether D is the identity, or diagonal: what single currents have in common with nobody."""
+    def diagonal_only(self) -> bool:
+        """Whether D is the identity, or diagonal."""
         return self.tangential is None and self.length is None and self.factor is None
 
     @property
@@ -136,9 +136,9 @@ class Structure(PickledByFields):
             out = out * (self.tangential + (1 - self.tangential) * square)
         return out
 
-    def times(self, problem: Problem, table: Array) -> Array:
+    def product(self, problem: Problem, table: Array) -> Array:
         """D @ table: (amplitude, column)."""
-        if self.plain:
+        if self.diagonal_only:
             weights = self._weights(problem)
             return table if weights is None else weights[:, None] * table
         if self.independent:
@@ -147,30 +147,30 @@ class Structure(PickledByFields):
             normals = normals_of(problem)
             blocks = table.reshape(len(normals), 3, -1)
             along = (1 - self.tangential) * np.matmul(normals[:, None], blocks)
-            turned = self.tangential * blocks
-            turned += normals[:, :, None] * along
+            rotated = self.tangential * blocks
+            rotated += normals[:, :, None] * along
             weights = self._weights(problem)
             if weights is not None:
-                turned *= weights.reshape(len(normals), 3, 1)
-            return turned.reshape(table.shape)
+                rotated *= weights.reshape(len(normals), 3, 1)
+            return rotated.reshape(table.shape)
         half = self._half(problem, table)
         if self.length is not None:
             count = problem.source_count
-            half = self.field(problem).times(half.reshape(count, -1)).reshape(half.shape)
+            half = self.field(problem).product(half.reshape(count, -1)).reshape(half.shape)
         elif self.factor is not None:
             assert self.shares is not None
             half = self.factor @ (self.shares[:, None] * (self.factor.T @ half))
         return self._half(problem, half)
 
-    def units(self, problem: Problem) -> int:
+    def sample_size(self, problem: Problem) -> int:
         """Standard normal numbers behind one draw of the currents."""
         return problem.gain.shape[1] if self.factor is None else self.factor.shape[1]
 
-    def colour(self, problem: Problem, unit: Array) -> Array:
+    def sample(self, problem: Problem, unit: Array) -> Array:
         """Currents (amplitude, column) of covariance D from standard normal numbers (unit, column)."""
         if self.length is not None:
             count = problem.source_count
-            unit = self.field(problem).colour(unit.reshape(count, -1)).reshape(unit.shape)
+            unit = self.field(problem).sample(unit.reshape(count, -1)).reshape(unit.shape)
         elif self.factor is not None:
             assert self.shares is not None
             unit = self.factor @ (np.sqrt(self.shares)[:, None] * unit)
@@ -178,19 +178,19 @@ class Structure(PickledByFields):
 
     def gram(self, problem: Problem, *, exact: bool = False) -> Array:
         """G D Gᵀ: (component, component); from a table, unless exact is asked."""
-        if self.plain and not self.weighted:
+        if self.diagonal_only and not self.weighted:
             return np.array(problem.shared.recall("plain gram", (), lambda: problem.gain @ problem.gain.T))
         if not exact:
             table = self._table(problem)
             if table is not None:
                 return self.scale * table.gram(self)
-        seen = self._half(problem, problem.gain.T)
+        projected = self._half(problem, problem.gain.T)
         if self.length is not None:
-            return self._field_gram(problem, seen)
+            return self._field_gram(problem, projected)
         if self.factor is not None:
             assert self.shares is not None
-            seen = np.sqrt(self.shares)[:, None] * (self.factor.T @ seen)
-        return np.asarray(seen.T @ seen)
+            projected = np.sqrt(self.shares)[:, None] * (self.factor.T @ projected)
+        return np.asarray(projected.T @ projected)
 
     def _table(self, problem: Problem) -> LengthTable | DepthTable | None:
         if self.length is not None:
@@ -203,10 +203,10 @@ class Structure(PickledByFields):
         """Whether sources are independent of one another."""
         return self.length is None and self.factor is None
 
-    def _field_gram(self, problem: Problem, seen: Array) -> Array:
+    def _field_gram(self, problem: Problem, projected: Array) -> Array:
         if problem.axes == 1:
-            return self.field(problem).gram(seen.T)
-        blocks = seen.reshape(problem.source_count, 3, -1)
+            return self.field(problem).gram(projected.T)
+        blocks = projected.reshape(problem.source_count, 3, -1)
         return np.asarray(sum(self.field(problem).gram(blocks[:, axis].T) for axis in range(3)))
 
     def slope(self, problem: Problem, name: str, by_gram: Array, by_noise: Array, gram: Array | None = None) -> Any:
@@ -219,16 +219,16 @@ class Structure(PickledByFields):
             assert self.noise is not None
             return 2 * np.einsum("cd,klcd,l->k", by_noise, problem.noise_parts, self.noise)
         if name == "error":
-            lost = problem.error_factor
-            assert lost is not None
-            return 2 * self.error * float(np.sum(lost * (by_gram @ lost)))
+            factor = problem.error_factor
+            assert factor is not None
+            return 2 * self.error * float(np.sum(factor * (by_gram @ factor)))
         if name == "scale":
             gram = self.gram(problem) if gram is None else gram
             return float(np.sum(by_gram * gram)) / self.scale
         if name == "shares":
             assert self.factor is not None
-            seen = problem.gain @ self._half(problem, self.factor)
-            return np.sum(seen * (by_gram @ seen), axis=0)
+            projected = problem.gain @ self._half(problem, self.factor)
+            return np.sum(projected * (by_gram @ projected), axis=0)
         if name in ("depth", "tangential") and isinstance(table := self._table(problem), DepthTable):
             return self.scale * float(np.sum(by_gram * table.slope(self, name)))
         if name == "length":
@@ -239,8 +239,8 @@ class Structure(PickledByFields):
             sums = each.reshape(problem.source_count, -1).sum(axis=1) if sums is None else sums
             along = np.zeros(len(sums))
             if self.tangential is not None:
-                seen = along_normals(problem)
-                along = np.sum(seen * (by_gram @ seen), axis=0)
+                projected = along_normals(problem)
+                along = np.sum(projected * (by_gram @ projected), axis=0)
             rest = 1.0 if self.weights is None else self.weights
             deep = 1.0 if self.depth is None else np.exp(-2 * self.depth * problem.log_norms)
             if name == "tangential":
@@ -252,8 +252,8 @@ class Structure(PickledByFields):
 
     def with_error(self, problem: Problem, gram: Array) -> Array:
         """G D Gᵀ + error² A Aᵀ: (component, component)."""
-        lost = problem.error_factor
-        return gram if not self.error or lost is None else gram + self.error**2 * (lost @ lost.T)
+        factor = problem.error_factor
+        return gram if not self.error or factor is None else gram + self.error**2 * (factor @ factor.T)
 
     def noise_covariance(self, problem: Problem) -> Array | None:
         """N: (component, component), or None for the identity."""
@@ -267,7 +267,7 @@ class Structure(PickledByFields):
         return None if covariance is None else np.asarray(np.linalg.cholesky(covariance))
 
     def modes(self, times: Array) -> tuple[Array, Array] | None:
-        """Powers (mode,) and courses (time, mode) of the independent modes of the currents' courses; None if white."""
+        """Powers (mode,) and time courses (time, mode) of the independent modes of time; None if white."""
         if self.time is None:
             return None
         values, vectors = np.linalg.eigh(correlation_over_time(times, self.time, self.course))
@@ -290,11 +290,13 @@ PRECISE = 1e-12
 def check_times(times: Array, constant: Any) -> None:
     """Raise unless samples are equally spaced, and enough to tell a time constant from."""
     if len(times) < 3:
-        raise ValueError(f"courses that are correlated over time want at least 3 samples, but there are {len(times)}")
+        raise ValueError(
+            f"time courses that are correlated over time want at least 3 samples, but there are {len(times)}"
+        )
     steps = np.diff(times)
     if np.ptp(steps) > 1e-3 * steps.mean():
         raise ValueError(
-            f"courses that are correlated over time want equally spaced samples, but the steps run from "
+            f"time courses that are correlated over time want equally spaced samples, but the steps run from "
             f"{1e3 * steps.min():.4g} to {1e3 * steps.max():.4g} ms; resample, or leave `time` out"
         )
 
@@ -344,8 +346,8 @@ class LengthTable:
         def through(series: Chebyshev, grams: tuple[Array, ...]) -> LengthTable:
             return cls(series, series.coefficients(np.stack(grams)))
 
-        def off(table: LengthTable, place: float, gram: Array) -> float:
-            return float(np.abs(table._at(place) - gram).max() / np.abs(gram).max())
+        def off(table: LengthTable, log_length: float, gram: Array) -> float:
+            return float(np.abs(table._at(log_length) - gram).max() / np.abs(gram).max())
 
         low, high = np.log(problem.length_range).tolist()
         table, error = refined(low, high, at, through, off, EXACT)
@@ -353,10 +355,10 @@ class LengthTable:
             raise ValueError(f"Gram matrices between length-scales could not be interpolated (error {error:.1e})")
         return replace(table, error=error)
 
-    def _at(self, place: float) -> Array:
-        return weighted(self.series.polynomials(place).ravel(), self.coefficients)
+    def _at(self, log_length: float) -> Array:
+        return weighted(self.series.polynomials(log_length).ravel(), self.coefficients)
 
-    def _place(self, length: float) -> float:
+    def _log_length(self, length: float) -> float:
         """Logarithm of a length-scale, which must lie in the range that the table spans."""
         low, high = np.exp([self.series.low, self.series.high])
         if not low * (1 - 1e-6) <= length <= high * (1 + 1e-6):
@@ -369,18 +371,18 @@ class LengthTable:
     def gram(self, structure: Structure) -> Array:
         """G D Gᵀ (component, component) at a structure's length-scale, its scale left out."""
         assert structure.length is not None
-        return self._at(self._place(structure.length))
+        return self._at(self._log_length(structure.length))
 
     def slope(self, structure: Structure) -> Array:
         """Derivative of `gram` by the length-scale."""
         assert structure.length is not None
-        slopes = self.series.slopes(self._place(structure.length))
+        slopes = self.series.slopes(self._log_length(structure.length))
         return weighted(slopes, self.coefficients) / structure.length
 
     def at(self, length: Any) -> Any:
         """The matrix at a length-scale, a number or a graph."""
         if isinstance(length, int | float | np.number):
-            return self._at(self._place(float(length)))
+            return self._at(self._log_length(float(length)))
         return self._graph(length, self.coefficients.reshape(len(self.coefficients), -1)).reshape(
             self.coefficients.shape[1:]
         )
@@ -389,7 +391,7 @@ class LengthTable:
         """trace(G D Gᵀ) at a length-scale, a number or a graph."""
         traces = np.einsum("kcc->k", self.coefficients)
         if isinstance(length, int | float | np.number):
-            return float(self.series.polynomials(self._place(float(length))).ravel() @ traces)
+            return float(self.series.polynomials(self._log_length(float(length))).ravel() @ traces)
         return self._graph(length, traces)
 
     def _graph(self, length: Any, table: Array) -> Any:
@@ -404,7 +406,7 @@ class DepthTable:
     """Gram matrix as a Chebyshev series in the depth exponent, of all currents and of those along the normals.
 
     series : over depth exponents from 0 to 1
-    whole, along : (coefficient, component, component); along is None where orientation is not told apart
+    whole, along : (coefficient, component, component); along is None where orientations are alike
     """
 
     series: Chebyshev
@@ -417,12 +419,12 @@ class DepthTable:
 
         structure : whatever its depth, tangential variance and scale, the table is of the rest
         """
-        weights, turned = structure.weights, structure.tangential is not None
-        key = (None if weights is None else weights.tobytes(), turned)
-        return problem.shared.recall("depth table", key, lambda: cls._made(problem, weights, turned))
+        weights, rotated = structure.weights, structure.tangential is not None
+        key = (None if weights is None else weights.tobytes(), rotated)
+        return problem.shared.recall("depth table", key, lambda: cls._made(problem, weights, rotated))
 
     @classmethod
-    def _made(cls, problem: Problem, weights: Array | None, turned: bool) -> DepthTable:
+    def _made(cls, problem: Problem, weights: Array | None, rotated: bool) -> DepthTable:
         logs = problem.log_norms
         # exp(-2 depth log) over depth in [0, 1] goes as exp(|log| unit) over [-1, 1].
         series = Chebyshev.inner(0.0, 1.0, max(4, terms_of_exponential(float(np.abs(logs).max()), PRECISE)))
@@ -432,11 +434,11 @@ class DepthTable:
             grams = []
             for point in series.points:
                 deep = np.repeat(np.exp(-2 * point * logs), repeat)
-                seen = gain * np.sqrt(deep * (rest if len(rest) == len(deep) else np.repeat(rest, repeat)))
-                grams.append(seen @ seen.T)
+                projected = gain * np.sqrt(deep * (rest if len(rest) == len(deep) else np.repeat(rest, repeat)))
+                grams.append(projected @ projected.T)
             return series.coefficients(np.stack(grams))
 
-        along = coefficients(along_normals(problem), 1) if turned else None
+        along = coefficients(along_normals(problem), 1) if rotated else None
         return cls(series, coefficients(problem.gain, problem.axes), along)
 
     def _weights(self, depth: float | None) -> Array:
@@ -464,7 +466,7 @@ class DepthTable:
 
 
 def normals_of(problem: Problem) -> Array:
-    """Normals (source, 3) that orientation is told by.
+    """Normals (source, 3) that orientation refers to.
 
     Raises
     ------

@@ -98,15 +98,15 @@ class Scan:
     values : (component,), eigenvalues of G D Gᵀ, 1/(A m)²
     powers : (component,), powers of the recording along its eigenvectors, summed over samples
     samples : number of samples
-    quiet_power, quiet_count : power of the baseline and how many independent numbers it has; 0 where there is none
+    baseline_power, baseline_count : power of the baseline, and how many independent numbers it has; 0 if none
     noise : scale of the whitened noise where it is not learned from a baseline
     """
 
     values: Array
     powers: Array
     samples: int
-    quiet_power: float = 0.0
-    quiet_count: int = 0
+    baseline_power: float = 0.0
+    baseline_count: int = 0
     noise: float = 1.0
 
     @classmethod
@@ -338,18 +338,18 @@ class Scan:
         scaled = np.asarray(lam) / self.unit
         left = scaled * self.sums(lam)[5]
         logs = np.log1p(self._scaled / scaled[:, None]).sum(axis=1)
-        if not self.quiet_count:
+        if not self.baseline_count:
             return -0.5 * (self.samples * logs + left / self.noise**2)
-        count = self.samples * len(self.values) + self.quiet_count
-        return -0.5 * (self.samples * logs + count * np.log((left + self.quiet_power) / count))
+        count = self.samples * len(self.values) + self.baseline_count
+        return -0.5 * (self.samples * logs + count * np.log((left + self.baseline_power) / count))
 
     def learned_noise(self, lam: float) -> float:
         """Noise scale of largest evidence at one λ; `noise` where there is no baseline."""
-        if not self.quiet_count:
+        if not self.baseline_count:
             return self.noise
         left = lam / self.unit * float(self.sums(np.array([lam]))[5][0])
-        count = self.samples * len(self.values) + self.quiet_count
-        return float(np.sqrt((left + self.quiet_power) / count))
+        count = self.samples * len(self.values) + self.baseline_count
+        return float(np.sqrt((left + self.baseline_power) / count))
 
     def _evidence_slope(self, lam: float) -> float:
         """Derivative of -2 log evidence in log λ."""
@@ -357,10 +357,10 @@ class Scan:
         _, solution, _, trace, _, linear = self.sums(np.array([lam]))
         logs = -(len(self.values) - scaled * trace)
         gain = scaled * solution
-        if not self.quiet_count:
+        if not self.baseline_count:
             return float((self.samples * logs + gain / self.noise**2)[0])
-        count = self.samples * len(self.values) + self.quiet_count
-        return float((self.samples * logs + count * gain / (scaled * linear + self.quiet_power))[0])
+        count = self.samples * len(self.values) + self.baseline_count
+        return float((self.samples * logs + count * gain / (scaled * linear + self.baseline_power))[0])
 
     def evidence(self) -> Chosen:
         """λ of largest evidence: the type-II maximum over source variance and, with a baseline, noise scale.
@@ -624,12 +624,12 @@ def tikhonov(
     if not 0 < noise < np.inf:
         raise ValueError(f"noise is {noise}, but the scale of the noise must be positive and finite")
     spectrum = Spectrum.of(problem, relative_variances(problem, weights))
-    scan = Scan.of(problem, spectrum.values, spectrum.cells.powers, noise)
+    scan = Scan.of(problem, spectrum.values, spectrum.likelihood.powers, noise)
     value, chosen = scan.settle(lam, snr)
     shrunk = 1.0 / (spectrum.values + value)
-    middle = (spectrum.inward * shrunk) @ spectrum.inward.T
+    middle = (spectrum.to_components * shrunk) @ spectrum.to_components.T
     operator = Filter(problem.gain, spectrum.weights, middle)
-    seen = spectrum.inward @ (shrunk[:, None] * spectrum.coefficients)
+    seen = spectrum.to_components @ (shrunk[:, None] * spectrum.coefficients)
     flat = (problem.gain.T @ seen) * spectrum.weights[:, None]
     return Estimate(
         problem=problem,

@@ -6,7 +6,7 @@ from scipy.stats import multivariate_normal, norm
 
 import bayesinv as bi
 from bayesinv.currents import SHAPES, Currents, depth_weights, observation, shaped
-from bayesinv.evidence import TOLERANCE, Family, Spectrum
+from bayesinv.evidence import TOLERANCE, InterpolatedSpectrum, Spectrum
 
 pytestmark = pytest.mark.filterwarnings("ignore:(?s).*ArviZ is undergoing a major refactor:FutureWarning")
 
@@ -46,8 +46,8 @@ class TestSpectrum:
         problem = toy(axes=3)
         weights = np.exp(rng.normal(size=33))
         spectrum = Spectrum.of(problem, weights)
-        assert_allclose(spectrum.back() @ spectrum.inward.T, weights[:, None] * problem.gain.T, rtol=1e-9)
-        assert_allclose(spectrum.back(slice(4, 9)), spectrum.back()[4:9])
+        assert_allclose(spectrum.to_sources() @ spectrum.to_components.T, weights[:, None] * problem.gain.T, rtol=1e-9)
+        assert_allclose(spectrum.to_sources(slice(4, 9)), spectrum.to_sources()[4:9])
 
 
 class TestBaseline:
@@ -114,8 +114,8 @@ def supported(problem, spectrum, rng, count):
     """Scales that the recording does not rule out: the most likely ones, moved by a few nats' worth."""
     ratio = np.geomspace(0.01, 1e5, 400)
     lone = ratio**2 / problem.signal_power
-    cells = spectrum.cells
-    noise = np.sqrt((cells.powers / (lone[:, None] * cells.reach + 1)).sum(axis=1) / problem.recording.size)
+    cells = spectrum.likelihood
+    noise = np.sqrt((cells.powers / (lone[:, None] * cells.eigenvalues + 1)).sum(axis=1) / problem.recording.size)
     best = np.argmax(spectrum.log_likelihood(lone * noise**2, noise))
     spread = 2 / np.sqrt(problem.recording.size)
     moved = noise[best] * np.exp(spread * rng.normal(size=count))
@@ -150,7 +150,7 @@ class TestFamily:
         problem = toy(3, **HARD["wide"])
         coarse_points = (1 - np.cos(np.pi * np.arange(6) / 5)) / 2
         at = {x: Spectrum.of(problem, depth(problem, x)) for x in coarse_points}
-        coarse = Family(coarse_points, tuple(at.values()))
+        coarse = InterpolatedSpectrum(coarse_points, tuple(at.values()))
         claimed = max(coarse._off(x, Spectrum.of(problem, depth(problem, x))) for x in coarse.series.between)
         worst = 0.0
         for place in rng.uniform(size=30):
@@ -172,7 +172,9 @@ class TestFamily:
     def test_refuses_what_it_cannot_interpolate(self):
         problem = toy()
         with pytest.raises(ValueError, match=r"could not be interpolated to 1e-06 nats \(65 points leave"):
-            Family.along(lambda x: Spectrum.of(problem, np.linspace(1, 5, 11) ** np.sin(40 * x)), 0.0, 1.0)
+            InterpolatedSpectrum.along(
+                lambda x: Spectrum.of(problem, np.linspace(1, 5, 11) ** np.sin(40 * x)), 0.0, 1.0
+            )
 
     def test_says_nothing_beyond_its_ends(self):
         family = learned(toy())

@@ -166,7 +166,7 @@ class TestSize:
         assert size_of((Owner(block(9), Memory("test")), block(1))) == 2**10
         problem = toy()
         spectrum = Spectrum.of(problem, None)
-        assert size_of(spectrum) < problem.gain.nbytes + 2 * spectrum.values.nbytes + spectrum.inward.nbytes
+        assert size_of(spectrum) < problem.gain.nbytes + 2 * spectrum.values.nbytes + spectrum.to_components.nbytes
 
     def test_of_a_field_counts_its_factor(self):
         problem = scene()

@@ -132,8 +132,8 @@ class TestContract:
         density = Density.of(bi.load_model(given)(problem))
         node = somewhere(density, rng, 1)
         variance, noise = density.scales(node)
-        (structure,) = density.structures(density.places(node)[0])
-        if not structure.plain or structure.noise is not None or structure.time is not None:
+        (structure,) = density.structures(density.structural_nodes(node)[0])
+        if not structure.diagonal_only or structure.noise is not None or structure.time is not None:
             return  # held against its explicit covariance in test_structure
         wanted = Spectrum.of(problem, structure).log_likelihood(variance, noise)[0]
         assert_allclose(joint(problem, structure, float(variance[0]), float(noise[0]), rng), wanted, rtol=1e-8)
@@ -227,8 +227,8 @@ class TestPredictive:
         table = tree["log_likelihood"]["recording"].to_numpy().reshape(400, -1)
         density = Density.of(built)
         nodes = density.unconstrained([posterior.hyper[variable.name].draws for variable in built.free_RVs])
-        places, which = density.places(nodes)
-        each = [cells.log_likelihood(*density.scales(nodes)) for cells in density.cells(places)]
+        places, which = density.structural_nodes(nodes)
+        each = [one.log_likelihood(*density.scales(nodes)) for one in density.likelihoods(places)]
         wanted = np.array(each)[which, np.arange(len(which))]
         assert_allclose(table.sum(axis=1), wanted, rtol=1e-8)
         for name in ("recording", "recording_baseline"):

@@ -27,7 +27,7 @@ def drawn(request):
 def spatial(prior, draw):
     """Covariance of the currents of a draw, from what it makes of unit vectors."""
     structure, problem = prior.structures[draw], prior.problem
-    root = structure.colour(problem, np.eye(structure.units(problem)))
+    root = structure.sample(problem, np.eye(structure.sample_size(problem)))
     return prior.variance[draw] * root @ root.T
 
 

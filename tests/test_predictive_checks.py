@@ -53,7 +53,7 @@ def kinds():
 def joint_covariance(posterior, node, scales):
     """Covariance of a whole recording, component by component and sample by sample, as one matrix."""
     problem, structure = posterior.problem, scales.structures[scales.which[node]]
-    gram = problem.gain @ structure.times(problem, problem.gain.T)
+    gram = problem.gain @ structure.product(problem, problem.gain.T)
     noise = structure.noise_covariance(problem)
     noise = np.eye(problem.components) if noise is None else noise
     over_time = np.eye(len(problem.times))

@@ -53,7 +53,7 @@ def row(field, source):
     """Correlation of all sources with one."""
     unit = np.zeros((len(field.sd), 1))
     unit[source] = 1
-    return field.times(unit)[:, 0]
+    return field.product(unit)[:, 0]
 
 
 def error_on_plane(edge, length=0.04):
@@ -121,11 +121,11 @@ class TestClosedForm:
         assert_allclose(found, 0.14, atol=0.01)
 
     def test_shortest_length_leaves_sources_independent(self, matern):
-        found = matern.at(matern.limits[0]).times(np.eye(len(matern.mass)))
+        found = matern.at(matern.limits[0]).product(np.eye(len(matern.mass)))
         assert np.abs(found - np.eye(len(found))).max() < 0.03
 
     def test_longest_length_moves_a_hemisphere_together(self, cortex, matern):
-        found = matern.at(matern.limits[1]).times(np.eye(len(cortex)))
+        found = matern.at(matern.limits[1]).product(np.eye(len(cortex)))
         left = cortex.hemispheres == 0
         assert found[np.ix_(left, left)].min() > 0.5
 
@@ -134,27 +134,27 @@ class TestClosedForm:
 class TestDense:
     def test_times_is_the_dense_product(self, matern, length, rng):
         table = rng.standard_normal((len(matern.mass), 3))
-        assert_allclose(matern.at(length).times(table), dense(matern, length) @ table, atol=1e-9)
+        assert_allclose(matern.at(length).product(table), dense(matern, length) @ table, atol=1e-9)
 
     def test_gram_is_the_dense_product(self, matern, length, rng):
         gain = rng.standard_normal((7, len(matern.mass)))
         assert_allclose(matern.at(length).gram(gain), gain @ dense(matern, length) @ gain.T, rtol=1e-9, atol=1e-9)
 
     def test_colour_is_a_square_root(self, matern, length):
-        root = matern.at(length).colour(np.eye(len(matern.mass)))
+        root = matern.at(length).sample(np.eye(len(matern.mass)))
         assert_allclose(root @ root.T, dense(matern, length), atol=1e-9)
 
     def test_diagonal_is_one(self, matern, length):
-        found = matern.at(length).times(np.eye(len(matern.mass)))
+        found = matern.at(length).product(np.eye(len(matern.mass)))
         assert_allclose(np.diag(found), 1, rtol=1e-10)
 
     def test_it_is_symmetric_and_positive_definite(self, matern, length):
-        found = matern.at(length).times(np.eye(len(matern.mass)))
+        found = matern.at(length).product(np.eye(len(matern.mass)))
         assert_allclose(found, found.T, atol=1e-12)
         assert np.linalg.eigvalsh(found).min() > 0
 
     def test_hemispheres_are_independent(self, cortex, matern, length):
-        found = matern.at(length).times(np.eye(len(cortex)))
+        found = matern.at(length).product(np.eye(len(cortex)))
         left = cortex.hemispheres == 0
         assert (found[np.ix_(left, ~left)] == 0).all()
         assert found[np.ix_(left, left)].min() > 0
@@ -169,17 +169,17 @@ class TestField:
     def test_the_order_of_sources_does_not_matter(self, matern, cortex, rng):
         order = rng.permutation(len(cortex))
         table = rng.standard_normal((len(cortex), 2))
-        turned = Matern.of(cortex.pick(order)).at(0.03).times(table[order])
-        assert_allclose(turned, matern.at(0.03).times(table)[order], atol=1e-9)
+        turned = Matern.of(cortex.pick(order)).at(0.03).product(table[order])
+        assert_allclose(turned, matern.at(0.03).product(table)[order], atol=1e-9)
 
     def test_lengths_scale_with_the_mesh(self, matern, cortex, rng):
         table = rng.standard_normal((len(cortex), 2))
         double = Matern.of(Sources(2 * cortex.positions, triangles=cortex.triangles))
-        assert_allclose(double.at(0.06).times(table), matern.at(0.03).times(table), atol=1e-9)
+        assert_allclose(double.at(0.06).product(table), matern.at(0.03).product(table), atol=1e-9)
 
     def test_draws_have_unit_variance_and_the_correlation(self, matern, rng):
         field = matern.at(0.04)
-        draws = field.colour(rng.standard_normal((len(matern.mass), 4000)))
+        draws = field.sample(rng.standard_normal((len(matern.mass), 4000)))
         assert_allclose((draws**2).mean(axis=1), 1, atol=6 * np.sqrt(2 / 4000))
         assert_allclose(draws @ draws[9] / 4000, row(field, 9), atol=6 * np.sqrt(2 / 4000))
 
@@ -189,12 +189,12 @@ class TestField:
         field = Matern.of(cortex).at(0.02)
         unit = np.zeros((len(cortex), len(some)))
         unit[some, np.arange(len(some))] = 1
-        assert_allclose(field.times(unit)[some, np.arange(len(some))], 1, rtol=1e-10)
+        assert_allclose(field.product(unit)[some, np.arange(len(some))], 1, rtol=1e-10)
 
     def test_it_can_be_sent_to_another_process(self, matern, rng):
         field = matern.at(0.03)
         table = rng.standard_normal((len(matern.mass), 2))
-        assert_allclose(pickle.loads(pickle.dumps(field)).times(table), field.times(table), rtol=1e-12)
+        assert_allclose(pickle.loads(pickle.dumps(field)).product(table), field.product(table), rtol=1e-12)
 
 
 class TestDoors:

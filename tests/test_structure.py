@@ -9,7 +9,7 @@ from structured import GAIN, scene
 import bayesinv as bi
 from bayesinv import evidence
 from bayesinv.currents import Currents, observation
-from bayesinv.evidence import Sight, Spectrum
+from bayesinv.evidence import FactorisedDensity, Spectrum
 from bayesinv.inference.density import Density
 from bayesinv.structure import EXACT, LengthTable, Structure, correlation_over_time
 
@@ -111,7 +111,7 @@ def dense_prior(structure, problem):
         half[s * axes : (s + 1) * axes, s * axes : (s + 1) * axes] = np.sqrt(weights[s]) * block
     inner = np.eye(count * axes)
     if structure.length is not None:
-        inner = np.kron(structure.field(problem).times(np.eye(count)), np.eye(axes))
+        inner = np.kron(structure.field(problem).product(np.eye(count)), np.eye(axes))
     if structure.factor is not None:
         inner = structure.factor @ np.diag(structure.shares) @ structure.factor.T
     return structure.scale * half @ inner @ half
@@ -162,7 +162,7 @@ class TestEvidence:
         prior = density._scales(nodes)[0]
         variance, noise = density.scales(nodes)
         for k, node in enumerate(nodes):
-            (structure,) = density.structures(density.places(node[None])[0])
+            (structure,) = density.structures(density.structural_nodes(node[None])[0])
             explicit = dense_covariance(structure, problem, variance[k], noise[k])
             wanted = multivariate_normal(cov=explicit).logpdf(problem.recording.ravel())
             quiet = multivariate_normal(cov=noise[k] ** 2 * dense_noise(structure, problem))
@@ -173,7 +173,7 @@ class TestEvidence:
     def test_keeps_the_power_that_unit_variance_brings(self, given, rng):
         problem, model = given
         density = Density.of(model)
-        for structure in density.structures(density.places(somewhere(density, rng))[0]):
+        for structure in density.structures(density.structural_nodes(somewhere(density, rng))[0]):
             gram = problem.gain @ dense_prior(structure, problem) @ problem.gain.T
             assert_allclose(np.trace(gram) / problem.components, problem.signal_power, rtol=1e-5)
 
@@ -285,14 +285,16 @@ class TestPosterior:
     def test_prior_draws_have_the_priors_covariance(self, given, rng):
         problem, model = given
         density = Density.of(model)
-        (structure,) = density.structures(density.places(somewhere(density, rng, 1))[0])
+        (structure,) = density.structures(density.structural_nodes(somewhere(density, rng, 1))[0])
         prior = dense_prior(structure, problem)
-        drawn = structure.colour(problem, rng.standard_normal((structure.units(problem), 20_000)))
+        drawn = structure.sample(problem, rng.standard_normal((structure.sample_size(problem), 20_000)))
         found = drawn @ drawn.T / 20_000
         spread = np.sqrt(np.outer(np.diag(prior), np.diag(prior)) + prior**2)
         assert (np.abs(found - prior) <= 5.5 * spread / np.sqrt(20_000) + 1e-12).all()
         assert_allclose(structure.diagonal(problem), np.diag(prior), rtol=1e-8, atol=1e-12)
-        assert_allclose(structure.times(problem, np.eye(len(prior))), prior, rtol=1e-7, atol=1e-9 * np.abs(prior).max())
+        assert_allclose(
+            structure.product(problem, np.eye(len(prior))), prior, rtol=1e-7, atol=1e-9 * np.abs(prior).max()
+        )
 
 
 class TestTables:
@@ -329,15 +331,17 @@ class TestTables:
         one = Structure(depth=0.3, noise=np.array([1.0, 0.8, 1.4]))
         spectrum = Spectrum.of(problem, one)
         at = np.array([4 / GAIN**2]), np.array([1.1])
-        sight = Sight.of(problem, one, float(at[0][0]), float(at[1][0]), baseline=True)
+        factorised = FactorisedDensity.of(problem, one, float(at[0][0]), float(at[1][0]), baseline=True)
         whole = spectrum.log_likelihood(*at) + spectrum.baseline_log_likelihood(at[1])
-        assert_allclose(sight.height, whole[0], rtol=1e-10)
+        assert_allclose(factorised.height, whole[0], rtol=1e-10)
         assert_allclose(
-            (sight.by_variance, sight.by_scale), spectrum.cells.slopes(*(float(x[0]) for x in at)), rtol=1e-8
+            (factorised.by_variance, factorised.by_scale),
+            spectrum.likelihood.slopes(*(float(x[0]) for x in at)),
+            rtol=1e-8,
         )
         by_gram, by_noise = spectrum.sensitivity(*(float(x[0]) for x in at))
-        assert_allclose(sight.by_gram, by_gram, rtol=1e-7, atol=1e-9 * np.abs(by_gram).max())
-        assert_allclose(sight.by_noise, by_noise, rtol=1e-7, atol=1e-9 * np.abs(by_noise).max())
+        assert_allclose(factorised.by_gram, by_gram, rtol=1e-7, atol=1e-9 * np.abs(by_gram).max())
+        assert_allclose(factorised.by_noise, by_noise, rtol=1e-7, atol=1e-9 * np.abs(by_noise).max())
 
 
 class TestDoor:

@@ -233,7 +233,7 @@ class TestGcv:
     def test_is_the_minimum_on_a_fine_grid(self, make):
         problem = ill_posed(make, 32, 4)
         spectrum = Spectrum.of(problem)
-        scan = Scan.of(problem, spectrum.values, spectrum.cells.powers)
+        scan = Scan.of(problem, spectrum.values, spectrum.likelihood.powers)
         chosen = scan.gcv()
         fine = scan.curve(np.geomspace(*scan.bounds, 100_000))
         assert scan._gcv_at(chosen.lam) <= fine.gcv.min() * (1 + 1e-3)

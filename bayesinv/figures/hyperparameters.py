@@ -198,5 +198,7 @@ def prior_draws(
         return {}
     values = pm.draw(free, draws=count, random_seed=int(rng.integers(2**31)), mode="FAST_COMPILE")
     named = {variable.name: np.asarray(value) for variable, value in zip(free, values, strict=True)}
-    drawn = with_lambda(named, *density.scales(density.unconstrained(list(named.values()))), density.seen.mean_power)
+    drawn = with_lambda(
+        named, *density.scales(density.unconstrained(list(named.values()))), density.observation.mean_power
+    )
     return {name: value for name, value in drawn.items() if value.ndim == 1}

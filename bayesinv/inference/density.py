@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from bayesinv.axes import Array, Index
-from bayesinv.currents import GRAPHS, Observation, observation
-from bayesinv.evidence import SLACK, Cells, Sight, Spectrum
+from bayesinv.currents import GRAPHS, Observation
+from bayesinv.currents import observation as observation_of
+from bayesinv.evidence import SLACK, FactorisedDensity, Likelihood, Spectrum
 from bayesinv.memory import Memory, cached_property
 from bayesinv.structure import Structure
 
@@ -39,11 +40,11 @@ class Density:
     """Log posterior density of the free hyperparameters of a model, on PyMC's unconstrained scale.
 
     model : the PyMC model
-    seen : what its recording and currents are
+    observation : the recording and the currents that the model observes
     """
 
     model: pm.Model = field(repr=False)
-    seen: Observation = field(repr=False)
+    observation: Observation = field(repr=False)
 
     @classmethod
     def of(cls, model: pm.Model) -> Density:
@@ -54,7 +55,7 @@ class Density:
         ValueError
             If it observes no recording, has free discrete variables, or a variable named "lambda" or "snr".
         """
-        density = cls(model, observation(model))
+        density = cls(model, observation_of(model))
         discrete = [variable.name for variable in model.free_RVs if variable.dtype.startswith(("int", "bool"))]
         if discrete:
             raise ValueError(f"{discrete[0]} is discrete; hyperparameters must be continuous")
@@ -68,8 +69,14 @@ class Density:
     @cached_property
     def _functions(self) -> tuple[Memory, Hashable]:
         """Where what is made of graphs like this model's is kept; models of the same prior share it."""
-        key = signature(self.model, [self.seen.variance, self.seen.noise, *self.seen.learned.values()])
-        return (Memory("functions of one model"), ()) if key is None else (FUNCTIONS, (key, tuple(self.seen.learned)))
+        key = signature(
+            self.model, [self.observation.variance, self.observation.noise, *self.observation.learned.values()]
+        )
+        return (
+            (Memory("functions of one model"), ())
+            if key is None
+            else (FUNCTIONS, (key, tuple(self.observation.learned)))
+        )
 
     def _made(self, name: str, make: Callable[[], T]) -> T:
         memory, key = self._functions
@@ -121,9 +128,9 @@ class Density:
     @cached_property
     def _outputs(self) -> list[Any]:
         """Prior log density, source variance and noise scale, in the model's value variables."""
-        ours = {self.seen.recording, self.seen.baseline}
+        ours = {self.observation.recording, self.observation.baseline}
         terms = [variable for variable in self.model.basic_RVs if variable not in ours] + self.model.potentials
-        scales = [self.seen.variance, self.seen.noise]
+        scales = [self.observation.variance, self.observation.noise]
         if set(terms) <= {*self.model.free_RVs, *self.model.potentials}:
             return list(self.model.replace_rvs_by_values([self._prior(), *scales]))
         return [self.model.logp(vars=terms, sum=True), *self.model.replace_rvs_by_values(scales)]
@@ -150,7 +157,7 @@ class Density:
     @cached_property
     def structural(self) -> tuple[int, ...]:
         """Coordinates along which the structure changes."""
-        if not self.seen.learned:
+        if not self.observation.learned:
             return ()
         start = self.start + 0.01
         shifted = start + 0.3 * np.eye(self.dimension)
@@ -183,7 +190,7 @@ class Density:
     @cached_property
     def _shapes(self) -> Callable[[Array], list[Array]]:
         """A function from nodes to what is learned of the structure, and to what must stay within bounds."""
-        wanted = [*self.seen.learned.values(), *(graph for _, graph, _, _ in self.seen.bounded)]
+        wanted = [*self.observation.learned.values(), *(graph for _, graph, _, _ in self.observation.bounded)]
         return self._made("shapes", lambda: self._function(self.model.replace_rvs_by_values(wanted)))
 
     def scales(self, nodes: Array) -> tuple[Array, Array]:
@@ -202,15 +209,15 @@ class Density:
         found = run(values, len(values[0]))
         return np.concatenate([one.reshape(len(one), -1) for one in found], axis=1)
 
-    def places(self, nodes: Array) -> tuple[Array, Index]:
-        """Different structural coordinates among nodes (place, coordinate), and the place of every node."""
+    def structural_nodes(self, nodes: Array) -> tuple[Array, Index]:
+        """Different structural coordinates among nodes (structure, coordinate), and the structure of every node."""
         if not self.structural:
             return np.zeros((1, 0)), np.zeros(len(nodes), dtype=np.int64)
-        places, which = np.unique(np.round(nodes[:, list(self.structural)], 11), axis=0, return_inverse=True)
-        return places, which.reshape(-1).astype(np.int64)
+        coordinates, which = np.unique(np.round(nodes[:, list(self.structural)], 11), axis=0, return_inverse=True)
+        return coordinates, which.reshape(-1).astype(np.int64)
 
-    def structures(self, places: Array) -> list[Structure]:
-        """Structures at structural coordinates (place, coordinate).
+    def structures(self, coordinates: Array) -> list[Structure]:
+        """Structures at structural coordinates (structure, coordinate).
 
         Raises
         ------
@@ -218,43 +225,45 @@ class Density:
             If a number leaves the range that it may have.
         """
         if not self.structural:
-            if not self.seen.learned:
-                return [self.seen.base]
-            places = np.zeros((1, 0))
-        nodes = np.repeat(self.start[None], len(places), axis=0)
-        nodes[:, list(self.structural)] = places
+            if not self.observation.learned:
+                return [self.observation.base]
+            coordinates = np.zeros((1, 0))
+        nodes = np.repeat(self.start[None], len(coordinates), axis=0)
+        nodes[:, list(self.structural)] = coordinates
         values = self._shapes(nodes)
-        for name, _, low, high in reversed(self.seen.bounded):
-            place = values.pop()
+        for name, _, low, high in reversed(self.observation.bounded):
+            value = values.pop()
             slack = SLACK * (high - low)
-            outside = (place < low - slack) | (place > high + slack)
+            outside = (value < low - slack) | (value > high + slack)
             if outside.any():
                 raise ValueError(
-                    f"{name} reaches {place[outside][0]:.3g}, but must stay between {low:.3g} and {high:.3g}; give it "
+                    f"{name} reaches {value[outside][0]:.3g}, but must stay between {low:.3g} and {high:.3g}; give it "
                     "a prior that lives there, such as pm.Uniform or pm.Beta"
                 )
         found = [
-            self.seen.structure({name: value[i] for name, value in zip(self.seen.learned, values, strict=True)})
-            for i in range(len(places))
+            self.observation.structure(
+                {name: value[i] for name, value in zip(self.observation.learned, values, strict=True)}
+            )
+            for i in range(len(coordinates))
         ]
         # Over a learned exponent a table of Gram matrices pays, unless weights change with every structure.
-        tabled = "depth" in self.seen.learned and "weights" not in self.seen.learned
+        tabled = "depth" in self.observation.learned and "weights" not in self.observation.learned
         return [replace(one, tabled=True) for one in found] if tabled else found
 
     @cached_property
-    def _cells(self) -> dict[bytes, Cells]:
+    def _likelihoods(self) -> dict[bytes, Likelihood]:
         return {}
 
-    def cells(self, places: Array) -> list[Cells]:
-        """The recording as each structure sees it; a structure that was decomposed once is not decomposed again."""
-        keys = [place.tobytes() for place in places]
-        new = [i for i, key in enumerate(keys) if key not in self._cells]
-        step = max(1, int(1e7 / self.seen.problem.gain.shape[1]))
+    def likelihoods(self, coordinates: Array) -> list[Likelihood]:
+        """Likelihood of the recording under each structure; a structure is decomposed once."""
+        keys = [one.tobytes() for one in coordinates]
+        new = [i for i, key in enumerate(keys) if key not in self._likelihoods]
+        step = max(1, int(1e7 / self.observation.problem.gain.shape[1]))
         for start in range(0, len(new), step):
             some = new[start : start + step]
-            for i, structure in zip(some, self.structures(places[some]), strict=True):
-                self._cells[keys[i]] = Spectrum.of(self.seen.problem, structure).cells
-        return [self._cells[key] for key in keys]
+            for i, structure in zip(some, self.structures(coordinates[some]), strict=True):
+                self._likelihoods[keys[i]] = Spectrum.of(self.observation.problem, structure).likelihood
+        return [self._likelihoods[key] for key in keys]
 
     def __call__(self, nodes: Array) -> Array:
         """Log prior times likelihood (node,) at unconstrained nodes; -inf where it is not defined."""
@@ -265,16 +274,16 @@ class Density:
         good = np.isfinite(prior) & (found_variance >= 0) & (found_noise >= 0)
         out = np.full(len(nodes), -np.inf)
         if good.any():
-            places, which = self.places(nodes[good])
-            likelihood = np.empty(len(which))
+            coordinates, which = self.structural_nodes(nodes[good])
+            log_likelihood = np.empty(len(which))
             order = np.argsort(which, kind="stable")
-            ends = np.cumsum(np.bincount(which, minlength=len(places)))[:-1]
+            ends = np.cumsum(np.bincount(which, minlength=len(coordinates)))[:-1]
             scales, levels = variance[good], noise[good]
-            for cells, mine in zip(self.cells(places), np.split(order, ends), strict=True):
-                likelihood[mine] = cells.log_likelihood(scales[mine], levels[mine])
-                if self.seen.baseline is not None:
-                    likelihood[mine] += cells.baseline_log_likelihood(levels[mine])
-            out[good] = prior[good] + likelihood
+            for likelihood, mine in zip(self.likelihoods(coordinates), np.split(order, ends), strict=True):
+                log_likelihood[mine] = likelihood.log_likelihood(scales[mine], levels[mine])
+                if self.observation.baseline is not None:
+                    log_likelihood[mine] += likelihood.baseline_log_likelihood(levels[mine])
+            out[good] = prior[good] + log_likelihood
         return np.where(np.isnan(out), -np.inf, out)
 
     def slope(self, node: Array) -> tuple[float, Array]:
@@ -288,39 +297,44 @@ class Density:
         prior, variance, noise = (float(one[0]) for one in numbers)
         if not (np.isfinite(prior) and 0 < variance < LARGEST and 0 < noise < np.sqrt(LARGEST)):
             return -np.inf, np.zeros(len(node))
-        structure = self.structures(self.places(node[None])[0])[0]
-        problem, quiet = self.seen.problem, self.seen.baseline is not None
+        structure = self.structures(self.structural_nodes(node[None])[0])[0]
+        problem, baseline = self.observation.problem, self.observation.baseline is not None
         by: list[Any]
         if structure.time is not None:
             spectrum = Spectrum.of(problem, structure)
-            cells = spectrum.cells if quiet else replace(spectrum.cells, quiet=None)
+            likelihood = spectrum.likelihood if baseline else replace(spectrum.likelihood, baseline_power=None)
             at = np.array([variance]), np.array([noise])
-            height = float(cells.log_likelihood(*at)[0] + cells.baseline_log_likelihood(at[1])[0])
-            by, gram = list(cells.slopes(variance, noise)), None
-            by_gram, by_noise = spectrum.sensitivity(variance, noise, baseline=quiet)
+            log_density = float(likelihood.log_likelihood(*at)[0] + likelihood.baseline_log_likelihood(at[1])[0])
+            by, gram = list(likelihood.slopes(variance, noise)), None
+            by_gram, by_noise = spectrum.sensitivity(variance, noise, baseline=baseline)
         else:
-            sight = Sight.of(problem, structure, variance, noise, baseline=quiet)
-            height, by_gram, by_noise, gram = sight.height, sight.by_gram, sight.by_noise, sight.gram
-            by = [sight.by_variance, sight.by_scale]
-        for name in self.seen.learned:
+            factorised = FactorisedDensity.of(problem, structure, variance, noise, baseline=baseline)
+            log_density, by_gram, by_noise, gram = (
+                factorised.log_density,
+                factorised.by_gram,
+                factorised.by_noise,
+                factorised.gram,
+            )
+            by = [factorised.by_variance, factorised.by_scale]
+        for name in self.observation.learned:
             if name == "time":
                 by.append(self._by_time(structure, variance, noise))
             else:
                 by.append(structure.slope(problem, name, by_gram, by_noise, gram))
-        if self.seen.learned:
-            numbers = [*numbers, *self._shapes(around)[: len(self.seen.learned)]]
+        if self.observation.learned:
+            numbers = [*numbers, *self._shapes(around)[: len(self.observation.learned)]]
         size = len(node)
         out = np.zeros(size)
         for slope, values in zip([1.0, *by], numbers, strict=True):
             change = (values[1 : size + 1] - values[size + 1 :]).reshape(size, np.size(slope))
             out += change @ np.ravel(slope) / (2 * step)
-        return prior + height, out
+        return prior + log_density, out
 
     def _by_time(self, structure: Structure, variance: float, noise: float) -> float:
         """Derivative by the time constant, by differences: its modes have no closed derivative."""
         assert structure.time is not None
         ends = structure.time * (1 + 1e-4), structure.time * (1 - 1e-4)
-        moved = [Spectrum.of(self.seen.problem, replace(structure, time=end)) for end in ends]
+        moved = [Spectrum.of(self.observation.problem, replace(structure, time=end)) for end in ends]
         sides = [float(one.log_likelihood(np.array([variance]), np.array([noise]))[0]) for one in moved]
         return (sides[0] - sides[1]) / (ends[0] - ends[1])
 
@@ -338,11 +352,11 @@ class Density:
         names, at = self._hyper
         out = dict(zip(names, at(nodes), strict=True)) if names else {}
         variance, noise = self.scales(nodes)
-        return with_lambda(out, variance, noise, self.seen.mean_power)
+        return with_lambda(out, variance, noise, self.observation.mean_power)
 
 
 def signature(model: pm.Model, graphs: list[Any]) -> Hashable | None:
-    """What a model's prior and some graphs of it compute, whatever objects they are made of; None if that is not told.
+    """What a model's prior and some graphs of it compute, whatever objects they are made of; None if that is not known.
 
     Two models of one signature have the same names, priors, transforms and constants, so that what was made of the
     graphs of one serves the other.
@@ -350,7 +364,7 @@ def signature(model: pm.Model, graphs: list[Any]) -> Hashable | None:
     from pytensor.graph.basic import Constant
 
     known: dict[Any, int] = {}
-    told: list[Hashable] = []
+    notes: list[Hashable] = []
 
     def visit(variable: Any) -> int:
         if variable in known:
@@ -365,8 +379,8 @@ def signature(model: pm.Model, graphs: list[Any]) -> Hashable | None:
             note = "random numbers"
         else:
             note = id(variable)
-        known[variable] = len(told)
-        told.append(note)
+        known[variable] = len(notes)
+        notes.append(note)
         return known[variable]
 
     ends = []
@@ -376,7 +390,7 @@ def signature(model: pm.Model, graphs: list[Any]) -> Hashable | None:
         inside = tuple(repr(cell.cell_contents) for cell in getattr(bounds, "__closure__", None) or ())
         ends.append((variable.name, type(transform), getattr(bounds, "__code__", None), inside, visit(variable)))
     others = [*model.deterministics, *model.potentials, *graphs]
-    found = (tuple(ends), tuple((one.name, visit(one)) for one in others), tuple(told))
+    found = (tuple(ends), tuple((one.name, visit(one)) for one in others), tuple(notes))
     strange = any(one is not None for one in model.rvs_to_initial_values.values())
     try:
         hash(found)

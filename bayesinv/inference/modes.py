@@ -1,7 +1,7 @@
 """Modes of the posterior of the hyperparameters: a coarse search, then Newton's method from every peak.
 
-Where only scales are learned, all neighbours of a place are evaluated at once and slopes and curvatures are their
-differences. Where structure is learned too, every place costs a factorisation: slopes are exact, and the curvature is
+Where only scales are learned, all neighbours of a point are evaluated at once and slopes and curvatures are their
+differences. Where structure is learned too, every point costs a factorisation: slopes are exact, and the curvature is
 updated on the way (Broyden, Fletcher, Goldfarb & Shanno; Nocedal & Wright 2006, Numerical Optimization, §6.1).
 """
 
@@ -53,7 +53,7 @@ FINE, SMALL = 0.05, 1e-3
 MOST_STEPS, MOST_ROUNDS = 200, 5
 
 Mode = tuple[float, Array, Array]
-"""Height, place (coordinate,) and covariance (coordinate, coordinate) from the curvature there."""
+"""Log density, point (coordinate,) and covariance (coordinate, coordinate) from the curvature there."""
 
 
 def mode(density: Density) -> tuple[Array, Array]:
@@ -64,10 +64,10 @@ def mode(density: Density) -> tuple[Array, Array]:
     ValueError
         If the density is nowhere finite.
     """
-    _, place, covariance = modes(density)[0]
+    _, point, covariance = modes(density)[0]
     if density.structural:
-        covariance = _covariance(_bends(density, place, FINE * np.sqrt(np.diag(covariance))))
-    return place, covariance
+        covariance = _covariance(_bends(density, point, FINE * np.sqrt(np.diag(covariance))))
+    return point, covariance
 
 
 def modes(density: Density) -> list[Mode]:
@@ -89,30 +89,32 @@ def modes(density: Density) -> list[Mode]:
     offsets[:, :, list(density.structural)] = np.array(list(product(tight, repeat=few)))[:, None]
     offsets[:, :, free] = np.array(list(product(loose, repeat=len(free))))
     starts = density.start + offsets
-    heights = density(starts.reshape(-1, size)).reshape(starts.shape[:2])
-    if not np.isfinite(heights).any():
+    log_densities = density(starts.reshape(-1, size)).reshape(starts.shape[:2])
+    if not np.isfinite(log_densities).any():
         raise ValueError(
             "the posterior density is nowhere finite near the model's initial point; check its priors and scales"
         )
-    summit = heights.max(axis=1)
-    best = [(float(one), starts[i, heights[i].argmax()]) for i, one in enumerate(summit)]
+    summit = log_densities.max(axis=1)
+    best = [(float(one), starts[i, log_densities[i].argmax()]) for i, one in enumerate(summit)]
     if few and few < size:
-        # A coarse lattice says little of the heights of structures before the scales have found theirs.
+        # A coarse lattice says little of the log_densities of structures before the scales have found theirs.
         best = [
-            _climb_by_differences(density, place, free)[:2] if height > -np.inf else (height, place)
-            for height, place in best
+            _climb_by_differences(density, point, free)[:2] if log_density > -np.inf else (log_density, point)
+            for log_density, point in best
         ]
-        summit = np.array([height for height, _ in best])
+        summit = np.array([log_density for log_density, _ in best])
     # Peaks among structures, and other peaks of the scales at the best of them.
     shape = [len(tight)] * few
     best = [best[i] for i in _peaks(summit.reshape(shape))]
     first = int(summit.argmax())
-    others = [i for i in _peaks(heights[first].reshape([len(loose)] * len(free))) if i != heights[first].argmax()]
-    best += [(float(heights[first, i]), starts[first, i]) for i in others]
+    others = [
+        i for i in _peaks(log_densities[first].reshape([len(loose)] * len(free))) if i != log_densities[first].argmax()
+    ]
+    best += [(float(log_densities[first, i]), starts[first, i]) for i in others]
     best = sorted(best, key=lambda one: -one[0])[:MOST_MODES]
     found: list[Mode] = []
-    for height, start in best:
-        if found and height < found[0][0] - FAR:
+    for log_density, start in best:
+        if found and log_density < found[0][0] - FAR:
             continue
         if not few and size <= MOST_BY_NEWTON:
             reached: Mode | None = _climb_by_differences(density, start, np.arange(size))
@@ -125,14 +127,16 @@ def modes(density: Density) -> list[Mode]:
     return sorted(found, key=lambda one: -one[0])
 
 
-def _peaks(heights: Array) -> Index:
+def _peaks(log_densities: Array) -> Index:
     """Flat indices of the finite places of a table that are no lower than their neighbours."""
-    return np.flatnonzero((heights == maximum_filter(heights, 3, mode="nearest")) & np.isfinite(heights))
+    return np.flatnonzero(
+        (log_densities == maximum_filter(log_densities, 3, mode="nearest")) & np.isfinite(log_densities)
+    )
 
 
-def _known(place: Array, found: Sequence[Mode], apart: float) -> bool:
-    """Whether a place belongs to a mode that was found."""
-    return any((place - other) @ np.linalg.solve(covariance, place - other) <= apart for _, other, covariance in found)
+def _known(point: Array, found: Sequence[Mode], apart: float) -> bool:
+    """Whether a point belongs to a mode that was found."""
+    return any((point - other) @ np.linalg.solve(covariance, point - other) <= apart for _, other, covariance in found)
 
 
 def _covariance(curvature: Array) -> Array:
@@ -144,13 +148,13 @@ def _covariance(curvature: Array) -> Array:
     return np.asarray(half @ half.T)
 
 
-def _uphill(look: Callable[[Array], Any], place: Array, height: float, step: Array) -> tuple[Any, Any]:
-    """Return the first place along a step, shortened until it leads uphill, and what is seen there; (None, None)."""
+def _uphill(function: Callable[[Array], Any], point: Array, log_density: float, step: Array) -> tuple[Any, Any]:
+    """Return the first point along a step, shortened until it leads uphill, and the function there; or (None, None)."""
     step = step * min(1.0, LONGEST / float(np.abs(step).max()))
     for _ in range(30):
-        seen = look(place + step)
-        if seen[0] > height:
-            return place + step, seen
+        reached = function(point + step)
+        if reached[0] > log_density:
+            return point + step, reached
         step = step / 4
     return None, None
 
@@ -158,8 +162,8 @@ def _uphill(look: Callable[[Array], Any], place: Array, height: float, step: Arr
 def _climb_by_differences(density: Density, start: Array, free: Index) -> Mode:
     """Newton's method along some coordinates; the covariance is of these."""
     unit = np.eye(density.dimension)[free]
-    place, steps = start, np.full(len(free), SMALL)
-    height, slope, curvature = _around(density, steps[:, None] * unit, place)
+    point, steps = start, np.full(len(free), SMALL)
+    log_density, slope, curvature = _around(density, steps[:, None] * unit, point)
     for _ in range(MOST_STEPS):
         covariance = _covariance(curvature)
         step = covariance @ slope
@@ -167,53 +171,53 @@ def _climb_by_differences(density: Density, start: Array, free: Index) -> Mode:
             break
         steps = FINE * np.sqrt(np.diag(covariance))
         shifts = steps[:, None] * unit
-        further, seen = _uphill(partial(_around, density, shifts), place, height, step @ unit)
+        further, reached = _uphill(partial(_around, density, shifts), point, log_density, step @ unit)
         if further is None:
             break
-        place, (height, slope, curvature) = further, seen
-    return height, place, covariance
+        point, (log_density, slope, curvature) = further, reached
+    return log_density, point, covariance
 
 
-def _around(density: Density, shifts: Array, place: Array) -> tuple[float, Array, Array]:
+def _around(density: Density, shifts: Array, point: Array) -> tuple[float, Array, Array]:
     """Height, and slope and curvature by differences along orthogonal shifts (shift, coordinate)."""
     size = len(shifts)
     pairs = [(i, j) for i in range(size) for j in range(i)]
-    both = np.array([shifts[i] + shifts[j] for i, j in pairs]).reshape(-1, len(place))
-    heights = density(place + np.concatenate([np.zeros((1, len(place))), shifts, -shifts, both, -both]))
-    if not np.isfinite(heights).all():
+    both = np.array([shifts[i] + shifts[j] for i, j in pairs]).reshape(-1, len(point))
+    log_densities = density(point + np.concatenate([np.zeros((1, len(point))), shifts, -shifts, both, -both]))
+    if not np.isfinite(log_densities).all():
         return -np.inf, np.zeros(size), np.full((size, size), np.nan)
-    height, up, down = heights[0], heights[1 : size + 1], heights[size + 1 : 2 * size + 1]
-    bend = np.diag(up + down - 2 * height)
+    log_density, up, down = log_densities[0], log_densities[1 : size + 1], log_densities[size + 1 : 2 * size + 1]
+    bend = np.diag(up + down - 2 * log_density)
     for k, (i, j) in enumerate(pairs):
-        corners = heights[2 * size + 1 + k] + heights[2 * size + 1 + len(pairs) + k]
-        bend[i, j] = bend[j, i] = (corners + 2 * height - up[i] - down[i] - up[j] - down[j]) / 2
+        corners = log_densities[2 * size + 1 + k] + log_densities[2 * size + 1 + len(pairs) + k]
+        bend[i, j] = bend[j, i] = (corners + 2 * log_density - up[i] - down[i] - up[j] - down[j]) / 2
     steps = np.linalg.norm(shifts, axis=1)
-    return float(height), (up - down) / (2 * steps), bend / np.outer(steps, steps)
+    return float(log_density), (up - down) / (2 * steps), bend / np.outer(steps, steps)
 
 
 def _climb_by_slopes(density: Density, start: Array, found: Sequence[Mode]) -> Mode | None:
     """Climb by exact slopes; None if the way leads to a mode that was found."""
-    place, steps = start, np.full(len(start), SMALL)
-    height, slope = density.slope(place)
+    point, steps = start, np.full(len(start), SMALL)
+    log_density, slope = density.slope(point)
     for _ in range(MOST_ROUNDS):
-        nearby = _covariance(_bends(density, place, steps, slope))
-        began = place
+        nearby = _covariance(_bends(density, point, steps, slope))
+        began = point
         for _ in range(MOST_STEPS):
             step = nearby @ slope
             if slope @ step < CLOSE:
                 break
-            further, seen = _uphill(density.slope, place, height, step)
+            further, reached = _uphill(density.slope, point, log_density, step)
             if further is None:
                 break
-            nearby = _updated(nearby, further - place, slope - seen[1])
-            place, (height, slope) = further, seen
-            if _known(place, found, 1.0):
+            nearby = _updated(nearby, further - point, slope - reached[1])
+            point, (log_density, slope) = further, reached
+            if _known(point, found, 1.0):
                 return None
-        way = place - began
+        way = point - began
         if way @ np.linalg.solve(nearby, way) < APART:
             break
         steps = FINE * np.sqrt(np.diag(nearby))
-    return height, place, nearby
+    return log_density, point, nearby
 
 
 def _updated(covariance: Array, step: Array, fall: Array) -> Array:
@@ -225,28 +229,32 @@ def _updated(covariance: Array, step: Array, fall: Array) -> Array:
     return np.asarray(half @ covariance @ half.T + np.outer(step, step) / share)
 
 
-def _bends(density: Density, place: Array, steps: Array, slope: Array | None = None) -> Array:
-    """Curvature by differences of slopes, to both sides where the slope at the place itself is not given."""
+def _bends(density: Density, point: Array, steps: Array, slope: Array | None = None) -> Array:
+    """Curvature by differences of slopes, to both sides where the slope at the point itself is not given."""
     rows = []
     for shift, step in zip(np.diag(steps), steps, strict=True):
-        above = density.slope(place + shift)[1]
-        rows.append((above - density.slope(place - shift)[1]) / (2 * step) if slope is None else (above - slope) / step)
+        above = density.slope(point + shift)[1]
+        rows.append((above - density.slope(point - shift)[1]) / (2 * step) if slope is None else (above - slope) / step)
     return (np.array(rows) + np.array(rows).T) / 2
 
 
 def _climb_far(density: Density, start: Array) -> Mode:
     """Climb along many coordinates, and polish the mode with the curvature there."""
 
-    def downhill(place: Array) -> tuple[float, Array]:
-        height, slope = density.slope(place)
-        return (-height, -slope) if np.isfinite(height) and np.isfinite(slope).all() else (1e300, np.zeros(len(place)))
+    def downhill(point: Array) -> tuple[float, Array]:
+        log_density, slope = density.slope(point)
+        return (
+            (-log_density, -slope)
+            if np.isfinite(log_density) and np.isfinite(slope).all()
+            else (1e300, np.zeros(len(point)))
+        )
 
-    place = np.asarray(minimize(downhill, start, jac=True, method="BFGS", options={"maxiter": 500}).x)
+    point = np.asarray(minimize(downhill, start, jac=True, method="BFGS", options={"maxiter": 500}).x)
     steps = np.full(len(start), SMALL)
     for _ in range(2):
-        covariance = _covariance(_bends(density, place, steps))
-        height, slope = density.slope(place)
-        further, _ = _uphill(density.slope, place, height, covariance @ slope)
-        place = place if further is None else further
+        covariance = _covariance(_bends(density, point, steps))
+        log_density, slope = density.slope(point)
+        further, _ = _uphill(density.slope, point, log_density, covariance @ slope)
+        point = point if further is None else further
         steps = FINE * np.sqrt(np.diag(covariance))
-    return density.slope(place)[0], place, covariance
+    return density.slope(point)[0], point, covariance

@@ -65,20 +65,20 @@ def posterior(
     checks = diagnose(tree, [variable.name for variable in density.model.free_RVs])
     flat = {key: value.reshape(-1, *value.shape[2:]) for key, value in values.items()}
     nodes = density.unconstrained([flat[variable.name] for variable in density.model.free_RVs])
-    everything = flattened(with_lambda(flat, *density.scales(nodes), density.seen.mean_power))
+    everything = flattened(with_lambda(flat, *density.scales(nodes), density.observation.mean_power))
     most = FEW if density.structural else MIXED
     few = np.unique(np.linspace(0, len(nodes) - 1, min(most, len(nodes))).astype(int))
     weights = np.full(len(few), 1 / len(few))
     mixed, nearest = mixture(density, weights, nodes[few], cloud=nodes)
     every = np.full(len(nodes), 1 / len(nodes))
     return Posterior(
-        problem=density.seen.problem,
+        problem=density.observation.problem,
         model=name,
         method="nuts",
         mixture=mixed,
         hyper=Hyper(everything, every, everything, chains, nearest(nodes, every)),
         log_evidence=None,
-        checks=(*checks, *data_checks(density.seen, mixed)),
+        checks=(*checks, *data_checks(density.observation, mixed)),
         timings=timings,
     )
 

@@ -1,10 +1,10 @@
 """Adaptive quadrature over a few hyperparameters: a lattice along the posterior's own axes.
 
 The trapezoid rule on a lattice converges exponentially for smooth densities that fall off. The lattice is centred
-on the mode, scaled by the curvature there and stretched in the tails (a hyperbolic sine, so that a tail which
+on the mode, scaled by the curvature there and transformed in the tails (a hyperbolic sine, so that a tail which
 falls off only exponentially costs few nodes); it grows until its faces hold no mass, and is refined until evidence
 and moments are stable. Along axes of the structure, where a node costs a decomposition, the density is worked out at a
-few places and interpolated between them (see `slices`).
+few places and interpolated between them (see `interpolant`).
 
 Reference: Rue, Martino & Chopin (2009), J. R. Stat. Soc. B 71, 319-392, for the strategy.
 """
@@ -19,10 +19,10 @@ import numpy as np
 
 from bayesinv.axes import Array
 from bayesinv.inference.density import Density
+from bayesinv.inference.interpolant import WIDENING, Interpolant, grid_points, log_jacobian, nodes_at
 from bayesinv.inference.methods import UnsettledError
 from bayesinv.inference.modes import modes
 from bayesinv.inference.result import assemble
-from bayesinv.inference.slices import STRETCH, Slices, combined, log_stretch, spots
 from bayesinv.interpolation.scattered import on_lattice
 from bayesinv.posterior.checks import Check, Evidence
 from bayesinv.posterior.posterior import Posterior
@@ -57,17 +57,17 @@ UNSETTLED = (
 class Lattice:
     """Nodes and weights of the posterior of the hyperparameters.
 
-        node = centre + axes @ sinh(STRETCH * step * index) / STRETCH
+        node = centre + axes @ sinh(WIDENING * step * index) / WIDENING
 
     index : (node, coordinate), integer places on the lattice
     weights : (node,), sum to 1
-    log_density : (node,), log of prior, likelihood and the stretch's Jacobian
+    log_density : (node,), log of prior, likelihood and the transform's Jacobian
     centre, axes : (coordinate,) mode; (coordinate, coordinate) axes in columns
     step : distance of neighbours on the lattice
     log_evidence, error : log marginal likelihood of the recording, and its numerical error
     edge : share of the mass on the outermost faces
-    drift : last change of the moments under refinement, in sd
-    slices : what the density was interpolated by along axes of the structure, where there are any
+    change_of_moments : last change of the moments under refinement, in sd
+    interpolant : what the density was interpolated by along axes of the structure, where there are any
     """
 
     index: Array
@@ -79,27 +79,27 @@ class Lattice:
     log_evidence: float
     error: float
     edge: float
-    drift: float
-    slices: Slices | None = None
+    change_of_moments: float
+    interpolant: Interpolant | None = None
 
-    def place(self, index: Array) -> Array:
+    def nodes_of(self, index: Array) -> Array:
         """Unconstrained hyperparameters (node, coordinate) at places on the lattice."""
-        return spots(self.centre, self.axes, self.step * index)
+        return nodes_at(self.centre, self.axes, self.step * index)
 
     @property
     def nodes(self) -> Array:
         """(node, coordinate), unconstrained hyperparameters."""
-        return self.place(self.index)
+        return self.nodes_of(self.index)
 
     @property
-    def few(self) -> int:
+    def structural(self) -> int:
         """Number of axes of the structure, which come first."""
-        return 0 if self.slices is None else self.slices.few
+        return 0 if self.interpolant is None else self.interpolant.structural
 
     def log_target(self, density: Density, index: Array) -> Array:
         """Log density (node,) with respect to the lattice's own coordinates."""
-        heights = density(self.place(index)) if len(index) else np.zeros(0)
-        return heights + log_stretch(self.step * index)
+        log_densities = density(self.nodes_of(index)) if len(index) else np.zeros(0)
+        return log_densities + log_jacobian(self.step * index)
 
 
 def integrate(density: Density) -> Lattice:
@@ -111,7 +111,7 @@ def integrate(density: Density) -> Lattice:
         If mass lies at the edge however far the lattice grows (an improper posterior), or the moments do not
         settle.
     """
-    (height, centre, covariance), *others = modes(density)
+    (log_density, centre, covariance), *others = modes(density)
     size = len(centre)
     # Triangular axes, the structural coordinate first, keep the number of different structures small.
     first = density.structural
@@ -120,42 +120,52 @@ def integrate(density: Density) -> Lattice:
     axes = np.empty((size, size))
     axes[order] = triangle
     low, high = np.full(size, -4.0), np.full(size, 4.0)
-    for lower, place, spread in others:
-        fall = height - lower + 0.5 * float(np.linalg.slogdet(covariance)[1] - np.linalg.slogdet(spread)[1])
+    for lower, point, spread in others:
+        fall = log_density - lower + 0.5 * float(np.linalg.slogdet(covariance)[1] - np.linalg.slogdet(spread)[1])
         if fall < -np.log(EDGE):
             # A lower mode that still holds mass: the lattice reaches over it.
-            around = place + np.array([-3.0, 0.0, 3.0])[:, None, None] * np.linalg.cholesky(spread).T
-            index = np.arcsinh(STRETCH * np.linalg.solve(axes, (around.reshape(-1, size) - centre).T).T) / STRETCH
+            around = point + np.array([-3.0, 0.0, 3.0])[:, None, None] * np.linalg.cholesky(spread).T
+            index = np.arcsinh(WIDENING * np.linalg.solve(axes, (around.reshape(-1, size) - centre).T).T) / WIDENING
             low, high = np.minimum(low, index.min(axis=0)), np.maximum(high, index.max(axis=0))
     step = 1.0
-    slices = Slices(density, centre, axes, len(first)) if first else None
+    interpolant = Interpolant(density, centre, axes, len(first)) if first else None
     several = bool((np.abs(np.r_[low, high]) > 4).any())
     coarse: Lattice | None = None
     for _ in range(5):
         nothing = np.zeros((0, size)), np.zeros(0), np.zeros(0)
-        empty = Lattice(*nothing, centre, axes, step, 0.0, 0.0, 0.0, 0.0, slices)
+        empty = Lattice(*nothing, centre, axes, step, 0.0, 0.0, 0.0, 0.0, interpolant)
         lattice = _grow(density, empty, low, high, coarse, several)
-        between = 0.0 if slices is None else slices.error
+        between = 0.0 if interpolant is None else interpolant.error
         if between > WORST:
             raise UnsettledError(UNSETTLED)
         if coarse is None:
-            drift, change = _by_parity(lattice)
-            if drift < STABLE and change < STABLE_EVIDENCE:
-                return _pruned(replace(lattice, error=change + between + BEYOND * lattice.edge, drift=drift))
+            change_of_moments, change = _by_parity(lattice)
+            if change_of_moments < STABLE and change < STABLE_EVIDENCE:
+                return _pruned(
+                    replace(
+                        lattice, error=change + between + BEYOND * lattice.edge, change_of_moments=change_of_moments
+                    )
+                )
         else:
             before, after = _moments(coarse), _moments(lattice)
-            drift = float(np.max(np.abs(np.r_[(before[0] - after[0]) / after[1], before[1] / after[1] - 1])))
+            change_of_moments = float(
+                np.max(np.abs(np.r_[(before[0] - after[0]) / after[1], before[1] / after[1] - 1]))
+            )
             change = abs(lattice.log_evidence - coarse.log_evidence)
-            if drift < STABLE and change < STABLE_EVIDENCE:
+            if change_of_moments < STABLE and change < STABLE_EVIDENCE:
                 # The coarse nodes are this accurate already, and the finer evidence is free.
                 error = change + between + BEYOND * coarse.edge
-                return _pruned(replace(coarse, log_evidence=lattice.log_evidence, error=error, drift=drift))
-            lattice = replace(lattice, drift=drift, error=change + between + BEYOND * lattice.edge)
+                return _pruned(
+                    replace(coarse, log_evidence=lattice.log_evidence, error=error, change_of_moments=change_of_moments)
+                )
+            lattice = replace(
+                lattice, change_of_moments=change_of_moments, error=change + between + BEYOND * lattice.edge
+            )
         coarse = lattice
         if len(lattice.index) * 2**size > MOST_NODES:
             break
         step /= 2
-    if coarse is None or not 0 < coarse.drift < 0.02:
+    if coarse is None or not 0 < coarse.change_of_moments < 0.02:
         raise UnsettledError(UNSETTLED)
     return _pruned(coarse)
 
@@ -164,11 +174,11 @@ def _by_parity(lattice: Lattice) -> tuple[float, float]:
     """What one lattice says of its own errors: of the moments in sd, and of the log evidence in nats.
 
     Every other node along each axis makes a lattice of twice the step. The trapezoid rule on smooth densities
-    converges exponentially in the inverse step, so halving the step squares the error; twice that square is told.
+    converges exponentially in the inverse step, so halving the step squares the error; twice that square is reported.
     """
     mean, sd = _moments(lattice)
     parity = (lattice.index.astype(np.int64) % 2) @ 2 ** np.arange(lattice.index.shape[1])
-    drift = change = 0.0
+    change_of_moments = change = 0.0
     for which in range(2 ** lattice.index.shape[1]):
         mine = parity == which
         share = float(lattice.weights[mine].sum())
@@ -176,9 +186,11 @@ def _by_parity(lattice: Lattice) -> tuple[float, float]:
             return np.inf, np.inf
         part = replace(lattice, index=lattice.index[mine], weights=lattice.weights[mine] / share)
         other = _moments(part)
-        drift = max(drift, float(np.max(np.abs(np.r_[(other[0] - mean) / sd, other[1] / sd - 1]))))
+        change_of_moments = max(
+            change_of_moments, float(np.max(np.abs(np.r_[(other[0] - mean) / sd, other[1] / sd - 1])))
+        )
         change = max(change, abs(np.log(share * 2 ** lattice.index.shape[1])))
-    return 2 * drift**2, 2 * change**2
+    return 2 * change_of_moments**2, 2 * change**2
 
 
 def _moments(lattice: Lattice) -> tuple[Array, Array]:
@@ -190,28 +202,31 @@ def _moments(lattice: Lattice) -> tuple[Array, Array]:
 def _grow(
     density: Density, lattice: Lattice, low: Array, high: Array, coarse: Lattice | None, several: bool
 ) -> Lattice:
-    """Evaluate the lattice between `low` and `high` (moved in place), outwards until its faces hold no mass.
+    """Evaluate the lattice between `low` and `high` (moved in point), outwards until its faces hold no mass.
 
     Places around which the lattice of twice the step has no mass are left out.
     """
     size, step = len(low), lattice.step
     heavy: set[str] = set()
     for _ in range(60):
-        sides = [np.arange(np.floor(low[a] / step), np.ceil(high[a] / step) + 1) for a in range(size)]
-        if np.prod([float(len(side)) for side in sides]) > MOST_NODES:
+        axes_points = [np.arange(np.floor(low[a] / step), np.ceil(high[a] / step) + 1) for a in range(size)]
+        if np.prod([float(len(side)) for side in axes_points]) > MOST_NODES:
             break
-        index = combined(sides)
-        if lattice.slices is not None:
-            places, columns = (step * combined(part) for part in (sides[: lattice.few], sides[lattice.few :]))
-            lattice.slices.explore(places.min(axis=0), places.max(axis=0), columns, whole=several)
-            heights = lattice.slices.at(places, columns).ravel()
+        index = grid_points(axes_points)
+        if lattice.interpolant is not None:
+            places, columns = (
+                step * grid_points(part)
+                for part in (axes_points[: lattice.structural], axes_points[lattice.structural :])
+            )
+            lattice.interpolant.explore(places.min(axis=0), places.max(axis=0), columns, whole=several)
+            log_densities = lattice.interpolant.at(places, columns).ravel()
         elif coarse is None:
-            heights = lattice.log_target(density, index)
+            log_densities = lattice.log_target(density, index)
         else:
-            heights = np.full(len(index), -np.inf)
+            log_densities = np.full(len(index), -np.inf)
             alive = _near_mass(coarse, index)
-            heights[alive] = lattice.log_target(density, index[alive])
-        shares = np.exp(heights - heights.max())
+            log_densities[alive] = lattice.log_target(density, index[alive])
+        shares = np.exp(log_densities - log_densities.max())
         weights = shares / shares.sum()
         grown = False
         for a in range(size):
@@ -225,14 +240,14 @@ def _grow(
                     grown = True
         if not grown:
             log_evidence = (
-                heights.max() + np.log(shares.sum()) + size * np.log(step) + np.linalg.slogdet(lattice.axes)[1]
+                log_densities.max() + np.log(shares.sum()) + size * np.log(step) + np.linalg.slogdet(lattice.axes)[1]
             )
             edge = _edge(index, weights)
             return replace(
                 lattice,
                 index=index,
                 weights=weights,
-                log_density=heights,
+                log_density=log_densities,
                 log_evidence=float(log_evidence),
                 edge=edge,
             )
@@ -245,7 +260,7 @@ def _grow(
 
 
 def _near_mass(coarse: Lattice, index: Array) -> Array:
-    """Whether each place (node, coordinate) of the lattice of half the step lies next to mass of the coarse one."""
+    """Whether each point (node, coordinate) of the lattice of half the step lies next to mass of the coarse one."""
     from scipy.ndimage import binary_dilation
 
     corner = coarse.index.min(axis=0)
@@ -298,25 +313,25 @@ def draw(density: Density, lattice: Lattice, count: int, rng: np.random.Generato
     while have < count:
         tries = int(1.3 * (count - have)) + 64
         pick = rng.choice(len(lattice.index), size=tries, p=lattice.weights)
-        place = lattice.index[pick] + rng.triangular(-1, 0, 1, size=(tries, size))
-        proposed = _multilinear(table, place - corner)
+        point = lattice.index[pick] + rng.triangular(-1, 0, 1, size=(tries, size))
+        proposed = _multilinear(table, point - corner)
         # Every new structure would be a decomposition, so between structures the density is interpolated smoothly.
-        height = lattice.log_target(density, place) if smooth is None else smooth(place)
-        ratio = np.exp(height - top) / np.maximum(proposed, 1e-300)
+        log_density = lattice.log_target(density, point) if smooth is None else smooth(point)
+        ratio = np.exp(log_density - top) / np.maximum(proposed, 1e-300)
         # Beyond four times the interpolant there is next to no mass, and waiting for it would cost all draws.
         bound = min(float(ratio.max()), 4.0)
-        taken = place[rng.uniform(size=tries) * bound < ratio]
+        taken = point[rng.uniform(size=tries) * bound < ratio]
         kept.append(taken)
         have += len(taken)
-    return lattice.place(np.concatenate(kept)[:count])
+    return lattice.nodes_of(np.concatenate(kept)[:count])
 
 
-def _multilinear(table: Array, place: Array) -> Array:
+def _multilinear(table: Array, point: Array) -> Array:
     """Interpolate `table` multilinearly at fractional indices (point, axis)."""
-    base = np.floor(place).astype(np.int64)
+    base = np.floor(point).astype(np.int64)
     base = np.clip(base, 0, np.array(table.shape) - 2)
-    part = place - base
-    out = np.zeros(len(place))
+    part = point - base
+    out = np.zeros(len(point))
     for corner in product((0, 1), repeat=table.ndim):
         share = np.prod(np.where(corner, part, 1 - part), axis=1)
         out += share * table[tuple((base + corner).T)]
@@ -336,15 +351,23 @@ def posterior(
     error = lattice.error
     checks = (
         Check("quadrature edge", lattice.edge, "< 1e-4", lattice.edge < 1e-4, "posterior mass on the lattice's faces"),
-        Check("quadrature drift", lattice.drift, "< 0.01 sd", lattice.drift < 0.01, "change of moments on refinement"),
+        Check(
+            "quadrature drift",
+            lattice.change_of_moments,
+            "< 0.01 sd",
+            lattice.change_of_moments < 0.01,
+            "change of moments on refinement",
+        ),
         Check("evidence error", error, "< 0.01 nats", error < 0.01, "numerical error of the log evidence"),
     )
     evidence = Evidence(lattice.log_evidence, error) if density.proper else None
     mixed = None
-    if lattice.slices is not None:
+    if lattice.interpolant is not None:
         started = time.perf_counter()
-        sides = [lattice.step * np.unique(lattice.index[:, axis]) for axis in range(lattice.index.shape[1])]
-        mixed = lattice.slices.gauss(sides[: lattice.few], combined(sides[lattice.few :]))
+        axes_points = [lattice.step * np.unique(lattice.index[:, axis]) for axis in range(lattice.index.shape[1])]
+        mixed = lattice.interpolant.gauss(
+            axes_points[: lattice.structural], grid_points(axes_points[lattice.structural :])
+        )
         timings["structures"] = time.perf_counter() - started
     return assemble(
         density, name, "quadrature", lattice.nodes, lattice.weights, drawn, evidence, checks, timings, mixed

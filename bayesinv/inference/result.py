@@ -54,13 +54,13 @@ def assemble(
             _, nearest = mixture(density, weights, nodes)
     scales = nearest(draws, np.full(len(draws), 1 / len(draws)))
     return Posterior(
-        problem=density.seen.problem,
+        problem=density.observation.problem,
         model=name,
         method=method,
         mixture=mixed,
         hyper=Hyper(flattened(density.hyper(nodes)), weights, flattened(density.hyper(draws)), scales=scales),
         log_evidence=evidence,
-        checks=(*checks, *data_checks(density.seen, mixed)),
+        checks=(*checks, *data_checks(density.observation, mixed)),
         timings=timings,
     )
 
@@ -87,7 +87,7 @@ def mixture(
     lightest : probability of the lightest structures, together, that are not kept
     cloud : (draw, coordinate), equally weighted draws of the posterior, where the nodes are few
     """
-    places, which = density.places(nodes)
+    places, which = density.structural_nodes(nodes)
     mass = np.bincount(which, weights, minlength=len(places))
     order = np.argsort(mass)[::-1]
     enough = int(np.searchsorted(np.cumsum(mass[order]) / mass.sum(), 1 - lightest)) + 1
@@ -99,7 +99,7 @@ def mixture(
     cloud, share = (nodes, weights) if cloud is None else (cloud, np.ones(len(cloud)))
     about = cloud - share @ cloud / share.sum()
     # By how much everything moves, in the mean, when the structure does.
-    drift = np.linalg.lstsq(about[:, first].T * share @ about[:, first], about[:, first].T * share @ about)[0]
+    mean_shift = np.linalg.lstsq(about[:, first].T * share @ about[:, first], about[:, first].T * share @ about)[0]
     structures = tuple(density.structures(places[kept]))
 
     def nearest(other: Array, mass: Array) -> Mixture:
@@ -107,7 +107,7 @@ def mixture(
             return Mixture(mass, *density.scales(other), np.zeros(len(other), dtype=np.int64), structures)
         index = np.asarray(tree.query(other[:, first] / spread)[1], dtype=np.int64)
         # Scales go along with the structure: those of one structure do not fit the recording with another.
-        moved = other + (places[kept][index] - other[:, first]) @ drift
+        moved = other + (places[kept][index] - other[:, first]) @ mean_shift
         return Mixture(mass, *density.scales(moved), index, structures)
 
     mixed = nearest(nodes, weights)
@@ -119,7 +119,7 @@ def mixture(
     return mixed, nearest
 
 
-def data_checks(seen: Observation, mixed: Mixture) -> tuple[Check, ...]:
+def data_checks(observation: Observation, mixed: Mixture) -> tuple[Check, ...]:
     """Facts about the recording that any posterior of it leans on."""
     noise = float(mixed.weights @ mixed.noise)
     checks = [
@@ -132,7 +132,7 @@ def data_checks(seen: Observation, mixed: Mixture) -> tuple[Check, ...]:
             "of another recording",
         )
     ]
-    power = seen.problem.baseline_power
+    power = observation.problem.baseline_power
     if power is not None:
         checks.append(
             Check(

@@ -81,13 +81,13 @@ def draw_exactly(
     with np.errstate(divide="ignore", invalid="ignore"):
         error = spread / share - spread * spectrum.values[:, None, None]
     error = np.sqrt(np.maximum(np.nan_to_num(error, posinf=0.0), 0.0))
-    unit = rng.standard_normal((structure.units(problem), count * columns))
-    prior = structure.colour(problem, unit).reshape(-1, count, columns) * np.sqrt(spread)
+    unit = rng.standard_normal((structure.sample_size(problem), count * columns))
+    prior = structure.sample(problem, unit).reshape(-1, count, columns) * np.sqrt(spread)
     field = problem.gain @ prior.reshape(len(prior), -1)
     if structure.error and problem.error_factor is not None:
         missed = rng.standard_normal((problem.error_factor.shape[1], count, columns)) * np.sqrt(spread)
         field += structure.error * (problem.error_factor @ missed.reshape(len(missed), -1))
-    supposed = (spectrum.inward.T @ field).reshape(-1, count, columns)
+    supposed = (spectrum.to_components.T @ field).reshape(-1, count, columns)
     supposed += error * rng.standard_normal(supposed.shape)
     missing = filters * coefficients[:, None, :] - share * supposed
     for rows in row_blocks(problem.gain.shape[1]):

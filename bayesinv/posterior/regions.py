@@ -129,7 +129,7 @@ def prior_of_sums(spectrum: Spectrum, weights: csr_array) -> Array:
     problem, structure = spectrum.problem, spectrum.structure
     axes = problem.axes
     out = np.empty(problem.gain.shape[1])
-    if structure.plain:
+    if structure.diagonal_only:
         squared = weights.multiply(weights)
         for axis in range(axes):
             out[axis::axes] = squared @ spectrum.weights[axis::axes]
@@ -141,6 +141,6 @@ def prior_of_sums(spectrum: Spectrum, weights: csr_array) -> Array:
             sums[:, axis] = some
             flat = sums.reshape(-1, some.shape[1])
             out[start * axes + axis : (start + some.shape[1]) * axes : axes] = np.sum(
-                flat * structure.times(problem, flat), axis=0
+                flat * structure.product(problem, flat), axis=0
             )
     return out

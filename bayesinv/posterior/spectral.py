@@ -51,7 +51,7 @@ class SpectralGaussians(PickledByFields):
     @classmethod
     def of(cls, spectrum: Spectrum, weights: Array, variance: Array, noise: Array) -> SpectralGaussians:
         """Return the Gaussians of a structure at source variances and noise scales (node,)."""
-        total = variance[:, None] * spectrum.cells.reach + noise[:, None] ** 2
+        total = variance[:, None] * spectrum.likelihood.eigenvalues + noise[:, None] ** 2
         power = None if spectrum.modes is None else spectrum.modes[0]
         if power is None:
             filters = variance[:, None] / total
@@ -94,16 +94,16 @@ class SpectralGaussians(PickledByFields):
 
     def to_sources(self, rows: slice = slice(None)) -> Array:
         """D Gᵀ U of some amplitudes (amplitude, component); kept where it is small or cannot be had by rows."""
-        return self.spectrum.back(rows) if self._by_rows else self._whole[rows]
+        return self.spectrum.to_sources(rows) if self._by_rows else self._whole[rows]
 
     @property
     def _by_rows(self) -> bool:
         """Whether `to_sources` is large, and can be had by rows."""
-        return self.spectrum.structure.plain and self.spectrum.problem.gain.size > SMALL
+        return self.spectrum.structure.diagonal_only and self.spectrum.problem.gain.size > SMALL
 
     @cached_property
     def _whole(self) -> Array:
-        return self.spectrum.back()
+        return self.spectrum.to_sources()
 
     @property
     def _blocks(self) -> Iterator[slice]:
@@ -191,7 +191,7 @@ class SpectralGaussians(PickledByFields):
                 out[rows] += self.to_sources(rows) @ wanted
             return
         # D Gᵀ U is as large as the gain: what has been filtered goes through the gain itself.
-        wanted = self.spectrum.inward @ wanted
+        wanted = self.spectrum.to_components @ wanted
         weights = self.spectrum.weights if self.spectrum.structure.weighted else None
         for rows in self._blocks:
             found = self.spectrum.problem.gain[:, rows].T @ wanted
@@ -254,7 +254,7 @@ class SpectralGaussians(PickledByFields):
 
     def kernel(self) -> Array:
         """Weighted mean as a linear function of the whitened recording (amplitude, component)."""
-        return np.asarray((self.to_sources() * (self.total * self.mean_filter)) @ self.spectrum.inward.T)
+        return np.asarray((self.to_sources() * (self.total * self.mean_filter)) @ self.spectrum.to_components.T)
 
     def fitted(self) -> Array:
         """Whitened recording (component, time) that the weighted mean explains."""
@@ -292,7 +292,7 @@ class SpectralGaussians(PickledByFields):
         projected = np.zeros((len(table), len(self.spectrum.values)))
         for rows in self._blocks:
             projected += table[:, rows] @ self.to_sources(rows)
-        prior = table @ self.spectrum.structure.times(self.spectrum.problem, table.T)
+        prior = table @ self.spectrum.structure.product(self.spectrum.problem, table.T)
         share = self._prior_share(time_weights if averaged else None)
         means, covariances = [], []
         for n in range(len(self.weights)):

@@ -52,7 +52,7 @@ def scan(sensors: int = 306, sources: int = 20_484, samples: int = 421) -> None:
         return Spectrum.of(problem)
 
     spectrum = decompose()
-    values, powers = spectrum.values, spectrum.cells.powers
+    values, powers = spectrum.values, spectrum.likelihood.powers
 
     def curves() -> None:
         one = Scan(values, powers, samples)

@@ -14,9 +14,9 @@ import bayesinv as bi
 from bayesinv.catalogue import build
 from bayesinv.inference import result
 from bayesinv.inference.density import Density
+from bayesinv.inference.interpolant import EXACT, Interpolant
 from bayesinv.inference.quadrature import integrate
 from bayesinv.inference.result import mixture
-from bayesinv.inference.slices import EXACT, Slices
 
 
 @pytest.fixture(scope="module", params=["depth_weighted", "oriented", "sensor_noise", "smooth", "temporal"])
@@ -29,7 +29,7 @@ def found(request):
 
 def test_the_density_between_structures_is_as_exact_as_told(found, rng):
     _, _, lattice = found
-    slices = lattice.slices
+    slices = lattice.interpolant
     sides = [lattice.step * np.unique(lattice.index[:, axis]) for axis in range(lattice.index.shape[1])]
     columns = np.array(list(product(*sides[slices.few :])))
     rows = slices.heights(np.zeros((1, slices.few)), columns)
@@ -64,7 +64,7 @@ def test_two_modes_are_not_bridged_by_following_the_mass():
 
     columns = np.linspace(-4, 4, 9)[:, None]
     low, high = np.array([-9.0]), np.array([2.0])
-    followed, worked = (Slices(Twice(), np.array([6.0, 0.0]), np.eye(2), 1) for _ in range(2))
+    followed, worked = (Interpolant(Twice(), np.array([6.0, 0.0]), np.eye(2), 1) for _ in range(2))
     followed.explore(low, high, columns)
     worked.explore(low, high, columns, whole=True)
     assert min(followed.known)[0] > -6

@@ -1,4 +1,4 @@
-"""Slices: the posterior density at a few structures, and smoothly between them.
+"""Interpolant: the posterior density at a few structures, and smoothly between them.
 
 A new structure costs a decomposition, scales next to nothing. So the density is worked out at a few structures, for
 all scales of a lattice at once, and interpolated between them, scale by scale, by radial basis functions; structures
@@ -19,7 +19,7 @@ from bayesinv.inference.density import Density
 from bayesinv.interpolation.gauss_rules import gauss_rule
 from bayesinv.interpolation.scattered import between, measured_error
 
-STRETCH = 0.3
+WIDENING = 0.3
 """How fast a lattice widens in the tails."""
 
 SPACINGS = {2.0: 1e-6, 1.0: 1e-2, 0.5: 1e-2, 0.25: 1e-2}
@@ -42,30 +42,30 @@ MOST_POINTS = 7
 """Points of a Gauss rule along one axis."""
 
 
-def spots(centre: Array, axes: Array, places: Array) -> Array:
-    """Unconstrained hyperparameters (node, coordinate) at places (node, axis) along stretched axes."""
-    return centre + np.sinh(STRETCH * places) / STRETCH @ axes.T
+def nodes_at(centre: Array, axes: Array, points: Array) -> Array:
+    """Unconstrained hyperparameters (node, coordinate) at points (node, axis) along transformed axes."""
+    return centre + np.sinh(WIDENING * points) / WIDENING @ axes.T
 
 
-def log_stretch(places: Array) -> Array:
-    """Log Jacobian (node,) of the stretch at places (node, axis)."""
-    return np.asarray(np.log(np.cosh(STRETCH * places)).sum(axis=1))
+def log_jacobian(points: Array) -> Array:
+    """Log Jacobian (node,) of the transform at points (node, axis)."""
+    return np.asarray(np.log(np.cosh(WIDENING * points)).sum(axis=1))
 
 
-def combined(sides: list[Array]) -> Array:
-    """Every combination (combination, side) of one number of each side; one without numbers where there is no side."""
-    if not sides:
+def grid_points(axes_points: list[Array]) -> Array:
+    """Points (point, axis) of the grid over some axes; one point without numbers where there is no axis."""
+    if not axes_points:
         return np.zeros((1, 0))
-    return np.stack(np.meshgrid(*sides, indexing="ij"), axis=-1).reshape(-1, len(sides))
+    return np.stack(np.meshgrid(*axes_points, indexing="ij"), axis=-1).reshape(-1, len(axes_points))
 
 
 @dataclass(eq=False)
-class Slices:
-    """The log density over stretched axes, of which the first few shape the structure.
+class Interpolant:
+    """The log density over transformed axes, of which the first few shape the structure.
 
     density : of the hyperparameters
     centre, axes : (coordinate,) and (coordinate, axis); structures do not change along the later axes
-    few : number of the first
+    structural : number of the first
     spacing : of the structures that are worked out
     error : largest of the density between them, nats in proportion to mass
     """
@@ -73,38 +73,38 @@ class Slices:
     density: Density
     centre: Array
     axes: Array
-    few: int
+    structural: int
     spacing: float = CORE
     error: float = np.inf
     known: list[tuple[float, ...]] = field(default_factory=list)
     rows: dict[bytes, list[Array]] = field(default_factory=dict)
 
-    def heights(self, places: Array, columns: Array) -> Array:
-        """Log density (place, column) of the hyperparameters, worked out."""
+    def log_densities(self, points: Array, columns: Array) -> Array:
+        """Log density (point, column) of the hyperparameters, worked out."""
         nodes = np.concatenate(
-            [np.repeat(places, len(columns), axis=0), np.tile(columns, (len(places), 1))], axis=1
-        ).reshape(len(places) * len(columns), -1)
-        return self.density(spots(self.centre, self.axes, nodes)).reshape(len(places), len(columns))
+            [np.repeat(points, len(columns), axis=0), np.tile(columns, (len(points), 1))], axis=1
+        ).reshape(len(points) * len(columns), -1)
+        return self.density(nodes_at(self.centre, self.axes, nodes)).reshape(len(points), len(columns))
 
     def _rows(self, columns: Array) -> Array:
         """Log density (known, column) at the structures that are known."""
         rows = self.rows.setdefault(columns.tobytes(), [])
         if len(rows) < len(self.known):
-            rows.extend(self.heights(np.array(self.known[len(rows) :]), columns))
+            rows.extend(self.log_densities(np.array(self.known[len(rows) :]), columns))
         return np.array(rows)
 
-    def at(self, places: Array, columns: Array) -> Array:
-        """Log density (place, column) with respect to the stretched axes, at any structures and known scales."""
-        return self._between(places, columns) + log_stretch(places)[:, None] + log_stretch(columns)
+    def at(self, points: Array, columns: Array) -> Array:
+        """Log density (point, column) with respect to the transformed axes, at any structures and known scales."""
+        return self._between(points, columns) + log_jacobian(points)[:, None] + log_jacobian(columns)
 
-    def _between(self, places: Array, columns: Array) -> Array:
-        """Log density (place, column) of the hyperparameters, interpolated."""
-        # Without the stretch the log density is all but a parabola, which the interpolation has for nothing.
-        known, wanted = (np.sinh(STRETCH * one) for one in (np.array(self.known), places))
+    def _between(self, points: Array, columns: Array) -> Array:
+        """Log density (point, column) of the hyperparameters, interpolated."""
+        # Without the transform the log density is all but a parabola, which the interpolation has for nothing.
+        known, wanted = (np.sinh(WIDENING * one) for one in (np.array(self.known), points))
         return between(known, self._rows(columns), wanted)
 
-    def _add(self, places: list[tuple[float, ...]]) -> None:
-        self.known += [place for place in places if place not in self.known]
+    def _add(self, points: list[tuple[float, ...]]) -> None:
+        self.known += [point for point in points if point not in self.known]
 
     def explore(self, low: Array, high: Array, columns: Array, *, whole: bool = False) -> None:
         """Work out structures wherever there is mass between `low` and `high` (axis,), until none is missing between.
@@ -120,19 +120,19 @@ class Slices:
                 return
 
     def _follow(self, low: Array, high: Array, columns: Array, whole: bool) -> None:
-        sides = [
+        axes_points = [
             self.spacing * np.arange(np.ceil(a / self.spacing), np.floor(b / self.spacing) + 1)
             for a, b in zip(low, high, strict=True)
         ]
-        every = [tuple(place) for place in combined(sides).tolist()]
-        self._add([place for place in every if whole or max(map(abs, place)) <= min(CORE, self.spacing)])
+        every = [tuple(point) for point in grid_points(axes_points).tolist()]
+        self._add([point for point in every if whole or max(map(abs, point)) <= min(CORE, self.spacing)])
         while len(self.known) < MOST:
-            left = [place for place in every if place not in self.known]
+            left = [point for point in every if point not in self.known]
             if not left:
                 return
             mass = logsumexp(self.at(np.array([*left, *self.known]), columns), axis=1)
             least = mass[len(left) :].max() + np.log(SPACINGS[self.spacing])
-            heavy = [place for place, one in zip(left, mass, strict=False) if one > least]
+            heavy = [point for point, one in zip(left, mass, strict=False) if one > least]
             if not heavy:
                 return
             self._add(heavy)
@@ -140,47 +140,49 @@ class Slices:
     def _check(self, columns: Array) -> None:
         """Compare what is interpolated with the density halfway between structures around the mode."""
         half = self.spacing / 2
-        places = combined([np.array([-half, half])] * self.few)
+        points = grid_points([np.array([-half, half])] * self.structural)
         if self.spacing < CORE:
             # Structures that are closer are so because the density bends, which shows beside the mode.
-            places = np.concatenate([places, 3 * half * np.eye(self.few), -3 * half * np.eye(self.few)])
-        places = np.array([place for place in places if tuple(place.tolist()) not in self.known]).reshape(-1, self.few)
-        if not len(places):
-            # A wider box brings no new structures here, and what was told of these holds.
+            points = np.concatenate([points, 3 * half * np.eye(self.structural), -3 * half * np.eye(self.structural)])
+        points = np.array([point for point in points if tuple(point.tolist()) not in self.known]).reshape(
+            -1, self.structural
+        )
+        if not len(points):
+            # A wider box brings no new structures here, and what was interpolated of these holds.
             return
-        told = self._between(places, columns)
-        self._add([tuple(place) for place in places.tolist()])
+        interpolated = self._between(points, columns)
+        self._add([tuple(point) for point in points.tolist()])
         rows = self._rows(columns)
-        exact = np.array([rows[self.known.index(tuple(place))] for place in places.tolist()])
-        self.error = measured_error(told, exact, rows)
+        exact = np.array([rows[self.known.index(tuple(point))] for point in points.tolist()])
+        self.error = measured_error(interpolated, exact, rows)
 
-    def gauss(self, sides: list[Array], columns: Array) -> tuple[Array, Array]:
+    def gauss(self, axes_points: list[Array], columns: Array) -> tuple[Array, Array]:
         """Few nodes (node, coordinate) and weights (node,), summing to 1, that currents are mixed over.
 
         Along every axis of the structure stands the Gauss rule of the posterior itself, with as many points as the
         variances of the currents want; the scales keep the lattice at every one of its structures.
 
-        sides : places along every axis of the structure
-        columns : (column, axis), places of the scales
+        axes_points : points along every axis of the structure
+        columns : (column, axis), points of the scales
         """
-        counts = [self._points(axis) for axis in range(self.few)]
+        counts = [self._points(axis) for axis in range(self.structural)]
         rules: list[tuple[tuple[float, ...], float]] = [((), 1.0)]
-        for axis, side in enumerate(sides):
-            rest = combined(sides[axis + 1 :])
+        for axis, axis_points in enumerate(axes_points):
+            rest = grid_points(axes_points[axis + 1 :])
             finer = []
-            for place, weight in rules:
-                given = np.array([(*place, x, *other) for x in side for other in rest])
-                mass = logsumexp(self.at(given, columns).reshape(len(side), -1), axis=1)
-                points, shares = gauss_rule(side, np.exp(mass - mass.max()), counts[axis])
-                finer += [((*place, float(x)), weight * float(w)) for x, w in zip(points, shares, strict=True)]
+            for point, weight in rules:
+                given = np.array([(*point, x, *other) for x in axis_points for other in rest])
+                mass = logsumexp(self.at(given, columns).reshape(len(axis_points), -1), axis=1)
+                rule, shares = gauss_rule(axis_points, np.exp(mass - mass.max()), counts[axis])
+                finer += [((*point, float(x)), weight * float(w)) for x, w in zip(rule, shares, strict=True)]
             rules = finer
         nodes, weights = [], []
-        for place, weight in rules:
-            row = self.at(np.array([place]), columns)[0]
+        for point, weight in rules:
+            row = self.at(np.array([point]), columns)[0]
             share = np.exp(row - logsumexp(row))
             kept = share > 1e-9
-            where = np.concatenate([np.tile(place, (int(kept.sum()), 1)), columns[kept]], axis=1)
-            nodes.append(spots(self.centre, self.axes, where))
+            where = np.concatenate([np.tile(point, (int(kept.sum()), 1)), columns[kept]], axis=1)
+            nodes.append(nodes_at(self.centre, self.axes, where))
             weights.append(weight * share[kept] / share[kept].sum())
         return np.concatenate(nodes), np.concatenate(weights)
 
@@ -192,22 +194,22 @@ class Slices:
         """
         ends = np.zeros((2, len(self.centre)))
         ends[:, axis] = -CORE, CORE
-        nodes = spots(self.centre, self.axes, ends)
+        nodes = nodes_at(self.centre, self.axes, ends)
         variance, noise = self.density.scales(nodes)
-        problem = self.density.seen.problem
+        problem = self.density.observation.problem
         spectra = [
             Spectrum.of(problem, one) for one in self.density.structures(nodes[:, list(self.density.structural)])
         ]
-        totals = [v * one.cells.reach + n**2 for v, n, one in zip(variance, noise, spectra, strict=True)]
+        totals = [v * one.likelihood.eigenvalues + n**2 for v, n, one in zip(variance, noise, spectra, strict=True)]
         if spectra[0].modes is None:
-            white = spectra[0].inward / np.sqrt(totals[0])
-            seen = white.T @ (spectra[1].outward * np.sqrt(totals[1]))
-            ratios = [np.linalg.eigvalsh(seen @ seen.T)]
+            white = spectra[0].to_components / np.sqrt(totals[0])
+            relative = white.T @ (spectra[1].from_components * np.sqrt(totals[1]))
+            ratios = [np.linalg.eigvalsh(relative @ relative.T)]
         else:
             ratios = [np.sort(totals[1]) / np.sort(totals[0])]
         weights = [v * one.weights for v, one in zip(variance, spectra, strict=True)]
         ratios.append(weights[1][weights[0] > 0] / weights[0][weights[0] > 0])
-        apart = 2 * np.sinh(STRETCH * CORE) / STRETCH
+        apart = 2 * np.sinh(WIDENING * CORE) / WIDENING
         rate = max(float(np.abs(np.log(one)).max()) for one in ratios) / apart
         left = [factorial(n) * (2 * rate) ** (2 * n) / factorial(2 * n) for n in range(2, MOST_POINTS)]
         return next((n for n, one in enumerate(left, 2) if one < SETTLED), MOST_POINTS)
