@@ -29,16 +29,16 @@ def found(request):
 
 def test_the_density_between_structures_is_as_exact_as_told(found, rng):
     _, _, lattice = found
-    slices = lattice.interpolant
+    interpolant = lattice.interpolant
     sides = [lattice.step * np.unique(lattice.index[:, axis]) for axis in range(lattice.index.shape[1])]
-    columns = np.array(list(product(*sides[slices.few :])))
-    rows = slices.heights(np.zeros((1, slices.few)), columns)
-    places = rng.normal(0, 1, (12, slices.few))
-    exact, told = slices.heights(places, columns), slices._between(places, columns)
+    columns = np.array(list(product(*sides[interpolant.structural :])))
+    rows = interpolant.log_densities(np.zeros((1, interpolant.structural)), columns)
+    places = rng.normal(0, 1, (12, interpolant.structural))
+    exact, interpolated = interpolant.log_densities(places, columns), interpolant._between(places, columns)
     share = np.exp(exact - rows.max())
     share /= np.exp(rows - rows.max()).sum()
-    assert np.sum(share * np.abs(told - exact), axis=1).max() < 2 * EXACT
-    assert slices.error <= EXACT
+    assert np.sum(share * np.abs(interpolated - exact), axis=1).max() < 2 * EXACT
+    assert interpolant.error <= EXACT
 
 
 def test_currents_mixed_over_few_structures_are_those_mixed_over_all(found, monkeypatch):
