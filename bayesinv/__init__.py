@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from bayesinv.posterior.posterior import Posterior as Posterior
     from bayesinv.predictive import posterior_predictive as posterior_predictive
     from bayesinv.predictive import prior_predictive as prior_predictive
+    from bayesinv.prior.scales import noise_scale as noise_scale
+    from bayesinv.prior.scales import source_scale as source_scale
     from bayesinv.problem import Problem as Problem
     from bayesinv.recording import Recording as Recording
     from bayesinv.report.evaluation import evaluate as evaluate
@@ -70,6 +72,7 @@ _ROOMS = {
     "list_models": "catalogue",
     "load": "archive",
     "load_model": "catalogue",
+    "noise_scale": "prior.scales",
     "parcels": "parcels",
     "posterior_predictive": "predictive",
     "prior_from_mne": "baselines",
@@ -79,6 +82,7 @@ _ROOMS = {
     "sample_map": "sampling",
     "sbc": "calibration",
     "simulate": "simulate",
+    "source_scale": "prior.scales",
     "surface_axes": "baselines",
     "tikhonov": "tikhonov",
 }

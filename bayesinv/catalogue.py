@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from bayesinv.axes import one_of
 from bayesinv.currents import GRAPHS, observation
+from bayesinv.prior.scales import FORMULAS
 from bayesinv.problem import Problem
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def _find(model: str | PathLike[str]) -> Path:
 
 
 def read_card(model: str | PathLike[str]) -> str:
-    """Return the card of a model: its title, formula and references."""
+    """Return the card of a model: its title, formula and references; priors of `bayesinv.prior` in full."""
     import ast
 
     path = _find(model)
@@ -48,7 +49,10 @@ def read_card(model: str | PathLike[str]) -> str:
         tree = ast.parse(path.read_text(encoding="utf-8"))
     except (SyntaxError, UnicodeDecodeError) as error:
         raise ValueError(f"model file {path} could not be read: {type(error).__name__}: {error}") from None
-    return (ast.get_docstring(tree) or "").strip() or "(no card)"
+    card = (ast.get_docstring(tree) or "").strip() or "(no card)"
+    for call, formula in FORMULAS.items():
+        card = card.replace(f"~ {call}", f"~ {formula}")
+    return card
 
 
 def load_model(model: str | PathLike[str]) -> Callable[[Problem], pm.Model]:

@@ -2,9 +2,9 @@
 
     current[s, t] ~ Normal(0, scale² h[parcel of s])    trace kept
     log h[k]      ~ Normal(0, spread²)                  spread ~ HalfNormal(2)
-    scale         ~ HalfNormal(problem.scale_guess)
+    scale         ~ source_scale(problem)
     recording     ~ Normal(gain @ current, noise²)      baseline ~ Normal(0, noise²)
-    noise         ~ LogNormal(0, 0.5) where there is a baseline, LogNormal(0, 0.1) where there is none
+    noise         ~ noise_scale(problem)
 
 The parcels are those of the problem, or `parcels` makes some. `spread` shrinks them towards each other where the
 recording does not tell them apart, which keeps hundreds of variances from following the noise.
@@ -14,14 +14,14 @@ References: Friston et al. (2008), NeuroImage 39, 1104-1120; Wipf & Nagarajan (2
 
 import pymc as pm
 
-from bayesinv import Currents, Problem
+from bayesinv import Currents, Problem, noise_scale, source_scale
 
 
 def model(problem: Problem) -> pm.Model:
     labels = problem.parcels
     with pm.Model(coords={**problem.coords, "parcel": range(labels.max() + 1)}) as built:
-        noise = pm.LogNormal("noise", 0.0, 0.1 if problem.baseline is None else 0.5)
-        scale = pm.HalfNormal("scale", problem.scale_guess)
+        noise = noise_scale(problem)
+        scale = source_scale(problem)
         spread = pm.HalfNormal("spread", 2.0)
         raw = pm.Normal("raw", 0.0, 1.0, dims="parcel")
         shares = pm.Deterministic("share", pm.math.exp(spread * raw), dims="parcel")

@@ -2,9 +2,9 @@
 
     current       ~ MatrixNormal(0, scale² 1, K)        K_tu = (1 + d) exp(-d),  d = sqrt(3) |t - u| / constant
     log constant  ~ Normal(log 20 ms, 1), between half a sample and five times the recording
-    scale         ~ HalfNormal(problem.scale_guess)
+    scale         ~ source_scale(problem)
     recording     ~ Normal(gain @ current, noise²)      baseline ~ Normal(0, noise²), both white over time
-    noise         ~ LogNormal(0, 0.5) where there is a baseline, LogNormal(0, 0.1) where there is none
+    noise         ~ noise_scale(problem)
 
 It wants equally spaced samples. Models that take samples for independent count a slow response many times over, and
 are too sure of its scale; here a sample borrows from those beside it. K is Matérn with ν = 3/2.
@@ -15,7 +15,7 @@ References: Bijma, de Munck & Heethaar (2005), NeuroImage 27, 402-415; Stegle et
 import numpy as np
 import pymc as pm
 
-from bayesinv import Currents, Problem
+from bayesinv import Currents, Problem, noise_scale, source_scale
 
 
 def model(problem: Problem) -> pm.Model:
@@ -25,8 +25,8 @@ def model(problem: Problem) -> pm.Model:
     low, high = 0.5 * step, 5.0 * float(np.ptp(problem.times))
     middle = float(np.clip(np.log(0.02), np.log(1.1 * low), np.log(0.9 * high)))
     with pm.Model(coords=problem.coords) as built:
-        noise = pm.LogNormal("noise", 0.0, 0.1 if problem.baseline is None else 0.5)
-        scale = pm.HalfNormal("scale", problem.scale_guess)
+        noise = noise_scale(problem)
+        scale = source_scale(problem)
         slow = pm.TruncatedNormal("log_constant", middle, 1.0, lower=np.log(low), upper=np.log(high))
         constant = pm.Deterministic("constant", pm.math.exp(slow))
         Currents(scale**2, time=constant).observe("recording", problem, noise=noise)

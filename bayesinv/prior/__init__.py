@@ -1,0 +1,1 @@
+"""Priors: what several models believe alike, said once."""

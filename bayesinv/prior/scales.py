@@ -1,0 +1,52 @@
+"""Priors of the noise scale and the source scale, said once for all models."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from bayesinv.problem import Problem
+
+if TYPE_CHECKING:
+    from pytensor.tensor import TensorVariable
+
+WITH_BASELINE, WITHOUT_BASELINE = 0.5, 0.1
+"""Standard deviation of the log noise scale. The baseline pins the noise; without one the prior must, for a response
+can be explained by noise alone."""
+
+FORMULAS = {
+    "noise_scale(problem)": (
+        f"LogNormal(0, {WITH_BASELINE}) where there is a baseline, LogNormal(0, {WITHOUT_BASELINE}) where there is none"
+    ),
+    "source_scale(problem)": "HalfNormal(problem.scale_guess)",
+}
+"""What a card that names one of these priors means, in full."""
+
+
+def noise_scale(problem: Problem, name: str = "noise") -> TensorVariable[Any, Any]:
+    """Return a noise scale as a variable of the model in whose `with` block this is called.
+
+        name ~ LogNormal(0, width)      width = WITH_BASELINE where the problem has a baseline, else WITHOUT_BASELINE
+
+    It is 1 where the noise covariance is right. A ratio of the noise scales of two kinds of sensor has the same prior.
+
+    problem : what the model observes
+    name : of the variable
+    """
+    import pymc as pm
+
+    return pm.LogNormal(name, 0.0, WITHOUT_BASELINE if problem.baseline is None else WITH_BASELINE)
+
+
+def source_scale(problem: Problem, name: str = "scale") -> TensorVariable[Any, Any]:
+    """Return the standard deviation of the currents, in A m, as a variable of the model whose `with` block this is in.
+
+        name ~ HalfNormal(problem.scale_guess)
+
+    problem : what the model observes; its guess is the scale at which the expected amplitude SNR is 3
+    name : of the variable
+
+    Reference: Gelman (2006), Bayesian Anal. 1, 515-534.
+    """
+    import pymc as pm
+
+    return pm.HalfNormal(name, problem.scale_guess)

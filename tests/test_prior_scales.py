@@ -1,0 +1,79 @@
+"""The priors of noise and source scale, which all models share: card, formula and density say the same."""
+
+import ast
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+from referee import toy
+from scipy.stats import halfnorm, lognorm
+
+import bayesinv as bi
+from bayesinv.prior.scales import FORMULAS
+
+FILES = sorted((Path(__file__).resolve().parents[1] / "models").glob("[!_]*.py"))
+LEARNED = [path for path in FILES if path.stem != "minimum_norm"]
+VALUES = np.array([0.3, 0.9, 1.0, 2.5])
+
+each_model = pytest.mark.parametrize("path", LEARNED, ids=lambda path: path.stem)
+
+
+def log_density(make, values, *arguments):
+    """Log density of the variable that a function makes, at some values."""
+    import pymc as pm
+
+    with pm.Model():
+        variable = make(*arguments)
+    return pm.logp(variable, values).eval(mode="FAST_COMPILE"), variable.name
+
+
+@pytest.mark.parametrize("quiet", [0, 9])
+def test_the_noise_scale_has_the_density_of_its_formula(quiet):
+    widths = re.fullmatch(
+        r"LogNormal\(0, ([\d.]+)\) where there is a baseline, LogNormal\(0, ([\d.]+)\) where there is none",
+        FORMULAS["noise_scale(problem)"],
+    )
+    width = float(widths.group(1 if quiet else 2))
+    problem = toy(quiet=quiet)
+    for name in ("noise", "ratio_eeg"):
+        found, named = log_density(bi.noise_scale, VALUES, problem, *([] if name == "noise" else [name]))
+        assert named == name
+        # PyTensor takes the logarithm of a width that single precision holds, such as 1/2, in single precision.
+        assert_allclose(found, lognorm(width).logpdf(VALUES), rtol=0, atol=1e-7)
+
+
+def test_the_source_scale_has_the_density_of_its_formula():
+    problem = toy()
+    assert FORMULAS["source_scale(problem)"] == "HalfNormal(problem.scale_guess)"
+    values = problem.scale_guess * VALUES
+    for name in ("scale", "another"):
+        found, named = log_density(bi.source_scale, values, problem, *([] if name == "scale" else [name]))
+        assert named == name
+        assert_allclose(found, halfnorm(scale=problem.scale_guess).logpdf(values), rtol=1e-12)
+
+
+@each_model
+def test_a_card_names_the_priors_that_its_code_calls(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    calls = [ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    for call in FORMULAS:
+        assert call in calls
+        assert f"~ {call}" in ast.get_docstring(tree)
+    # ast writes strings in single quotes.
+    assert not [call for call in calls if re.match(r"pm\.\w+\(f?'(noise'|scale'|ratio_)", call)]
+
+
+@each_model
+def test_a_reader_of_the_card_is_told_the_formulas(path):
+    card = bi.read_card(path.stem)
+    for call, formula in FORMULAS.items():
+        assert f"~ {formula}" in card
+        assert call not in card
+
+
+def test_a_card_without_them_stays_as_it_is():
+    assert bi.read_card("minimum_norm") == ast.get_docstring(
+        ast.parse(next(path for path in FILES if path.stem == "minimum_norm").read_text(encoding="utf-8"))
+    )
