@@ -416,11 +416,12 @@ def _outermost(surface: tuple[Array, Index], centre: Array, rays: Array) -> Arra
     inverse = np.linalg.inv(corners[~flat])
     table = inverse.transpose(1, 0, 2).reshape(3, -1)
     found = np.empty(len(rays))
-    step = max(1, 2**23 // table.shape[1])
+    step = max(1, 2**20 // table.shape[1])
     for start in range(0, len(rays), step):
-        weights = (rays[start : start + step] @ table).reshape(-1, len(inverse), 3)
-        total = weights.sum(axis=2)
-        hit = (weights.min(axis=2) >= -1e-9 * np.abs(total)) & (total > 0)
+        # Entry by entry: to reduce an axis of three takes several times as long.
+        a, b, c = np.moveaxis((rays[start : start + step] @ table).reshape(-1, len(inverse), 3), 2, 0)
+        total = a + b + c
+        hit = (np.minimum(np.minimum(a, b), c) >= -1e-9 * np.abs(total)) & (total > 0)
         found[start : start + step] = np.where(hit, 1 / np.where(hit, total, 1), 0.0).max(axis=1)
     if not found.all():
         raise ValueError(f"{np.count_nonzero(found == 0)} rays from the centre miss the surface; it is open")

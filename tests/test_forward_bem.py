@@ -152,19 +152,22 @@ def test_more_sources_than_a_chunk():
 
 def test_integrals_over_a_triangle_are_those_of_fine_quadrature():
     rng = np.random.default_rng(2)
-    vertices = rng.normal(size=(3, 3))
+    # Nouns, so that arrays are read-only as everywhere else and nothing is compiled for this test alone.
+    surface = Surface(rng.normal(size=(3, 3)), np.array([[0, 1, 2]]))
+    vertices = surface.vertices
     steps = (np.arange(400) + 0.5) / 400
     one, two = np.meshgrid(steps, steps)
     keep = one + two < 1
     weights = np.column_stack([1 - one[keep] - two[keep], one[keep], two[keep]])
     area = np.linalg.norm(np.cross(vertices[1] - vertices[0], vertices[2] - vertices[0])) / 2
-    for place in (np.array([0.3, -2.0, 0.7]), np.array([0.5, 0.2, -0.3]) + vertices.mean(axis=0), 3 * vertices[0]):
+    places = Sources(np.array([[0.3, -2.0, 0.7], np.array([0.5, 0.2, -0.3]) + vertices.mean(axis=0), 3 * vertices[0]]))
+    for place in places.positions:
         pull = np.empty((4, 3))
         bem._pull(place, vertices, 0, 1, 2, pull)
         y = weights @ vertices - place
         wanted = area * np.einsum("qk,qc->kc", weights, y / np.linalg.norm(y, axis=1)[:, None] ** 3) / len(weights)
         assert_allclose(pull[:3], wanted, rtol=0, atol=1e-2 * np.abs(wanted).max())
-        row = bem._double_layer_rows(place[None], np.array([-1]), vertices, np.array([[0, 1, 2]]))[0]
+        row = bem._double_layer_rows(place[None].copy(), np.array([-1]), vertices, surface.triangles)[0]
         assert_allclose(row, -pull[:3] @ pull[3] / (4 * np.pi), rtol=1e-9)
 
 

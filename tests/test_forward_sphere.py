@@ -60,8 +60,9 @@ class TestField(FieldLaws):
 
 @pytest.mark.parametrize("eccentricity", [0.0, 0.1, 0.5, 0.9, 0.97])
 def test_the_series_of_equal_shells_is_the_closed_form(eccentricity):
-    places = sources(eccentricity, radius=RADII[-1]).positions
-    seats = electrodes().positions
+    # Copies, as what the package hands on: arrays that are read-only would be compiled for anew. So below.
+    places = sources(eccentricity, radius=RADII[-1]).positions.copy()
+    seats = electrodes().positions.copy()
     series, _ = sphere.shells(places, seats, (*RADII[1:-1], *RADII[-1:]), (0.33, 0.33))
     closed = sphere.homogeneous(places, seats, 0.33)
     assert_allclose(series, closed, rtol=0, atol=1e-11 * np.abs(closed).max())
@@ -89,7 +90,7 @@ def test_a_large_sphere_of_one_conductivity_doubles_the_unbounded_potential():
 
 
 def test_the_tolerance_bounds_the_error_and_costs_terms():
-    places, seats = sources(0.95, 20).positions, electrodes().positions
+    places, seats = sources(0.95, 20).positions.copy(), electrodes().positions
     exact, most = sphere.shells(places, seats, RADII, CONDUCTIVITIES, tolerance=1e-15)
     last = most
     for tolerance in (1e-12, 1e-9, 1e-6, 1e-3):
@@ -114,13 +115,13 @@ def test_tangential_conduction_in_the_skull_is_the_limit_of_thin_layers():
     radial, tangential = 0.0042, 0.042
     one = tangential + np.sqrt(tangential**2 - radial * tangential)
     two = 2 * tangential - one
-    places, seats = sources(0.9, 20), electrodes().positions
-    wanted = average(sphere.shells(places.positions, seats, RADII, (0.33, (radial, tangential), 0.33))[0])
+    places, seats = sources(0.9, 20).positions.copy(), electrodes().positions
+    wanted = average(sphere.shells(places, seats, RADII, (0.33, (radial, tangential), 0.33))[0])
     errors = []
     for layers in (20, 40, 80):
         borders = np.linspace(RADII[0], RADII[1], 2 * layers + 1)
         values = (0.33, *(one, two) * layers, 0.33)
-        gain = average(sphere.shells(places.positions, seats, (*borders, RADII[2]), values)[0])
+        gain = average(sphere.shells(places, seats, (*borders, RADII[2]), values)[0])
         errors.append(rdm(gain.reshape(len(gain), -1), wanted.reshape(len(gain), -1)).max())
     order = np.log2(np.array(errors[:-1]) / errors[1:])
     assert_allclose(order, 1, atol=0.15)
@@ -250,13 +251,13 @@ def test_a_source_too_close_to_the_scalp_is_refused():
 
 def test_unbounded_refuses_a_sensor_on_a_source():
     with pytest.raises(ValueError, match="infinite"):
-        unbounded.potential(np.zeros((2, 3)), np.zeros((1, 3)), 0.3)
+        unbounded.potential(Sources(np.zeros((2, 3))).positions, np.zeros((1, 3)), 0.3)
     with pytest.raises(ValueError, match="conductivity is -1"):
         unbounded.lead_field(-1.0, electrodes(), sources(0.3))
 
 
 def test_unbounded_potential_off_the_origin_is_known():
-    gain = unbounded.potential(np.array([[0.01, 0.02, 0.03]]), np.array([[0.01, 0.02, 0.08]]), 0.2)
+    gain = unbounded.potential(Sources(np.array([[0.01, 0.02, 0.03]])).positions, np.array([[0.01, 0.02, 0.08]]), 0.2)
     assert_allclose(gain, [[[0, 0, 1 / (4 * np.pi * 0.2 * 0.05**2)]]], rtol=1e-12)
 
 

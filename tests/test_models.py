@@ -217,11 +217,13 @@ class TestPredictive:
     def test_pointwise_log_likelihood_and_loo(self, sampled):
         import arviz_stats
         import pymc as pm
+        import pytensor
 
         from bayesinv.arviz_bridge import as_tree
 
         _, posterior, built, _, native = sampled
-        with built:
+        # It takes no mode of its own, and its default compiles for longer than the few draws take.
+        with built, pytensor.config.change_flags(mode="FAST_COMPILE"):
             made = pm.compute_log_likelihood(native, progressbar=False, extend_inferencedata=True)
         tree = as_tree(made)
         table = tree["log_likelihood"]["recording"].to_numpy().reshape(400, -1)
