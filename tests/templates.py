@@ -87,7 +87,7 @@ def covariances(name, problem, values):
             relative[block, block] = relative[3 * s, 3 * s] * (along + values["tangential"] * (np.eye(3) - along))
     if name == "smooth":
         field = Matern.of(problem.sources).at(0.005 * 20 ** values["extent"])
-        relative = field.times(np.eye(size))
+        relative = field.product(np.eye(size))
     if name == "fmri_informed":
         relative = np.diag(np.exp(values["weight_one"] * (MAP - MAP.mean()) / MAP.std()))
     if name == "multiple_sparse_priors":

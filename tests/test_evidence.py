@@ -151,7 +151,7 @@ class TestFamily:
         coarse_points = (1 - np.cos(np.pi * np.arange(6) / 5)) / 2
         at = {x: Spectrum.of(problem, depth(problem, x)) for x in coarse_points}
         coarse = InterpolatedSpectrum(coarse_points, tuple(at.values()))
-        claimed = max(coarse._off(x, Spectrum.of(problem, depth(problem, x))) for x in coarse.series.between)
+        claimed = max(coarse._error_at(x, Spectrum.of(problem, depth(problem, x))) for x in coarse.series.between)
         worst = 0.0
         for place in rng.uniform(size=30):
             spectrum = Spectrum.of(problem, depth(problem, place))

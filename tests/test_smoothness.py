@@ -250,7 +250,7 @@ class TestDoors:
     def test_lengths_of_a_cortex_are_taken(self, matern, length):
         assert check_length(length, matern) == length
 
-    @pytest.mark.parametrize("verb", ["times", "colour", "gram"])
+    @pytest.mark.parametrize("verb", ["product", "sample", "gram"])
     def test_tables(self, matern, verb):
         act = getattr(matern.at(0.03), verb)
         table = np.ones((2, 516)) if verb == "gram" else np.ones((516, 2))

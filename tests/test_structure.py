@@ -333,7 +333,7 @@ class TestTables:
         at = np.array([4 / GAIN**2]), np.array([1.1])
         factorised = FactorisedDensity.of(problem, one, float(at[0][0]), float(at[1][0]), baseline=True)
         whole = spectrum.log_likelihood(*at) + spectrum.baseline_log_likelihood(at[1])
-        assert_allclose(factorised.height, whole[0], rtol=1e-10)
+        assert_allclose(factorised.log_density, whole[0], rtol=1e-10)
         assert_allclose(
             (factorised.by_variance, factorised.by_scale),
             spectrum.likelihood.slopes(*(float(x[0]) for x in at)),
