@@ -22,9 +22,10 @@ from uuid import uuid4
 import numpy as np
 
 from bayesinv.axes import one_of
+from bayesinv.geometry.surfaces import Surface
+from bayesinv.geometry.tetrahedra import Tetrahedra
 from bayesinv.head import Head
 from bayesinv.leadfield import LeadField
-from bayesinv.mesh import Surface, Tetrahedra
 from bayesinv.noise import Noise
 from bayesinv.posterior import Check, Evidence, Hyper, Mixture, Posterior
 from bayesinv.problem import Problem

@@ -23,9 +23,10 @@ from typing import Any
 import numpy as np
 
 from bayesinv.axes import Array, freeze, one_of, real
+from bayesinv.geometry.icosphere import geodesic_sphere
+from bayesinv.geometry.surfaces import Surface
 from bayesinv.head import Conductivity, Head
 from bayesinv.leadfield import LeadField
-from bayesinv.mesh import Surface, geodesic_sphere
 from bayesinv.noise import RANK_TOLERANCE
 from bayesinv.problem import Problem
 from bayesinv.sensors import Sensors

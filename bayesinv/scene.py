@@ -11,9 +11,12 @@ import numpy as np
 
 from bayesinv import template, template_mesh
 from bayesinv.axes import Array, one_of
+from bayesinv.geometry.mesh_files import read_mesh
+from bayesinv.geometry.shells import nested_spheres, tetrahedralise
+from bayesinv.geometry.surfaces import Surface, inside, nearest
+from bayesinv.geometry.tetrahedra import Tetrahedra, boundary
 from bayesinv.head import Conductivity, Head
 from bayesinv.leadfield import LeadField
-from bayesinv.mesh import Surface, Tetrahedra, boundary, inside, nearest, nested_spheres, read_mesh, tetrahedralise
 from bayesinv.sensors import Sensors, sensors_from_info, sensors_from_montage
 from bayesinv.sources import Sources
 

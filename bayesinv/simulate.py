@@ -12,9 +12,9 @@ from scipy.sparse.csgraph import dijkstra
 from scipy.spatial import cKDTree
 
 from bayesinv.axes import Array, Index, freeze, real, same_axes
+from bayesinv.geometry.geodesic import edge_lengths
 from bayesinv.leadfield import LeadField
 from bayesinv.noise import RANK_TOLERANCE, Noise
-from bayesinv.parcels import edge_lengths
 from bayesinv.problem import Problem
 from bayesinv.recording import Recording
 from bayesinv.sensors import Sensors

@@ -14,7 +14,7 @@ from scipy.sparse import csc_matrix, diags
 from scipy.sparse.csgraph import connected_components
 
 from bayesinv.axes import Array, Index, freeze, real
-from bayesinv.parcels import edge_lengths
+from bayesinv.geometry.geodesic import edge_lengths
 from bayesinv.sources import Sources
 
 FLAT = 1e-4

@@ -21,9 +21,10 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from bayesinv.axes import Array, Index, one_of
+from bayesinv.geometry.icosphere import geodesic_sphere
+from bayesinv.geometry.surfaces import Surface, vertex_normals
 from bayesinv.head import Conductivity, Head
 from bayesinv.leadfield import LeadField
-from bayesinv.mesh import Surface, geodesic_sphere, vertex_normals
 from bayesinv.sensors import Sensors, sensors_from_montage
 from bayesinv.sources import Sources
 

@@ -9,8 +9,10 @@ import numpy as np
 
 from bayesinv import template
 from bayesinv.axes import Array, one_of
+from bayesinv.geometry.shells import tetrahedralise
+from bayesinv.geometry.surfaces import Surface
+from bayesinv.geometry.tetrahedra import Tetrahedra
 from bayesinv.head import Conductivity, Head
-from bayesinv.mesh import Surface, Tetrahedra, tetrahedralise
 
 NAMES = ("brain", "CSF", "skull", "scalp")
 CONDUCTIVITIES: tuple[Conductivity, ...] = (0.33, 1.79, 0.01, 0.33)

@@ -10,9 +10,9 @@ import numpy as np
 
 from bayesinv import template, template_mesh
 from bayesinv.axes import Array, one_of
+from bayesinv.geometry.surfaces import Surface
 from bayesinv.head import Conductivity
 from bayesinv.leadfield import LeadField
-from bayesinv.mesh import Surface
 from bayesinv.problem import Problem
 from bayesinv.sensors import Sensors
 from bayesinv.simulate import Simulation

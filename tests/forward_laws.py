@@ -13,8 +13,9 @@ from numpy.testing import assert_allclose
 from scipy.spatial.transform import Rotation
 
 from bayesinv.forward import sphere
+from bayesinv.geometry.surfaces import Surface
+from bayesinv.geometry.tetrahedra import Tetrahedra
 from bayesinv.head import Head
-from bayesinv.mesh import Surface, Tetrahedra
 from bayesinv.sensors import Sensors
 from bayesinv.sources import Sources
 

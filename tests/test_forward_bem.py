@@ -27,8 +27,8 @@ from numpy.testing import assert_allclose
 
 from bayesinv.forward import bem, sphere
 from bayesinv.forward.bem import Bem
+from bayesinv.geometry.surfaces import Surface, inside, nearest
 from bayesinv.head import Head
-from bayesinv.mesh import Surface, inside, nearest
 from bayesinv.sensors import Sensors
 from bayesinv.sources import Sources
 

@@ -26,8 +26,9 @@ from scipy.sparse.linalg import splu
 from scipy.spatial.transform import Rotation
 
 from bayesinv.forward import fem, sphere
+from bayesinv.geometry.shells import nested_spheres
+from bayesinv.geometry.tetrahedra import Tetrahedra, boundary, positive
 from bayesinv.head import Head
-from bayesinv.mesh import Tetrahedra, boundary, nested_spheres, positive
 from bayesinv.sensors import Sensors
 from bayesinv.sources import Sources
 

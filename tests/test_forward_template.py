@@ -12,7 +12,8 @@ from scipy.linalg import lu_solve
 from bayesinv import template, template_mesh
 from bayesinv.forward import bem, fem
 from bayesinv.forward.bem import Bem
-from bayesinv.mesh import boundary, check_mesh, enclosed_volume, inside, nearest, quality, volumes
+from bayesinv.geometry.surfaces import enclosed_volume, inside, nearest
+from bayesinv.geometry.tetrahedra import boundary, check_mesh, quality, volumes
 from bayesinv.sensors import Sensors
 
 AWAY = 0.012  # m from the inner skull: an edge of its triangles at 642 vertices

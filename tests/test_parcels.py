@@ -8,8 +8,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.sparse.csgraph import connected_components, dijkstra
 
 from bayesinv import template
-from bayesinv.mesh import geodesic_sphere
-from bayesinv.parcels import check_labels, edge_lengths, parcels
+from bayesinv.geometry.geodesic import edge_lengths
+from bayesinv.geometry.icosphere import geodesic_sphere
+from bayesinv.parcels import check_labels, parcels
 from bayesinv.sources import Sources
 
 

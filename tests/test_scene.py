@@ -8,8 +8,9 @@ from numpy.testing import assert_allclose
 
 from bayesinv import scene, template
 from bayesinv.forward import sphere
+from bayesinv.geometry.icosphere import geodesic_sphere
+from bayesinv.geometry.shells import nested_spheres
 from bayesinv.head import Head
-from bayesinv.mesh import geodesic_sphere, nested_spheres
 from bayesinv.sources import Sources
 
 
@@ -94,7 +95,7 @@ class TestTemplate:
 
     def test_a_montage_is_brought_to_the_scalp(self):
         made, _ = scene.set_scene(sensors="biosemi32", sources="30")
-        from bayesinv.mesh import nearest
+        from bayesinv.geometry.surfaces import nearest
 
         assert len(made.sensors) == 32
         assert nearest(made.head.surfaces[-1], made.sensors.positions)[2].max() < 1e-9

@@ -11,8 +11,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy import stats
 
 from bayesinv import template
+from bayesinv.geometry.geodesic import edge_lengths
 from bayesinv.leadfield import LeadField
-from bayesinv.parcels import edge_lengths
 from bayesinv.recording import Recording
 from bayesinv.sensors import Sensors
 from bayesinv.sources import Sources

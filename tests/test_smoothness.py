@@ -9,7 +9,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.special import kv
 
 from bayesinv import template
-from bayesinv.mesh import geodesic_sphere
+from bayesinv.geometry.icosphere import geodesic_sphere
 from bayesinv.smoothness import Matern, check_length
 from bayesinv.sources import Sources
 

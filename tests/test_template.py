@@ -7,9 +7,9 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from bayesinv import template
+from bayesinv.geometry.surfaces import inside, nearest
 from bayesinv.head import check_surfaces
 from bayesinv.leadfield import LeadField
-from bayesinv.mesh import inside, nearest
 from bayesinv.sensors import Sensors
 
 
@@ -52,7 +52,7 @@ class TestSurfaces:
         assert 0.10 < scalp[:, 2].max() < 0.16
 
     def test_a_ray_meets_the_outermost_of_several_layers(self):
-        from bayesinv.mesh import geodesic_sphere
+        from bayesinv.geometry.icosphere import geodesic_sphere
 
         ball = geodesic_sphere(4)
         both = np.concatenate([0.05 * ball.vertices, 0.09 * ball.vertices])

@@ -12,8 +12,9 @@ from scipy import stats
 
 from bayesinv import template, world
 from bayesinv.forward.unbounded import lead_field as unbounded
+from bayesinv.geometry.icosphere import geodesic_sphere
+from bayesinv.geometry.surfaces import nearest
 from bayesinv.leadfield import LeadField
-from bayesinv.mesh import geodesic_sphere, nearest
 from bayesinv.problem import Problem
 from bayesinv.sensors import Sensors
 from bayesinv.sources import Sources

@@ -12,9 +12,9 @@ from scipy.sparse import csr_matrix
 
 from bayesinv.axes import Array, Index, one_of
 from bayesinv.forward.unbounded import MU0_4PI, primary_field
+from bayesinv.geometry.surfaces import Surface, inside
 from bayesinv.head import Conductivity, Head, check_sources, check_surfaces
 from bayesinv.leadfield import LeadField
-from bayesinv.mesh import Surface, inside
 from bayesinv.sensors import Sensors, footing
 from bayesinv.sources import Sources
 

@@ -32,20 +32,10 @@ from scipy.spatial import cKDTree
 
 from bayesinv.axes import Array, Index, freeze, one_of, real
 from bayesinv.forward.unbounded import MU0_4PI, primary_field
+from bayesinv.geometry.surfaces import Surface, inside, vertex_normals
+from bayesinv.geometry.tetrahedra import EDGES, FACETS, Tetrahedra, check_mesh, describe, neighbours, positive
 from bayesinv.head import Conductivity, Head
 from bayesinv.leadfield import LeadField
-from bayesinv.mesh import (
-    EDGES,
-    FACETS,
-    Surface,
-    Tetrahedra,
-    check_mesh,
-    describe,
-    inside,
-    neighbours,
-    positive,
-    vertex_normals,
-)
 from bayesinv.sensors import Sensors, footing
 from bayesinv.sources import Sources
 

@@ -7,9 +7,9 @@ from numba import njit, prange
 
 from bayesinv.axes import Array, Index, real
 from bayesinv.forward.unbounded import MU0_4PI
+from bayesinv.geometry.surfaces import check_size
 from bayesinv.head import Conductivity, Head, check_radial
 from bayesinv.leadfield import LeadField
-from bayesinv.mesh import check_size
 from bayesinv.sensors import FARTHEST, Sensors
 from bayesinv.sources import Sources
 

@@ -16,8 +16,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from forward_laws import CONDUCTIVITIES, NAMES, RADII, average, both, coils, electrodes, lnmag, rdm, sources, tangents
 
 from bayesinv.forward import fem, sphere
+from bayesinv.geometry.shells import nested_spheres
+from bayesinv.geometry.tetrahedra import describe
 from bayesinv.head import Head
-from bayesinv.mesh import describe, nested_spheres
 
 ANISOTROPIC = (0.33, (0.0042, 0.042), 0.33)
 # name: spacing, layers, conductivities, goals {(quantity, eccentricity): RDM}
