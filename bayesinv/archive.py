@@ -22,17 +22,17 @@ from uuid import uuid4
 import numpy as np
 
 from bayesinv.axes import one_of
+from bayesinv.forward.leadfield import LeadField
 from bayesinv.geometry.surfaces import Surface
 from bayesinv.geometry.tetrahedra import Tetrahedra
-from bayesinv.head import Head
-from bayesinv.leadfield import LeadField
+from bayesinv.head.head import Head
+from bayesinv.head.sensors import Sensors
+from bayesinv.head.sources import Sources
 from bayesinv.noise import Noise
 from bayesinv.posterior import Check, Evidence, Hyper, Mixture, Posterior
 from bayesinv.problem import Problem
 from bayesinv.recording import Recording
-from bayesinv.sensors import Sensors
 from bayesinv.simulate import Simulation, Truth
-from bayesinv.sources import Sources
 from bayesinv.structure import Structure
 from bayesinv.world import World
 

@@ -497,7 +497,7 @@ def forward(
     stages = Stages()
     with stages("set scene"):
         from bayesinv import scene
-        from bayesinv.template import transfer_folder
+        from bayesinv.forward.gain_files import transfer_folder
 
         layout = _numbers("radii", radii)
         set_up, chosen = scene.set_scene(

@@ -16,10 +16,10 @@ from scipy.sparse import csr_array
 from scipy.special import ndtri
 
 from bayesinv.axes import Array, Index, one_of, real
+from bayesinv.head.sources import Sources
 from bayesinv.maps import REGION, Maps, posterior_maps, span, strongest_region
 from bayesinv.posterior import Posterior, Scalar, Window, credible_level
 from bayesinv.problem import Problem
-from bayesinv.sources import Sources
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -16,12 +16,12 @@ from bayesinv.axes import Array, Index, one_of, same_axes
 from bayesinv.catalogue import build
 from bayesinv.currents import draw_noise, draw_recording
 from bayesinv.evidence import LOG_2PI, Spectrum
+from bayesinv.head.sensors import Sensors
 from bayesinv.inference.density import Density
 from bayesinv.inference.result import flattened
 from bayesinv.noise import KINDS
 from bayesinv.posterior import Mixture, Posterior, credible_level
 from bayesinv.problem import Problem
-from bayesinv.sensors import Sensors
 from bayesinv.structure import Structure
 
 if TYPE_CHECKING:

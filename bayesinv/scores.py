@@ -21,11 +21,11 @@ from scipy.special import ndtr
 
 from bayesinv.axes import Array, Index, real, same_axes
 from bayesinv.baselines import SurfaceProblem
+from bayesinv.head.sources import Sources
 from bayesinv.posterior import Functional, Hyper, Mixture, Posterior, Window, credible_level, mixture_quantile
 from bayesinv.problem import Problem
 from bayesinv.resolution import Resolution
 from bayesinv.simulate import Truth
-from bayesinv.sources import Sources
 from bayesinv.structure import Structure
 from bayesinv.tikhonov import Estimate
 

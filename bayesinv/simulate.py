@@ -12,13 +12,13 @@ from scipy.sparse.csgraph import dijkstra
 from scipy.spatial import cKDTree
 
 from bayesinv.axes import Array, Index, freeze, real, same_axes
+from bayesinv.forward.leadfield import LeadField
 from bayesinv.geometry.geodesic import edge_lengths
-from bayesinv.leadfield import LeadField
+from bayesinv.head.sensors import Sensors
+from bayesinv.head.sources import Sources
 from bayesinv.noise import RANK_TOLERANCE, Noise
 from bayesinv.problem import Problem
 from bayesinv.recording import Recording
-from bayesinv.sensors import Sensors
-from bayesinv.sources import Sources
 
 HELD_OUT = 2000
 """Samples of noise from which a covariance is estimated where it is not known."""

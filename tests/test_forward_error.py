@@ -7,12 +7,12 @@ import pytest
 from numpy.testing import assert_allclose
 
 import bayesinv as bi
+from bayesinv.forward.leadfield import LeadField
 from bayesinv.forward_error import ForwardError, forward_error
 from bayesinv.geometry.icosphere import geodesic_sphere
-from bayesinv.head import Head
-from bayesinv.leadfield import LeadField
-from bayesinv.sensors import Sensors
-from bayesinv.sources import Sources
+from bayesinv.head.head import Head
+from bayesinv.head.sensors import Sensors
+from bayesinv.head.sources import Sources
 
 SENSORS, SOURCES, SAMPLES = 9, 14, 11
 

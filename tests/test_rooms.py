@@ -12,7 +12,7 @@ PACKAGE = ROOT / "bayesinv"
 
 # A file imports, when it is read, only from rooms above its own; a family is one room.
 ORDER = """
-    axes geometry head sensors sources parcels smoothness sampling leadfield forward template template_mesh
+    axes geometry head forward smoothness
     recording noise problem structure evidence currents catalogue posterior arviz_bridge inference tikhonov
     baselines resolution maps predictive simulate world forward_error scores calibration compare figures report
     archive evaluation mne_bridge scene demo study cli __init__ __main__

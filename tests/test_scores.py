@@ -16,11 +16,11 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 import bayesinv as bi
 from bayesinv import scores
+from bayesinv.head.sources import Sources
 from bayesinv.posterior import Hyper, Mixture, Posterior
 from bayesinv.resolution import Resolution
 from bayesinv.scores import LEVELS, Pit, Reliability, Tally
 from bayesinv.simulate import Truth
-from bayesinv.sources import Sources
 
 
 def mixture(rng, nodes=5, shape=(3, 4)):

@@ -11,12 +11,12 @@ from scipy.linalg import lu_factor, lu_solve
 from scipy.sparse import csr_matrix
 
 from bayesinv.axes import Array, Index, one_of
+from bayesinv.forward.leadfield import LeadField
 from bayesinv.forward.unbounded import MU0_4PI, primary_field
 from bayesinv.geometry.surfaces import Surface, inside
-from bayesinv.head import Conductivity, Head, check_sources, check_surfaces
-from bayesinv.leadfield import LeadField
-from bayesinv.sensors import Sensors, footing
-from bayesinv.sources import Sources
+from bayesinv.head.head import Conductivity, Head, check_sources, check_surfaces
+from bayesinv.head.sensors import Sensors, footing
+from bayesinv.head.sources import Sources
 
 MINIMUM_DISTANCE = 5e-4  # m
 # The isolated problem pays where a layer conducts this much worse than what it encloses.

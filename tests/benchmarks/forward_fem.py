@@ -18,7 +18,7 @@ from forward_laws import CONDUCTIVITIES, NAMES, RADII, average, both, coils, ele
 from bayesinv.forward import fem, sphere
 from bayesinv.geometry.shells import nested_spheres
 from bayesinv.geometry.tetrahedra import describe
-from bayesinv.head import Head
+from bayesinv.head.head import Head
 
 ANISOTROPIC = (0.33, (0.0042, 0.042), 0.33)
 # name: spacing, layers, conductivities, goals {(quantity, eccentricity): RDM}

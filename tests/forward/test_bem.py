@@ -28,9 +28,9 @@ from numpy.testing import assert_allclose
 from bayesinv.forward import bem, sphere
 from bayesinv.forward.bem import Bem
 from bayesinv.geometry.surfaces import Surface, inside, nearest
-from bayesinv.head import Head
-from bayesinv.sensors import Sensors
-from bayesinv.sources import Sources
+from bayesinv.head.head import Head
+from bayesinv.head.sensors import Sensors
+from bayesinv.head.sources import Sources
 
 
 @cache

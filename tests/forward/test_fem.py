@@ -28,9 +28,10 @@ from scipy.spatial.transform import Rotation
 from bayesinv.forward import fem, sphere
 from bayesinv.geometry.shells import nested_spheres
 from bayesinv.geometry.tetrahedra import Tetrahedra, boundary, positive
-from bayesinv.head import Head
-from bayesinv.sensors import Sensors
-from bayesinv.sources import Sources
+from bayesinv.head.head import Head
+from bayesinv.head.sensors import Sensors
+from bayesinv.head.sources import Sources
+from bayesinv.head.tensors import check_tensors, conductivity_tensors, radial_tensors, tensors_from_dti
 
 
 def spheres(spacing, layers, conductivities=CONDUCTIVITIES, radii=RADII, names=NAMES):
@@ -226,7 +227,7 @@ def test_stretching_space_stretches_tensors_and_moments(coarse, folder, source_m
     places, sensors = sources(0.8), electrodes()
     stretch = np.array([[1.2, 0.1, 0], [0, 0.9, 0.2], [0.1, 0, 1.1]])
     mesh = coarse.mesh
-    tensors = fem.conductivity_tensors(coarse)
+    tensors = conductivity_tensors(coarse)
     bent = replace(
         coarse,
         radii=(),
@@ -247,17 +248,17 @@ def test_stretching_space_stretches_tensors_and_moments(coarse, folder, source_m
 
 def test_radial_tensors_point_away_from_the_centre_or_along_a_surface(coarse):
     mesh = coarse.mesh
-    tensors = fem.radial_tensors(mesh, 0.01, 0.1)
+    tensors = radial_tensors(mesh, 0.01, 0.1)
     away = mesh.nodes[mesh.elements].mean(axis=1)
     away /= np.linalg.norm(away, axis=1, keepdims=True)
     assert_allclose(np.einsum("eij,ej->ei", tensors, away), 0.01 * away, atol=1e-12)
     assert_allclose(np.trace(tensors, axis1=1, axis2=2), 0.21)
     skull = mesh.labels == 1
-    along = fem.radial_tensors(mesh, 0.01, 0.1, normals=boundary(mesh))
+    along = radial_tensors(mesh, 0.01, 0.1, normals=boundary(mesh))
     assert np.abs(along - tensors)[skull].max() < 0.03
-    assert_allclose(fem.radial_tensors(mesh, 0.01, 0.1, normals=3 * away), tensors, atol=1e-12)
+    assert_allclose(radial_tensors(mesh, 0.01, 0.1, normals=3 * away), tensors, atol=1e-12)
     with pytest.raises(ValueError, match="must be positive"):
-        fem.radial_tensors(mesh, 0.0, 0.1)
+        radial_tensors(mesh, 0.0, 0.1)
 
 
 @pytest.mark.parametrize("axes", ["world", "voxel"])
@@ -271,8 +272,8 @@ def test_diffusion_gives_the_shape_and_the_compartment_the_size(coarse, tmp_path
     diffusion = np.zeros((11, 11, 11, 6))
     diffusion[..., [0, 3, 5]] = [4e-9, 1e-9, 1e-9]
     diffusion[5:, :, :, [0, 3]] = [-1e-9, 1e-9]
-    tensors = fem.tensors_from_dti(diffusion, coarse, affine=affine, axes=axes)
-    plain = fem.conductivity_tensors(coarse)
+    tensors = tensors_from_dti(diffusion, coarse, affine=affine, axes=axes)
+    plain = conductivity_tensors(coarse)
     middle = coarse.mesh.nodes[coarse.mesh.elements].mean(axis=1)
     voxel = np.round((middle - affine[:3, 3]) @ np.linalg.inv(affine[:3, :3]).T)[:, 0]
     filled = (coarse.mesh.labels == 0) & (voxel < 5)
@@ -280,17 +281,17 @@ def test_diffusion_gives_the_shape_and_the_compartment_the_size(coarse, tmp_path
     wanted = turn @ shape @ turn.T if axes == "voxel" else shape
     assert_allclose(tensors[filled], np.broadcast_to(wanted, tensors[filled].shape), atol=1e-12)
     assert_allclose(tensors[~filled], plain[~filled])
-    fem.check_tensors(tensors)
+    check_tensors(tensors)
     path = tmp_path / "dti.nii.gz"
     stretch = np.diag([1e3, 1e3, 1e3, 1])
     nibabel.save(nibabel.Nifti1Image(diffusion, stretch @ affine), path)
-    assert_allclose(fem.tensors_from_dti(path, coarse, axes=axes), tensors, atol=1e-7)
+    assert_allclose(tensors_from_dti(path, coarse, axes=axes), tensors, atol=1e-7)
     with pytest.raises(ValueError, match="wants its affine"):
-        fem.tensors_from_dti(diffusion, coarse)
+        tensors_from_dti(diffusion, coarse)
     with pytest.raises(ValueError, match="no compartment named 'white'"):
-        fem.tensors_from_dti(diffusion, coarse, affine=affine, compartments=["white"])
+        tensors_from_dti(diffusion, coarse, affine=affine, compartments=["white"])
     with pytest.raises(ValueError, match=r"wants \(i, j, k, 6\)"):
-        fem.tensors_from_dti(diffusion[..., 0], coarse, affine=affine)
+        tensors_from_dti(diffusion[..., 0], coarse, affine=affine)
 
 
 # --- algebra
@@ -443,7 +444,7 @@ def test_heads_that_have_no_elements_to_stand_on_are_refused(coarse):
         fem.lead_field(replace(coarse, mesh=None), sensors, places)
     with pytest.raises(ValueError, match="labelled up to 2, but the head has 2 compartments"):
         fem.lead_field(Head(NAMES[:2], CONDUCTIVITIES[:2], mesh=coarse.mesh), sensors, places)
-    tensors = fem.conductivity_tensors(coarse).copy()
+    tensors = conductivity_tensors(coarse).copy()
     with pytest.raises(ValueError, match="tensors has element = 9"):
         fem.lead_field(replace(coarse, tensors=tensors[:9]), sensors, places)
     negative = tensors.copy()

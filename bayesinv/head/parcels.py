@@ -13,7 +13,7 @@ from scipy.spatial.distance import cdist
 
 from bayesinv.axes import Array, Index, real
 from bayesinv.geometry.geodesic import edge_lengths
-from bayesinv.sources import Sources
+from bayesinv.head.sources import Sources
 
 ROUNDS = 30
 CANDIDATES = 8

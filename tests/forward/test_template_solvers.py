@@ -9,12 +9,12 @@ from forward_laws import average, lnmag, mne_gain, rdm
 from numpy.testing import assert_allclose
 from scipy.linalg import lu_solve
 
-from bayesinv import template, template_mesh
 from bayesinv.forward import bem, fem
 from bayesinv.forward.bem import Bem
 from bayesinv.geometry.surfaces import enclosed_volume, inside, nearest
 from bayesinv.geometry.tetrahedra import boundary, check_mesh, quality, volumes
-from bayesinv.sensors import Sensors
+from bayesinv.head import template, template_cortex, template_mesh
+from bayesinv.head.sensors import Sensors
 
 AWAY = 0.012  # m from the inner skull: an edge of its triangles at 642 vertices
 
@@ -27,7 +27,7 @@ def solver(subdivisions):
 @cache
 def places():
     """Sources all over the cortex, the closest 6 mm from the inner skull."""
-    grid = template.sources("oct4")
+    grid = template_cortex.sources("oct4")
     return grid.pick(np.arange(0, len(grid), 6))
 
 
@@ -35,7 +35,7 @@ def places():
 def sensors():
     """Electrodes, and coils of three directions each two centimetres off the scalp."""
     coils = Sensors.opm(template.surfaces(3)[-1], 0.06, 0.02, lowest=0.02, axes=3)
-    return Sensors.stack(template.electrodes(32), coils)
+    return Sensors.stack(template_cortex.electrodes(32), coils)
 
 
 @cache
@@ -193,7 +193,7 @@ class TestMesh:
             assert nearest(surface, mesh.nodes[nodes])[2].max() < 1e-9
 
     def test_all_of_the_cortex_lies_in_the_brain(self, flooded):
-        cortex = template.cortex().positions
+        cortex = template_cortex.cortex().positions
         brain, skull = flooded.surfaces[0], flooded.surfaces[1]
         assert inside(brain, cortex).all()
         assert nearest(brain, cortex)[2].min() > 5e-4
