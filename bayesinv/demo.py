@@ -151,7 +151,7 @@ def true_lead_field(sources: Sources, sensors: Sensors, resolution: str = "fine"
     """
 
     def solve() -> LeadField:
-        from bayesinv.forward.fem import transfer
+        from bayesinv.forward.fem_transfer import transfer
 
         head = template_mesh.finite_elements(resolution, TRUE_CONDUCTIVITIES)
         return transfer(head, sensors, cache=gain_files.transfer_folder()).lead_field(sources)

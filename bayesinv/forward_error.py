@@ -229,10 +229,10 @@ def forward_error(
         placed.append(displaced(sensors, scalp, rng, displacement=displacement, coregistration=coregistration))
 
     def solve(one: Head, where: Sensors) -> LeadField:
-        from bayesinv.forward import bem, fem, sphere
+        from bayesinv.forward import bem, fem_transfer, sphere
 
         if chosen == "fem":
-            found = fem.transfer(one, where).lead_field(sources)
+            found = fem_transfer.transfer(one, where).lead_field(sources)
         else:
             found = (sphere if chosen == "sphere" else bem).lead_field(one, where, sources)
         found = replace(found, sensors=sensors)

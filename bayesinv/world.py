@@ -188,7 +188,7 @@ def draw_world(
     true = displaced(sensors, scalp, rng, displacement=displacement, coregistration=coregistration)
 
     def solve() -> LeadField:
-        from bayesinv.forward.fem import transfer
+        from bayesinv.forward.fem_transfer import transfer
 
         return transfer(template_mesh.finite_elements(resolution, values), true).lead_field(cortex)
 

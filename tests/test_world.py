@@ -228,7 +228,7 @@ def solved(monkeypatch):
         def lead_field(self, sources):
             return unbounded(asked[-1][0].conductivities[0], asked[-1][1], sources)
 
-    monkeypatch.setattr("bayesinv.forward.fem.transfer", Transfer)
+    monkeypatch.setattr("bayesinv.forward.fem_transfer.transfer", Transfer)
     monkeypatch.setattr(
         "bayesinv.head.template_mesh.finite_elements",
         lambda resolution, values: template.head(values[:1] + values[2:]),
