@@ -20,16 +20,19 @@ if TYPE_CHECKING:
     from bayesinv.compare import compare as compare
     from bayesinv.compare import compare_estimates as compare_estimates
     from bayesinv.currents import Currents as Currents
+    from bayesinv.forward.leadfield import LeadField as LeadField
     from bayesinv.forward_error import ForwardError as ForwardError
     from bayesinv.forward_error import forward_error as forward_error
-    from bayesinv.head import Head as Head
+    from bayesinv.head.brain_maps import sample_map as sample_map
+    from bayesinv.head.head import Head as Head
+    from bayesinv.head.parcels import parcels as parcels
+    from bayesinv.head.sensors import Sensors as Sensors
+    from bayesinv.head.sources import Sources as Sources
     from bayesinv.inference.infer import choose_method as choose_method
     from bayesinv.inference.infer import infer as infer
     from bayesinv.inference.many import infer_many as infer_many
-    from bayesinv.leadfield import LeadField as LeadField
     from bayesinv.mne_bridge import from_mne as from_mne
     from bayesinv.noise import Noise as Noise
-    from bayesinv.parcels import parcels as parcels
     from bayesinv.posterior.posterior import Posterior as Posterior
     from bayesinv.predictive import posterior_predictive as posterior_predictive
     from bayesinv.predictive import prior_predictive as prior_predictive
@@ -39,10 +42,7 @@ if TYPE_CHECKING:
     from bayesinv.recording import Recording as Recording
     from bayesinv.report.evaluation import evaluate as evaluate
     from bayesinv.resolution import resolution as resolution
-    from bayesinv.sampling import sample_map as sample_map
-    from bayesinv.sensors import Sensors as Sensors
     from bayesinv.simulate import simulate as simulate
-    from bayesinv.sources import Sources as Sources
     from bayesinv.tikhonov import tikhonov as tikhonov
 
 __version__ = "0.1.0"
@@ -51,14 +51,14 @@ __version__ = "0.1.0"
 _ROOMS = {
     "Currents": "currents",
     "ForwardError": "forward_error",
-    "Head": "head",
-    "LeadField": "leadfield",
+    "Head": "head.head",
+    "LeadField": "forward.leadfield",
     "Noise": "noise",
     "Posterior": "posterior.posterior",
     "Problem": "problem",
     "Recording": "recording",
-    "Sensors": "sensors",
-    "Sources": "sources",
+    "Sensors": "head.sensors",
+    "Sources": "head.sources",
     "average": "compare",
     "baseline": "baselines",
     "choose_method": "inference.infer",
@@ -73,13 +73,13 @@ _ROOMS = {
     "load": "archive",
     "load_model": "catalogue",
     "noise_scale": "prior.scales",
-    "parcels": "parcels",
+    "parcels": "head.parcels",
     "posterior_predictive": "predictive",
     "prior_from_mne": "baselines",
     "prior_predictive": "predictive",
     "read_card": "catalogue",
     "resolution": "resolution",
-    "sample_map": "sampling",
+    "sample_map": "head.brain_maps",
     "sbc": "calibration",
     "simulate": "simulate",
     "source_scale": "prior.scales",

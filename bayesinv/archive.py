@@ -20,9 +20,12 @@ from uuid import uuid4
 import numpy as np
 
 from bayesinv.axes import one_of
-from bayesinv.head import Head
-from bayesinv.leadfield import LeadField
-from bayesinv.mesh import Surface, Tetrahedra
+from bayesinv.forward.leadfield import LeadField
+from bayesinv.geometry.surfaces import Surface
+from bayesinv.geometry.tetrahedra import Tetrahedra
+from bayesinv.head.head import Head
+from bayesinv.head.sensors import Sensors
+from bayesinv.head.sources import Sources
 from bayesinv.noise import Noise
 from bayesinv.posterior.checks import Check, Evidence
 from bayesinv.posterior.hyper import Hyper
@@ -30,9 +33,7 @@ from bayesinv.posterior.mixture import Mixture
 from bayesinv.posterior.posterior import Posterior
 from bayesinv.problem import Problem
 from bayesinv.recording import Recording
-from bayesinv.sensors import Sensors
 from bayesinv.simulate import Simulation, Truth
-from bayesinv.sources import Sources
 from bayesinv.structure import Structure
 from bayesinv.versions import versions
 from bayesinv.world import World

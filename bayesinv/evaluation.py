@@ -20,17 +20,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bayesinv import template, template_mesh
 from bayesinv.atomic import write_whole
 from bayesinv.axes import Array, Index, one_of
 from bayesinv.baselines import METHODS as CLASSICAL
 from bayesinv.baselines import baseline
 from bayesinv.catalogue import _find
+from bayesinv.forward import template_lead_field
+from bayesinv.forward.leadfield import LeadField
 from bayesinv.forward_error import ForwardError, forward_error
-from bayesinv.head import Head
-from bayesinv.leadfield import LeadField
+from bayesinv.head import template, template_cortex, template_mesh
+from bayesinv.head.head import Head
+from bayesinv.head.parcels import parcels
+from bayesinv.head.sources import Sources
+from bayesinv.head.template_cortex import LAYOUTS
 from bayesinv.memory import Memory
-from bayesinv.parcels import parcels
 from bayesinv.posterior.posterior import Posterior
 from bayesinv.posterior.quantiles import credible_level
 from bayesinv.predictive import Prior
@@ -54,8 +57,6 @@ from bayesinv.simulate import (
     together,
 )
 from bayesinv.simulate import simulate as record
-from bayesinv.sources import Sources
-from bayesinv.template import LAYOUTS
 from bayesinv.tikhonov import CHOICES, Estimate, tikhonov
 from bayesinv.wording import percent
 from bayesinv.world import ANISOTROPY, draw_world, same_lead_field
@@ -370,7 +371,7 @@ class _Setting:
 
 @SETTINGS.keep
 def _setting(configuration: Configuration) -> _Setting:
-    grid, sensors = template.sources(configuration.spacing), template.electrodes(configuration.electrodes)
+    grid, sensors = template_cortex.sources(configuration.spacing), template_cortex.electrodes(configuration.electrodes)
     if configuration.head == "sphere":
         from bayesinv.forward.sphere import lead_field as sphere
 
@@ -385,7 +386,7 @@ def _setting(configuration: Configuration) -> _Setting:
         gain = sphere(head, sensors, grid)
     else:
         head = template.head()
-        gain = template.lead_field(grid, sensors)
+        gain = template_lead_field.lead_field(grid, sensors)
     labels = parcels(grid, min(configuration.regions, len(grid)))
     regions = {f"region {k}": np.flatnonzero(labels == k) for k in range(labels.max() + 1)}
     return _Setting(gain.rereference("average").fixed(), head, regions)

@@ -22,15 +22,16 @@ from typing import Any
 import numpy as np
 
 from bayesinv.axes import Array, freeze, one_of, real
-from bayesinv.head import Conductivity, Head
-from bayesinv.leadfield import LeadField
-from bayesinv.mesh import Surface, geodesic_sphere
+from bayesinv.forward.gain_files import cache_folder, fingerprint, write
+from bayesinv.forward.leadfield import LeadField
+from bayesinv.geometry.icosphere import geodesic_sphere
+from bayesinv.geometry.surfaces import Surface
+from bayesinv.head.head import Conductivity, Head
+from bayesinv.head.sensors import Sensors
+from bayesinv.head.sources import Sources
 from bayesinv.noise import RANK_TOLERANCE
 from bayesinv.problem import Problem
 from bayesinv.progress import steps
-from bayesinv.sensors import Sensors
-from bayesinv.sources import Sources
-from bayesinv.template import _fingerprint, _write, cache_folder
 from bayesinv.world import RANGES, displaced, draw_conductivities
 
 SOLVERS = ("bem", "fem", "sphere")
@@ -228,10 +229,10 @@ def forward_error(
         placed.append(displaced(sensors, scalp, rng, displacement=displacement, coregistration=coregistration))
 
     def solve(one: Head, where: Sensors) -> LeadField:
-        from bayesinv.forward import bem, fem, sphere
+        from bayesinv.forward import bem, fem_transfer, sphere
 
         if chosen == "fem":
-            found = fem.transfer(one, where).lead_field(sources)
+            found = fem_transfer.transfer(one, where).lead_field(sources)
         else:
             found = (sphere if chosen == "sphere" else bem).lead_field(one, where, sources)
         found = replace(found, sensors=sensors)
@@ -280,7 +281,7 @@ def _kept(
     tables += [table for one in placed for table in (one.positions, one.points, one.directions)]
     values = [np.array([np.broadcast_to(c, 2) for c in one.conductivities]) for one in heads]
     words = (bayesinv.__version__, "forward error", chosen, reference, sensors.kinds, heads[0].radii, heads[0].centre)
-    key = _fingerprint(*words, *tables, *values)
+    key = fingerprint(*words, *tables, *values)
     store = (cache_folder() if cache is None else Path(cache)) / f"error-{key}.npz"
     shape = (len(sensors), len(sources), 3)
     try:
@@ -294,7 +295,7 @@ def _kept(
         pass
     found = made()
     about = {**found.mean.notes, "reference": found.mean.reference}
-    _write(store, about, mean=found.mean.gain, **found.factors)
+    write(store, about, mean=found.mean.gain, **found.factors)
     return found
 
 

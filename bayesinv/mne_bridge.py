@@ -16,13 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesinv.axes import Array, Index, one_of, real
-from bayesinv.leadfield import LeadField
+from bayesinv.forward.leadfield import LeadField
+from bayesinv.head.sensors import Sensors
+from bayesinv.head.sources import Sources
 from bayesinv.noise import Noise
 from bayesinv.posterior.posterior import Posterior
 from bayesinv.problem import Problem
 from bayesinv.recording import Recording
-from bayesinv.sensors import Sensors
-from bayesinv.sources import Sources
 
 if TYPE_CHECKING:
     import mne

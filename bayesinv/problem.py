@@ -12,15 +12,15 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from bayesinv.axes import Array, Index, freeze, real, same_axes
-from bayesinv.leadfield import LeadField
+from bayesinv.forward.leadfield import LeadField
+from bayesinv.head.parcels import check_labels
+from bayesinv.head.parcels import parcels as make_parcels
+from bayesinv.head.sensors import Sensors
+from bayesinv.head.sources import Sources
 from bayesinv.memory import Memory, PickledByFields, cached_property
 from bayesinv.noise import KINDS, Noise
-from bayesinv.parcels import check_labels
-from bayesinv.parcels import parcels as make_parcels
 from bayesinv.recording import Recording
-from bayesinv.sensors import Sensors
 from bayesinv.smoothness import Matern
-from bayesinv.sources import Sources
 from bayesinv.windows import samples_of
 
 EXPECTED_SNR = 3.0

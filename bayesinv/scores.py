@@ -21,6 +21,7 @@ from scipy.special import ndtr
 
 from bayesinv.axes import Array, Index, real, same_axes
 from bayesinv.baselines import SurfaceProblem
+from bayesinv.head.sources import Sources
 from bayesinv.posterior.functionals import Functional
 from bayesinv.posterior.hyper import Hyper
 from bayesinv.posterior.mixture import Mixture
@@ -29,7 +30,6 @@ from bayesinv.posterior.quantiles import credible_level, mixture_quantile
 from bayesinv.problem import Problem
 from bayesinv.resolution import Resolution
 from bayesinv.simulate import Truth
-from bayesinv.sources import Sources
 from bayesinv.structure import Structure
 from bayesinv.tikhonov import Estimate
 from bayesinv.windows import Window, samples_of

@@ -12,13 +12,13 @@ from scipy.sparse.csgraph import dijkstra
 from scipy.spatial import cKDTree
 
 from bayesinv.axes import Array, Index, freeze, real, same_axes
-from bayesinv.leadfield import LeadField
+from bayesinv.forward.leadfield import LeadField
+from bayesinv.geometry.geodesic import edge_lengths
+from bayesinv.head.sensors import Sensors
+from bayesinv.head.sources import Sources
 from bayesinv.noise import RANK_TOLERANCE, Noise
-from bayesinv.parcels import edge_lengths
 from bayesinv.problem import Problem
 from bayesinv.recording import Recording
-from bayesinv.sensors import Sensors
-from bayesinv.sources import Sources
 
 HELD_OUT = 2000
 """Samples of noise from which a covariance is estimated where it is not known."""
@@ -149,7 +149,7 @@ def patch(cortex: Sources, centre: ArrayLike, area: float) -> Index:
         If the cortex has no triangles or areas, or the area is not positive or more than a hemisphere's.
     """
     if cortex.triangles is None or cortex.areas is None:
-        raise ValueError("a patch wants sources with triangles and areas, such as template.cortex()")
+        raise ValueError("a patch wants sources with triangles and areas, such as template_cortex.cortex()")
     if not 0 < area < np.inf:
         raise ValueError(f"area is {area}, but must be positive, in m² (1 cm² is 1e-4)")
     place = real("centre", centre, "3")

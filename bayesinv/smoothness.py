@@ -13,9 +13,9 @@ from scipy.sparse import csc_matrix, diags
 from scipy.sparse.csgraph import connected_components
 
 from bayesinv.axes import Array, Index, freeze, real
+from bayesinv.geometry.geodesic import edge_lengths
+from bayesinv.head.sources import Sources
 from bayesinv.memory import Memory
-from bayesinv.parcels import edge_lengths
-from bayesinv.sources import Sources
 
 FLAT = 1e-4
 """Area of a triangle over the square of its longest edge below which it is degenerate (equilateral: 0.43)."""

@@ -8,15 +8,16 @@ from pathlib import Path
 
 import numpy as np
 
-from bayesinv import template, template_mesh
 from bayesinv.axes import Array, one_of
-from bayesinv.head import Conductivity
-from bayesinv.leadfield import LeadField
-from bayesinv.mesh import Surface
+from bayesinv.forward import gain_files
+from bayesinv.forward.leadfield import LeadField
+from bayesinv.geometry.surfaces import Surface
+from bayesinv.head import template, template_cortex, template_mesh
+from bayesinv.head.head import Conductivity
+from bayesinv.head.sensors import Sensors
+from bayesinv.head.sources import Sources
 from bayesinv.problem import Problem
-from bayesinv.sensors import Sensors
 from bayesinv.simulate import Simulation
-from bayesinv.sources import Sources
 
 RANGES: dict[str, tuple[float, float]] = {
     # Weighted means of white and of grey matter: McCann, Pisano & Beltrachini (2019), Brain Topogr. 32, 825-858.
@@ -161,11 +162,11 @@ def draw_world(
 
     sensors : where the analyst believes them; the world's stand a little off, see `displaced`
     conductivities : S/m of brain, CSF, skull and scalp; drawn from `ranges` with `anisotropy` if None
-    spacing : of the cortex, see `template.sources`; its grid is turned at random
+    spacing : of the cortex, see `template_cortex.sources`; its grid is turned at random
     avoid : the inversion's sources, none of whose vertices the cortex shall have
     displacement, coregistration : of the sensors, see `displaced`
     resolution : of the mesh, "coarse" or "fine", see `template_mesh.finite_elements`
-    cache : folder of computed gains, see `template.kept`
+    cache : folder of computed gains, see `gain_files.kept`
 
     The same generator, sensors and settings give the same world, which is computed once and then read from disk.
 
@@ -182,18 +183,18 @@ def draw_world(
             f"conductivities are of {', '.join(tissues)}, but the head has {', '.join(template_mesh.NAMES)}"
         )
     values = tuple(tissues[name] for name in template_mesh.NAMES)
-    cortex = template.sources(spacing, seed=int(rng.integers(2**31)), avoid=avoid)
+    cortex = template_cortex.sources(spacing, seed=int(rng.integers(2**31)), avoid=avoid)
     scalp = template.surfaces(4)[-1]
     true = displaced(sensors, scalp, rng, displacement=displacement, coregistration=coregistration)
 
     def solve() -> LeadField:
-        from bayesinv.forward.fem import transfer
+        from bayesinv.forward.fem_transfer import transfer
 
         return transfer(template_mesh.finite_elements(resolution, values), true).lead_field(cortex)
 
     mesh = (template_mesh.CSF, *np.array(template_mesh.RESOLUTIONS[resolution], dtype=float), scalp.vertices)
     both = np.array([np.broadcast_to(value, 2) for value in values], dtype=np.float64)
-    gain = template.kept(solve, true, cortex, "world", *mesh, both, cache=cache)
+    gain = gain_files.kept(solve, true, cortex, "world", *mesh, both, cache=cache)
     if len(true.where("eeg")):
         gain = gain.rereference("average")
     moved = np.linalg.norm(true.positions - sensors.positions, axis=1)

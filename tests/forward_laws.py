@@ -13,10 +13,11 @@ from numpy.testing import assert_allclose
 from scipy.spatial.transform import Rotation
 
 from bayesinv.forward import sphere
-from bayesinv.head import Head
-from bayesinv.mesh import Surface, Tetrahedra
-from bayesinv.sensors import Sensors
-from bayesinv.sources import Sources
+from bayesinv.geometry.surfaces import Surface
+from bayesinv.geometry.tetrahedra import Tetrahedra
+from bayesinv.head.head import Head
+from bayesinv.head.sensors import Sensors
+from bayesinv.head.sources import Sources
 
 RADII = (0.080, 0.086, 0.092)
 CONDUCTIVITIES = (0.33, 0.0042, 0.33)

@@ -5,7 +5,7 @@ from referee import GAIN, depth, toy
 from scipy.stats import truncnorm
 
 import bayesinv as bi
-from bayesinv.mesh import geodesic_sphere
+from bayesinv.geometry.icosphere import geodesic_sphere
 from bayesinv.smoothness import Matern
 
 SIZE = {"sensors": 7, "sources": 19, "samples": 3, "quiet": 6}

@@ -13,7 +13,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 import bayesinv
 from bayesinv import Head, LeadField, Noise, Problem, Recording, Sensors, Sources, archive, infer, load
 from bayesinv.archive import save
-from bayesinv.mesh import Tetrahedra
+from bayesinv.geometry.tetrahedra import Tetrahedra
 from bayesinv.posterior.checks import Check, Evidence
 from bayesinv.posterior.hyper import Hyper
 from bayesinv.posterior.mixture import Mixture

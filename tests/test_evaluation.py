@@ -10,11 +10,12 @@ import pandas as pd
 import pytest
 
 import bayesinv as bi
-from bayesinv import evaluation, figures, template
+from bayesinv import evaluation, figures
 from bayesinv.evaluation import Configuration
 from bayesinv.forward.sphere import lead_field as sphere
-from bayesinv.head import Head
-from bayesinv.parcels import parcels
+from bayesinv.head import template_cortex
+from bayesinv.head.head import Head
+from bayesinv.head.parcels import parcels
 from bayesinv.report.evaluation import evaluate
 from bayesinv.scores import project
 from bayesinv.tikhonov import tikhonov
@@ -38,7 +39,7 @@ SMALL = {
 @lru_cache
 def gain(tissues, seed, keep):
     """A sphere, and the lead field of 32 electrodes and some of the template's sources, shrunk, in it."""
-    cortex, sensors = template.sources("oct4"), template.electrodes(32)
+    cortex, sensors = template_cortex.sources("oct4"), template_cortex.electrodes(32)
     about = cortex.positions - cortex.positions.mean(axis=0)
     about *= 0.07 / np.linalg.norm(about, axis=1).max()
     index = np.sort(np.random.default_rng(seed).choice(len(cortex), keep, replace=False))

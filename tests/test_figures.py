@@ -237,11 +237,11 @@ class TestCalibration:
     @staticmethod
     def empty():
         """Electrodes over a piece of the template's cortex, in an unbounded conductor, before anything is recorded."""
-        from bayesinv import template
         from bayesinv.forward.unbounded import lead_field
+        from bayesinv.head import template_cortex
 
-        grid, sensors = template.sources("oct4"), template.electrodes(64)
-        centre = template.cortex().positions[4000]
+        grid, sensors = template_cortex.sources("oct4"), template_cortex.electrodes(64)
+        centre = template_cortex.cortex().positions[4000]
         grid = grid.pick(np.flatnonzero(np.linalg.norm(grid.positions - centre, axis=1) < 0.045))
         gain = lead_field(0.33, sensors, grid).rereference("average").fixed().gain[:, :, 0]
         covariance = 1e-14 * (np.eye(64) - 1 / 64)

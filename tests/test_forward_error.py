@@ -7,12 +7,12 @@ import pytest
 from numpy.testing import assert_allclose
 
 import bayesinv as bi
+from bayesinv.forward.leadfield import LeadField
 from bayesinv.forward_error import ForwardError, forward_error
-from bayesinv.head import Head
-from bayesinv.leadfield import LeadField
-from bayesinv.mesh import geodesic_sphere
-from bayesinv.sensors import Sensors
-from bayesinv.sources import Sources
+from bayesinv.geometry.icosphere import geodesic_sphere
+from bayesinv.head.head import Head
+from bayesinv.head.sensors import Sensors
+from bayesinv.head.sources import Sources
 
 SENSORS, SOURCES, SAMPLES = 9, 14, 11
 
@@ -192,7 +192,7 @@ class TestDraws:
 
     @pytest.mark.slow
     def test_finite_elements_miss_about_what_spheres_do(self, sensors, sources, tmp_path):
-        from bayesinv.mesh import nested_spheres
+        from bayesinv.geometry.shells import nested_spheres
 
         radii, tissues = (0.08, 0.084, 0.09), (0.33, 0.01, 0.33)
         mesh = nested_spheres(radii, 0.009, (1, 2, 2))

@@ -11,7 +11,7 @@ import pytest
 from referee import toy
 
 import bayesinv as bi
-from bayesinv.inference import infer as room_of_infer
+from bayesinv.inference.infer import infer as room_of_infer
 from bayesinv.inference.methods import (
     COMMON,
     METHODS,

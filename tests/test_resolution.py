@@ -12,7 +12,8 @@ from numpy.testing import assert_allclose
 
 from bayesinv import Problem, Sources, infer
 from bayesinv.baselines import baseline, surface_axes
-from bayesinv.resolution import Geodesic, resolution
+from bayesinv.geometry.geodesic import Geodesic
+from bayesinv.resolution import resolution
 from bayesinv.tikhonov import tikhonov
 
 NAMES = ("peak_error", "centre_error", "deviation", "radius", "peak", "total")

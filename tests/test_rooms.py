@@ -13,11 +13,11 @@ PACKAGE = ROOT / "bayesinv"
 
 # A file imports, when it is read, only from rooms above its own; a family is one room.
 ORDER = """
-    axes atomic memory interpolation progress versions windows wording kernels mesh head sensors sources
-    parcels smoothness sampling leadfield forward template template_mesh recording noise problem structure
-    evidence currents prior catalogue posterior arviz_bridge inference tikhonov baselines resolution
-    predictive simulate world forward_error scores calibration compare evaluation figures report archive
-    mne_bridge study cli __init__ __main__
+    axes geometry atomic memory interpolation progress versions windows wording kernels mesh head sensors
+    sources parcels smoothness sampling leadfield forward template template_mesh recording noise problem
+    structure evidence currents prior catalogue posterior arviz_bridge inference tikhonov baselines resolution
+    maps predictive simulate world forward_error scores calibration compare evaluation figures report archive
+    mne_bridge scene demo study cli __init__ __main__
 """.split()  # noqa: SIM905
 FORBIDDEN = {"utils", "core", "base", "helpers", "common", "misc"}
 

@@ -10,12 +10,12 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import stats
 
-from bayesinv import template
-from bayesinv.leadfield import LeadField
-from bayesinv.parcels import edge_lengths
+from bayesinv.forward.leadfield import LeadField
+from bayesinv.geometry.geodesic import edge_lengths
+from bayesinv.head import template_cortex
+from bayesinv.head.sensors import Sensors
+from bayesinv.head.sources import Sources
 from bayesinv.recording import Recording
-from bayesinv.sensors import Sensors
-from bayesinv.sources import Sources
 
 # The package's own `simulate` may be the verb; here it is the room.
 simulate = import_module("bayesinv.simulate")
@@ -41,7 +41,7 @@ def scene(rng, sensors):
 
 @pytest.fixture(scope="module")
 def cortex():
-    return template.cortex()
+    return template_cortex.cortex()
 
 
 class TestPatch:
@@ -75,7 +75,7 @@ class TestPatch:
             simulate.patch(Sources(np.eye(3)), [0, 0, 0], 1e-4)
 
     def test_truth_has_its_moment_and_avoids_the_grid(self, cortex):
-        grid = template.sources("oct4")
+        grid = template_cortex.sources("oct4")
         centre = grid.positions[100]
         truth = simulate.patch_truth(cortex, centre, TIMES, area=6e-4, moment=12e-9, avoid=grid)
         assert_allclose(np.abs(truth.course).max(), 12e-9, rtol=1e-12)

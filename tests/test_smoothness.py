@@ -8,10 +8,10 @@ from numpy.polynomial.legendre import legval
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.special import kv
 
-from bayesinv import template
-from bayesinv.mesh import geodesic_sphere
+from bayesinv.geometry.icosphere import geodesic_sphere
+from bayesinv.head import template_cortex
+from bayesinv.head.sources import Sources
 from bayesinv.smoothness import Matern, check_length
-from bayesinv.sources import Sources
 
 RADIUS = 0.08
 
@@ -84,7 +84,7 @@ def dense(matern, length):
 
 @pytest.fixture(scope="module")
 def cortex():
-    return template.sources("oct4")
+    return template_cortex.sources("oct4")
 
 
 @pytest.fixture(scope="module")
@@ -184,7 +184,7 @@ class TestField:
         assert_allclose(draws @ draws[9] / 4000, row(field, 9), atol=6 * np.sqrt(2 / 4000))
 
     def test_a_real_surface_of_twenty_thousand_sources_has_unit_diagonal(self, rng):
-        cortex = template.cortex()
+        cortex = template_cortex.cortex()
         some = rng.choice(len(cortex), 12, replace=False)
         field = Matern.of(cortex).at(0.02)
         unit = np.zeros((len(cortex), len(some)))

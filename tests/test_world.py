@@ -10,13 +10,16 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import stats
 
-from bayesinv import template, world
+from bayesinv import world
+from bayesinv.forward import template_lead_field
+from bayesinv.forward.leadfield import LeadField
 from bayesinv.forward.unbounded import lead_field as unbounded
-from bayesinv.leadfield import LeadField
-from bayesinv.mesh import geodesic_sphere, nearest
+from bayesinv.geometry.icosphere import geodesic_sphere
+from bayesinv.geometry.surfaces import nearest
+from bayesinv.head import template, template_cortex
+from bayesinv.head.sensors import Sensors
+from bayesinv.head.sources import Sources
 from bayesinv.problem import Problem
-from bayesinv.sensors import Sensors
-from bayesinv.sources import Sources
 
 simulate = import_module("bayesinv.simulate")
 
@@ -225,9 +228,9 @@ def solved(monkeypatch):
         def lead_field(self, sources):
             return unbounded(asked[-1][0].conductivities[0], asked[-1][1], sources)
 
-    monkeypatch.setattr("bayesinv.forward.fem.transfer", Transfer)
+    monkeypatch.setattr("bayesinv.forward.fem_transfer.transfer", Transfer)
     monkeypatch.setattr(
-        "bayesinv.template_mesh.finite_elements",
+        "bayesinv.head.template_mesh.finite_elements",
         lambda resolution, values: template.head(values[:1] + values[2:]),
     )
     return asked
@@ -235,7 +238,7 @@ def solved(monkeypatch):
 
 class TestWorld:
     def test_it_is_off_the_grid_displaced_and_ready_for_patches(self, solved, tmp_path, rng):
-        sensors, grid = template.electrodes(32), template.sources("oct4")
+        sensors, grid = template_cortex.electrodes(32), template_cortex.sources("oct4")
         made = world.draw_world(rng, sensors=sensors, spacing="ico3", avoid=grid, cache=tmp_path)
         used = {*zip(grid.vertices.tolist(), grid.hemispheres.tolist(), strict=True)}
         cortex = made.cortex
@@ -255,7 +258,7 @@ class TestWorld:
         assert "off by" in made.notes["sensors"]
 
     def test_it_is_computed_once_and_repeats_by_its_generator(self, solved, tmp_path):
-        sensors = template.electrodes(32)
+        sensors = template_cortex.electrodes(32)
         one, two, other = (
             world.draw_world(np.random.default_rng(seed), sensors=sensors, spacing="oct4", cache=tmp_path)
             for seed in (1, 1, 2)
@@ -269,7 +272,7 @@ class TestWorld:
         from bayesinv import archive
 
         monkeypatch.setitem(archive.NOUNS, "World", world.World)
-        made = world.draw_world(rng, sensors=template.electrodes(32), spacing="oct4", cache=tmp_path)
+        made = world.draw_world(rng, sensors=template_cortex.electrodes(32), spacing="oct4", cache=tmp_path)
         archive.save(made, tmp_path / "world.nc")
         back = archive.load(tmp_path / "world.nc")
         assert_array_equal(back.lead_field.gain, made.lead_field.gain)
@@ -279,23 +282,23 @@ class TestWorld:
     def test_conductivities_can_be_given(self, solved, tmp_path, rng):
         given = {"scalp": 0.4, "skull": (0.005, 0.02), "CSF": 1.75, "brain": 0.3}
         made = world.draw_world(
-            rng, sensors=template.electrodes(32), spacing="oct4", conductivities=given, cache=tmp_path
+            rng, sensors=template_cortex.electrodes(32), spacing="oct4", conductivities=given, cache=tmp_path
         )
         assert solved[0][0].conductivities == (0.3, (0.005, 0.02), 0.4)
         assert made.notes["conductivities"].startswith("scalp 0.4; skull 0.005 radial, 0.02 tangential")
         with pytest.raises(ValueError, match="conductivities are of brain, but the head has brain, CSF, skull, scalp"):
-            world.draw_world(rng, sensors=template.electrodes(32), conductivities={"brain": 0.3})
+            world.draw_world(rng, sensors=template_cortex.electrodes(32), conductivities={"brain": 0.3})
 
     def test_resolution_must_be_known(self, rng):
         with pytest.raises(ValueError, match="no resolution named 'medium'"):
-            world.draw_world(rng, sensors=template.electrodes(32), resolution="medium")
+            world.draw_world(rng, sensors=template_cortex.electrodes(32), resolution="medium")
 
 
 @pytest.mark.slow
 def test_finite_elements_differ_from_boundary_elements_as_worlds_do(tmp_path):
-    sensors, grid = template.electrodes(32), template.sources("oct4")
+    sensors, grid = template_cortex.electrodes(32), template_cortex.sources("oct4")
     made = world.draw_world(np.random.default_rng(5), sensors=sensors, spacing="oct4", avoid=grid, cache=tmp_path)
-    believed = template.lead_field(made.cortex, sensors, cache=tmp_path).rereference("average")
+    believed = template_lead_field.lead_field(made.cortex, sensors, cache=tmp_path).rereference("average")
     assert not world.same_lead_field(made.lead_field, believed)
     one, two = (each.fixed().gain[:, :, 0] for each in (made.lead_field, believed))
     alike = np.sum(one * two, axis=0) / np.linalg.norm(one, axis=0) / np.linalg.norm(two, axis=0)

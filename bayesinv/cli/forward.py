@@ -13,7 +13,7 @@ from bayesinv.cli.screen import Stages, show_table, tell
 from bayesinv.progress import watched
 
 if TYPE_CHECKING:
-    from bayesinv.leadfield import LeadField
+    from bayesinv.forward.leadfield import LeadField
 
 
 def forward(
@@ -74,7 +74,7 @@ def forward(
     stages = Stages()
     with stages("set scene"):
         from bayesinv.cli import scene
-        from bayesinv.template import transfer_folder
+        from bayesinv.forward.gain_files import transfer_folder
 
         layout = numbers("radii", radii)
         set_up, chosen = scene.set_scene(

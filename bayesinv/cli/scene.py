@@ -9,14 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from bayesinv import template, template_mesh
 from bayesinv.axes import Array, one_of
 from bayesinv.cli.inputs import read_fif
-from bayesinv.head import Conductivity, Head
-from bayesinv.leadfield import LeadField
-from bayesinv.mesh import Surface, Tetrahedra, boundary, inside, nearest, nested_spheres, read_mesh, tetrahedralise
-from bayesinv.sensors import Sensors, sensors_from_info, sensors_from_montage
-from bayesinv.sources import Sources
+from bayesinv.forward.leadfield import LeadField
+from bayesinv.geometry.mesh_files import read_mesh
+from bayesinv.geometry.shells import nested_spheres, tetrahedralise
+from bayesinv.geometry.surfaces import Surface, inside, nearest
+from bayesinv.geometry.tetrahedra import Tetrahedra, boundary
+from bayesinv.head import template, template_cortex, template_mesh
+from bayesinv.head.head import Conductivity, Head
+from bayesinv.head.sensors import Sensors, sensors_from_info, sensors_from_montage
+from bayesinv.head.sources import Sources
 
 METHODS = ("bem", "fem", "sphere")
 HEADS = ("spheres", "subject", "template")
@@ -283,7 +286,7 @@ def _subject(folder: Path, to_head: Array, conductivities: Sequence[float] | Non
     parts = sorted(parts, key=lambda part: int(part["id"]))
     surfaces = tuple(
         Surface(
-            template._moved(to_head, np.asarray(part["rr"], dtype=np.float64)), np.asarray(part["tris"], dtype=np.int64)
+            template.moved(to_head, np.asarray(part["rr"], dtype=np.float64)), np.asarray(part["tris"], dtype=np.int64)
         )
         for part in parts
     )
@@ -309,7 +312,7 @@ def _sensors(name: str, head: Head) -> tuple[Sensors, Any, dict[str, str]]:
     import mne
 
     if name.isdigit():
-        return (*_on(template.electrodes(int(name)), head),)
+        return (*_on(template_cortex.electrodes(int(name)), head),)
     if Path(name).suffix == ".fif":
         info = read_fif("info", name, lambda path: mne.io.read_info(path, verbose="error"))
         return sensors_from_info(info), info, {}
@@ -342,7 +345,7 @@ def _sources(given: str, kind: str, head: Head, to_head: Array | None) -> tuple[
                 f"sources {given!r} are of the template's cortex, but the head is {kind!r}; give a spacing in mm or a "
                 "source space in a FIF file"
             ) from None
-        return template.sources(given), {}
+        return template_cortex.sources(given), {}
     return _grid(step, head), {"sources": f"grid of {1e3 * step:g} mm"}
 
 
@@ -373,7 +376,7 @@ def _source_space(path: str, to_head: Array | None) -> Sources:
     if spaces[0]["coord_frame"] == FIFF.FIFFV_COORD_MRI:
         if to_head is None:
             raise ValueError(f"{path} is in MRI coordinates; give the transform to head coordinates with --trans")
-        positions = template._moved(to_head, positions)
+        positions = template.moved(to_head, positions)
     turn = to_head if spaces[0]["coord_frame"] == FIFF.FIFFV_COORD_MRI and to_head is not None else np.eye(4)
     to_mri = None if to_head is None else np.asarray(np.linalg.inv(to_head), dtype=np.float64)
     subject = spaces[0].get("subject_his_id") or ""

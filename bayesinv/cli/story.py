@@ -12,19 +12,20 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.spatial import cKDTree
 
-from bayesinv import template, template_mesh
 from bayesinv.axes import Array, Index
 from bayesinv.baselines import baseline
 from bayesinv.cli.peaks import LEVEL
-from bayesinv.leadfield import LeadField
+from bayesinv.forward import gain_files, template_lead_field
+from bayesinv.forward.leadfield import LeadField
+from bayesinv.head import template, template_cortex, template_mesh
+from bayesinv.head.sensors import Sensors
+from bayesinv.head.sources import Sources
 from bayesinv.posterior.peak import Peak
 from bayesinv.posterior.posterior import Posterior
 from bayesinv.problem import Problem
 from bayesinv.report import html_table
-from bayesinv.sensors import Sensors
 from bayesinv.simulate import Simulation, correlated_covariance, patch_truth
 from bayesinv.simulate import simulate as record
-from bayesinv.sources import Sources
 
 ACTIVE_MRI = (-0.040, -0.025, 0.055)
 """Place of the truth in m, MRI coordinates: the left hand area on fsaverage."""
@@ -113,7 +114,7 @@ def tell(
 ) -> Story:
     """Return the story: a patch in the left hand area, recorded with another head than the inversion's.
 
-    spacing : of the inversion's sources, see `template.sources`
+    spacing : of the inversion's sources, see `template_cortex.sources`
     electrodes : 32 or 64
     snr : power of the signal over that of the noise, whitened, per component and sample of the response
     rng : of the noise; default_rng(0) if None
@@ -127,11 +128,11 @@ def tell(
         If the spacing, the number of electrodes or the ratio is none.
     """
     with stage("template head"):
-        grid = template.sources(spacing)
-        sensors = template.electrodes(electrodes)
-        cortex = template.cortex()
+        grid = template_cortex.sources(spacing)
+        sensors = template_cortex.electrodes(electrodes)
+        cortex = template_cortex.cortex()
     with stage("lead field"):
-        gain = template.lead_field(grid, sensors).rereference("average")
+        gain = template_lead_field.lead_field(grid, sensors).rereference("average")
     with stage("truth"):
         times = np.arange(round(-0.2 * RATE), round(0.4 * RATE) + 1) / RATE
         assert cortex.mri_positions is not None
@@ -151,14 +152,14 @@ def true_lead_field(sources: Sources, sensors: Sensors, resolution: str = "fine"
     """
 
     def solve() -> LeadField:
-        from bayesinv.forward.fem import transfer
+        from bayesinv.forward.fem_transfer import transfer
 
         head = template_mesh.finite_elements(resolution, TRUE_CONDUCTIVITIES)
-        return transfer(head, sensors, cache=template.transfer_folder()).lead_field(sources)
+        return transfer(head, sensors, cache=gain_files.transfer_folder()).lead_field(sources)
 
     # The mesh is named by what it is made from, for making it takes longer than all else of a second run.
     mesh = (template_mesh.CSF, *np.array(template_mesh.RESOLUTIONS[resolution]), template.surfaces(3)[-1].vertices)
-    return template.kept(solve, sensors, sources, "finite elements", *mesh, np.array(TRUE_CONDUCTIVITIES))
+    return gain_files.kept(solve, sensors, sources, "finite elements", *mesh, np.array(TRUE_CONDUCTIVITIES))
 
 
 def classical(problem: Problem, window: tuple[float, float]) -> dict[str, Array]:

@@ -12,8 +12,8 @@ from numpy.typing import ArrayLike
 from bayesinv.axes import Array, Index, one_of, real
 from bayesinv.figures.style import BLUE, INK, QUIET, blank, plain
 from bayesinv.figures.surface import PROJECTIONS, VIEWS, Scene, Surface
+from bayesinv.head.sources import Sources
 from bayesinv.memory import Memory
-from bayesinv.sources import Sources
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

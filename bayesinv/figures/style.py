@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bayesinv.axes import Array
+from bayesinv.head.sources import Sources
 from bayesinv.problem import Problem
-from bayesinv.sources import Sources
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

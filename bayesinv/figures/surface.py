@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from bayesinv.axes import Array, Index
-from bayesinv.sources import Sources
+from bayesinv.head.sources import Sources
 
 VIEWS = {
     "left lateral": ((-1, 0, 0), (0, 0, 1), 0),

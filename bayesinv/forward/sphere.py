@@ -6,12 +6,12 @@ import numpy as np
 from numba import njit, prange
 
 from bayesinv.axes import Array, Index, real
+from bayesinv.forward.leadfield import LeadField
 from bayesinv.forward.unbounded import MU0_4PI
-from bayesinv.head import Conductivity, Head, check_radial
-from bayesinv.leadfield import LeadField
-from bayesinv.mesh import check_size
-from bayesinv.sensors import FARTHEST, Sensors
-from bayesinv.sources import Sources
+from bayesinv.geometry.surfaces import check_size
+from bayesinv.head.head import Conductivity, Head, check_radial
+from bayesinv.head.sensors import FARTHEST, Sensors
+from bayesinv.head.sources import Sources
 
 MOST_TERMS = 20_000
 

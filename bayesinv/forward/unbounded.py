@@ -6,9 +6,9 @@ import numpy as np
 from numba import njit, prange
 
 from bayesinv.axes import Array, Index, real
-from bayesinv.leadfield import LeadField
-from bayesinv.sensors import Sensors
-from bayesinv.sources import Sources
+from bayesinv.forward.leadfield import LeadField
+from bayesinv.head.sensors import Sensors
+from bayesinv.head.sources import Sources
 
 MU0_4PI = 1e-7  # H/m
 

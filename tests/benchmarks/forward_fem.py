@@ -15,9 +15,10 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from forward_laws import CONDUCTIVITIES, NAMES, RADII, average, both, coils, electrodes, lnmag, rdm, sources, tangents
 
-from bayesinv.forward import fem, sphere
-from bayesinv.head import Head
-from bayesinv.mesh import describe, nested_spheres
+from bayesinv.forward import fem_solvers, fem_transfer, sphere
+from bayesinv.geometry.shells import nested_spheres
+from bayesinv.geometry.tetrahedra import describe
+from bayesinv.head.head import Head
 
 ANISOTROPIC = (0.33, (0.0042, 0.042), 0.33)
 # name: spacing, layers, conductivities, goals {(quantity, eccentricity): RDM}
@@ -64,7 +65,7 @@ def accuracy(name, solver, models):
     sensors = both(electrodes(64), coils(64))
     electric, magnetic = np.arange(64), 64 + np.arange(64)
     start = now()
-    carried = fem.transfer(head, sensors, solver=solver)
+    carried = fem_transfer.transfer(head, sensors, solver=solver)
     clock(f"transfer matrix, 128 sensors, {carried.notes['solver'].split()[0]}", start)
     for model in models:
         carried.lead_field(sources(0.5, 2), source_model=model)
@@ -101,7 +102,7 @@ def large(solver):
     print(f"large: {describe(head.mesh)}")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     start = now()
-    carried = fem.transfer(head, electrodes(64), solver=solver)
+    carried = fem_transfer.transfer(head, electrodes(64), solver=solver)
     clock(f"checks, assembly, solves, {carried.notes['solver']}", start)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(f"  peak memory {peak:.2f} GB, of which meshing {before:.2f} GB")
@@ -110,8 +111,8 @@ def large(solver):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("cases", nargs="*", default=[*CASES, "large"], help=f"of {', '.join([*CASES, 'large'])}")
-    parser.add_argument("--solver", default="auto", choices=fem.SOLVERS)
-    parser.add_argument("--models", nargs="*", default=["subtraction"], choices=fem.SOURCE_MODELS)
+    parser.add_argument("--solver", default="auto", choices=fem_solvers.SOLVERS)
+    parser.add_argument("--models", nargs="*", default=["subtraction"], choices=fem_transfer.SOURCE_MODELS)
     given = parser.parse_args()
     for case in given.cases:
         if case == "large":

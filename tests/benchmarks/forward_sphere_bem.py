@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from forward_laws import CONDUCTIVITIES, RADII, average, both, coils, electrodes, lnmag, rdm, sources, tangents
 
 from bayesinv.forward import bem, sphere
-from bayesinv.head import Head
+from bayesinv.head.head import Head
 
 ECCENTRICITIES = (0.5, 0.9, 0.95, 0.98, 0.99)
 

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from bayesinv import template
 from bayesinv.cli import scene
 from bayesinv.forward import sphere
-from bayesinv.head import Head
-from bayesinv.mesh import geodesic_sphere, nested_spheres
-from bayesinv.sources import Sources
+from bayesinv.geometry.icosphere import geodesic_sphere
+from bayesinv.geometry.shells import nested_spheres
+from bayesinv.head import template_cortex
+from bayesinv.head.head import Head
+from bayesinv.head.sources import Sources
 
 
 @pytest.fixture(scope="module")
@@ -91,11 +92,11 @@ class TestTemplate:
         assert method == "bem"
         assert made.head.names == ("brain", "skull", "scalp")
         assert len(made.sources) == 516
-        assert_allclose(made.sensors.positions, template.electrodes(32).positions, atol=1e-4)
+        assert_allclose(made.sensors.positions, template_cortex.electrodes(32).positions, atol=1e-4)
 
     def test_a_montage_is_brought_to_the_scalp(self):
         made, _ = scene.set_scene(sensors="biosemi32", sources="30")
-        from bayesinv.mesh import nearest
+        from bayesinv.geometry.surfaces import nearest
 
         assert len(made.sensors) == 32
         assert nearest(made.head.surfaces[-1], made.sensors.positions)[2].max() < 1e-9
@@ -215,13 +216,13 @@ def test_a_source_space_in_mri_coordinates_wants_the_transform(subjects):
 def test_surfaces_of_a_source_space_are_kept(tmp_path):
     import mne
 
-    grid = template.sources("oct4")
+    grid = template_cortex.sources("oct4")
     with mne.use_log_level("ERROR"):
         info = mne.create_info(["Cz"], 100.0, "eeg")
         info.set_montage("standard_1020")
-        from bayesinv.leadfield import LeadField
+        from bayesinv.forward.leadfield import LeadField
 
-        field = LeadField(np.ones((1, len(grid), 3)), template.electrodes(["Cz"]), grid)
+        field = LeadField(np.ones((1, len(grid), 3)), template_cortex.electrodes(["Cz"]), grid)
         mne.write_source_spaces(tmp_path / "grid-src.fif", field.to_mne(info)["src"])
     found = scene._source_space(str(tmp_path / "grid-src.fif"), None)
     assert isinstance(found, Sources)

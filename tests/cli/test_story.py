@@ -10,8 +10,10 @@ import pytest
 from numpy.testing import assert_allclose
 
 import bayesinv as bi
-from bayesinv import cli, template
+from bayesinv import cli
 from bayesinv.cli import story as demo
+from bayesinv.forward import template_lead_field
+from bayesinv.head import template_cortex
 from bayesinv.posterior.maps import both
 from bayesinv.posterior.peak import Peak
 
@@ -26,7 +28,7 @@ def unbounded(sources, sensors, *_, **__):
 def story():
     """The scene without its solvers: electrodes in an unbounded conductor."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("bayesinv.template.lead_field", unbounded)
+        patch.setattr("bayesinv.forward.template_lead_field.lead_field", unbounded)
         patch.setattr("bayesinv.cli.story.true_lead_field", unbounded)
         return demo.tell("oct4", 32, 2.0, np.random.default_rng(1))
 
@@ -109,17 +111,17 @@ def test_the_answer_is_near_the_truth(story, problem):
 
 def test_the_truth_has_finite_elements_and_is_computed_once(tmp_path, monkeypatch):
     monkeypatch.setenv("BAYESINV_CACHE", str(tmp_path))
-    sources = template.cortex().pick([4000, 15000])
-    sensors = template.electrodes(["Cz", "C3", "Oz"])
+    sources = template_cortex.cortex().pick([4000, 15000])
+    sensors = template_cortex.electrodes(["Cz", "C3", "Oz"])
     made = demo.true_lead_field(sources, sensors, "coarse")
     assert "CSF 1.79" in made.notes["conductivities"]
     assert "finite elements" in made.notes["method"]
-    monkeypatch.setattr("bayesinv.template_mesh.finite_elements", None)
+    monkeypatch.setattr("bayesinv.head.template_mesh.finite_elements", None)
     assert_allclose(demo.true_lead_field(sources, sensors, "coarse").gain, made.gain)
     with pytest.raises(TypeError):
         demo.true_lead_field(sources, sensors.pick([0, 1]), "coarse")
     # Another head, but the same brain: alike, not equal.
-    other = template.lead_field(sources, sensors, cache=tmp_path).rereference("average").gain.ravel()
+    other = template_lead_field.lead_field(sources, sensors, cache=tmp_path).rereference("average").gain.ravel()
     ours = made.rereference("average").gain.ravel()
     assert 0.9 < np.corrcoef(ours, other)[0, 1] < 0.9999
 

@@ -7,9 +7,9 @@ from forward_laws import CONDUCTIVITIES, NAMES, RADII, both, coils, electrodes, 
 from numpy.testing import assert_allclose
 
 from bayesinv.forward import sphere
-from bayesinv.head import Head
-from bayesinv.leadfield import LeadField
-from bayesinv.sources import Sources
+from bayesinv.forward.leadfield import LeadField
+from bayesinv.head.head import Head
+from bayesinv.head.sources import Sources
 
 HEAD = Head(NAMES, CONDUCTIVITIES, radii=RADII)
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from bayesinv.axes import Array, Index, real
-from bayesinv.sources import Sources
+from bayesinv.head.sources import Sources
 
 VERTICES = {"fsaverage": 163842, "fsaverage6": 40962, "fsaverage5": 10242, "fsaverage4": 2562, "fsaverage3": 642}
 """Vertices per hemisphere of surfaces that everybody has."""

@@ -22,14 +22,20 @@ from forward_laws import (
     tangents,
 )
 from numpy.testing import assert_allclose
-from scipy.sparse.linalg import splu
 from scipy.spatial.transform import Rotation
 
-from bayesinv.forward import fem, sphere
-from bayesinv.head import Head
-from bayesinv.mesh import Tetrahedra, boundary, nested_spheres, positive
-from bayesinv.sensors import Sensors
-from bayesinv.sources import Sources
+from bayesinv.forward import (
+    fem,
+    fem_solvers,
+    fem_transfer,
+    sphere,
+)
+from bayesinv.geometry.shells import nested_spheres
+from bayesinv.geometry.tetrahedra import Tetrahedra, boundary, positive
+from bayesinv.head.head import Head
+from bayesinv.head.sensors import Sensors, footing
+from bayesinv.head.sources import Sources
+from bayesinv.head.tensors import check_tensors, conductivity_tensors, radial_tensors, tensors_from_dti
 
 
 def spheres(spacing, layers, conductivities=CONDUCTIVITIES, radii=RADII, names=NAMES):
@@ -101,7 +107,7 @@ def errors(head, sensors, places, **options):
 
 def test_two_layers_in_the_skull_reach_the_accuracy_that_is_promised():
     head = spheres(0.01, (0, 2, 2))
-    carried = fem.transfer(head, both(electrodes(), coils()), solver="cg")
+    carried = fem_transfer.transfer(head, both(electrodes(), coils()), solver="cg")
     electric, magnetic = np.arange(21), 21 + np.arange(13)
     for eccentricity, median, largest, field in (
         (0.5, 0.002, 0.006, 0.01),
@@ -225,15 +231,15 @@ def test_stretching_space_stretches_tensors_and_moments(coarse, folder, source_m
     places, sensors = sources(0.8), electrodes()
     stretch = np.array([[1.2, 0.1, 0], [0, 0.9, 0.2], [0.1, 0, 1.1]])
     mesh = coarse.mesh
-    tensors = fem.conductivity_tensors(coarse)
+    tensors = conductivity_tensors(coarse)
     bent = replace(
         coarse,
         radii=(),
         mesh=Tetrahedra(mesh.nodes @ stretch.T, mesh.elements, mesh.labels),
         tensors=stretch @ tensors @ stretch.T / np.linalg.det(stretch),
     )
-    foot, weights = fem.footing(sensors, fem.transfer(coarse, sensors, solver="cg", cache=folder).scalp)
-    scalp = fem.transfer(coarse, sensors, solver="cg", cache=folder).scalp
+    foot, weights = footing(sensors, fem_transfer.transfer(coarse, sensors, solver="cg", cache=folder).scalp)
+    scalp = fem_transfer.transfer(coarse, sensors, solver="cg", cache=folder).scalp
     on = np.einsum("ek,eki->ei", weights, scalp.vertices[scalp.triangles[foot]])
     held = Sensors(sensors.names, sensors.kinds, on)
     moved_sensors = Sensors(sensors.names, sensors.kinds, on @ stretch.T)
@@ -246,17 +252,17 @@ def test_stretching_space_stretches_tensors_and_moments(coarse, folder, source_m
 
 def test_radial_tensors_point_away_from_the_centre_or_along_a_surface(coarse):
     mesh = coarse.mesh
-    tensors = fem.radial_tensors(mesh, 0.01, 0.1)
+    tensors = radial_tensors(mesh, 0.01, 0.1)
     away = mesh.nodes[mesh.elements].mean(axis=1)
     away /= np.linalg.norm(away, axis=1, keepdims=True)
     assert_allclose(np.einsum("eij,ej->ei", tensors, away), 0.01 * away, atol=1e-12)
     assert_allclose(np.trace(tensors, axis1=1, axis2=2), 0.21)
     skull = mesh.labels == 1
-    along = fem.radial_tensors(mesh, 0.01, 0.1, normals=boundary(mesh))
+    along = radial_tensors(mesh, 0.01, 0.1, normals=boundary(mesh))
     assert np.abs(along - tensors)[skull].max() < 0.03
-    assert_allclose(fem.radial_tensors(mesh, 0.01, 0.1, normals=3 * away), tensors, atol=1e-12)
+    assert_allclose(radial_tensors(mesh, 0.01, 0.1, normals=3 * away), tensors, atol=1e-12)
     with pytest.raises(ValueError, match="must be positive"):
-        fem.radial_tensors(mesh, 0.0, 0.1)
+        radial_tensors(mesh, 0.0, 0.1)
 
 
 @pytest.mark.parametrize("axes", ["world", "voxel"])
@@ -270,8 +276,8 @@ def test_diffusion_gives_the_shape_and_the_compartment_the_size(coarse, tmp_path
     diffusion = np.zeros((11, 11, 11, 6))
     diffusion[..., [0, 3, 5]] = [4e-9, 1e-9, 1e-9]
     diffusion[5:, :, :, [0, 3]] = [-1e-9, 1e-9]
-    tensors = fem.tensors_from_dti(diffusion, coarse, affine=affine, axes=axes)
-    plain = fem.conductivity_tensors(coarse)
+    tensors = tensors_from_dti(diffusion, coarse, affine=affine, axes=axes)
+    plain = conductivity_tensors(coarse)
     middle = coarse.mesh.nodes[coarse.mesh.elements].mean(axis=1)
     voxel = np.round((middle - affine[:3, 3]) @ np.linalg.inv(affine[:3, :3]).T)[:, 0]
     filled = (coarse.mesh.labels == 0) & (voxel < 5)
@@ -279,126 +285,58 @@ def test_diffusion_gives_the_shape_and_the_compartment_the_size(coarse, tmp_path
     wanted = turn @ shape @ turn.T if axes == "voxel" else shape
     assert_allclose(tensors[filled], np.broadcast_to(wanted, tensors[filled].shape), atol=1e-12)
     assert_allclose(tensors[~filled], plain[~filled])
-    fem.check_tensors(tensors)
+    check_tensors(tensors)
     path = tmp_path / "dti.nii.gz"
     stretch = np.diag([1e3, 1e3, 1e3, 1])
     nibabel.save(nibabel.Nifti1Image(diffusion, stretch @ affine), path)
-    assert_allclose(fem.tensors_from_dti(path, coarse, axes=axes), tensors, atol=1e-7)
+    assert_allclose(tensors_from_dti(path, coarse, axes=axes), tensors, atol=1e-7)
     with pytest.raises(ValueError, match="wants its affine"):
-        fem.tensors_from_dti(diffusion, coarse)
+        tensors_from_dti(diffusion, coarse)
     with pytest.raises(ValueError, match="no compartment named 'white'"):
-        fem.tensors_from_dti(diffusion, coarse, affine=affine, compartments=["white"])
+        tensors_from_dti(diffusion, coarse, affine=affine, compartments=["white"])
     with pytest.raises(ValueError, match=r"wants \(i, j, k, 6\)"):
-        fem.tensors_from_dti(diffusion[..., 0], coarse, affine=affine)
+        tensors_from_dti(diffusion[..., 0], coarse, affine=affine)
 
 
-# --- algebra
-
-
-def test_the_stiffness_of_one_element_is_known():
-    nodes = np.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]])
-    matrix = fem.stiffness(nodes, np.array([[0, 1, 2, 3]]), 2 * np.eye(3)[None]).toarray()
-    slope = np.array([[-1.0, -1, -1], [1, 0, 0], [0, 1, 0], [0, 0, 1]])
-    assert_allclose(matrix, 2 / 6 * slope @ slope.T, atol=1e-15)
-
-
-def test_the_triangle_rule_has_degree_eight():
-    from math import factorial
-
-    points, weights = fem._RULE[:, :3], fem._RULE[:, 3]
-    assert len(weights) == 16
-    for i, j in ((0, 0), (8, 0), (4, 4), (3, 5), (2, 1)):
-        wanted = 2 * factorial(i) * factorial(j) / factorial(i + j + 2)
-        assert_allclose(weights @ (points[:, 0] ** i * points[:, 1] ** j), wanted, rtol=1e-12)
-
-
-@pytest.mark.parametrize("height", [3e-3, 2e-4])
-@pytest.mark.parametrize("flow", [False, True])
-def test_facets_near_a_source_are_integrated(height, flow):
-    corner = np.array([[-1e-3, -2e-3, height], [3e-3, -1e-3, height], [0.5e-3, 3e-3, height]])
-    normal = np.cross(corner[1] - corner[0], corner[2] - corner[0]) / 2
-    inverse = np.linalg.inv(np.array([[0.4, 0.1, 0], [0.1, 0.3, 0.05], [0, 0.05, 0.2]]))
-    out, stack = np.zeros((3, 3)), np.zeros((3 * fem._DEPTH + 6, 7, 3))
-    fem._facet_moments(corner, inverse, normal, flow, fem._RULE, stack, out)
-    # Gauss points in both directions of a square that folds onto the triangle.
-    x, w = np.polynomial.legendre.leggauss(400)
-    x, w = (x + 1) / 2, w / 2
-    a, b = np.meshgrid(x, x, indexing="ij")
-    bary = np.stack([1 - a, a * (1 - b), a * b], axis=-1).reshape(-1, 3)
-    weight = (2 * np.outer(w * x, w)).ravel()
-    d = bary @ corner
-    s = d @ inverse
-    square = np.einsum("pi,pi->p", d, s)
-    kernel = s if not flow else normal - 3 * s * (d @ normal / square)[:, None]
-    brute = np.einsum("p,pk,pi->ki", weight / square**1.5, bary, kernel)
-    assert_allclose(out, brute, atol=1e-4 * np.abs(brute).max())
-
-
-@pytest.mark.parametrize("source_model", fem.SOURCE_MODELS)
-def test_reciprocity_the_transfer_matrix_is_the_solution(source_model):
-    # The potential solved for one source, read at the electrodes, is the gain made from one solve per electrode.
-    head = spheres(0.02, (0, 1, 1), CONDUCTIVITIES, (0.07, 0.08, 0.09))
-    carried = fem.transfer(head, electrodes(5, 0.09), solver="cg", tolerance=1e-12)
-    mesh = head.mesh
-    places = sources(0.5, 2, radius=0.07)
-    home = fem._locate(mesh, [0], places.positions, "brain")
-    if source_model == "subtraction":
-        elements = positive(mesh)
-        owned = fem._elements_of_nodes(elements, len(mesh.nodes))
-        # A copy, as what the package hands on: arrays that are read-only would be compiled for anew.
-        places_of = places.positions.copy()
-        right = fem._split(mesh, elements, carried.across, owned, carried.tensors, places_of, home, False).monopoles
-    elif source_model == "venant":
-        right = fem._venant(mesh, [0], places.positions)
-    else:
-        right = fem._partial_integration(mesh, home)
-    right = right.toarray().T
-    assert np.abs(right.sum(axis=0)).max() < 1e-4 * np.abs(right).sum(axis=0).min()
-    matrix = fem.stiffness(mesh.nodes, mesh.elements, carried.tensors)
-    solution = np.zeros_like(right)
-    solution[1:] = splu(matrix[1:, 1:].tocsc()).solve((right - right.mean(axis=0))[1:])
-    foot, weights = fem.footing(carried.sensors, carried.scalp)
-    read = np.einsum("ek,eks->es", weights, solution[carried.scalp.triangles[foot]])
-    gain = carried.lead_field(places, source_model=source_model).gain.reshape(5, 6)
-    assert_allclose(average(gain), average(read), rtol=0, atol=1e-5 * np.abs(average(read)).max())
+# --- solvers
 
 
 def test_solvers_agree(coarse):
     pytest.importorskip("pypardiso")
     sensors = both(electrodes(), coils())
-    one, two = (fem.transfer(coarse, sensors, solver=solver).rows for solver in ("cg", "pardiso"))
+    one, two = (fem_transfer.transfer(coarse, sensors, solver=solver).rows for solver in ("cg", "pardiso"))
     assert_allclose(one / np.abs(two).max(axis=0), two / np.abs(two).max(axis=0), atol=1e-7)
 
 
 def test_a_solver_can_be_asked_for_and_says_why(monkeypatch):
-    monkeypatch.setattr(fem.importlib.util, "find_spec", lambda name: None)
-    assert fem.choose_solver(10_000, 60_000, 64).name == "cg"
-    assert "not installed" in fem.choose_solver(10_000, 60_000, 64).why
+    monkeypatch.setattr(fem_solvers.importlib.util, "find_spec", lambda name: None)
+    assert fem_solvers.choose_solver(10_000, 60_000, 64).name == "cg"
+    assert "not installed" in fem_solvers.choose_solver(10_000, 60_000, 64).why
     with pytest.raises(ImportError, match="pip install pypardiso"):
-        fem.choose_solver(10_000, 60_000, 64, "pardiso")
-    monkeypatch.setattr(fem.importlib.util, "find_spec", lambda name: object())
-    monkeypatch.setattr(fem, "available_memory", lambda: 4.0)
-    assert fem.choose_solver(100_000, 600_000, 64).name == "pardiso"
-    tight = fem.choose_solver(600_000, 3_600_000, 64)
+        fem_solvers.choose_solver(10_000, 60_000, 64, "pardiso")
+    monkeypatch.setattr(fem_solvers.importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(fem_solvers, "available_memory", lambda: 4.0)
+    assert fem_solvers.choose_solver(100_000, 600_000, 64).name == "pardiso"
+    tight = fem_solvers.choose_solver(600_000, 3_600_000, 64)
     assert tight.name == "cg"
     assert "do not fit into 4 GB" in tight.why
     with pytest.raises(MemoryError, match=r"want about 1\d\.?\d* GB by pardiso, but 4 GB are free; use a coarser mesh"):
-        fem.choose_solver(1_000_000, 6_000_000, 64, "pardiso")
+        fem_solvers.choose_solver(1_000_000, 6_000_000, 64, "pardiso")
     with pytest.raises(MemoryError, match="want about"):
-        fem.choose_solver(3_000_000, 18_000_000, 300)
+        fem_solvers.choose_solver(3_000_000, 18_000_000, 300)
     with pytest.raises(ValueError, match="did you mean 'pardiso'"):
-        fem.choose_solver(10, 10, 1, "pardisso")
-    assert fem.available_memory() > 0
+        fem_solvers.choose_solver(10, 10, 1, "pardisso")
+    assert fem_solvers.available_memory() > 0
 
 
 def test_a_bar_runs_over_the_right_hand_sides(coarse, capsys):
-    fem.transfer(coarse, electrodes(3), solver="cg", progress=True)
+    fem_transfer.transfer(coarse, electrodes(3), solver="cg", progress=True)
     assert "transfer matrix" in capsys.readouterr().out
 
 
 def test_slow_convergence_is_an_error(coarse):
     with pytest.raises(RuntimeError, match="did not converge"):
-        fem.transfer(coarse, electrodes(2), solver="cg", tolerance=1e-30)
+        fem_transfer.transfer(coarse, electrodes(2), solver="cg", tolerance=1e-30)
 
 
 # --- cache
@@ -406,20 +344,20 @@ def test_slow_convergence_is_an_error(coarse):
 
 def test_a_kept_transfer_matrix_is_not_solved_again(coarse, tmp_path, monkeypatch):
     sensors = electrodes(4)
-    made = fem.transfer(coarse, sensors, solver="cg", cache=tmp_path / "new")
+    made = fem_transfer.transfer(coarse, sensors, solver="cg", cache=tmp_path / "new")
     (file,) = (tmp_path / "new").iterdir()
     with monkeypatch.context() as patch:
-        patch.setattr(fem, "_conjugate_gradients", None)
-        assert (fem.transfer(coarse, sensors, solver="cg", cache=tmp_path / "new").rows == made.rows).all()
+        patch.setattr(fem_transfer, "conjugate_gradients", None)
+        assert (fem_transfer.transfer(coarse, sensors, solver="cg", cache=tmp_path / "new").rows == made.rows).all()
         with pytest.raises(TypeError):
-            fem.transfer(coarse, sensors.pick([1, 0, 2, 3]), solver="cg", cache=tmp_path / "new")
+            fem_transfer.transfer(coarse, sensors.pick([1, 0, 2, 3]), solver="cg", cache=tmp_path / "new")
         with pytest.raises(TypeError):
-            fem.transfer(tilted(coarse), sensors, solver="cg", cache=tmp_path / "new")
+            fem_transfer.transfer(tilted(coarse), sensors, solver="cg", cache=tmp_path / "new")
     file.write_bytes(file.read_bytes()[:1000])
-    again = fem.transfer(coarse, sensors, solver="cg", cache=tmp_path / "new")
+    again = fem_transfer.transfer(coarse, sensors, solver="cg", cache=tmp_path / "new")
     assert (again.rows == made.rows).all()
-    assert fem._read(file, made.rows.shape) is not None
-    assert fem.default_cache().name == "fem"
+    assert fem_transfer._read(file, made.rows.shape) is not None
+    assert fem_transfer.default_cache().name == "fem"
 
 
 def test_an_interrupted_run_leaves_nothing(tmp_path, monkeypatch):
@@ -427,9 +365,9 @@ def test_an_interrupted_run_leaves_nothing(tmp_path, monkeypatch):
         file.write(b"half")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(fem.np, "save", broken)
+    monkeypatch.setattr(fem_transfer.np, "save", broken)
     with pytest.raises(KeyboardInterrupt):
-        fem._write(tmp_path / "transfer-0.npy", np.zeros((2, 2)))
+        fem_transfer._write(tmp_path / "transfer-0.npy", np.zeros((2, 2)))
     assert not list(tmp_path.iterdir())
 
 
@@ -442,7 +380,7 @@ def test_heads_that_have_no_elements_to_stand_on_are_refused(coarse):
         fem.lead_field(replace(coarse, mesh=None), sensors, places)
     with pytest.raises(ValueError, match="labelled up to 2, but the head has 2 compartments"):
         fem.lead_field(Head(NAMES[:2], CONDUCTIVITIES[:2], mesh=coarse.mesh), sensors, places)
-    tensors = fem.conductivity_tensors(coarse).copy()
+    tensors = conductivity_tensors(coarse).copy()
     with pytest.raises(ValueError, match="tensors has element = 9"):
         fem.lead_field(replace(coarse, tensors=tensors[:9]), sensors, places)
     negative = tensors.copy()
@@ -460,13 +398,13 @@ def test_heads_that_have_no_elements_to_stand_on_are_refused(coarse):
 
 def test_sensors_out_of_place_are_refused(coarse):
     with pytest.raises(ValueError, match="far from the scalp"):
-        fem.transfer(coarse, electrodes(3, 0.15))
+        fem_transfer.transfer(coarse, electrodes(3, 0.15))
     with pytest.raises(ValueError, match="13 coils have points inside the head"):
-        fem.transfer(coarse, coils(radius=0.05))
+        fem_transfer.transfer(coarse, coils(radius=0.05))
 
 
 def test_sources_out_of_place_are_named(coarse, folder):
-    carried = fem.transfer(coarse, electrodes(3), solver="cg", cache=folder)
+    carried = fem_transfer.transfer(coarse, electrodes(3), solver="cg", cache=folder)
     places = np.array([[0, 0, 0.02], [0, 0, 0.0825], [0, 0, 0.2]])
     with pytest.raises(ValueError, match=r"2 of 3 sources are outside brain: source 1 \(.* mm .*source 2 .*`within`"):
         carried.lead_field(Sources(places))

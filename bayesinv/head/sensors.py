@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bayesinv.axes import Array, Index, freeze, one_of, real, same_axes
-from bayesinv.mesh import Surface, enclosed_volume, nearest, vertex_normals
+from bayesinv.geometry.surfaces import Surface, enclosed_volume, nearest, vertex_normals
 
 if TYPE_CHECKING:
     import mne

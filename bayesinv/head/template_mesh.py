@@ -6,18 +6,20 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bayesinv import template
 from bayesinv.axes import Array, one_of
-from bayesinv.head import Conductivity, Head
+from bayesinv.geometry.shells import tetrahedralise
+from bayesinv.geometry.surfaces import Surface
+from bayesinv.geometry.tetrahedra import Tetrahedra
+from bayesinv.head import template
+from bayesinv.head.head import Conductivity, Head
 from bayesinv.memory import Memory
-from bayesinv.mesh import Surface, Tetrahedra, tetrahedralise
 
 NAMES = ("brain", "CSF", "skull", "scalp")
 CONDUCTIVITIES: tuple[Conductivity, ...] = (0.33, 1.79, 0.01, 0.33)
 """S/m of brain, cerebrospinal fluid (Baumann et al. 1997, IEEE Trans. Biomed. Eng. 44, 220-223), skull and scalp."""
 
 CSF = 3e-3
-"""m along rays from the middle of the brain; every vertex of `template.cortex` lies deeper."""
+"""m along rays from the middle of the brain; every vertex of `template_cortex.cortex` lies deeper."""
 
 DEEPEST = 4e-3
 """m, the thickest fluid that leaves all of the cortex within the brain."""
@@ -40,7 +42,7 @@ def finite_elements(
     conductivities : S/m of brain, CSF, skull and scalp; `CONDUCTIVITIES` if None
     csf : thickness of the fluid along rays, m; 0 leaves it out: brain, skull and scalp of `template.head`
 
-    Sources belong into the brain; all of `template.cortex` lies in it.
+    Sources belong into the brain; all of `template_cortex.cortex` lies in it.
 
     Raises
     ------
@@ -79,5 +81,5 @@ def _made(resolution: str, csf: float) -> tuple[tuple[Surface, ...], Tetrahedra]
 @MESHES.keep
 def _middle() -> Array:
     """Return the point (3,) in m from which rays meet every surface of the template once."""
-    vertices, _ = template._shipped("inner_skull-bem")
-    return template._moved(template._to_head(), vertices.mean(axis=0))
+    vertices, _ = template.shipped("inner_skull-bem")
+    return template.moved(template._to_head(), vertices.mean(axis=0))

@@ -8,8 +8,8 @@ from scipy.spatial.transform import Rotation
 from structured import scene
 
 import bayesinv as bi
-from bayesinv.sampling import MNI152, VERTICES, sample_map, to_scanner
-from bayesinv.template import cortex
+from bayesinv.head.brain_maps import MNI152, VERTICES, sample_map, to_scanner
+from bayesinv.head.template_cortex import cortex
 
 SHAPE = (17, 19, 23)
 

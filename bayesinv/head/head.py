@@ -9,7 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesinv.axes import Array, Index, freeze, real
-from bayesinv.mesh import Surface, Tetrahedra, closed, crossings, enclosed_volume, geodesic_sphere, inside, nearest
+from bayesinv.geometry.icosphere import geodesic_sphere
+from bayesinv.geometry.repair import closed
+from bayesinv.geometry.surfaces import Surface, crossings, enclosed_volume, inside, nearest
+from bayesinv.geometry.tetrahedra import Tetrahedra
 
 Conductivity = float | tuple[float, float]
 

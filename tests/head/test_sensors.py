@@ -9,9 +9,9 @@ from forward_laws import CONDUCTIVITIES, RADII, both, coils, electrodes, sources
 from numpy.testing import assert_allclose
 
 from bayesinv.forward import sphere, unbounded
-from bayesinv.head import Head
-from bayesinv.mesh import Surface, inside, nearest
-from bayesinv.sensors import Sensors, sensors_from_info, sensors_from_montage
+from bayesinv.geometry.surfaces import Surface, inside, nearest
+from bayesinv.head.head import Head
+from bayesinv.head.sensors import Sensors, sensors_from_info, sensors_from_montage
 
 HEAD = Head.spheres(RADII, CONDUCTIVITIES, subdivisions=3)
 SCALP = HEAD.surfaces[-1]

@@ -12,7 +12,8 @@ from scipy.sparse.csgraph import connected_components, dijkstra
 from scipy.spatial.distance import cdist
 
 from bayesinv.axes import Array, Index, real
-from bayesinv.sources import Sources
+from bayesinv.geometry.geodesic import edge_lengths
+from bayesinv.head.sources import Sources
 
 ROUNDS = 30
 CANDIDATES = 8
@@ -69,15 +70,6 @@ def parcels(sources: Sources, count: int, seed: int | np.random.Generator = 0) -
         labels[inside] = start + _lloyd(sources.positions[inside], area[inside], graph, number, rng)
         start += number
     return labels
-
-
-def edge_lengths(sources: Sources) -> csr_matrix:
-    """Return the lengths in m of the edges of the sources' triangles: sparse (source, source), each edge once."""
-    if sources.triangles is None:
-        raise ValueError("sources without triangles have no edges")
-    one, two = np.unique(np.sort(sources.triangles[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1), axis=0).T
-    length = np.linalg.norm(sources.positions[one] - sources.positions[two], axis=1)
-    return csr_matrix((length, (one, two)), shape=(len(sources),) * 2)
 
 
 def _shares(areas: Array, sizes: Index, count: int) -> Index:

@@ -8,27 +8,21 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from bayesinv.mesh import (
-    Surface,
+from bayesinv.geometry.any_surface import tetrahedralise_any
+from bayesinv.geometry.icosphere import geodesic_sphere
+from bayesinv.geometry.mesh_files import from_labels, read_mesh
+from bayesinv.geometry.repair import closed
+from bayesinv.geometry.shells import nested_spheres, tetrahedralise
+from bayesinv.geometry.surfaces import Surface, enclosed_volume, inside, nearest, vertex_normals
+from bayesinv.geometry.tetrahedra import (
     Tetrahedra,
     boundary,
     check_mesh,
-    closed,
     describe,
-    enclosed_volume,
-    from_labels,
-    geodesic_sphere,
-    inside,
     largest,
-    nearest,
     neighbours,
-    nested_spheres,
     positive,
     quality,
-    read_mesh,
-    tetrahedralise,
-    tetrahedralise_any,
-    vertex_normals,
     volumes,
 )
 

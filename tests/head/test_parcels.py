@@ -7,15 +7,16 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.sparse.csgraph import connected_components, dijkstra
 
-from bayesinv import template
-from bayesinv.mesh import geodesic_sphere
-from bayesinv.parcels import check_labels, edge_lengths, parcels
-from bayesinv.sources import Sources
+from bayesinv.geometry.geodesic import edge_lengths
+from bayesinv.geometry.icosphere import geodesic_sphere
+from bayesinv.head import template_cortex
+from bayesinv.head.parcels import check_labels, parcels
+from bayesinv.head.sources import Sources
 
 
 @pytest.fixture(scope="module")
 def cortex():
-    return template.sources("oct4")
+    return template_cortex.sources("oct4")
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +60,7 @@ class TestParcels:
         assert not set(labels[sources.hemispheres == 0]) & set(labels[sources.hemispheres == 1])
 
     def test_areas_are_balanced(self):
-        cortex = template.sources("oct5")
+        cortex = template_cortex.sources("oct5")
         areas = np.bincount(parcels(cortex, 40), cortex.areas)
         assert areas.std() < 0.25 * areas.mean()
         assert areas.min() > 0.4 * areas.mean()

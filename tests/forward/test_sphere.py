@@ -24,9 +24,9 @@ from forward_laws import (
 from numpy.testing import assert_allclose
 
 from bayesinv.forward import sphere, unbounded
-from bayesinv.head import Head
-from bayesinv.sensors import Sensors
-from bayesinv.sources import Sources
+from bayesinv.head.head import Head
+from bayesinv.head.sensors import Sensors
+from bayesinv.head.sources import Sources
 
 
 class TestPotential(PotentialLaws):

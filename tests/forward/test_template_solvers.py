@@ -9,11 +9,14 @@ from forward_laws import average, lnmag, mne_gain, rdm
 from numpy.testing import assert_allclose
 from scipy.linalg import lu_solve
 
-from bayesinv import template, template_mesh
-from bayesinv.forward import bem, fem
+from bayesinv.forward import bem, fem, fem_dipoles
 from bayesinv.forward.bem import Bem
-from bayesinv.mesh import boundary, check_mesh, enclosed_volume, inside, nearest, quality, volumes
-from bayesinv.sensors import Sensors
+from bayesinv.forward.bem_integrals import add_volume_field, dipole_loads
+from bayesinv.forward.unbounded import primary_field
+from bayesinv.geometry.surfaces import enclosed_volume, inside, nearest
+from bayesinv.geometry.tetrahedra import boundary, check_mesh, quality, volumes
+from bayesinv.head import template, template_cortex, template_mesh
+from bayesinv.head.sensors import Sensors
 
 AWAY = 0.012  # m from the inner skull: an edge of its triangles at 642 vertices
 
@@ -26,7 +29,7 @@ def solver(subdivisions):
 @cache
 def places():
     """Sources all over the cortex, the closest 6 mm from the inner skull."""
-    grid = template.sources("oct4")
+    grid = template_cortex.sources("oct4")
     return grid.pick(np.arange(0, len(grid), 6))
 
 
@@ -34,7 +37,7 @@ def places():
 def sensors():
     """Electrodes, and coils of three directions each two centimetres off the scalp."""
     coils = Sensors.opm(template.surfaces(3)[-1], 0.06, 0.02, lowest=0.02, axes=3)
-    return Sensors.stack(template.electrodes(32), coils)
+    return Sensors.stack(template_cortex.electrodes(32), coils)
 
 
 @cache
@@ -126,15 +129,15 @@ def test_finer_surfaces_change_little_and_isolation_nothing_for_coils():
     mine = sensors().pick(coils)
     for surface, start, stop, step in zip(made.head.surfaces, starts, starts[1:], parts.steps, strict=False):
         volume = np.zeros((len(coils), stop - start))
-        bem._add_volume_field(mine.points, mine.directions, mine.owner, surface.vertices, surface.triangles, volume)
+        add_volume_field(mine.points, mine.directions, mine.owner, surface.vertices, surface.triangles, volume)
         reading[:, start:stop] -= step * volume
     through = reading[:, :end]
     through[:, first:] += isolated[coils] @ parts.coupling
     isolated[coils] = 0.0
     isolated[coils, :end] = lu_solve(parts.inner, through.T).T
-    loads = np.concatenate([bem._dipole_loads(places().positions, s.vertices, s.triangles) for s in made.head.surfaces])
+    loads = np.concatenate([dipole_loads(places().positions, s.vertices, s.triangles) for s in made.head.surfaces])
     other = gain(3).copy()
-    primary = bem.primary_field(places().positions, mine.points, mine.directions, mine.owner, len(coils))
+    primary = primary_field(places().positions, mine.points, mine.directions, mine.owner, len(coils))
     other[coils] = (isolated[coils] @ loads.reshape(starts[-1], -1)).reshape(len(coils), -1, 3) + primary
     _, (isolation, _) = difference(other, fine)
     assert np.median(field) < 1.02 * np.median(isolation)
@@ -192,12 +195,12 @@ class TestMesh:
             assert nearest(surface, mesh.nodes[nodes])[2].max() < 1e-9
 
     def test_all_of_the_cortex_lies_in_the_brain(self, flooded):
-        cortex = template.cortex().positions
+        cortex = template_cortex.cortex().positions
         brain, skull = flooded.surfaces[0], flooded.surfaces[1]
         assert inside(brain, cortex).all()
         assert nearest(brain, cortex)[2].min() > 5e-4
         assert_allclose(nearest(skull, brain.vertices)[2].max(), template_mesh.CSF, rtol=0.05)
-        assert (fem._locate(flooded.mesh, [0], cortex[::7], "brain") >= 0).all()
+        assert (fem_dipoles.locate(flooded.mesh, [0], cortex[::7], "brain") >= 0).all()
 
     def test_without_fluid_it_is_the_template_head(self):
         head = template_mesh.finite_elements("coarse", csf=0)

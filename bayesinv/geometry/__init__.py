@@ -1,0 +1,1 @@
+"""Geometry: triangle surfaces, tetrahedral meshes, and distances along them."""

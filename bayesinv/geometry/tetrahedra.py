@@ -1,0 +1,204 @@
+"""Tetrahedral meshes: volume, quality, neighbours, boundary, and the checks that finite elements want."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+
+from bayesinv.axes import Array, Index, freeze, real
+from bayesinv.geometry.surfaces import Surface, check_size, checked_corners
+
+# Corners of the facet opposite to each corner, counter-clockwise seen from outside a positive element.
+FACETS = np.array([[1, 2, 3], [0, 3, 2], [0, 1, 3], [0, 2, 1]])
+EDGES = np.array([[0, 1], [0, 2], [0, 3], [1, 2], [1, 3], [2, 3]])
+FLAT = 1e-5  # quality of an element
+
+
+@dataclass(frozen=True, eq=False)
+class Tetrahedra:
+    """A conforming tetrahedral mesh with a compartment label per element.
+
+    nodes : (node, 3), m
+    elements : (element, 4), indices of nodes
+    labels : (element,), 0 for the innermost compartment and so on outwards
+    """
+
+    nodes: Array
+    elements: Index
+    labels: Index
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "nodes", real("nodes", self.nodes, "node 3"))
+        object.__setattr__(self, "elements", checked_corners("elements", self.elements, 4, len(self.nodes)))
+        labels = np.asarray(self.labels, dtype=np.int64)
+        if labels.shape != (len(self.elements),):
+            raise ValueError(f"labels has shape {labels.shape}, but elements has element = {len(self.elements)}")
+        if labels.size and labels.min() < 0:
+            raise ValueError(
+                f"{np.count_nonzero(labels < 0)} of {labels.size} elements are unlabelled (label below 0); "
+                "label them with their compartment, 0 for the innermost, or drop them"
+            )
+        object.__setattr__(self, "labels", labels)
+        freeze(self.nodes, self.elements, self.labels)
+
+
+def volumes(mesh: Tetrahedra) -> Array:
+    """Return the volume (element,) in m³ of each element, whichever way its corners turn."""
+    return np.abs(signed_volumes(mesh.nodes, mesh.elements))
+
+
+def signed_volumes(nodes: Array, elements: Index) -> Array:
+    """Return the signed volume (element,) of elements."""
+    a, b, c, d = (nodes[elements[:, i]] for i in range(4))
+    return np.einsum("ij,ij->i", b - a, np.cross(c - a, d - a)) / 6
+
+
+def corner_quality(corners: Array) -> Array:
+    """Return the signed mean-ratio-like quality of elements given by corners (element, 4, 3)."""
+    side = corners[:, 1:] - corners[:, :1]
+    volume = np.einsum("ij,ij->i", side[:, 0], np.cross(side[:, 1], side[:, 2])) / 6
+    edge = corners[:, EDGES[:, 1]] - corners[:, EDGES[:, 0]]
+    length = np.sqrt(np.einsum("eki,eki->e", edge, edge) / 6)
+    return 6 * np.sqrt(2) * volume / np.where(length > 0, length, 1) ** 3
+
+
+def quality(mesh: Tetrahedra) -> Array:
+    r"""Return the quality (element,) of each element: 1 for a regular tetrahedron, 0 for a flat one.
+
+        q = 6 sqrt(2) volume / (root mean square edge)³
+
+    Reference: Parthasarathy, Graichen & Hathaway (1994), Finite Elem. Anal. Des. 15, 255-261.
+    """
+    return np.abs(corner_quality(mesh.nodes[mesh.elements]))
+
+
+def positive(mesh: Tetrahedra) -> Index:
+    """Return the elements (element, 4) with two corners swapped where the volume was negative."""
+    elements = mesh.elements.copy()
+    turned = signed_volumes(mesh.nodes, elements) < 0
+    elements[turned] = elements[turned][:, [0, 1, 3, 2]]
+    return elements
+
+
+def neighbours(elements: Index) -> Index:
+    """Return the element (element, 4) across the facet opposite to each corner, -1 where there is none.
+
+    Raises
+    ------
+    ValueError
+        If a facet belongs to more than two elements.
+    """
+    count = int(elements.max()) + 1 if elements.size else 0
+    facet = np.sort(elements[:, FACETS].reshape(-1, 3), axis=1)
+    if count < 2_000_000:
+        key = (facet[:, 0] * count + facet[:, 1]) * count + facet[:, 2]
+        order = np.argsort(key, kind="stable")
+        same = key[order[1:]] == key[order[:-1]]
+    else:
+        order = np.lexsort(facet.T)
+        same = (facet[order[1:]] == facet[order[:-1]]).all(axis=1)
+    if (same[1:] & same[:-1]).any():
+        raise ValueError(
+            f"{np.count_nonzero(same[1:] & same[:-1])} facets belong to more than two elements; drop duplicates"
+        )
+    across = np.full(facet.shape[0], -1)
+    left, right = order[:-1][same], order[1:][same]
+    across[left], across[right] = right // 4, left // 4
+    return across.reshape(-1, 4)
+
+
+def boundary(mesh: Tetrahedra) -> Surface:
+    """Return the outer boundary as a surface on the same nodes, triangles counter-clockwise from outside."""
+    elements = positive(mesh)
+    return Surface(mesh.nodes, elements[:, FACETS][neighbours(elements) < 0])
+
+
+def check_mesh(mesh: Tetrahedra, name: str = "mesh") -> Index:
+    """Check that finite elements can stand on a mesh; return its `neighbours`.
+
+    Raises
+    ------
+    ValueError
+        If it has no elements, the size of no head, flat elements, elements folded over their neighbours,
+        several components, or nodes that no element uses; which, how many and what to do.
+    """
+    if not len(mesh.elements):
+        raise ValueError(f"{name} has no elements")
+    check_size(float(np.ptp(mesh.nodes, axis=0).max()), name)
+    flat = np.flatnonzero(quality(mesh) < FLAT)
+    if flat.size:
+        raise ValueError(
+            f"{name} has {flat.size} flat elements (quality below {FLAT:g}), the first are {_first(flat)}; "
+            "collapse them or mesh again"
+        )
+    elements = positive(mesh)
+    across = neighbours(elements)
+    # Two positive elements on opposite sides of a facet see its corners turn opposite ways.
+    here = np.argwhere((across >= 0) & (across > np.arange(len(across))[:, None]))
+    mine = elements[here[:, 0][:, None], FACETS[here[:, 1]]]
+    other = across[here[:, 0], here[:, 1]]
+    back = np.argmax(across[other] == here[:, :1], axis=1)
+    theirs = elements[other[:, None], FACETS[back]]
+    folded = _parity(mine) == _parity(theirs)
+    if folded.any():
+        raise ValueError(
+            f"{name} has {np.count_nonzero(folded)} inverted elements that overlap a neighbour, the first are "
+            f"{_first(here[folded, 0])}; move their nodes or mesh again"
+        )
+    links = coo_matrix((np.ones(len(here)), (here[:, 0], other)), shape=(len(elements),) * 2)
+    pieces, piece = connected_components(links, directed=False)
+    if pieces > 1:
+        sizes = np.sort(np.bincount(piece))[::-1]
+        raise ValueError(
+            f"{name} has {pieces} components of {', '.join(map(str, sizes[:5]))} elements that share no facet; "
+            "current cannot pass between them: join them or keep one by `largest(mesh)`"
+        )
+    used = np.zeros(len(mesh.nodes), bool)
+    used[mesh.elements] = True
+    if not used.all():
+        raise ValueError(
+            f"{name} has {np.count_nonzero(~used)} nodes that no element uses; drop them by `largest(mesh)`"
+        )
+    return across
+
+
+def _first(index: Index) -> str:
+    """Return the first few of many numbers for an error message."""
+    return ", ".join(map(str, index[:5])) + (", ..." if len(index) > 5 else "")
+
+
+def _parity(facet: Index) -> NDArray[np.bool_]:
+    """Tell whether the corners (facet, 3) come in an even permutation of their sorted order."""
+    a, b, c = facet.T
+    return ((a < b) ^ (b < c)) ^ (a < c)
+
+
+def largest(mesh: Tetrahedra) -> Tetrahedra:
+    """Return the largest component (elements joined by facets), without unused nodes."""
+    across = neighbours(mesh.elements)
+    here = np.argwhere(across >= 0)
+    links = coo_matrix((np.ones(len(here)), (here[:, 0], across[here[:, 0], here[:, 1]])), shape=(len(across),) * 2)
+    _, piece = connected_components(links, directed=False)
+    keep = piece == np.argmax(np.bincount(piece))
+    return compact(mesh.nodes, mesh.elements[keep], mesh.labels[keep])
+
+
+def compact(nodes: Array, elements: Index, labels: Index) -> Tetrahedra:
+    """Return a mesh of these elements without the nodes that none of them uses."""
+    used, corners = np.unique(elements, return_inverse=True)
+    return Tetrahedra(nodes[used], corners.reshape(-1, 4), labels)
+
+
+def describe(mesh: Tetrahedra) -> dict[str, str]:
+    """Return what a reader wants to know of a mesh: size, quality, and the elements of each compartment."""
+    grade = quality(mesh)
+    low = np.quantile(grade, [0.5, 0.01])
+    return {
+        "nodes": str(len(mesh.nodes)),
+        "elements": f"{len(mesh.elements)} ({', '.join(map(str, np.bincount(mesh.labels)))} by compartment)",
+        "quality": f"median {low[0]:.2f}, first percentile {low[1]:.2f}, least {grade.min():.2g}",
+    }
