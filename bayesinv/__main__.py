@@ -1,5 +1,5 @@
 """The command line, as `python -m bayesinv`."""
 
-from bayesinv.cli import main
+from bayesinv.cli.commands import main
 
 main()

@@ -29,6 +29,7 @@ from bayesinv.forward import template_lead_field
 from bayesinv.forward.leadfield import LeadField
 from bayesinv.forward_error import ForwardError, forward_error
 from bayesinv.head import template, template_cortex, template_mesh
+from bayesinv.head.conductivities import ANISOTROPY
 from bayesinv.head.head import Head
 from bayesinv.head.parcels import parcels
 from bayesinv.head.sources import Sources
@@ -59,7 +60,7 @@ from bayesinv.simulate import (
 from bayesinv.simulate import simulate as record
 from bayesinv.tikhonov import CHOICES, Estimate, tikhonov
 from bayesinv.wording import percent
-from bayesinv.world import ANISOTROPY, draw_world, same_lead_field
+from bayesinv.world import draw_world, same_lead_field
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -26,13 +26,14 @@ from bayesinv.forward.gain_files import cache_folder, fingerprint, write
 from bayesinv.forward.leadfield import LeadField
 from bayesinv.geometry.icosphere import geodesic_sphere
 from bayesinv.geometry.surfaces import Surface
+from bayesinv.head.conductivities import RANGES, draw_conductivities
+from bayesinv.head.displacement import displaced
 from bayesinv.head.head import Conductivity, Head
 from bayesinv.head.sensors import Sensors
 from bayesinv.head.sources import Sources
 from bayesinv.noise import RANK_TOLERANCE
 from bayesinv.problem import Problem
 from bayesinv.progress import steps
-from bayesinv.world import RANGES, displaced, draw_conductivities
 
 SOLVERS = ("bem", "fem", "sphere")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -11,30 +11,14 @@ import numpy as np
 from bayesinv.axes import Array, one_of
 from bayesinv.forward import gain_files
 from bayesinv.forward.leadfield import LeadField
-from bayesinv.geometry.surfaces import Surface
 from bayesinv.head import template, template_cortex, template_mesh
+from bayesinv.head.conductivities import ANISOTROPY, RANGES, draw_conductivities
+from bayesinv.head.displacement import displaced
 from bayesinv.head.head import Conductivity
 from bayesinv.head.sensors import Sensors
 from bayesinv.head.sources import Sources
 from bayesinv.problem import Problem
 from bayesinv.simulate import Simulation
-
-RANGES: dict[str, tuple[float, float]] = {
-    # Weighted means of white and of grey matter: McCann, Pisano & Beltrachini (2019), Brain Topogr. 32, 825-858.
-    "brain": (0.22, 0.47),
-    # From McCann et al. to Baumann et al. (1997), IEEE Trans. Biomed. Eng. 44, 220-223, at body temperature.
-    "CSF": (1.71, 1.79),
-    # From the classical eightieth of the brain's, as in Wolters et al. (2006), NeuroImage 30, 813-826, to beyond the
-    # weighted mean 0.02 of McCann et al.
-    "skull": (0.004, 0.03),
-    # Vorwerk et al. (2019), Front. Neurosci. 13, 531.
-    "scalp": (0.28, 0.87),
-}
-"""Lowest and highest conductivity in S/m."""
-
-ANISOTROPY = (1.0, 3.0)
-"""Tangential over radial conductivity of the skull. Ten was usual; layers of bone fit into one compartment with
-considerably less (Dannhauer et al. 2011, Hum. Brain Mapp. 32, 1383-1399)."""
 
 SAME = 1e-6
 """Relative difference up to which two columns of gain are one."""
@@ -60,88 +44,6 @@ class World:
     def cortex(self) -> Sources:
         """Where the truth's currents may flow."""
         return self.lead_field.sources
-
-
-def draw_conductivities(
-    rng: np.random.Generator,
-    ranges: Mapping[str, tuple[float, float]] = RANGES,
-    anisotropy: tuple[float, float] | None = ANISOTROPY,
-) -> dict[str, Conductivity]:
-    """Return conductivities in S/m of some compartments, each uniform in its logarithm between two bounds.
-
-    ranges : compartment to lowest and highest, S/m
-    anisotropy : lowest and highest ratio a of the skull's tangential to its radial conductivity, of which the
-        logarithm is uniform; None keeps the skull isotropic. The ellipsoid keeps its volume (Wolters et al. 2006):
-
-            radial = σ a^(-2/3),   tangential = σ a^(1/3)
-
-    Raises
-    ------
-    ValueError
-        If a range is not positive or ends before it begins.
-    """
-    for name, (low, high) in {**ranges, **({} if anisotropy is None else {"anisotropy": anisotropy})}.items():
-        if not 0 < low <= high < np.inf:
-            raise ValueError(f"the range of {name} is {low} to {high}, but wants 0 < lowest ≤ highest")
-
-    def between(low: float, high: float) -> float:
-        return float(np.exp(rng.uniform(np.log(low), np.log(high))))
-
-    drawn: dict[str, Conductivity] = {name: between(*bounds) for name, bounds in ranges.items()}
-    if anisotropy is not None and "skull" in drawn:
-        size, ratio = float(np.mean(drawn["skull"])), between(*anisotropy)
-        drawn["skull"] = (size * ratio ** (-2 / 3), size * ratio ** (1 / 3))
-    return drawn
-
-
-def displaced(
-    sensors: Sensors,
-    scalp: Surface,
-    rng: np.random.Generator,
-    *,
-    displacement: float = 0.003,
-    coregistration: tuple[float, float] = (0.002, 2.0),
-) -> Sensors:
-    """Return sensors moved as a whole and then, electrodes only, one by one along the scalp.
-
-    scalp : that the electrodes stand on, before and after
-    displacement : root mean square distance by which an electrode slides, m
-    coregistration : root mean square length of the common shift, m, and standard deviation of the angle, degrees, of
-        the common turn about a random axis through the middle of the sensors
-
-    Raises
-    ------
-    ValueError
-        If a number is negative, or an electrode ends far from the scalp.
-    """
-    shift, degrees = coregistration
-    if not all(0 <= number < np.inf for number in (displacement, shift, degrees)):
-        raise ValueError(
-            f"displacement {displacement} and shift {shift}, in m, and turn {degrees}, in degrees, must be at least 0"
-        )
-    axis = rng.standard_normal(3)
-    turn = _rotation(axis / np.linalg.norm(axis), np.deg2rad(degrees) * rng.standard_normal())
-    by = shift / np.sqrt(3) * rng.standard_normal(3)
-    middle = sensors.positions.mean(axis=0)
-
-    def moved(places: Array | None) -> Array | None:
-        return None if places is None else middle + by + (places - middle) @ turn.T
-
-    positions = moved(sensors.positions)
-    assert positions is not None
-    directions = None if sensors.directions is None else sensors.directions @ turn.T
-    # Three independent coordinates, of which two lie along the scalp; the third goes when the electrode is put back.
-    electric = sensors.where("eeg")
-    positions[electric] += displacement / np.sqrt(2) * rng.standard_normal((len(electric), 3))
-    whole = replace(sensors, positions=positions, points=moved(sensors.points), directions=directions)
-    return whole.on(scalp) if len(electric) else whole
-
-
-def _rotation(axis: Array, angle: float) -> Array:
-    """Return the matrix (3, 3) of a turn about a unit vector, by an angle in radians."""
-    from scipy.spatial.transform import Rotation
-
-    return np.asarray(Rotation.from_rotvec(angle * axis).as_matrix())
 
 
 def draw_world(
@@ -212,9 +114,6 @@ def _told(tissues: Mapping[str, Conductivity]) -> str:
         return f"{value:.3g}" if isinstance(value, float | int) else "{:.3g} radial, {:.3g} tangential".format(*value)
 
     return "; ".join(f"{name} {one(value)}" for name, value in tissues.items()) + " S/m"
-
-
-# --- the inverse crime ------------------------------------------------------------------------------------
 
 
 def same_lead_field(one: LeadField, other: LeadField) -> bool:

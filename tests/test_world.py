@@ -16,7 +16,7 @@ from bayesinv.forward.leadfield import LeadField
 from bayesinv.forward.unbounded import lead_field as unbounded
 from bayesinv.geometry.icosphere import geodesic_sphere
 from bayesinv.geometry.surfaces import nearest
-from bayesinv.head import template, template_cortex
+from bayesinv.head import conductivities, displacement, template, template_cortex
 from bayesinv.head.sensors import Sensors
 from bayesinv.head.sources import Sources
 from bayesinv.problem import Problem
@@ -59,26 +59,26 @@ def lead_field(sensors, sources):
 
 class TestConductivities:
     def test_they_fill_their_ranges_evenly_in_the_logarithm(self, rng):
-        drawn = [world.draw_conductivities(rng) for _ in range(600)]
+        drawn = [conductivities.draw_conductivities(rng) for _ in range(600)]
         assert list(drawn[0]) == ["brain", "CSF", "skull", "scalp"]
-        for name, (low, high) in world.RANGES.items():
+        for name, (low, high) in conductivities.RANGES.items():
             # An ellipsoid of the same volume: the geometric mean of one radial and two tangential axes.
             size = np.array([radial_mean(one[name]) for one in drawn])
             share = np.log(size / low) / np.log(high / low)
             assert stats.kstest(share, "uniform").pvalue > 1e-3
         ratio = np.array([one["skull"][1] / one["skull"][0] for one in drawn])
-        low, high = world.ANISOTROPY
+        low, high = conductivities.ANISOTROPY
         assert stats.kstest(np.log(ratio / low) / np.log(high / low), "uniform").pvalue > 1e-3
 
     def test_an_isotropic_skull_is_one_number(self, rng):
-        drawn = world.draw_conductivities(rng, anisotropy=None)
+        drawn = conductivities.draw_conductivities(rng, anisotropy=None)
         assert 0.004 <= drawn["skull"] <= 0.03
 
     def test_ranges_are_checked(self, rng):
         with pytest.raises(ValueError, match=r"the range of skull is 0\.0 to 1\.0"):
-            world.draw_conductivities(rng, {"skull": (0.0, 1.0)})
+            conductivities.draw_conductivities(rng, {"skull": (0.0, 1.0)})
         with pytest.raises(ValueError, match=r"the range of anisotropy is 3\.0 to 1\.0"):
-            world.draw_conductivities(rng, anisotropy=(3.0, 1.0))
+            conductivities.draw_conductivities(rng, anisotropy=(3.0, 1.0))
 
 
 def radial_mean(value):
@@ -87,7 +87,7 @@ def radial_mean(value):
 
 class TestDisplaced:
     def test_electrodes_slide_along_the_scalp_by_the_distance_asked_for(self, electrodes, scalp, rng):
-        moved = world.displaced(electrodes, scalp, rng, displacement=0.004, coregistration=(0, 0))
+        moved = displacement.displaced(electrodes, scalp, rng, displacement=0.004, coregistration=(0, 0))
         assert nearest(scalp, moved.positions)[2].max() < 1e-9
         step = moved.positions - electrodes.positions
         assert np.sqrt(np.mean(np.sum(step**2, axis=1))) == pytest.approx(0.004, rel=0.06)
@@ -101,7 +101,7 @@ class TestDisplaced:
         ring = Sensors.electrodes([f"E{i}" for i in range(60)], np.concatenate([half, -half]))
         angles = []
         for _ in range(40):
-            moved = world.displaced(ring, scalp, rng, displacement=0, coregistration=(0, 5.0))
+            moved = displacement.displaced(ring, scalp, rng, displacement=0, coregistration=(0, 5.0))
             turn = np.linalg.svd(moved.positions.T @ ring.positions)
             turn = turn[0] @ turn[2]
             assert_allclose(ring.positions @ turn.T, moved.positions, atol=2e-4)
@@ -113,11 +113,11 @@ class TestDisplaced:
         coils = Sensors.magnetometers([f"M{i}" for i in range(6)], places, unit(places))
         shifts = []
         for _ in range(200):
-            moved = world.displaced(coils, scalp, rng, displacement=0.01, coregistration=(0.002, 0))
+            moved = displacement.displaced(coils, scalp, rng, displacement=0.01, coregistration=(0.002, 0))
             assert_allclose(moved.points - coils.points, np.tile(moved.points[0] - coils.points[0], (6, 1)), atol=1e-12)
             shifts.append(np.linalg.norm(moved.points[0] - coils.points[0]))
         assert np.sqrt(np.mean(np.square(shifts))) == pytest.approx(0.002, rel=0.1)
-        turned = world.displaced(coils, scalp, rng, coregistration=(0.002, 10.0))
+        turned = displacement.displaced(coils, scalp, rng, coregistration=(0.002, 10.0))
         apart = np.linalg.norm(coils.positions[:, None] - coils.positions, axis=2)
         assert_allclose(np.linalg.norm(turned.positions[:, None] - turned.positions, axis=2), apart, atol=1e-12)
         middle = [each.points - each.points.mean(axis=0) for each in (coils, turned)]
@@ -125,16 +125,16 @@ class TestDisplaced:
 
     def test_it_repeats_by_its_generator(self, electrodes, scalp):
         one, two, other = (
-            world.displaced(electrodes, scalp, np.random.default_rng(seed)).positions for seed in (3, 3, 4)
+            displacement.displaced(electrodes, scalp, np.random.default_rng(seed)).positions for seed in (3, 3, 4)
         )
         assert_array_equal(one, two)
         assert not np.array_equal(one, other)
 
     def test_numbers_are_checked(self, electrodes, scalp, rng):
         with pytest.raises(ValueError, match="must be at least 0"):
-            world.displaced(electrodes, scalp, rng, displacement=-0.001)
+            displacement.displaced(electrodes, scalp, rng, displacement=-0.001)
         with pytest.raises(ValueError, match="far from the scalp"):
-            world.displaced(electrodes, scalp, rng, coregistration=(0.3, 0))
+            displacement.displaced(electrodes, scalp, rng, coregistration=(0.3, 0))
 
 
 SAME = {

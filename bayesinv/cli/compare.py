@@ -149,7 +149,8 @@ def _posteriors(problem: Problem, names: Sequence[str], seed: int) -> dict[str, 
 
 def _draw(folder: Path, table: Comparison, comparison: ModelComparison | None, problem: Problem) -> None:
     """Draw all maps as shares of their peaks, and the models beside each other."""
-    from bayesinv.figures import compare_maps, model_comparison
+    from bayesinv.figures.cortex import compare_maps
+    from bayesinv.figures.side_by_side import model_comparison
 
     unit = "% of peak"
     shares = {name: 100 * size / max(float(size.max()), 1e-300) for name, size in table.maps.items()}

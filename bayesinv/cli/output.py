@@ -119,7 +119,7 @@ def write_posterior(
     """Write posterior, report with pictures, and, last, the summary that names all files."""
     # They take a while to load, and draw with libraries that take longer.
     from bayesinv import report
-    from bayesinv.figures import prior_draws
+    from bayesinv.figures.hyperparameters import prior_draws
 
     started = time.perf_counter()
     posterior.save(folder / "posterior.nc")

@@ -1,4 +1,4 @@
-"""Head: compartments and their conductivities, and the surfaces that bound them."""
+"""Head: nested compartments and their conductivities, the volume conductor."""
 
 from __future__ import annotations
 
