@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from bayesinv.compare import compare_estimates as compare_estimates
     from bayesinv.currents import Currents as Currents
     from bayesinv.forward.leadfield import LeadField as LeadField
-    from bayesinv.forward_error import ForwardError as ForwardError
-    from bayesinv.forward_error import forward_error as forward_error
     from bayesinv.head.brain_maps import sample_map as sample_map
     from bayesinv.head.head import Head as Head
     from bayesinv.head.parcels import parcels as parcels
@@ -32,14 +30,16 @@ if TYPE_CHECKING:
     from bayesinv.inference.infer import infer as infer
     from bayesinv.inference.many import infer_many as infer_many
     from bayesinv.mne_bridge import from_mne as from_mne
-    from bayesinv.noise import Noise as Noise
     from bayesinv.posterior.posterior import Posterior as Posterior
     from bayesinv.predictive import posterior_predictive as posterior_predictive
     from bayesinv.predictive import prior_predictive as prior_predictive
     from bayesinv.prior.scales import noise_scale as noise_scale
     from bayesinv.prior.scales import source_scale as source_scale
-    from bayesinv.problem import Problem as Problem
-    from bayesinv.recording import Recording as Recording
+    from bayesinv.problem.model_error import ForwardError as ForwardError
+    from bayesinv.problem.model_error import forward_error as forward_error
+    from bayesinv.problem.noise import Noise as Noise
+    from bayesinv.problem.problem import Problem as Problem
+    from bayesinv.problem.recording import Recording as Recording
     from bayesinv.report.evaluation import evaluate as evaluate
     from bayesinv.resolution import resolution as resolution
     from bayesinv.simulate import simulate as simulate
@@ -50,13 +50,13 @@ __version__ = "0.1.0"
 # Public names and the rooms they live in; a room is entered when one of its names is first asked for.
 _ROOMS = {
     "Currents": "currents",
-    "ForwardError": "forward_error",
+    "ForwardError": "problem.model_error",
     "Head": "head.head",
     "LeadField": "forward.leadfield",
-    "Noise": "noise",
+    "Noise": "problem.noise",
     "Posterior": "posterior.posterior",
-    "Problem": "problem",
-    "Recording": "recording",
+    "Problem": "problem.problem",
+    "Recording": "problem.recording",
     "Sensors": "head.sensors",
     "Sources": "head.sources",
     "average": "compare",
@@ -65,7 +65,7 @@ _ROOMS = {
     "compare": "compare",
     "compare_estimates": "compare",
     "evaluate": "report.evaluation",
-    "forward_error": "forward_error",
+    "forward_error": "problem.model_error",
     "from_mne": "mne_bridge",
     "infer": "inference.infer",
     "infer_many": "inference.many",

@@ -26,13 +26,13 @@ from bayesinv.geometry.tetrahedra import Tetrahedra
 from bayesinv.head.head import Head
 from bayesinv.head.sensors import Sensors
 from bayesinv.head.sources import Sources
-from bayesinv.noise import Noise
 from bayesinv.posterior.checks import Check, Evidence
 from bayesinv.posterior.hyper import Hyper
 from bayesinv.posterior.mixture import Mixture
 from bayesinv.posterior.posterior import Posterior
-from bayesinv.problem import Problem
-from bayesinv.recording import Recording
+from bayesinv.problem.noise import Noise
+from bayesinv.problem.problem import Problem
+from bayesinv.problem.recording import Recording
 from bayesinv.simulate import Simulation, Truth
 from bayesinv.structure import Structure
 from bayesinv.versions import versions

@@ -31,7 +31,7 @@ from bayesinv.memory import Memory
 from bayesinv.posterior.posterior import Posterior
 from bayesinv.posterior.quantiles import credible_level
 from bayesinv.predictive import Prior
-from bayesinv.problem import Problem
+from bayesinv.problem.problem import Problem
 from bayesinv.progress import steps
 from bayesinv.scores import coverage
 

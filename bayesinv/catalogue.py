@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from bayesinv.axes import one_of
 from bayesinv.currents import GRAPHS, observation
 from bayesinv.prior.scales import FORMULAS
-from bayesinv.problem import Problem
+from bayesinv.problem.problem import Problem
 
 if TYPE_CHECKING:
     import pymc as pm

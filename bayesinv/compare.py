@@ -19,10 +19,10 @@ from bayesinv.posterior.hyper import Hyper
 from bayesinv.posterior.mixture import Mixture
 from bayesinv.posterior.posterior import Posterior
 from bayesinv.predictive import aligned, block_densities, component_densities, thinned
-from bayesinv.problem import Problem
+from bayesinv.problem.problem import Problem
+from bayesinv.problem.windows import samples_of
 from bayesinv.structure import Structure
 from bayesinv.tikhonov import Estimate
-from bayesinv.windows import samples_of
 
 HEADS = ("name", "λ", "interval of λ", "SNR", "peak", "at (mm)", "height", "spread (mm)", "fit", "log evidence")
 

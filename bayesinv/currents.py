@@ -16,7 +16,7 @@ import numpy as np
 from bayesinv.axes import Array, Index, one_of, real
 from bayesinv.evidence import LOG_2PI, InterpolatedSpectrum, InterpolationError, Spectrum
 from bayesinv.memory import PickledByFields, cached_property
-from bayesinv.problem import Problem
+from bayesinv.problem.problem import Problem
 from bayesinv.structure import (
     COURSES,
     LengthTable,

@@ -27,7 +27,6 @@ from bayesinv.baselines import baseline
 from bayesinv.catalogue import _find
 from bayesinv.forward import template_lead_field
 from bayesinv.forward.leadfield import LeadField
-from bayesinv.forward_error import ForwardError, forward_error
 from bayesinv.head import template, template_cortex, template_mesh
 from bayesinv.head.conductivities import ANISOTROPY
 from bayesinv.head.head import Head
@@ -38,7 +37,8 @@ from bayesinv.memory import Memory
 from bayesinv.posterior.posterior import Posterior
 from bayesinv.posterior.quantiles import credible_level
 from bayesinv.predictive import Prior
-from bayesinv.problem import Problem
+from bayesinv.problem.model_error import ForwardError, forward_error
+from bayesinv.problem.problem import Problem
 from bayesinv.progress import bars, counted
 from bayesinv.scores import LEVELS, Pit, Reliability, Tally, nearest, score
 from bayesinv.simulate import (

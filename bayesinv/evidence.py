@@ -18,7 +18,7 @@ import numpy as np
 from bayesinv.axes import Array
 from bayesinv.interpolation.chebyshev import Chebyshev, refined
 from bayesinv.memory import PickledByFields, cached_property
-from bayesinv.problem import Problem
+from bayesinv.problem.problem import Problem
 from bayesinv.structure import Structure
 
 LOG_2PI = float(np.log(2 * np.pi))

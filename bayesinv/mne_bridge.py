@@ -19,10 +19,10 @@ from bayesinv.axes import Array, Index, one_of, real
 from bayesinv.forward.leadfield import LeadField
 from bayesinv.head.sensors import Sensors
 from bayesinv.head.sources import Sources
-from bayesinv.noise import Noise
 from bayesinv.posterior.posterior import Posterior
-from bayesinv.problem import Problem
-from bayesinv.recording import Recording
+from bayesinv.problem.noise import Noise
+from bayesinv.problem.problem import Problem
+from bayesinv.problem.recording import Recording
 
 if TYPE_CHECKING:
     import mne

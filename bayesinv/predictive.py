@@ -20,9 +20,9 @@ from bayesinv.inference.result import flattened
 from bayesinv.posterior.mixture import Mixture
 from bayesinv.posterior.posterior import Posterior
 from bayesinv.posterior.quantiles import tail_probabilities
-from bayesinv.problem import Problem
+from bayesinv.problem.problem import Problem
+from bayesinv.problem.windows import samples_of
 from bayesinv.structure import Structure
-from bayesinv.windows import samples_of
 
 if TYPE_CHECKING:
     import pymc as pm

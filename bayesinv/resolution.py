@@ -24,7 +24,7 @@ from bayesinv.axes import Array, Index, one_of
 from bayesinv.baselines import SurfaceProblem, sources_of
 from bayesinv.geometry.geodesic import Geodesic
 from bayesinv.posterior.posterior import Posterior
-from bayesinv.problem import Problem
+from bayesinv.problem.problem import Problem
 from bayesinv.tikhonov import Estimate, tikhonov
 
 FUNCTIONS = ("ctf", "psf")

@@ -27,12 +27,12 @@ from bayesinv.posterior.hyper import Hyper
 from bayesinv.posterior.mixture import Mixture
 from bayesinv.posterior.posterior import Posterior
 from bayesinv.posterior.quantiles import credible_level, mixture_quantile
-from bayesinv.problem import Problem
+from bayesinv.problem.problem import Problem
+from bayesinv.problem.windows import Window, samples_of
 from bayesinv.resolution import Resolution
 from bayesinv.simulate import Truth
 from bayesinv.structure import Structure
 from bayesinv.tikhonov import Estimate
-from bayesinv.windows import Window, samples_of
 
 LEVELS: Array = np.arange(11) / 10
 """Levels at which coverage is looked at where none are given."""

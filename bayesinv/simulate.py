@@ -16,9 +16,9 @@ from bayesinv.forward.leadfield import LeadField
 from bayesinv.geometry.geodesic import edge_lengths
 from bayesinv.head.sensors import Sensors
 from bayesinv.head.sources import Sources
-from bayesinv.noise import RANK_TOLERANCE, Noise
-from bayesinv.problem import Problem
-from bayesinv.recording import Recording
+from bayesinv.problem.noise import RANK_TOLERANCE, Noise
+from bayesinv.problem.problem import Problem
+from bayesinv.problem.recording import Recording
 
 HELD_OUT = 2000
 """Samples of noise from which a covariance is estimated where it is not known."""

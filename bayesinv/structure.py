@@ -12,7 +12,7 @@ from scipy.linalg import toeplitz
 from bayesinv.axes import Array, freeze
 from bayesinv.interpolation.chebyshev import Chebyshev, refined, terms_of_exponential, weighted
 from bayesinv.memory import PickledByFields, cached_property
-from bayesinv.problem import Problem
+from bayesinv.problem.problem import Problem
 from bayesinv.smoothness import Field
 
 COURSES = ("matern", "autoregressive")

@@ -17,7 +17,7 @@ from bayesinv.head.displacement import displaced
 from bayesinv.head.head import Conductivity
 from bayesinv.head.sensors import Sensors
 from bayesinv.head.sources import Sources
-from bayesinv.problem import Problem
+from bayesinv.problem.problem import Problem
 from bayesinv.simulate import Simulation
 
 SAME = 1e-6

@@ -8,11 +8,11 @@ from numpy.testing import assert_allclose
 
 import bayesinv as bi
 from bayesinv.forward.leadfield import LeadField
-from bayesinv.forward_error import ForwardError, forward_error
 from bayesinv.geometry.icosphere import geodesic_sphere
 from bayesinv.head.head import Head
 from bayesinv.head.sensors import Sensors
 from bayesinv.head.sources import Sources
+from bayesinv.problem.model_error import ForwardError, forward_error
 
 SENSORS, SOURCES, SAMPLES = 9, 14, 11
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from bayesinv.noise import Noise
+from bayesinv.problem.noise import Noise
 
 SCALES = {"eeg": 4e-7, "grad": 5e-13, "mag": 2e-14}  # V, T/m, T: noise of an average of trials
 

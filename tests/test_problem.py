@@ -6,7 +6,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from referee import GAIN, toy
 
 import bayesinv as bi
-from bayesinv.problem import EXPECTED_SNR
+from bayesinv.problem.problem import EXPECTED_SNR
 
 VOLT = 5e-7  # noise of an EEG electrode
 

@@ -15,7 +15,7 @@ from bayesinv.geometry.geodesic import edge_lengths
 from bayesinv.head import template_cortex
 from bayesinv.head.sensors import Sensors
 from bayesinv.head.sources import Sources
-from bayesinv.recording import Recording
+from bayesinv.problem.recording import Recording
 
 # The package's own `simulate` may be the verb; here it is the room.
 simulate = import_module("bayesinv.simulate")

@@ -19,7 +19,7 @@ from bayesinv.geometry.surfaces import nearest
 from bayesinv.head import conductivities, displacement, template, template_cortex
 from bayesinv.head.sensors import Sensors
 from bayesinv.head.sources import Sources
-from bayesinv.problem import Problem
+from bayesinv.problem.problem import Problem
 
 simulate = import_module("bayesinv.simulate")
 

@@ -32,7 +32,7 @@ from bayesinv.cli.screen import Stages, show_table, span, tell
 if TYPE_CHECKING:
     from bayesinv.compare import Comparison, ModelComparison
     from bayesinv.posterior.posterior import Posterior
-    from bayesinv.problem import Problem
+    from bayesinv.problem.problem import Problem
 
 
 def compare(

@@ -55,7 +55,7 @@ def demo(
         from bayesinv.cli import story
         from bayesinv.mne_bridge import from_mne
         from bayesinv.posterior.maps import both
-        from bayesinv.problem import Problem
+        from bayesinv.problem.problem import Problem
     rng = np.random.default_rng(seed)
     told = story.tell(spacing, electrodes, snr, rng, stages)
     evoked, solution, covariance = told.to_mne()

@@ -11,7 +11,7 @@ from bayesinv.axes import one_of
 
 if TYPE_CHECKING:
     from bayesinv.cli.screen import Stages
-    from bayesinv.problem import Problem
+    from bayesinv.problem.problem import Problem
 
 Window = Literal["auto"] | tuple[float | None, float | None] | None
 
@@ -62,7 +62,7 @@ class Inputs:
             import mne
 
             from bayesinv.mne_bridge import from_mne
-            from bayesinv.problem import Problem
+            from bayesinv.problem.problem import Problem
         with stages("read files"):
             evoked, solution, covariance = self._objects()
         with stages("whiten"), mne.use_log_level("ERROR"):

@@ -22,7 +22,7 @@ from bayesinv.head.sensors import Sensors
 from bayesinv.head.sources import Sources
 from bayesinv.posterior.peak import Peak
 from bayesinv.posterior.posterior import Posterior
-from bayesinv.problem import Problem
+from bayesinv.problem.problem import Problem
 from bayesinv.report.page import html_table
 from bayesinv.simulate import Simulation, correlated_covariance, patch_truth
 from bayesinv.simulate import simulate as record

@@ -13,8 +13,8 @@ from bayesinv.figures.layers import Layer, draw_layers
 from bayesinv.figures.style import UNITS
 from bayesinv.posterior.maps import Maps, posterior_maps
 from bayesinv.posterior.posterior import Posterior
-from bayesinv.problem import Problem
-from bayesinv.windows import Window
+from bayesinv.problem.problem import Problem
+from bayesinv.problem.windows import Window
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -13,7 +13,7 @@ from bayesinv.figures.style import BLUE, DASHED, INK, ORANGE, QUIET, blank, plai
 from bayesinv.posterior.hyper import Scalar
 from bayesinv.posterior.posterior import Posterior
 from bayesinv.posterior.quantiles import credible_level
-from bayesinv.problem import Problem
+from bayesinv.problem.problem import Problem
 from bayesinv.wording import percent, spell, three_digits
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from scipy.stats import chi2
 
 from bayesinv.axes import Array
 from bayesinv.figures.style import BLUE, INK, KINDS, ORANGE, QUIET, blank, limits, plain, timeline
-from bayesinv.noise import KINDS as ORDER
 from bayesinv.predictive import IMPLIED, TAILS, PosteriorPredictive, PriorPredictive
+from bayesinv.problem.noise import KINDS as ORDER
 from bayesinv.wording import percent
 
 if TYPE_CHECKING:

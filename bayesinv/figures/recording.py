@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from bayesinv.axes import Array
 from bayesinv.figures.style import BLUE, DASHED, INK, KINDS, ORANGE, QUIET, blank, limits, plain, timeline
 from bayesinv.posterior.posterior import Posterior
-from bayesinv.problem import Problem
+from bayesinv.problem.problem import Problem
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

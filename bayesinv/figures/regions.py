@@ -12,8 +12,8 @@ from bayesinv.figures.style import BLUE, INK, ORANGE, QUIET, blank, counted, lim
 from bayesinv.posterior.maps import REGION, span, strongest_region
 from bayesinv.posterior.posterior import Posterior
 from bayesinv.posterior.quantiles import credible_level
-from bayesinv.problem import Problem
-from bayesinv.windows import Window
+from bayesinv.problem.problem import Problem
+from bayesinv.problem.windows import Window
 from bayesinv.wording import percent
 
 if TYPE_CHECKING:

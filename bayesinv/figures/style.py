@@ -8,7 +8,7 @@ import numpy as np
 
 from bayesinv.axes import Array
 from bayesinv.head.sources import Sources
-from bayesinv.problem import Problem
+from bayesinv.problem.problem import Problem
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

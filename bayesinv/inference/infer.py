@@ -14,7 +14,7 @@ from bayesinv.catalogue import build
 from bayesinv.inference.density import Density
 from bayesinv.inference.methods import METHODS, Choice, UnsettledError, check_options, choose, fitting
 from bayesinv.posterior.posterior import Posterior
-from bayesinv.problem import Problem
+from bayesinv.problem.problem import Problem
 
 if TYPE_CHECKING:
     import pymc as pm

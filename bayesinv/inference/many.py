@@ -11,7 +11,7 @@ import numpy as np
 from bayesinv.inference.infer import infer
 from bayesinv.inference.methods import PROGRESS, check_options
 from bayesinv.posterior.posterior import Posterior
-from bayesinv.problem import Problem
+from bayesinv.problem.problem import Problem
 from bayesinv.progress import over
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from bayesinv.axes import Array, real
 from bayesinv.memory import PickledByFields, cached_property
 from bayesinv.posterior.conditional import Conditional
 from bayesinv.posterior.quantiles import mixture_quantile, tail_probabilities
-from bayesinv.problem import Problem
-from bayesinv.windows import Window, is_time, samples_of
+from bayesinv.problem.problem import Problem
+from bayesinv.problem.windows import Window, is_time, samples_of
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,8 +16,8 @@ from bayesinv.posterior.peak import Peak
 from bayesinv.posterior.posterior import Posterior
 from bayesinv.posterior.quantiles import checked_threshold
 from bayesinv.posterior.regions import has_patches, neighbours, patches
-from bayesinv.problem import Problem
-from bayesinv.windows import Window, samples_of
+from bayesinv.problem.problem import Problem
+from bayesinv.problem.windows import Window, samples_of
 
 NEIGHBOURHOOD = 0.01
 """Radius in m within which draws of the peak are counted, so that the map does not depend on the source spacing."""

@@ -31,8 +31,8 @@ from bayesinv.posterior.predictions import sample_log_density
 from bayesinv.posterior.quantiles import checked_threshold, credible_level, exceedance, heavy_nodes, interval
 from bayesinv.posterior.regions import region_weights
 from bayesinv.posterior.spectral import SpectralGaussians
-from bayesinv.problem import Problem
-from bayesinv.windows import Window, samples_of
+from bayesinv.problem.problem import Problem
+from bayesinv.problem.windows import Window, samples_of
 
 DENSITIES = 1000
 """Hyperparameters at which the log density of samples is given where their draws have no scales."""

@@ -8,7 +8,7 @@ from scipy.linalg import solve_triangular
 from bayesinv.axes import Array
 from bayesinv.evidence import LOG_2PI, Spectrum
 from bayesinv.posterior.mixture import Mixture
-from bayesinv.problem import Problem
+from bayesinv.problem.problem import Problem
 
 
 def sample_log_density(problem: Problem, nodes: Mixture) -> Array:

@@ -11,7 +11,7 @@ from scipy.spatial import cKDTree
 
 from bayesinv.axes import Array, Index
 from bayesinv.evidence import Spectrum
-from bayesinv.problem import Problem
+from bayesinv.problem.problem import Problem
 
 BLOCK = 256
 """Patches worked on at once where sources are correlated."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bayesinv.problem import Problem
+from bayesinv.problem.problem import Problem
 
 if TYPE_CHECKING:
     from pytensor.tensor import TensorVariable

@@ -15,10 +15,10 @@ from bayesinv import figures
 from bayesinv.axes import Array, real
 from bayesinv.posterior.maps import REGION, Maps, both
 from bayesinv.posterior.posterior import Posterior
+from bayesinv.problem.windows import Window
 from bayesinv.report import tables
 from bayesinv.report.page import Page
 from bayesinv.report.sentences import LEVEL, sentences, when
-from bayesinv.windows import Window
 from bayesinv.wording import percent
 
 if TYPE_CHECKING:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from dataclasses import field as dataclass_field
@@ -18,25 +17,22 @@ from bayesinv.head.parcels import parcels as make_parcels
 from bayesinv.head.sensors import Sensors
 from bayesinv.head.sources import Sources
 from bayesinv.memory import Memory, PickledByFields, cached_property
-from bayesinv.noise import KINDS, Noise
-from bayesinv.recording import Recording
+from bayesinv.problem.noise import KINDS, Noise
+from bayesinv.problem.noise_colour import independent_samples
+from bayesinv.problem.plausibility import check_power, check_reach, outlying_gains, standardised_map, warn_of_power
+from bayesinv.problem.recording import Recording
+from bayesinv.problem.whitening import given_noise, inverse_of, parts_by_kind
+from bayesinv.problem.windows import samples_of
 from bayesinv.smoothness import Matern
-from bayesinv.windows import samples_of
 
 EXPECTED_SNR = 3.0
 """Amplitude signal-to-noise ratio that the field takes for an average; it sets the width of hyperpriors."""
-
-OUTLYING, NEIGHBOURS = 5.0, 12
-"""How many times the median gain of its nearest neighbours a source's gain may be."""
 
 LENGTHS = (0.005, 0.1)
 """m, length-scales that may be learned: from the spacing of a fine cortex to half a brain."""
 
 PARCELS = 60
 """Parcels of the cortex where none were given: about what MEG and EEG tell apart."""
-
-ABSURD_POWER = 1e4
-"""Whitened global field power beyond which only a wrong unit or the wrong covariance is left to think of."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,12 +103,7 @@ class Problem(PickledByFields):
                 f"gain has amplitude = {self.gain.shape[1]}, but {len(self.sources)} sources with {self.axes} "
                 f"axes have {len(self.sources) * self.axes}"
             )
-        silent = np.flatnonzero(self.source_norms == 0)
-        if silent.size:
-            raise ValueError(
-                f"{silent.size} source{'s' * (silent.size > 1)} (first: {silent[0]}) reach no sensor: their gain "
-                "columns are zero; leave them out"
-            )
+        check_reach(self.source_norms)
         if self.baseline is not None:
             object.__setattr__(self, "baseline", real("baseline", self.baseline, "component sample"))
             same_axes(gain=(self.gain, "component amplitude"), baseline=(self.baseline, "component sample"))
@@ -122,29 +113,13 @@ class Problem(PickledByFields):
             object.__setattr__(self, "error_factor", real("error_factor", self.error_factor, "component draw"))
             same_axes(gain=(self.gain, "component amplitude"), error_factor=(self.error_factor, "component draw"))
         for name in ("recording", "baseline"):
-            value = getattr(self, name)
-            power = 1.0 if value is None else float(np.sqrt(np.median(np.mean(value**2, axis=0))))
-            if power and not 1 / ABSURD_POWER < power < ABSURD_POWER:
-                raise ValueError(
-                    f"the whitened {name} has a global field power of {power:.1e}, where noise has 1: recording "
-                    "and noise covariance cannot be in the same units (wanted V, T and T/m, not µV or fT), or do "
-                    "not belong together"
-                )
+            if getattr(self, name) is not None:
+                check_power(name, getattr(self, name))
         if self.labels is not None:
             object.__setattr__(self, "labels", check_labels(self.labels, self.source_count))
-        object.__setattr__(self, "maps", {name: self._standardised(name, one) for name, one in self.maps.items()})
+        maps = {name: standardised_map(name, one, self.source_count) for name, one in self.maps.items()}
+        object.__setattr__(self, "maps", maps)
         freeze(self.gain, self.recording, self.times, self.baseline, self.whitener, self.error_factor, self.labels)
-
-    def _standardised(self, name: str, values: ArrayLike) -> Array:
-        table = real(f"map {name!r}", values, "source")
-        if len(table) != self.source_count:
-            raise ValueError(
-                f"map {name!r} has source = {len(table)}, but the problem has source = {self.source_count}"
-            )
-        spread = float(table.std())
-        if not spread > 1e-12 * float(np.abs(table).max()):
-            raise ValueError(f"map {name!r} is the same at every source; it tells nothing about where currents are")
-        return np.asarray((table - table.mean()) / spread)
 
     @classmethod
     def from_arrays(
@@ -211,14 +186,7 @@ class Problem(PickledByFields):
             sources = Sources(np.asarray(positions), None if normals is None else np.asarray(normals))
         noise = whitener = None
         if noise_cov is not None:
-            covariance = np.asarray(noise_cov)
-            covariance = np.diag(covariance) if covariance.ndim == 1 else covariance
-            covariance = real("noise covariance", covariance, "sensor sensor")
-            if len(covariance) != len(field):
-                raise ValueError(
-                    f"noise covariance has sensor = {len(covariance)}, but recording has sensor = {len(field)}"
-                )
-            noise = Noise(covariance, tuple(kinds), rank, averages)
+            noise = given_noise(noise_cov, kinds, rank, averages, len(field))
             whitener = noise.whitener
             flat, field = whitener @ flat, whitener @ field
             noise_only = None if noise_only is None else whitener @ noise_only
@@ -245,14 +213,7 @@ class Problem(PickledByFields):
 
     def warn_of_baseline(self) -> None:
         """Warn when the whitened baseline does not look like noise of scale one."""
-        power = self.baseline_power
-        if power is not None and not 0.5 < power < 2.0:
-            warnings.warn(
-                f"the whitened baseline has a global field power of {power:.2f}, where a covariance that belongs "
-                "to this recording gives 1: check that both were filtered alike, that the covariance is of one "
-                "trial and the number of averages is right",
-                stacklevel=3,
-            )
+        warn_of_power(self.baseline_power)
 
     @cached_property
     def gain_powers(self) -> Array:
@@ -272,14 +233,9 @@ class Problem(PickledByFields):
         model, and its gain is an artefact that upsets scales, depth weights and maps. Empty where positions are not
         known.
         """
-        if self.sources is None or len(self.sources) <= NEIGHBOURS:
+        if self.sources is None:
             return np.zeros(0, dtype=np.int64)
-        from scipy.spatial import cKDTree
-
-        places = self.sources.positions
-        near = cKDTree(places).query(places, NEIGHBOURS + 1)[1][:, 1:]
-        ratio = self.source_norms / np.median(self.source_norms[near], axis=1)
-        return np.argsort(-ratio)[: int(np.sum(ratio > OUTLYING))]
+        return outlying_gains(self.sources.positions, self.source_norms)
 
     @cached_property
     def log_norms(self) -> Array:
@@ -290,11 +246,7 @@ class Problem(PickledByFields):
     @cached_property
     def unwhitener(self) -> Array | None:
         """From components back to sensors: (sensor, component), SI units; None where there is no whitener."""
-        if self.whitener is None:
-            return None
-        # Rows are scaled first: MEG and EEG differ by so many powers of ten that the inverse would lose all digits.
-        lengths = np.linalg.norm(self.whitener, axis=1)
-        return np.asarray(np.linalg.pinv(self.whitener / lengths[:, None]) / lengths)
+        return None if self.whitener is None else inverse_of(self.whitener)
 
     @property
     def components(self) -> int:
@@ -342,20 +294,7 @@ class Problem(PickledByFields):
 
         Reference: Bartlett (1946), J. R. Stat. Soc. Suppl. 8, 27-41.
         """
-        if self.baseline is None:
-            return None
-        centred = self.baseline - self.baseline.mean(axis=1, keepdims=True)
-        count = centred.shape[1]
-        power = np.sum(centred**2)
-        if not power:
-            return float(len(self.times))
-        lags = range(1, max(2, count // 4))
-        correlation = np.array([np.sum(centred[:, lag:] * centred[:, :-lag]) / power for lag in lags])
-        # Beyond the lags that stand out of an autocorrelation's own sampling error there is only noise to add up.
-        error = 1 / np.sqrt(count * self.components)
-        large = np.flatnonzero(np.abs(correlation) < 3 * error)
-        kept = correlation[: large[0]] if large.size else correlation
-        return float(len(self.times) / (1 + 2 * np.sum(kept**2)))
+        return None if self.baseline is None else independent_samples(self.baseline, len(self.times))
 
     @property
     def coords(self) -> dict[str, Any]:
@@ -496,6 +435,8 @@ class Problem(PickledByFields):
         """
         if self.sources is None:
             raise ValueError("a smooth prior wants sources with triangles, but this problem has no sources")
+        from bayesinv.smoothness import Matern
+
         sources = self.sources
         return self.shared.recall("surface", (), lambda: Matern.of(sources))
 
@@ -532,13 +473,7 @@ class Problem(PickledByFields):
                 "give noise_cov and kinds to from_arrays, or use from_mne"
             )
 
-        def made() -> Array:
-            names = np.array(noise.kinds)
-            covariance = noise.covariance / noise.averages
-            by_kind = [np.where(names == kind, whitener, 0) for kind in self.kinds]
-            return np.array([[one @ covariance @ two.T for two in by_kind] for one in by_kind])
-
-        return self.shared.recall("noise parts", (), made)
+        return self.shared.recall("noise parts", (), lambda: parts_by_kind(whitener, noise, self.kinds))
 
     def window(self, start: float | None = None, stop: float | None = None) -> slice:
         """Return the samples whose time lies in [start, stop], in s.

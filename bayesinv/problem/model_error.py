@@ -31,8 +31,8 @@ from bayesinv.head.displacement import displaced
 from bayesinv.head.head import Conductivity, Head
 from bayesinv.head.sensors import Sensors
 from bayesinv.head.sources import Sources
-from bayesinv.noise import RANK_TOLERANCE
-from bayesinv.problem import Problem
+from bayesinv.problem.noise import RANK_TOLERANCE
+from bayesinv.problem.problem import Problem
 from bayesinv.progress import steps
 
 SOLVERS = ("bem", "fem", "sphere")
