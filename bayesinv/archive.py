@@ -20,6 +20,7 @@ from uuid import uuid4
 import numpy as np
 
 from bayesinv.axes import one_of
+from bayesinv.covariance.covariance import Structure
 from bayesinv.forward.leadfield import LeadField
 from bayesinv.geometry.surfaces import Surface
 from bayesinv.geometry.tetrahedra import Tetrahedra
@@ -34,7 +35,6 @@ from bayesinv.problem.noise import Noise
 from bayesinv.problem.problem import Problem
 from bayesinv.problem.recording import Recording
 from bayesinv.simulate import Simulation, Truth
-from bayesinv.structure import Structure
 from bayesinv.versions import versions
 from bayesinv.world import World
 

@@ -14,17 +14,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bayesinv.axes import Array, Index, one_of, real
+from bayesinv.covariance.covariance import LengthTable, Structure
+from bayesinv.covariance.orientation import along_normals
+from bayesinv.covariance.time_course import COURSES, check_times, time_range
 from bayesinv.evidence import LOG_2PI, InterpolatedSpectrum, InterpolationError, Spectrum
 from bayesinv.memory import PickledByFields, cached_property
 from bayesinv.problem.problem import Problem
-from bayesinv.structure import (
-    COURSES,
-    LengthTable,
-    Structure,
-    along_normals,
-    check_times,
-    time_range,
-)
 
 if TYPE_CHECKING:
     import pymc as pm

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 
 from bayesinv.axes import Array
+from bayesinv.covariance.covariance import Structure
 from bayesinv.interpolation.chebyshev import Chebyshev, refined
 from bayesinv.memory import PickledByFields, cached_property
 from bayesinv.problem.problem import Problem
-from bayesinv.structure import Structure
 
 LOG_2PI = float(np.log(2 * np.pi))
 TOLERANCE = 1e-6

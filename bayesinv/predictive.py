@@ -13,6 +13,7 @@ from scipy.stats import chi2
 
 from bayesinv.axes import Array, Index, one_of, same_axes
 from bayesinv.catalogue import build
+from bayesinv.covariance.covariance import Structure
 from bayesinv.currents import draw_noise, draw_recording
 from bayesinv.evidence import LOG_2PI, Spectrum
 from bayesinv.inference.density import Density
@@ -22,7 +23,6 @@ from bayesinv.posterior.posterior import Posterior
 from bayesinv.posterior.quantiles import tail_probabilities
 from bayesinv.problem.problem import Problem
 from bayesinv.problem.windows import samples_of
-from bayesinv.structure import Structure
 
 if TYPE_CHECKING:
     import pymc as pm

@@ -21,6 +21,7 @@ from scipy.special import ndtr
 
 from bayesinv.axes import Array, Index, real, same_axes
 from bayesinv.baselines import SurfaceProblem
+from bayesinv.covariance.covariance import Structure
 from bayesinv.head.sources import Sources
 from bayesinv.posterior.functionals import Functional
 from bayesinv.posterior.hyper import Hyper
@@ -31,7 +32,6 @@ from bayesinv.problem.problem import Problem
 from bayesinv.problem.windows import Window, samples_of
 from bayesinv.resolution import Resolution
 from bayesinv.simulate import Truth
-from bayesinv.structure import Structure
 from bayesinv.tikhonov import Estimate
 
 LEVELS: Array = np.arange(11) / 10

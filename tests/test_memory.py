@@ -14,9 +14,9 @@ from scipy.sparse import csc_matrix
 from structured import scene
 
 import bayesinv as bi
+from bayesinv.covariance.covariance import Structure
 from bayesinv.evidence import Spectrum
 from bayesinv.memory import Memory, PickledByFields, cached_property, size_of
-from bayesinv.structure import Structure
 
 WAIT = 20.0
 """s after which a test of threads gives up: far more than any takes."""

@@ -10,8 +10,8 @@ from referee import dense_mixture, toy
 from test_posterior import deep, mixed
 
 import bayesinv as bi
+from bayesinv.covariance.covariance import Structure
 from bayesinv.posterior import maps
-from bayesinv.structure import Structure
 
 SAMPLES = 5
 WINDOW = (0.11, 0.13)

@@ -14,6 +14,7 @@ from scipy.stats import kstest, multivariate_normal, norm
 
 import bayesinv as bi
 from bayesinv import Currents, figures
+from bayesinv.covariance.time_course import correlation_over_time
 from bayesinv.predictive import (
     IMPLIED,
     Prior,
@@ -23,7 +24,6 @@ from bayesinv.predictive import (
     posterior_predictive,
     prior_predictive,
 )
-from bayesinv.structure import correlation_over_time
 
 
 def fixed(snr=3.0, noise=1.0, **shape):

@@ -15,7 +15,7 @@ from templates import covariances, simulate, template
 
 import bayesinv as bi
 from bayesinv.calibration import probability
-from bayesinv.smoothness import Matern
+from bayesinv.covariance.cortical_field import Matern
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:(?s).*ArviZ is undergoing a major refactor:FutureWarning", "ignore:the whitened baseline:UserWarning"

@@ -8,10 +8,11 @@ from structured import GAIN, scene
 
 import bayesinv as bi
 from bayesinv import evidence
+from bayesinv.covariance.covariance import EXACT, LengthTable, Structure
+from bayesinv.covariance.time_course import correlation_over_time
 from bayesinv.currents import Currents, observation
 from bayesinv.evidence import FactorisedDensity, Spectrum
 from bayesinv.inference.density import Density
-from bayesinv.structure import EXACT, LengthTable, Structure, correlation_over_time
 
 pytestmark = pytest.mark.filterwarnings("ignore:(?s).*ArviZ is undergoing a major refactor:FutureWarning")
 

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from bayesinv.axes import Array, Index
+from bayesinv.covariance.covariance import Structure
 from bayesinv.currents import GRAPHS, Observation
 from bayesinv.currents import observation as observation_of
 from bayesinv.evidence import SLACK, FactorisedDensity, Likelihood, Spectrum
 from bayesinv.memory import Memory, cached_property
-from bayesinv.structure import Structure
 
 if TYPE_CHECKING:
     import pymc as pm

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bayesinv.axes import Array, Index, same_axes
-from bayesinv.structure import Structure
+from bayesinv.covariance.covariance import Structure
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from bayesinv.axes import Array, Index, freeze, real, same_axes
+from bayesinv.covariance.cortical_field import Matern
 from bayesinv.forward.leadfield import LeadField
 from bayesinv.head.parcels import check_labels
 from bayesinv.head.parcels import parcels as make_parcels
@@ -23,7 +24,6 @@ from bayesinv.problem.plausibility import check_power, check_reach, outlying_gai
 from bayesinv.problem.recording import Recording
 from bayesinv.problem.whitening import given_noise, inverse_of, parts_by_kind
 from bayesinv.problem.windows import samples_of
-from bayesinv.smoothness import Matern
 
 EXPECTED_SNR = 3.0
 """Amplitude signal-to-noise ratio that the field takes for an average; it sets the width of hyperpriors."""
@@ -435,7 +435,7 @@ class Problem(PickledByFields):
         """
         if self.sources is None:
             raise ValueError("a smooth prior wants sources with triangles, but this problem has no sources")
-        from bayesinv.smoothness import Matern
+        from bayesinv.covariance.cortical_field import Matern
 
         sources = self.sources
         return self.shared.recall("surface", (), lambda: Matern.of(sources))

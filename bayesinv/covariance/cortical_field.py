@@ -1,4 +1,4 @@
-"""Smoothness: a Matérn field on the cortical surface, by the sparse precision of its differential equation."""
+"""A Matérn field on the cortical surface, by the sparse precision of its differential equation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Structure: relative covariances of currents, noise and time, at given values of the numbers that shape them."""
+"""Relative covariances of currents, noise and time, at one place of whatever numbers shape them."""
 
 from __future__ import annotations
 
@@ -7,33 +7,20 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
-from scipy.linalg import toeplitz
 
 from bayesinv.axes import Array, freeze
+from bayesinv.covariance.cortical_field import Field
+from bayesinv.covariance.orientation import along_normals, normals_of
+from bayesinv.covariance.time_course import correlation_over_time
 from bayesinv.interpolation.chebyshev import Chebyshev, refined, terms_of_exponential, weighted
 from bayesinv.memory import PickledByFields, cached_property
 from bayesinv.problem.problem import Problem
-from bayesinv.smoothness import Field
 
-COURSES = ("matern", "autoregressive")
+EXACT = 1e-6
+"""Largest relative error that interpolating a Gram matrix over the length-scale may have."""
 
-
-def correlation_over_time(times: Array, constant: float, course: str = "matern") -> Array:
-    """Return the correlation (time, time) of the currents' time courses.
-
-        K_tu = (1 + d) exp(-d), d = sqrt(3) |t - u| / constant      "matern": Matérn with ν = 3/2, smooth courses
-        K_tu = exp(-|t - u| / constant)                              "autoregressive": of first order, rough courses
-
-    times : (time,), s, equally spaced
-    constant : s
-
-    Reference: Rasmussen & Williams (2006), Gaussian Processes for Machine Learning, §4.2.
-    """
-    apart = (times - times[0]) / constant
-    if course == "autoregressive":
-        return np.asarray(toeplitz(np.exp(-apart)))
-    apart = np.sqrt(3) * apart
-    return np.asarray(toeplitz((1 + apart) * np.exp(-apart)))
+PRECISE = 1e-12
+"""Relative size of the first term that a series over the depth exponent leaves out."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -279,41 +266,6 @@ class Structure(PickledByFields):
         return None if modes is None else modes[1] * np.sqrt(modes[0])
 
 
-EXACT = 1e-6
-"""Largest relative error that interpolating a Gram matrix over the length-scale may have."""
-
-
-PRECISE = 1e-12
-"""Relative size of the first term that a series over the depth exponent leaves out."""
-
-
-def check_times(times: Array, constant: Any) -> None:
-    """Raise unless samples are equally spaced, and enough to tell a time constant from."""
-    if len(times) < 3:
-        raise ValueError(
-            f"time courses that are correlated over time want at least 3 samples, but there are {len(times)}"
-        )
-    steps = np.diff(times)
-    if np.ptp(steps) > 1e-3 * steps.mean():
-        raise ValueError(
-            f"time courses that are correlated over time want equally spaced samples, but the steps run from "
-            f"{1e3 * steps.min():.4g} to {1e3 * steps.max():.4g} ms; resample, or leave `time` out"
-        )
-
-
-def time_range(problem: Problem) -> tuple[float, float]:
-    """Time constants in s that may be learned: from a tenth of a sample to ten times the recording."""
-    times = problem.times
-    step = (times[-1] - times[0]) / (len(times) - 1) if len(times) > 1 else 1.0
-    return 0.1 * float(step), 10 * float(times[-1] - times[0] + step)
-
-
-def along_normals(problem: Problem) -> Array:
-    """Gain of currents along the normals: (component, source)."""
-    normals = normals_of(problem)
-    return np.einsum("csa,sa->cs", problem.gain.reshape(len(problem.gain), -1, 3), normals)
-
-
 @dataclass(frozen=True, eq=False)
 class LengthTable:
     """Gram matrix of a Matérn field as a Chebyshev series in the logarithm of its length-scale.
@@ -463,18 +415,3 @@ class DepthTable:
         assert self.along is not None
         weights = self._weights(structure.depth)
         return weighted(weights, self.whole) - weighted(weights, self.along)
-
-
-def normals_of(problem: Problem) -> Array:
-    """Normals (source, 3) that orientation refers to.
-
-    Raises
-    ------
-    ValueError
-        If the problem has fixed orientation, or its sources have no normals.
-    """
-    if problem.axes != 3:
-        raise ValueError("the problem has fixed orientation: there are no tangential currents; build it with free ones")
-    if problem.sources is None or problem.sources.normals is None:
-        raise ValueError("tangential currents want the sources' normals, but this problem has none; give `sources`")
-    return problem.sources.normals

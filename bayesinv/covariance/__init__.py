@@ -1,0 +1,1 @@
+"""Relative covariances of currents, noise and time; no PyMC here."""

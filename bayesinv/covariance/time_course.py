@@ -1,0 +1,52 @@
+"""Time courses of currents: how their samples are correlated, and which time constants can be told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from scipy.linalg import toeplitz
+
+from bayesinv.axes import Array
+from bayesinv.problem.problem import Problem
+
+COURSES = ("matern", "autoregressive")
+
+
+def correlation_over_time(times: Array, constant: float, course: str = "matern") -> Array:
+    """Return the correlation (time, time) of the currents' time courses.
+
+        K_tu = (1 + d) exp(-d), d = sqrt(3) |t - u| / constant      "matern": Matérn with ν = 3/2, smooth courses
+        K_tu = exp(-|t - u| / constant)                              "autoregressive": of first order, rough courses
+
+    times : (time,), s, equally spaced
+    constant : s
+
+    Reference: Rasmussen & Williams (2006), Gaussian Processes for Machine Learning, §4.2.
+    """
+    apart = (times - times[0]) / constant
+    if course == "autoregressive":
+        return np.asarray(toeplitz(np.exp(-apart)))
+    apart = np.sqrt(3) * apart
+    return np.asarray(toeplitz((1 + apart) * np.exp(-apart)))
+
+
+def check_times(times: Array, constant: Any) -> None:
+    """Raise unless samples are equally spaced, and enough to tell a time constant from."""
+    if len(times) < 3:
+        raise ValueError(
+            f"time courses that are correlated over time want at least 3 samples, but there are {len(times)}"
+        )
+    steps = np.diff(times)
+    if np.ptp(steps) > 1e-3 * steps.mean():
+        raise ValueError(
+            f"time courses that are correlated over time want equally spaced samples, but the steps run from "
+            f"{1e3 * steps.min():.4g} to {1e3 * steps.max():.4g} ms; resample, or leave `time` out"
+        )
+
+
+def time_range(problem: Problem) -> tuple[float, float]:
+    """Time constants in s that may be learned: from a tenth of a sample to ten times the recording."""
+    times = problem.times
+    step = (times[-1] - times[0]) / (len(times) - 1) if len(times) > 1 else 1.0
+    return 0.1 * float(step), 10 * float(times[-1] - times[0] + step)
