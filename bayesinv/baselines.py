@@ -20,7 +20,7 @@ from scipy.linalg import eigh
 
 from bayesinv.axes import Array, Index, freeze, one_of, real, same_axes
 from bayesinv.currents import depth_weights
-from bayesinv.evidence import Spectrum
+from bayesinv.evidence.spectrum import Spectrum
 from bayesinv.problem.problem import EXPECTED_SNR, Problem
 from bayesinv.tikhonov import CHOICES, Estimate, Filter, Scan, positive_lambda
 

@@ -23,7 +23,7 @@ from scipy.stats import binom, poisson
 
 from bayesinv.axes import Array, Index
 from bayesinv.catalogue import build
-from bayesinv.evidence import Spectrum
+from bayesinv.evidence.spectrum import Spectrum
 from bayesinv.inference.density import Density
 from bayesinv.inference.infer import choose_method, infer
 from bayesinv.inference.methods import check_options

@@ -17,7 +17,9 @@ from bayesinv.axes import Array, Index, one_of, real
 from bayesinv.covariance.covariance import LengthTable, Structure
 from bayesinv.covariance.orientation import along_normals
 from bayesinv.covariance.time_course import COURSES, check_times, time_range
-from bayesinv.evidence import LOG_2PI, InterpolatedSpectrum, InterpolationError, Spectrum
+from bayesinv.evidence.gaussian import LOG_2PI
+from bayesinv.evidence.graph import InterpolatedSpectrum, InterpolationError
+from bayesinv.evidence.spectrum import Spectrum
 from bayesinv.memory import PickledByFields, cached_property
 from bayesinv.problem.problem import Problem
 

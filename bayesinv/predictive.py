@@ -15,7 +15,8 @@ from bayesinv.axes import Array, Index, one_of, same_axes
 from bayesinv.catalogue import build
 from bayesinv.covariance.covariance import Structure
 from bayesinv.currents import draw_noise, draw_recording
-from bayesinv.evidence import LOG_2PI, Spectrum
+from bayesinv.evidence.gaussian import LOG_2PI
+from bayesinv.evidence.spectrum import Spectrum
 from bayesinv.inference.density import Density
 from bayesinv.inference.result import flattened
 from bayesinv.posterior.mixture import Mixture

@@ -23,7 +23,7 @@ from scipy.optimize import brentq, minimize_scalar
 
 from bayesinv.axes import Array, one_of, real
 from bayesinv.currents import depth_weights
-from bayesinv.evidence import Spectrum
+from bayesinv.evidence.spectrum import Spectrum
 from bayesinv.problem.problem import EXPECTED_SNR, Problem
 
 CHOICES = ("discrepancy", "evidence", "gcv", "l-curve", "snr")

@@ -6,7 +6,8 @@ from scipy.stats import multivariate_normal, norm
 
 import bayesinv as bi
 from bayesinv.currents import SHAPES, Currents, depth_weights, observation, shaped
-from bayesinv.evidence import TOLERANCE, InterpolatedSpectrum, Spectrum
+from bayesinv.evidence.graph import TOLERANCE, InterpolatedSpectrum
+from bayesinv.evidence.spectrum import Spectrum
 
 pytestmark = pytest.mark.filterwarnings("ignore:(?s).*ArviZ is undergoing a major refactor:FutureWarning")
 

@@ -15,7 +15,7 @@ from structured import scene
 
 import bayesinv as bi
 from bayesinv.covariance.covariance import Structure
-from bayesinv.evidence import Spectrum
+from bayesinv.evidence.spectrum import Spectrum
 from bayesinv.memory import Memory, PickledByFields, cached_property, size_of
 
 WAIT = 20.0

@@ -12,7 +12,7 @@ from structured import scene
 
 import bayesinv as bi
 from bayesinv.currents import Currents, observation
-from bayesinv.evidence import Spectrum
+from bayesinv.evidence.spectrum import Spectrum
 from bayesinv.inference.density import Density
 
 pytestmark = pytest.mark.filterwarnings("ignore:(?s).*ArviZ is undergoing a major refactor:FutureWarning")

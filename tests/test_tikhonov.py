@@ -10,7 +10,7 @@ from numpy.testing import assert_allclose
 from scipy.optimize import minimize
 
 from bayesinv import Problem, figures, infer
-from bayesinv.evidence import Spectrum
+from bayesinv.evidence.spectrum import Spectrum
 from bayesinv.tikhonov import Scan, tikhonov
 
 NOISE = 1e-3

@@ -17,7 +17,10 @@ from bayesinv.axes import Array, Index
 from bayesinv.covariance.covariance import Structure
 from bayesinv.currents import GRAPHS, Observation
 from bayesinv.currents import observation as observation_of
-from bayesinv.evidence import SLACK, FactorisedDensity, Likelihood, Spectrum
+from bayesinv.evidence.gaussian import Likelihood
+from bayesinv.evidence.gradient import FactorisedDensity
+from bayesinv.evidence.graph import SLACK
+from bayesinv.evidence.spectrum import Spectrum
 from bayesinv.memory import Memory, cached_property
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ import numpy as np
 from scipy.special import logsumexp
 
 from bayesinv.axes import Array
-from bayesinv.evidence import Spectrum
+from bayesinv.evidence.spectrum import Spectrum
 from bayesinv.inference.density import Density
 from bayesinv.interpolation.gauss_rules import gauss_rule
 from bayesinv.interpolation.scattered import between, measured_error

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from bayesinv.axes import Array
-from bayesinv.evidence import Spectrum
+from bayesinv.evidence.spectrum import Spectrum
 from bayesinv.posterior.conditional import Conditional, row_blocks
 
 BATCH = 2**23

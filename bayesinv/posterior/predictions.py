@@ -6,7 +6,8 @@ import numpy as np
 from scipy.linalg import solve_triangular
 
 from bayesinv.axes import Array
-from bayesinv.evidence import LOG_2PI, Spectrum
+from bayesinv.evidence.gaussian import LOG_2PI
+from bayesinv.evidence.spectrum import Spectrum
 from bayesinv.posterior.mixture import Mixture
 from bayesinv.problem.problem import Problem
 

@@ -10,7 +10,7 @@ from scipy.sparse import csr_array, eye_array
 from scipy.spatial import cKDTree
 
 from bayesinv.axes import Array, Index
-from bayesinv.evidence import Spectrum
+from bayesinv.evidence.spectrum import Spectrum
 from bayesinv.problem.problem import Problem
 
 BLOCK = 256

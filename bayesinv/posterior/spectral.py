@@ -14,7 +14,7 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from bayesinv.axes import Array, Index
-from bayesinv.evidence import Spectrum
+from bayesinv.evidence.spectrum import Spectrum
 from bayesinv.memory import PickledByFields, cached_property
 from bayesinv.posterior.conditional import Gaussian, row_blocks
 from bayesinv.posterior.draws import draw_exactly

@@ -16,7 +16,7 @@ import numpy as np
 
 from bayesinv import Problem
 from bayesinv.baselines import baseline
-from bayesinv.evidence import Spectrum
+from bayesinv.evidence.spectrum import Spectrum
 from bayesinv.resolution import resolution
 from bayesinv.tikhonov import Scan
 

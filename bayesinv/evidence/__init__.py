@@ -1,0 +1,1 @@
+"""The marginal likelihood of a recording, currents integrated out, and its derivatives."""

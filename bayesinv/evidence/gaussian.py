@@ -1,0 +1,81 @@
+"""The log density of a recording in independent components, for many hyperparameters at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from bayesinv.axes import Array
+
+LOG_2PI = float(np.log(2 * np.pi))
+
+CHUNK = 2**16
+"""Numbers held at once while many hyperparameters are evaluated."""
+
+
+def sum_of_logs(total: Array) -> Array:
+    """Sum over components of log(total): (node,); one logarithm per product of a few factors."""
+    few = 6
+    width = total.shape[1] // few
+    product = total[:, few * width :].prod(axis=1)
+    if width:
+        blocks = total[:, :width].copy()
+        for k in range(1, few):
+            blocks *= total[:, k * width : (k + 1) * width]
+        # Six factors stay within the range of a double unless the scales themselves are absurd.
+        if blocks.min() > 1e-290 and blocks.max() < 1e290 and product.min() > 1e-290 and product.max() < 1e290:
+            return np.asarray(np.log(blocks).sum(axis=1) + np.log(product))
+    return np.asarray(np.log(total).sum(axis=1))
+
+
+@dataclass(frozen=True, eq=False)
+class Likelihood:
+    """Likelihood of a recording's independent parts under one structure, as a function of the two scales.
+
+    A part is a component, or with time courses that are correlated a component and a mode of time.
+
+    eigenvalues : (part,), 1/(A m)², variance that currents of unit variance have in a part
+    powers : (part,), power of the recording, summed over the samples of a part
+    count : samples per part
+    constant : term of the log likelihood that does not depend on the scales
+    baseline_power : sum of squares of the baseline; None where there is none
+    baseline_count, baseline_constant : numbers of the baseline, and the constant term of its log likelihood
+    """
+
+    eigenvalues: Array
+    powers: Array
+    count: int
+    constant: float
+    baseline_power: float | None = None
+    baseline_count: int = 0
+    baseline_constant: float = 0.0
+
+    def log_likelihood(self, variance: Array, noise: Array) -> Array:
+        """Log density (node,) of the recording for source variances and noise scales (node,)."""
+        out = np.empty(len(variance))
+        step = max(1, CHUNK // len(self.eigenvalues))
+        for start in range(0, len(variance), step):
+            part = slice(start, start + step)
+            total = variance[part, None] * self.eigenvalues + (noise[part] ** 2)[:, None]
+            logs = sum_of_logs(total)
+            # A product of BLAS would wake its threads, which takes longer than these few sums.
+            out[part] = -0.5 * (self.count * logs + np.einsum("nc,c->n", np.divide(1, total, out=total), self.powers))
+        return out + self.constant
+
+    def baseline_log_likelihood(self, noise: Array) -> Array:
+        """Log density (node,) of the baseline, pure noise of scale `noise` (node,); 0 where there is no baseline."""
+        if self.baseline_power is None:
+            return np.zeros(len(noise))
+        return np.asarray(
+            self.baseline_constant - self.baseline_count * np.log(noise) - 0.5 * self.baseline_power / noise**2
+        )
+
+    def slopes(self, variance: float, noise: float) -> tuple[float, float]:
+        """Derivatives of both log densities by source variance and noise scale."""
+        total = variance * self.eigenvalues + noise**2
+        each = -0.5 * (self.count / total - self.powers / total**2)
+        by_noise = 2 * noise * float(each.sum())
+        if self.baseline_power is not None:
+            by_noise += -self.baseline_count / noise + self.baseline_power / noise**3
+        return float(each @ self.eigenvalues), by_noise
