@@ -13,13 +13,9 @@ if TYPE_CHECKING:
     from bayesinv.baselines import prior_from_mne as prior_from_mne
     from bayesinv.baselines import surface_axes as surface_axes
     from bayesinv.calibration import sbc as sbc
-    from bayesinv.catalogue import list_models as list_models
-    from bayesinv.catalogue import load_model as load_model
-    from bayesinv.catalogue import read_card as read_card
     from bayesinv.compare import average as average
     from bayesinv.compare import compare as compare
     from bayesinv.compare import compare_estimates as compare_estimates
-    from bayesinv.currents import Currents as Currents
     from bayesinv.forward.leadfield import LeadField as LeadField
     from bayesinv.head.brain_maps import sample_map as sample_map
     from bayesinv.head.head import Head as Head
@@ -33,6 +29,10 @@ if TYPE_CHECKING:
     from bayesinv.posterior.posterior import Posterior as Posterior
     from bayesinv.predictive import posterior_predictive as posterior_predictive
     from bayesinv.predictive import prior_predictive as prior_predictive
+    from bayesinv.prior.catalogue import list_models as list_models
+    from bayesinv.prior.catalogue import load_model as load_model
+    from bayesinv.prior.catalogue import read_card as read_card
+    from bayesinv.prior.currents import Currents as Currents
     from bayesinv.prior.scales import noise_scale as noise_scale
     from bayesinv.prior.scales import source_scale as source_scale
     from bayesinv.problem.model_error import ForwardError as ForwardError
@@ -49,7 +49,7 @@ __version__ = "0.1.0"
 
 # Public names and the rooms they live in; a room is entered when one of its names is first asked for.
 _ROOMS = {
-    "Currents": "currents",
+    "Currents": "prior.currents",
     "ForwardError": "problem.model_error",
     "Head": "head.head",
     "LeadField": "forward.leadfield",
@@ -69,15 +69,15 @@ _ROOMS = {
     "from_mne": "mne_bridge",
     "infer": "inference.infer",
     "infer_many": "inference.many",
-    "list_models": "catalogue",
+    "list_models": "prior.catalogue",
     "load": "archive",
-    "load_model": "catalogue",
+    "load_model": "prior.catalogue",
     "noise_scale": "prior.scales",
     "parcels": "head.parcels",
     "posterior_predictive": "predictive",
     "prior_from_mne": "baselines",
     "prior_predictive": "predictive",
-    "read_card": "catalogue",
+    "read_card": "prior.catalogue",
     "resolution": "resolution",
     "sample_map": "head.brain_maps",
     "sbc": "calibration",

@@ -19,8 +19,8 @@ from numpy.typing import ArrayLike
 from scipy.linalg import eigh
 
 from bayesinv.axes import Array, Index, freeze, one_of, real, same_axes
-from bayesinv.currents import depth_weights
 from bayesinv.evidence.spectrum import Spectrum
+from bayesinv.prior.currents import depth_weights
 from bayesinv.problem.problem import EXPECTED_SNR, Problem
 from bayesinv.tikhonov import CHOICES, Estimate, Filter, Scan, positive_lambda
 

@@ -22,15 +22,15 @@ from numpy.typing import ArrayLike
 from scipy.stats import binom, poisson
 
 from bayesinv.axes import Array, Index
-from bayesinv.catalogue import build
 from bayesinv.evidence.spectrum import Spectrum
-from bayesinv.inference.density import Density
 from bayesinv.inference.infer import choose_method, infer
 from bayesinv.inference.methods import check_options
 from bayesinv.memory import Memory
 from bayesinv.posterior.posterior import Posterior
 from bayesinv.posterior.quantiles import credible_level
 from bayesinv.predictive import Prior
+from bayesinv.prior.catalogue import build
+from bayesinv.prior.density import Density
 from bayesinv.problem.problem import Problem
 from bayesinv.progress import steps
 from bayesinv.scores import coverage

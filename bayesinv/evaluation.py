@@ -24,7 +24,6 @@ from bayesinv.atomic import write_whole
 from bayesinv.axes import Array, Index, one_of
 from bayesinv.baselines import METHODS as CLASSICAL
 from bayesinv.baselines import baseline
-from bayesinv.catalogue import _find
 from bayesinv.forward import template_lead_field
 from bayesinv.forward.leadfield import LeadField
 from bayesinv.head import template, template_cortex, template_mesh
@@ -37,6 +36,7 @@ from bayesinv.memory import Memory
 from bayesinv.posterior.posterior import Posterior
 from bayesinv.posterior.quantiles import credible_level
 from bayesinv.predictive import Prior
+from bayesinv.prior.catalogue import find_model
 from bayesinv.problem.model_error import ForwardError, forward_error
 from bayesinv.problem.problem import Problem
 from bayesinv.progress import bars, counted
@@ -208,11 +208,11 @@ class Configuration:
     def _check_names(self) -> None:
         for name in self.truths:
             if name.startswith(PRIOR):
-                _find(name.removeprefix(PRIOR))
+                find_model(name.removeprefix(PRIOR))
             else:
                 one_of("truth", name, TRUTHS, f", and '{PRIOR}MODEL'")
         for name in self.models:
-            _find(name)
+            find_model(name)
         for name in self.baselines:
             one_of("baseline", name, (*CLASSICAL, *CHOICES))
         for what, given, known in (
@@ -588,7 +588,7 @@ def _key(configuration: Configuration, cell: Cell) -> str:
     texts = []
     for name in (cell.truth.removeprefix(PRIOR) if cell.truth.startswith(PRIOR) else None, cell.method):
         if name is not None and (name != cell.method or cell.kind == MODEL):
-            texts.append(_find(name).read_text(encoding="utf-8"))
+            texts.append(find_model(name).read_text(encoding="utf-8"))
     parts = json.dumps([bayesinv.__version__, asdict(cell), shared, texts], sort_keys=True)
     return hashlib.sha256(parts.encode()).hexdigest()[:24]
 

@@ -12,16 +12,16 @@ import numpy as np
 from scipy.stats import chi2
 
 from bayesinv.axes import Array, Index, one_of, same_axes
-from bayesinv.catalogue import build
 from bayesinv.covariance.covariance import Structure
-from bayesinv.currents import draw_noise, draw_recording
 from bayesinv.evidence.gaussian import LOG_2PI
 from bayesinv.evidence.spectrum import Spectrum
-from bayesinv.inference.density import Density
 from bayesinv.inference.result import flattened
 from bayesinv.posterior.mixture import Mixture
 from bayesinv.posterior.posterior import Posterior
 from bayesinv.posterior.quantiles import tail_probabilities
+from bayesinv.prior.catalogue import build
+from bayesinv.prior.density import Density
+from bayesinv.prior.samples import draw_noise, draw_recording
 from bayesinv.problem.problem import Problem
 from bayesinv.problem.windows import samples_of
 

@@ -22,8 +22,8 @@ from numpy.typing import ArrayLike
 from scipy.optimize import brentq, minimize_scalar
 
 from bayesinv.axes import Array, one_of, real
-from bayesinv.currents import depth_weights
 from bayesinv.evidence.spectrum import Spectrum
+from bayesinv.prior.currents import depth_weights
 from bayesinv.problem.problem import EXPECTED_SNR, Problem
 
 CHOICES = ("discrepancy", "evidence", "gcv", "l-curve", "snr")

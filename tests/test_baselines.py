@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose
 
 from bayesinv import Currents, Problem, Sources, infer
 from bayesinv.baselines import SurfaceProblem, baseline, depth_prior, prior_from_mne, surface_axes
-from bayesinv.currents import depth_weights
+from bayesinv.prior.currents import depth_weights
 from bayesinv.tikhonov import tikhonov
 
 LAMBDA2 = 1 / 9

@@ -8,7 +8,7 @@ import pytest
 from referee import toy
 
 import bayesinv as bi
-from bayesinv.catalogue import build
+from bayesinv.prior.catalogue import build
 
 pytestmark = pytest.mark.filterwarnings("ignore:(?s).*ArviZ is undergoing a major refactor:FutureWarning")
 

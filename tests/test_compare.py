@@ -13,12 +13,12 @@ from scipy.special import logsumexp
 
 from bayesinv import Currents, Problem, Sources, figures, infer
 from bayesinv.baselines import baseline
-from bayesinv.catalogue import build
 from bayesinv.compare import LeftOut, _smoothed, average, blocks_of, compare, compare_estimates
-from bayesinv.inference.density import Density
 from bayesinv.inference.quadrature import integrate
 from bayesinv.inference.result import mixture
 from bayesinv.predictive import Prior, block_densities, component_densities
+from bayesinv.prior.catalogue import build
+from bayesinv.prior.density import Density
 from bayesinv.tikhonov import tikhonov
 
 

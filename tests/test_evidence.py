@@ -5,9 +5,11 @@ from referee import GAIN, depth, toy
 from scipy.stats import multivariate_normal, norm
 
 import bayesinv as bi
-from bayesinv.currents import SHAPES, Currents, depth_weights, observation, shaped
 from bayesinv.evidence.graph import TOLERANCE, InterpolatedSpectrum
 from bayesinv.evidence.spectrum import Spectrum
+from bayesinv.prior.currents import Currents, depth_weights
+from bayesinv.prior.observation import observation
+from bayesinv.prior.shaping import SHAPES, shaped
 
 pytestmark = pytest.mark.filterwarnings("ignore:(?s).*ArviZ is undergoing a major refactor:FutureWarning")
 

@@ -6,7 +6,7 @@ from scipy.special import logsumexp
 from scipy.stats import halfnorm, kstest, lognorm, norm
 
 import bayesinv as bi
-from bayesinv.currents import Currents
+from bayesinv.prior.currents import Currents
 
 pytestmark = pytest.mark.filterwarnings("ignore:(?s).*ArviZ is undergoing a major refactor:FutureWarning")
 
@@ -524,7 +524,7 @@ class TestMany:
         assert sum(count) == 1
 
     def test_functions_are_made_once(self, monkeypatch):
-        from bayesinv.inference import density
+        from bayesinv.prior import density
 
         bi.infer("hierarchical", toy(quiet=5))
         monkeypatch.setattr(density, "vectorised", None)

@@ -11,12 +11,12 @@ from numpy.testing import assert_allclose
 from structured import scene
 
 import bayesinv as bi
-from bayesinv.catalogue import build
 from bayesinv.inference import result
-from bayesinv.inference.density import Density
 from bayesinv.inference.interpolant import EXACT, Interpolant
 from bayesinv.inference.quadrature import integrate
 from bayesinv.inference.result import mixture
+from bayesinv.prior.catalogue import build
+from bayesinv.prior.density import Density
 
 
 @pytest.fixture(scope="module", params=["depth_weighted", "oriented", "sensor_noise", "smooth", "temporal"])

@@ -11,9 +11,10 @@ from scipy.stats import multivariate_normal
 from structured import scene
 
 import bayesinv as bi
-from bayesinv.currents import Currents, observation
 from bayesinv.evidence.spectrum import Spectrum
-from bayesinv.inference.density import Density
+from bayesinv.prior.currents import Currents
+from bayesinv.prior.density import Density
+from bayesinv.prior.observation import observation
 
 pytestmark = pytest.mark.filterwarnings("ignore:(?s).*ArviZ is undergoing a major refactor:FutureWarning")
 

@@ -9,11 +9,12 @@ from structured import GAIN, scene
 import bayesinv as bi
 from bayesinv.covariance.covariance import EXACT, LengthTable, Structure
 from bayesinv.covariance.time_course import correlation_over_time
-from bayesinv.currents import Currents, observation
 from bayesinv.evidence import graph as evidence
 from bayesinv.evidence.gradient import FactorisedDensity
 from bayesinv.evidence.spectrum import Spectrum
-from bayesinv.inference.density import Density
+from bayesinv.prior.currents import Currents
+from bayesinv.prior.density import Density
+from bayesinv.prior.observation import observation
 
 pytestmark = pytest.mark.filterwarnings("ignore:(?s).*ArviZ is undergoing a major refactor:FutureWarning")
 

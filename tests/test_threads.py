@@ -10,7 +10,7 @@ from numpy.testing import assert_array_equal
 from structured import scene
 
 import bayesinv as bi
-from bayesinv.inference import density
+from bayesinv.prior import vectorised as density
 
 ASKED = [
     ("hierarchical", "quadrature"),

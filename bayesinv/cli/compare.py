@@ -74,7 +74,7 @@ def compare(
     block
         Length in s of the blocks of time that are left out. A tenth of the recording by default.
     """
-    from bayesinv.catalogue import read_card
+    from bayesinv.prior.catalogue import read_card
 
     classical, beliefs = (chosen(text) for text in (methods, models))
     for name in beliefs:

@@ -40,7 +40,7 @@ def demo(
     electrodes
         How many.
     """
-    from bayesinv.catalogue import read_card
+    from bayesinv.prior.catalogue import read_card
 
     read_card(model)
     check_seed(seed)

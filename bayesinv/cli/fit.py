@@ -60,7 +60,7 @@ def fit(
     draws
         Draws of the hyperparameters (per chain with nuts).
     """
-    from bayesinv.catalogue import read_card
+    from bayesinv.prior.catalogue import read_card
 
     inputs = Inputs(
         recording, forward, noise_cov, condition, picks, orientation, tmin, tmax, baseline=baseline, outliers=outliers

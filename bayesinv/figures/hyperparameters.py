@@ -188,8 +188,9 @@ def prior_draws(
     """
     import pymc as pm
 
-    from bayesinv.catalogue import build
-    from bayesinv.inference.density import Density, with_lambda
+    from bayesinv.prior.catalogue import build
+    from bayesinv.prior.density import Density
+    from bayesinv.prior.vectorised import with_lambda
 
     rng = np.random.default_rng(0) if rng is None else rng
     density = Density.of(build(model, problem)[1])

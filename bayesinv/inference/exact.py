@@ -6,10 +6,10 @@ import time
 
 import numpy as np
 
-from bayesinv.inference.density import Density
 from bayesinv.inference.result import assemble
 from bayesinv.posterior.checks import Evidence
 from bayesinv.posterior.posterior import Posterior
+from bayesinv.prior.density import Density
 
 
 def posterior(

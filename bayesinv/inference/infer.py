@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bayesinv.catalogue import build
-from bayesinv.inference.density import Density
 from bayesinv.inference.methods import METHODS, Choice, UnsettledError, check_options, choose, fitting
 from bayesinv.posterior.posterior import Posterior
+from bayesinv.prior.catalogue import build
+from bayesinv.prior.density import Density
 from bayesinv.problem.problem import Problem
 
 if TYPE_CHECKING:

@@ -15,9 +15,9 @@ from scipy.special import logsumexp
 
 from bayesinv.axes import Array
 from bayesinv.evidence.spectrum import Spectrum
-from bayesinv.inference.density import Density
 from bayesinv.interpolation.gauss_rules import gauss_rule
 from bayesinv.interpolation.scattered import between, measured_error
+from bayesinv.prior.density import Density
 
 WIDENING = 0.3
 """How fast a lattice widens in the tails."""

@@ -9,11 +9,11 @@ import time
 
 import numpy as np
 
-from bayesinv.inference.density import Density
 from bayesinv.inference.modes import mode
 from bayesinv.inference.result import assemble
 from bayesinv.posterior.checks import Check, Evidence
 from bayesinv.posterior.posterior import Posterior
+from bayesinv.prior.density import Density
 
 MIXED, FEW = 200, 64
 """Draws of the hyperparameters that the currents are mixed over, the latter where structure is learned."""

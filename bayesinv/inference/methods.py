@@ -17,8 +17,8 @@ import numpy as np
 from bayesinv.axes import one_of
 
 if TYPE_CHECKING:
-    from bayesinv.inference.density import Density
     from bayesinv.posterior.posterior import Posterior
+    from bayesinv.prior.density import Density
 
 MOST_BY_QUADRATURE = 4
 """Free hyperparameters up to which a lattice is cheaper and more exact than a chain."""

@@ -17,7 +17,7 @@ from scipy.ndimage import maximum_filter
 from scipy.optimize import minimize
 
 from bayesinv.axes import Array, Index
-from bayesinv.inference.density import Density
+from bayesinv.prior.density import Density
 
 SEARCH = {
     1: np.linspace(-15.0, 15.0, 61),

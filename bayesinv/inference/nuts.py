@@ -12,12 +12,13 @@ import numpy as np
 import xarray as xr
 
 from bayesinv.arviz_bridge import as_tree
-from bayesinv.currents import GRAPHS
-from bayesinv.inference.density import Density, with_lambda
 from bayesinv.inference.result import data_checks, flattened, mixture
 from bayesinv.posterior.checks import Check
 from bayesinv.posterior.hyper import Hyper
 from bayesinv.posterior.posterior import Posterior
+from bayesinv.prior.density import Density
+from bayesinv.prior.graphs import GRAPHS
+from bayesinv.prior.vectorised import with_lambda
 
 SHORTEST = 100
 MIXED, FEW = 1000, 64

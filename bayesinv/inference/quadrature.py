@@ -18,7 +18,6 @@ from itertools import product
 import numpy as np
 
 from bayesinv.axes import Array
-from bayesinv.inference.density import Density
 from bayesinv.inference.interpolant import WIDENING, Interpolant, grid_points, log_jacobian, nodes_at
 from bayesinv.inference.methods import UnsettledError
 from bayesinv.inference.modes import modes
@@ -26,6 +25,7 @@ from bayesinv.inference.result import assemble
 from bayesinv.interpolation.scattered import on_lattice
 from bayesinv.posterior.checks import Check, Evidence
 from bayesinv.posterior.posterior import Posterior
+from bayesinv.prior.density import Density
 
 EDGE = 1e-8
 """Share of the mass that a face of the lattice may hold."""

@@ -8,12 +8,12 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from bayesinv.axes import Array
-from bayesinv.currents import Observation
-from bayesinv.inference.density import Density
 from bayesinv.posterior.checks import Check, Evidence
 from bayesinv.posterior.hyper import Hyper
 from bayesinv.posterior.mixture import Mixture, systematic
 from bayesinv.posterior.posterior import Posterior
+from bayesinv.prior.density import Density
+from bayesinv.prior.observation import Observation
 
 MOST_STRUCTURES = 64
 """Different structures that the currents are mixed over; beyond, neighbours share one."""

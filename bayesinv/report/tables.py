@@ -8,12 +8,12 @@ from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 
-from bayesinv.catalogue import read_card
 from bayesinv.figures.hyperparameters import HYPER
 from bayesinv.figures.style import counted
 from bayesinv.posterior.hyper import Scalar
 from bayesinv.posterior.maps import Maps
 from bayesinv.posterior.posterior import Posterior
+from bayesinv.prior.catalogue import read_card
 from bayesinv.report.page import html_table
 from bayesinv.report.sentences import LEVEL, RADII, share
 from bayesinv.wording import percent, spell

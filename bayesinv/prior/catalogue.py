@@ -11,12 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bayesinv.axes import one_of
-from bayesinv.currents import GRAPHS, observation
+from bayesinv.prior.graphs import GRAPHS
+from bayesinv.prior.observation import observation
 from bayesinv.prior.scales import FORMULAS
 from bayesinv.problem.problem import Problem
 
 if TYPE_CHECKING:
     import pymc as pm
+
+
+Model = Callable[[Problem], "pm.Model"]
 
 
 def list_models() -> dict[str, str]:
@@ -29,7 +33,7 @@ def _shipped() -> dict[str, Path]:
     return {path.stem: path for path in folder.glob("*.py") if path.stem != "__init__"}
 
 
-def _find(model: str | PathLike[str]) -> Path:
+def find_model(model: str | PathLike[str]) -> Path:
     text = str(model)
     if text.endswith(".py") or "/" in text or "\\" in text:
         path = Path(text)
@@ -44,7 +48,7 @@ def read_card(model: str | PathLike[str]) -> str:
     """Return the card of a model: its title, formula and references; priors of `bayesinv.prior` in full."""
     import ast
 
-    path = _find(model)
+    path = find_model(model)
     try:
         tree = ast.parse(path.read_text(encoding="utf-8"))
     except (SyntaxError, UnicodeDecodeError) as error:
@@ -69,7 +73,7 @@ def load_model(model: str | PathLike[str]) -> Callable[[Problem], pm.Model]:
     FileNotFoundError
         If there is no file at that path.
     """
-    path = _find(model)
+    path = find_model(model)
     name = f"bayesinv.models.{path.stem}" if path in _shipped().values() else f"bayesinv_model_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None

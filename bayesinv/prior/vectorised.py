@@ -1,0 +1,133 @@
+"""PyMC's prior as a NumPy function of many hyperparameters, made once for every kind of graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bayesinv.axes import Array
+from bayesinv.memory import Memory
+from bayesinv.prior.graphs import GRAPHS
+
+if TYPE_CHECKING:
+    import pymc as pm
+
+
+FUNCTIONS = Memory("functions of graphs", most=2**27, least=2**18)
+"""By what the graphs compute; a recording of the same sensors and sources finds its own here.
+
+A compiled function has no arrays to be measured by; each counts a quarter of a megabyte.
+"""
+
+
+def signature(model: pm.Model, graphs: list[Any]) -> Hashable | None:
+    """What a model's prior and some graphs of it compute, whatever objects they are made of; None if that is not known.
+
+    Two models of one signature have the same names, priors, transforms and constants, so that what was made of the
+    graphs of one serves the other.
+    """
+    from pytensor.graph.basic import Constant
+
+    known: dict[Any, int] = {}
+    notes: list[Hashable] = []
+
+    def visit(variable: Any) -> int:
+        if variable in known:
+            return known[variable]
+        if variable.owner is not None:
+            inputs = tuple(visit(one) for one in variable.owner.inputs)
+            note: Hashable = (variable.owner.op, inputs, variable.owner.outputs.index(variable))
+        elif isinstance(variable, Constant):
+            held = variable.data
+            note = (str(variable.type), held.tobytes() if isinstance(held, np.ndarray) else repr(held))
+        elif "andom" in type(variable.type).__name__:
+            note = "random numbers"
+        else:
+            note = id(variable)
+        known[variable] = len(notes)
+        notes.append(note)
+        return known[variable]
+
+    ends = []
+    for variable in model.free_RVs:
+        transform = model.rvs_to_transforms[variable]
+        bounds = getattr(transform, "args_fn", None)
+        inside = tuple(repr(cell.cell_contents) for cell in getattr(bounds, "__closure__", None) or ())
+        ends.append((variable.name, type(transform), getattr(bounds, "__code__", None), inside, visit(variable)))
+    others = [*model.deterministics, *model.potentials, *graphs]
+    found = (tuple(ends), tuple((one.name, visit(one)) for one in others), tuple(notes))
+    strange = any(one is not None for one in model.rvs_to_initial_values.values())
+    try:
+        hash(found)
+    except TypeError:
+        return None
+    return None if strange or set(model.basic_RVs) - {*model.free_RVs, *model.observed_RVs} else found
+
+
+def vectorised(inputs: list[Any], outputs: list[Any]) -> Callable[[list[Array], int], list[Array]]:
+    """A function from (node, ...) values of the inputs, and the number of nodes, to (node, ...) values of graphs.
+
+    Several threads may call it.
+    """
+    import pytensor
+    import pytensor.tensor as pt
+    from pytensor.compile.mode import Mode
+    from pytensor.graph.replace import vectorize_graph
+
+    with GRAPHS:
+        # Where each node was made is of no use here, and noting it takes half the time.
+        with pytensor.config.change_flags(traceback__limit=0):
+            batch = [pt.tensor(one.name, shape=(None, *one.type.shape), dtype=one.dtype) for one in inputs]
+            graphs = vectorize_graph(outputs, replace=dict(zip(inputs, batch, strict=True)))
+            graphs = _by_numpy(graphs)
+        run = pytensor.function(batch, graphs, mode=Mode(linker="py", optimizer=None), on_unused_input="ignore")
+    # A function keeps what it is at work on in places of its own.
+    one_at_a_time = Lock()
+    # A graph that depends on no input has one value for all nodes.
+    same = [graph.ndim == output.ndim for graph, output in zip(graphs, outputs, strict=True)]
+
+    def at(values: list[Array], count: int) -> list[Array]:
+        with one_at_a_time, np.errstate(all="ignore"):
+            found = [np.asarray(value, dtype=float) for value in run(*values)]
+        return [
+            np.broadcast_to(value, (count, *value.shape)) if one else value
+            for value, one in zip(found, same, strict=True)
+        ]
+
+    return at
+
+
+def _by_numpy(graphs: list[Any]) -> list[Any]:
+    """Graphs without the one function of transforms that the Python linker calls for each number by itself."""
+    import pytensor.tensor as pt
+    from pytensor.graph.replace import graph_replace
+    from pytensor.graph.traversal import applys_between
+
+    def slow(node: Any) -> bool:
+        return type(getattr(node.op, "scalar_op", None)).__name__ == "Softplus"
+
+    found = [node for node in applys_between([], graphs) if slow(node)]
+    if not found:
+        return graphs
+    swaps = {}
+    for node in found:
+        (x,) = node.inputs
+        swaps[node.outputs[0]] = pt.maximum(x, 0.0) + pt.log1p(pt.exp(-pt.abs(x)))
+    done: list[Any] = graph_replace(graphs, swaps, strict=False)
+    return done
+
+
+def with_lambda(hyper: dict[str, Array], variance: Array, noise: Array, mean_power: float) -> dict[str, Array]:
+    """Add "lambda" (noise² / variance, 1/(A m)²) and "snr" (amplitude ratio in the whitened sensors).
+
+    mean_power : trace(G D Gᵀ) per component: the power that currents of unit variance have in a component
+    """
+    with np.errstate(divide="ignore"):
+        return {
+            **hyper,
+            "lambda": noise**2 / variance,
+            "snr": np.sqrt(variance * mean_power) / noise,
+        }
