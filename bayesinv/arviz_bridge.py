@@ -14,11 +14,6 @@ if TYPE_CHECKING:
     from bayesinv.posterior.posterior import Posterior
 
 
-def as_tree(found: Any) -> xr.DataTree:
-    """Return what a sampler gave, of either ArviZ, as a `DataTree`."""
-    return found if isinstance(found, xr.DataTree) else found.to_datatree()
-
-
 def as_native(tree: xr.DataTree) -> Any:
     """Return the container that the installed ArviZ works with."""
     import arviz as az

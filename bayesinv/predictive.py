@@ -15,7 +15,7 @@ from bayesinv.axes import Array, Index, one_of, same_axes
 from bayesinv.covariance.covariance import Structure
 from bayesinv.evidence.gaussian import LOG_2PI
 from bayesinv.evidence.spectrum import Spectrum
-from bayesinv.inference.result import flattened
+from bayesinv.inference.assemble import flattened
 from bayesinv.posterior.mixture import Mixture
 from bayesinv.posterior.posterior import Posterior
 from bayesinv.posterior.quantiles import tail_probabilities

@@ -464,7 +464,7 @@ class TestNuts:
             )
         import arviz_stats
 
-        from bayesinv.arviz_bridge import as_tree
+        from bayesinv.inference.chains import as_tree
 
         table = as_tree(sampled)["posterior"].to_dataset()
         ess = float(min(np.min(arviz_stats.ess(table)[name]) for name in ("noise", "scale")))
@@ -548,9 +548,10 @@ class TestMany:
 @pytest.mark.slow
 def test_what_a_lattice_cannot_hold_is_sampled(monkeypatch):
     from bayesinv.inference import quadrature
+    from bayesinv.inference import unsettled as unsettled_inference
 
     def unsettled(density):
-        raise quadrature.UnsettledError("quadrature did not settle")
+        raise unsettled_inference.UnsettledError("quadrature did not settle")
 
     monkeypatch.setattr(quadrature, "integrate", unsettled)
     with pytest.warns(UserWarning, match="did not settle .*NUTS is used now"):

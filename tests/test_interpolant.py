@@ -11,10 +11,10 @@ from numpy.testing import assert_allclose
 from structured import scene
 
 import bayesinv as bi
-from bayesinv.inference import result
+from bayesinv.inference import assemble as result
+from bayesinv.inference.assemble import mixture
 from bayesinv.inference.interpolant import EXACT, Interpolant
 from bayesinv.inference.quadrature import integrate
-from bayesinv.inference.result import mixture
 from bayesinv.prior.catalogue import build
 from bayesinv.prior.density import Density
 

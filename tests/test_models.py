@@ -153,7 +153,8 @@ def sampled(request):
     """A model, its prior predictive draws, and hyperparameters' draws in ArviZ's container."""
     import pymc as pm
 
-    from bayesinv.arviz_bridge import as_native, as_tree
+    from bayesinv.arviz_bridge import as_native
+    from bayesinv.inference.chains import as_tree
 
     problem = toy(sensors=5, sources=11, samples=3, quiet=7)
     posterior = bi.infer(request.param, problem, draws=400)
@@ -202,7 +203,7 @@ class TestPredictive:
     def test_posterior_predictive_covers_the_recording(self, sampled):
         import pymc as pm
 
-        from bayesinv.arviz_bridge import as_tree
+        from bayesinv.inference.chains import as_tree
 
         problem, _, built, _, native = sampled
         with built:
@@ -220,7 +221,7 @@ class TestPredictive:
         import pymc as pm
         import pytensor
 
-        from bayesinv.arviz_bridge import as_tree
+        from bayesinv.inference.chains import as_tree
 
         _, posterior, built, _, native = sampled
         # It takes no mode of its own, and its default compiles for longer than the few draws take.
@@ -240,7 +241,7 @@ class TestPredictive:
     def test_posteriors_own_container_has_a_loo(self, sampled):
         import arviz_stats
 
-        from bayesinv.arviz_bridge import as_tree
+        from bayesinv.inference.chains import as_tree
 
         _, posterior, _, _, _ = sampled
         assert np.isfinite(arviz_stats.loo(as_tree(posterior.to_arviz()), var_name="recording").elpd)

@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 
-from bayesinv.inference.result import assemble
+from bayesinv.inference.assemble import assemble
 from bayesinv.posterior.checks import Evidence
 from bayesinv.posterior.posterior import Posterior
 from bayesinv.prior.density import Density

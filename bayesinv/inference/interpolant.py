@@ -1,4 +1,4 @@
-"""Interpolant: the posterior density at a few structures, and smoothly between them.
+"""The posterior density at a few structures, and smoothly between them.
 
 A new structure costs a decomposition, scales next to nothing. So the density is worked out at a few structures, for
 all scales of a lattice at once, and interpolated between them, scale by scale, by radial basis functions; structures

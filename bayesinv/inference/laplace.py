@@ -9,8 +9,8 @@ import time
 
 import numpy as np
 
+from bayesinv.inference.assemble import assemble
 from bayesinv.inference.modes import mode
-from bayesinv.inference.result import assemble
 from bayesinv.posterior.checks import Check, Evidence
 from bayesinv.posterior.posterior import Posterior
 from bayesinv.prior.density import Density

@@ -1,4 +1,4 @@
-"""Registry of methods of inference: what each is for, when it fits, its options, and the room that holds it.
+"""Methods of inference: one registry of what each takes, gives and is called, and which fits a model.
 
 A method is one entry of `METHODS` and one room with a function `posterior`, whose signature is `MethodFunction`'s and
 whose keyword arguments are the entry's options.
@@ -20,15 +20,12 @@ if TYPE_CHECKING:
     from bayesinv.posterior.posterior import Posterior
     from bayesinv.prior.density import Density
 
+
 MOST_BY_QUADRATURE = 4
 """Free hyperparameters up to which a lattice is cheaper and more exact than a chain."""
 
 MOST_BY_NUTS = 40
 """Free hyperparameters up to which they are sampled where nothing else is said."""
-
-
-class UnsettledError(ValueError):
-    """A lattice that is as fine as it may be does not give the moments: the density wants a sampler."""
 
 
 class MethodFunction(Protocol):

@@ -19,7 +19,7 @@ def sample(model: Any, draws: int, tune: int) -> tuple[float, float, float]:
     import nutpie
     import xarray as xr
 
-    from bayesinv.arviz_bridge import as_tree
+    from bayesinv.inference.chains import as_tree
 
     start = time.perf_counter()
     compiled = nutpie.compile_pymc_model(model)
