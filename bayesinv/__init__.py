@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bayesinv.archive import load as load
-    from bayesinv.baselines import baseline as baseline
-    from bayesinv.baselines import prior_from_mne as prior_from_mne
-    from bayesinv.baselines import surface_axes as surface_axes
     from bayesinv.calibration import sbc as sbc
+    from bayesinv.classical.baseline import baseline as baseline
+    from bayesinv.classical.minimum_norm import tikhonov as tikhonov
+    from bayesinv.classical.mne_prior import prior_from_mne as prior_from_mne
+    from bayesinv.classical.resolution import resolution as resolution
+    from bayesinv.classical.surface_axes import surface_axes as surface_axes
     from bayesinv.compare import average as average
     from bayesinv.compare import compare as compare
     from bayesinv.compare import compare_estimates as compare_estimates
@@ -41,9 +43,7 @@ if TYPE_CHECKING:
     from bayesinv.problem.problem import Problem as Problem
     from bayesinv.problem.recording import Recording as Recording
     from bayesinv.report.evaluation import evaluate as evaluate
-    from bayesinv.resolution import resolution as resolution
     from bayesinv.simulate import simulate as simulate
-    from bayesinv.tikhonov import tikhonov as tikhonov
 
 __version__ = "0.1.0"
 
@@ -60,7 +60,7 @@ _ROOMS = {
     "Sensors": "head.sensors",
     "Sources": "head.sources",
     "average": "compare",
-    "baseline": "baselines",
+    "baseline": "classical.baseline",
     "choose_method": "inference.infer",
     "compare": "compare",
     "compare_estimates": "compare",
@@ -75,16 +75,16 @@ _ROOMS = {
     "noise_scale": "prior.scales",
     "parcels": "head.parcels",
     "posterior_predictive": "predictive",
-    "prior_from_mne": "baselines",
+    "prior_from_mne": "classical.mne_prior",
     "prior_predictive": "predictive",
     "read_card": "prior.catalogue",
-    "resolution": "resolution",
+    "resolution": "classical.resolution",
     "sample_map": "head.brain_maps",
     "sbc": "calibration",
     "simulate": "simulate",
     "source_scale": "prior.scales",
-    "surface_axes": "baselines",
-    "tikhonov": "tikhonov",
+    "surface_axes": "classical.surface_axes",
+    "tikhonov": "classical.minimum_norm",
 }
 
 __all__ = sorted(_ROOMS)

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import logsumexp, softmax
 
 from bayesinv.axes import Array, one_of, real
+from bayesinv.classical.estimate import Estimate
 from bayesinv.covariance.covariance import Structure
 from bayesinv.posterior.checks import Evidence
 from bayesinv.posterior.hyper import Hyper
@@ -22,7 +23,6 @@ from bayesinv.posterior.posterior import Posterior
 from bayesinv.predictive import aligned, block_densities, component_densities, thinned
 from bayesinv.problem.problem import Problem
 from bayesinv.problem.windows import samples_of
-from bayesinv.tikhonov import Estimate
 
 HEADS = ("name", "λ", "interval of λ", "SNR", "peak", "at (mm)", "height", "spread (mm)", "fit", "log evidence")
 

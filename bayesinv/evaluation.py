@@ -22,8 +22,11 @@ import numpy as np
 
 from bayesinv.atomic import write_whole
 from bayesinv.axes import Array, Index, one_of
-from bayesinv.baselines import METHODS as CLASSICAL
-from bayesinv.baselines import baseline
+from bayesinv.classical.baseline import METHODS as CLASSICAL
+from bayesinv.classical.baseline import baseline
+from bayesinv.classical.criteria import CHOICES
+from bayesinv.classical.estimate import Estimate
+from bayesinv.classical.minimum_norm import tikhonov
 from bayesinv.forward import template_lead_field
 from bayesinv.forward.leadfield import LeadField
 from bayesinv.head import template, template_cortex, template_mesh
@@ -58,7 +61,6 @@ from bayesinv.simulate import (
     together,
 )
 from bayesinv.simulate import simulate as record
-from bayesinv.tikhonov import CHOICES, Estimate, tikhonov
 from bayesinv.wording import percent
 from bayesinv.world import draw_world, same_lead_field
 

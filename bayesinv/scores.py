@@ -20,7 +20,9 @@ from scipy.spatial.distance import cdist
 from scipy.special import ndtr
 
 from bayesinv.axes import Array, Index, real, same_axes
-from bayesinv.baselines import SurfaceProblem
+from bayesinv.classical.estimate import Estimate
+from bayesinv.classical.resolution import Resolution
+from bayesinv.classical.surface_axes import SurfaceProblem
 from bayesinv.covariance.covariance import Structure
 from bayesinv.head.sources import Sources
 from bayesinv.posterior.functionals import Functional
@@ -30,9 +32,7 @@ from bayesinv.posterior.posterior import Posterior
 from bayesinv.posterior.quantiles import credible_level, mixture_quantile
 from bayesinv.problem.problem import Problem
 from bayesinv.problem.windows import Window, samples_of
-from bayesinv.resolution import Resolution
 from bayesinv.simulate import Truth
-from bayesinv.tikhonov import Estimate
 
 LEVELS: Array = np.arange(11) / 10
 """Levels at which coverage is looked at where none are given."""

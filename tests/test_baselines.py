@@ -10,9 +10,11 @@ import pytest
 from numpy.testing import assert_allclose
 
 from bayesinv import Currents, Problem, Sources, infer
-from bayesinv.baselines import SurfaceProblem, baseline, depth_prior, prior_from_mne, surface_axes
+from bayesinv.classical.baseline import baseline
+from bayesinv.classical.minimum_norm import tikhonov
+from bayesinv.classical.mne_prior import depth_prior, prior_from_mne
+from bayesinv.classical.surface_axes import SurfaceProblem, surface_axes
 from bayesinv.prior.currents import depth_weights
-from bayesinv.tikhonov import tikhonov
 
 LAMBDA2 = 1 / 9
 KINDS = {"meg": "meg", "eeg": "eeg", "both": ["meg", "eeg"]}
@@ -120,7 +122,7 @@ class TestTheory:
         assert_allclose(np.trace(gram), np.sum(problem.gain**2), rtol=1e-10)
 
     def test_eloreta_says_when_it_has_not_converged(self, rng, monkeypatch):
-        monkeypatch.setattr("bayesinv.baselines.PASSES", 2)
+        monkeypatch.setattr("bayesinv.classical.eloreta.PASSES", 2)
         with pytest.warns(UserWarning, match=r"weights still changed by .* after 2 passes \(wanted 1e-10\)"):
             baseline(toy(rng), "eLORETA")
 

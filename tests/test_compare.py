@@ -12,14 +12,14 @@ from referee import dense_mixture, toy
 from scipy.special import logsumexp
 
 from bayesinv import Currents, Problem, Sources, figures, infer
-from bayesinv.baselines import baseline
+from bayesinv.classical.baseline import baseline
+from bayesinv.classical.minimum_norm import tikhonov
 from bayesinv.compare import LeftOut, _smoothed, average, blocks_of, compare, compare_estimates
 from bayesinv.inference.assemble import mixture
 from bayesinv.inference.quadrature import integrate
 from bayesinv.predictive import Prior, block_densities, component_densities
 from bayesinv.prior.catalogue import build
 from bayesinv.prior.density import Density
-from bayesinv.tikhonov import tikhonov
 
 
 @pytest.fixture

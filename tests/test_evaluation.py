@@ -11,6 +11,7 @@ import pytest
 
 import bayesinv as bi
 from bayesinv import evaluation, figures
+from bayesinv.classical.minimum_norm import tikhonov
 from bayesinv.evaluation import Configuration
 from bayesinv.forward.sphere import lead_field as sphere
 from bayesinv.head import template_cortex
@@ -18,7 +19,6 @@ from bayesinv.head.head import Head
 from bayesinv.head.parcels import parcels
 from bayesinv.report.evaluation import evaluate
 from bayesinv.scores import project
-from bayesinv.tikhonov import tikhonov
 
 SMALL = {
     "title": "A few cells",

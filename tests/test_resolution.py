@@ -11,10 +11,11 @@ import pytest
 from numpy.testing import assert_allclose
 
 from bayesinv import Problem, Sources, infer
-from bayesinv.baselines import baseline, surface_axes
+from bayesinv.classical.baseline import baseline
+from bayesinv.classical.minimum_norm import tikhonov
+from bayesinv.classical.resolution import resolution
+from bayesinv.classical.surface_axes import surface_axes
 from bayesinv.geometry.geodesic import Geodesic
-from bayesinv.resolution import resolution
-from bayesinv.tikhonov import tikhonov
 
 NAMES = ("peak_error", "centre_error", "deviation", "radius", "peak", "total")
 
@@ -119,7 +120,7 @@ class TestMetrics:
     @pytest.mark.parametrize("function", ["psf", "ctf"])
     @pytest.mark.parametrize("axes", [1, 3])
     def test_are_what_their_definition_says(self, rng, monkeypatch, function, axes):
-        monkeypatch.setattr(sys.modules["bayesinv.resolution"], "BLOCK", 100)
+        monkeypatch.setattr("bayesinv.classical.resolution.BLOCK", 100)
         problem = toy(rng, axes)
         ours = resolution(problem, baseline(problem, "dSPM", 0.4, depth=0.6, pick="pooled"))
         block = ours.matrix().reshape(16, axes, 16, axes)

@@ -16,11 +16,11 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 import bayesinv as bi
 from bayesinv import scores
+from bayesinv.classical.resolution import Resolution
 from bayesinv.head.sources import Sources
 from bayesinv.posterior.hyper import Hyper
 from bayesinv.posterior.mixture import Mixture
 from bayesinv.posterior.posterior import Posterior
-from bayesinv.resolution import Resolution
 from bayesinv.scores import LEVELS, Pit, Reliability, Tally
 from bayesinv.simulate import Truth
 

@@ -10,8 +10,9 @@ from numpy.testing import assert_allclose
 from scipy.optimize import minimize
 
 from bayesinv import Problem, figures, infer
+from bayesinv.classical.criteria import Scan
+from bayesinv.classical.minimum_norm import tikhonov
 from bayesinv.evidence.spectrum import Spectrum
-from bayesinv.tikhonov import Scan, tikhonov
 
 NOISE = 1e-3
 

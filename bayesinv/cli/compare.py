@@ -118,8 +118,8 @@ def compare(
 
 def _check_methods(names: Sequence[str]) -> None:
     """Raise if a classical method is none."""
-    from bayesinv.baselines import METHODS
-    from bayesinv.tikhonov import CHOICES
+    from bayesinv.classical.baseline import METHODS
+    from bayesinv.classical.criteria import CHOICES
 
     for name in names:
         one_of("method", name, (*METHODS, *CHOICES))
@@ -127,8 +127,9 @@ def _check_methods(names: Sequence[str]) -> None:
 
 def _estimates(problem: Problem, names: Sequence[str]) -> dict[str, Any]:
     """Return classical estimates by what the table calls them."""
-    from bayesinv.baselines import baseline
-    from bayesinv.tikhonov import CHOICES, tikhonov
+    from bayesinv.classical.baseline import baseline
+    from bayesinv.classical.criteria import CHOICES
+    from bayesinv.classical.minimum_norm import tikhonov
 
     found: dict[str, Any] = {}
     for name in names:

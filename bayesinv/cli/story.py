@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from scipy.spatial import cKDTree
 
 from bayesinv.axes import Array, Index
-from bayesinv.baselines import baseline
+from bayesinv.classical.baseline import baseline
 from bayesinv.cli.peaks import LEVEL
 from bayesinv.forward import gain_files, template_lead_field
 from bayesinv.forward.leadfield import LeadField

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bayesinv.axes import Array
+from bayesinv.classical.estimate import Estimate
 from bayesinv.posterior.posterior import Posterior
-from bayesinv.tikhonov import Estimate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from bayesinv import Problem
-from bayesinv.baselines import baseline
+from bayesinv.classical.baseline import baseline
+from bayesinv.classical.criteria import Scan
+from bayesinv.classical.resolution import resolution
 from bayesinv.evidence.spectrum import Spectrum
-from bayesinv.resolution import resolution
-from bayesinv.tikhonov import Scan
 
 
 def best(run: Callable[[], Any], repeats: int = 7) -> float:

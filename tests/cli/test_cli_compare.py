@@ -50,7 +50,7 @@ class TestCompare:
                 mne.read_forward_solution(files["fwd"]),
                 mne.read_cov(files["cov"]),
             )
-        from bayesinv.baselines import baseline
+        from bayesinv.classical.baseline import baseline
         from bayesinv.compare import compare_estimates
 
         results = {

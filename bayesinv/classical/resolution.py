@@ -18,60 +18,24 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from bayesinv.axes import Array, Index, one_of
-from bayesinv.baselines import SurfaceProblem, sources_of
+from bayesinv.axes import Array, one_of
+from bayesinv.classical.estimate import Estimate
+from bayesinv.classical.minimum_norm import tikhonov
+from bayesinv.classical.resolution_metrics import DISTANCES, Metrics, radius_of
+from bayesinv.classical.surface_axes import SurfaceProblem, sources_of
 from bayesinv.geometry.geodesic import Geodesic
 from bayesinv.posterior.posterior import Posterior
 from bayesinv.problem.problem import Problem
-from bayesinv.tikhonov import Estimate, tikhonov
 
 FUNCTIONS = ("ctf", "psf")
-DISTANCES = ("euclidean", "geodesic")
 
 LARGEST = 4.0
 """Gigabytes that a dense resolution matrix may take."""
 
 BLOCK = 2**20
 """Numbers of a block of the resolution matrix that are worked on at once; they stay in the processor's cache."""
-
-
-@dataclass(frozen=True, eq=False)
-class Metrics:
-    """How far the point spread or cross talk of every source lies and reaches.
-
-    With w the magnitude of a source's function over all sources and d the distance from that source:
-
-    function : "psf" or "ctf"
-    distance : "euclidean" or "geodesic"
-    peak_error : (source,), m, distance of the largest w
-    centre_error : (source,), m, distance of the centre of mass Σ w r / Σ w
-    deviation : (source,), m, spatial deviation sqrt(Σ w² d² / Σ w²)
-    radius : (source,), m, farthest source whose w exceeds a share of the largest
-    peak : (source,), largest w
-    total : (source,), Σ w
-    relative_peak, relative_total : (source,), the same over the largest of all sources
-    """
-
-    function: str
-    distance: str
-    peak_error: Array
-    centre_error: Array
-    deviation: Array
-    radius: Array
-    peak: Array
-    total: Array
-
-    @property
-    def relative_peak(self) -> Array:
-        """Largest magnitude of each function, over the largest of all: (source,)."""
-        return np.asarray(self.peak / self.peak.max())
-
-    @property
-    def relative_total(self) -> Array:
-        """Summed magnitude of each function, over the largest of all: (source,)."""
-        return np.asarray(self.total / self.total.max())
 
 
 @dataclass(frozen=True, eq=False)
@@ -240,7 +204,7 @@ class Resolution:
                 )
                 with np.errstate(divide="ignore", invalid="ignore"):
                     out["deviation"][block] = np.sqrt(np.maximum(about, 0.0) / moments[:, 0])
-                out["radius"][block] = _radius(beyond, places, own)
+                out["radius"][block] = radius_of(beyond, places, own)
                 continue
             for i, source in enumerate(own):
                 far = apart(int(source))
@@ -281,19 +245,6 @@ class Resolution:
             yield slice(start, min(start + step, self.source_count))
 
 
-def _radius(beyond: NDArray[np.bool_], places: Array, own: Index) -> Array:
-    """Distance of the farthest source that counts, for each of some sources."""
-    rows, columns = np.nonzero(beyond)
-    apart = places[columns] - places[own[rows]]
-    far = np.einsum("nx,nx->n", apart, apart)
-    out = np.zeros(len(own))
-    starts = np.searchsorted(rows, np.arange(len(own)))
-    filled = np.flatnonzero(beyond.any(axis=1))
-    if len(filled):
-        out[filled] = np.maximum.reduceat(far, starts[filled])
-    return np.sqrt(out)
-
-
 def resolution(
     problem: Problem,
     estimator: float | str | Estimate | Posterior = "snr",
@@ -328,11 +279,11 @@ def resolution(
         rows = len(kernel) // problem.source_count
     gain, columns = problem.gain, problem.axes
     if along == "normals" and problem.axes == 3:
-        from bayesinv.baselines import _normals
+        from bayesinv.classical.surface_axes import normals_of
 
         gain = np.matmul(
             gain.reshape(len(gain), -1, 3).transpose(1, 0, 2),
-            _normals(problem, "directions along normals want")[:, :, None],
+            normals_of(problem, "directions along normals want")[:, :, None],
         )[:, :, 0].T
         columns = 1
     return Resolution(problem, name, kernel, gain, rows, columns)

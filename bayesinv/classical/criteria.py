@@ -1,29 +1,17 @@
-"""Tikhonov regularisation: the minimum-norm estimate, and the choice of λ from the recording.
-
-    x* = argmin ‖y - G x‖² + λ ‖x‖²_{D⁻¹} = D Gᵀ (G D Gᵀ + λ I)⁻¹ y
-
-With `G D Gᵀ = U diag(s) Uᵀ` every quantity that a choice of λ looks at is a sum over components of the recording's
-powers `‖uᵢᵀ Y‖²`; one decomposition serves all λ.
-
-References: Hansen (1992), SIAM Rev. 34, 561-580; Hansen (2001), in Computational Inverse Problems in
-Electrocardiology, 119-142; Golub, Heath & Wahba (1979), Technometrics 21, 215-223.
-"""
+"""The choice of λ from the recording: L-curve, GCV, discrepancy, evidence and expected SNR."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
 from scipy.optimize import brentq, minimize_scalar
 
-from bayesinv.axes import Array, one_of, real
-from bayesinv.evidence.spectrum import Spectrum
-from bayesinv.prior.currents import depth_weights
+from bayesinv.axes import Array, one_of
 from bayesinv.problem.problem import EXPECTED_SNR, Problem
 
 CHOICES = ("discrepancy", "evidence", "gcv", "l-curve", "snr")
@@ -42,9 +30,6 @@ FLAT = 1e-3
 
 WIDE = 2.0
 """Decades of λ beyond which a minimum is called flat."""
-
-ROWS = 4096
-"""Sources worked on at once."""
 
 
 def positive_lambda(lam: float) -> float:
@@ -422,223 +407,3 @@ def _curvature(lam: Array, residual: Array, solution: Array, third: Array) -> Ar
         length = np.hypot(residual, lam * solution)
         bend = (residual / length) * (solution / length) * (bend / length)
     return np.where(np.isfinite(bend), bend, -np.inf)
-
-
-@dataclass(frozen=True, eq=False)
-class Filter:
-    """A linear estimator: from the whitened recording to a number, or a few, per source.
-
-        estimate_k = turn_k Gain_kᵀ middle recording
-
-    Gain_k holds the gain columns of source k. Nothing of the size sources by components is kept.
-
-    gain : (component, amplitude), the problem's
-    turn : (amplitude,), or (source, row, axis) where a source's axes are mixed
-    middle : (component, component)
-    """
-
-    gain: Array = field(repr=False)
-    turn: Array = field(repr=False)
-    middle: Array = field(repr=False)
-
-    def _turned(self, flat: Array, sources: slice) -> Array:
-        """Gainᵀ of some sources' amplitudes (amplitude, ...) to the estimator's rows."""
-        if self.turn.ndim == 1:
-            return flat * self.turn[sources, None]
-        table = flat.reshape(-1, self.turn.shape[2], flat.shape[1])
-        return np.matmul(self.turn[sources], table).reshape(-1, flat.shape[1])
-
-    def _columns(self, sources: slice) -> slice:
-        axes = 1 if self.turn.ndim == 1 else self.turn.shape[2]
-        return slice(sources.start * axes, sources.stop * axes)
-
-    def blocks(self) -> Iterator[slice]:
-        """Slices of sources (of amplitudes, where they are not mixed) to work on one after the other."""
-        for start in range(0, len(self.turn), ROWS):
-            yield slice(start, min(start + ROWS, len(self.turn)))
-
-    def rows(self, sources: slice) -> Array:
-        """The estimator's rows of some sources (of amplitudes, where they are not mixed): (row, component)."""
-        return self._turned(self.gain[:, self._columns(sources)].T @ self.middle, sources)
-
-    def kernel(self) -> Array:
-        """The whole estimator: (row, component)."""
-        return np.concatenate([self.rows(block) for block in self.blocks()])
-
-    def __call__(self, recording: Array) -> Array:
-        """Estimate (row, time) from a whitened recording (component, time)."""
-        seen = self.middle @ recording
-        parts = [self._turned(self.gain[:, self._columns(block)].T @ seen, block) for block in self.blocks()]
-        return np.concatenate(parts)
-
-
-@dataclass(frozen=True, eq=False)
-class Estimate:
-    """A classical point estimate of the currents, and what it rests on.
-
-    problem : what was inverted
-    method : its name
-    current : (source, [axis,] time); A m, or dimensionless where the method standardises it (see `unit`)
-    unit : "A m" or ""
-    lam : λ of x* = D Gᵀ (G D Gᵀ + λ I)⁻¹ y, 1/(A m)² where D has none; None where the method has no λ
-    chosen : how λ was chosen: "given" or the name of a choice
-    scan : eigenvalues and powers that λ was chosen with; None where the method has no λ
-    fitted : (component, time), whitened recording that the currents behind the estimate explain; None where the
-        method fits nothing
-    operator : the estimator, from whitened recording to the flat `current` (or to the vectors it pools)
-    pooled : whether `current` is the length of the three components that the estimator gives
-    """
-
-    problem: Problem = field(repr=False)
-    method: str
-    current: Array = field(repr=False)
-    unit: str
-    lam: float | None
-    chosen: str
-    scan: Scan | None = field(repr=False)
-    fitted: Array | None = field(repr=False)
-    operator: Filter = field(repr=False)
-    pooled: bool = False
-
-    def __repr__(self) -> str:
-        value = "" if self.lam is None else f" | lam = {self.lam:.4g} ({self.chosen})"
-        return (
-            f"<{self.method} estimate of {self.problem.source_count} sources ({self.problem.orientation}) x "
-            f"{len(self.problem.times)} samples{value} | fit {self.goodness_of_fit:.3f}>"
-        )
-
-    @property
-    def residual(self) -> Array:
-        """Whitened recording that is left unexplained: (component, time).
-
-        Raises
-        ------
-        ValueError
-            If the method fits nothing.
-        """
-        if self.fitted is None:
-            raise ValueError(f"{self.method} filters the recording and does not fit it, so there is no residual")
-        return np.asarray(self.problem.recording - self.fitted)
-
-    @property
-    def goodness_of_fit(self) -> float:
-        """Share of the whitened recording's power that the estimate explains; nan where the method fits nothing."""
-        if self.fitted is None:
-            return np.nan
-        power = float(np.sum(self.problem.recording**2))
-        return 1.0 - float(np.sum(self.residual**2)) / power if power else 0.0
-
-    @property
-    def strength(self) -> Array:
-        """Magnitude of the estimate per source: (source, time)."""
-        return np.linalg.norm(self.current, axis=1) if self.current.ndim == 3 else np.abs(self.current)
-
-    def _scanned(self) -> tuple[Scan, float]:
-        if self.scan is None or self.lam is None:
-            raise ValueError(f"{self.method} has no lam, so there is no curve along it")
-        return self.scan, self.lam
-
-    @property
-    def degrees_of_freedom(self) -> float:
-        """Effective number of components fitted: Σ s/(s + λ)."""
-        scan, lam = self._scanned()
-        return float(np.sum(scan.values / (scan.values + lam)))
-
-    @property
-    def snr(self) -> float:
-        """Amplitude signal-to-noise ratio that λ stands for: sqrt(mean eigenvalue / λ)."""
-        scan, lam = self._scanned()
-        return float(np.sqrt(scan.values.mean() / lam))
-
-    @cached_property
-    def curve(self) -> Curve:
-        """The L-curve and cross-validation function that the estimate lies on."""
-        return self._scanned()[0]._grid
-
-    @cached_property
-    def choices(self) -> Mapping[str, Chosen]:
-        """What every way of choosing λ takes on this recording, with its note."""
-        scan, _ = self._scanned()
-        return {name: scan.choose(name) for name in CHOICES}
-
-
-def relative_variances(problem: Problem, weights: float | ArrayLike | None) -> Array | None:
-    """Diagonal of D (amplitude,) from a depth exponent or an array (source,) or (amplitude,); None for ones.
-
-    Raises
-    ------
-    ValueError
-        If the exponent lies outside [0, 1], or the array has another length or is not positive.
-    """
-    if weights is None:
-        return None
-    if np.ndim(weights) == 0:
-        return depth_weights(problem, float(weights))  # type: ignore[arg-type]
-    table = real("weights", weights, "source")
-    if not (table > 0).all():
-        raise ValueError(f"weights must be positive, but source {int(np.argmin(table))} has {table.min():.3g}")
-    if len(table) == problem.source_count:
-        table = np.repeat(table, problem.axes)
-    if len(table) != problem.gain.shape[1]:
-        raise ValueError(f"weights has source = {len(table)}, but the problem has source = {problem.source_count}")
-    return table
-
-
-def tikhonov(
-    problem: Problem,
-    lam: float | str = "l-curve",
-    weights: float | ArrayLike | None = None,
-    *,
-    snr: float = EXPECTED_SNR,
-    noise: float = 1.0,
-) -> Estimate:
-    """Return the Tikhonov (weighted minimum-norm) estimate of the currents.
-
-        x* = argmin ‖y - G x‖² + λ ‖x‖²_{D⁻¹} = D Gᵀ (G D Gᵀ + λ I)⁻¹ y
-
-    It is the posterior mean at fixed scales, with λ = noise² / variance.
-
-    problem : whitened gain and recording
-    lam : λ in 1/(A m)², or how to choose it from the recording:
-        "l-curve" the corner of the L-curve (Hansen 1992), "gcv" generalised cross-validation (Golub, Heath &
-        Wahba 1979), "discrepancy" a residual as large as the noise (Morozov 1966), "evidence" the most probable
-        ratio of noise to source variance (MacKay 1992; over both where the problem has a baseline, at the noise scale
-        `noise` where it has none), "snr" MNE-Python's 1/SNR²
-    weights : diagonal of D: None for ones, a depth exponent in [0, 1], or (source,) or (amplitude,)
-    snr : amplitude signal-to-noise ratio that "snr" expects
-    noise : scale of the whitened noise; 1 trusts the covariance
-
-    Warns where a choice is doubtful (no corner, several corners, a corner at the edge, a flat minimum), naming what
-    was seen and the value used.
-
-    Raises
-    ------
-    ValueError
-        If λ is not positive and finite, no choice has that name, the discrepancy cannot be attained, or the weights
-        do not fit.
-    """
-    if isinstance(lam, str):
-        one_of("choice of lam", lam, CHOICES, ", or give a number")
-    else:
-        positive_lambda(lam)
-    if not 0 < noise < np.inf:
-        raise ValueError(f"noise is {noise}, but the scale of the noise must be positive and finite")
-    spectrum = Spectrum.of(problem, relative_variances(problem, weights))
-    scan = Scan.of(problem, spectrum.values, spectrum.likelihood.powers, noise)
-    value, chosen = scan.settle(lam, snr)
-    shrunk = 1.0 / (spectrum.values + value)
-    middle = (spectrum.to_components * shrunk) @ spectrum.to_components.T
-    operator = Filter(problem.gain, spectrum.weights, middle)
-    seen = spectrum.to_components @ (shrunk[:, None] * spectrum.coefficients)
-    flat = (problem.gain.T @ seen) * spectrum.weights[:, None]
-    return Estimate(
-        problem=problem,
-        method="MNE",
-        current=flat if problem.axes == 1 else flat.reshape(-1, problem.axes, flat.shape[1]),
-        unit="A m",
-        lam=value,
-        chosen=chosen,
-        scan=scan,
-        fitted=problem.recording - value * seen,
-        operator=operator,
-    )

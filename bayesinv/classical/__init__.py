@@ -1,0 +1,1 @@
+"""Classical estimates on the same problem, the choice of lambda, and resolution."""

@@ -1,0 +1,183 @@
+"""A classical estimate: currents, λ, and how they fit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from bayesinv.axes import Array
+from bayesinv.classical.criteria import CHOICES, Chosen, Curve, Scan
+from bayesinv.classical.surface_axes import normals_of
+from bayesinv.problem.problem import Problem
+
+ROWS = 4096
+"""Sources worked on at once."""
+
+
+@dataclass(frozen=True, eq=False)
+class Filter:
+    """A linear estimator: from the whitened recording to a number, or a few, per source.
+
+        estimate_k = turn_k Gain_kᵀ middle recording
+
+    Gain_k holds the gain columns of source k. Nothing of the size sources by components is kept.
+
+    gain : (component, amplitude), the problem's
+    turn : (amplitude,), or (source, row, axis) where a source's axes are mixed
+    middle : (component, component)
+    """
+
+    gain: Array = field(repr=False)
+    turn: Array = field(repr=False)
+    middle: Array = field(repr=False)
+
+    def _turned(self, flat: Array, sources: slice) -> Array:
+        """Gainᵀ of some sources' amplitudes (amplitude, ...) to the estimator's rows."""
+        if self.turn.ndim == 1:
+            return flat * self.turn[sources, None]
+        table = flat.reshape(-1, self.turn.shape[2], flat.shape[1])
+        return np.matmul(self.turn[sources], table).reshape(-1, flat.shape[1])
+
+    def _columns(self, sources: slice) -> slice:
+        axes = 1 if self.turn.ndim == 1 else self.turn.shape[2]
+        return slice(sources.start * axes, sources.stop * axes)
+
+    def blocks(self) -> Iterator[slice]:
+        """Slices of sources (of amplitudes, where they are not mixed) to work on one after the other."""
+        for start in range(0, len(self.turn), ROWS):
+            yield slice(start, min(start + ROWS, len(self.turn)))
+
+    def rows(self, sources: slice) -> Array:
+        """The estimator's rows of some sources (of amplitudes, where they are not mixed): (row, component)."""
+        return self._turned(self.gain[:, self._columns(sources)].T @ self.middle, sources)
+
+    def kernel(self) -> Array:
+        """The whole estimator: (row, component)."""
+        return np.concatenate([self.rows(block) for block in self.blocks()])
+
+    def __call__(self, recording: Array) -> Array:
+        """Estimate (row, time) from a whitened recording (component, time)."""
+        seen = self.middle @ recording
+        parts = [self._turned(self.gain[:, self._columns(block)].T @ seen, block) for block in self.blocks()]
+        return np.concatenate(parts)
+
+
+@dataclass(frozen=True, eq=False)
+class Estimate:
+    """A classical point estimate of the currents, and what it rests on.
+
+    problem : what was inverted
+    method : its name
+    current : (source, [axis,] time); A m, or dimensionless where the method standardises it (see `unit`)
+    unit : "A m" or ""
+    lam : λ of x* = D Gᵀ (G D Gᵀ + λ I)⁻¹ y, 1/(A m)² where D has none; None where the method has no λ
+    chosen : how λ was chosen: "given" or the name of a choice
+    scan : eigenvalues and powers that λ was chosen with; None where the method has no λ
+    fitted : (component, time), whitened recording that the currents behind the estimate explain; None where the
+        method fits nothing
+    operator : the estimator, from whitened recording to the flat `current` (or to the vectors it pools)
+    pooled : whether `current` is the length of the three components that the estimator gives
+    """
+
+    problem: Problem = field(repr=False)
+    method: str
+    current: Array = field(repr=False)
+    unit: str
+    lam: float | None
+    chosen: str
+    scan: Scan | None = field(repr=False)
+    fitted: Array | None = field(repr=False)
+    operator: Filter = field(repr=False)
+    pooled: bool = False
+
+    def __repr__(self) -> str:
+        value = "" if self.lam is None else f" | lam = {self.lam:.4g} ({self.chosen})"
+        return (
+            f"<{self.method} estimate of {self.problem.source_count} sources ({self.problem.orientation}) x "
+            f"{len(self.problem.times)} samples{value} | fit {self.goodness_of_fit:.3f}>"
+        )
+
+    @property
+    def residual(self) -> Array:
+        """Whitened recording that is left unexplained: (component, time).
+
+        Raises
+        ------
+        ValueError
+            If the method fits nothing.
+        """
+        if self.fitted is None:
+            raise ValueError(f"{self.method} filters the recording and does not fit it, so there is no residual")
+        return np.asarray(self.problem.recording - self.fitted)
+
+    @property
+    def goodness_of_fit(self) -> float:
+        """Share of the whitened recording's power that the estimate explains; nan where the method fits nothing."""
+        if self.fitted is None:
+            return np.nan
+        power = float(np.sum(self.problem.recording**2))
+        return 1.0 - float(np.sum(self.residual**2)) / power if power else 0.0
+
+    @property
+    def strength(self) -> Array:
+        """Magnitude of the estimate per source: (source, time)."""
+        return np.linalg.norm(self.current, axis=1) if self.current.ndim == 3 else np.abs(self.current)
+
+    def _scanned(self) -> tuple[Scan, float]:
+        if self.scan is None or self.lam is None:
+            raise ValueError(f"{self.method} has no lam, so there is no curve along it")
+        return self.scan, self.lam
+
+    @property
+    def degrees_of_freedom(self) -> float:
+        """Effective number of components fitted: Σ s/(s + λ)."""
+        scan, lam = self._scanned()
+        return float(np.sum(scan.values / (scan.values + lam)))
+
+    @property
+    def snr(self) -> float:
+        """Amplitude signal-to-noise ratio that λ stands for: sqrt(mean eigenvalue / λ)."""
+        scan, lam = self._scanned()
+        return float(np.sqrt(scan.values.mean() / lam))
+
+    @cached_property
+    def curve(self) -> Curve:
+        """The L-curve and cross-validation function that the estimate lies on."""
+        return self._scanned()[0]._grid
+
+    @cached_property
+    def choices(self) -> Mapping[str, Chosen]:
+        """What every way of choosing λ takes on this recording, with its note."""
+        scan, _ = self._scanned()
+        return {name: scan.choose(name) for name in CHOICES}
+
+
+def estimate_of(
+    problem: Problem,
+    method: str,
+    turn: Array,
+    middle: Array,
+    unit: str,
+    lam: float | None,
+    chosen: str,
+    scan: Scan | None,
+    fitted: Array | None,
+    pick: str,
+    rows: int,
+) -> Estimate:
+    """Apply a filter, with the current's direction picked."""
+    if rows == 3 and pick == "normal":
+        normals = normals_of(problem, "pick 'normal' wants")
+        toward = normals[:, None, :]
+        turn = turn.reshape(-1, 1, 3) * toward if turn.ndim == 1 else np.matmul(toward, turn)
+        rows = 1
+    operator = Filter(problem.gain, turn, middle)
+    flat = operator(problem.recording)
+    pooled = rows == 3 and pick == "pooled"
+    current = flat if rows == 1 else flat.reshape(-1, 3, flat.shape[1])
+    if pooled:
+        current = np.linalg.norm(current, axis=1)
+    return Estimate(problem, method, current, unit, lam, chosen, scan, fitted, operator, pooled)
