@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from bayesinv.problem.problem import Problem as Problem
     from bayesinv.problem.recording import Recording as Recording
     from bayesinv.report.evaluation import evaluate as evaluate
-    from bayesinv.simulate import simulate as simulate
+    from bayesinv.simulation.recording import simulate as simulate
 
 __version__ = "0.1.0"
 
@@ -81,7 +81,7 @@ _ROOMS = {
     "resolution": "classical.resolution",
     "sample_map": "head.brain_maps",
     "sbc": "calibration",
-    "simulate": "simulate",
+    "simulate": "simulation.recording",
     "source_scale": "prior.scales",
     "surface_axes": "classical.surface_axes",
     "tikhonov": "classical.minimum_norm",

@@ -34,9 +34,10 @@ from bayesinv.posterior.posterior import Posterior
 from bayesinv.problem.noise import Noise
 from bayesinv.problem.problem import Problem
 from bayesinv.problem.recording import Recording
-from bayesinv.simulate import Simulation, Truth
+from bayesinv.simulation.recording import Simulation
+from bayesinv.simulation.truth import Truth
+from bayesinv.simulation.world import World
 from bayesinv.versions import versions
-from bayesinv.world import World
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -44,25 +44,15 @@ from bayesinv.problem.model_error import ForwardError, forward_error
 from bayesinv.problem.problem import Problem
 from bayesinv.progress import bars, counted
 from bayesinv.scores import LEVELS, Pit, Reliability, Tally, nearest, score
-from bayesinv.simulate import (
-    NoiseProcess,
-    Truth,
-    background_noise,
-    blend,
-    burst,
-    correlated_covariance,
-    dipole_truth,
-    gaussian_noise,
-    patch_truth,
-    prior_truth,
-    random_places,
-    sparse_truth,
-    spike_truth,
-    together,
-)
-from bayesinv.simulate import simulate as record
+from bayesinv.simulation.courses import burst
+from bayesinv.simulation.inverse_crime import same_lead_field
+from bayesinv.simulation.noise import NoiseProcess, background_noise, blend, correlated_covariance, gaussian_noise
+from bayesinv.simulation.places import random_places
+from bayesinv.simulation.recording import simulate as record
+from bayesinv.simulation.truth import Truth, together
+from bayesinv.simulation.truths import dipole_truth, patch_truth, prior_truth, sparse_truth, spike_truth
+from bayesinv.simulation.world import draw_world
 from bayesinv.wording import percent
-from bayesinv.world import draw_world, same_lead_field
 
 if TYPE_CHECKING:
     import pandas as pd

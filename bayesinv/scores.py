@@ -32,7 +32,7 @@ from bayesinv.posterior.posterior import Posterior
 from bayesinv.posterior.quantiles import credible_level, mixture_quantile
 from bayesinv.problem.problem import Problem
 from bayesinv.problem.windows import Window, samples_of
-from bayesinv.simulate import Truth
+from bayesinv.simulation.truth import Truth
 
 LEVELS: Array = np.arange(11) / 10
 """Levels at which coverage is looked at where none are given."""

@@ -22,7 +22,7 @@ from bayesinv.posterior.hyper import Hyper
 from bayesinv.posterior.mixture import Mixture
 from bayesinv.posterior.posterior import Posterior
 from bayesinv.scores import LEVELS, Pit, Reliability, Tally
-from bayesinv.simulate import Truth
+from bayesinv.simulation.truth import Truth
 
 
 def mixture(rng, nodes=5, shape=(3, 4)):

@@ -12,7 +12,7 @@ import bayesinv as bi
 from bayesinv import scores
 from bayesinv.posterior import maps, regions
 from bayesinv.problem.windows import samples_of
-from bayesinv.simulate import Truth
+from bayesinv.simulation.truth import Truth
 
 TIMES = np.array([0.1, 0.11, 0.12, 0.13, 0.16])
 

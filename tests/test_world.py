@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from importlib import import_module
 
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import stats
 
-from bayesinv import world
 from bayesinv.forward import template_lead_field
 from bayesinv.forward.leadfield import LeadField
 from bayesinv.forward.unbounded import lead_field as unbounded
@@ -20,8 +18,8 @@ from bayesinv.head import conductivities, displacement, template, template_corte
 from bayesinv.head.sensors import Sensors
 from bayesinv.head.sources import Sources
 from bayesinv.problem.problem import Problem
-
-simulate = import_module("bayesinv.simulate")
+from bayesinv.simulation import inverse_crime, noise, recording, truths, world
+from bayesinv.simulation import places as places_simulation
 
 TIMES = np.arange(-20, 41) / 250.0
 
@@ -165,55 +163,55 @@ class TestCrime:
     @pytest.mark.parametrize("change", SAME)
     def test_one_computation_is_known_again(self, lead_field, change):
         other = SAME[change](lead_field)
-        assert world.same_lead_field(lead_field, other)
-        assert world.same_lead_field(other, lead_field)
+        assert inverse_crime.same_lead_field(lead_field, other)
+        assert inverse_crime.same_lead_field(other, lead_field)
 
     def test_fixed_is_known_again_in_fixed(self, lead_field):
         one = lead_field.fixed()
-        assert world.same_lead_field(one, one.restrict(sources=np.array([3])).rereference("average"))
+        assert inverse_crime.same_lead_field(one, one.restrict(sources=np.array([3])).rereference("average"))
 
     def test_another_computation_is_not(self, lead_field, sensors, sources, rng):
-        turned = replace(sources, normals=simulate.tilted(sources, 10, rng).normals)
+        turned = replace(sources, normals=places_simulation.tilted(sources, 10, rng).normals)
         for other in (
             unbounded(0.33, sensors, replace(sources, positions=1.0001 * sources.positions)),
             unbounded(0.33, replace(sensors, positions=1.0001 * sensors.positions), sources),
             replace(lead_field, gain=lead_field.gain * (1 + 1e-4 * rng.standard_normal(lead_field.gain.shape))),
         ):
-            assert not world.same_lead_field(lead_field, other)
-            assert not world.same_lead_field(lead_field.fixed(), other)
-            assert not world.same_lead_field(lead_field, other.fixed())
-        assert not world.same_lead_field(lead_field.fixed(), replace(lead_field, sources=turned).fixed())
+            assert not inverse_crime.same_lead_field(lead_field, other)
+            assert not inverse_crime.same_lead_field(lead_field.fixed(), other)
+            assert not inverse_crime.same_lead_field(lead_field, other.fixed())
+        assert not inverse_crime.same_lead_field(lead_field.fixed(), replace(lead_field, sources=turned).fixed())
 
     def test_sensors_of_other_names_are_other_sensors(self, lead_field):
         other = replace(lead_field.sensors, names=tuple("abcdefghij"))
-        assert not world.same_lead_field(lead_field, replace(lead_field, sensors=other))
+        assert not inverse_crime.same_lead_field(lead_field, replace(lead_field, sensors=other))
 
     def test_few_sensors_cannot_tell(self, lead_field):
         with pytest.raises(ValueError, match="4 sensors in common are too few"):
-            world.same_lead_field(lead_field, lead_field.restrict(np.arange(4)))
+            inverse_crime.same_lead_field(lead_field, lead_field.restrict(np.arange(4)))
 
     @pytest.mark.parametrize("reference", ["infinity", "average"])
     def test_it_is_found_in_a_problem(self, lead_field, sensors, sources, rng, reference):
         lead_field = lead_field.rereference(reference)
-        truth = simulate.dipole_truth(sources, sources.positions[[4, 8]], TIMES, jitter=5.0, rng=rng)
-        made = simulate.simulate(truth, lead_field, simulate.correlated_covariance(sensors), rng, snr=2.0)
+        truth = truths.dipole_truth(sources, sources.positions[[4, 8]], TIMES, jitter=5.0, rng=rng)
+        made = recording.simulate(truth, lead_field, noise.correlated_covariance(sensors), rng, snr=2.0)
         honest = unbounded(0.33, sensors, replace(sources, positions=0.99 * sources.positions)).rereference(reference)
-        assert world.inverse_crime(made, lead_field)
-        assert not world.inverse_crime(made, honest)
-        assert world.inverse_crime(made, made.problem(lead_field))
-        assert not world.inverse_crime(made, made.problem(honest))
+        assert inverse_crime.inverse_crime(made, lead_field)
+        assert not inverse_crime.inverse_crime(made, honest)
+        assert inverse_crime.inverse_crime(made, made.problem(lead_field))
+        assert not inverse_crime.inverse_crime(made, made.problem(honest))
         nameless = replace(made.problem(lead_field), sensors=None, sources=None)
-        assert world.inverse_crime(made, nameless)
+        assert inverse_crime.inverse_crime(made, nameless)
 
     def test_a_problem_of_unknown_whitening_is_refused(self, lead_field, sources, rng):
-        truth = simulate.dipole_truth(sources, sources.positions[4], TIMES)
-        made = simulate.simulate(truth, lead_field, np.eye(10), rng, snr=2.0)
+        truth = truths.dipole_truth(sources, sources.positions[4], TIMES)
+        made = recording.simulate(truth, lead_field, np.eye(10), rng, snr=2.0)
         bare = replace(made.problem(lead_field), whitener=None, lead_field=None)
         with pytest.raises(ValueError, match="nobody can tell whose gain it is"):
-            world.inverse_crime(made, bare)
+            inverse_crime.inverse_crime(made, bare)
         few = Problem.from_arrays(lead_field.gain[:7], made.recording.field[:7], made.noise.covariance[:7, :7])
         with pytest.raises(ValueError, match="the problem has 7 sensors and the truth 10"):
-            world.inverse_crime(made, few)
+            inverse_crime.inverse_crime(made, few)
 
 
 @pytest.fixture
@@ -249,11 +247,11 @@ class TestWorld:
         off = np.linalg.norm(made.lead_field.sensors.positions - sensors.positions, axis=1)
         assert 0.001 < np.sqrt(np.mean(off**2)) < 0.012
         assert nearest(template.surfaces(4)[-1], made.lead_field.sensors.positions)[2].max() < 1e-9
-        truth = simulate.patch_truth(cortex, cortex.positions[50], TIMES, area=8e-4)
+        truth = truths.patch_truth(cortex, cortex.positions[50], TIMES, area=8e-4)
         assert len(truth.sources) >= 4
-        recorded = simulate.simulate(truth, made.lead_field, np.eye(32), rng, snr=1.0)
+        recorded = recording.simulate(truth, made.lead_field, np.eye(32), rng, snr=1.0)
         inversion = unbounded(0.33, sensors, grid).rereference("average")
-        assert not world.inverse_crime(recorded, inversion)
+        assert not inverse_crime.inverse_crime(recorded, inversion)
         assert recorded.problem(inversion).source_count == len(grid)
         assert "off by" in made.notes["sensors"]
 
@@ -266,7 +264,7 @@ class TestWorld:
         assert len(solved) == 2
         assert_array_equal(one.lead_field.gain, two.lead_field.gain)
         assert one.conductivities == two.conductivities != other.conductivities
-        assert not world.same_lead_field(one.lead_field, other.lead_field)
+        assert not inverse_crime.same_lead_field(one.lead_field, other.lead_field)
 
     def test_it_comes_back_from_a_file(self, solved, tmp_path, rng, monkeypatch):
         from bayesinv import archive
@@ -299,7 +297,7 @@ def test_finite_elements_differ_from_boundary_elements_as_worlds_do(tmp_path):
     sensors, grid = template_cortex.electrodes(32), template_cortex.sources("oct4")
     made = world.draw_world(np.random.default_rng(5), sensors=sensors, spacing="oct4", avoid=grid, cache=tmp_path)
     believed = template_lead_field.lead_field(made.cortex, sensors, cache=tmp_path).rereference("average")
-    assert not world.same_lead_field(made.lead_field, believed)
+    assert not inverse_crime.same_lead_field(made.lead_field, believed)
     one, two = (each.fixed().gain[:, :, 0] for each in (made.lead_field, believed))
     alike = np.sum(one * two, axis=0) / np.linalg.norm(one, axis=0) / np.linalg.norm(two, axis=0)
     # Another head, not another physics.

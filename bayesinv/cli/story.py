@@ -24,8 +24,10 @@ from bayesinv.posterior.peak import Peak
 from bayesinv.posterior.posterior import Posterior
 from bayesinv.problem.problem import Problem
 from bayesinv.report.page import html_table
-from bayesinv.simulate import Simulation, correlated_covariance, patch_truth
-from bayesinv.simulate import simulate as record
+from bayesinv.simulation.noise import correlated_covariance
+from bayesinv.simulation.recording import Simulation
+from bayesinv.simulation.recording import simulate as record
+from bayesinv.simulation.truths import patch_truth
 
 ACTIVE_MRI = (-0.040, -0.025, 0.055)
 """Place of the truth in m, MRI coordinates: the left hand area on fsaverage."""
