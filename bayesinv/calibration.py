@@ -33,7 +33,7 @@ from bayesinv.prior.catalogue import build
 from bayesinv.prior.density import Density
 from bayesinv.problem.problem import Problem
 from bayesinv.progress import steps
-from bayesinv.scores import coverage
+from bayesinv.scoring.coverage import coverage
 
 if TYPE_CHECKING:
     import pymc as pm

@@ -43,7 +43,11 @@ from bayesinv.prior.catalogue import find_model
 from bayesinv.problem.model_error import ForwardError, forward_error
 from bayesinv.problem.problem import Problem
 from bayesinv.progress import bars, counted
-from bayesinv.scores import LEVELS, Pit, Reliability, Tally, nearest, score
+from bayesinv.scoring.coverage import LEVELS, Pit
+from bayesinv.scoring.projection import nearest
+from bayesinv.scoring.reliability import Reliability
+from bayesinv.scoring.score import score
+from bayesinv.scoring.tally import Tally
 from bayesinv.simulation.courses import burst
 from bayesinv.simulation.inverse_crime import same_lead_field
 from bayesinv.simulation.noise import NoiseProcess, background_noise, blend, correlated_covariance, gaussian_noise

@@ -18,7 +18,7 @@ from bayesinv.head import template_cortex
 from bayesinv.head.head import Head
 from bayesinv.head.parcels import parcels
 from bayesinv.report.evaluation import evaluate
-from bayesinv.scores import project
+from bayesinv.scoring.projection import project
 
 SMALL = {
     "title": "A few cells",

@@ -9,7 +9,8 @@ import pytest
 from numpy.testing import assert_allclose
 
 from bayesinv import figures
-from bayesinv.scores import Pit, Reliability
+from bayesinv.scoring.coverage import Pit
+from bayesinv.scoring.reliability import Reliability
 
 
 @pytest.fixture

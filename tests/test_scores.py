@@ -15,13 +15,15 @@ from scipy.stats import kstest, norm
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 import bayesinv as bi
-from bayesinv import scores
 from bayesinv.classical.resolution import Resolution
 from bayesinv.head.sources import Sources
 from bayesinv.posterior.hyper import Hyper
 from bayesinv.posterior.mixture import Mixture
 from bayesinv.posterior.posterior import Posterior
-from bayesinv.scores import LEVELS, Pit, Reliability, Tally
+from bayesinv.scoring import compression, coverage, localisation, projection, proper, score, scores
+from bayesinv.scoring.coverage import LEVELS, Pit
+from bayesinv.scoring.reliability import Reliability
+from bayesinv.scoring.tally import Tally
 from bayesinv.simulation.truth import Truth
 
 
@@ -47,14 +49,16 @@ class TestPlaces:
         strong = [k for k in range(6) if abs(true[k]) >= 0.5 * np.abs(true).max()]
         peak = at[np.argmax(np.abs(size))]
         assert_allclose(
-            scores.peak_error(size, at, true, there), min(np.linalg.norm(peak - there[k]) for k in strong), rtol=1e-12
+            localisation.peak_error(size, at, true, there),
+            min(np.linalg.norm(peak - there[k]) for k in strong),
+            rtol=1e-12,
         )
         centre = sum(abs(w) * r for w, r in zip(size, at, strict=True)) / np.abs(size).sum()
         middle = sum(abs(v) * s for v, s in zip(true, there, strict=True)) / np.abs(true).sum()
-        assert_allclose(scores.centre_error(size, at, true, there), np.linalg.norm(centre - middle), rtol=1e-12)
+        assert_allclose(localisation.centre_error(size, at, true, there), np.linalg.norm(centre - middle), rtol=1e-12)
         far = [min(np.linalg.norm(r - there[k]) for k in strong) for r in at]
         spread = np.sqrt(sum(w**2 * d**2 for w, d in zip(size, far, strict=True)) / np.sum(size**2))
-        assert_allclose(scores.deviation(size, at, true, there), spread, rtol=1e-12)
+        assert_allclose(localisation.deviation(size, at, true, there), spread, rtol=1e-12)
 
     def test_for_one_dipole_on_the_grid_they_are_the_metrics_of_its_point_spread(self):
         problem = toy()
@@ -62,24 +66,31 @@ class TestPlaces:
         metrics, at = resolution.metrics("psf"), problem.sources.positions
         for k in range(11):
             psf = resolution.psf(k)
-            assert_allclose(scores.peak_error(psf, at, [1e-8], at[[k]]), metrics.peak_error[k], atol=1e-12)
-            assert_allclose(scores.centre_error(psf, at, [1e-8], at[[k]]), metrics.centre_error[k], rtol=1e-9)
-            assert_allclose(scores.deviation(psf, at, [1e-8], at[[k]]), metrics.deviation[k], rtol=1e-9)
+            assert_allclose(localisation.peak_error(psf, at, [1e-8], at[[k]]), metrics.peak_error[k], atol=1e-12)
+            assert_allclose(localisation.centre_error(psf, at, [1e-8], at[[k]]), metrics.centre_error[k], rtol=1e-9)
+            assert_allclose(localisation.deviation(psf, at, [1e-8], at[[k]]), metrics.deviation[k], rtol=1e-9)
 
     def test_they_know_no_unit_and_no_sign(self, rng):
         size, at, true, there = scene(rng)
-        for measure in (scores.peak_error, scores.centre_error, scores.deviation, scores.earth_movers_distance):
+        for measure in (
+            localisation.peak_error,
+            localisation.centre_error,
+            localisation.deviation,
+            localisation.earth_movers_distance,
+        ):
             assert_allclose(measure(-1e-9 * size, at, 1e9 * true, there), measure(size, at, true, there), rtol=1e-9)
 
     def test_a_map_that_is_the_truth_is_nowhere_off(self, rng):
         _, _, true, there = scene(rng)
-        assert scores.peak_error(true, there, true, there) == 0
-        assert_allclose(scores.centre_error(true, there, true, there), 0, atol=1e-15)
-        assert_allclose(scores.earth_movers_distance(true, there, true, there), 0, atol=1e-15)
+        assert localisation.peak_error(true, there, true, there) == 0
+        assert_allclose(localisation.centre_error(true, there, true, there), 0, atol=1e-15)
+        assert_allclose(localisation.earth_movers_distance(true, there, true, there), 0, atol=1e-15)
         one = np.eye(6)[2]
-        assert scores.deviation(one, there, one, there) == 0
+        assert localisation.deviation(one, there, one, there) == 0
 
-    @pytest.mark.parametrize("measure", [scores.peak_error, scores.centre_error, scores.earth_movers_distance])
+    @pytest.mark.parametrize(
+        "measure", [localisation.peak_error, localisation.centre_error, localisation.earth_movers_distance]
+    )
     @pytest.mark.parametrize(
         ("change", "message"),
         [
@@ -105,35 +116,37 @@ class TestEarthMovers:
         mine, theirs = np.abs(size) / np.abs(size).sum(), np.abs(true) / np.abs(true).sum()
         rows, columns = np.kron(np.eye(9), np.ones(5)), np.kron(np.ones(9), np.eye(5))
         found = linprog(cdist(at, there).ravel(), A_eq=np.vstack([rows, columns]), b_eq=np.concatenate([mine, theirs]))
-        assert_allclose(scores.earth_movers_distance(size, at, true, there), found.fun, rtol=1e-9)
+        assert_allclose(localisation.earth_movers_distance(size, at, true, there), found.fun, rtol=1e-9)
 
     def test_one_dipole_for_another_is_as_far_as_they_are_apart(self, rng):
         one, other = rng.uniform(-0.07, 0.07, (2, 3))
         assert_allclose(
-            scores.earth_movers_distance([3.0], one[None], [-1.0], other[None]), np.linalg.norm(one - other), rtol=1e-12
+            localisation.earth_movers_distance([3.0], one[None], [-1.0], other[None]),
+            np.linalg.norm(one - other),
+            rtol=1e-12,
         )
 
     def test_leaving_light_sources_out_costs_no_more_than_their_mass_moves(self, rng):
         size, at, true, there = scene(rng, 120, 7)
-        exact = scores.earth_movers_distance(size, at, true, there)
+        exact = localisation.earth_movers_distance(size, at, true, there)
         mass = np.abs(size) / np.abs(size).sum()
         for largest in (7, 20, 60):
             order = np.argsort(-mass)
             moved = cdist(at[order[largest:]], at[order[:largest]]).min(axis=1)
             bound = mass[order[largest:]] @ moved
-            assert abs(scores.earth_movers_distance(size, at, true, there, largest) - exact) <= bound + 1e-12
+            assert abs(localisation.earth_movers_distance(size, at, true, there, largest) - exact) <= bound + 1e-12
 
     def test_light_sources_lend_their_mass_to_the_nearest(self):
         at = np.array([[0.0, 0, 0], [0.1, 0, 0], [0.101, 0, 0]])
         mass = np.array([0.4, 0.35, 0.25])
         # Onto the first two go 0.4 and 0.6; what stays to be done is to carry 0.25 over a millimetre.
-        assert_allclose(scores.earth_movers_distance(mass, at, mass, at, 2), 0, atol=1e-12)
-        assert_allclose(scores.earth_movers_distance(mass, at, [0.4, 0.6], at[:2], 2), 0, atol=1e-12)
-        assert_allclose(scores.earth_movers_distance(mass, at, [0.4, 0.6], at[:2]), 0.25e-3, rtol=1e-9)
+        assert_allclose(localisation.earth_movers_distance(mass, at, mass, at, 2), 0, atol=1e-12)
+        assert_allclose(localisation.earth_movers_distance(mass, at, [0.4, 0.6], at[:2], 2), 0, atol=1e-12)
+        assert_allclose(localisation.earth_movers_distance(mass, at, [0.4, 0.6], at[:2]), 0.25e-3, rtol=1e-9)
 
     def test_something_must_be_kept(self, rng):
         with pytest.raises(ValueError, match="largest is 0, but at least one"):
-            scores.earth_movers_distance(*scene(rng), largest=0)
+            localisation.earth_movers_distance(*scene(rng), largest=0)
 
 
 class TestRanks:
@@ -142,7 +155,7 @@ class TestRanks:
         wins = np.mean(
             [(a > b) + 0.5 * (a == b) for a in size[active] for b in size[~active]],
         )
-        assert_allclose(scores.area_under_curve(-size, active), wins, rtol=1e-12)
+        assert_allclose(localisation.area_under_curve(-size, active), wins, rtol=1e-12)
         assert_allclose(wins, roc_auc_score(active, size), rtol=1e-12)
         total, before = 0.0, 0.0
         for threshold in np.unique(size)[::-1]:
@@ -150,17 +163,17 @@ class TestRanks:
             recall = (called & active).sum() / active.sum()
             total += (recall - before) * (called & active).sum() / called.sum()
             before = recall
-        assert_allclose(scores.average_precision(-size, active), total, rtol=1e-12)
+        assert_allclose(localisation.average_precision(-size, active), total, rtol=1e-12)
         assert_allclose(total, average_precision_score(active, size), rtol=1e-12)
 
     def test_peeking_is_best_and_a_constant_map_is_chance(self, rng):
         active = rng.permutation(np.arange(30) < 4)
         truth = np.where(active, rng.normal(size=30), 0.0)
-        assert scores.area_under_curve(truth, active) == scores.average_precision(truth, active) == 1
-        assert scores.area_under_curve(np.full(30, 2.0), active) == 0.5
-        assert_allclose(scores.average_precision(np.full(30, 2.0), active), 4 / 30)
+        assert localisation.area_under_curve(truth, active) == localisation.average_precision(truth, active) == 1
+        assert localisation.area_under_curve(np.full(30, 2.0), active) == 0.5
+        assert_allclose(localisation.average_precision(np.full(30, 2.0), active), 4 / 30)
 
-    @pytest.mark.parametrize("measure", [scores.area_under_curve, scores.average_precision])
+    @pytest.mark.parametrize("measure", [localisation.area_under_curve, localisation.average_precision])
     def test_doors(self, measure):
         for active in ([True, True, True], [False] * 3):
             with pytest.raises(ValueError, match="some must be, and some must not"):
@@ -177,20 +190,20 @@ class TestCorrelation:
     def test_is_pearson_s_whatever_the_unit(self, rng):
         one, other = rng.normal(size=(2, 5, 3))
         wanted = np.corrcoef(one.ravel(), other.ravel())[0, 1]
-        assert_allclose(scores.correlation(1e-200 * one, 1e9 * other + 1), wanted, rtol=1e-6)
-        assert_allclose(scores.correlation(one, -3 * one), -1, rtol=1e-12)
+        assert_allclose(localisation.correlation(1e-200 * one, 1e9 * other + 1), wanted, rtol=1e-6)
+        assert_allclose(localisation.correlation(one, -3 * one), -1, rtol=1e-12)
 
     def test_with_a_constant_is_none(self, rng):
-        assert scores.correlation(np.full(7, 0.1), rng.normal(size=7)) == 0
-        assert scores.correlation(np.zeros(7), np.zeros(7)) == 0
+        assert localisation.correlation(np.full(7, 0.1), rng.normal(size=7)) == 0
+        assert localisation.correlation(np.zeros(7), np.zeros(7)) == 0
 
     def test_doors(self):
         with pytest.raises(ValueError, match="differ"):
-            scores.correlation(np.ones(3), np.ones(4))
+            localisation.correlation(np.ones(3), np.ones(4))
         with pytest.raises(ValueError, match="empty"):
-            scores.correlation([], [])
+            localisation.correlation([], [])
         with pytest.raises(ValueError, match="NaN"):
-            scores.correlation([1, np.nan], [1, 2])
+            localisation.correlation([1, np.nan], [1, 2])
 
 
 def unit(rng, count):
@@ -216,44 +229,44 @@ class TestProjection:
             wanted[k] += normal[:, None] * course
         if axes == 1:
             wanted = np.einsum("sx,sxt->st", grid.normals, wanted)
-        assert_allclose(scores.project(truth, grid, axes), wanted, atol=1e-12)
+        assert_allclose(projection.project(truth, grid, axes), wanted, atol=1e-12)
 
     def test_on_its_own_grid_a_truth_is_itself(self, truth):
-        assert_allclose(scores.project(truth, truth.sources, 1), truth.current, rtol=1e-12)
+        assert_allclose(projection.project(truth, truth.sources, 1), truth.current, rtol=1e-12)
 
     def test_vectors_keep_the_sum_of_all_currents(self, truth, grid):
         moment = np.einsum("vx,vt->xt", truth.sources.normals, truth.current)
-        assert_allclose(scores.project(truth, grid, 3).sum(axis=0), moment, rtol=1e-10)
+        assert_allclose(projection.project(truth, grid, 3).sum(axis=0), moment, rtol=1e-10)
 
     def test_hemispheres_do_not_mix(self, rng):
         normals = np.tile([0.0, 0, 1], (2, 1))
         grid = Sources(np.array([[-0.03, 0, 0], [0.002, 0, 0]]), normals, hemispheres=[0, 1])
         truth = Truth(Sources(np.array([[-0.001, 0, 0]]), normals[:1], hemispheres=[0]), [[1.0, 2]], [0, 1])
-        assert_array_equal(scores.project(truth, grid, 1), [[1, 2], [0, 0]])
+        assert_array_equal(projection.project(truth, grid, 1), [[1, 2], [0, 0]])
         unknown = replace(grid, hemispheres=None)
-        assert_array_equal(scores.project(truth, unknown, 1), [[0, 0], [1, 2]])
+        assert_array_equal(projection.project(truth, unknown, 1), [[0, 0], [1, 2]])
 
     def test_currents_of_unknown_direction(self, truth, grid):
         bare, still = replace(truth, sources=Sources(truth.sources.positions)), Sources(grid.positions)
-        goal = scores.nearest(bare.sources, still)
+        goal = projection.nearest(bare.sources, still)
         wanted = np.array([truth.current[goal == k].sum(axis=0) for k in range(5)])
-        assert_allclose(scores.project(bare, still, 1), wanted, atol=1e-12)
+        assert_allclose(projection.project(bare, still, 1), wanted, atol=1e-12)
         for one, other, axes, whose in (
             (bare, grid, 1, "truth's"),
             (truth, still, 1, "grid's"),
             (bare, grid, 3, "tru"),
         ):
             with pytest.raises(ValueError, match=f"the {whose}.*normals are not known|the {whose}"):
-                scores.project(one, other, axes)
+                projection.project(one, other, axes)
         with pytest.raises(ValueError, match="axes is 2"):
-            scores.project(truth, grid, 2)
+            projection.project(truth, grid, 2)
 
 
 class TestMixtures:
     def test_crps_is_the_integral_of_squared_distance(self, rng):
         weights, means, sds = mixture(rng, 4, (2, 3))
         truth = rng.normal(size=(2, 3), scale=2)
-        found = scores.crps(weights, means, sds, truth)
+        found = proper.crps(weights, means, sds, truth)
         for i in np.ndindex(2, 3):
 
             def gap(x, i=i):
@@ -264,21 +277,21 @@ class TestMixtures:
 
     def test_crps_of_one_gaussian_is_that_of_the_books(self):
         # Gneiting & Raftery (2007), eq. 21: at the mean it is s (sqrt(2) - 1) / sqrt(π).
-        assert_allclose(scores.crps([2.0], [[1.0]], [[3.0]], [1.0]), 3 * (np.sqrt(2) - 1) / np.sqrt(np.pi), rtol=1e-12)
+        assert_allclose(proper.crps([2.0], [[1.0]], [[3.0]], [1.0]), 3 * (np.sqrt(2) - 1) / np.sqrt(np.pi), rtol=1e-12)
 
     def test_log_score_and_pit_are_those_of_the_density(self, rng):
         weights, means, sds = mixture(rng)
         truth = rng.normal(size=(3, 4))
         at = lambda law: np.einsum("n,nij->ij", weights, law(truth, means, sds))  # noqa: E731
-        assert_allclose(scores.log_score(weights, means, sds, truth), -np.log(at(norm.pdf)), rtol=1e-10)
-        assert_allclose(scores.pit(weights, means, sds, truth), at(norm.cdf), rtol=1e-10)
+        assert_allclose(proper.log_score(weights, means, sds, truth), -np.log(at(norm.pdf)), rtol=1e-10)
+        assert_allclose(proper.pit(weights, means, sds, truth), at(norm.cdf), rtol=1e-10)
         # Far out, where the density itself is below the smallest number.
-        assert_allclose(scores.log_score([1.0], [0.0], [1.0], np.array(60.0)), 1800 + 0.5 * np.log(2 * np.pi))
+        assert_allclose(proper.log_score([1.0], [0.0], [1.0], np.array(60.0)), 1800 + 0.5 * np.log(2 * np.pi))
 
     def test_weights_need_not_sum_to_one_and_sds_may_be_the_same_at_all_times(self, rng):
         weights, means, sds = mixture(rng)
         sds, truth = sds[:, :, :1], rng.normal(size=(3, 4))
-        for law in (scores.pit, scores.crps, scores.log_score):
+        for law in (proper.pit, proper.crps, proper.log_score):
             assert_allclose(
                 law(7 * weights, means, sds, truth),
                 law(weights, means, np.broadcast_to(sds, means.shape), truth),
@@ -290,12 +303,12 @@ class TestMixtures:
         node = rng.choice(6, 4000, p=weights)
         draws = rng.normal(means[node], sds[node])
         wide = (means[:, None], sds[:, None])
-        places = scores.pit(weights, *wide, draws)
+        places = proper.pit(weights, *wide, draws)
         assert kstest(places, "uniform").pvalue > 1e-3
-        assert_allclose(scores.coverage(places), LEVELS, atol=4 * 0.5 / np.sqrt(4000))
-        assert kstest(scores.pit(weights, wide[0], 0.8 * wide[1], draws), "uniform").pvalue < 1e-4
+        assert_allclose(coverage.coverage(places), LEVELS, atol=4 * 0.5 / np.sqrt(4000))
+        assert kstest(proper.pit(weights, wide[0], 0.8 * wide[1], draws), "uniform").pvalue < 1e-4
 
-    @pytest.mark.parametrize("law", ["crps", "log_score"])
+    @pytest.mark.parametrize("law", [proper.crps, proper.log_score])
     def test_who_says_what_he_believes_scores_best(self, rng, law):
         weights, means, sds = mixture(rng, 3, ())
         node = rng.choice(3, 40_000, p=weights)
@@ -304,7 +317,7 @@ class TestMixtures:
         def mean(shift=0.0, stretch=1.0, mass=weights):
             middle = weights @ means
             moved = middle + stretch * (means - middle) + shift
-            return getattr(scores, law)(mass, moved[:, None], stretch * sds[:, None], draws).mean()
+            return law(mass, moved[:, None], stretch * sds[:, None], draws).mean()
 
         others = [mean(shift=0.3), mean(shift=-0.3), mean(stretch=0.7), mean(stretch=1.4), mean(mass=weights[::-1])]
         assert mean() < min(others)
@@ -315,7 +328,7 @@ class TestMixtures:
 
         def mean(one, two):
             same = np.ones_like(draws)
-            return scores.interval_score(one * same, two * same, draws, 0.8).mean()
+            return proper.interval_score(one * same, two * same, draws, 0.8).mean()
 
         best = mean(low, high)
         for step in (-0.4, 0.4):
@@ -326,17 +339,17 @@ class TestMixtures:
 
     def test_interval_score_is_its_definition(self):
         low, high, truth = np.array([[0.0, 0], [0, 0]]), np.ones((2, 2)), np.array([[0.5, 1.0], [-0.1, 1.3]])
-        assert_allclose(scores.interval_score(low, high, truth, 0.8), [[1, 1], [1 + 10 * 0.1, 1 + 10 * 0.3]])
+        assert_allclose(proper.interval_score(low, high, truth, 0.8), [[1, 1], [1 + 10 * 0.1, 1 + 10 * 0.3]])
 
     def test_peeking_is_best(self, rng):
         truth = rng.normal(size=(3, 4))
         weights, means, sds = mixture(rng)
         sharp = (np.ones(1), truth[None], np.full((1, 3, 4), 1e-6))
-        for law in (scores.crps, scores.log_score):
+        for law in (proper.crps, proper.log_score):
             assert (law(*sharp, truth) < law(weights, means, sds, truth)).all()
-        assert_allclose(scores.interval_score(truth, truth, truth), 0)
+        assert_allclose(proper.interval_score(truth, truth, truth), 0)
 
-    @pytest.mark.parametrize("law", [scores.pit, scores.crps, scores.log_score])
+    @pytest.mark.parametrize("law", [proper.pit, proper.crps, proper.log_score])
     @pytest.mark.parametrize(
         ("change", "message"),
         [
@@ -358,13 +371,13 @@ class TestMixtures:
 
     def test_doors_of_intervals(self):
         with pytest.raises(ValueError, match="level is 1"):
-            scores.interval_score([0], [1], [0.5], 1)
+            proper.interval_score([0], [1], [0.5], 1)
         with pytest.raises(ValueError, match="one shape"):
-            scores.interval_score([0, 1], [1], [0.5])
+            proper.interval_score([0, 1], [1], [0.5])
         with pytest.raises(ValueError, match="1 intervals end before they begin"):
-            scores.interval_score([2.0], [1.0], [0.5])
+            proper.interval_score([2.0], [1.0], [0.5])
         with pytest.raises(ValueError, match="NaN"):
-            scores.interval_score([0.0], [np.nan], [0.5])
+            proper.interval_score([0.0], [np.nan], [0.5])
 
 
 class TestCoverage:
@@ -372,13 +385,13 @@ class TestCoverage:
         z = rng.normal(size=(5, 7))
         levels = np.array([0.0, 0.25, 0.9, 1.0])
         inside = [np.mean(np.abs(z) <= norm.ppf((1 + c) / 2)) for c in levels]
-        assert_allclose(scores.coverage(norm.cdf(z), levels), inside)
+        assert_allclose(coverage.coverage(norm.cdf(z), levels), inside)
 
     def test_four_forms_of_miscalibration(self):
-        found = scores.miscalibration([0.1, 0.4, 1.0], [0.0, 0.5, 0.9])
+        found = coverage.miscalibration([0.1, 0.4, 1.0], [0.0, 0.5, 0.9])
         assert_allclose(found, [0.3 / 3, 0.1 / 3, 0.1, 0.1])
-        assert scores.miscalibration(LEVELS) == (0, 0, 0, 0)
-        assert_allclose(scores.miscalibration(LEVELS - 0.2)[2:], [0.2, 0.0])
+        assert coverage.miscalibration(LEVELS) == (0, 0, 0, 0)
+        assert_allclose(coverage.miscalibration(LEVELS - 0.2)[2:], [0.2, 0.0])
 
     def test_a_histogram_knows_the_coverage_and_pools(self, rng):
         one, other = rng.beta(0.7, 0.9, 300), rng.beta(0.7, 0.9, (11, 13))
@@ -386,8 +399,8 @@ class TestCoverage:
         pooled = Pit.of(one) + Pit.of(other)
         assert pooled.count == 443
         fine = np.arange(101) / 100
-        assert_allclose(pooled.coverage(fine), scores.coverage(both, fine), atol=1e-12)
-        assert_allclose(pooled.miscalibration, scores.miscalibration(scores.coverage(both)), atol=1e-12)
+        assert_allclose(pooled.coverage(fine), coverage.coverage(both, fine), atol=1e-12)
+        assert_allclose(pooled.miscalibration, coverage.miscalibration(coverage.coverage(both)), atol=1e-12)
         assert_array_equal(pooled.histogram(20), np.histogram(both, 20, (0, 1))[0])
         assert Pit.of([0.0, 1.0]).counts[[0, -1]].tolist() == [1, 1]
         assert np.isnan(Pit.of([]).miscalibration).all()
@@ -395,21 +408,21 @@ class TestCoverage:
     def test_doors(self):
         for levels in ([1.1], [-0.1]):
             with pytest.raises(ValueError, match=r"levels must be probabilities in \[0, 1\]"):
-                scores.coverage([0.5], levels)
+                coverage.coverage([0.5], levels)
             with pytest.raises(ValueError, match=r"levels must be multiples of 0\.01"):
                 Pit.of([0.5]).coverage(levels)
         with pytest.raises(ValueError, match=r"levels must be multiples of 0.01"):
             Pit.of([0.5]).coverage([0.005])
         with pytest.raises(ValueError, match="places must be probabilities"):
-            scores.coverage([1.5])
+            coverage.coverage([1.5])
         with pytest.raises(ValueError, match="places must be probabilities"):
             Pit.of([np.nan])
         with pytest.raises(ValueError, match="there are no places"):
-            scores.coverage([])
+            coverage.coverage([])
         with pytest.raises(ValueError, match="levels has level = 2"):
-            scores.miscalibration([0.1], [0.1, 0.2])
+            coverage.miscalibration([0.1], [0.1, 0.2])
         with pytest.raises(ValueError, match="no levels"):
-            scores.miscalibration([], [])
+            coverage.miscalibration([], [])
         with pytest.raises(ValueError, match="bins is 3, but must divide 200"):
             Pit.of([0.5]).histogram(3)
         with pytest.raises(ValueError, match="wants 200 counts"):
@@ -464,7 +477,7 @@ class TestReliability:
 class TestCompression:
     def test_mean_and_variance_stay(self, rng):
         weights, means, sds = mixture(rng, 60, (4, 5))
-        few, middle, spread = scores.compressed(weights, means, sds, 6)
+        few, middle, spread = compression.compressed(weights, means, sds, 6)
         assert len(few) == 6
         assert_allclose(few.sum(), 1)
         mean = np.tensordot(weights, means, 1)
@@ -474,7 +487,7 @@ class TestCompression:
 
     def test_few_nodes_stay_as_they_are(self, rng):
         weights, means, sds = mixture(rng, 7)
-        for mine, theirs in zip(scores.compressed(weights, means, sds, 7), (weights, means, sds), strict=True):
+        for mine, theirs in zip(compression.compressed(weights, means, sds, 7), (weights, means, sds), strict=True):
             assert_allclose(mine, theirs, rtol=1e-9)
 
     @pytest.mark.parametrize("model", ["hierarchical", "depth_weighted"])
@@ -483,27 +496,27 @@ class TestCompression:
         nodes = list(posterior.gaussians(slice(0, 60, 5), slice(0, 3)))
         weights, means, sds = (np.array(part) for part in zip(*nodes, strict=True))
         assert len(weights) > 40
-        few = scores.compressed(weights, means, sds)
+        few = compression.compressed(weights, means, sds)
         middle = np.tensordot(weights, means, 1)
         spread = np.sqrt(np.tensordot(weights, (means - middle) ** 2 + sds**2, 1))
         x = np.linspace(-9, 9, 1801)
-        risen = scores.pit(weights, means[:, None], sds[:, None], middle + x[:, None, None] * spread)
+        risen = proper.pit(weights, means[:, None], sds[:, None], middle + x[:, None, None] * spread)
         for z in (-4, -1.6, 0, 0.7, 3):
             k = int(np.argmin(np.abs(x - z)))
             truth = middle + x[k] * spread
-            assert_allclose(scores.pit(*few, truth), risen[k], atol=2e-3)
+            assert_allclose(proper.pit(*few, truth), risen[k], atol=2e-3)
             exact = np.trapezoid(risen[: k + 1] ** 2, dx=0.01, axis=0) + np.trapezoid(
                 (1 - risen[k:]) ** 2, dx=0.01, axis=0
             )
-            assert_allclose(scores.crps(*few, truth), exact * spread, rtol=5e-3)
+            assert_allclose(proper.crps(*few, truth), exact * spread, rtol=5e-3)
 
     def test_many_nodes_and_identical_nodes(self, rng):
         weights, means, sds = mixture(rng, 300, (2, 1))
-        assert len(scores.compressed(weights, means, sds)[0]) == 16
+        assert len(compression.compressed(weights, means, sds)[0]) == 16
         same = np.ones((300, 2, 1))
-        assert len(scores.compressed(weights, same, same)[0]) == 1
+        assert len(compression.compressed(weights, same, same)[0]) == 1
         with pytest.raises(ValueError, match="count is 0"):
-            scores.compressed(weights, means, sds, 0)
+            compression.compressed(weights, means, sds, 0)
 
 
 def by_hand(problem, weights=(0.3, 0.7), variance=(1.0, 2.0), noise=(1.0, 1.1)):
@@ -534,7 +547,7 @@ def its_truth(problem, current, more=2):
 def on_grid(truth, problem, skipped=2):
     """The truth at the recording's samples, on its grid."""
     late = replace(truth, current=truth.current[:, skipped:], times=truth.times[skipped:])
-    return scores.project(late, problem.sources, problem.axes)
+    return projection.project(late, problem.sources, problem.axes)
 
 
 class TestScore:
@@ -549,48 +562,53 @@ class TestScore:
     def test_is_the_brute_force_over_dense_posteriors(self, scored):
         posterior, truth = scored
         problem = posterior.problem
-        found = scores.score(posterior, truth, level=0.8)
+        found = score.score(posterior, truth, level=0.8)
         grid = on_grid(truth, problem)
         flat = grid.reshape(-1, 4)
         weights, means, covariances = dense_mixture(posterior)
         sds = np.sqrt(np.einsum("nff->nf", covariances))[:, :, None]
-        places = scores.pit(weights, means, sds, flat)
+        places = proper.pit(weights, means, sds, flat)
         active = np.repeat(np.isin(np.arange(11), [2, 7, 8]), problem.axes)
         depth = np.repeat(-problem.source_norms, problem.axes)
         masks = {"all": active | True, "active": active, "inactive": ~active}
         masks["depth 1"] = depth <= np.quantile(-problem.source_norms, 0.25)
         masks["depth 4"] = depth > np.quantile(-problem.source_norms, 0.75)
         low, high = posterior.interval(0.8)
-        fine = scores.interval_score(low.reshape(flat.shape), high.reshape(flat.shape), flat, 0.8)
+        fine = proper.interval_score(low.reshape(flat.shape), high.reshape(flat.shape), flat, 0.8)
         limit = np.sqrt(np.mean(flat**2))
         beyond = posterior.exceedance(limit).reshape(flat.shape)
-        whole = scores.pit(weights, means.mean(axis=2), sds[:, :, 0] / 2, flat.mean(axis=1))
+        whole = proper.pit(weights, means.mean(axis=2), sds[:, :, 0] / 2, flat.mean(axis=1))
         for name, mask in masks.items():
             row = found.strata[name].row()
             assert row["count"] == mask.sum() * 4
-            assert_allclose(row["coverage"], scores.coverage(places[mask], [0.8])[0])
+            assert_allclose(row["coverage"], coverage.coverage(places[mask], [0.8])[0])
             assert_allclose(
-                row["crps"], scores.crps(weights, means[:, mask], sds[:, mask], flat[mask]).mean(), rtol=1e-6
+                row["crps"], proper.crps(weights, means[:, mask], sds[:, mask], flat[mask]).mean(), rtol=1e-6
             )
             assert_allclose(
-                row["log_score"], scores.log_score(weights, means[:, mask], sds[:, mask], flat[mask]).mean(), rtol=1e-6
+                row["log_score"], proper.log_score(weights, means[:, mask], sds[:, mask], flat[mask]).mean(), rtol=1e-6
             )
             assert_allclose(row["interval_score"], fine[mask].mean(), rtol=1e-6)
             assert_allclose(row["width"], (high - low).reshape(flat.shape)[mask].mean(), rtol=1e-6)
             assert_allclose(
                 row["rmse"], np.sqrt(np.mean((flat - posterior.mean.reshape(flat.shape))[mask] ** 2)), rtol=1e-6
             )
-            assert_allclose(row["mad"], scores.miscalibration(scores.coverage(places[mask])).mad)
-            assert_allclose(row["aggregated_mad"], scores.miscalibration(scores.coverage(whole[mask])).mad)
+            assert_allclose(row["mad"], coverage.miscalibration(coverage.coverage(places[mask])).mad)
+            assert_allclose(row["aggregated_mad"], coverage.miscalibration(coverage.coverage(whole[mask])).mad)
             assert_allclose(row["brier"], np.mean((beyond - (np.abs(flat) > limit))[mask] ** 2), rtol=1e-6)
         size = np.linalg.norm(posterior.mean.reshape(11, -1, 4), axis=1)
         sample = int(np.argmax(np.sum(truth.current[:, 2:] ** 2, axis=0)))
         assert found.time == problem.times[sample]
         sides = (size[:, sample], problem.sources.positions, truth.current[:, 2 + sample], problem.sources.positions)
-        for measure in (scores.peak_error, scores.centre_error, scores.deviation, scores.earth_movers_distance):
+        for measure in (
+            localisation.peak_error,
+            localisation.centre_error,
+            localisation.deviation,
+            localisation.earth_movers_distance,
+        ):
             assert_allclose(getattr(found, measure.__name__), measure(*sides), rtol=1e-9)
         assert_allclose(
-            found.area_under_curve, scores.area_under_curve(size[:, sample], np.isin(np.arange(11), [2, 7, 8]))
+            found.area_under_curve, localisation.area_under_curve(size[:, sample], np.isin(np.arange(11), [2, 7, 8]))
         )
         peak = posterior.peak(found.time)
         assert found.peak.inside == (
@@ -603,7 +621,7 @@ class TestScore:
         current = np.zeros((11, 4))
         current[3], current[6], current[9] = [0, 2e-9, 5e-9, 0], [0, 9e-9, 1e-9, 0], [0, 0, 0, 1e-9]
         posterior = by_hand(problem)
-        found, mean = scores.score(posterior, its_truth(problem, current)), posterior.mean
+        found, mean = score.score(posterior, its_truth(problem, current)), posterior.mean
         assert found.time == problem.times[1]
         assert found.strata["active"].count == 3 * 4
         assert_allclose(found.area_under_curve, roc_auc_score(current[:, 1] != 0, np.abs(mean[:, 1])))
@@ -613,9 +631,9 @@ class TestScore:
         assert_allclose(found.course_correlation, np.average(courses, weights=[29, 82, 1]), rtol=1e-9)
 
     def test_blocks_change_nothing(self, scored, monkeypatch):
-        whole = scores.score(*scored).row()
-        monkeypatch.setattr(scores, "BLOCK", 12)
-        parts = scores.score(*scored).row()
+        whole = score.score(*scored).row()
+        monkeypatch.setattr(score, "BLOCK", 12)
+        parts = score.score(*scored).row()
         assert_allclose([parts[k] for k in whole if k != "name"], [whole[k] for k in whole if k != "name"], rtol=1e-9)
 
     def test_regions_and_contrasts_are_functionals(self, scored):
@@ -623,9 +641,9 @@ class TestScore:
         axes = posterior.problem.axes
         weights = np.linspace(-1, 2, 11 * axes).reshape((11,) if axes == 1 else (11, 3))
         regions = {"a": [1, 2, 3], "b": np.arange(11) > 6}
-        found = scores.score(posterior, truth, window=(0.11, 0.13), regions=regions, contrasts=weights)
+        found = score.score(posterior, truth, window=(0.11, 0.13), regions=regions, contrasts=weights)
         now = replace(truth, current=truth.current[:, 3:], times=truth.times[3:])
-        grid = scores.project(now, posterior.problem.sources, axes)
+        grid = projection.project(now, posterior.problem.sources, axes)
         for functional, true, tally in (
             (
                 posterior.region(regions),
@@ -640,8 +658,8 @@ class TestScore:
             inside = (low[:, 1:] <= true) & (true <= high[:, 1:])
             assert tally.count == true.size
             assert tally.inside == inside.sum()
-            assert_allclose(tally.crps, scores.crps(functional.weights, means, sds, true).sum(), rtol=1e-6)
-            assert_allclose(tally.log_score, scores.log_score(functional.weights, means, sds, true).sum(), rtol=1e-6)
+            assert_allclose(tally.crps, proper.crps(functional.weights, means, sds, true).sum(), rtol=1e-6)
+            assert_allclose(tally.log_score, proper.log_score(functional.weights, means, sds, true).sum(), rtol=1e-6)
 
     def test_an_exact_posterior_is_calibrated_and_a_broken_one_is_not(self, rng):
         good, bad, regions = [], [], {"a": [0, 1, 2], "b": [4, 9]}
@@ -653,8 +671,8 @@ class TestScore:
             right = replace(model, problem=replace(problem, recording=recording))
             wrong = replace(right, mixture=replace(right.mixture, noise=np.array([0.2])))
             truth = its_truth(problem, current)
-            good.append(scores.score(right, truth, regions=regions))
-            bad.append(scores.score(wrong, truth, regions=regions))
+            good.append(score.score(right, truth, regions=regions))
+            bad.append(score.score(wrong, truth, regions=regions))
         one, other = scores.pool(good), scores.pool(bad)
         assert one["all"].count == 60 * 44
         assert one["regions"].count == 60 * 8
@@ -676,7 +694,7 @@ class TestScore:
         grid = on_grid(truth, problem)
         estimate = bi.baseline(problem, "MNE", pick="pooled")
         rows = {
-            name: scores.score(replace(estimate, current=current, lam=None), truth)
+            name: score.score(replace(estimate, current=current, lam=None), truth)
             for name, current in (("peek", grid), ("honest", estimate.current), ("flat", np.ones((11, 4))))
         }
         for name in ("peak_error", "centre_error", "earth_movers_distance", "deviation"):
@@ -691,7 +709,7 @@ class TestScore:
     def test_a_silent_map_has_no_place(self, scored):
         posterior, truth = scored
         estimate = replace(bi.baseline(posterior.problem, "MNE"), current=np.zeros((11, 4)), lam=None)
-        found = scores.score(estimate, truth)
+        found = score.score(estimate, truth)
         assert np.isnan([found.peak_error, found.earth_movers_distance]).all()
         assert found.area_under_curve == 0.5
 
@@ -705,7 +723,7 @@ class TestScore:
         coarse = np.zeros((11, 4))
         coarse[1] = 6e-9
         posterior = by_hand(problem)
-        one, other = scores.score(posterior, fine), scores.score(posterior, its_truth(problem, coarse))
+        one, other = score.score(posterior, fine), score.score(posterior, its_truth(problem, coarse))
         for name in ("all", "active", "inactive"):
             assert_allclose(list(one.strata[name].row().values()), list(other.strata[name].row().values()), rtol=1e-9)
         assert_allclose(one.peak_error, other.peak_error, atol=2e-4)
@@ -716,7 +734,7 @@ class TestScore:
         places = np.array([[0, 0, 0.1], [0.1, 0, 0], [0, 0.1, 0], [0, -0.1, 0], [-0.1, 0, 0], [0, 0.05, 0.1]])
         sensors = bi.Sensors(tuple("abcdef"), ("eeg",) * 6, places)
         problem = replace(posterior.problem, sensors=sensors)
-        found = scores.score(replace(posterior, problem=problem), truth)
+        found = score.score(replace(posterior, problem=problem), truth)
         depth = cdist(problem.sources.positions, places).min(axis=1)
         counts = [found.strata[f"depth {k}"].count for k in (1, 2, 3, 4)]
         assert sum(counts) == found.strata["all"].count
@@ -724,12 +742,12 @@ class TestScore:
 
     def test_active_may_mean_more_than_not_zero(self, scored):
         posterior, truth = scored
-        few = scores.score(posterior, truth, active=0.9)
-        assert few.strata["active"].count < scores.score(posterior, truth).strata["active"].count
+        few = score.score(posterior, truth, active=0.9)
+        assert few.strata["active"].count < score.score(posterior, truth).strata["active"].count
 
     def test_row_and_curves_are_plain(self, scored):
         posterior, truth = scored
-        found = scores.score(posterior, truth, regions={"a": [0, 1]})
+        found = score.score(posterior, truth, regions={"a": [0, 1]})
         row = found.row()
         assert all(isinstance(value, float | int | str) and not isinstance(value, np.generic) for value in row.values())
         assert row["active: coverage"] == found.strata["active"].inside / found.strata["active"].count
@@ -742,15 +760,15 @@ class TestScore:
     def test_a_window_scores_its_samples(self, scored):
         posterior, truth = scored
         axes = posterior.problem.axes
-        assert scores.score(posterior, truth, window=(0.105, 0.125)).strata["all"].count == 2 * 11 * axes
-        assert scores.score(posterior, truth, window=slice(1, 4, 2)).strata["all"].count == 2 * 11 * axes
-        one = scores.score(posterior, truth, window=0.12)
+        assert score.score(posterior, truth, window=(0.105, 0.125)).strata["all"].count == 2 * 11 * axes
+        assert score.score(posterior, truth, window=slice(1, 4, 2)).strata["all"].count == 2 * 11 * axes
+        one = score.score(posterior, truth, window=0.12)
         assert one.strata["all"].count == 11 * axes
         assert one.time == posterior.problem.times[2]
         assert np.isnan(one.course_correlation)
 
     def test_pooling_wants_one_level(self, scored):
-        one, other = (scores.score(*scored, level=level) for level in (0.8, 0.9))
+        one, other = (score.score(*scored, level=level) for level in (0.8, 0.9))
         with pytest.raises(ValueError, match=r"intervals of 0.8 and 0.9 cannot be pooled"):
             scores.pool([one, other])
         assert scores.pool([one, one])["active"].count == 2 * one.strata["active"].count
@@ -759,27 +777,27 @@ class TestScore:
     def test_doors(self, scored):
         posterior, truth = scored
         with pytest.raises(ValueError, match=r"level is 1\.5"):
-            scores.score(posterior, truth, level=1.5)
+            score.score(posterior, truth, level=1.5)
         with pytest.raises(ValueError, match="no sample between"):
-            scores.score(posterior, truth, window=(5.0, 6.0))
+            score.score(posterior, truth, window=(5.0, 6.0))
         with pytest.raises(ValueError, match="no sample near"):
-            scores.score(posterior, truth, window=99.0)
+            score.score(posterior, truth, window=99.0)
         with pytest.raises(ValueError, match="holds none of the 4 samples"):
-            scores.score(posterior, truth, window=slice(9, 12))
+            score.score(posterior, truth, window=slice(9, 12))
         with pytest.raises(ValueError, match="zero throughout the window"):
-            scores.score(posterior, replace(truth, current=0 * truth.current))
+            score.score(posterior, replace(truth, current=0 * truth.current))
         with pytest.raises(ValueError, match=r"truth has no sample at 0\.1 s"):
-            scores.score(posterior, replace(truth, times=truth.times + 10))
+            score.score(posterior, replace(truth, times=truth.times + 10))
         with pytest.raises(ValueError, match="positions are not known"):
-            scores.score(replace(posterior, problem=replace(posterior.problem, sources=None)), truth)
+            score.score(replace(posterior, problem=replace(posterior.problem, sources=None)), truth)
         with pytest.raises(ValueError, match="a ndarray was given"):
-            scores.score(posterior.mean, truth)
+            score.score(posterior.mean, truth)
         with pytest.raises(ValueError, match="active is 1"):
-            scores.score(posterior, truth, active=1.0)
+            score.score(posterior, truth, active=1.0)
         with pytest.raises(ValueError, match="threshold is -1"):
-            scores.score(posterior, truth, threshold=-1.0)
+            score.score(posterior, truth, threshold=-1.0)
         with pytest.raises(ValueError, match="region 'a' names source 11"):
-            scores.score(posterior, truth, regions={"a": [11]})
+            score.score(posterior, truth, regions={"a": [11]})
 
 
 class TestClassical:
@@ -791,7 +809,7 @@ class TestClassical:
             problem, "MNE" if method == "depth" else method, depth=0.6 if method == "depth" else None,
             pick="vector" if axes == 3 else "pooled",
         )  # fmt: skip
-        posterior = scores.naive(estimate)
+        posterior = score.naive(estimate)
         if method == "eLORETA" and axes == 3:
             assert posterior is None
             return
@@ -807,8 +825,8 @@ class TestClassical:
         truth = its_truth(problem, np.eye(11)[:, :4] * 1e-9)
         for method in ("dSPM", "sLORETA", "LCMV"):
             estimate = bi.baseline(problem, method, **({"covariance": "recording"} if method == "LCMV" else {}))
-            found = scores.score(estimate, truth)
-            assert scores.naive(estimate) is found.strata is found.peak is None
+            found = score.score(estimate, truth)
+            assert score.naive(estimate) is found.strata is found.peak is None
             assert found.peak_error >= 0
             assert set(found.row()) == {
                 "name", "level", "time", "peak_error", "centre_error", "deviation", "earth_movers_distance",
@@ -818,7 +836,7 @@ class TestClassical:
     def test_pooled_and_vector_maps_are_scored_alike(self):
         problem = toy(axes=3)
         truth = its_truth(problem, np.eye(11)[:, :4] * 1e-9)
-        pooled, vector = (scores.score(bi.baseline(problem, "MNE", pick=pick), truth) for pick in ("pooled", "vector"))
+        pooled, vector = (score.score(bi.baseline(problem, "MNE", pick=pick), truth) for pick in ("pooled", "vector"))
         assert_allclose(pooled.peak_error, vector.peak_error)
         assert_allclose(pooled.strata["all"].crps, vector.strata["all"].crps)
         size, true = np.linalg.norm(bi.baseline(problem, "MNE", pick="vector").current, axis=1), np.eye(11)[0]
@@ -829,7 +847,7 @@ class TestClassical:
         problem = toy(axes=3)
         truth = its_truth(problem, np.eye(11)[:, :4] * 1e-8)
         turned = bi.surface_axes(problem)
-        one, other = (scores.score(by_hand(p), truth) for p in (problem, turned))
+        one, other = (score.score(by_hand(p), truth) for p in (problem, turned))
         assert_allclose(one.map_correlation, other.map_correlation, rtol=1e-9)
         assert_allclose(one.strata["all"].squares, other.strata["all"].squares, rtol=1e-9)
 

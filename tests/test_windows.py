@@ -9,9 +9,9 @@ from referee import toy
 from test_figures import believed, cortex, made
 
 import bayesinv as bi
-from bayesinv import scores
 from bayesinv.posterior import maps, regions
 from bayesinv.problem.windows import samples_of
+from bayesinv.scoring import score as scores
 from bayesinv.simulation.truth import Truth
 
 TIMES = np.array([0.1, 0.11, 0.12, 0.13, 0.16])

@@ -10,7 +10,8 @@ from scipy.special import ndtri
 
 from bayesinv.calibration import Calibration, band
 from bayesinv.figures.style import BLUE, FAINT, INK, ORANGE, QUIET, blank, plain, unit_square
-from bayesinv.scores import Pit, Reliability
+from bayesinv.scoring.coverage import Pit
+from bayesinv.scoring.reliability import Reliability
 from bayesinv.wording import percent, three_digits
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""How far an answer lies from the truth, and how well it knows how far."""

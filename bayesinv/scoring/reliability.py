@@ -1,0 +1,99 @@
+"""Forecasts against what happened."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from bayesinv.axes import Array
+
+FORECASTS = 10
+"""Bins of a reliability table."""
+
+
+@dataclass(frozen=True, eq=False)
+class Reliability:
+    """Probabilities that were claimed against how often it happened, in bins of the probability. Pooled by +.
+
+    counts : (bin,); happened : (bin,), how often
+    claimed, squares, hits : (bin,), sums of p, p² and p over what happened
+    """
+
+    counts: Array
+    happened: Array
+    claimed: Array
+    squares: Array
+    hits: Array
+
+    @classmethod
+    def of(cls, probability: ArrayLike, happened: ArrayLike, bins: int = FORECASTS) -> Reliability:
+        """Tally claims of any shape against what happened, bool of the same shape.
+
+        Raises
+        ------
+        ValueError
+            If shapes differ, a probability lies outside [0, 1], or what happened is not true or false.
+        """
+        claim, event = np.asarray(probability, dtype=np.float64), np.asarray(happened)
+        if claim.shape != event.shape or event.dtype != bool:
+            raise ValueError(
+                f"happened ({event.dtype}, {event.shape}) must be true or false for every probability {claim.shape}"
+            )
+        if not ((claim >= 0) & (claim <= 1)).all():
+            raise ValueError("a probability lies outside [0, 1]")
+        p, o = claim.ravel(), event.ravel().astype(float)
+        which = np.minimum((p * bins).astype(np.int64), bins - 1)
+        parts = (np.ones_like(p), o, p, p * p, p * o)
+        return cls(*(np.bincount(which, part, minlength=bins).astype(np.float64) for part in parts))
+
+    def __add__(self, other: Reliability) -> Reliability:
+        return Reliability(*(getattr(self, part.name) + getattr(other, part.name) for part in fields(self)))
+
+    @property
+    def count(self) -> int:
+        """How many probabilities were claimed."""
+        return int(self.counts.sum())
+
+    @property
+    def table(self) -> Array:
+        """Mean probability claimed, frequency of what happened and count: (bin, 3), nan in empty bins."""
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.stack([self.claimed / self.counts, self.happened / self.counts, self.counts], axis=1)
+
+    @property
+    def brier(self) -> float:
+        """Brier score, mean (p - o)² with o = 1 where it happened and 0 where not.
+
+        Reference: Brier (1950), Mon. Weather Rev. 78, 1-3.
+        """
+        if not self.count:
+            return np.nan
+        return float(np.sum(self.squares - 2 * self.hits + self.happened) / self.counts.sum())
+
+    @property
+    def decomposition(self) -> Mapping[str, float]:
+        """Parts of the Brier score: reliability - resolution + uncertainty + within.
+
+            reliability  Σ n_k (p̄_k - ō_k)² / n       claims against frequencies; 0 if calibrated
+            resolution   Σ n_k (ō_k - ō)² / n         what the claims tell apart; more is better
+            uncertainty  ō (1 - ō)                    what there was to tell
+            within       Σ n_k [var_k(p) - 2 cov_k(p, o)] / n      what the bins hide; 0 for as many claims as bins
+
+        References: Murphy (1973), J. Appl. Meteorol. 12, 595-600; Stephenson, Coelho & Jolliffe (2008), Weather
+        Forecast. 23, 752-757, for the last.
+        """
+        total = float(self.counts.sum())
+        if not total:
+            return dict.fromkeys(("reliability", "resolution", "uncertainty", "within"), np.nan)
+        n = np.where(self.counts > 0, self.counts, 1.0)
+        p, o, rate = self.claimed / n, self.happened / n, float(self.happened.sum()) / total
+        hidden = self.squares - n * p * p - 2 * (self.hits - n * p * o)
+        return {
+            "reliability": float(self.counts @ (p - o) ** 2 / total),
+            "resolution": float(self.counts @ (o - rate) ** 2 / total),
+            "uncertainty": rate * (1 - rate),
+            "within": float(hidden[self.counts > 0].sum() / total),
+        }

@@ -1,0 +1,120 @@
+"""Scores as sums that can be pooled."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtr
+
+from bayesinv.axes import Array, Index
+from bayesinv.posterior.quantiles import mixture_quantile
+from bayesinv.scoring.coverage import Pit
+from bayesinv.scoring.proper import crps, interval_score, pit
+from bayesinv.scoring.reliability import Reliability
+
+
+class Points(NamedTuple):
+    """Scores of every number of a block: (row, time), `whole` of its mean over time (row,)."""
+
+    places: Array
+    whole: Array
+    crps: Array
+    interval: Array
+    width: Array
+    log: Array
+    error: Array
+    claimed: Array
+    happened: NDArray[np.bool_]
+
+    @classmethod
+    def of(
+        cls, weights: Array, means: Array, sds: Array, truth: Array, logs: Array, level: float, threshold: float
+    ) -> Points:
+        """Score a mixture of few Gaussians (node, row, time); logs are its log scores, which want all nodes."""
+        tail = (1 - level) / 2
+        low, high = (mixture_quantile(weights, means, sds, p) for p in (tail, 1 - tail))
+        count = truth.shape[1]
+        whole = pit(weights, means.mean(axis=2), np.sqrt(np.sum(sds**2, axis=2)) / count, truth.mean(axis=1))
+        beyond = np.zeros(truth.shape)
+        for w, m, s in zip(weights, means, sds, strict=True):
+            beyond += w * (ndtr((m - threshold) / s) + ndtr((-threshold - m) / s))
+        return cls(
+            pit(weights, means, sds, truth),
+            whole,
+            crps(weights, means, sds, truth),
+            interval_score(low, high, truth, level),
+            high - low,
+            logs,
+            (truth - np.tensordot(weights, means, axes=1)) ** 2,
+            np.clip(beyond, 0.0, 1.0),
+            np.abs(truth) > threshold,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Tally:
+    """Probabilistic scores of many numbers, as counts and sums; those of several runs are pooled by +.
+
+    level : of the interval
+    pit : pointwise, of every source (axis) and sample
+    aggregated : of means over the window, whose variance is taken as the mean variance over the number of samples
+    exceedance : of the probability that a magnitude exceeds a threshold
+    inside : how many truths lie in the interval
+    crps, interval_score, width, log_score, squares : sums of the scores, the intervals' widths and squared errors
+    """
+
+    level: float
+    pit: Pit
+    aggregated: Pit
+    exceedance: Reliability
+    inside: int
+    crps: float
+    interval_score: float
+    width: float
+    log_score: float
+    squares: float
+
+    @classmethod
+    def _of(cls, points: Points, rows: Index | slice, level: float) -> Tally:
+        return cls(
+            level,
+            Pit.of(points.places[rows]),
+            Pit.of(points.whole[rows]),
+            Reliability.of(points.claimed[rows], points.happened[rows]),
+            int(np.count_nonzero(np.abs(2 * points.places[rows] - 1) <= level)),
+            *(
+                float(part[rows].sum())
+                for part in (points.crps, points.interval, points.width, points.log, points.error)
+            ),
+        )
+
+    def __add__(self, other: Tally) -> Tally:
+        if self.level != other.level:
+            raise ValueError(f"intervals of {self.level} and {other.level} cannot be pooled; score both at one level")
+        parts = (part.name for part in fields(self) if part.name != "level")
+        return Tally(self.level, *(getattr(self, name) + getattr(other, name) for name in parts))
+
+    @property
+    def count(self) -> int:
+        """How many numbers were scored."""
+        return self.pit.count
+
+    def row(self) -> dict[str, float]:
+        """Counts, mean scores, coverage and calibration errors as plain numbers; nan where nothing was scored."""
+        n = self.count or np.nan
+        out: dict[str, float] = {
+            "count": self.count,
+            "coverage": self.inside / n,
+            "crps": self.crps / n,
+            "interval_score": self.interval_score / n,
+            "width": self.width / n,
+            "log_score": self.log_score / n,
+            "rmse": float(np.sqrt(self.squares / n)),
+        }
+        out |= self.pit.miscalibration._asdict()
+        out |= {f"aggregated_{name}": value for name, value in self.aggregated.miscalibration._asdict().items()}
+        out["brier"] = self.exceedance.brier
+        return out | {f"brier_{name}": value for name, value in self.exceedance.decomposition.items()}
