@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bayesinv.archive import load as load
-    from bayesinv.calibration import sbc as sbc
     from bayesinv.classical.baseline import baseline as baseline
     from bayesinv.classical.minimum_norm import tikhonov as tikhonov
     from bayesinv.classical.mne_prior import prior_from_mne as prior_from_mne
     from bayesinv.classical.resolution import resolution as resolution
     from bayesinv.classical.surface_axes import surface_axes as surface_axes
-    from bayesinv.compare import average as average
-    from bayesinv.compare import compare as compare
-    from bayesinv.compare import compare_estimates as compare_estimates
+    from bayesinv.criticism.averaging import average as average
+    from bayesinv.criticism.calibration import sbc as sbc
+    from bayesinv.criticism.comparison import compare as compare
+    from bayesinv.criticism.estimates import compare_estimates as compare_estimates
+    from bayesinv.criticism.posterior_predictive import posterior_predictive as posterior_predictive
+    from bayesinv.criticism.prior_predictive import prior_predictive as prior_predictive
     from bayesinv.forward.leadfield import LeadField as LeadField
     from bayesinv.head.brain_maps import sample_map as sample_map
     from bayesinv.head.head import Head as Head
@@ -29,8 +31,6 @@ if TYPE_CHECKING:
     from bayesinv.inference.many import infer_many as infer_many
     from bayesinv.mne_bridge import from_mne as from_mne
     from bayesinv.posterior.posterior import Posterior as Posterior
-    from bayesinv.predictive import posterior_predictive as posterior_predictive
-    from bayesinv.predictive import prior_predictive as prior_predictive
     from bayesinv.prior.catalogue import list_models as list_models
     from bayesinv.prior.catalogue import load_model as load_model
     from bayesinv.prior.catalogue import read_card as read_card
@@ -59,11 +59,11 @@ _ROOMS = {
     "Recording": "problem.recording",
     "Sensors": "head.sensors",
     "Sources": "head.sources",
-    "average": "compare",
+    "average": "criticism.averaging",
     "baseline": "classical.baseline",
     "choose_method": "inference.infer",
-    "compare": "compare",
-    "compare_estimates": "compare",
+    "compare": "criticism.comparison",
+    "compare_estimates": "criticism.estimates",
     "evaluate": "report.evaluation",
     "forward_error": "problem.model_error",
     "from_mne": "mne_bridge",
@@ -74,13 +74,13 @@ _ROOMS = {
     "load_model": "prior.catalogue",
     "noise_scale": "prior.scales",
     "parcels": "head.parcels",
-    "posterior_predictive": "predictive",
+    "posterior_predictive": "criticism.posterior_predictive",
     "prior_from_mne": "classical.mne_prior",
-    "prior_predictive": "predictive",
+    "prior_predictive": "criticism.prior_predictive",
     "read_card": "prior.catalogue",
     "resolution": "classical.resolution",
     "sample_map": "head.brain_maps",
-    "sbc": "calibration",
+    "sbc": "criticism.calibration",
     "simulate": "simulation.recording",
     "source_scale": "prior.scales",
     "surface_axes": "classical.surface_axes",

@@ -27,6 +27,7 @@ from bayesinv.classical.baseline import baseline
 from bayesinv.classical.criteria import CHOICES
 from bayesinv.classical.estimate import Estimate
 from bayesinv.classical.minimum_norm import tikhonov
+from bayesinv.criticism.prior_draws import Prior
 from bayesinv.forward import template_lead_field
 from bayesinv.forward.leadfield import LeadField
 from bayesinv.head import template, template_cortex, template_mesh
@@ -38,7 +39,6 @@ from bayesinv.head.template_cortex import LAYOUTS
 from bayesinv.memory import Memory
 from bayesinv.posterior.posterior import Posterior
 from bayesinv.posterior.quantiles import credible_level
-from bayesinv.predictive import Prior
 from bayesinv.prior.catalogue import find_model
 from bayesinv.problem.model_error import ForwardError, forward_error
 from bayesinv.problem.problem import Problem

@@ -1,6 +1,8 @@
-"""Numbers as people read them: shares, medians with their intervals, few digits."""
+"""Numbers as people read them: tables in columns."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -26,3 +28,10 @@ def three_digits(value: float) -> str:
     if value and not 1e-3 <= abs(value) < 1e5:
         return f"{value:.2e}"
     return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+
+
+def aligned(table: Sequence[Sequence[str]]) -> str:
+    """Rows of words as lines in which columns stand below each other."""
+    widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in table]
+    return "\n".join(line.rstrip() for line in lines)

@@ -18,8 +18,10 @@ from scipy.stats import binom, multinomial
 from templates import simulate, template
 
 import bayesinv as bi
-from bayesinv import calibration, figures
-from bayesinv.calibration import Calibration, band, held, probability, sbc
+from bayesinv import figures
+from bayesinv.criticism import calibration
+from bayesinv.criticism.bands import band, held, probability
+from bayesinv.criticism.calibration import Calibration, sbc
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:(?s).*ArviZ is undergoing a major refactor:FutureWarning",

@@ -14,10 +14,14 @@ from scipy.special import logsumexp
 from bayesinv import Currents, Problem, Sources, figures, infer
 from bayesinv.classical.baseline import baseline
 from bayesinv.classical.minimum_norm import tikhonov
-from bayesinv.compare import LeftOut, _smoothed, average, blocks_of, compare, compare_estimates
+from bayesinv.criticism.averaging import average
+from bayesinv.criticism.comparison import blocks_of, compare
+from bayesinv.criticism.densities import block_densities, component_densities
+from bayesinv.criticism.estimates import compare_estimates
+from bayesinv.criticism.leave_out import LeftOut, _smoothed
+from bayesinv.criticism.prior_draws import Prior
 from bayesinv.inference.assemble import mixture
 from bayesinv.inference.quadrature import integrate
-from bayesinv.predictive import Prior, block_densities, component_densities
 from bayesinv.prior.catalogue import build
 from bayesinv.prior.density import Density
 

@@ -10,7 +10,7 @@ from scipy.stats import ks_2samp, kstest
 from templates import covariances, hyper, template
 
 import bayesinv as bi
-from bayesinv.predictive import Prior
+from bayesinv.criticism.prior_draws import Prior
 
 pytestmark = pytest.mark.filterwarnings("ignore:(?s).*ArviZ is undergoing a major refactor:FutureWarning")
 

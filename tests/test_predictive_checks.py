@@ -15,15 +15,11 @@ from scipy.stats import kstest, multivariate_normal, norm
 import bayesinv as bi
 from bayesinv import Currents, figures
 from bayesinv.covariance.time_course import correlation_over_time
-from bayesinv.predictive import (
-    IMPLIED,
-    Prior,
-    block_densities,
-    component_densities,
-    drawn,
-    posterior_predictive,
-    prior_predictive,
-)
+from bayesinv.criticism.densities import block_densities, component_densities
+from bayesinv.criticism.draws import drawn
+from bayesinv.criticism.posterior_predictive import posterior_predictive
+from bayesinv.criticism.prior_draws import Prior
+from bayesinv.criticism.prior_predictive import IMPLIED, prior_predictive
 
 
 def fixed(snr=3.0, noise=1.0, **shape):

@@ -14,8 +14,8 @@ from structured import cortex, scene
 from templates import covariances, simulate, template
 
 import bayesinv as bi
-from bayesinv.calibration import probability
 from bayesinv.covariance.cortical_field import Matern
+from bayesinv.criticism.bands import probability
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:(?s).*ArviZ is undergoing a major refactor:FutureWarning", "ignore:the whitened baseline:UserWarning"

@@ -30,7 +30,8 @@ from bayesinv.cli.peaks import LEVEL
 from bayesinv.cli.screen import Stages, show_table, span, tell
 
 if TYPE_CHECKING:
-    from bayesinv.compare import Comparison, ModelComparison
+    from bayesinv.criticism.comparison import ModelComparison
+    from bayesinv.criticism.estimates import Comparison
     from bayesinv.posterior.posterior import Posterior
     from bayesinv.problem.problem import Problem
 
@@ -89,8 +90,9 @@ def compare(
         raise ValueError("there is nothing to compare; name some --methods or --models")
     stages = Stages()
     evoked, problem = inputs.read(stages)
-    from bayesinv.compare import blocks_of, compare_estimates
-    from bayesinv.compare import compare as compare_models
+    from bayesinv.criticism.comparison import blocks_of
+    from bayesinv.criticism.comparison import compare as compare_models
+    from bayesinv.criticism.estimates import compare_estimates
 
     if beliefs:
         # What does not fit is said before models are inferred.
@@ -188,7 +190,8 @@ def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def _show(table: Comparison, comparison: ModelComparison | None, title: str) -> None:
     """Print the tables."""
-    from bayesinv.compare import HEADS, MODEL_HEADS
+    from bayesinv.criticism.comparison import MODEL_HEADS
+    from bayesinv.criticism.estimates import HEADS
 
     show_table(HEADS, table.cells(), title)
     if comparison is not None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.special import ndtri
 
-from bayesinv.calibration import Calibration, band
+from bayesinv.criticism.bands import band
+from bayesinv.criticism.calibration import Calibration
 from bayesinv.figures.style import BLUE, FAINT, INK, ORANGE, QUIET, blank, plain, unit_square
 from bayesinv.scoring.coverage import Pit
 from bayesinv.scoring.reliability import Reliability

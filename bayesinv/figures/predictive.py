@@ -9,8 +9,9 @@ import numpy as np
 from scipy.stats import chi2
 
 from bayesinv.axes import Array
+from bayesinv.criticism.posterior_predictive import PosteriorPredictive
+from bayesinv.criticism.prior_predictive import IMPLIED, TAILS, PriorPredictive
 from bayesinv.figures.style import BLUE, INK, KINDS, ORANGE, QUIET, blank, limits, plain, timeline
-from bayesinv.predictive import IMPLIED, TAILS, PosteriorPredictive, PriorPredictive
 from bayesinv.problem.noise import KINDS as ORDER
 from bayesinv.wording import percent
 

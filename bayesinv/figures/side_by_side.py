@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bayesinv.axes import Array
-from bayesinv.compare import Comparison, LeftOut, ModelComparison
+from bayesinv.criticism.comparison import ModelComparison
+from bayesinv.criticism.estimates import Comparison
+from bayesinv.criticism.leave_out import LeftOut
 from bayesinv.figures.style import BLUE, INK, ORANGE, QUIET, blank, plain
 from bayesinv.figures.surface import PROJECTIONS
 

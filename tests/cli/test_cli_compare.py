@@ -51,7 +51,7 @@ class TestCompare:
                 mne.read_cov(files["cov"]),
             )
         from bayesinv.classical.baseline import baseline
-        from bayesinv.compare import compare_estimates
+        from bayesinv.criticism.estimates import compare_estimates
 
         results = {
             "dSPM": baseline(problem, "dSPM", convention="mne"),

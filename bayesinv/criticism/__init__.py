@@ -1,0 +1,1 @@
+"""Whether a model holds: predictive checks, leave-one-out, comparison, averaging, calibration."""

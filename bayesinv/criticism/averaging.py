@@ -1,0 +1,176 @@
+"""One posterior when the model is not known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.special import logsumexp, softmax
+
+from bayesinv.axes import Array, one_of, real
+from bayesinv.covariance.covariance import Structure
+from bayesinv.criticism.comparison import compare, same_recording
+from bayesinv.posterior.checks import Evidence
+from bayesinv.posterior.hyper import Hyper
+from bayesinv.posterior.mixture import Mixture
+from bayesinv.posterior.posterior import Posterior
+
+
+def average(
+    posteriors: Mapping[str, Posterior],
+    weights: str | ArrayLike | Mapping[str, float] = "evidence",
+    *,
+    prior: ArrayLike | Mapping[str, float] | None = None,
+) -> Posterior:
+    """Average models: the posterior of the currents when the model itself is not known.
+
+        p(current | recording) = Σ_k weight_k p(current | recording, model k)
+
+    posteriors : name to posterior, of one recording and the same sources
+    weights : "evidence" gives each model its posterior probability, "stacking" what predicts components that were
+        left out best (see `compare`); or numbers, one per model
+    prior : probability of each model beforehand, with "evidence"; all alike if None
+
+    The result has every method of a `Posterior`. Its `hyper` holds what all models have in common, and "model", the
+    index of the model; its log evidence is that of the prior over models, with "evidence" alone.
+
+    Raises
+    ------
+    ValueError
+        If recordings, whitenings or gains differ, a weight is negative or all are zero, or a model lacks evidence.
+
+    References: Hoeting et al. (1999), Stat. Sci. 14, 382-417; Trujillo-Barreto, Aubert-Vázquez & Valdés-Sosa (2004),
+    NeuroImage 21, 1300-1319 (of source maps); Yao et al. (2018), Bayesian Anal. 13, 917-1007 (stacking).
+    """
+    same_recording(posteriors)
+    _same_lead_field(posteriors)
+    names, every = tuple(posteriors), list(posteriors.values())
+    share, evidence = _model_weights(posteriors, weights, prior)
+    structures = _all_structures(every)
+    masses = [part * one.mixture.weights / one.mixture.weights.sum() for part, one in zip(share, every, strict=True)]
+    mixtures = [one.mixture.picked(np.arange(len(mass)), mass) for one, mass in zip(every, masses, strict=True)]
+    said = ", ".join(f"{name} {part:.3g}" for name, part in zip(names, share, strict=True))
+    return Posterior(
+        problem=every[0].problem,
+        model=f"average of {', '.join(names)}",
+        method=f"{weights if isinstance(weights, str) else 'weights'}: {said}",
+        mixture=_joined(mixtures, structures),
+        hyper=_joined_hyper(every, share, structures),
+        log_evidence=evidence,
+        checks=tuple(
+            replace(check, name=f"{name}: {check.name}") for name, one in posteriors.items() for check in one.checks
+        ),
+        timings={
+            stage: sum(one.timings.get(stage, 0.0) for one in every)
+            for stage in dict.fromkeys(stage for one in every for stage in one.timings)
+        },
+        time_weights=every[0].time_weights,
+    )
+
+
+def _same_lead_field(posteriors: Mapping[str, Posterior]) -> None:
+    """Raise unless all posteriors are of the same currents seen by the same gain."""
+    first, *others = posteriors
+    ours = posteriors[first]
+
+    def same(mine: Array | None, yours: Array | None) -> bool:
+        return mine is yours or (mine is not None and yours is not None and np.array_equal(mine, yours))
+
+    for name in others:
+        theirs = posteriors[name]
+        if (
+            ours.problem.axes != theirs.problem.axes
+            or not same(ours.problem.gain, theirs.problem.gain)
+            or not same(ours.problem.error_factor, theirs.problem.error_factor)
+        ):
+            raise ValueError(
+                f"{name!r} has another gain than {first!r}; only maps of the same sources by the same lead field "
+                "can be averaged"
+            )
+        if not same(ours.time_weights, theirs.time_weights):
+            raise ValueError(f"{name!r} is of another mean over time than {first!r}; take the means after averaging")
+
+
+def _all_structures(posteriors: Sequence[Posterior]) -> dict[Any, Structure]:
+    """Every structure of the posteriors, once, by its key."""
+    mixtures = [mixture for one in posteriors for mixture in (one.mixture, one.hyper.scales) if mixture is not None]
+    return {structure.key: structure for mixture in mixtures for structure in mixture.structures}
+
+
+def _joined(mixtures: Sequence[Mixture], structures: Mapping[Any, Structure]) -> Mixture:
+    """One mixture of all nodes, with the weights that they have."""
+    index = {key: i for i, key in enumerate(structures)}
+    which = [
+        np.array([index[structure.key] for structure in one.structures], dtype=np.int64)[one.which] for one in mixtures
+    ]
+    weights, variance, noise = (
+        np.concatenate([getattr(one, name) for one in mixtures]) for name in ("weights", "variance", "noise")
+    )
+    return Mixture(weights, variance, noise, np.concatenate(which), tuple(structures.values()))
+
+
+def _joined_hyper(posteriors: Sequence[Posterior], share: Array, structures: Mapping[Any, Structure]) -> Hyper:
+    """Hyperparameters that all models have, each model's weighted by its share, and the model itself as one of them.
+
+    A model has as many equally weighted draws as its weight says, spread evenly over its own.
+    """
+    hypers = [one.hyper for one in posteriors]
+    lengths = [len(one["lambda"].draws) for one in hypers]
+    ends = np.round(max(lengths) * np.cumsum(share)).astype(int)
+    picked = [
+        np.linspace(0, length - 1, count).round().astype(int) if count > 1 else np.zeros(count, dtype=int)
+        for length, count in zip(lengths, np.diff(ends, prepend=0), strict=True)
+    ]
+    common = [name for name in hypers[0] if all(name in one for one in hypers)]
+    nodes = {name: np.concatenate([one.nodes[name] for one in hypers]) for name in common}
+    drawn = {
+        name: np.concatenate([one.draws[name][some] for one, some in zip(hypers, picked, strict=True)])
+        for name in common
+    }
+    weights = [part * one.weights / one.weights.sum() for part, one in zip(share, hypers, strict=True)]
+    nodes["model"] = np.repeat(np.arange(len(hypers), dtype=float), [len(one) for one in weights])
+    drawn["model"] = np.repeat(np.arange(len(hypers), dtype=float), [len(some) for some in picked])
+    scales = None
+    known = [one.scales for one in hypers if one.scales is not None]
+    if len(known) == len(hypers):
+        total = sum(len(some) for some in picked)
+        thinned = [one.picked(some, np.full(len(some), 1 / total)) for one, some in zip(known, picked, strict=True)]
+        scales = _joined(thinned, structures)
+    return Hyper(nodes, np.concatenate(weights), drawn, scales=scales)
+
+
+def _model_weights(posteriors: Mapping[str, Posterior], weights: Any, prior: Any) -> tuple[Array, Evidence | None]:
+    """Weights (model,) that sum to one, and the evidence of the average where they come from evidence."""
+    if isinstance(weights, str):
+        one_of("kind of weights", weights, ("evidence", "stacking"))
+    if prior is not None and weights != "evidence":
+        raise ValueError("prior probabilities of models go with weights='evidence' alone")
+    if isinstance(weights, str) and weights == "stacking":
+        return np.array(list(compare(posteriors).weights.values())), None
+    if not isinstance(weights, str):
+        return _shares("weights", weights, tuple(posteriors)), None
+    known = [one.log_evidence for one in posteriors.values() if one.log_evidence is not None]
+    if len(known) < len(posteriors):
+        lacking = [name for name, one in posteriors.items() if one.log_evidence is None]
+        raise ValueError(f"{', '.join(lacking)} gives no evidence; use weights='stacking', or infer by quadrature")
+    before = np.full(len(known), 1 / len(known)) if prior is None else _shares("prior", prior, tuple(posteriors))
+    with np.errstate(divide="ignore"):
+        joint = np.array([float(one) for one in known]) + np.log(before)
+    share = softmax(joint)
+    return share, Evidence(float(logsumexp(joint)), float(share @ [one.error for one in known]))
+
+
+def _shares(what: str, given: Any, names: tuple[str, ...]) -> Array:
+    if isinstance(given, Mapping):
+        if set(given) != set(names):
+            raise ValueError(f"{what} are of {', '.join(map(str, given))}, but the models are {', '.join(names)}")
+        given = [given[name] for name in names]
+    share = real(what, given, "model")
+    if len(share) != len(names):
+        raise ValueError(f"{what} has model = {len(share)}, but there are {len(names)} models")
+    if share.min() < 0 or not share.sum() > 0:
+        raise ValueError(f"{what} must not be negative and not all be zero, but are {share.tolist()}")
+    return np.asarray(share / share.sum())

@@ -1,0 +1,279 @@
+"""Models of one recording side by side: evidence, and what each says of what it has not seen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import numpy as np
+from scipy.special import softmax
+
+from bayesinv.axes import Array, one_of
+from bayesinv.criticism.densities import block_densities, component_densities
+from bayesinv.criticism.leave_out import LeftOut, left_out_of
+from bayesinv.posterior.posterior import Posterior
+from bayesinv.problem.problem import Problem
+from bayesinv.wording import aligned
+
+BLOCKS = 10
+"""Blocks that a recording is cut into where no length is given."""
+
+CRITERIA = ("components", "blocks")
+
+MODEL_HEADS = (
+    "model",
+    "log evidence",
+    "log Bayes factor",
+    "LOO components",
+    "to the best",
+    "weight",
+    "LOO blocks",
+    "to the best",
+    "weight",
+    "largest k̂",
+)
+
+
+@dataclass(frozen=True)
+class ModelRow:
+    """What is known of one model beside the others.
+
+    name, method : as given, and what it is
+    log_evidence, log_evidence_error : nats; None where its method gives none
+    log_bayes_factor, log_bayes_factor_error : against the model of most evidence, nats; None where one of them lacks
+    components..., blocks... : leave-one-out over components and over blocks of time: expected log density, its
+        standard error, its difference to the best, that one's standard error, stacking and pseudo-BMA+ weights, and
+        the largest k̂; None where the recording is one block
+    """
+
+    name: str
+    method: str
+    log_evidence: float | None
+    log_evidence_error: float | None
+    log_bayes_factor: float | None
+    log_bayes_factor_error: float | None
+    components_elpd: float
+    components_se: float
+    components_difference: float
+    components_difference_se: float
+    components_weight: float
+    components_pseudo_weight: float
+    components_khat: float
+    blocks_elpd: float | None = None
+    blocks_se: float | None = None
+    blocks_difference: float | None = None
+    blocks_difference_se: float | None = None
+    blocks_weight: float | None = None
+    blocks_pseudo_weight: float | None = None
+    blocks_khat: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class ModelComparison:
+    """Several models of one recording.
+
+    rows : one per model
+    components, blocks : leave-one-out over whitened components, and over blocks of time (None where there is one)
+    over : which of the two `weights` are stacked by
+    block_times : (block, 2), s, first and last sample of each block
+    """
+
+    rows: tuple[ModelRow, ...]
+    components: LeftOut = field(repr=False)
+    blocks: LeftOut | None = field(repr=False)
+    over: str
+    block_times: Array = field(repr=False)
+
+    def __getitem__(self, name: str) -> ModelRow:
+        for row in self.rows:
+            if row.name == name:
+                return row
+        raise KeyError(f"no model named {name!r} was compared; there are {', '.join(self.components.names)}")
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Stacking weights by name."""
+        chosen = self.components if self.over == "components" or self.blocks is None else self.blocks
+        return {name: float(weight) for name, weight in zip(chosen.names, chosen.weights, strict=True)}
+
+    @property
+    def probabilities(self) -> dict[str, float] | None:
+        """Probability of each model, all being as probable before; None where an evidence is not known."""
+        known = [row.log_evidence for row in self.rows if row.log_evidence is not None]
+        if len(known) < len(self.rows):
+            return None
+        return {row.name: float(share) for row, share in zip(self.rows, softmax(known), strict=True)}
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What cannot be relied upon, in words."""
+        return (*self.components.warnings, *(self.blocks.warnings if self.blocks is not None else ()))
+
+    def cells(self) -> list[tuple[str, ...]]:
+        """The table as text, a tuple per row in the order of `MODEL_HEADS`."""
+        table: list[tuple[str, ...]] = []
+        for row in self.rows:
+            cells = [
+                row.name,
+                "" if row.log_evidence is None else f"{row.log_evidence:.1f} ± {row.log_evidence_error:.1g}",
+                ""
+                if row.log_bayes_factor is None
+                else f"{row.log_bayes_factor:.1f} ± {row.log_bayes_factor_error:.1g}",
+            ]
+            for kind in CRITERIA:
+                elpd, se, less, less_se, weight = (
+                    getattr(row, f"{kind}_{what}") for what in ("elpd", "se", "difference", "difference_se", "weight")
+                )
+                if elpd is None:
+                    cells += ["", "", ""]
+                else:
+                    cells += [f"{elpd:.1f} ± {se:.1f}", f"{less:.1f} ± {less_se:.1f}", f"{weight:.2f}"]
+            largest = max(row.components_khat, row.blocks_khat or 0.0)
+            table.append((*cells, f"{largest:.2f}" if largest else "exact"))
+        return table
+
+    def __str__(self) -> str:
+        return "\n".join([aligned([MODEL_HEADS, *self.cells()]), *self.warnings])
+
+
+def compare(
+    posteriors: Mapping[str, Posterior], *, block: float | None = None, over: str = "components", draws: int = 500
+) -> ModelComparison:
+    """Compare models of one recording by evidence, and by what each says of what it has not seen.
+
+    posteriors : name to posterior
+    block : s, length of the blocks of time that are left out; a tenth of the recording if None
+    over : "components" or "blocks", which the stacking weights are of
+    draws : hyperparameters that leave-one-out densities are averaged over; of learned structures each has the
+        mixture's nearest
+
+    Given hyperparameters θ, the density of a component or block given all others is exact (`predictive.left_out`).
+    The posterior of θ without the part is reached from that with it by importance weights 1 / p(part | rest, θ),
+    whose tail is smoothed and judged by its shape k̂; where that is too heavy, the posterior of θ is taken for
+    Gaussian, and if that does not fit either, it is said. The baseline is seen throughout. Where neighbouring samples'
+    noise is alike a block hints at the next: long blocks are fairer than short ones.
+
+    Raises
+    ------
+    ValueError
+        If there is nothing to compare, something is no posterior, recordings or their whitening differ, or a number
+        is out of range.
+
+    References: Vehtari, Gelman & Gabry (2017), Stat. Comput. 27, 1413-1432; Bürkner, Gabry & Vehtari (2021), Comput.
+    Stat. 36, 1243-1261; Kass & Raftery (1995), J. Am. Stat. Assoc. 90, 773-795 (Bayes factors).
+    """
+    one_of("criterion", over, CRITERIA)
+    if draws < 1:
+        raise ValueError(f"draws is {draws}, but at least one is wanted")
+    same_recording(posteriors)
+    names = tuple(posteriors)
+    problem = posteriors[names[0]].problem
+    parts = blocks_of(problem, block)
+    if over == "blocks" and len(parts) < 2:
+        raise ValueError("the recording is one block; stack over components, or give a shorter block")
+    bounds = np.array([[problem.times[part.start], problem.times[part.stop - 1]] for part in parts])
+    left = left_out_of(
+        "components",
+        {name: component_densities(one, draws) for name, one in posteriors.items()},
+        posteriors,
+        tuple(f"component {i}" for i in range(problem.components)),
+    )
+    timed = None
+    if len(parts) > 1:
+        timed = left_out_of(
+            "blocks",
+            {name: block_densities(one, draws, parts) for name, one in posteriors.items()},
+            posteriors,
+            tuple(f"{1e3 * start:.0f} to {1e3 * stop:.0f} ms" for start, stop in bounds),
+        )
+    known = [one.log_evidence for one in posteriors.values() if one.log_evidence is not None]
+    best = max(known, default=None)
+    rows = []
+    for k, (name, one) in enumerate(posteriors.items()):
+        evidence = one.log_evidence
+        factor, doubt = None, None
+        if evidence is not None and best is not None:
+            factor = float(evidence) - float(best)
+            doubt = 0.0 if evidence is best else evidence.error + best.error
+        numbers: dict[str, float] = {}
+        for table in (left, timed):
+            if table is not None:
+                numbers |= {
+                    f"{table.over}_elpd": float(table.elpd[k]),
+                    f"{table.over}_se": float(table.se[k]),
+                    f"{table.over}_difference": float(table.difference[k]),
+                    f"{table.over}_difference_se": float(table.difference_se[k]),
+                    f"{table.over}_weight": float(table.weights[k]),
+                    f"{table.over}_pseudo_weight": float(table.pseudo_weights[k]),
+                    f"{table.over}_khat": float(table.khat[k].max()),
+                }
+        rows.append(
+            ModelRow(
+                name,
+                f"{one.model} by {one.method}",
+                None if evidence is None else float(evidence),
+                None if evidence is None else evidence.error,
+                factor,
+                doubt,
+                **numbers,
+            )
+        )
+    return ModelComparison(tuple(rows), left, timed, over, bounds)
+
+
+def blocks_of(problem: Problem, length: float | None = None) -> list[slice]:
+    """Cut a recording into blocks of samples that follow each other.
+
+    length : s; a tenth of the recording if None
+
+    Raises
+    ------
+    ValueError
+        If the length is not positive or longer than the recording.
+    """
+    times = problem.times
+    count = len(times)
+    if length is None:
+        edges = np.unique(np.linspace(0, count, min(BLOCKS, count) + 1).round().astype(int))
+    else:
+        span = float(times[-1] - times[0])
+        if not 0 < length <= max(span, 0.0):
+            raise ValueError(
+                f"block is {length:g} s, but must be positive and no longer than the recording, {span:g} s"
+            )
+        # A last block of less than half a length joins the one before.
+        wanted = max(1, round(span / length))
+        which = np.minimum(((times - times[0]) / length + 1e-9).astype(int), wanted - 1)
+        edges = np.append(np.flatnonzero(np.diff(which, prepend=-1)), count)
+    return [slice(int(start), int(stop)) for start, stop in pairwise(edges)]
+
+
+def same_recording(posteriors: Mapping[str, Posterior]) -> None:
+    if not posteriors:
+        raise ValueError("there is nothing to compare; give a dictionary of names to posteriors")
+    for name, one in posteriors.items():
+        if not isinstance(one, Posterior):
+            raise ValueError(f"{name!r} is of type {type(one).__name__}, but must be a Posterior")
+    first, *others = posteriors
+    ours = posteriors[first].problem
+    for name in others:
+        theirs = posteriors[name].problem
+        if ours is theirs:
+            continue
+        for what, mine, yours in (
+            ("another whitening", ours.whitener, theirs.whitener),
+            ("another recording", ours.recording, theirs.recording),
+            ("another baseline", ours.baseline, theirs.baseline),
+            ("other times", ours.times, theirs.times),
+        ):
+            # A whitener that is not known is told by what it made of the recording.
+            if what == "another whitening" and (mine is None or yours is None):
+                continue
+            alike = (mine is None) == (yours is None) and (
+                mine is None or yours is None or (mine.shape == yours.shape and np.allclose(mine, yours, rtol=1e-9))
+            )
+            if not alike:
+                raise ValueError(
+                    f"{name!r} has {what} than {first!r}; only models of one whitened recording can be compared"
+                )

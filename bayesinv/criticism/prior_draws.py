@@ -1,0 +1,125 @@
+"""Draws of a model's prior: hyperparameters, currents, recordings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from os import PathLike
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bayesinv.axes import Array, same_axes
+from bayesinv.covariance.covariance import Structure
+from bayesinv.inference.assemble import flattened
+from bayesinv.prior.catalogue import build
+from bayesinv.prior.density import Density
+from bayesinv.prior.samples import draw_noise, draw_recording
+from bayesinv.problem.problem import Problem
+
+if TYPE_CHECKING:
+    import pymc as pm
+
+
+Model = Any
+"""What `infer` takes: a name, the path of a file, a function of a problem, or a `pm.Model`."""
+
+
+@dataclass(frozen=True, eq=False)
+class Prior:
+    """Draws from the prior of a model on a problem's gain.
+
+    problem : its gain, times and the size of its baseline are what is drawn for; its recording plays no part
+    model : name of the prior
+    hyper : name to (draw,), on their own scale, with "lambda" and "snr"; named as in `Posterior.hyper`
+    free : the names in `hyper` that the model has a prior for, in its order
+    variance : (draw,), (A m)²
+    noise : (draw,), scale of the whitened noise
+    structures : relative covariances, one per draw
+    """
+
+    problem: Problem
+    model: str
+    hyper: dict[str, Array]
+    free: tuple[str, ...]
+    variance: Array
+    noise: Array
+    structures: tuple[Structure, ...]
+
+    def __post_init__(self) -> None:
+        same_axes(variance=(self.variance, "draw"), noise=(self.noise, "draw"))
+        if len(self.structures) != len(self.noise):
+            raise ValueError(f"structures has draw = {len(self.structures)}, but noise has draw = {len(self.noise)}")
+
+    def __len__(self) -> int:
+        return len(self.noise)
+
+    @classmethod
+    def of(
+        cls,
+        model: str | PathLike[str] | pm.Model | Callable[[Problem], pm.Model],
+        problem: Problem,
+        count: int = 1000,
+        rng: np.random.Generator | None = None,
+    ) -> Prior:
+        """Draw hyperparameters, and what they make of scales and structure.
+
+        model : as in `infer`
+        count : number of draws
+        rng : default_rng(0) if None
+
+        Raises
+        ------
+        ValueError
+            If the count is not positive, the model does not exist or does not fit the problem, or a draw is not
+            finite or leaves the range that a structure allows.
+        """
+        import pymc as pm
+
+        if count < 1:
+            raise ValueError(f"count is {count}, but at least one draw is wanted")
+        rng = np.random.default_rng(0) if rng is None else rng
+        name, built = build(model, problem)
+        density = Density.of(built)
+        nodes, free = np.zeros((count, 0)), {}
+        if built.free_RVs:
+            # Seldom drawn and small: what compiling takes would never come back.
+            drawn = pm.draw(built.free_RVs, draws=count, random_seed=int(rng.integers(2**31)), mode="FAST_COMPILE")
+            values = [np.asarray(one, dtype=float).reshape(count, *np.shape(one)[count > 1 :]) for one in drawn]
+            free = {variable.name: value for variable, value in zip(built.free_RVs, values, strict=True)}
+            nodes = density.unconstrained(values)
+        variance, noise = density.scales(nodes)
+        wrong = ~(np.isfinite(variance) & np.isfinite(noise) & (variance > 0) & (noise > 0))
+        if wrong.any():
+            k = int(np.argmax(wrong))
+            raise ValueError(
+                f"the prior of model {name!r} draws a source variance of {variance[k]:.3g} with a noise scale of "
+                f"{noise[k]:.3g}; both must be positive and finite, so its priors are too wide"
+            )
+        places, which = density.structural_nodes(nodes)
+        every = density.structures(places)
+        hyper = flattened({**density.hyper(nodes), **free})
+        return cls(problem, name, hyper, tuple(flattened(free)), variance, noise, tuple(every[i] for i in which))
+
+    def truth(self, draw: int, rng: np.random.Generator) -> tuple[Array, Problem]:
+        """Draw currents (amplitude, time) in A m, and the problem of a recording and baseline that they make.
+
+            current ~ Normal(0, variance D)     recording = G current + sqrt(variance) error A u + noise L e
+
+        with courses of u and of the currents that are correlated over time where the structure says so, L Lᵀ = N,
+        and u and e standard normal. Everything has the hyperparameters of one draw.
+
+        Raises
+        ------
+        IndexError
+            If there is no such draw.
+        """
+        problem, structure = self.problem, self.structures[draw]
+        variance, noise = float(self.variance[draw]), float(self.noise[draw])
+        current, field = draw_recording(problem, structure, variance, noise, rng)
+        baseline = None
+        if problem.baseline is not None:
+            baseline = draw_noise(problem, structure, noise, problem.baseline.shape[1], rng)
+            if problem.baseline_centred:
+                baseline -= baseline.mean(axis=1, keepdims=True)
+        return current, problem.again(field, baseline=baseline, baseline_centred=problem.baseline_centred)
