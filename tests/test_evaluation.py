@@ -10,9 +10,12 @@ import pandas as pd
 import pytest
 
 import bayesinv as bi
-from bayesinv import evaluation, figures
+from bayesinv import figures
 from bayesinv.classical.minimum_norm import tikhonov
-from bayesinv.evaluation import Configuration
+from bayesinv.evaluation import cell as cell_evaluation
+from bayesinv.evaluation import run
+from bayesinv.evaluation import setting as setting_evaluation
+from bayesinv.evaluation.configuration import Configuration
 from bayesinv.forward.sphere import lead_field as sphere
 from bayesinv.head import template_cortex
 from bayesinv.head.head import Head
@@ -54,7 +57,7 @@ def gain(tissues, seed, keep):
 def setting(configuration):
     head, mine = gain((0.33, 0.01, 0.33), 0, 40)
     labels = parcels(mine.sources, 7)
-    return evaluation._Setting(mine.fixed(), head, {str(k): np.flatnonzero(labels == k) for k in range(7)})
+    return setting_evaluation._Setting(mine.fixed(), head, {str(k): np.flatnonzero(labels == k) for k in range(7)})
 
 
 def world(configuration, seed):
@@ -67,8 +70,10 @@ def world(configuration, seed):
 def quick(monkeypatch, request):
     """Spheres for boundary and finite elements, and forty sources for five hundred."""
     if request.cls is not TestReal:
-        monkeypatch.setattr(evaluation, "_setting", setting)
-        monkeypatch.setattr(evaluation, "_world", world)
+        monkeypatch.setattr(setting_evaluation, "setting_of", setting)
+        monkeypatch.setattr(cell_evaluation, "setting_of", setting)
+        monkeypatch.setattr(run, "setting_of", setting)
+        monkeypatch.setattr(setting_evaluation, "world_of", world)
 
 
 def names(folder):
@@ -213,7 +218,7 @@ class TestEvaluate:
 
     def test_a_killed_run_goes_on(self, tmp_path, monkeypatch):
         out, runs = tmp_path / "out", []
-        inner = evaluation._answer
+        inner = cell_evaluation.answer_of
 
         def killed(cell, *given):
             if len(runs) == 3:
@@ -221,12 +226,12 @@ class TestEvaluate:
             runs.append(cell)
             return inner(cell, *given)
 
-        monkeypatch.setattr(evaluation, "_answer", killed)
+        monkeypatch.setattr(cell_evaluation, "answer_of", killed)
         with pytest.raises(KeyboardInterrupt):
             evaluate(SMALL, out)
         assert len(list((out / "cells").iterdir())) == 3
         first = sorted((out / "cells").iterdir())[0]
-        monkeypatch.setattr(evaluation, "_answer", lambda cell, *given: runs.append(cell) or inner(cell, *given))
+        monkeypatch.setattr(cell_evaluation, "answer_of", lambda cell, *given: runs.append(cell) or inner(cell, *given))
         # Half a file, such as no run of this program leaves, is not believed.
         first.write_text(first.read_text()[:500])
         found = evaluate(SMALL, out)
@@ -289,7 +294,9 @@ class TestCrime:
         assert not (tmp_path / "out").exists()
 
     def test_it_is_found_by_content(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(evaluation, "_world", lambda configuration, seed: evaluation._setting(None).lead_field)
+        monkeypatch.setattr(
+            setting_evaluation, "world_of", lambda configuration, seed: setting_evaluation.setting_of(None).lead_field
+        )
         with pytest.raises(ValueError, match="the world of seed 0 has the inversion's gain"):
             evaluate(SMALL, tmp_path / "out")
 

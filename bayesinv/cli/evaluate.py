@@ -38,13 +38,13 @@ def evaluate(
         raise ValueError("jobs is 0, but at least one is wanted, or -1 for all processors")
     stages = Stages()
     with stages("load libraries"):
-        from bayesinv import evaluation
+        from bayesinv.evaluation import cell, configuration
         from bayesinv.report.evaluation import evaluate as evaluated
-    chosen = evaluation.Configuration.of(config)
+    chosen = configuration.Configuration.of(config)
     allowed = True if allow_inverse_crime else None
     found = evaluated(chosen, out, jobs=jobs, allow_inverse_crime=allowed, progress=watched())
     heads, rows = found.cells_for_people()
-    show_table(heads, rows, f"{evaluation.CRIME.upper() + ': ' if found.crime else ''}{chosen.title}")
+    show_table(heads, rows, f"{cell.CRIME.upper() + ': ' if found.crime else ''}{chosen.title}")
     tell(f"wrote {out / found.page}")
     for text in found.failures:
         fail(f"a cell raised: {text}", FAILED)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bayesinv.evaluation import CRIME, STRATA, Evaluation
+from bayesinv.evaluation.cell import CRIME
+from bayesinv.evaluation.results import STRATA, Evaluation
 from bayesinv.figures.calibration import coverage_line, reliability_line
 from bayesinv.figures.style import BLUE, INK, ORANGE, QUIET, blank, plain, unit_square
 

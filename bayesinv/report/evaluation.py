@@ -11,7 +11,11 @@ from typing import Any
 
 from bayesinv import figures
 from bayesinv.atomic import write_whole
-from bayesinv.evaluation import CRIME, PREFIX, Configuration, Estimator, Evaluation, run
+from bayesinv.evaluation.cell import CRIME
+from bayesinv.evaluation.configuration import Configuration
+from bayesinv.evaluation.results import PREFIX, Evaluation
+from bayesinv.evaluation.run import run
+from bayesinv.evaluation.truths import Estimator
 from bayesinv.report.page import Page, html_table
 
 

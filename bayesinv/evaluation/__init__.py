@@ -1,0 +1,1 @@
+"""Every method on every truth: a configuration, its cells, their results."""

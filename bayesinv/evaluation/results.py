@@ -1,0 +1,188 @@
+"""What came of an evaluation: tables, curves, rankings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bayesinv.axes import one_of
+from bayesinv.evaluation.cell import CRIME, Result
+from bayesinv.evaluation.configuration import Configuration
+from bayesinv.scoring.coverage import LEVELS
+from bayesinv.scoring.tally import Tally
+from bayesinv.wording import percent
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+PREFIX = "inverse-crime-"
+"""Before the name of every file of an evaluation in which the inversion has the truth's own lead field."""
+
+BETTER_LARGE = ("area_under_curve", "average_precision", "map_correlation", "course_correlation")
+"""Point scores of which more is better; of `BETTER_SMALL`, in m, less is."""
+
+BETTER_SMALL = ("peak_error", "centre_error", "deviation", "earth_movers_distance")
+
+LOCALISATION = ("peak_error", "earth_movers_distance", "deviation", "area_under_curve")
+STRATA = ("all", "active", "inactive", "regions", "active regions")
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """Scores of every method on every truth.
+
+    configuration : what was run
+    results : one per cell
+    failures : what cells raised
+    """
+
+    configuration: Configuration
+    results: list[Result] = field(repr=False)
+    failures: tuple[str, ...] = ()
+
+    @property
+    def crime(self) -> bool:
+        """Whether some inversion had the truth's own lead field."""
+        return any(one.crime for one in self.results)
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """One row per cell; "inverse crime" is a column."""
+        import pandas as pd
+
+        rows = []
+        for one in self.results:
+            about = {**asdict(one.cell), "method": one.cell.name, CRIME: one.crime, "power snr": one.snr}
+            rows.append({**about, "seconds": one.seconds, **one.row, "unsure": "; ".join(one.unsure)})
+        return pd.DataFrame(rows)
+
+    def pooled(self) -> dict[tuple[str, str, float, str], dict[str, Tally]]:
+        """Tallies by (truth, how, loud, method), pooled over seeds."""
+        out: dict[tuple[str, str, float, str], dict[str, Tally]] = {}
+        for one in self.results:
+            group = out.setdefault((one.cell.truth, one.cell.how, one.cell.loud, one.cell.name), {})
+            _pool(group, one.tallies)
+        return out
+
+    @property
+    def summary(self) -> pd.DataFrame:
+        """One row per truth, noise and method: means of point scores, and calibration pooled over seeds.
+
+        Currents in A m, distances in m; nan where a method makes no claim.
+        """
+        import pandas as pd
+
+        pools, rows = self.pooled(), []
+        for (truth, how, loud, method), tallies in pools.items():
+            mine = [
+                one
+                for one in self.results
+                if (one.cell.truth, one.cell.how, one.cell.loud, one.cell.name) == (truth, how, loud, method)
+            ]
+            row: dict[str, Any] = {"truth": truth, how if how != "drawn" else "snr": loud or np.nan, "method": method}
+            row |= {CRIME: any(one.crime for one in mine), "cells": len(mine)}
+            row |= {name: _mean([one.row[name] for one in mine]) for name in LOCALISATION}
+            for stratum in STRATA:
+                plain = tallies[stratum].row() if stratum in tallies else {}
+                for name in ("coverage", "crps", "interval_score", "log_score", "mad", "aggregated_mad", "brier"):
+                    row[f"{stratum}: {name}"] = plain.get(name, np.nan)
+            row["seconds"] = _mean([one.seconds for one in mine])
+            rows.append(row)
+        return pd.DataFrame(rows)
+
+    @property
+    def curves(self) -> pd.DataFrame:
+        """Coverage at every level, pooled over seeds: a long table."""
+        import pandas as pd
+
+        rows = [
+            {
+                "truth": truth,
+                "how": how,
+                "loud": loud or np.nan,
+                "method": method,
+                CRIME: self.crime,
+                "stratum": stratum,
+                "kind": kind,
+                "level": float(level),
+                "coverage": float(share),
+                "count": pit.count,
+            }
+            for (truth, how, loud, method), tallies in self.pooled().items()
+            for stratum, tally in tallies.items()
+            for kind, pit in (("pointwise", tally.pit), ("aggregated", tally.aggregated))
+            for level, share in zip(LEVELS, pit.coverage(), strict=True)
+        ]
+        return pd.DataFrame(rows)
+
+    def ranking(self, by: str = "area_under_curve") -> pd.Series:
+        """Mean of a point score by method over all cells, the best first.
+
+        Raises
+        ------
+        ValueError
+            If there is no such score.
+        """
+        one_of("score", by, (*BETTER_LARGE, *BETTER_SMALL))
+        return self.table.groupby("method")[by].mean().sort_values(ascending=by in BETTER_SMALL)
+
+    @property
+    def page(self) -> str:
+        """Name of the page about it, which tells an inverse crime."""
+        return f"{PREFIX if self.crime else ''}report.html"
+
+    def cells_for_people(self) -> tuple[list[str], list[tuple[str, ...]]]:
+        """The summary as heads and rows of words: mm, nA m, per cent."""
+        table = self.summary
+        loud = [name for name in ("snr", "alpha") if name in table and table[name].notna().any()]
+        columns: list[tuple[str, str, float, str]] = [(name, name, 1.0, "{:g}") for name in loud]
+        columns += [("peak off, mm", "peak_error", 1e3, "{:.0f}"), ("EMD, mm", "earth_movers_distance", 1e3, "{:.0f}")]
+        columns += [("AUC", "area_under_curve", 1.0, "{:.2f}")]
+        level = percent(self.configuration.level)
+        columns += [(f"{level} covers, {name}", f"{name}: coverage", 100.0, "{:.1f}") for name in STRATA[1:]]
+        columns += [(f"CRPS {name}, nA·m", f"{name}: crps", 1e9, "{:.3g}") for name in ("active", "all")]
+        columns += [("MAD", "all: mad", 1.0, "{:.4f}"), ("MAD aggregated", "all: aggregated_mad", 1.0, "{:.4f}")]
+        columns += [("s", "seconds", 1.0, "{:.2f}")]
+        rows = []
+        for _, row in table.iterrows():
+            cells = [
+                "–" if row[name] is None or np.isnan(row[name]) else form.format(factor * row[name])
+                for _, name, factor, form in columns
+            ]
+            rows.append((row["truth"], row["method"], *cells))
+        return ["truth", "method", *(head for head, *_ in columns)], rows
+
+    @property
+    def methods(self) -> list[str]:
+        """Methods by name, in the order of the matrix."""
+        return list(dict.fromkeys(one.cell.name for one in self.results))
+
+    @property
+    def truths(self) -> list[str]:
+        """Truths by name, in the order of the matrix."""
+        return list(dict.fromkeys(one.cell.truth for one in self.results))
+
+    def by_truth(self, truth: str) -> dict[str, dict[str, Tally]]:
+        """Tallies by method, pooled over seeds and noise."""
+        out: dict[str, dict[str, Tally]] = {}
+        for (name, _, _, method), tallies in self.pooled().items():
+            if name == truth and tallies:
+                group = out.setdefault(method, {})
+                _pool(group, tallies)
+        return out
+
+
+def _pool(group: dict[str, Tally], tallies: Mapping[str, Tally]) -> None:
+    """Add tallies to those of a group, stratum by stratum."""
+    for stratum, tally in tallies.items():
+        group[stratum] = group[stratum] + tally if stratum in group else tally
+
+
+def _mean(values: Iterable[Any]) -> float:
+    """Mean of the numbers among them, nan where there are none."""
+    kept = [float(value) for value in values if value is not None and np.isfinite(value)]
+    return float(np.mean(kept)) if kept else np.nan

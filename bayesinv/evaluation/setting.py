@@ -1,0 +1,154 @@
+"""Heads, lead fields, noise and truths of a configuration."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from bayesinv.axes import Array, Index
+from bayesinv.criticism.prior_draws import Prior
+from bayesinv.evaluation.configuration import PRIOR, Cell, Configuration
+from bayesinv.evaluation.truths import TRUTHS
+from bayesinv.forward import template_lead_field
+from bayesinv.forward.leadfield import LeadField
+from bayesinv.head import template, template_cortex, template_mesh
+from bayesinv.head.conductivities import ANISOTROPY
+from bayesinv.head.head import Head
+from bayesinv.head.parcels import parcels
+from bayesinv.memory import Memory
+from bayesinv.problem.model_error import ForwardError, forward_error
+from bayesinv.problem.problem import Problem
+from bayesinv.simulation.inverse_crime import same_lead_field
+from bayesinv.simulation.noise import NoiseProcess, background_noise, blend, correlated_covariance, gaussian_noise
+from bayesinv.simulation.recording import simulate as record
+from bayesinv.simulation.truth import Truth
+from bayesinv.simulation.truths import prior_truth
+from bayesinv.simulation.world import draw_world
+
+RADII, ECCENTRICITY = (0.078, 0.082, 0.09), 0.95
+"""m, of the sphere head; and where in its innermost sphere the outermost source lies."""
+
+SETTINGS = Memory("lead fields of evaluations")
+
+
+def rng_of(*words: Any) -> np.random.Generator:
+    """A generator that depends on words, not on the order in which cells are run."""
+    return np.random.default_rng(int(hashlib.sha256(repr(words).encode()).hexdigest()[:16], 16))
+
+
+@dataclass(frozen=True, eq=False)
+class _Setting:
+    """What all cells of a configuration share: the inversion's lead field, and which source lies in which region."""
+
+    lead_field: LeadField
+    head: Head
+    regions: Mapping[str, Index]
+
+
+@SETTINGS.keep
+def setting_of(configuration: Configuration) -> _Setting:
+    grid, sensors = template_cortex.sources(configuration.spacing), template_cortex.electrodes(configuration.electrodes)
+    if configuration.head == "sphere":
+        from bayesinv.forward.sphere import lead_field as sphere
+
+        # The cortex of the template in a sphere: its shape stays, its size is what fits.
+        centre = (grid.positions.max(axis=0) + grid.positions.min(axis=0)) / 2
+        about = grid.positions - centre
+        about *= ECCENTRICITY * RADII[0] / np.linalg.norm(about, axis=1).max()
+        away = sensors.positions - centre
+        away *= RADII[-1] / np.linalg.norm(away, axis=1, keepdims=True)
+        grid, sensors = replace(grid, positions=about), replace(sensors, positions=away)
+        head = Head.spheres(RADII, [float(np.mean(one)) for one in template.CONDUCTIVITIES], template.NAMES)
+        gain = sphere(head, sensors, grid)
+    else:
+        head = template.head()
+        gain = template_lead_field.lead_field(grid, sensors)
+    labels = parcels(grid, min(configuration.regions, len(grid)))
+    regions = {f"region {k}": np.flatnonzero(labels == k) for k in range(labels.max() + 1)}
+    return _Setting(gain.rereference("average").fixed(), head, regions)
+
+
+@SETTINGS.keep
+def error_of(configuration: Configuration) -> ForwardError:
+    """The error of the inversion's lead field; the same for all cells, as an analyst would have it."""
+    setting = setting_of(configuration)
+    mine, detailed = setting.lead_field, configuration.error_solver == "fem"
+    head = template_mesh.finite_elements("coarse") if detailed else setting.head
+    anisotropy = ANISOTROPY if detailed else None
+    draws, rng = configuration.draws, rng_of("forward error")
+    return forward_error(head, mine.sensors, mine.sources, draws, rng, anisotropy=anisotropy)
+
+
+@SETTINGS.keep
+def world_of(configuration: Configuration, seed: int) -> LeadField:
+    """The truth's lead field."""
+    mine = setting_of(configuration).lead_field
+    if configuration.world == "inversion":
+        return mine
+    options: dict[str, Any] = {"spacing": configuration.truth_spacing, "resolution": configuration.resolution}
+    return draw_world(rng_of("world", seed), sensors=mine.sensors, avoid=mine.sources, **options).lead_field
+
+
+def prepared(configuration: Configuration, seed: int) -> bool:
+    """Have the world of a seed computed; tell whether its lead field is the inversion's."""
+    return same_lead_field(world_of(configuration, seed), setting_of(configuration).lead_field)
+
+
+def _times(configuration: Configuration) -> Array:
+    before = round(configuration.baseline * configuration.rate)
+    after = round(configuration.duration * configuration.rate)
+    return np.arange(-before, max(after, 1)) / configuration.rate
+
+
+def _noise(configuration: Configuration, world: LeadField) -> NoiseProcess:
+    if configuration.noise == "white":
+        return gaussian_noise(_averaged(np.eye(len(world.sensors))))
+    exponent = 1.0 if configuration.noise == "brain" else 0.0
+    sensor = gaussian_noise(_averaged(correlated_covariance(world.sensors)), exponent=exponent)
+    if configuration.noise == "correlated":
+        return sensor
+    return blend([replace(sensor, names=world.sensors.names), background_noise(world)], [0.5, 0.5])
+
+
+def _averaged(covariance: Array) -> Array:
+    """Covariance of electrodes against their average."""
+    centred = covariance - covariance.mean(axis=0)
+    return np.asarray(centred - centred.mean(axis=1, keepdims=True))
+
+
+def scene_of(configuration: Configuration, cell: Cell) -> tuple[Truth, Problem, float]:
+    """Truth, problem of the inversion, and signal-to-noise ratio of a cell; the same for all its methods."""
+    times, mine = _times(configuration), setting_of(configuration).lead_field
+    if cell.truth.startswith(PRIOR):
+        return _drawn(configuration, cell, times, mine)
+    world = world_of(configuration, cell.seed)
+    # Other ratios have the same truth and the same noise, louder.
+    rng = rng_of(cell.truth, cell.seed)
+    truth = TRUTHS[cell.truth](world.sources, times, rng)
+    loudness: dict[str, Any] = {cell.how: cell.loud}
+    made = record(truth, world, _noise(configuration, world), rng, **loudness)
+    return truth, made.problem(mine), made.snr
+
+
+def _drawn(configuration: Configuration, cell: Cell, times: Array, mine: LeadField) -> tuple[Truth, Problem, float]:
+    """A truth, and its recording, from a model's prior."""
+    model, rng, after = cell.truth.removeprefix(PRIOR), rng_of(cell.truth, cell.seed), times[times >= 0]
+    # Only the size of its recording and baseline, and the whitener, play a part.
+    field = 1e-6 * _averaged(np.eye(len(mine.sensors))) @ rng.standard_normal((len(mine.sensors), len(times)))
+    before = times < 0
+    blank = Problem.from_arrays(
+        mine.gain[:, :, 0],
+        field[:, ~before],
+        _averaged(1e-12 * np.eye(len(field))),
+        times=after,
+        baseline=field[:, before] if before.any() else None,
+        sources=mine.sources,
+        sensors=mine.sensors,
+    )
+    prior = Prior.of(model, blank, 1, rng)
+    current, problem = prior.truth(0, rng)
+    return prior_truth(mine.sources, current, after, model=model), problem, float(prior.hyper["snr"][0]) ** 2

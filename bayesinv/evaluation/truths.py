@@ -1,0 +1,64 @@
+"""The truths of an evaluation, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+
+from bayesinv.axes import Array
+from bayesinv.classical.estimate import Estimate
+from bayesinv.head.sources import Sources
+from bayesinv.posterior.posterior import Posterior
+from bayesinv.problem.problem import Problem
+from bayesinv.simulation.courses import burst
+from bayesinv.simulation.places import random_places
+from bayesinv.simulation.truth import Truth, together
+from bayesinv.simulation.truths import dipole_truth, patch_truth, prior_truth, sparse_truth, spike_truth
+
+Estimator = Callable[[Problem, Truth], "Posterior | Estimate"]
+"""From a problem, and the truth for referees that peek, to an answer."""
+
+
+def _dipole(cortex: Sources, times: Array, rng: np.random.Generator) -> Truth:
+    return dipole_truth(cortex, random_places(cortex, 1, rng), times)
+
+
+def _dipoles(cortex: Sources, times: Array, rng: np.random.Generator) -> Truth:
+    places = random_places(cortex, 3, rng)
+    return together(*(dipole_truth(cortex, place, times, moment=rng.uniform(10e-9, 30e-9)) for place in places))
+
+
+def _patch(cortex: Sources, times: Array, rng: np.random.Generator) -> Truth:
+    return patch_truth(cortex, random_places(cortex, 1, rng)[0], times, area=6e-4)
+
+
+def _patches(cortex: Sources, times: Array, rng: np.random.Generator) -> Truth:
+    return together(*(patch_truth(cortex, one, times, area=6e-4) for one in random_places(cortex, 2, rng, apart=0.06)))
+
+
+def _spike(cortex: Sources, times: Array, rng: np.random.Generator) -> Truth:
+    onset, spread = random_places(cortex, 2, rng, apart=0.06)
+    return spike_truth(cortex, onset, spread, times)
+
+
+def _everywhere(cortex: Sources, times: Array, rng: np.random.Generator) -> Truth:
+    current = 1e-9 * rng.standard_normal((len(cortex), len(times)))
+    return replace(prior_truth(cortex, current, times), notes={"truth": "independent currents at every source"})
+
+
+TRUTHS: dict[str, Callable[[Sources, Array, np.random.Generator], Truth]] = {
+    "dipole": _dipole,
+    "dipoles": _dipoles,
+    "patch": _patch,
+    "patches": _patches,
+    "spike": _spike,
+    "sparse": sparse_truth,
+    "bursts": partial(sparse_truth, course=burst),
+    "everywhere": _everywhere,
+}
+"""Truths by name: one dipole, three; a patch of 6 cm², two; a spike that propagates; five sources of all, with
+sinusoids of 1 to 5 Hz, or bursts of such; all sources, independent of each other. "prior: MODEL" draws from a model's
+prior."""
