@@ -8,7 +8,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bayesinv.archive import load as load
+    from bayesinv.bridges.archive_load import load as load
+    from bayesinv.bridges.mne_in import from_mne as from_mne
     from bayesinv.classical.baseline import baseline as baseline
     from bayesinv.classical.minimum_norm import tikhonov as tikhonov
     from bayesinv.classical.mne_prior import prior_from_mne as prior_from_mne
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from bayesinv.inference.infer import choose_method as choose_method
     from bayesinv.inference.infer import infer as infer
     from bayesinv.inference.many import infer_many as infer_many
-    from bayesinv.mne_bridge import from_mne as from_mne
     from bayesinv.posterior.posterior import Posterior as Posterior
     from bayesinv.prior.catalogue import list_models as list_models
     from bayesinv.prior.catalogue import load_model as load_model
@@ -66,11 +66,11 @@ _ROOMS = {
     "compare_estimates": "criticism.estimates",
     "evaluate": "report.evaluation",
     "forward_error": "problem.model_error",
-    "from_mne": "mne_bridge",
+    "from_mne": "bridges.mne_in",
     "infer": "inference.infer",
     "infer_many": "inference.many",
     "list_models": "prior.catalogue",
-    "load": "archive",
+    "load": "bridges.archive_load",
     "load_model": "prior.catalogue",
     "noise_scale": "prior.scales",
     "parcels": "head.parcels",

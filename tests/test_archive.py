@@ -11,8 +11,9 @@ import xarray as xr
 from numpy.testing import assert_allclose, assert_array_equal
 
 import bayesinv
-from bayesinv import Head, LeadField, Noise, Problem, Recording, Sensors, Sources, archive, infer, load
-from bayesinv.archive import save
+from bayesinv import Head, LeadField, Noise, Problem, Recording, Sensors, Sources, infer, load
+from bayesinv.bridges import archive, archive_load, archive_schema
+from bayesinv.bridges.archive import save
 from bayesinv.geometry.tetrahedra import Tetrahedra
 from bayesinv.posterior.checks import Check, Evidence
 from bayesinv.posterior.hyper import Hyper
@@ -268,7 +269,9 @@ class TestDoors:
             load(tmp_path / "x.nc")
 
     def test_newer(self, rng, tmp_path, monkeypatch):
+        monkeypatch.setattr(archive_schema, "FORMAT_VERSION", 7)
         monkeypatch.setattr(archive, "FORMAT_VERSION", 7)
+        monkeypatch.setattr(archive_load, "FORMAT_VERSION", 7)
         save(sources(rng), tmp_path / "x.nc")
         monkeypatch.undo()
         with pytest.raises(ValueError, match=r"has form 7 \(bayesinv .*install a newer one"):

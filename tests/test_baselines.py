@@ -370,7 +370,7 @@ class TestAgainstMne:
         import mne
         from mne.minimum_norm import apply_inverse, make_inverse_operator, prepare_inverse_operator
 
-        from bayesinv.mne_bridge import from_mne
+        from bayesinv.bridges.mne_in import from_mne
 
         evoked, forward, covariance = taken(real, kind)
         orientation = "fixed" if loose == 0 else "free"
@@ -400,7 +400,7 @@ class TestAgainstMne:
         import mne
         from mne.beamformer import apply_lcmv, make_lcmv
 
-        from bayesinv.mne_bridge import from_mne
+        from bayesinv.bridges.mne_in import from_mne
 
         evoked, forward, noise = taken(real, "both")
         with mne.use_log_level("error"):
@@ -426,7 +426,7 @@ class TestAgainstMne:
         import mne
         from mne.beamformer import apply_lcmv, make_lcmv
 
-        from bayesinv.mne_bridge import from_mne
+        from bayesinv.bridges.mne_in import from_mne
 
         evoked, forward, noise = taken(real, "meg")
         with mne.use_log_level("error"):
@@ -444,7 +444,7 @@ class TestAgainstMne:
 
     @pytest.mark.parametrize("loose", [0.0, 0.2, 1.0])
     def test_infer_runs_its_prior_with_its_own_lambda(self, real, loose):
-        from bayesinv.mne_bridge import from_mne
+        from bayesinv.bridges.mne_in import from_mne
 
         evoked, forward, covariance = taken(real, "eeg")
         problem = from_mne(evoked, forward, covariance, orientation="fixed" if loose == 0 else "free", baseline=None)
@@ -462,7 +462,7 @@ class TestAgainstMne:
     def test_depth_weighting_is_its(self, real):
         import mne
 
-        from bayesinv.mne_bridge import from_mne
+        from bayesinv.bridges.mne_in import from_mne
 
         for kind, limit in (("both", 10.0), ("eeg", 2.0), ("eeg", None)):
             evoked, forward, covariance = taken(real, kind)
@@ -481,7 +481,7 @@ def test_all_sources_agree_with_mne(sample, kind):
     import mne
     from mne.minimum_norm import apply_inverse, make_inverse_operator
 
-    from bayesinv.mne_bridge import from_mne
+    from bayesinv.bridges.mne_in import from_mne
 
     with mne.use_log_level("error"):
         forward = mne.read_forward_solution(sample / "sample-oct5-fwd.fif")

@@ -16,7 +16,9 @@ from mne.proj import make_projector
 from numpy.testing import assert_allclose, assert_array_equal
 
 from bayesinv import LeadField, Problem, Sensors, Sources, from_mne, infer
-from bayesinv.mne_bridge import Origin, to_inverse_operator, to_mne
+from bayesinv.bridges.mne_maps import to_mne
+from bayesinv.bridges.mne_operator import to_inverse_operator
+from bayesinv.bridges.mne_origin import Origin
 from bayesinv.posterior.hyper import Hyper
 from bayesinv.posterior.mixture import Mixture
 from bayesinv.posterior.posterior import Posterior

@@ -153,7 +153,7 @@ def sampled(request):
     """A model, its prior predictive draws, and hyperparameters' draws in ArviZ's container."""
     import pymc as pm
 
-    from bayesinv.arviz_bridge import as_native
+    from bayesinv.bridges.arviz import as_native
     from bayesinv.inference.chains import as_tree
 
     problem = toy(sensors=5, sources=11, samples=3, quiet=7)

@@ -176,7 +176,7 @@ def test_real_recording_is_small_and_right(sample, tmp_path, monkeypatch):
     import mne
 
     import bayesinv as bi
-    from bayesinv.mne_bridge import from_mne
+    from bayesinv.bridges.mne_in import from_mne
 
     evoked = mne.read_evokeds(sample / "sample-right-ave.fif", "Right Auditory", verbose="error")
     forward = mne.read_forward_solution(sample / "sample-oct5-fwd.fif", verbose="error")

@@ -249,7 +249,7 @@ class TestDoor:
 def scene(sample):
     import mne
 
-    from bayesinv.mne_bridge import from_mne
+    from bayesinv.bridges.mne_in import from_mne
 
     with mne.use_log_level("error"):
         forward = mne.read_forward_solution(sample / "sample-oct5-fwd.fif")
@@ -267,7 +267,7 @@ class TestAgainstMne:
         import mne
         from mne.minimum_norm import make_inverse_operator, make_inverse_resolution_matrix, resolution_metrics
 
-        from bayesinv.mne_bridge import from_mne
+        from bayesinv.bridges.mne_in import from_mne
 
         evoked, forward, covariance, problem = scene
         with mne.use_log_level("error"):

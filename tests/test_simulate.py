@@ -596,14 +596,14 @@ class TestRatios:
         assert not np.array_equal(one.recording.field, other.recording.field)
 
     def test_it_comes_back_from_a_file(self, scene, sensors, rng, tmp_path, monkeypatch):
-        from bayesinv import archive
+        from bayesinv.bridges import archive, archive_load
 
         for noun in (truth_simulation.Truth, recording.Simulation):
-            monkeypatch.setitem(archive.NOUNS, noun.__name__, noun)
+            monkeypatch.setitem(archive_load.NOUNS, noun.__name__, noun)
         truth = replace(scene[0], parts=np.array([0, 1, 1]))
         made = recording.simulate(truth, scene[1], np.eye(7), rng, snr=2.0, held_out=50)
         archive.save(made, tmp_path / "made.nc")
-        back = archive.load(tmp_path / "made.nc")
+        back = archive_load.load(tmp_path / "made.nc")
         assert_array_equal(back.recording.field, made.recording.field)
         assert_array_equal(back.noise.covariance, made.noise.covariance)
         assert_array_equal(back.truth.current, truth.current)

@@ -267,12 +267,12 @@ class TestWorld:
         assert not inverse_crime.same_lead_field(one.lead_field, other.lead_field)
 
     def test_it_comes_back_from_a_file(self, solved, tmp_path, rng, monkeypatch):
-        from bayesinv import archive
+        from bayesinv.bridges import archive, archive_load
 
-        monkeypatch.setitem(archive.NOUNS, "World", world.World)
+        monkeypatch.setitem(archive_load.NOUNS, "World", world.World)
         made = world.draw_world(rng, sensors=template_cortex.electrodes(32), spacing="oct4", cache=tmp_path)
         archive.save(made, tmp_path / "world.nc")
-        back = archive.load(tmp_path / "world.nc")
+        back = archive_load.load(tmp_path / "world.nc")
         assert_array_equal(back.lead_field.gain, made.lead_field.gain)
         assert back.conductivities == made.conductivities
         assert back.notes == made.notes

@@ -52,8 +52,8 @@ def demo(
         import mne
         import numpy as np
 
+        from bayesinv.bridges.mne_in import from_mne
         from bayesinv.cli import story
-        from bayesinv.mne_bridge import from_mne
         from bayesinv.posterior.maps import both
         from bayesinv.problem.problem import Problem
     rng = np.random.default_rng(seed)

@@ -128,7 +128,7 @@ def _write(lead_field: LeadField, out: Path, info: Any) -> None:
     with tempfile.TemporaryDirectory(dir=out.absolute().parent, prefix=f".{out.name}-") as draft:
         place = Path(draft) / out.name
         if out.suffix == ".nc":
-            from bayesinv.archive import save
+            from bayesinv.bridges.archive import save
 
             save(lead_field, place)
         else:

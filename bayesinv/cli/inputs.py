@@ -61,7 +61,7 @@ class Inputs:
         with stages("load libraries"):
             import mne
 
-            from bayesinv.mne_bridge import from_mne
+            from bayesinv.bridges.mne_in import from_mne
             from bayesinv.problem.problem import Problem
         with stages("read files"):
             evoked, solution, covariance = self._objects()

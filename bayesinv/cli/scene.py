@@ -369,7 +369,7 @@ def _source_space(path: str, to_head: Array | None) -> Sources:
     import mne
     from mne.io.constants import FIFF
 
-    from bayesinv.mne_bridge import _normals, _triangles
+    from bayesinv.bridges.mne_forward import source_normals, source_triangles
 
     spaces = read_fif("source space", path, mne.read_source_spaces)
     positions = np.concatenate([space["rr"][space["vertno"]] for space in spaces]).astype(np.float64)
@@ -382,10 +382,10 @@ def _source_space(path: str, to_head: Array | None) -> Sources:
     subject = spaces[0].get("subject_his_id") or ""
     if spaces.kind not in ("surface", "discrete"):
         return Sources(positions, to_mri=to_mri, subject=subject)
-    normals = np.concatenate([_normals(space) for space in spaces]) @ turn[:3, :3].T
+    normals = np.concatenate([source_normals(space) for space in spaces]) @ turn[:3, :3].T
     if spaces.kind == "discrete":
         return Sources(positions, normals, to_mri=to_mri, subject=subject)
-    tables = [_triangles(space) for space in spaces]
+    tables = [source_triangles(space) for space in spaces]
     starts = np.cumsum([0, *(len(space["vertno"]) for space in spaces)])
     known = [table + start for table, start in zip(tables, starts, strict=False) if table is not None]
     sides = [int(space["id"] == FIFF.FIFFV_MNE_SURF_RIGHT_HEMI) for space in spaces]

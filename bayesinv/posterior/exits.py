@@ -10,10 +10,10 @@ from importlib import import_module
 from typing import Any
 
 ROOMS = {
-    "save": "bayesinv.archive",
-    "to_arviz": "bayesinv.arviz_bridge",
-    "to_inverse_operator": "bayesinv.mne_bridge",
-    "to_mne": "bayesinv.mne_bridge",
+    "save": "bayesinv.bridges.archive",
+    "to_arviz": "bayesinv.bridges.arviz",
+    "to_inverse_operator": "bayesinv.bridges.mne_operator",
+    "to_mne": "bayesinv.bridges.mne_maps",
 }
 
 

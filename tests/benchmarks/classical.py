@@ -71,7 +71,7 @@ def metrics(folder: Path) -> None:
     import mne
     from mne.minimum_norm import make_inverse_operator, make_inverse_resolution_matrix, resolution_metrics
 
-    from bayesinv.mne_bridge import from_mne
+    from bayesinv.bridges.mne_in import from_mne
 
     mne.set_log_level("error")
     forward = mne.read_forward_solution(folder / "sample-oct5-fwd.fif")

@@ -9,7 +9,7 @@ import pytest
 
 import bayesinv as bi
 from bayesinv import cli
-from bayesinv.archive import load
+from bayesinv.bridges.archive_load import load
 
 
 class TestFit:

@@ -7,7 +7,7 @@ import pytest
 from refusal import NAMES
 
 from bayesinv import cli
-from bayesinv.archive import load
+from bayesinv.bridges.archive_load import load
 
 
 class TestForward:

@@ -1,4 +1,4 @@
-"""The one room that knows ArviZ's container: `xarray.DataTree` inside, ArviZ's own at the door.
+"""Draws and log likelihood in ArviZ's container: `xarray.DataTree` inside, ArviZ's own at the door.
 
 ArviZ 1 uses `xarray.DataTree`; ArviZ 0 uses `InferenceData`, which converts both ways.
 """

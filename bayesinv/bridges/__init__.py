@@ -1,0 +1,1 @@
+"""To and from other libraries and files: MNE-Python, ArviZ, NetCDF."""

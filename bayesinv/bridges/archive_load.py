@@ -1,0 +1,143 @@
+"""Load the nouns that were saved."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import MISSING, fields
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import numpy as np
+
+from bayesinv.axes import one_of
+from bayesinv.bridges.archive_schema import FORMAT, FORMAT_VERSION
+from bayesinv.covariance.covariance import Structure
+from bayesinv.forward.leadfield import LeadField
+from bayesinv.geometry.surfaces import Surface
+from bayesinv.geometry.tetrahedra import Tetrahedra
+from bayesinv.head.head import Head
+from bayesinv.head.sensors import Sensors
+from bayesinv.head.sources import Sources
+from bayesinv.posterior.checks import Check, Evidence
+from bayesinv.posterior.hyper import Hyper
+from bayesinv.posterior.mixture import Mixture
+from bayesinv.posterior.posterior import Posterior
+from bayesinv.problem.noise import Noise
+from bayesinv.problem.problem import Problem
+from bayesinv.problem.recording import Recording
+from bayesinv.simulation.recording import Simulation
+from bayesinv.simulation.truth import Truth
+from bayesinv.simulation.world import World
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+
+NOUNS: dict[str, type] = {
+    noun.__name__: noun
+    for noun in (
+        Head,
+        Hyper,
+        LeadField,
+        Mixture,
+        Noise,
+        Posterior,
+        Problem,
+        Recording,
+        Sensors,
+        Simulation,
+        Sources,
+        Structure,
+        Surface,
+        Tetrahedra,
+        Truth,
+        World,
+    )
+}
+
+
+def load(path: str | PathLike[str]) -> Any:
+    """Return the noun that `save` wrote.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it is no NetCDF-4 file, not one of this library's, or one of a newer form.
+    """
+    import xarray as xr
+
+    source = Path(path)
+    if not source.is_file():
+        raise FileNotFoundError(f"there is no file {source}")
+    try:
+        tree = xr.open_datatree(source, engine="h5netcdf", decode_cf=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(f"{source} cannot be read as a NetCDF-4 file: {error}") from None
+    try:
+        attributes = tree.attrs
+        if attributes.get("format") != FORMAT:
+            raise ValueError(f"{source} is a NetCDF file, but not one that bayesinv wrote; load wants a file of save's")
+        form = int(attributes["format_version"])
+        if form > FORMAT_VERSION:
+            raise ValueError(
+                f"{source} has form {form} (bayesinv {attributes.get('bayesinv', '?')}), but this bayesinv reads up "
+                f"to form {FORMAT_VERSION}; install a newer one"
+            )
+        return _unpack(tree)
+    finally:
+        tree.close()
+
+
+def _rich(value: Any) -> Any:
+    """Undo `_plain`; sequences come back as tuples, which nouns hold."""
+    if isinstance(value, list):
+        return tuple(_rich(one) for one in value)
+    if isinstance(value, dict):
+        if "evidence" in value:
+            return Evidence(value["evidence"], value["error"])
+        if "check" in value:
+            return Check(**value["check"])
+        return {key: _rich(one) for key, one in value["mapping"].items()}
+    return value
+
+
+def _unpack(node: xr.DataTree) -> Any:
+    """Return the noun that a group holds."""
+    noun = NOUNS[one_of("noun in the file", str(node.attrs["noun"]), NOUNS)]
+    small = json.loads(node.attrs["small"])
+    arrays = node.to_dataset(inherit=False)
+
+    def array(name: str) -> Any:
+        values = np.array(arrays[name].values)
+        values = values.astype(bool) if arrays[name].attrs.get("dtype") == "bool" else values
+        return values if values.dtype.kind in "fiub" else tuple(str(one) for one in values)
+
+    given: dict[str, Any] = {}
+    for item in fields(noun):
+        name = item.name
+        if name in small:
+            value = small[name]
+            if isinstance(value, dict) and "count" in value:
+                given[name] = tuple(
+                    _unpack(node[f"{name}/{i}"])  # type: ignore[arg-type]
+                    if name in node.children
+                    else array(f"{name}.{i}")
+                    if f"{name}.{i}" in arrays
+                    else None
+                    for i in range(value["count"])
+                )
+            elif isinstance(value, dict) and "names" in value:
+                given[name] = {key: array(f"{name}.{quote(key, safe='[], ')}") for key in value["names"]}
+            else:
+                given[name] = _rich(value)
+        elif name in node.children:
+            given[name] = _unpack(node.children[name])
+        elif name in arrays:
+            given[name] = array(name)
+        elif item.default is MISSING and item.default_factory is MISSING:
+            given[name] = None
+    return noun(**given)

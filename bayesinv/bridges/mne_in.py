@@ -1,0 +1,187 @@
+"""From MNE-Python's objects to a problem.
+
+MNE-Python's conventions hold at this door, so that its numbers come out: channels in the order of the recording's
+info, projectors applied to recording, gain and covariance, MEG and EEG whitened apart, ranks as it estimates them,
+EEG against the average reference.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+
+from bayesinv.axes import Index, one_of, real
+from bayesinv.bridges.mne_channels import noise_of, used_channels
+from bayesinv.bridges.mne_forward import lead_field_of
+from bayesinv.bridges.mne_origin import Origin
+from bayesinv.bridges.mne_windows import Baseline, windows_of
+from bayesinv.problem.problem import Problem
+from bayesinv.problem.recording import Recording
+
+if TYPE_CHECKING:
+    import mne
+
+
+@overload
+def from_mne(
+    evoked: Sequence[mne.Evoked],
+    forward: mne.Forward,
+    noise_cov: mne.Covariance,
+    *,
+    orientation: str = ...,
+    picks: str | Sequence[str] | None = ...,
+    tmin: float | None = ...,
+    tmax: float | None = ...,
+    baseline: Baseline = ...,
+    rank: int | Mapping[str, int] | None = ...,
+    outliers: str = ...,
+) -> list[Problem]: ...
+
+
+@overload
+def from_mne(
+    evoked: mne.Evoked | mne.BaseEpochs,
+    forward: mne.Forward,
+    noise_cov: mne.Covariance,
+    *,
+    orientation: str = ...,
+    picks: str | Sequence[str] | None = ...,
+    tmin: float | None = ...,
+    tmax: float | None = ...,
+    baseline: Baseline = ...,
+    rank: int | Mapping[str, int] | None = ...,
+    outliers: str = ...,
+) -> Problem: ...
+
+
+def from_mne(
+    evoked: mne.Evoked | mne.BaseEpochs | Sequence[mne.Evoked],
+    forward: mne.Forward,
+    noise_cov: mne.Covariance,
+    *,
+    orientation: str = "fixed",
+    picks: str | Sequence[str] | None = None,
+    tmin: float | None = None,
+    tmax: float | None = None,
+    baseline: Baseline = "auto",
+    rank: int | Mapping[str, int] | None = None,
+    outliers: str = "warn",
+) -> Problem | list[Problem]:
+    """Whiten a recording and forward solution of MNE-Python.
+
+    Used are the channels of the info that are in the forward and the covariance and that neither marks as bad, with
+    all projectors of info and covariance applied, whether active or not.
+
+    evoked : an average, epochs (averaged here), or a list of averages, which gives a list of problems
+    forward, noise_cov : forward solution, and covariance of a single trial's noise
+    orientation : "fixed" along the normals of the cortex, or "free" (x, y, z of the head)
+    picks : "meg", "eeg", "mag" or "grad", or a list of such kinds or of channel names; None for all
+    tmin, tmax : the recording's window in s, both ends included. If tmin is None the recording starts after the
+        baseline, or with the first sample where there is none
+    baseline : the window (start, stop) in s in which there is no response; "auto" takes the one that the average was
+        corrected by, or else all until 0 s; None for no baseline. Samples that lie in the recording's window too
+        count to the recording
+    rank : of the noise covariance, one number or {"meg": ..., "eeg": ...}; None estimates it as MNE-Python does
+    outliers : what to do about sources whose gain is many times that of their neighbours, because they lie on or
+        outside the skull of the head model: "warn", "drop" or "keep"
+
+    Raises
+    ------
+    ValueError
+        If an object is of the wrong type, holds NaN or infinity, or does not fit the others: no channel in common or
+        all of them bad, another unit, no average reference for EEG, sources that are too far apart or too close to be
+        a brain, a window without samples, a rank that the covariance does not have.
+    Reference: Gramfort et al. (2014), NeuroImage 86, 446-460.
+    """
+    import mne
+
+    if isinstance(evoked, list | tuple):
+        if not evoked:
+            raise ValueError("the list of averages is empty; give at least one mne.Evoked")
+        options: dict[str, Any] = {"picks": picks, "tmin": tmin, "tmax": tmax, "baseline": baseline, "rank": rank}
+        options |= {"orientation": orientation, "outliers": outliers}
+        each: list[Any] = [from_mne(one, forward, noise_cov, **options) for one in evoked]
+        return each
+    if isinstance(evoked, mne.BaseEpochs):
+        if not len(evoked):
+            raise ValueError("there are no epochs to average; all were dropped")
+        evoked = evoked.average()
+    _typed("evoked", evoked, mne.Evoked, "mne.Evoked, mne.Epochs or a list of mne.Evoked", "epochs.average() makes one")
+    _typed("forward", forward, mne.Forward, "mne.Forward", "mne.read_forward_solution reads one")
+    _typed("noise_cov", noise_cov, mne.Covariance, "mne.Covariance", "mne.read_cov reads one")
+    assert isinstance(evoked, mne.Evoked)
+    if evoked.kind != "average":
+        raise ValueError(f"evoked {evoked.comment!r} is a {evoked.kind.replace('_', ' ')}, but an average is wanted")
+    one_of("orientation", orientation, ("fixed", "free"))
+    one_of("treatment of outliers", outliers, ("warn", "drop", "keep"))
+    with mne.use_log_level("ERROR"):
+        names = used_channels(evoked.info, forward, noise_cov, picks)
+        info = mne.pick_info(evoked.info, [evoked.ch_names.index(name) for name in names])
+        kinds = tuple(info.get_channel_types())
+        main, quiet, centred = windows_of(evoked, tmin, tmax, baseline)
+        field = real("evoked", evoked.get_data(picks=names), "sensor time")
+        lead_field = lead_field_of(forward, names, kinds, orientation)
+        averages = max(int(evoked.nave), 1)
+        noise, project = noise_of(info, noise_cov, kinds, rank, averages)
+    whitener = noise.whitener @ project
+    gain = lead_field.gain.reshape(len(names), -1)
+    times = evoked.times[main]
+    problem = Problem(
+        gain=whitener @ gain,
+        recording=whitener @ field[:, main],
+        times=times,
+        baseline=whitener @ field[:, quiet] if quiet.any() else None,
+        baseline_centred=centred,
+        axes=lead_field.gain.shape[2],
+        whitener=whitener,
+        sensors=lead_field.sensors,
+        sources=lead_field.sources,
+        lead_field=lead_field,
+        noise=noise,
+        field=Recording(field[:, main], times.copy(), names, averages),
+        origin=Origin(info, forward, noise_cov),
+    )
+    if outliers == "drop" and problem.outliers.size:
+        kept = np.setdiff1d(np.arange(problem.source_count), problem.outliers)
+        rest = lead_field.restrict(sources=kept)
+        whole = problem.gain.reshape(problem.components, problem.source_count, problem.axes)
+        with mne.use_log_level("ERROR"):
+            origin = Origin(info, _restricted(forward, kept), noise_cov)
+        gain = whole[:, kept].reshape(problem.components, -1)
+        problem = replace(problem, gain=gain, sources=rest.sources, lead_field=rest, origin=origin)
+    elif outliers == "warn" and problem.outliers.size:
+        named = ", ".join(str(source) for source in problem.outliers[:5])
+        many = len(problem.outliers)
+        warnings.warn(
+            f"{many} source{'s' * (many > 1)} ({named}{', ...' * (many > 5)}) have gains many times as large as their "
+            "neighbours': they lie on or outside the skull of the head model and upset scales and maps; "
+            "outliers='drop' leaves them out",
+            stacklevel=2,
+        )
+    problem.warn_of_baseline()
+    return problem
+
+
+def _restricted(forward: mne.Forward, kept: Index) -> mne.Forward:
+    """Return the forward solution of some sources, counted over both hemispheres."""
+    import mne
+
+    counts = np.cumsum([space["nuse"] for space in forward["src"]])[:-1]
+    parts = np.split(np.concatenate([space["vertno"] for space in forward["src"]]), counts)
+    which = np.split(np.isin(np.arange(forward["nsource"]), kept), counts)
+    vertices = [part[mine] for part, mine in zip(parts, which, strict=True)]
+    stand_in = mne.SourceEstimate(np.zeros((len(kept), 1)), vertices, 0.0, 1.0)
+    return mne.forward.restrict_forward_to_stc(forward, stand_in)
+
+
+def _typed(name: str, value: Any, wanted: type, words: str, remedy: str) -> None:
+    """Raise unless the value is of the wanted type."""
+    if not isinstance(value, wanted):
+        came = type(value)
+        raise ValueError(
+            f"{name} is of type {came.__module__.split('.')[0]}.{came.__name__}, but must be {words}; {remedy}"
+        )
