@@ -14,7 +14,7 @@ from bayesinv.criticism.prior_draws import Prior
 
 pytestmark = pytest.mark.filterwarnings("ignore:(?s).*ArviZ is undergoing a major refactor:FutureWarning")
 
-MODELS = sorted(path.stem for path in Path(__file__).parents[1].joinpath("models").glob("[a-z]*.py"))
+MODELS = sorted(path.stem for path in Path(__file__).parents[2].joinpath("models").glob("[a-z]*.py"))
 COUNT = 300
 
 

@@ -1,17 +1,11 @@
-"""What a prior learns is what was simulated; its evidence and its chains agree with integrals taken otherwise.
-
-Truths are drawn by NumPy; the integrals are sums over draws of densities that SciPy and dense algebra give.
-"""
+"""What a prior learns is what was simulated."""
 
 import numpy as np
 import pymc as pm
 import pytest
 from numpy.testing import assert_allclose
-from scipy.optimize import minimize
-from scipy.special import expit, logsumexp
-from scipy.stats import binom, halfnorm, lognorm, multivariate_t, norm
-from structured import cortex, scene
-from templates import covariances, simulate, template
+from recovered import covers, enough, heard, likeness, ring, slow
+from structured import cortex
 
 import bayesinv as bi
 from bayesinv.covariance.cortical_field import Matern
@@ -21,64 +15,9 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:(?s).*ArviZ is undergoing a major refactor:FutureWarning", "ignore:the whitened baseline:UserWarning"
 )
 
-
-def enough(count, level):
-    """Hits of right intervals of a level, as few of which come once in two hundred times."""
-    return binom.ppf(0.005, count, level)
-
-
-def ring(rng, *, sensors=18, sources=40, samples=12, quiet=40, **given):
-    """A problem in a disc, whose gain is smooth over neighbours and falls with depth; and where its sources are."""
-    angle, radius = rng.uniform(0, 2 * np.pi, sources), np.sqrt(rng.uniform(0.1, 0.9, sources))
-    places = np.column_stack([radius * np.cos(angle), radius * np.sin(angle)])
-    around = 2 * np.pi * np.arange(sensors) / sensors
-    apart = 1.2 * np.column_stack([np.cos(around), np.sin(around)])[:, None] - places
-    turned = rng.uniform(0, 2 * np.pi, sources)
-    gain = 1e8 * (apart[..., 0] * np.cos(turned) + apart[..., 1] * np.sin(turned)) / np.sum(apart**2, axis=2)
-    field = np.ones((sensors, samples))
-    return places, bi.Problem.from_arrays(
-        gain, field, times=0.01 * np.arange(samples), baseline=np.ones((sensors, quiet)), **given
-    )
-
-
-def root(covariance):
-    values, vectors = np.linalg.eigh(covariance)
-    return vectors * np.sqrt(np.maximum(values, 0))
-
-
-def heard(problem, relative, rng, *, snr=3.0, course=None, noise=None):
-    """Currents (amplitude, time) of a relative covariance that reach the sensors with an SNR, and their recording."""
-    gain, (components, samples) = problem.gain, problem.recording.shape
-    scale = snr / np.sqrt(np.trace(gain @ relative @ gain.T) / components)
-    current = scale * root(relative) @ rng.normal(size=(len(relative), samples))
-    if course is not None:
-        current = current @ root(course).T
-    quiet = problem.baseline.shape[1]
-    error = rng.normal(size=(components, samples + quiet))
-    error = error if noise is None else root(noise) @ error
-    return current, problem.again(gain @ current + error[:, :samples], problem.times, baseline=error[:, samples:])
-
-
-def likeness(posterior, current):
-    """Correlation, over sources, of the size of the posterior mean with that of the truth."""
-    found, truth = np.linalg.norm(posterior.mean, axis=-1), np.linalg.norm(current, axis=-1)
-    return float(np.corrcoef(found, truth)[0, 1])
-
-
-def covers(posterior, name, value, level=0.9):
-    low, high = posterior.hyper[name].interval(level)
-    return low <= value <= high
-
-
-def share_covered(posterior, current, level=0.9):
-    low, high = posterior.interval(level)
-    return float(np.mean((low <= current) & (current <= high)))
-
-
-# --- maps of another modality
-
-
 TRUTHS = {"follows": 1.5, "contradicts": -1.5, "ignores": 0.0}
+
+OFF = {"mag": 0.6, "grad": 1.5, "eeg": 1.0}
 
 
 def informed(truth, seed, more=0):
@@ -154,12 +93,6 @@ class TestMap:
             assert np.mean(np.array(factors) < 0) > 0.8
 
 
-# --- noise by kind of sensor
-
-
-OFF = {"mag": 0.6, "grad": 1.5, "eeg": 1.0}
-
-
 def misjudged(seed, samples=12):
     """A recording whose noise is, by kind of sensor, off the covariance that is given; and its currents."""
     rng = np.random.default_rng(seed)
@@ -202,9 +135,6 @@ class TestSensorNoise:
         assert np.mean(theirs, axis=0)[mag] > 0.95
         assert np.mean(theirs, axis=0)[grad] < 0.85
         assert error[0].max() < error[1].max() / 2
-
-
-# --- numbers that shape the covariance
 
 
 def tilted(problem):
@@ -285,15 +215,6 @@ class TestNumbers:
         assert np.corrcoef(truth, mean)[0, 1] > 0.7
 
 
-# --- courses
-
-
-def slow(rng, samples=16, quiet=24):
-    """A recording of currents whose courses are correlated, all of it drawn from the temporal model's own prior."""
-    _, problem = ring(rng, sensors=10, sources=15, samples=samples, quiet=quiet)
-    return simulate("temporal", problem, rng)
-
-
 def unchanging(problem):
     """Hierarchical currents whose courses never change."""
     with pm.Model(coords=problem.coords) as built:
@@ -353,159 +274,3 @@ class TestCourses:
         constant, ours, theirs = np.sum(inside, axis=0)
         assert min(constant, ours) >= enough(40, 0.9)
         assert theirs < enough(40, 0.9)
-
-
-# --- evidence and moments, summed over draws
-
-
-def kinds_of_noise(problem, values):
-    """Whitened noise covariance, sensor by sensor."""
-    scales = np.diag([values.get(f"ratio_{kind}", 1.0) for kind in problem.noise.kinds])
-    return values["noise"] ** 2 * problem.whitener @ scales @ problem.noise.covariance @ scales @ problem.whitener.T
-
-
-def log_joint(name, problem, names, place):
-    """Log density of hyperparameters, on the logarithmic and the logistic scale, and recording and baseline."""
-    values, total = {}, 0.0
-    for key, one in zip(names, place, strict=True):
-        if key in ("depth", "tangential"):
-            values[key] = expit(one)
-            total += np.log(values[key] * (1 - values[key]))
-        else:
-            values[key] = np.exp(one)
-            guess = problem.scale_guess
-            total += one + (
-                halfnorm.logpdf(values[key], scale=guess) if key == "scale" else lognorm.logpdf(values[key], 0.5)
-            )
-    if name == "sensor_noise":
-        spatial, noise = values["scale"] ** 2 * np.eye(problem.gain.shape[1]), kinds_of_noise(problem, values)
-    else:
-        spatial, _, noise = covariances(name, problem, values)
-    for covariance, seen in (
-        (problem.gain @ spatial @ problem.gain.T + noise, problem.recording),
-        (noise, problem.baseline),
-    ):
-        _, logs = np.linalg.slogdet(2 * np.pi * covariance)
-        total -= 0.5 * (seen.shape[1] * logs + np.sum(seen * np.linalg.solve(covariance, seen)))
-    return total, values
-
-
-def weighed(name, problem, names, count, rng):
-    """Log evidence and its error, and moments of the hyperparameters, by importance sampling from Student's t."""
-    start = [np.log(problem.scale_guess) if key == "scale" else 0.0 for key in names]
-    found = minimize(lambda place: -log_joint(name, problem, names, place)[0], start, method="BFGS")
-    proposal = multivariate_t(found.x, 1.3 * found.hess_inv, df=4, seed=rng)
-    places = proposal.rvs(count)
-    heights, values = zip(*(log_joint(name, problem, names, place) for place in places), strict=True)
-    logs = np.array(heights) - proposal.logpdf(places)
-    weights = np.exp(logs - logsumexp(logs))
-    table = np.array([[one[key] for key in names] for one in values])
-    mean = weights @ table
-    worth = 1 / np.sum(weights**2)
-    return logsumexp(logs) - np.log(count), 1 / np.sqrt(worth), mean, np.sqrt(weights @ (table - mean) ** 2), worth
-
-
-def three_kinds(rng):
-    return scene(maps=False), ["noise", "scale", "ratio_mag", "ratio_grad"]
-
-
-def free(rng):
-    problem = simulate("oriented", template("oriented"), rng)[2]
-    return problem, ["noise", "scale", "depth", "tangential"]
-
-
-class TestQuadratureInFourDimensions:
-    @pytest.mark.parametrize(
-        ("name", "make"),
-        [("sensor_noise", three_kinds), pytest.param("oriented", free, marks=pytest.mark.slow)],
-    )
-    def test_it_is_what_importance_sampling_finds(self, rng, name, make):
-        problem, names = make(rng)
-        posterior = bi.infer(name, problem, draws=4000)
-        log_evidence, error, mean, sd, worth = weighed(name, problem, names, 4000, rng)
-        assert error < 0.03
-        assert abs(posterior.log_evidence - log_evidence) < 4 * error + posterior.log_evidence.error
-        for key, one, spread in zip(names, mean, sd, strict=True):
-            assert abs(posterior.hyper[key].mean - one) < 4 * spread / np.sqrt(worth)
-            assert abs(posterior.hyper[key].sd / spread - 1) < 6 / np.sqrt(worth)
-
-
-# --- chains
-
-
-def far(draws, scalar, worth):
-    """How far mean and sd of draws lie from others, in standard errors of so many independent ones."""
-    mean, sd = scalar.mean, scalar.sd
-    error = np.std((draws - mean) ** 2) / (2 * sd * np.sqrt(worth))
-    return abs(draws.mean() - mean) * np.sqrt(worth) / sd, abs(draws.std() - sd) / error
-
-
-def effective(posterior):
-    return next(check.value for check in posterior.checks if check.name == "effective draws")
-
-
-def bridged(problem, chains):
-    """Log evidence of the parcels' model and its error, by importance sampling about the draws of chains."""
-    names = ["noise", "scale", "spread", *(f"raw[{k}]" for k in range(4))]
-    draws = np.array(
-        [np.log(chains.hyper[name].draws) if i < 3 else chains.hyper[name].draws for i, name in enumerate(names)]
-    )
-    proposal = multivariate_t(draws.mean(axis=1), 1.2 * np.cov(draws), df=4, seed=np.random.default_rng(1))
-    places = proposal.rvs(20_000)
-    heights = np.empty(len(places))
-    member = np.equal.outer(np.arange(4), problem.parcels).astype(float)
-    grams = [(problem.gain * one) @ problem.gain.T for one in member]
-    full = np.trace(problem.gain @ problem.gain.T)
-    prior = (
-        lognorm(0.5).logpdf(np.exp(places[:, 0]))
-        + halfnorm(scale=problem.scale_guess).logpdf(np.exp(places[:, 1]))
-        + halfnorm(scale=2).logpdf(np.exp(places[:, 2]))
-        + places[:, :3].sum(axis=1)
-        + norm.logpdf(places[:, 3:]).sum(axis=1)
-    )
-    for i, (log_noise, log_scale, log_spread, *raw) in enumerate(places):
-        logs = np.exp(log_spread) * np.array(raw)
-        gram = np.tensordot(np.exp(logs - logs.max()), grams, axes=1)
-        total = np.exp(2 * log_scale) * full / np.trace(gram) * gram + np.exp(2 * log_noise) * np.eye(len(gram))
-        _, logs = np.linalg.slogdet(2 * np.pi * total)
-        field = problem.recording
-        heights[i] = -0.5 * (field.shape[1] * logs + np.sum(field * np.linalg.solve(total, field)))
-    noise = np.exp(places[:, 0])
-    quiet = -0.5 * (problem.baseline.size * np.log(2 * np.pi * noise**2) + np.sum(problem.baseline**2) / noise**2)
-    logs = prior + heights + quiet - proposal.logpdf(places)
-    weights = np.exp(logs - logsumexp(logs))
-    return logsumexp(logs) - np.log(len(logs)), float(np.sqrt(np.sum(weights**2)))
-
-
-@pytest.mark.slow
-class TestChains:
-    @pytest.mark.parametrize(
-        ("name", "make"), [("sensor_noise", three_kinds), ("oriented", free), ("temporal", lambda rng: (slow(rng)[2],))]
-    )
-    def test_they_find_what_quadrature_finds(self, rng, name, make):
-        problem = make(rng)[0]
-        lattice = bi.infer(name, problem, draws=200)
-        chains = bi.infer(name, problem, "nuts", rng=rng, draws=1000, chains=2)
-        worth = effective(chains)
-        assert worth > 300
-        for key in (variable.name for variable in bi.load_model(name)(problem).free_RVs):
-            assert max(far(chains.hyper[key].draws, lattice.hyper[key], worth)) < 4
-
-    def test_of_shares_of_parcels_agree_with_a_gaussian_at_the_mode_as_far_as_one_goes(self):
-        """Spread and shares bend around each other, which no Gaussian does: its check says so, and it is too wide."""
-        problem = scene(maps=False, samples=30, quiet=60)
-        gaussian = bi.infer("multiple_sparse_priors", problem, "laplace", draws=4000)
-        chains = bi.infer("multiple_sparse_priors", problem, "nuts", draws=1000, chains=2)
-        ours, theirs = (np.log([one.hyper[f"share[{k}]"].draws for k in range(4)]) for one in (gaussian, chains))
-        # The trace is kept, so that only the shares relative to one another mean anything.
-        ours, theirs = ours[1:] - ours[0], theirs[1:] - theirs[0]
-        assert effective(chains) > 300
-        sd = theirs.std(axis=1)
-        assert (np.abs(ours.mean(axis=1) - theirs.mean(axis=1)) < 0.6 * sd).all()
-        ratio = ours.std(axis=1) / sd
-        assert ((ratio > 0.8) & (ratio < 2.5)).all()
-        log_evidence, error = bridged(problem, chains)
-        assert error < 0.1
-        # Draws that do not reach around the bend cannot tell how much of the mass lies there.
-        assert abs(gaussian.log_evidence - log_evidence) < 3
-        assert not gaussian.passed

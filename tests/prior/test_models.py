@@ -18,7 +18,7 @@ from bayesinv.prior.observation import observation
 
 pytestmark = pytest.mark.filterwarnings("ignore:(?s).*ArviZ is undergoing a major refactor:FutureWarning")
 
-FOLDER = Path(__file__).resolve().parents[1] / "models"
+FOLDER = Path(__file__).resolve().parents[2] / "models"
 FILES = sorted(path for path in FOLDER.glob("*.py") if path.stem != "__init__")
 
 MINE = '''"""A prior of mine: heavy tails, fixed depth, some sources likelier than others.
@@ -43,6 +43,9 @@ def model(problem: Problem) -> pm.Model:
     return built
 '''
 
+CORTEX = {"oriented", "sensor_noise", "smooth", "multiple_sparse_priors", "fmri_informed"}
+"""Models that want more of a problem than arrays."""
+
 
 @pytest.fixture(params=[path.stem for path in FILES] + ["a user's file"])
 def given(request, tmp_path):
@@ -51,10 +54,6 @@ def given(request, tmp_path):
         return request.param
     (tmp_path / "mine.py").write_text(MINE, encoding="utf-8")
     return tmp_path / "mine.py"
-
-
-CORTEX = {"oriented", "sensor_noise", "smooth", "multiple_sparse_priors", "fmri_informed"}
-"""Models that want more of a problem than arrays."""
 
 
 def small(given, axes=1, **options):

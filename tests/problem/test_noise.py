@@ -6,6 +6,8 @@ from bayesinv.problem.noise import Noise
 
 SCALES = {"eeg": 4e-7, "grad": 5e-13, "mag": 2e-14}  # V, T/m, T: noise of an average of trials
 
+MIXED = ("mag",) * 5 + ("grad",) * 7 + ("eeg",) * 6
+
 
 def covariance(rng, kinds, rank=None, crossing=True):
     """A covariance in SI units, of the given rank, of sensors of these kinds."""
@@ -25,9 +27,6 @@ def assert_whitens(noise, rank):
     W = noise.whitener
     assert W.shape == (rank, len(noise.covariance))
     assert_allclose(W @ noise.covariance @ W.T, np.eye(rank) * noise.averages, atol=1e-9 * noise.averages)
-
-
-MIXED = ("mag",) * 5 + ("grad",) * 7 + ("eeg",) * 6
 
 
 class TestWhitener:

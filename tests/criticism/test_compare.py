@@ -106,9 +106,6 @@ def test_says_what_is_wrong(problem, results, rng):
         compare_estimates(results)["c"]
 
 
-# --- models of one recording
-
-
 @pytest.fixture(scope="module")
 def seen():
     return toy(1, sensors=8, sources=15, samples=12)

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:PyTensor could not link to a BLAS:UserWarning",
 )
 
-MODELS = sorted(path.stem for path in Path(__file__).parents[1].joinpath("models").glob("[a-z]*.py"))
+MODELS = sorted(path.stem for path in Path(__file__).parents[2].joinpath("models").glob("[a-z]*.py"))
 LEVELS = np.arange(1, 10) / 10  # at 0 and 1 every interval is right
 
 # Simulations in the normal run and in the slow one, and options; what takes longer gets fewer.

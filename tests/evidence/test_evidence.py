@@ -13,6 +13,22 @@ from bayesinv.prior.shaping import SHAPES, shaped
 
 pytestmark = pytest.mark.filterwarnings("ignore:(?s).*ArviZ is undergoing a major refactor:FutureWarning")
 
+HARD = {
+    "mild": {"sensors": 10, "sources": 60, "samples": 7},
+    "wide": {"sensors": 30, "sources": 300, "samples": 40, "spread": 1.5},
+    "one sample": {"sensors": 12, "sources": 50, "samples": 1},
+    "no signal": {"sensors": 12, "sources": 50, "samples": 30, "amplitude": 1e-3},
+    "huge signal": {"sensors": 12, "sources": 50, "samples": 400, "amplitude": 2000.0},
+    "free": {"sensors": 20, "sources": 90, "samples": 60, "axes": 3},
+}
+
+BOTH = pytest.mark.parametrize("learned_depth", [False, True], ids=["scales", "depth"])
+LINKERS = [
+    pytest.param(learned_depth, linker, marks=[pytest.mark.slow] * (learned_depth or linker == "FAST_RUN"))
+    for learned_depth in (False, True)
+    for linker in ("NUMBA", "JAX", "FAST_RUN")
+]
+
 
 def scales(rng, count):
     """Source variances, (A m)², and noise scales as a posterior may hold them."""
@@ -125,16 +141,6 @@ def supported(problem, spectrum, rng, count):
     return lone[best] * moved**2 * np.exp(spread * rng.normal(size=count)), moved
 
 
-HARD = {
-    "mild": {"sensors": 10, "sources": 60, "samples": 7},
-    "wide": {"sensors": 30, "sources": 300, "samples": 40, "spread": 1.5},
-    "one sample": {"sensors": 12, "sources": 50, "samples": 1},
-    "no signal": {"sensors": 12, "sources": 50, "samples": 30, "amplitude": 1e-3},
-    "huge signal": {"sensors": 12, "sources": 50, "samples": 400, "amplitude": 2000.0},
-    "free": {"sensors": 20, "sources": 90, "samples": 60, "axes": 3},
-}
-
-
 class TestFamily:
     @pytest.mark.parametrize("case", HARD)
     def test_interpolation_is_exact_to_its_tolerance(self, rng, case):
@@ -224,14 +230,6 @@ def linked(built, linker, gradient=False):
     mode = get_mode(linker)
     run = function(built.value_vars, outputs, mode=mode, on_unused_input="ignore")
     return lambda point: run(*[point[value.name] for value in built.value_vars])
-
-
-BOTH = pytest.mark.parametrize("learned_depth", [False, True], ids=["scales", "depth"])
-LINKERS = [
-    pytest.param(learned_depth, linker, marks=[pytest.mark.slow] * (learned_depth or linker == "FAST_RUN"))
-    for learned_depth in (False, True)
-    for linker in ("NUMBA", "JAX", "FAST_RUN")
-]
 
 
 class TestGraph:

@@ -23,6 +23,22 @@ from bayesinv.simulation import places as places_simulation
 
 TIMES = np.arange(-20, 41) / 250.0
 
+SAME = {
+    "itself": lambda field: field,
+    "a copy": lambda field: replace(field, gain=field.gain.copy()),
+    "rounded": lambda field: replace(field, gain=field.gain.astype(np.float32).astype(float)),
+    "the average reference": lambda field: field.rereference("average"),
+    "another electrode": lambda field: field.rereference("C"),
+    "some sources": lambda field: field.restrict(sources=np.array([7, 29])),
+    "other order": lambda field: field.restrict(np.arange(10)[::-1], np.arange(30)[::-1]),
+    "bad channels": lambda field: field.rereference("average").restrict(np.array([0, 1, 2, 4, 5, 7, 9])),
+    "normals": lambda field: field.fixed(),
+    "normals of some": lambda field: field.fixed().restrict(sources=np.array([4])),
+    "tangents": lambda field: field.tangential()[0],
+    "microvolts": lambda field: replace(field, gain=1e6 * field.gain),
+    "one of its own among others": lambda field: joined(field),
+}
+
 
 def unit(rows):
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
@@ -133,23 +149,6 @@ class TestDisplaced:
             displacement.displaced(electrodes, scalp, rng, displacement=-0.001)
         with pytest.raises(ValueError, match="far from the scalp"):
             displacement.displaced(electrodes, scalp, rng, coregistration=(0.3, 0))
-
-
-SAME = {
-    "itself": lambda field: field,
-    "a copy": lambda field: replace(field, gain=field.gain.copy()),
-    "rounded": lambda field: replace(field, gain=field.gain.astype(np.float32).astype(float)),
-    "the average reference": lambda field: field.rereference("average"),
-    "another electrode": lambda field: field.rereference("C"),
-    "some sources": lambda field: field.restrict(sources=np.array([7, 29])),
-    "other order": lambda field: field.restrict(np.arange(10)[::-1], np.arange(30)[::-1]),
-    "bad channels": lambda field: field.rereference("average").restrict(np.array([0, 1, 2, 4, 5, 7, 9])),
-    "normals": lambda field: field.fixed(),
-    "normals of some": lambda field: field.fixed().restrict(sources=np.array([4])),
-    "tangents": lambda field: field.tangential()[0],
-    "microvolts": lambda field: replace(field, gain=1e6 * field.gain),
-    "one of its own among others": lambda field: joined(field),
-}
 
 
 def joined(field):
