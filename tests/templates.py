@@ -5,8 +5,8 @@ from referee import GAIN, depth, toy
 from scipy.stats import truncnorm
 
 import bayesinv as bi
-from bayesinv.covariance.cortical_field import Matern
 from bayesinv.geometry.icosphere import geodesic_sphere
+from bayesinv.head.cortical_field import Matern
 
 SIZE = {"sensors": 7, "sources": 19, "samples": 3, "quiet": 6}
 PARCELS = np.repeat([0, 1, -1], [8, 7, 4])

@@ -102,7 +102,7 @@ def set_scene(
     to_head = None
     if head == "template":
         shape = _template(method, resolution, conductivities)
-        to_head = template._to_head()
+        to_head = template.to_head()
     elif head == "spheres":
         values = _values(conductivities, (0.33, 0.01, 0.33) if len(radii) == 3 else None, len(radii))
         shape = Head.spheres(radii, values, centre=CENTRE)

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from bayesinv.axes import Array, freeze
-from bayesinv.covariance.cortical_field import Field
 from bayesinv.covariance.orientation import along_normals, normals_of
 from bayesinv.covariance.time_course import correlation_over_time
+from bayesinv.head.cortical_field import Field
 from bayesinv.interpolation.chebyshev import Chebyshev, refined, terms_of_exponential, weighted
 from bayesinv.memory import PickledByFields, cached_property
 from bayesinv.problem.problem import Problem

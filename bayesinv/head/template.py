@@ -59,7 +59,7 @@ def _surfaces(subdivisions: int, skull_fraction: float) -> tuple[Surface, Surfac
     inner = _outermost(brain, centre, unit.vertices)
     outer = _outermost(skin, centre, unit.vertices)
     skull = inner + np.clip(skull_fraction * (outer - inner), THINNEST, THICKEST)
-    turn = _to_head()
+    turn = to_head()
 
     def at(radii: Array) -> Surface:
         return Surface(moved(turn, centre + radii[:, None] * unit.vertices), unit.triangles)
@@ -95,7 +95,7 @@ def _fsaverage() -> Path:
 
 
 @PARTS.keep
-def _to_head() -> Array:
+def to_head() -> Array:
     """Return the transform (4, 4) from MRI to head coordinates."""
     import mne
 

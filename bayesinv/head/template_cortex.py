@@ -15,7 +15,7 @@ from bayesinv.geometry.icosphere import geodesic_sphere
 from bayesinv.geometry.surfaces import Surface, vertex_areas, vertex_normals
 from bayesinv.head.sensors import Sensors, sensors_from_montage
 from bayesinv.head.sources import Sources
-from bayesinv.head.template import PARTS, _to_head, moved, surfaces
+from bayesinv.head.template import PARTS, moved, surfaces, to_head
 
 SUBJECT = "fsaverage5"
 LAYOUTS = {
@@ -36,7 +36,7 @@ def cortex() -> Sources:
 
 @PARTS.keep
 def _cortex() -> Sources:
-    turn = _to_head()
+    turn = to_head()
     parts = []
     for name in ("left", "right"):
         vertices, triangles = _gifti(f"white_{name}")

@@ -82,4 +82,4 @@ def _made(resolution: str, csf: float) -> tuple[tuple[Surface, ...], Tetrahedra]
 def _middle() -> Array:
     """Return the point (3,) in m from which rays meet every surface of the template once."""
     vertices, _ = template.shipped("inner_skull-bem")
-    return template.moved(template._to_head(), vertices.mean(axis=0))
+    return template.moved(template.to_head(), vertices.mean(axis=0))

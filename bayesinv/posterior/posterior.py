@@ -17,12 +17,12 @@ from numpy.typing import ArrayLike
 
 from bayesinv.axes import Array
 from bayesinv.evidence.spectrum import Spectrum
+from bayesinv.exits import way_out
 from bayesinv.memory import PickledByFields, cached_property
 from bayesinv.posterior import moments
 from bayesinv.posterior.checks import Check, Evidence
 from bayesinv.posterior.conditional import Conditional, Gaussian, row_blocks
 from bayesinv.posterior.draws import check_count, draw_mixture
-from bayesinv.posterior.exits import way_out
 from bayesinv.posterior.functionals import Functional
 from bayesinv.posterior.hyper import Hyper
 from bayesinv.posterior.mixture import Mixture

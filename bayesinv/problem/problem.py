@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from bayesinv.axes import Array, Index, freeze, real, same_axes
-from bayesinv.covariance.cortical_field import Matern
 from bayesinv.forward.leadfield import LeadField
+from bayesinv.head.cortical_field import Matern
 from bayesinv.head.parcels import check_labels
 from bayesinv.head.parcels import parcels as make_parcels
 from bayesinv.head.sensors import Sensors
@@ -435,8 +435,6 @@ class Problem(PickledByFields):
         """
         if self.sources is None:
             raise ValueError("a smooth prior wants sources with triangles, but this problem has no sources")
-        from bayesinv.covariance.cortical_field import Matern
-
         sources = self.sources
         return self.shared.recall("surface", (), lambda: Matern.of(sources))
 

@@ -8,8 +8,8 @@ from recovered import covers, enough, heard, likeness, ring, slow
 from structured import cortex
 
 import bayesinv as bi
-from bayesinv.covariance.cortical_field import Matern
 from bayesinv.criticism.bands import probability
+from bayesinv.head.cortical_field import Matern
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:(?s).*ArviZ is undergoing a major refactor:FutureWarning", "ignore:the whitened baseline:UserWarning"

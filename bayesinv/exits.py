@@ -1,6 +1,6 @@
-"""The ways out of a posterior: to files, to MNE-Python, to ArviZ. Each room is entered when its way is first taken.
+"""The ways out of nouns: to files, to MNE-Python, to ArviZ. Each room is entered when its way is first taken.
 
-A posterior knows these by name alone, for they stand downstream of it, and most need a library that loads slowly.
+A noun knows these by name alone, for they stand downstream of it, and most need a library that loads slowly.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import Any
 
 ROOMS = {
+    "forward_to_mne": "bayesinv.bridges.mne_lead_field",
     "save": "bayesinv.bridges.archive",
     "to_arviz": "bayesinv.bridges.arviz",
     "to_inverse_operator": "bayesinv.bridges.mne_operator",

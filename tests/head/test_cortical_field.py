@@ -8,9 +8,9 @@ from numpy.polynomial.legendre import legval
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.special import kv
 
-from bayesinv.covariance.cortical_field import Matern, check_length
 from bayesinv.geometry.icosphere import geodesic_sphere
 from bayesinv.head import template_cortex
+from bayesinv.head.cortical_field import Matern, check_length
 from bayesinv.head.sources import Sources
 
 RADIUS = 0.08
