@@ -297,8 +297,8 @@ def _openmeeg(head: Head, sensors: Sensors, sources: Sources, minimum_distance: 
     gain = np.zeros((len(sensors), 3 * len(sources)))
     electric = sensors.where("eeg")
     if len(electric):
-        seats = openmeeg.Sensors(openmeeg.Matrix(np.asfortranarray(sensors.positions[electric])), geometry)
-        rows = openmeeg.GainEEGadjoint(geometry, dipoles, matrix, openmeeg.Head2EEGMat(geometry, seats)).array()
+        contacts = openmeeg.Sensors(openmeeg.Matrix(np.asfortranarray(sensors.positions[electric])), geometry)
+        rows = openmeeg.GainEEGadjoint(geometry, dipoles, matrix, openmeeg.Head2EEGMat(geometry, contacts)).array()
         gain[electric] = rows
     if sensors.points is not None and sensors.directions is not None and sensors.owner is not None:
         weights = np.linalg.norm(sensors.directions, axis=1)

@@ -52,5 +52,5 @@ def lead_field(
         If the problem wants more memory than there is.
     """
     one_of("source model", source_model, SOURCE_MODELS)
-    carried = transfer(head, sensors, solver=solver, cache=cache, progress=progress)
-    return carried.lead_field(sources, source_model=source_model, within=within)
+    solved = transfer(head, sensors, solver=solver, cache=cache, progress=progress)
+    return solved.lead_field(sources, source_model=source_model, within=within)

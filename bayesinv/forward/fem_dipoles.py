@@ -34,35 +34,35 @@ def locate(mesh: Tetrahedra, chosen: Sequence[int], points: Array, name: str) ->
     corner = mesh.nodes[mesh.elements[allowed]]
     middle = corner.mean(axis=1)
     tree = cKDTree(middle)
-    reach = float(np.linalg.norm(corner - middle[:, None], axis=2).max())
+    radius = float(np.linalg.norm(corner - middle[:, None], axis=2).max())
     home = np.full(len(points), -1)
-    left = np.arange(len(points))
+    missing = np.arange(len(points))
     # The element that holds a point is nearly always among those with the nearest middles.
     for count in (12, 64):
-        near = np.asarray(tree.query(points[left], k=min(count, len(allowed)))[1]).reshape(len(left), -1)
+        near = np.asarray(tree.query(points[missing], k=min(count, len(allowed)))[1]).reshape(len(missing), -1)
         for column in near.T:
-            inner = _barycentric(mesh.nodes, mesh.elements[allowed[column]], points[left]).min(axis=1) >= -1e-9
-            fresh = inner & (home[left] < 0)
-            home[left[fresh]] = allowed[column[fresh]]
-        left = left[home[left] < 0]
-        if not left.size:
+            inner = _barycentric(mesh.nodes, mesh.elements[allowed[column]], points[missing]).min(axis=1) >= -1e-9
+            newly = inner & (home[missing] < 0)
+            home[missing[newly]] = allowed[column[newly]]
+        missing = missing[home[missing] < 0]
+        if not missing.size:
             return home
-    for i in left:
-        near = allowed[tree.query_ball_point(points[i], reach)]
+    for i in missing:
+        near = allowed[tree.query_ball_point(points[i], radius)]
         if len(near):
             inner = _barycentric(mesh.nodes, mesh.elements[near], np.tile(points[i], (len(near), 1))).min(axis=1)
             if inner.max() >= -1e-9:
                 home[i] = near[np.argmax(inner)]
-    left = left[home[left] < 0]
-    if left.size:
+    missing = missing[home[missing] < 0]
+    if missing.size:
         used = np.unique(mesh.elements[allowed])
-        away, _ = cKDTree(mesh.nodes[used]).query(points[left])
+        away, _ = cKDTree(mesh.nodes[used]).query(points[missing])
         raise ValueError(
-            f"{left.size} of {len(points)} sources are outside {name}: "
+            f"{missing.size} of {len(points)} sources are outside {name}: "
             + ", ".join(
-                f"source {i} ({d * 1e3:.2g} mm from its nearest node)" for i, d in zip(left[:5], away, strict=False)
+                f"source {i} ({d * 1e3:.2g} mm from its nearest node)" for i, d in zip(missing[:5], away, strict=False)
             )
-            + (", ..." if left.size > 5 else "")
+            + (", ..." if missing.size > 5 else "")
             + "; move or drop them, check the coordinate frame, or name more compartments by `within`"
         )
     return home

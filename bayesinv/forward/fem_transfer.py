@@ -114,8 +114,8 @@ class Transfer:
         check_distance(mesh, elements, self.across, positions, home, self.head.names)
         points, directions, owner = coil_points(self.sensors)
         electric = self.sensors.where("eeg")
-        foot, weights = footing(self.sensors, self.scalp)
-        foot = self.scalp.triangles[foot]
+        corners, weights = footing(self.sensors, self.scalp)
+        corners = self.scalp.triangles[corners]
         area = triangle_areas(self.scalp).sum()
         # A few hundred monopoles per source: some sources at a time bound the memory.
         for chunk in np.array_split(np.arange(len(positions)), len(positions) // 1000 + 1):
@@ -128,10 +128,10 @@ class Transfer:
             # Where the patch reaches the scalp, electrodes read the part that was split off as well.
             for s in np.flatnonzero(split.patch):
                 first = split.monopoles.indptr[3 * s]
-                share = weights * np.isin(foot, split.monopoles.indices[first : first + split.patch[s]])
-                away = np.einsum("ek,eki->ei", weights, mesh.nodes[foot]) - x[s]
-                free = unbounded_potential(away, self.tensors[at[s]])
-                part[electric, s] += share.sum(axis=1)[:, None] * free - split.gauge[s] / area
+                on_patch = weights * np.isin(corners, split.monopoles.indices[first : first + split.patch[s]])
+                distance = np.einsum("ek,eki->ei", weights, mesh.nodes[corners]) - x[s]
+                free = unbounded_potential(distance, self.tensors[at[s]])
+                part[electric, s] += on_patch.sum(axis=1)[:, None] * free - split.gauge[s] / area
             gain[:, chunk] += part
 
 
@@ -167,22 +167,22 @@ def transfer(
                 f"{len(which)} coils have points inside the head: {', '.join(which[:5])}; check that head and sensors "
                 "share one coordinate frame, in metres"
             )
-    foot, weights = footing(sensors, scalp)
+    triangle, weights = footing(sensors, scalp)
     choice = choose_solver(len(mesh.nodes), len(elements), len(sensors), solver)
     store = None
     if cache is not None:
-        parts = (mesh.nodes, elements, tensors, scalp.triangles[foot], weights, points, directions, owner)
-        known = hashlib.sha256(f"1 {choice.name} {tolerance} {sensors.kinds}".encode())
+        parts = (mesh.nodes, elements, tensors, scalp.triangles[triangle], weights, points, directions, owner)
+        digest = hashlib.sha256(f"1 {choice.name} {tolerance} {sensors.kinds}".encode())
         for array in parts:
-            known.update(str(array.shape).encode())
-            known.update(np.ascontiguousarray(array).data)
-        store = Path(cache) / f"transfer-{known.hexdigest()[:32]}.npy"
+            digest.update(str(array.shape).encode())
+            digest.update(np.ascontiguousarray(array).data)
+        store = Path(cache) / f"transfer-{digest.hexdigest()[:32]}.npy"
     rows = None if store is None else _read(store, (len(mesh.nodes), len(sensors)))
     if rows is None:
         rows = np.zeros((len(mesh.nodes), len(sensors)))
         mean = _mean_over(scalp)
         electric = sensors.where("eeg")
-        np.add.at(rows, (scalp.triangles[foot], electric[:, None]), weights)
+        np.add.at(rows, (scalp.triangles[triangle], electric[:, None]), weights)
         rows[:, electric] -= mean[:, None]
         if len(points):
             rows += coil_functionals(mesh.nodes, elements, tensors, sensors)

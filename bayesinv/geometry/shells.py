@@ -170,8 +170,8 @@ def _fill(
     points, place = [np.zeros((1, 3))], [np.zeros(1)]
     for radius, where, distance in _shells(reference, wanted, layers):
         grid = geodesic_sphere(max(1, round(1.107 * radius / distance))).vertices
-        turn, upper = np.linalg.qr(rng.normal(size=(3, 3)))
-        shell = radius * grid @ (turn * np.sign(np.diag(upper))).T
+        rotation, upper = np.linalg.qr(rng.normal(size=(3, 3)))
+        shell = radius * grid @ (rotation * np.sign(np.diag(upper))).T
         if where != round(where):
             shell = shell + rng.uniform(-0.05, 0.05, shell.shape) * distance
         points.append(shell)
@@ -201,7 +201,7 @@ def _fill(
     part = (length - inner[k]) / (inner[k + 1] - inner[k])
     nodes = rays * (hit[row, k] + part * (hit[row, k + 1] - hit[row, k]))[:, None]
     bound = np.where((at == np.round(at)) & (at > 0), k, -1)
-    nodes = centre + _mend(nodes, elements, bound, radii, rng)
+    nodes = centre + _improve(nodes, elements, bound, radii, rng)
     mesh = Tetrahedra(nodes, elements, labels)
     worst = corner_quality(nodes[elements]).min()
     if worst < FLAT:
@@ -212,7 +212,7 @@ def _fill(
     return mesh
 
 
-def _mend(
+def _improve(
     nodes: Array, elements: Index, bound: Index, radii: Radii, rng: np.random.Generator, floor: float = 0.1
 ) -> Array:
     """Return nodes moved so that no element is inverted and few have a quality below `floor`.
@@ -223,36 +223,36 @@ def _mend(
     element do not move at once. The elements around a free node lie in one compartment, so it stays there.
     """
     nodes = nodes.copy()
-    grade = corner_quality(nodes[elements])
+    quality = corner_quality(nodes[elements])
     for sweep in range(40):
-        bad = np.flatnonzero(grade < floor)
+        bad = np.flatnonzero(quality < floor)
         if not bad.size:
             break
-        turn = np.zeros(len(nodes))
-        ill = np.unique(elements[bad])
-        ill = ill[ill > 0]
-        turn[ill] = rng.uniform(0.5, 1, len(ill))
-        near = np.flatnonzero(turn[elements].max(axis=1) > 0)
-        first = turn[elements[near]].max(axis=1)
-        beaten = np.zeros(len(nodes), bool)
-        beaten[elements[near][turn[elements[near]] < first[:, None]]] = True
-        mover = np.flatnonzero((turn > 0) & ~beaten)
-        spot = np.full(len(nodes), -1)
-        spot[mover] = np.arange(len(mover))
-        star, corner = np.nonzero(spot[elements[near]] >= 0)
-        star, owner = near[star], spot[elements[near[star], corner]]
-        around = nodes[elements[star]]
+        priority = np.zeros(len(nodes))
+        poor = np.unique(elements[bad])
+        poor = poor[poor > 0]
+        priority[poor] = rng.uniform(0.5, 1, len(poor))
+        near = np.flatnonzero(priority[elements].max(axis=1) > 0)
+        highest = priority[elements[near]].max(axis=1)
+        later = np.zeros(len(nodes), bool)
+        later[elements[near][priority[elements[near]] < highest[:, None]]] = True
+        mover = np.flatnonzero((priority > 0) & ~later)
+        number = np.full(len(nodes), -1)
+        number[mover] = np.arange(len(mover))
+        star, corner = np.nonzero(number[elements[near]] >= 0)
+        star, owner = near[star], number[elements[near[star], corner]]
+        corners = nodes[elements[star]]
         best = np.full(len(mover), np.inf)
-        np.minimum.at(best, owner, grade[star])
+        np.minimum.at(best, owner, quality[star])
         reach = np.zeros(len(mover))
-        np.maximum.at(reach, owner, np.ptp(around, axis=1).max(axis=1))
+        np.maximum.at(reach, owner, np.ptp(corners, axis=1).max(axis=1))
         for shrink in 0.3 * 0.7 ** np.arange(6) * (1 if sweep % 2 else 0.4):
             trial = nodes[mover] + shrink * reach[:, None] * rng.normal(size=(len(mover), 3))
-            held = bound[mover] >= 0
-            if held.any():
-                ray = trial[held] / np.linalg.norm(trial[held], axis=1, keepdims=True)
-                trial[held] = ray * radii(ray)[np.arange(len(ray)), bound[mover[held]]][:, None]
-            moved = around.copy()
+            on_surface = bound[mover] >= 0
+            if on_surface.any():
+                ray = trial[on_surface] / np.linalg.norm(trial[on_surface], axis=1, keepdims=True)
+                trial[on_surface] = ray * radii(ray)[np.arange(len(ray)), bound[mover[on_surface]]][:, None]
+            moved = corners.copy()
             moved[np.arange(len(star)), corner] = trial[owner]
             after = corner_quality(moved)
             worst = np.full(len(mover), np.inf)
@@ -261,6 +261,6 @@ def _mend(
             best[better] = worst[better]
             nodes[mover[better]] = trial[better]
             gain = better[owner]
-            grade[star[gain]] = after[gain]
-            around = nodes[elements[star]]
+            quality[star[gain]] = after[gain]
+            corners = nodes[elements[star]]
     return nodes

@@ -195,10 +195,10 @@ def compact(nodes: Array, elements: Index, labels: Index) -> Tetrahedra:
 
 def describe(mesh: Tetrahedra) -> dict[str, str]:
     """Return what a reader wants to know of a mesh: size, quality, and the elements of each compartment."""
-    grade = quality(mesh)
-    low = np.quantile(grade, [0.5, 0.01])
+    values = quality(mesh)
+    quantiles = np.quantile(values, [0.5, 0.01])
     return {
         "nodes": str(len(mesh.nodes)),
         "elements": f"{len(mesh.elements)} ({', '.join(map(str, np.bincount(mesh.labels)))} by compartment)",
-        "quality": f"median {low[0]:.2f}, first percentile {low[1]:.2f}, least {grade.min():.2g}",
+        "quality": f"median {quantiles[0]:.2f}, first percentile {quantiles[1]:.2f}, least {values.min():.2g}",
     }

@@ -152,8 +152,8 @@ def _in_volume(image: Any, sources: Sources, to_image: ArrayLike | None, radius:
         )
     table = np.asarray(volume.get_fdata(), dtype=np.float64).reshape(shape[:3])
     if to_image is not None:
-        turn = real("to_image", to_image, "4 4")
-        places = places @ turn[:3, :3].T + turn[:3, 3]
+        transform = real("to_image", to_image, "4 4")
+        places = places @ transform[:3, :3].T + transform[:3, 3]
     steps = np.stack(np.meshgrid(*[np.arange(-FINE, FINE + 1) / FINE] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
     ball = radius * steps[np.sum(steps**2, axis=1) <= 1 + 1e-9] if radius else np.zeros((1, 3))
     inverse = np.linalg.inv(np.asarray(volume.affine, dtype=np.float64))

@@ -116,16 +116,16 @@ def check_surfaces(head: Head) -> Head:
             raise ValueError(f"surface of {name} crosses itself: {itself} edges pierce a triangle; smooth or mesh anew")
     for i in range(len(surfaces) - 1):
         inner, outer, pair = surfaces[i], surfaces[i + 1], f"{head.names[i]} and {head.names[i + 1]}"
-        astray = int(np.count_nonzero(~inside(outer, inner.vertices)))
-        if astray == len(inner.vertices):
+        outside = int(np.count_nonzero(~inside(outer, inner.vertices)))
+        if outside == len(inner.vertices):
             raise ValueError(
                 f"surface of {head.names[i]} is not inside that of {head.names[i + 1]}; "
                 "surfaces must be nested, innermost first"
             )
         crossing = max(crossings(inner, outer), crossings(outer, inner))
-        if astray or crossing:
+        if outside or crossing:
             raise ValueError(
-                f"surfaces of {pair} cross: {astray} vertices of {head.names[i]} lie outside {head.names[i + 1]} "
+                f"surfaces of {pair} cross: {outside} vertices of {head.names[i]} lie outside {head.names[i + 1]} "
                 f"and {crossing} edges pierce the other surface; smooth or push them apart"
             )
     return replace(head, surfaces=surfaces)
@@ -142,7 +142,7 @@ def check_sources(head: Head, positions: Array, minimum_distance: float) -> None
     surface = head.surfaces[0]
     _, _, distance = nearest(surface, positions)
     outside = ~inside(surface, positions)
-    _complain(head.names[0], outside, distance, minimum_distance)
+    _check_depth(head.names[0], outside, distance, minimum_distance)
 
 
 def check_radial(head: Head, positions: Array) -> None:
@@ -154,10 +154,10 @@ def check_radial(head: Head, positions: Array) -> None:
         If some do not: which, and how far.
     """
     depth = head.radii[0] - np.linalg.norm(positions - np.asarray(head.centre), axis=1)
-    _complain(head.names[0], depth <= 0, np.abs(depth), 0.0)
+    _check_depth(head.names[0], depth <= 0, np.abs(depth), 0.0)
 
 
-def _complain(name: str, outside: NDArray[np.bool_], distance: Array, minimum: float) -> None:
+def _check_depth(name: str, outside: NDArray[np.bool_], distance: Array, minimum: float) -> None:
     """Raise if some sources are outside, or nearer to the boundary than allowed."""
     if outside.any():
         which = np.flatnonzero(outside)

@@ -79,7 +79,7 @@ def sources(spacing: str = "oct5", *, seed: int | None = None, avoid: Sources | 
     if spacing == "all":
         return whole.pick(np.flatnonzero(allowed))
     grid = _grid(spacing)
-    directions = grid.vertices if seed is None else grid.vertices @ _turn(seed).T
+    directions = grid.vertices if seed is None else grid.vertices @ _rotation(seed).T
     picked, patches, triangles = [], [], []
     for hemisphere, name in enumerate(("left", "right")):
         start = hemisphere * _half()
@@ -168,7 +168,7 @@ def _montage() -> Sensors:
     return sensors_from_montage(montage)
 
 
-def _turn(seed: int) -> Array:
+def _rotation(seed: int) -> Array:
     """Return a rotation (3, 3), uniform over all."""
     from scipy.spatial.transform import Rotation
 

@@ -63,10 +63,12 @@ def check_tensors(tensors: Array) -> None:
     ValueError
         If some are not: which, and how far off.
     """
-    skew = np.abs(tensors - tensors.transpose(0, 2, 1)).max(axis=(1, 2))
-    crooked = np.flatnonzero(skew > 1e-9 * np.abs(tensors).max(axis=(1, 2)))
-    if crooked.size:
-        raise ValueError(f"tensors of {crooked.size} elements are not symmetric, the first is element {crooked[0]}")
+    difference = np.abs(tensors - tensors.transpose(0, 2, 1)).max(axis=(1, 2))
+    asymmetric = np.flatnonzero(difference > 1e-9 * np.abs(tensors).max(axis=(1, 2)))
+    if asymmetric.size:
+        raise ValueError(
+            f"tensors of {asymmetric.size} elements are not symmetric, the first is element {asymmetric[0]}"
+        )
     least = np.linalg.eigvalsh(tensors)[:, 0]
     if least.size and least.min() <= 0:
         worst = int(np.argmin(least))
@@ -162,22 +164,22 @@ def tensors_from_dti(
     chosen = [head.names.index(one_of("compartment", name, head.names)) for name in names]
     tensors = conductivity_tensors(head).copy()
     mesh = mesh_of(head)
-    mine = np.flatnonzero(np.isin(mesh.labels, chosen))
-    middle = mesh.nodes[mesh.elements[mine]].mean(axis=1)
+    elements = np.flatnonzero(np.isin(mesh.labels, chosen))
+    middle = mesh.nodes[mesh.elements[elements]].mean(axis=1)
     voxel = np.round((middle - matrix[:3, 3]) @ np.linalg.inv(matrix[:3, :3]).T).astype(np.int64)
-    seen = ((voxel >= 0) & (voxel < diffusion.shape[:3])).all(axis=1)
-    mine, voxel = mine[seen], voxel[seen]
+    in_volume = ((voxel >= 0) & (voxel < diffusion.shape[:3])).all(axis=1)
+    elements, voxel = elements[in_volume], voxel[in_volume]
     shape = diffusion[tuple(voxel.T)]
     shape = np.where(np.isfinite(shape), shape, 0)
     if axes == "voxel":
         left, _, right = np.linalg.svd(matrix[:3, :3])
-        turn = left @ right
-        shape = turn @ shape @ turn.T
+        rotation = left @ right
+        shape = rotation @ shape @ rotation.T
     value, vector = np.linalg.eigh((shape + shape.transpose(0, 2, 1)) / 2)
-    good = value[:, 0] > 0
-    mine, value, vector = mine[good], value[good], vector[good]
+    definite = value[:, 0] > 0
+    elements, value, vector = elements[definite], value[definite], vector[definite]
     value = np.maximum(value, value[:, 2:] / largest_ratio)
     value /= np.cbrt(value.prod(axis=1))[:, None]
-    size = np.cbrt(np.linalg.det(tensors[mine]))
-    tensors[mine] = size[:, None, None] * np.einsum("eik,ek,ejk->eij", vector, value, vector)
+    size = np.cbrt(np.linalg.det(tensors[elements]))
+    tensors[elements] = size[:, None, None] * np.einsum("eik,ek,ejk->eij", vector, value, vector)
     return tensors
