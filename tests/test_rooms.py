@@ -14,9 +14,9 @@ PACKAGE = ROOT / "bayesinv"
 
 # A file imports, at its top or inside a function, only from packages above its own, or from its own.
 ORDER = """
-    axes exits memory atomic progress versions wording geometry interpolation head forward problem covariance evidence prior
-    posterior inference classical simulation scoring criticism evaluation bridges group figures report cli
-    __init__ __main__
+    axes exits memory atomic progress versions wording geometry interpolation head forward problem covariance
+    evidence prior posterior inference classical simulation scoring criticism evaluation bridges group figures
+    report cli __init__ __main__
 """.split()  # noqa: SIM905
 FORBIDDEN = {"utils", "core", "base", "helpers", "common", "misc"}
 LONGEST, MEDIAN = 500, 200
@@ -129,11 +129,22 @@ def upward(root, order, late=()):
     return sorted(set(found))
 
 
-def circles(root):
-    """Files that import each other, at the top or later: sets of modules, each reachable from each."""
+def circles(root, late=()):
+    """Files that import each other, at the top or later: sets of modules, each reachable from each.
+
+    late : what is imported late and meant, see `LATE`; a way out of a noun leads downstream and back by design
+    """
     paths = {path.relative_to(root).with_suffix("").as_posix().replace("/", "."): path for path in files_of(root)}
     paths = {name.removesuffix(".__init__"): path for name, path in paths.items() if name != "__init__"}
-    edges = {name: {m for m, _ in Imports(path, root).found if m in paths} - {name} for name, path in paths.items()}
+    edges = {
+        name: {
+            module
+            for module, is_late in Imports(path, root).found
+            if module in paths and not (is_late and (path.relative_to(root).as_posix(), module) in late)
+        }
+        - {name}
+        for name, path in paths.items()
+    }
 
     def reached(start):
         seen, left = set(), [start]
@@ -181,7 +192,7 @@ class TestRooms:
         assert set(LATE) <= made
 
     def test_no_files_import_each_other(self):
-        assert circles(PACKAGE) == []
+        assert circles(PACKAGE, LATE) == []
 
     def test_what_is_private_stays_in_its_file(self):
         assert private(PACKAGE) == []
