@@ -213,7 +213,7 @@ class Currents:
         quiet = None
         if baseline and problem.baseline is not None:
             quiet = _observe_baseline(f"{name}_baseline", seen)
-        model.bayesinv = replace(seen, recording=recording, baseline=quiet)
+        model.bayesinv = replace(seen, recording=recording, baseline=quiet)  # type: ignore[attr-defined]
         return recording
 
     def latent(self, name: str, problem: Problem) -> Any:
