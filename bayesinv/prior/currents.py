@@ -202,7 +202,7 @@ class Currents(PickledByFields):
         observed_baseline = None
         if baseline and problem.baseline is not None:
             observed_baseline = observe_baseline(f"{name}_baseline", observed)
-        model.bayesinv = replace(observed, recording=recording, baseline=observed_baseline)
+        model.bayesinv = replace(observed, recording=recording, baseline=observed_baseline)  # type: ignore[attr-defined]
         return recording
 
     def latent(self, name: str, problem: Problem) -> Any:

@@ -83,11 +83,11 @@ def vectorised(inputs: list[Any], outputs: list[Any]) -> Callable[[list[Array], 
             batch = [pt.tensor(one.name, shape=(None, *one.type.shape), dtype=one.dtype) for one in inputs]
             graphs = vectorize_graph(outputs, replace=dict(zip(inputs, batch, strict=True)))
             graphs = _by_numpy(graphs)
-        run = pytensor.function(batch, graphs, mode=Mode(linker="py", optimizer=None), on_unused_input="ignore")
+        run = pytensor.function(batch, graphs, mode=Mode(linker="py", optimizer="None"), on_unused_input="ignore")
     # A function keeps what it is at work on in places of its own.
     one_at_a_time = Lock()
     # A graph that depends on no input has one value for all nodes.
-    same = [graph.ndim == output.ndim for graph, output in zip(graphs, outputs, strict=True)]
+    same = [graph.type.ndim == output.ndim for graph, output in zip(graphs, outputs, strict=True)]
 
     def at(values: list[Array], count: int) -> list[Array]:
         with one_at_a_time, np.errstate(all="ignore"):
