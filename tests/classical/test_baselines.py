@@ -362,7 +362,7 @@ def whitened_by_mne(problem, evoked, covariance):
 @pytest.fixture(scope="module")
 def pairs(real):
     """Problems of a kind of sensors and an orientation, with our whitener and with MNE-Python's, made once."""
-    from bayesinv.mne_bridge import from_mne
+    from bayesinv.bridges.mne_in import from_mne
 
     @cache
     def pair(kind, orientation):
