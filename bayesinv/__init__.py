@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from importlib import import_module
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -96,21 +94,6 @@ def __getattr__(name: str) -> Any:
     value = getattr(import_module(f"bayesinv.{_ROOMS[name]}"), name)
     globals()[name] = value
     return value
-
-
-class _Package(ModuleType):
-    """A package whose public verbs are not hidden by rooms of the same name.
-
-    Python binds `bayesinv.tikhonov`, the room, on its first import, wherever that happens; `bi.tikhonov` is the verb.
-    """
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name in _ROOMS and isinstance(value, ModuleType):
-            value = getattr(value, name)
-        super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package
 
 
 def __dir__() -> list[str]:
