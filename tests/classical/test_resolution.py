@@ -265,6 +265,7 @@ def scene(sample):
 def sparse(scene):
     """The same with every third source: what is an identity holds for these, and in a ninth of the time."""
     import mne
+
     from bayesinv.bridges.mne_in import from_mne
 
     evoked, forward, covariance, _ = scene
