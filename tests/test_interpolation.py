@@ -6,9 +6,14 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from bayesinv.interpolation.chebyshev import LADDER, Chebyshev, refined, terms_of_exponential, weighted
+from bayesinv.interpolation.chebyshev import POINT_COUNTS, Chebyshev, refined, terms_of_exponential, weighted
 from bayesinv.interpolation.gauss_rules import gauss_rule
-from bayesinv.interpolation.scattered import FLOOR, between, measured_error, on_lattice
+from bayesinv.interpolation.scattered import (
+    LOG_DENSITY_RANGE,
+    interpolate_scattered,
+    measured_error,
+    interpolant_on_lattice,
+)
 
 
 class TestChebyshev:
@@ -32,7 +37,7 @@ class TestChebyshev:
         )
 
     def test_sets_of_the_ladder_lie_within_each_other(self):
-        for few, many in pairwise(LADDER):
+        for few, many in pairwise(POINT_COUNTS):
             assert many == 2 * few - 1
             assert_array_equal(Chebyshev.nested(-4.2, -2.3, few).points, Chebyshev.nested(-4.2, -2.3, many).points[::2])
         assert_allclose(Chebyshev.nested(-4.2, -2.3, 17).points[[0, -1]], [-4.2, -2.3])
@@ -93,7 +98,7 @@ class TestRefined:
             (series, _), error, places = along(lambda x, rate=rate: np.sin(rate * x), 1e-6)
             assert len(series.points) == count
             assert error <= 1e-6
-            assert len(places) == len(set(places)) == count + 2 * (LADDER.index(count) + 1)
+            assert len(places) == len(set(places)) == count + 2 * (POINT_COUNTS.index(count) + 1)
 
     def test_what_it_measures_is_about_what_it_is(self):
         (series, values), error, _ = along(lambda x: 1 / (1 + 4 * (x - 1) ** 2), 1e-4)
@@ -103,7 +108,7 @@ class TestRefined:
 
     def test_tells_what_the_finest_leaves(self):
         (series, _), error, _ = along(lambda x: np.cos(300 * x + 1), 1e-6)
-        assert len(series.points) == LADDER[-1]
+        assert len(series.points) == POINT_COUNTS[-1]
         assert error > 0.1
 
 
@@ -116,7 +121,7 @@ class TestScattered:
             fall = np.einsum("pi,ij,pj->p", x, bends, x)
             return np.column_stack([-fall, 3 - 2 * fall + x[:, 0]])
 
-        assert_allclose(between(known, heights(known), wanted), heights(wanted), rtol=1e-8, atol=1e-8)
+        assert_allclose(interpolate_scattered(known, heights(known), wanted), heights(wanted), rtol=1e-8, atol=1e-8)
 
     def test_it_comes_closer_as_places_do(self):
         def heights(x):
@@ -126,7 +131,7 @@ class TestScattered:
         errors = []
         for count in (17, 33, 65):
             known = np.linspace(-2, 2, count)[:, None]
-            errors.append(np.abs(between(known, heights(known), wanted) - heights(wanted)).max())
+            errors.append(np.abs(interpolate_scattered(known, heights(known), wanted) - heights(wanted)).max())
         # Quintic splines: of order six, and less where places end.
         assert errors[2] < errors[1] / 2**5 < errors[0] / 2**10
 
@@ -134,9 +139,9 @@ class TestScattered:
         known = np.arange(-6.0, 7)[:, None]
         heights = -0.5 * known**2
         gone = np.where(np.abs(known) > 5, -np.inf, heights)
-        found = between(known, gone, known)
+        found = interpolate_scattered(known, gone, known)
         assert np.isfinite(found).all()
-        assert_allclose(found[1:-1], heights[1:-1], atol=1e-6 * FLOOR)
+        assert_allclose(found[1:-1], heights[1:-1], atol=1e-6 * LOG_DENSITY_RANGE)
 
     def test_an_error_counts_in_proportion_to_mass(self):
         heights = np.log(np.array([[0.25, 0.75], [0.01, 0.01]]))
@@ -157,7 +162,7 @@ class TestOnALattice:
             x = 0.5 * x
             return -0.5 * x[:, 0] ** 2 - np.log(np.cosh(x[:, 1])) - 0.2 * x[:, 0] * x[:, 1]
 
-        at = on_lattice(index, heights(index))
+        at = interpolant_on_lattice(index, heights(index))
         inside = index[np.abs(index).max(axis=1) < 5]
         assert_allclose(at(inside), heights(inside), atol=1e-3)
         wanted = rng.uniform(-3, 3, (40, 2))
@@ -170,7 +175,7 @@ class TestOnALattice:
             return -0.1 * (x**2).sum(axis=1)
 
         wanted = np.array([[0.3, -0.7], [2.5, 1.5]])
-        assert_allclose(on_lattice(index, heights(index))(wanted), heights(wanted), atol=1e-3)
+        assert_allclose(interpolant_on_lattice(index, heights(index))(wanted), heights(wanted), atol=1e-3)
 
 
 class TestGaussRule:

@@ -86,7 +86,7 @@ class TestRecall:
 
 class TestBounds:
     def test_the_oldest_goes_first(self):
-        memory = Memory("test", most=10 * 2**10, least=1)
+        memory = Memory("test", max_bytes=10 * 2**10, min_entry_bytes=1)
         for key in range(3):
             memory.recall("block", key, lambda: block(3))
         memory.recall("block", 0, lambda: pytest.fail("it was held"))
@@ -95,10 +95,10 @@ class TestBounds:
         for key in (0, 2, 3, 1):
             memory.recall("block", key, lambda key=key: made.append(key) or block(3))
         assert made == [1]
-        assert memory.size <= memory.most
+        assert memory.size <= memory.max_bytes
 
     def test_what_is_cheap_and_many_does_not_push_out_what_is_dear_and_few(self):
-        memory = Memory("test", most=50 * 2**10, least=1)
+        memory = Memory("test", max_bytes=50 * 2**10, min_entry_bytes=1)
         memory.recall("dear", 1, lambda: block(20))
         for key in range(500):
             memory.recall("cheap", key, lambda: block(1))
@@ -106,20 +106,20 @@ class TestBounds:
         assert 25 <= memory.count("cheap") <= 30
 
     def test_what_was_asked_for_last_stays_however_large(self):
-        memory = Memory("test", most=2**10)
+        memory = Memory("test", max_bytes=2**10)
         memory.recall("block", 1, lambda: block(1))
         memory.recall("block", 2, lambda: block(9))
         assert memory.count("block") == 1
         memory.recall("block", 2, lambda: pytest.fail("it was held"))
 
     def test_what_has_no_arrays_is_bounded_too(self):
-        memory = Memory("test", most=100, least=10)
+        memory = Memory("test", max_bytes=100, min_entry_bytes=10)
         for key in range(1000):
             memory.recall("function", key, lambda: len)
         assert memory.count("function") == 10
 
     def test_what_grows_as_it_is_used_is_measured_again(self):
-        memory = Memory("test", least=1)
+        memory = Memory("test", min_entry_bytes=1)
         thing = memory.recall("thing", 1, lambda: Grown(block(1)))
         small = memory.size
         assert len(thing.twice) == 256
@@ -153,7 +153,7 @@ class TestSize:
         assert size_of(("text", 3, None, len, Grown)) == 0
 
     def test_a_key_counts_too(self):
-        memory = Memory("test", least=1)
+        memory = Memory("test", min_entry_bytes=1)
         memory.recall("one", (b"x" * 1000, 3), lambda: block(1))
         assert memory.size == 2**10 + 1000
 
@@ -251,21 +251,21 @@ class TestThreads:
         assert Grown.twice.__doc__ == "Doc."
 
     def test_bounds_hold_whoever_keeps(self):
-        memory = Memory("test", most=20 * 2**10, least=1)
+        memory = Memory("test", max_bytes=20 * 2**10, min_entry_bytes=1)
         with ThreadPoolExecutor(8) as pool:
             sums = list(
                 pool.map(lambda key: memory.recall("a", key % 40, lambda: block(1) + key % 40).sum(), range(400))
             )
         assert sums == [128 * (key % 40) for key in range(400)]
-        assert memory.size <= memory.most
+        assert memory.size <= memory.max_bytes
 
 
 class TestTravel:
     def test_a_memory_arrives_empty(self):
-        memory = Memory("test", most=12345, least=7)
+        memory = Memory("test", max_bytes=12345, min_entry_bytes=7)
         memory.recall("one", 1, lambda: block(1))
         for other in (pickle.loads(pickle.dumps(memory)), copy.copy(memory), copy.deepcopy(memory)):
-            assert (other.owner, other.most, other.least, other.size) == ("test", 12345, 7, 0)
+            assert (other.owner, other.max_bytes, other.min_entry_bytes, other.size) == ("test", 12345, 7, 0)
 
     @pytest.mark.parametrize("name", ["hierarchical", "depth_weighted", "smooth"])
     def test_a_problem_is_no_larger_for_having_been_asked(self, name):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bayesinv.axes import Array, Index, freeze, one_of, real
-from bayesinv.exits import way_out
+from bayesinv.exits import exporter
 from bayesinv.head.sensors import Sensors
 from bayesinv.head.sources import Sources
 
@@ -170,4 +170,4 @@ class LeadField:
 
     def to_mne(self, info: mne.Info) -> mne.Forward:
         """Return an `mne.Forward` for the channels of `info`; see `forward_to_mne`."""
-        return way_out("forward_to_mne")(self, info)
+        return exporter("forward_to_mne")(self, info)
