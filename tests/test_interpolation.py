@@ -10,9 +10,9 @@ from bayesinv.interpolation.chebyshev import POINT_COUNTS, Chebyshev, refined, t
 from bayesinv.interpolation.gauss_rules import gauss_rule
 from bayesinv.interpolation.scattered import (
     LOG_DENSITY_RANGE,
+    interpolant_on_lattice,
     interpolate_scattered,
     measured_error,
-    interpolant_on_lattice,
 )
 
 

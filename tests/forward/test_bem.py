@@ -127,7 +127,7 @@ def test_isolation_is_what_makes_electrodes_near_the_skull_right(monkeypatch):
         return rdm(average(gain[:21]), average(truth[:21])).max()
 
     one = Bem(head)
-    monkeypatch.setattr(bem, "SHIELD", 0.0)
+    monkeypatch.setattr(bem, "MAX_SHIELD_RATIO", 0.0)
     two = Bem(head)
     assert error(one, deep) < 0.01
     assert error(two, deep) < 0.01

@@ -33,7 +33,7 @@ from bayesinv.forward import (
 from bayesinv.geometry.shells import nested_spheres
 from bayesinv.geometry.tetrahedra import Tetrahedra, boundary, positive
 from bayesinv.head.head import Head
-from bayesinv.head.sensors import Sensors, footing
+from bayesinv.head.sensors import Sensors, project_to_scalp
 from bayesinv.head.sources import Sources
 from bayesinv.head.tensors import check_tensors, conductivity_tensors, radial_tensors, tensors_from_dti
 
@@ -238,7 +238,7 @@ def test_stretching_space_stretches_tensors_and_moments(coarse, folder, source_m
         mesh=Tetrahedra(mesh.nodes @ stretch.T, mesh.elements, mesh.labels),
         tensors=stretch @ tensors @ stretch.T / np.linalg.det(stretch),
     )
-    foot, weights = footing(sensors, fem_transfer.transfer(coarse, sensors, solver="cg", cache=folder).scalp)
+    foot, weights = project_to_scalp(sensors, fem_transfer.transfer(coarse, sensors, solver="cg", cache=folder).scalp)
     scalp = fem_transfer.transfer(coarse, sensors, solver="cg", cache=folder).scalp
     on = np.einsum("ek,eki->ei", weights, scalp.vertices[scalp.triangles[foot]])
     held = Sensors(sensors.names, sensors.kinds, on)

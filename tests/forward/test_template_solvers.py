@@ -121,7 +121,7 @@ def test_finer_surfaces_change_little_and_isolation_nothing_for_coils():
     assert field.max() < 0.02
     # Coils that read through the isolated inside, as electrodes do.
     made = solver(3)
-    parts, coils = made._parts, sensors().where("mag")
+    parts, coils = made._factorisation, sensors().where("mag")
     starts = np.cumsum([0, *(len(s.vertices) for s in made.head.surfaces)])
     first, end = starts[parts.shield], starts[parts.shield + 1]
     isolated = made._transfer(sensors())
@@ -199,7 +199,7 @@ class TestMesh:
         brain, skull = flooded.surfaces[0], flooded.surfaces[1]
         assert inside(brain, cortex).all()
         assert nearest(brain, cortex)[2].min() > 5e-4
-        assert_allclose(nearest(skull, brain.vertices)[2].max(), template_mesh.CSF, rtol=0.05)
+        assert_allclose(nearest(skull, brain.vertices)[2].max(), template_mesh.CSF_THICKNESS, rtol=0.05)
         assert (fem_dipoles.locate(flooded.mesh, [0], cortex[::7], "brain") >= 0).all()
 
     def test_without_fluid_it_is_the_template_head(self):

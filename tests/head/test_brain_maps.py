@@ -8,7 +8,7 @@ from scipy.spatial.transform import Rotation
 from structured import scene
 
 import bayesinv as bi
-from bayesinv.head.brain_maps import MNI152, VERTICES, sample_map, to_scanner
+from bayesinv.head.brain_maps import MNI152, VERTEX_COUNTS, sample_map, to_scanner
 from bayesinv.head.template_cortex import cortex
 
 SHAPE = (17, 19, 23)
@@ -182,7 +182,7 @@ class TestVertices:
 
         folder = Path(nilearn.__file__).parent / "datasets" / "data" / "fsaverage5"
         found = sample_map((folder / "sulc_left.gii.gz", folder / "sulc_right.gii.gz"), cortex())
-        assert found.shape == (2 * VERTICES["fsaverage5"],)
+        assert found.shape == (2 * VERTEX_COUNTS["fsaverage5"],)
         assert 0 < found.std() < 20
 
 

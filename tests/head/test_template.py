@@ -26,7 +26,7 @@ class TestSurfaces:
         inner, skull, scalp = (s.vertices for s in template.surfaces(2, skull_fraction=0.3))
         thick = np.linalg.norm(skull - inner, axis=1)
         way = np.linalg.norm(scalp - inner, axis=1)
-        assert_allclose(thick, np.clip(0.3 * way, template.THINNEST, template.THICKEST), rtol=1e-6)
+        assert_allclose(thick, np.clip(0.3 * way, template.MIN_SKULL, template.MAX_SKULL), rtol=1e-6)
 
     def test_axes_are_those_of_a_head(self):
         # Head coordinates: x to the right, y to the nose, z up, the origin between the ears.
