@@ -1,4 +1,4 @@
-"""Interpolation over one number and over several, and Gauss rules of a discrete mass."""
+"""Interpolation of functions of one variable and of several, and Gauss rules of a discrete distribution."""
 
 from itertools import pairwise
 
@@ -36,10 +36,12 @@ class TestChebyshev:
             np.abs(series.cardinal(np.linspace(-1, 1, 9)) @ series.points**5 - np.linspace(-1, 1, 9) ** 5).max() > 0.01
         )
 
-    def test_sets_of_the_ladder_lie_within_each_other(self):
-        for few, many in pairwise(POINT_COUNTS):
-            assert many == 2 * few - 1
-            assert_array_equal(Chebyshev.nested(-4.2, -2.3, few).points, Chebyshev.nested(-4.2, -2.3, many).points[::2])
+    def test_sets_of_points_are_nested(self):
+        for count, next_count in pairwise(POINT_COUNTS):
+            assert next_count == 2 * count - 1
+            assert_array_equal(
+                Chebyshev.nested(-4.2, -2.3, count).points, Chebyshev.nested(-4.2, -2.3, next_count).points[::2]
+            )
         assert_allclose(Chebyshev.nested(-4.2, -2.3, 17).points[[0, -1]], [-4.2, -2.3])
 
     def test_of_matrices_sums_them(self, rng):
@@ -65,7 +67,7 @@ class TestChebyshev:
         assert_array_equal(run(-7.0)[0], run(0.5)[0])
         assert_array_equal(run(9.0)[0], run(3.0)[0])
 
-    def test_terms_of_an_exponential_leave_out_what_is_told(self):
+    def test_terms_of_an_exponential_leave_out_less_than_the_tolerance(self):
         for rate in (0.5, 4.0, 20.0):
             count = terms_of_exponential(rate, 1e-12)
             series = Chebyshev.inner(-1.0, 1.0, count)
@@ -78,7 +80,7 @@ class TestChebyshev:
 
 
 def along(function, tolerance):
-    """What `refined` makes of a function on [0, 2]: series and values, the error that it measured, and all places."""
+    """The series and values of `refined` for a function on [0, 2], its measured error, and the places evaluated."""
     places = []
 
     def at(x):
@@ -100,13 +102,13 @@ class TestRefined:
             assert error <= 1e-6
             assert len(places) == len(set(places)) == count + 2 * (POINT_COUNTS.index(count) + 1)
 
-    def test_what_it_measures_is_about_what_it_is(self):
+    def test_the_measured_error_is_about_the_true_error(self):
         (series, values), error, _ = along(lambda x: 1 / (1 + 4 * (x - 1) ** 2), 1e-4)
         inside = np.linspace(0, 2, 301)
         worst = np.abs(series.cardinal(inside) @ np.array(values) - 1 / (1 + 4 * (inside - 1) ** 2)).max()
         assert worst / 10 < error <= 1e-4
 
-    def test_tells_what_the_finest_leaves(self):
+    def test_reports_the_error_of_the_finest(self):
         (series, _), error, _ = along(lambda x: np.cos(300 * x + 1), 1e-6)
         assert len(series.points) == POINT_COUNTS[-1]
         assert error > 0.1
@@ -123,7 +125,7 @@ class TestScattered:
 
         assert_allclose(interpolate_scattered(known, heights(known), wanted), heights(wanted), rtol=1e-8, atol=1e-8)
 
-    def test_it_comes_closer_as_places_do(self):
+    def test_it_converges_as_points_do(self):
         def heights(x):
             return -np.log(np.cosh(2 * x))
 
@@ -135,7 +137,7 @@ class TestScattered:
         # Quintic splines: of order six, and less where places end.
         assert errors[2] < errors[1] / 2**5 < errors[0] / 2**10
 
-    def test_minus_infinity_does_not_ring(self):
+    def test_minus_infinity_causes_no_oscillation(self):
         known = np.arange(-6.0, 7)[:, None]
         heights = -0.5 * known**2
         gone = np.where(np.abs(known) > 5, -np.inf, heights)
@@ -155,8 +157,8 @@ class TestScattered:
 
 class TestOnALattice:
     def test_meets_the_nodes_and_is_close_between_them(self, rng):
-        sides = np.arange(-8.0, 9)
-        index = np.stack(np.meshgrid(sides, sides, indexing="ij"), axis=-1).reshape(-1, 2)
+        axis = np.arange(-8.0, 9)
+        index = np.stack(np.meshgrid(axis, axis, indexing="ij"), axis=-1).reshape(-1, 2)
 
         def heights(x):
             x = 0.5 * x
@@ -195,7 +197,7 @@ class TestGaussRule:
         wrong = weights @ points ** (2 * count) - mass @ places ** (2 * count) / mass.sum()
         assert abs(wrong) > 1e-9
 
-    def test_of_one_place_is_that_place(self):
+    def test_of_one_point_is_that_point(self):
         points, weights = gauss_rule(np.array([2.0]), np.array([0.3]), 4)
         assert_allclose([points, weights], [[2.0], [1.0]])
 

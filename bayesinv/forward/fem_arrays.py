@@ -56,7 +56,7 @@ class Sizes(NamedTuple):
 
 
 class Loads(NamedTuple):
-    """The right-hand sides, see `bayesinv.forward.fem_subtraction.Split`.
+    """The right-hand sides, see `bayesinv.forward.fem_subtraction.SubtractionLoads`.
 
     first : (source + 1,), where the charges of each source begin
     indices, charges : (charge,), nodes, and 1/m; all nodes of the first moment, then of the second and the third

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from scipy.sparse import csr_matrix
 
+from bayesinv.atomic import opened_atomically
 from bayesinv.axes import Array, Index, freeze, one_of
 from bayesinv.forward.fem_assembly import stiffness
 from bayesinv.forward.fem_coils import add_current_readings, coil_functionals, coil_points
@@ -205,7 +204,9 @@ def transfer(
         rows -= mean @ rows
         if path is not None:
             try:
-                _write(path, rows)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with opened_atomically(path) as file:
+                    np.save(file, rows)
             except OSError as error:
                 warnings.warn(f"the transfer matrix could not be kept in {path.parent}: {error}", stacklevel=2)
     notes = {
@@ -240,16 +241,3 @@ def _read(path: Path, shape: tuple[int, int]) -> Array | None:
     except (OSError, ValueError, EOFError):
         return None
     return array if array.shape == shape and array.dtype == np.float64 else None
-
-
-def _write(path: Path, array: Array) -> None:
-    """Write an array to a temporary file and rename it, so that an interruption leaves no incomplete file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".part")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            np.save(file, array)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from bayesinv.atomic import opened_atomically
 from bayesinv.axes import Array
 from bayesinv.forward.leadfield import LeadField
 from bayesinv.head.sensors import Sensors
@@ -86,19 +86,11 @@ def write(path: Path, notes: Mapping[str, str], **arrays: Array) -> None:
     """Write arrays and notes to a temporary file and rename it, so that an interruption leaves no incomplete file."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".part")
-    except OSError:
-        return
-    try:
-        with os.fdopen(descriptor, "wb") as file:
+        with opened_atomically(path) as file:
             np.savez(file, notes=np.array([[str(k), str(v)] for k, v in notes.items()]), **arrays)  # type: ignore[arg-type]
-        os.replace(name, path)
     except OSError:
         # On a full or read-only disk the result is still returned, only not stored.
-        Path(name).unlink(missing_ok=True)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+        return
 
 
 def fingerprint(*parts: Any) -> str:
