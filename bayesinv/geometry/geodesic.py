@@ -44,11 +44,11 @@ class Geodesic:
 
     solvers : for each component of the mesh, its sources and a function from the index of one of them within the
         component to distances in m
-    sheet : (source,), the component that a source lies on
+    component : (source,), the component that a source lies on
     """
 
     solvers: tuple[tuple[Index, Callable[[int], Array]], ...]
-    sheet: Index
+    component: Index
 
     @classmethod
     def of(cls, sources: SurfacePoints | None) -> Geodesic:
@@ -74,20 +74,20 @@ class Geodesic:
         make = _geodesic_library()
         edges = np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]]])
         graph = coo_matrix((np.ones(len(edges)), (edges[:, 0], edges[:, 1])), (count, count))
-        number, sheet = connected_components(graph, directed=False)
+        number, component = connected_components(graph, directed=False)
         solvers = []
         for label in range(number):
-            members = np.flatnonzero(sheet == label)
+            members = np.flatnonzero(component == label)
             local = np.full(count, -1)
             local[members] = np.arange(len(members))
-            faces = local[triangles[sheet[triangles[:, 0]] == label]]
+            faces = local[triangles[component[triangles[:, 0]] == label]]
             solvers.append((members, make(np.ascontiguousarray(sources.positions[members]), faces)))
-        return cls(tuple(solvers), sheet.astype(np.int64))
+        return cls(tuple(solvers), component.astype(np.int64))
 
     def __call__(self, source: int) -> Array:
         """Distances in m from one source: (source,)."""
-        members, solve = self.solvers[int(self.sheet[source])]
-        distance = np.full(len(self.sheet), np.inf)
+        members, solve = self.solvers[int(self.component[source])]
+        distance = np.full(len(self.component), np.inf)
         distance[members] = solve(int(np.searchsorted(members, source)))
         distance[source] = 0.0
         return distance

@@ -97,13 +97,13 @@ def from_labels(
         volume = np.asarray(image.dataobj)
     if affine is None:
         raise ValueError("a volume without a file wants its affine: (4, 4), voxel index to m")
-    voxel = np.asarray(volume)
-    if voxel.ndim != 3:
-        raise ValueError(f"volume has shape {voxel.shape}, but wants 3 axes: (i, j, k)")
-    if not np.array_equal(voxel, np.round(voxel)):
+    label_volume = np.asarray(volume)
+    if label_volume.ndim != 3:
+        raise ValueError(f"volume has shape {label_volume.shape}, but wants 3 axes: (i, j, k)")
+    if not np.array_equal(label_volume, np.round(label_volume)):
         raise ValueError("volume holds labels that are no whole numbers; interpolate labels by nearest neighbour")
-    voxel = voxel.astype(np.int64)
-    voxels = np.argwhere(voxel > 0 if values is None else np.isin(voxel, np.asarray(values)))
+    label_volume = label_volume.astype(np.int64)
+    voxels = np.argwhere(label_volume > 0 if values is None else np.isin(label_volume, np.asarray(values)))
     if not len(voxels):
         raise ValueError("volume has no labelled voxel")
     odd = voxels.sum(axis=1) % 2
@@ -121,11 +121,11 @@ def from_labels(
     mirrored_split = split.copy()
     mirrored_split[..., 0] = 1 - mirrored_split[..., 0]
     corner = voxels[:, None, None, :] + np.where(odd[:, None, None, None] == 1, mirrored_split, split)
-    shape = np.array(voxel.shape) + 1
+    shape = np.array(label_volume.shape) + 1
     key, elements = np.unique(np.ravel_multi_index(tuple(np.moveaxis(corner, -1, 0)), shape), return_inverse=True)
     matrix = real("affine", affine, "4 4")
     index = np.column_stack(np.unravel_index(key, shape)) - 0.5
-    labels = np.repeat(_compartments(voxel[tuple(voxels.T)], values), 5)
+    labels = np.repeat(_compartments(label_volume[tuple(voxels.T)], values), 5)
     mesh = Tetrahedra(index @ matrix[:3, :3].T + matrix[:3, 3], elements.reshape(-1, 4), labels)
     check_size(float(np.ptp(mesh.nodes, axis=0).max()), "volume")
     return Tetrahedra(mesh.nodes, positive(mesh), labels)

@@ -72,11 +72,11 @@ def closed(surface: Surface, name: str = "surface", *, handles: bool = False) ->
         )
     flip = np.zeros(len(triangles), dtype=bool)
     if not consistent.all():
-        links_by_sense = csr_matrix((np.where(consistent, 1.0, 2.0), (one, two)), shape=links.shape)
-        links_by_sense = (links_by_sense + links_by_sense.T).tocsr()
-        visited, parent = breadth_first_order(links_by_sense, 0, directed=False)
+        signed_links = csr_matrix((np.where(consistent, 1.0, 2.0), (one, two)), shape=links.shape)
+        signed_links = (signed_links + signed_links.T).tocsr()
+        visited, parent = breadth_first_order(signed_links, 0, directed=False)
         for triangle in visited[1:]:
-            flip[triangle] = flip[parent[triangle]] ^ (links_by_sense[triangle, parent[triangle]] == 2.0)
+            flip[triangle] = flip[parent[triangle]] ^ (signed_links[triangle, parent[triangle]] == 2.0)
     if enclosed_volume(Surface(vertices, np.where(flip[:, None], triangles[:, ::-1], triangles))) < 0:
         flip = ~flip
     if flip.any():

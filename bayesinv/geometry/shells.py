@@ -170,16 +170,16 @@ def _fill(
 ) -> Tetrahedra:
     """Return tetrahedra between the surfaces given by `radii`, whose mean radii in m are `reference` (surface,)."""
     rng = np.random.default_rng(0) if rng is None else rng
-    wanted = np.broadcast_to(np.asarray(spacing, dtype=float), reference.shape)
-    if not (np.isfinite(wanted).all() and wanted.min() > 0):
+    node_distance = np.broadcast_to(np.asarray(spacing, dtype=float), reference.shape)
+    if not (np.isfinite(node_distance).all() and node_distance.min() > 0):
         raise ValueError(f"spacing is {spacing}, but must be positive, in m")
     points, levels = [np.zeros((1, 3))], [np.zeros(1)]
-    for radius, level, distance in _shells(reference, wanted, layers):
-        grid = geodesic_sphere(max(1, round(1.107 * radius / distance))).vertices
+    for radius, level, shell_distance in _shells(reference, node_distance, layers):
+        grid = geodesic_sphere(max(1, round(1.107 * radius / shell_distance))).vertices
         rotation, upper = np.linalg.qr(rng.normal(size=(3, 3)))
         shell = radius * grid @ (rotation * np.sign(np.diag(upper))).T
         if level != round(level):
-            shell = shell + rng.uniform(-0.05, 0.05, shell.shape) * distance
+            shell = shell + rng.uniform(-0.05, 0.05, shell.shape) * shell_distance
         points.append(shell)
         levels.append(np.full(len(shell), level))
     reference_nodes, node_level = np.vstack(points), np.concatenate(levels)

@@ -97,16 +97,16 @@ def neighbours(elements: Index) -> Index:
     if count < 2_000_000:
         key = (facet[:, 0] * count + facet[:, 1]) * count + facet[:, 2]
         order = np.argsort(key, kind="stable")
-        same = key[order[1:]] == key[order[:-1]]
+        shared = key[order[1:]] == key[order[:-1]]
     else:
         order = np.lexsort(facet.T)
-        same = (facet[order[1:]] == facet[order[:-1]]).all(axis=1)
-    if (same[1:] & same[:-1]).any():
+        shared = (facet[order[1:]] == facet[order[:-1]]).all(axis=1)
+    if (shared[1:] & shared[:-1]).any():
         raise ValueError(
-            f"{np.count_nonzero(same[1:] & same[:-1])} facets belong to more than two elements; drop duplicates"
+            f"{np.count_nonzero(shared[1:] & shared[:-1])} facets belong to more than two elements; drop duplicates"
         )
     across = np.full(facet.shape[0], -1)
-    left, right = order[:-1][same], order[1:][same]
+    left, right = order[:-1][shared], order[1:][shared]
     across[left], across[right] = right // 4, left // 4
     return across.reshape(-1, 4)
 

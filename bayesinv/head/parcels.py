@@ -74,20 +74,20 @@ def parcels(sources: Sources, count: int, seed: int | np.random.Generator = 0) -
 
 def _parcels_per_piece(areas: Array, sizes: Index, count: int) -> Index:
     """Return the number of parcels (piece,): one each, the others one by one where the area per parcel is largest."""
-    parcels = np.ones(len(sizes), dtype=np.int64)
+    counts = np.ones(len(sizes), dtype=np.int64)
     for _ in range(count - len(sizes)):
-        parcels[np.argmax(np.where(parcels < sizes, areas / parcels, -1.0))] += 1
-    return parcels
+        counts[np.argmax(np.where(counts < sizes, areas / counts, -1.0))] += 1
+    return counts
 
 
 def _lloyd(positions: Array, area: Array, graph: csr_matrix | None, count: int, rng: np.random.Generator) -> Index:
     """Return the labels (source,) of one connected piece; without a graph distances are Euclidean."""
 
-    def distances(starts: Index, inside: Index | slice = slice(None)) -> Array:
+    def distances(starts: Index, members: Index | slice = slice(None)) -> Array:
         """Return the distances (start, source) from sources of a parcel to all of it, along paths within it."""
         if graph is None:
-            return cdist(positions[inside][starts], positions[inside])
-        return np.asarray(dijkstra(graph[inside][:, inside], directed=False, indices=starts))
+            return cdist(positions[members][starts], positions[members])
+        return np.asarray(dijkstra(graph[members][:, members], directed=False, indices=starts))
 
     def nearest(centres: Index) -> Index:
         if graph is None:
@@ -101,16 +101,16 @@ def _lloyd(positions: Array, area: Array, graph: csr_matrix | None, count: int, 
     for _ in range(MAX_ITERATIONS):
         labels = nearest(centres)
         moved = centres.copy()
-        members = np.split(np.argsort(labels, kind="stable"), np.cumsum(np.bincount(labels, minlength=count))[:-1])
-        for k, inside in enumerate(members):
-            weight = area[inside] if area[inside].any() else np.ones(len(inside))
-            middle = weight @ positions[inside] / weight.sum()
-            candidates = np.argsort(np.linalg.norm(positions[inside] - middle, axis=1), kind="stable")[
+        groups = np.split(np.argsort(labels, kind="stable"), np.cumsum(np.bincount(labels, minlength=count))[:-1])
+        for k, members in enumerate(groups):
+            weight = area[members] if area[members].any() else np.ones(len(members))
+            middle = weight @ positions[members] / weight.sum()
+            candidates = np.argsort(np.linalg.norm(positions[members] - middle, axis=1), kind="stable")[
                 :CENTRE_CANDIDATES
             ]
             # The current centre comes first, so that it stays if no other is better.
-            tried = np.append(np.flatnonzero(inside == centres[k]), candidates)
-            moved[k] = inside[tried[np.argmin(distances(tried, inside) ** 2 @ weight)]]
+            tried = np.append(np.flatnonzero(members == centres[k]), candidates)
+            moved[k] = members[tried[np.argmin(distances(tried, members) ** 2 @ weight)]]
         if (moved == centres).all():
             break
         centres = moved
