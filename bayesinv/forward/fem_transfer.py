@@ -204,9 +204,7 @@ def transfer(
         rows -= mean @ rows
         if path is not None:
             try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                with opened_atomically(path) as file:
-                    np.save(file, rows)
+                _write(path, rows)
             except OSError as error:
                 warnings.warn(f"the transfer matrix could not be kept in {path.parent}: {error}", stacklevel=2)
     notes = {
@@ -241,3 +239,10 @@ def _read(path: Path, shape: tuple[int, int]) -> Array | None:
     except (OSError, ValueError, EOFError):
         return None
     return array if array.shape == shape and array.dtype == np.float64 else None
+
+
+def _write(path: Path, array: Array) -> None:
+    """Write an array to a file that appears complete or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with opened_atomically(path) as file:
+        np.save(file, array)

@@ -159,13 +159,13 @@ def test_integrals_over_a_triangle_are_those_of_fine_quadrature():
     weights = np.column_stack([1 - one[keep] - two[keep], one[keep], two[keep]])
     area = np.linalg.norm(np.cross(vertices[1] - vertices[0], vertices[2] - vertices[0])) / 2
     for place in (np.array([0.3, -2.0, 0.7]), np.array([0.5, 0.2, -0.3]) + vertices.mean(axis=0), 3 * vertices[0]):
-        pull = np.empty((4, 3))
-        bem_integrals._pull(place, vertices, 0, 1, 2, pull)
+        integrals = np.empty((4, 3))
+        bem_integrals._field_integrals(place, vertices, 0, 1, 2, integrals)
         y = weights @ vertices - place
         wanted = area * np.einsum("qk,qc->kc", weights, y / np.linalg.norm(y, axis=1)[:, None] ** 3) / len(weights)
-        assert_allclose(pull[:3], wanted, rtol=0, atol=1e-2 * np.abs(wanted).max())
+        assert_allclose(integrals[:3], wanted, rtol=0, atol=1e-2 * np.abs(wanted).max())
         row = bem_integrals._double_layer_rows(place[None], np.array([-1]), vertices, np.array([[0, 1, 2]]))[0]
-        assert_allclose(row, -pull[:3] @ pull[3] / (4 * np.pi), rtol=1e-9)
+        assert_allclose(row, -integrals[:3] @ integrals[3] / (4 * np.pi), rtol=1e-9)
 
 
 def test_a_closed_surface_has_the_full_solid_angle():
