@@ -1,4 +1,4 @@
-"""Array axes have names; every door checks them with the same words."""
+"""Arrays with named axes: checks of their values and shapes, with the same error messages everywhere."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Index = NDArray[np.int64]
 
 
 def real(name: str, value: ArrayLike, axes: str) -> Array:
-    """Return `value` as a float64 array whose axes are `axes`, or say what came instead.
+    """Return `value` as a float64 array whose axes are `axes`.
 
     Raises
     ------
@@ -43,7 +43,7 @@ def real(name: str, value: ArrayLike, axes: str) -> Array:
 
 
 def same_axes(**named: tuple[NDArray[Any], str]) -> None:
-    """Check that arrays which name an axis alike have it alike.
+    """Check that arrays which share the name of an axis agree on its length.
 
     `same_axes(gain=(gain, "sensor source"), recording=(recording, "sensor time"))`; an axis that is a digit
     must have that length.
@@ -53,7 +53,7 @@ def same_axes(**named: tuple[NDArray[Any], str]) -> None:
     ValueError
         If an array has another number of axes than named, or two arrays disagree on a length.
     """
-    seen: dict[str, tuple[int, str]] = {}
+    lengths: dict[str, tuple[int, str]] = {}
     for name, (array, axes) in named.items():
         wanted = axes.split()
         if array.ndim != len(wanted):
@@ -63,13 +63,15 @@ def same_axes(**named: tuple[NDArray[Any], str]) -> None:
                 if length != int(axis):
                     raise ValueError(f"{name} has shape {array.shape}, but its axes are ({', '.join(wanted)})")
                 continue
-            if axis in seen and seen[axis][0] != length:
-                raise ValueError(f"{name} has {axis} = {length}, but {seen[axis][1]} has {axis} = {seen[axis][0]}")
-            seen.setdefault(axis, (length, name))
+            if axis in lengths and lengths[axis][0] != length:
+                raise ValueError(
+                    f"{name} has {axis} = {length}, but {lengths[axis][1]} has {axis} = {lengths[axis][0]}"
+                )
+            lengths.setdefault(axis, (length, name))
 
 
 def one_of(what: str, given: str, known: Iterable[str], remedy: str = "") -> str:
-    """Return `given` if it is among `known`; otherwise say which names there are and which is nearest.
+    """Return `given` if it is among `known`; otherwise raise an error that lists the names and suggests the closest.
 
     Raises
     ------
@@ -79,14 +81,14 @@ def one_of(what: str, given: str, known: Iterable[str], remedy: str = "") -> str
     names = sorted(known)
     if given in names:
         return given
-    plain = {name.lower(): name for name in names}
-    near = get_close_matches(str(given).lower(), plain, n=1)
-    hint = f"; did you mean {plain[near[0]]!r}?" if near else ""
+    by_lowercase = {name.lower(): name for name in names}
+    closest = get_close_matches(str(given).lower(), by_lowercase, n=1)
+    hint = f"; did you mean {by_lowercase[closest[0]]!r}?" if closest else ""
     raise ValueError(f"no {what} named {given!r}; there are {', '.join(names)}{remedy}{hint}")
 
 
 def freeze(*arrays: NDArray[Any] | None) -> None:
-    """Make the arrays read-only, so that a noun stays what its door checked."""
+    """Make the arrays read-only, so that a dataclass stays as it was checked."""
     for array in arrays:
         if array is not None:
             array.flags.writeable = False

@@ -1,6 +1,7 @@
-"""The ways out of nouns: to files, to MNE-Python, to ArviZ. Each room is entered when its way is first taken.
+"""Exports of posteriors and lead fields: to files, MNE-Python and ArviZ; each module is imported on first use.
 
-A noun knows these by name alone, for they stand downstream of it, and most need a library that loads slowly.
+The dataclasses know these functions by name only: their modules import the dataclasses, and most need a library that
+loads slowly.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
-ROOMS = {
+MODULES = {
     "forward_to_mne": "bayesinv.bridges.mne_lead_field",
     "save": "bayesinv.bridges.archive",
     "to_arviz": "bayesinv.bridges.arviz",
@@ -18,7 +19,7 @@ ROOMS = {
 }
 
 
-def way_out(name: str) -> Callable[..., Any]:
-    """Return the function of that name from the room that holds it."""
-    found: Callable[..., Any] = getattr(import_module(ROOMS[name]), name)
-    return found
+def exporter(name: str) -> Callable[..., Any]:
+    """Return the export function of that name."""
+    function: Callable[..., Any] = getattr(import_module(MODULES[name]), name)
+    return function

@@ -1,4 +1,4 @@
-"""Memory: what was worked out is kept by what it is of, in bounds, and made once whoever asks."""
+"""Memory: results of computations cached by kind and key, of bounded size, each computed once by any thread."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from typing import Any, Generic, ParamSpec, TypeVar, overload
 import numpy as np
 from scipy.sparse import issparse
 
-MOST = 2**28
-"""Bytes that a memory holds unless it is told otherwise."""
+MAX_BYTES = 2**28
+"""Default bound on the bytes that a memory holds."""
 
-LEAST = 2**12
-"""Bytes that everything kept counts at least: its key and the objects around its arrays."""
+MIN_ENTRY_BYTES = 2**12
+"""Default of the fewest bytes that an entry counts: its key and the objects around its arrays."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
 @dataclass
-class _Kept:
-    """One thing in a memory; how large it was when it was last measured, and how large its key is."""
+class _Entry:
+    """One value in a memory, with its size in bytes when last measured (key included) and that of its key."""
 
     value: Any
     size: int
@@ -31,50 +31,50 @@ class _Kept:
 
 
 @dataclass(eq=False)
-class _Making:
-    """One thing that a thread is at work on."""
+class _Computation:
+    """A computation in progress: the thread that runs it, and an event that is set when it has ended."""
 
     thread: int
     done: Event
 
 
-_waits: dict[int, _Making] = {}
-"""Thread to what it waits for, over all memories."""
+_waits: dict[int, _Computation] = {}
+"""From a thread to the computation that it waits for, over all memories."""
 
 _waits_lock = Lock()
 
 
 class Memory:
-    """What its owner has worked out, by kind and key.
+    """A cache of results by kind and key.
 
-    owner : who holds it, in a word or two
-    most : bytes that it holds, as `size_of` counts them
-    least : bytes that everything counts at least; for what has no arrays, most / least is how many are held
+    owner : name of the object whose results these are, for its representation
+    max_bytes : bound on the size of all entries, as `size_of` counts it
+    min_entry_bytes : fewest bytes that an entry counts; of entries without arrays, max_bytes / min_entry_bytes are
+        held
 
-    Where more is kept, the kind that holds the most things gives up what was asked for longest ago: what is dear and
-    few is not pushed out by what is cheap and many. What was asked for last stays, however large.
+    When the bound is exceeded, the kind with the most entries evicts its least recently used one, so that few
+    expensive results are not displaced by many cheap ones. The entry asked for last stays, however large.
 
-    Threads that ask for one thing at once get one thing: the first makes it, the others wait. What makes a thing may
-    ask this memory or another for other things. Whoever would close a circle of threads that wait for each other
-    makes the thing for itself.
+    If several threads ask for one entry at once, the first computes it and the others wait. The computation may ask
+    this memory or another for other entries. A thread whose waiting would be a deadlock computes the value itself.
 
-    Pickled or copied, a memory is empty.
+    A pickled or copied memory is empty.
     """
 
-    def __init__(self, owner: str, most: int = MOST, least: int = LEAST) -> None:
-        self.owner, self.most, self.least = owner, most, least
+    def __init__(self, owner: str, max_bytes: int = MAX_BYTES, min_entry_bytes: int = MIN_ENTRY_BYTES) -> None:
+        self.owner, self.max_bytes, self.min_entry_bytes = owner, max_bytes, min_entry_bytes
         self._lock = RLock()
-        self._held: dict[str, dict[Hashable, _Kept]] = {}
+        self._entries: dict[str, dict[Hashable, _Entry]] = {}
         self._sizes: dict[str, int] = {}
-        self._making: dict[tuple[str, Hashable], _Making] = {}
-        self._last: tuple[str, Hashable] | None = None
+        self._running: dict[tuple[str, Hashable], _Computation] = {}
+        self._last_asked: tuple[str, Hashable] | None = None
 
     def __repr__(self) -> str:
-        held = ", ".join(f"{len(kept)} {kind}" for kind, kept in self._held.items()) or "nothing"
-        return f"Memory({self.owner!r}: {held}, {self.size} bytes)"
+        counts = ", ".join(f"{len(entries)} {kind}" for kind, entries in self._entries.items()) or "nothing"
+        return f"Memory({self.owner!r}: {counts}, {self.size} bytes)"
 
     def __reduce__(self) -> tuple[type[Memory], tuple[str, int, int]]:
-        return Memory, (self.owner, self.most, self.least)
+        return Memory, (self.owner, self.max_bytes, self.min_entry_bytes)
 
     @property
     def size(self) -> int:
@@ -82,50 +82,50 @@ class Memory:
         return sum(self._sizes.values())
 
     def count(self, kind: str) -> int:
-        """How many things of a kind are held."""
-        return len(self._held.get(kind, ()))
+        """Number of entries of a kind."""
+        return len(self._entries.get(kind, ()))
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Remove all entries."""
         with self._lock:
-            self._held.clear()
+            self._entries.clear()
             self._sizes.clear()
-            self._last = None
+            self._last_asked = None
 
     def recall(self, kind: str, key: Hashable, make: Callable[[], T]) -> T:
-        """Return what is held of a kind under a key; if nothing is, make it and keep it.
+        """Return the entry of a kind under a key; compute and store it if there is none.
 
-        make : gives the same value whoever calls it; if it raises, nothing is kept
+        make : computes the value, the same in every thread; if it raises, nothing is stored
         """
-        me = get_ident()
+        thread = get_ident()
         while True:
             with self._lock:
-                held = self._held.get(kind, {})
-                if key in held:
-                    held[key] = held.pop(key)
-                    self._measure((kind, key))
-                    found: T = held[key].value
+                entries = self._entries.get(kind, {})
+                if key in entries:
+                    entries[key] = entries.pop(key)
+                    self._update_sizes((kind, key))
+                    found: T = entries[key].value
                     return found
-                making = self._making.get((kind, key))
-                if making is None:
-                    making = self._making[kind, key] = _Making(me, Event())
+                running = self._running.get((kind, key))
+                if running is None:
+                    running = self._running[kind, key] = _Computation(thread, Event())
                     break
-            if not _waited(making, me):
+            if not _wait_unless_circular(running, thread):
                 return make()
         try:
-            made = make()
+            value = make()
             with self._lock:
-                self._held.setdefault(kind, {})[key] = _Kept(made, 0, size_of(key))
-                self._measure((kind, key))
-                self._shrink()
-            return made
+                self._entries.setdefault(kind, {})[key] = _Entry(value, 0, size_of(key))
+                self._update_sizes((kind, key))
+                self._evict()
+            return value
         finally:
             with self._lock:
-                del self._making[kind, key]
-            making.done.set()
+                del self._running[kind, key]
+            running.done.set()
 
     def keep(self, function: Callable[P, T]) -> Callable[P, T]:
-        """Return the function such that this memory keeps its results by their arguments, which must be hashable."""
+        """Return the function with its results cached here by their arguments, which must be hashable."""
         kind = function.__qualname__
 
         @wraps(function)
@@ -134,84 +134,88 @@ class Memory:
 
         return recalled
 
-    def _measure(self, asked: tuple[str, Hashable]) -> None:
-        """Measure what was asked for, and once more what was asked for before: it may have grown as it was used."""
-        for kind, key in {asked, self._last or asked}:
-            kept = self._held.get(kind, {}).get(key)
-            if kept is not None:
-                size = max(kept.key_size + size_of(kept.value), self.least)
-                self._sizes[kind] = self._sizes.get(kind, 0) + size - kept.size
-                kept.size = size
-        self._last = asked
+    def _update_sizes(self, asked: tuple[str, Hashable]) -> None:
+        """Update the size of the entry asked for, and of the one asked for before: it may have grown since."""
+        for kind, key in {asked, self._last_asked or asked}:
+            entry = self._entries.get(kind, {}).get(key)
+            if entry is not None:
+                size = max(entry.key_size + size_of(entry.value), self.min_entry_bytes)
+                self._sizes[kind] = self._sizes.get(kind, 0) + size - entry.size
+                entry.size = size
+        self._last_asked = asked
 
-    def _shrink(self) -> None:
-        """Give up things until what is left is within bounds, or there is but the last."""
-        while self.size > self.most:
-            others = {kind: len(held) - (kind == self._last[0]) for kind, held in self._held.items() if self._last}
+    def _evict(self) -> None:
+        """Evict entries until the rest is within the bound, or only the entry asked for last is left."""
+        while self.size > self.max_bytes:
+            others = {
+                kind: len(entries) - (kind == self._last_asked[0])
+                for kind, entries in self._entries.items()
+                if self._last_asked
+            }
             kind = max(others, key=lambda one: (others[one], self._sizes[one]))
             if not others[kind]:
                 return
-            held = self._held[kind]
-            self._sizes[kind] -= held.pop(next(iter(held))).size
-            if not held:
-                del self._held[kind], self._sizes[kind]
+            entries = self._entries[kind]
+            self._sizes[kind] -= entries.pop(next(iter(entries))).size
+            if not entries:
+                del self._entries[kind], self._sizes[kind]
 
 
-def _waited(making: _Making, me: int) -> bool:
-    """Wait until another thread has made a thing, unless it waits, through others or not, for this thread."""
+def _wait_unless_circular(computation: _Computation, thread: int) -> bool:
+    """Wait for another thread's computation; return False at once if that thread waits, even indirectly, for this."""
     with _waits_lock:
-        one: _Making | None = making
-        while one is not None and not one.done.is_set():
-            if one.thread == me:
+        waited: _Computation | None = computation
+        while waited is not None and not waited.done.is_set():
+            if waited.thread == thread:
                 return False
-            one = _waits.get(one.thread)
-        _waits[me] = making
-    making.done.wait()
+            waited = _waits.get(waited.thread)
+        _waits[thread] = computation
+    computation.done.wait()
     with _waits_lock:
-        del _waits[me]
+        del _waits[thread]
     return True
 
 
 def size_of(thing: Any) -> int:
-    """Return the bytes of all arrays and byte strings that lie in a thing, each counted once.
+    """Return the bytes of all arrays and byte strings within an object, each counted once.
 
-    They are looked for in fields of dataclasses and what was worked out from them, in SciPy's sparse matrices, in
-    tuples, lists, sets and mappings. What tells its own `nbytes` is believed. An object with a `Memory` of its own is
-    left out: it owns what is kept of it, and is not kept itself.
+    Searched are the fields and cached properties of dataclasses, SciPy's sparse matrices, tuples, lists, sets and
+    mappings. The `nbytes` of an object that has it is taken. An object with a `Memory` of its own is not counted: its
+    results belong to it, and it is not cached itself.
     """
-    total, left, seen = 0, [thing], dict[int, Any]()
-    while left:
-        one = left.pop()
-        if id(one) in seen:
+    total, pending, visited = 0, [thing], dict[int, Any]()
+    while pending:
+        part = pending.pop()
+        if id(part) in visited:
             continue
-        seen[id(one)] = one
-        if isinstance(one, bytes):
-            total += len(one)
-        elif isinstance(one, tuple | list | set | frozenset):
-            left.extend(one)
-        elif isinstance(one, Mapping):
-            left.extend(one.values())
-        elif not issparse(one) and isinstance(size := getattr(one, "nbytes", None), int | np.integer):
+        visited[id(part)] = part
+        if isinstance(part, bytes):
+            total += len(part)
+        elif isinstance(part, tuple | list | set | frozenset):
+            pending.extend(part)
+        elif isinstance(part, Mapping):
+            pending.extend(part.values())
+        elif not issparse(part) and isinstance(size := getattr(part, "nbytes", None), int | np.integer):
             total += int(size)
-        elif issparse(one) or (is_dataclass(one) and not isinstance(one, type)):
-            inside = list(vars(one).values())
-            if not any(isinstance(part, Memory) for part in inside):
-                left.extend(inside)
+        elif issparse(part) or (is_dataclass(part) and not isinstance(part, type)):
+            parts = list(vars(part).values())
+            if not any(isinstance(one, Memory) for one in parts):
+                pending.extend(parts)
     return total
 
 
 class PickledByFields:
-    """A frozen dataclass that is pickled and copied by its fields: what was worked out from them stays behind."""
+    """A frozen dataclass that is pickled and copied by its fields, without its cached properties."""
 
     def __getstate__(self) -> dict[str, Any]:
         return {one.name: getattr(self, one.name) for one in fields(self)}  # type: ignore[arg-type]
 
 
-class cached_property(Generic[T]):  # noqa: N801  (stands where functools.cached_property stood)
-    """A property of immutable data that is worked out once, as `functools.cached_property` from Python 3.12 on.
+class cached_property(Generic[T]):  # noqa: N801  (replaces functools.cached_property)
+    """A property of immutable data that is computed once, as `functools.cached_property` from Python 3.12 on.
 
-    That of Python 3.11 holds one lock for all instances of a class while any of them is at work, so that threads wait
-    for what is none of theirs, or for each other. Here two threads may work one thing out at once; both get the first.
+    That of Python 3.11 holds one lock for all instances of a class while it computes, so that threads wait for other
+    instances, or for each other. Here two threads may compute one value at once; both get the first.
     """
 
     def __init__(self, function: Callable[[Any], T]) -> None:

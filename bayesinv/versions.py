@@ -1,4 +1,4 @@
-"""Versions of what a result was made with."""
+"""Versions of Python and of the packages that a result was computed with."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Numbers as people read them: tables in columns."""
+"""Numbers as text: percentages, medians with intervals, and aligned tables."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ import numpy as np
 
 
 def percent(share: float, digits: int = 3) -> str:
-    """A share as people read it."""
+    """Return a fraction as a percentage with that many significant digits."""
     return f"{100 * share:.{digits}g} %"
 
 
 def spell(middle: float, low: float, high: float, level: float) -> str:
-    """A median and its interval in words, with as many digits as tell the ends of the interval apart."""
+    """Return a median and its interval of probability `level` as text, with as many digits as the interval's width has.
+
+    middle, low, high : the median and the ends of the interval, in one unit
+    """
     largest, width = max(abs(low), abs(high), abs(middle)), abs(high - low)
     if not width:
         return three_digits(middle)
@@ -24,14 +27,14 @@ def spell(middle: float, low: float, high: float, level: float) -> str:
 
 
 def three_digits(value: float) -> str:
-    """Three significant digits, without an exponent where it can be read without."""
+    """Return a number with three significant digits, without an exponent from 0.001 to 100 000."""
     if value and not 1e-3 <= abs(value) < 1e5:
         return f"{value:.2e}"
     return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
 
 
 def aligned(table: Sequence[Sequence[str]]) -> str:
-    """Rows of words as lines in which columns stand below each other."""
+    """Return a table (row, column) of words as lines with aligned columns."""
     widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in table]
     return "\n".join(line.rstrip() for line in lines)

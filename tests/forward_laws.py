@@ -71,12 +71,12 @@ def ring(count=32, radius=0.005, centre=(0.01, -0.02, 0.05), normal=(1.0, 0.3, -
     one /= np.linalg.norm(one)
     two = np.cross(normal, one)
     angle = 2 * np.pi * np.arange(count) / count
-    places = radius * (np.outer(np.cos(angle), one) + np.outer(np.sin(angle), two))
-    return Sources(np.asarray(centre) + places), np.outer(-np.sin(angle), one) + np.outer(np.cos(angle), two)
+    dipoles = radius * (np.outer(np.cos(angle), one) + np.outer(np.sin(angle), two))
+    return Sources(np.asarray(centre) + dipoles), np.outer(-np.sin(angle), one) + np.outer(np.cos(angle), two)
 
 
 def moved(thing, rotation=None, scale=1.0, shift=(0.0, 0.0, 0.0)):
-    """Return a head, sensors or sources turned, then scaled, then shifted."""
+    """Return a head, sensors or sources rotated, then scaled, then shifted."""
     turn = np.eye(3) if rotation is None else rotation.as_matrix()
     shift = np.asarray(shift)
 
@@ -158,20 +158,20 @@ def info_of(sensors):
     return info
 
 
-def mne_gain(sensors, places, model):
+def mne_gain(sensors, dipoles, model):
     """MNE-Python's gain (sensor, source, 3) of a sphere model or a BEM solution whose frame is that of the head."""
     import mne
 
     info, trans = info_of(sensors), mne.transforms.Transform("head", "mri")
-    normals = np.tile([0.0, 0.0, 1.0], (len(places), 1))
-    space = mne.setup_volume_source_space(pos={"rr": places.positions, "nn": normals}, verbose=False)
+    normals = np.tile([0.0, 0.0, 1.0], (len(dipoles), 1))
+    space = mne.setup_volume_source_space(pos={"rr": dipoles.positions, "nn": normals}, verbose=False)
     space[0]["coord_frame"] = mne.io.constants.FIFF.FIFFV_COORD_HEAD
     kinds = {"meg": "mag" in sensors.kinds, "eeg": "eeg" in sensors.kinds}
     forward = mne.make_forward_solution(info, trans, space, model, mindist=0.0, verbose=False, **kinds)
     # Coils come first, whatever the order of the channels, and sources too close to the surface are left out.
-    assert forward["nsource"] == len(places)
+    assert forward["nsource"] == len(dipoles)
     rows = [forward["sol"]["row_names"].index(name) for name in sensors.names]
-    return forward["sol"]["data"][rows].reshape(len(sensors), len(places), 3)
+    return forward["sol"]["data"][rows].reshape(len(sensors), len(dipoles), 3)
 
 
 class Laws:
@@ -197,38 +197,38 @@ class Laws:
 
     @pytest.fixture
     def scene(self, head):
-        kept = type(self).__dict__.get("kept")  # solved once per class
-        if kept is None:
-            sensors, places = self.sensors(), sources(self.deep)
-            kept = type(self).kept = (head, sensors, places, self.gain(head, sensors, places))
-        return kept
+        cached = type(self).__dict__.get("cached")  # solved once per class
+        if cached is None:
+            sensors, dipoles = self.sensors(), sources(self.deep)
+            cached = type(self).cached = (head, sensors, dipoles, self.gain(head, sensors, dipoles))
+        return cached
 
     def test_gain_has_an_axis_per_sensor_source_and_direction(self, scene):
-        _, sensors, places, gain = scene
-        assert gain.shape == (len(sensors), len(places), 3)
+        _, sensors, dipoles, gain = scene
+        assert gain.shape == (len(sensors), len(dipoles), 3)
 
     def test_each_source_fills_its_own_column(self, scene):
-        head, sensors, places, gain = scene
-        alone = self.gain(head, sensors, places.pick([4]))
-        assert_same(alone[:, 0], gain[:, 4], self.exact)
-        swapped = self.gain(head, sensors, places.pick(np.arange(len(places))[::-1]))
+        head, sensors, dipoles, gain = scene
+        single = self.gain(head, sensors, dipoles.pick([4]))
+        assert_same(single[:, 0], gain[:, 4], self.exact)
+        swapped = self.gain(head, sensors, dipoles.pick(np.arange(len(dipoles))[::-1]))
         assert_same(swapped[:, ::-1], gain, self.exact)
 
     def test_each_sensor_fills_its_own_row(self, scene):
-        head, sensors, places, gain = scene
+        head, sensors, dipoles, gain = scene
         order = np.random.default_rng(1).permutation(len(sensors))
-        assert_same(self.gain(head, sensors.pick(order), places), gain[order], self.exact)
+        assert_same(self.gain(head, sensors.pick(order), dipoles), gain[order], self.exact)
 
     def test_turning_the_whole_scene_turns_the_gain(self, scene):
-        head, sensors, places, gain = scene
+        head, sensors, dipoles, gain = scene
         turn = Rotation.from_rotvec([0.4, -0.9, 0.3])
         shift = (0.01, 0.02, -0.03)
-        turned = self.gain(*(moved(x, turn, 1.0, shift) for x in (head, sensors, places)))
-        assert_same(turned @ turn.as_matrix(), gain, self.rigid)
+        rotated = self.gain(*(moved(x, turn, 1.0, shift) for x in (head, sensors, dipoles)))
+        assert_same(rotated @ turn.as_matrix(), gain, self.rigid)
 
     def test_a_head_twice_the_size_reads_a_quarter(self, scene):
-        head, sensors, places, gain = scene
-        larger = self.gain(*(moved(x, scale=2.0) for x in (head, sensors, places)))
+        head, sensors, dipoles, gain = scene
+        larger = self.gain(*(moved(x, scale=2.0) for x in (head, sensors, dipoles)))
         assert_same(4 * larger, gain, self.rigid)
 
 
@@ -248,24 +248,24 @@ class PotentialLaws(Laws):
         return average(field.gain)
 
     def test_twice_the_conductivity_halves_the_potential(self, scene):
-        head, sensors, places, gain = scene
+        head, sensors, dipoles, gain = scene
         doubled = replace(
             head,
             conductivities=tuple(tuple(2 * np.asarray(c)) if np.ndim(c) else 2 * c for c in head.conductivities),
             tensors=None if head.tensors is None else 2 * head.tensors,
         )
-        assert_same(2 * self.gain(doubled, sensors, places), gain, self.rigid)
+        assert_same(2 * self.gain(doubled, sensors, dipoles), gain, self.rigid)
 
     def test_potential_differences_are_independent_of_the_reference(self, scene):
-        head, sensors, places, gain = scene
-        field = self.solve(head, sensors, places)
+        head, sensors, dipoles, gain = scene
+        field = self.solve(head, sensors, dipoles)
         named = field.rereference(sensors.names[5])
         assert_allclose(named.gain[5], 0, atol=1e-12 * np.abs(gain).max())
         assert_same(named.rereference("average").gain, gain, self.exact)
 
     def test_a_closed_ring_of_current_is_silent(self, head):
-        places, moments = ring()
-        parts = np.einsum("msa,sa->ms", self.gain(head, self.sensors(), places), moments)
+        dipoles, moments = ring()
+        parts = np.einsum("msa,sa->ms", self.gain(head, self.sensors(), dipoles), moments)
         assert np.linalg.norm(parts.sum(1)) < self.ring * np.linalg.norm(parts, axis=0).sum()
 
     def test_reciprocity_the_gain_is_a_field_without_curl_or_source(self, head):
@@ -282,22 +282,22 @@ class PotentialLaws(Laws):
     def test_agrees_with_the_series(self, head):
         spheres = Head(head.names, head.conductivities, radii=RADII)
         for eccentricity, median, largest, size in self.accuracy:
-            places = sources(eccentricity, 20)
-            truth = average(sphere.lead_field(spheres, self.sensors(), places).gain)
-            gain = self.gain(head, self.sensors(), places)
-            moments = np.stack([places.normals, tangents(places)])
-            seen, wanted = (np.einsum("msa,osa->mso", g, moments) for g in (gain, truth))
-            error = rdm(seen, wanted)
+            dipoles = sources(eccentricity, 20)
+            truth = average(sphere.lead_field(spheres, self.sensors(), dipoles).gain)
+            gain = self.gain(head, self.sensors(), dipoles)
+            moments = np.stack([dipoles.normals, tangents(dipoles)])
+            computed, wanted = (np.einsum("msa,osa->mso", g, moments) for g in (gain, truth))
+            error = rdm(computed, wanted)
             assert np.median(error) < median
             assert error.max() < largest
-            assert np.abs(lnmag(seen, wanted)).max() < size
+            assert np.abs(lnmag(computed, wanted)).max() < size
 
     def test_one_conductivity_everywhere_is_one_sphere(self, head):
         uniform = replace(head, conductivities=(0.33,) * len(head.names), tensors=None)
-        places = sources(self.deep)
+        dipoles = sources(self.deep)
         one = Head(("all",), (0.33,), radii=(RADII[-1],))
-        truth = average(sphere.lead_field(one, self.sensors(), places).gain)
-        assert rdm(self.gain(uniform, self.sensors(), places), truth).max() < self.homogeneous
+        truth = average(sphere.lead_field(one, self.sensors(), dipoles).gain)
+        assert rdm(self.gain(uniform, self.sensors(), dipoles), truth).max() < self.homogeneous
 
 
 class FieldLaws(Laws):
@@ -315,19 +315,19 @@ class FieldLaws(Laws):
         return field.gain
 
     def test_the_field_does_not_depend_on_the_unit_of_conductivity(self, scene):
-        head, sensors, places, gain = scene
+        head, sensors, dipoles, gain = scene
         doubled = replace(
             head,
             conductivities=tuple(tuple(2 * np.asarray(c)) if np.ndim(c) else 2 * c for c in head.conductivities),
             tensors=None if head.tensors is None else 2 * head.tensors,
         )
-        assert_same(self.gain(doubled, sensors, places), gain, self.rigid)
+        assert_same(self.gain(doubled, sensors, dipoles), gain, self.rigid)
 
     def test_a_radial_source_in_a_sphere_is_silent(self, head):
-        places = sources(0.95, 20)
-        gain = self.gain(head, self.sensors(), places)
-        radial = np.einsum("msa,sa->ms", gain, places.normals)
-        tangential = np.einsum("msa,sa->ms", gain, tangents(places))
+        dipoles = sources(0.95, 20)
+        gain = self.gain(head, self.sensors(), dipoles)
+        radial = np.einsum("msa,sa->ms", gain, dipoles.normals)
+        tangential = np.einsum("msa,sa->ms", gain, tangents(dipoles))
         leak = np.linalg.norm(radial, axis=0) / np.linalg.norm(tangential, axis=0)
         assert leak.max() < self.silence
 
@@ -335,10 +335,10 @@ class FieldLaws(Laws):
         # No current leaves the ring, so no volume current flows and the head drops out.
         from bayesinv.forward import unbounded
 
-        places, moments = ring()
+        dipoles, moments = ring()
         sensors = self.sensors()
-        parts = np.einsum("msa,sa->ms", self.gain(head, sensors, places), moments)
-        free = np.einsum("msa,sa->m", unbounded.lead_field(0.33, sensors, places).gain, moments)
+        parts = np.einsum("msa,sa->ms", self.gain(head, sensors, dipoles), moments)
+        free = np.einsum("msa,sa->m", unbounded.lead_field(0.33, sensors, dipoles).gain, moments)
         size = np.linalg.norm(parts, axis=0).sum()
         assert np.linalg.norm(free) > 1e-3 * size
         assert np.linalg.norm(parts.sum(1) - free) < self.ring * size
@@ -355,19 +355,19 @@ class FieldLaws(Laws):
     def test_agrees_with_sarvas(self, head):
         spheres = Head(head.names, head.conductivities, radii=RADII)
         for eccentricity, median, largest, size in self.accuracy:
-            places = sources(eccentricity, 20)
-            truth = sphere.lead_field(spheres, self.sensors(), places).gain
-            gain = self.gain(head, self.sensors(), places)
-            seen, wanted = (np.einsum("msa,sa->ms", g, tangents(places)) for g in (gain, truth))
-            error = rdm(seen, wanted)
+            dipoles = sources(eccentricity, 20)
+            truth = sphere.lead_field(spheres, self.sensors(), dipoles).gain
+            gain = self.gain(head, self.sensors(), dipoles)
+            computed, wanted = (np.einsum("msa,sa->ms", g, tangents(dipoles)) for g in (gain, truth))
+            error = rdm(computed, wanted)
             assert np.median(error) < median
             assert error.max() < largest
-            assert np.abs(lnmag(seen, wanted)).max() < size
+            assert np.abs(lnmag(computed, wanted)).max() < size
 
 
-def tangents(places):
+def tangents(dipoles):
     """One unit vector per source at right angles to its normal."""
-    across = np.cross(places.normals, np.array([0.3, -0.5, 0.2]) + np.roll(places.normals, 1, axis=1))
+    across = np.cross(dipoles.normals, np.array([0.3, -0.5, 0.2]) + np.roll(dipoles.normals, 1, axis=1))
     return across / np.linalg.norm(across, axis=1, keepdims=True)
 
 

@@ -1,4 +1,4 @@
-"""Interpolation over one number and over several, and Gauss rules of a discrete mass."""
+"""Interpolation of functions of one variable and of several, and Gauss rules of a discrete distribution."""
 
 from itertools import pairwise
 
@@ -6,9 +6,14 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from bayesinv.interpolation.chebyshev import LADDER, Chebyshev, refined, terms_of_exponential, weighted
+from bayesinv.interpolation.chebyshev import POINT_COUNTS, Chebyshev, refined, terms_of_exponential, weighted
 from bayesinv.interpolation.gauss_rules import gauss_rule
-from bayesinv.interpolation.scattered import FLOOR, between, measured_error, on_lattice
+from bayesinv.interpolation.scattered import (
+    LOG_DENSITY_RANGE,
+    interpolant_on_lattice,
+    interpolate_scattered,
+    measured_error,
+)
 
 
 class TestChebyshev:
@@ -31,10 +36,12 @@ class TestChebyshev:
             np.abs(series.cardinal(np.linspace(-1, 1, 9)) @ series.points**5 - np.linspace(-1, 1, 9) ** 5).max() > 0.01
         )
 
-    def test_sets_of_the_ladder_lie_within_each_other(self):
-        for few, many in pairwise(LADDER):
-            assert many == 2 * few - 1
-            assert_array_equal(Chebyshev.nested(-4.2, -2.3, few).points, Chebyshev.nested(-4.2, -2.3, many).points[::2])
+    def test_sets_of_points_are_nested(self):
+        for count, next_count in pairwise(POINT_COUNTS):
+            assert next_count == 2 * count - 1
+            assert_array_equal(
+                Chebyshev.nested(-4.2, -2.3, count).points, Chebyshev.nested(-4.2, -2.3, next_count).points[::2]
+            )
         assert_allclose(Chebyshev.nested(-4.2, -2.3, 17).points[[0, -1]], [-4.2, -2.3])
 
     def test_of_matrices_sums_them(self, rng):
@@ -60,7 +67,7 @@ class TestChebyshev:
         assert_array_equal(run(-7.0)[0], run(0.5)[0])
         assert_array_equal(run(9.0)[0], run(3.0)[0])
 
-    def test_terms_of_an_exponential_leave_out_what_is_told(self):
+    def test_terms_of_an_exponential_leave_out_less_than_the_tolerance(self):
         for rate in (0.5, 4.0, 20.0):
             count = terms_of_exponential(rate, 1e-12)
             series = Chebyshev.inner(-1.0, 1.0, count)
@@ -73,7 +80,7 @@ class TestChebyshev:
 
 
 def along(function, tolerance):
-    """What `refined` makes of a function on [0, 2]: series and values, the error that it measured, and all places."""
+    """The series and values of `refined` for a function on [0, 2], its measured error, and the places evaluated."""
     places = []
 
     def at(x):
@@ -93,17 +100,17 @@ class TestRefined:
             (series, _), error, places = along(lambda x, rate=rate: np.sin(rate * x), 1e-6)
             assert len(series.points) == count
             assert error <= 1e-6
-            assert len(places) == len(set(places)) == count + 2 * (LADDER.index(count) + 1)
+            assert len(places) == len(set(places)) == count + 2 * (POINT_COUNTS.index(count) + 1)
 
-    def test_what_it_measures_is_about_what_it_is(self):
+    def test_the_measured_error_is_about_the_true_error(self):
         (series, values), error, _ = along(lambda x: 1 / (1 + 4 * (x - 1) ** 2), 1e-4)
         inside = np.linspace(0, 2, 301)
         worst = np.abs(series.cardinal(inside) @ np.array(values) - 1 / (1 + 4 * (inside - 1) ** 2)).max()
         assert worst / 10 < error <= 1e-4
 
-    def test_tells_what_the_finest_leaves(self):
+    def test_reports_the_error_of_the_finest(self):
         (series, _), error, _ = along(lambda x: np.cos(300 * x + 1), 1e-6)
-        assert len(series.points) == LADDER[-1]
+        assert len(series.points) == POINT_COUNTS[-1]
         assert error > 0.1
 
 
@@ -116,9 +123,9 @@ class TestScattered:
             fall = np.einsum("pi,ij,pj->p", x, bends, x)
             return np.column_stack([-fall, 3 - 2 * fall + x[:, 0]])
 
-        assert_allclose(between(known, heights(known), wanted), heights(wanted), rtol=1e-8, atol=1e-8)
+        assert_allclose(interpolate_scattered(known, heights(known), wanted), heights(wanted), rtol=1e-8, atol=1e-8)
 
-    def test_it_comes_closer_as_places_do(self):
+    def test_it_converges_as_points_do(self):
         def heights(x):
             return -np.log(np.cosh(2 * x))
 
@@ -126,17 +133,17 @@ class TestScattered:
         errors = []
         for count in (17, 33, 65):
             known = np.linspace(-2, 2, count)[:, None]
-            errors.append(np.abs(between(known, heights(known), wanted) - heights(wanted)).max())
+            errors.append(np.abs(interpolate_scattered(known, heights(known), wanted) - heights(wanted)).max())
         # Quintic splines: of order six, and less where places end.
         assert errors[2] < errors[1] / 2**5 < errors[0] / 2**10
 
-    def test_minus_infinity_does_not_ring(self):
+    def test_minus_infinity_causes_no_oscillation(self):
         known = np.arange(-6.0, 7)[:, None]
         heights = -0.5 * known**2
         gone = np.where(np.abs(known) > 5, -np.inf, heights)
-        found = between(known, gone, known)
+        found = interpolate_scattered(known, gone, known)
         assert np.isfinite(found).all()
-        assert_allclose(found[1:-1], heights[1:-1], atol=1e-6 * FLOOR)
+        assert_allclose(found[1:-1], heights[1:-1], atol=1e-6 * LOG_DENSITY_RANGE)
 
     def test_an_error_counts_in_proportion_to_mass(self):
         heights = np.log(np.array([[0.25, 0.75], [0.01, 0.01]]))
@@ -150,14 +157,14 @@ class TestScattered:
 
 class TestOnALattice:
     def test_meets_the_nodes_and_is_close_between_them(self, rng):
-        sides = np.arange(-8.0, 9)
-        index = np.stack(np.meshgrid(sides, sides, indexing="ij"), axis=-1).reshape(-1, 2)
+        axis = np.arange(-8.0, 9)
+        index = np.stack(np.meshgrid(axis, axis, indexing="ij"), axis=-1).reshape(-1, 2)
 
         def heights(x):
             x = 0.5 * x
             return -0.5 * x[:, 0] ** 2 - np.log(np.cosh(x[:, 1])) - 0.2 * x[:, 0] * x[:, 1]
 
-        at = on_lattice(index, heights(index))
+        at = interpolant_on_lattice(index, heights(index))
         inside = index[np.abs(index).max(axis=1) < 5]
         assert_allclose(at(inside), heights(inside), atol=1e-3)
         wanted = rng.uniform(-3, 3, (40, 2))
@@ -170,7 +177,7 @@ class TestOnALattice:
             return -0.1 * (x**2).sum(axis=1)
 
         wanted = np.array([[0.3, -0.7], [2.5, 1.5]])
-        assert_allclose(on_lattice(index, heights(index))(wanted), heights(wanted), atol=1e-3)
+        assert_allclose(interpolant_on_lattice(index, heights(index))(wanted), heights(wanted), atol=1e-3)
 
 
 class TestGaussRule:
@@ -190,7 +197,7 @@ class TestGaussRule:
         wrong = weights @ points ** (2 * count) - mass @ places ** (2 * count) / mass.sum()
         assert abs(wrong) > 1e-9
 
-    def test_of_one_place_is_that_place(self):
+    def test_of_one_point_is_that_point(self):
         points, weights = gauss_rule(np.array([2.0]), np.array([0.3]), 4)
         assert_allclose([points, weights], [[2.0], [1.0]])
 

@@ -1,4 +1,4 @@
-"""A memory keeps what was worked out: within bounds, made once whoever asks, and left behind when its owner travels."""
+"""A memory caches results: within bounds, computed once in all threads, and empty when pickled."""
 
 import copy
 import pickle
@@ -48,7 +48,7 @@ def together(*calls):
 
 
 class TestRecall:
-    def test_makes_a_thing_once(self):
+    def test_computes_an_entry_once(self):
         memory, made = Memory("test"), []
         for _ in range(3):
             assert memory.recall("one", 1, lambda: made.append(1) or len(made)) == 1
@@ -58,19 +58,19 @@ class TestRecall:
         assert (memory.size, memory.count("one")) == (0, 0)
         assert memory.recall("one", 1, lambda: "again") == "again"
 
-    def test_keeps_nothing_of_what_failed(self):
+    def test_stores_nothing_after_an_error(self):
         memory = Memory("test")
         with pytest.raises(ZeroDivisionError):
             memory.recall("one", 1, lambda: 1 / 0)
         assert memory.recall("one", 1, lambda: 5) == 5
 
-    def test_none_is_a_thing(self):
+    def test_none_is_a_value(self):
         memory, made = Memory("test"), []
         for _ in range(2):
             assert memory.recall("one", 1, lambda: made.append(1)) is None
         assert made == [1]
 
-    def test_keeps_a_functions_results_by_its_arguments(self):
+    def test_caches_a_functions_results_by_its_arguments(self):
         memory, calls = Memory("test"), []
 
         @memory.keep
@@ -85,8 +85,8 @@ class TestRecall:
 
 
 class TestBounds:
-    def test_the_oldest_goes_first(self):
-        memory = Memory("test", most=10 * 2**10, least=1)
+    def test_the_least_recently_used_is_evicted_first(self):
+        memory = Memory("test", max_bytes=10 * 2**10, min_entry_bytes=1)
         for key in range(3):
             memory.recall("block", key, lambda: block(3))
         memory.recall("block", 0, lambda: pytest.fail("it was held"))
@@ -95,31 +95,31 @@ class TestBounds:
         for key in (0, 2, 3, 1):
             memory.recall("block", key, lambda key=key: made.append(key) or block(3))
         assert made == [1]
-        assert memory.size <= memory.most
+        assert memory.size <= memory.max_bytes
 
-    def test_what_is_cheap_and_many_does_not_push_out_what_is_dear_and_few(self):
-        memory = Memory("test", most=50 * 2**10, least=1)
-        memory.recall("dear", 1, lambda: block(20))
+    def test_many_small_entries_do_not_evict_a_few_large_ones(self):
+        memory = Memory("test", max_bytes=50 * 2**10, min_entry_bytes=1)
+        memory.recall("large", 1, lambda: block(20))
         for key in range(500):
-            memory.recall("cheap", key, lambda: block(1))
-        memory.recall("dear", 1, lambda: pytest.fail("it was pushed out"))
-        assert 25 <= memory.count("cheap") <= 30
+            memory.recall("small", key, lambda: block(1))
+        memory.recall("large", 1, lambda: pytest.fail("it was evicted"))
+        assert 25 <= memory.count("small") <= 30
 
-    def test_what_was_asked_for_last_stays_however_large(self):
-        memory = Memory("test", most=2**10)
+    def test_the_entry_asked_for_last_stays_however_large(self):
+        memory = Memory("test", max_bytes=2**10)
         memory.recall("block", 1, lambda: block(1))
         memory.recall("block", 2, lambda: block(9))
         assert memory.count("block") == 1
         memory.recall("block", 2, lambda: pytest.fail("it was held"))
 
-    def test_what_has_no_arrays_is_bounded_too(self):
-        memory = Memory("test", most=100, least=10)
+    def test_entries_without_arrays_are_bounded_too(self):
+        memory = Memory("test", max_bytes=100, min_entry_bytes=10)
         for key in range(1000):
             memory.recall("function", key, lambda: len)
         assert memory.count("function") == 10
 
-    def test_what_grows_as_it_is_used_is_measured_again(self):
-        memory = Memory("test", least=1)
+    def test_an_entry_that_grows_is_measured_again(self):
+        memory = Memory("test", min_entry_bytes=1)
         thing = memory.recall("thing", 1, lambda: Grown(block(1)))
         small = memory.size
         assert len(thing.twice) == 256
@@ -153,16 +153,16 @@ class TestSize:
         assert size_of(("text", 3, None, len, Grown)) == 0
 
     def test_a_key_counts_too(self):
-        memory = Memory("test", least=1)
+        memory = Memory("test", min_entry_bytes=1)
         memory.recall("one", (b"x" * 1000, 3), lambda: block(1))
         assert memory.size == 2**10 + 1000
 
-    def test_of_what_goes_round(self):
+    def test_of_circular_references(self):
         ring = [block(1)]
         ring.append(ring)
         assert size_of(ring) == 2**10
 
-    def test_leaves_out_whoever_owns_a_memory(self):
+    def test_leaves_out_objects_with_a_memory(self):
         assert size_of((Owner(block(9), Memory("test")), block(1))) == 2**10
         problem = toy()
         spectrum = Spectrum.of(problem, None)
@@ -175,7 +175,7 @@ class TestSize:
 
 
 class TestThreads:
-    def test_one_thing_is_made_once(self):
+    def test_one_entry_is_computed_once(self):
         memory, made, start = Memory("test"), [], threading.Barrier(8)
 
         def make():
@@ -191,11 +191,11 @@ class TestThreads:
         assert len(made) == 1
         assert all(one is found[0] for one in found)
 
-    def test_different_things_are_made_side_by_side(self):
+    def test_different_entries_are_computed_concurrently(self):
         memory, both = Memory("test"), threading.Barrier(2)
         assert together(*(lambda key=key: memory.recall("one", key, lambda: both.wait(WAIT)) for key in (1, 2)))
 
-    def test_making_one_may_ask_for_another(self):
+    def test_computing_one_entry_may_ask_for_another(self):
         memory, other = Memory("test"), Memory("other")
 
         def first():
@@ -206,7 +206,7 @@ class TestThreads:
 
         assert together(first, second, lambda: other.recall("two", 1, lambda: 2 + second()), first) == [6, 3, 5, 6]
 
-    def test_nobody_waits_in_a_circle(self):
+    def test_there_is_no_deadlock(self):
         """Each makes what the other wants while it asks for what the other makes."""
         one, two, both = Memory("one"), Memory("two"), threading.Barrier(2)
 
@@ -219,7 +219,7 @@ class TestThreads:
 
         assert sorted(together(lambda: across(one, two), lambda: across(two, one)))[0] == 11
 
-    def test_who_waited_for_what_failed_makes_it(self):
+    def test_a_thread_that_waited_for_a_failed_computation_repeats_it(self):
         memory, begun, asked = Memory("test"), threading.Event(), threading.Event()
 
         def fail():
@@ -250,25 +250,25 @@ class TestThreads:
         assert all(one is found[0] for one in found)
         assert Grown.twice.__doc__ == "Doc."
 
-    def test_bounds_hold_whoever_keeps(self):
-        memory = Memory("test", most=20 * 2**10, least=1)
+    def test_bounds_hold_with_many_threads(self):
+        memory = Memory("test", max_bytes=20 * 2**10, min_entry_bytes=1)
         with ThreadPoolExecutor(8) as pool:
             sums = list(
                 pool.map(lambda key: memory.recall("a", key % 40, lambda: block(1) + key % 40).sum(), range(400))
             )
         assert sums == [128 * (key % 40) for key in range(400)]
-        assert memory.size <= memory.most
+        assert memory.size <= memory.max_bytes
 
 
 class TestTravel:
-    def test_a_memory_arrives_empty(self):
-        memory = Memory("test", most=12345, least=7)
+    def test_a_pickled_memory_is_empty(self):
+        memory = Memory("test", max_bytes=12345, min_entry_bytes=7)
         memory.recall("one", 1, lambda: block(1))
         for other in (pickle.loads(pickle.dumps(memory)), copy.copy(memory), copy.deepcopy(memory)):
-            assert (other.owner, other.most, other.least, other.size) == ("test", 12345, 7, 0)
+            assert (other.owner, other.max_bytes, other.min_entry_bytes, other.size) == ("test", 12345, 7, 0)
 
     @pytest.mark.parametrize("name", ["hierarchical", "depth_weighted", "smooth"])
-    def test_a_problem_is_no_larger_for_having_been_asked(self, name):
+    def test_a_pickled_problem_does_not_grow_with_use(self, name):
         problem = scene(samples=40, quiet=10)
         before = len(pickle.dumps(problem))
         posterior = bi.infer(name, problem, draws=100)
@@ -277,22 +277,22 @@ class TestTravel:
         assert problem.shared.size
         assert len(pickle.dumps(problem)) <= before
 
-    def test_nouns_leave_behind_what_was_worked_out(self):
+    def test_pickled_dataclasses_leave_out_cached_properties(self):
         problem = scene(samples=40, quiet=10)
         posterior = bi.infer("depth_weighted", problem, draws=100)
         spectrum = Spectrum.of(problem, posterior.mixture.structures[0])
         sizes = [len(pickle.dumps(one)) for one in (posterior, spectrum)]
-        mean, back = posterior.mean, spectrum.weights
+        mean, weights = posterior.mean, spectrum.weights
         for one, size in zip((posterior, spectrum), sizes, strict=True):
             assert len(pickle.dumps(one)) <= size
         other, twin = pickle.loads(pickle.dumps((posterior, spectrum)))
         assert set(vars(other)) <= set(type(other).__dataclass_fields__)
         assert_array_equal(other.mean, mean)
         assert_array_equal(other.sd, posterior.sd)
-        assert_array_equal(twin.weights, back)
+        assert_array_equal(twin.weights, weights)
 
     @pytest.mark.parametrize("name", ["depth_weighted", "sensor_noise"])
-    def test_a_problem_that_travelled_gives_the_same_numbers(self, name):
+    def test_a_pickled_problem_gives_the_same_numbers(self, name):
         problem = scene(samples=40, quiet=10)
         first = bi.infer(name, problem, draws=100)
         for other in (pickle.loads(pickle.dumps(problem)), replace(problem)):
@@ -315,7 +315,7 @@ class TestProblem:
             bi.infer("depth_weighted", changed, draws=100).mean, bi.infer("depth_weighted", fresh, draws=100).mean
         )
 
-    def test_what_is_of_a_gain_is_handed_on_and_what_is_of_a_recording_is_not(self):
+    def test_results_of_the_gain_are_shared_and_those_of_the_recording_are_not(self):
         problem = scene()
         others = [
             problem.again(2 * problem.recording),
@@ -340,8 +340,8 @@ class TestProblem:
 
     def test_numbers_do_not_depend_on_what_was_asked_before(self):
         """A fixed depth is worked out as it is, whether or not a table over depths was made of the same gain."""
-        alone, after = toy(quiet=5), toy(quiet=5)
+        untouched, after = toy(quiet=5), toy(quiet=5)
         bi.infer("depth_weighted", after, draws=100)
         one = Structure(depth=0.3)
-        assert_array_equal(Spectrum.of(alone, one).values, Spectrum.of(after, one).values)
+        assert_array_equal(Spectrum.of(untouched, one).values, Spectrum.of(after, one).values)
         assert_array_equal(one.gram(after), one.gram(after, exact=True))

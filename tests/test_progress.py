@@ -31,12 +31,12 @@ def terminal(monkeypatch):
     return begin
 
 
-def test_items_come_through_in_their_order():
+def test_items_are_yielded_in_order():
     for shown in (False, None, True):
         assert list(over(iter("abc"), "letters", 3, shown)) == ["a", "b", "c"]
 
 
-def test_nobody_is_told_who_does_not_watch(capsys):
+def test_nothing_is_printed_without_a_terminal(capsys):
     list(over([1, 2], "numbers", 2))
     list(over([1, 2], "numbers", 2, shown=False))
     with working("thinking"):
@@ -44,7 +44,7 @@ def test_nobody_is_told_who_does_not_watch(capsys):
     assert capsys.readouterr() == ("", "")
 
 
-def test_who_asked_is_told_of_the_end(capsys):
+def test_the_final_state_is_printed_on_request(capsys):
     with steps("numbers", 7, shown=True) as advance:
         advance(3)
         advance(2)
@@ -54,7 +54,7 @@ def test_who_asked_is_told_of_the_end(capsys):
     assert shown.err == ""
 
 
-def test_a_terminal_is_told_on_the_error_stream(terminal, monkeypatch):
+def test_on_a_terminal_the_bar_is_on_the_error_stream(terminal, monkeypatch):
     output, stream = io.StringIO(), terminal()
     monkeypatch.setattr("sys.stdout", output)
     with bars() as begin:
@@ -63,13 +63,13 @@ def test_a_terminal_is_told_on_the_error_stream(terminal, monkeypatch):
         second(1)
     with working("thinking"):
         pass
-    told = stream.getvalue()
+    printed = stream.getvalue()
     for word in ("first", "2/2", "second", "1/3", "thinking ..."):
-        assert word in told
+        assert word in printed
     assert output.getvalue() == ""
 
 
-def test_a_terminal_is_told_nothing_of_what_is_to_be_silent(terminal):
+def test_nothing_is_printed_on_a_terminal_if_silenced(terminal):
     stream = terminal()
     list(over([1, 2], "numbers", 2, shown=False))
     assert stream.getvalue() == ""
@@ -88,7 +88,7 @@ def test_a_step_is_done_when_the_next_is_asked_for():
     assert done == [1, 1]
 
 
-def test_silence_reads_no_library():
+def test_a_silent_bar_imports_no_library():
     words = (
         "import sys; from bayesinv.progress import over; list(over([1], 'one', 1, False)); print('rich' in sys.modules)"
     )

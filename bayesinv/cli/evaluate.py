@@ -7,7 +7,7 @@ from pathlib import Path
 from bayesinv.cli.options import Switch
 from bayesinv.cli.outcome import FAILED, PASSED, fail
 from bayesinv.cli.screen import Stages, show_table, tell
-from bayesinv.progress import watched
+from bayesinv.progress import on_terminal
 
 
 def evaluate(
@@ -42,7 +42,7 @@ def evaluate(
         from bayesinv.report.evaluation import evaluate as evaluated
     chosen = configuration.Configuration.of(config)
     allowed = True if allow_inverse_crime else None
-    found = evaluated(chosen, out, jobs=jobs, allow_inverse_crime=allowed, progress=watched())
+    found = evaluated(chosen, out, jobs=jobs, allow_inverse_crime=allowed, progress=on_terminal())
     heads, rows = found.cells_for_people()
     show_table(heads, rows, f"{cell.CRIME.upper() + ': ' if found.crime else ''}{chosen.title}")
     tell(f"wrote {out / found.page}")

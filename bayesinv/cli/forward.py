@@ -10,7 +10,7 @@ from bayesinv.cli.inputs import numbers
 from bayesinv.cli.options import Switch
 from bayesinv.cli.outcome import PASSED
 from bayesinv.cli.screen import Stages, show_table, tell
-from bayesinv.progress import watched
+from bayesinv.progress import on_terminal
 
 if TYPE_CHECKING:
     from bayesinv.forward.leadfield import LeadField
@@ -91,7 +91,7 @@ def forward(
             trans=trans,
         )
     with stages(f"solve ({chosen})"):
-        made = scene.solve(set_up, chosen, cache=transfer_folder(), progress=watched())
+        made = scene.solve(set_up, chosen, cache=transfer_folder(), progress=on_terminal())
         made = made if reference is None else made.rereference(reference)
     with stages("write"):
         _write(made, out, set_up.info)

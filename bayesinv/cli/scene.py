@@ -286,7 +286,8 @@ def _subject(folder: Path, to_head: Array, conductivities: Sequence[float] | Non
     parts = sorted(parts, key=lambda part: int(part["id"]))
     surfaces = tuple(
         Surface(
-            template.moved(to_head, np.asarray(part["rr"], dtype=np.float64)), np.asarray(part["tris"], dtype=np.int64)
+            template.transformed(to_head, np.asarray(part["rr"], dtype=np.float64)),
+            np.asarray(part["tris"], dtype=np.int64),
         )
         for part in parts
     )
@@ -376,7 +377,7 @@ def _source_space(path: str, to_head: Array | None) -> Sources:
     if spaces[0]["coord_frame"] == FIFF.FIFFV_COORD_MRI:
         if to_head is None:
             raise ValueError(f"{path} is in MRI coordinates; give the transform to head coordinates with --trans")
-        positions = template.moved(to_head, positions)
+        positions = template.transformed(to_head, positions)
     turn = to_head if spaces[0]["coord_frame"] == FIFF.FIFFV_COORD_MRI and to_head is not None else np.eye(4)
     to_mri = None if to_head is None else np.asarray(np.linalg.inv(to_head), dtype=np.float64)
     subject = spaces[0].get("subject_his_id") or ""

@@ -148,7 +148,7 @@ def tell(
 
 
 def true_lead_field(sources: Sources, sensors: Sensors, resolution: str = "fine") -> LeadField:
-    """Return the gain of the template head in finite elements, with fluid below the skull; kept as the template's is.
+    """Return the gain of the template head in finite elements, with fluid below the skull; cached as the template's is.
 
     resolution : of the mesh, see `template_mesh.finite_elements`
     """
@@ -160,8 +160,14 @@ def true_lead_field(sources: Sources, sensors: Sensors, resolution: str = "fine"
         return transfer(head, sensors, cache=gain_files.transfer_folder()).lead_field(sources)
 
     # The mesh is named by what it is made from, for making it takes longer than all else of a second run.
-    mesh = (template_mesh.CSF, *np.array(template_mesh.RESOLUTIONS[resolution]), template.surfaces(3)[-1].vertices)
-    return gain_files.kept(solve, sensors, sources, "finite elements", *mesh, np.array(TRUE_CONDUCTIVITIES))
+    mesh = (
+        template_mesh.CSF_THICKNESS,
+        *np.array(template_mesh.RESOLUTIONS[resolution]),
+        template.surfaces(3)[-1].vertices,
+    )
+    return gain_files.cached_lead_field(
+        solve, sensors, sources, "finite elements", *mesh, np.array(TRUE_CONDUCTIVITIES)
+    )
 
 
 def classical(problem: Problem, window: tuple[float, float]) -> dict[str, Array]:

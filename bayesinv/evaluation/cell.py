@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from bayesinv.atomic import write_whole
+from bayesinv.atomic import write_atomically
 from bayesinv.axes import Array, Index
 from bayesinv.classical.baseline import baseline
 from bayesinv.classical.criteria import CHOICES
@@ -118,7 +118,7 @@ def run_cell(
     except Exception as error:
         return f"{cell.name} on {cell.truth} (seed {cell.seed}): {type(error).__name__}: {error}"
     place.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(place, found.text().encode())
+    write_atomically(place, found.text().encode())
     return found
 
 

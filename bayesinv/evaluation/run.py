@@ -14,7 +14,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from bayesinv.atomic import write_whole
+from bayesinv.atomic import write_atomically
 from bayesinv.evaluation.cell import CRIME, Result, run_cell
 from bayesinv.evaluation.configuration import MODEL, PRIOR, Cell, Configuration
 from bayesinv.evaluation.results import Evaluation
@@ -124,4 +124,4 @@ def _begin(configuration: Configuration, folder: Path, referees: Iterable[str]) 
     if folder.is_dir() and any(folder.iterdir()):
         raise FileExistsError(f"{folder} holds files of something else; name a new folder")
     folder.mkdir(parents=True, exist_ok=True)
-    write_whole(mark, (json.dumps(given, indent=2, ensure_ascii=False) + "\n").encode())
+    write_atomically(mark, (json.dumps(given, indent=2, ensure_ascii=False) + "\n").encode())

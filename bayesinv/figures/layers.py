@@ -159,7 +159,7 @@ def _as_surfaces(layers: Sequence[Layer], sources: Sources, marks: Array | None,
     return figure
 
 
-SCENES = Memory("scenes", most=2**26)
+SCENES = Memory("scenes", max_bytes=2**26)
 
 
 @SCENES.keep

@@ -14,12 +14,12 @@ from bayesinv.forward.leadfield import LeadField
 from bayesinv.forward.unbounded import primary_field
 from bayesinv.geometry.surfaces import Surface, inside
 from bayesinv.head.head import Conductivity, Head, check_sources, check_surfaces
-from bayesinv.head.sensors import Sensors, footing
+from bayesinv.head.sensors import Sensors, project_to_scalp
 from bayesinv.head.sources import Sources
 
 MINIMUM_DISTANCE = 5e-4  # m
-# The isolated problem pays where a layer conducts this much worse than what it encloses.
-SHIELD = 0.2
+# Largest ratio of a layer's conductivity to those within it at which the isolated-skull approach is used.
+MAX_SHIELD_RATIO = 0.2
 
 
 def lead_field(
@@ -56,10 +56,10 @@ class Bem:
         (inner_k + outer_k)/2 V_k + sum_l (inner_l - outer_l) K_kl V_l = V_unbounded
 
     with K the double layer operator, both sides integrated against the linear functions of surface k (Galerkin).
-    Integrals over the inner triangle are exact, also those of sources and coils; the outer one takes three points.
-    If a layer conducts much worse than what it encloses, such as the skull, electrodes read through the potential
-    of the isolated inside, solved first and taken as a part of the whole (Hamalainen & Sarvas 1989). The mean
-    potential over the outermost surface is zero.
+    Integrals over the inner triangle are exact, also those of sources and coils; the outer ones take three Gauss
+    points. If a layer such as the skull conducts much worse than what it encloses, the potential at electrodes is
+    computed from that of the isolated inner compartments, solved first (Hamalainen & Sarvas 1989). The mean potential
+    over the outermost surface is zero.
 
     head : with `surfaces`, and one isotropic conductivity per compartment
 
@@ -76,17 +76,17 @@ class Bem:
     """
 
     head: Head
-    _parts: _Parts = field(init=False, repr=False)
+    _factorisation: _Factorisation = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         head = check_surfaces(self.head)
         object.__setattr__(self, "head", head)
-        object.__setattr__(self, "_parts", _factorised(head))
+        object.__setattr__(self, "_factorisation", _factorised(head))
 
     def lead_field(
         self, sensors: Sensors, sources: Sources, *, minimum_distance: float = MINIMUM_DISTANCE
     ) -> LeadField:
-        """Return the gain of `sensors` for `sources`; electrodes are moved to the closest point of the scalp.
+        """Return the gain of `sensors` for `sources`; electrodes are projected to the closest point of the scalp.
 
         minimum_distance : of sources from the innermost surface, m
 
@@ -100,42 +100,44 @@ class Bem:
         transfer = self._transfer(sensors)
         gain = np.empty((len(sensors), len(sources), 3))
         stops = np.cumsum([len(s.vertices) for s in self.head.surfaces])
-        # Where there are electrodes only, an isolated inside takes all of the load.
-        loaded = self._parts.shield + 1 if len(sensors.where("eeg")) == len(sensors) else len(stops)
-        weights = np.split(transfer, stops[:-1], axis=1)[:loaded]
+        # With electrodes only, the surfaces of the isolated inner compartments take the whole load.
+        loaded_surfaces = self._factorisation.shield + 1 if len(sensors.where("eeg")) == len(sensors) else len(stops)
+        weights = np.split(transfer, stops[:-1], axis=1)[:loaded_surfaces]
         for start in range(0, len(sources), 512):
-            places = np.ascontiguousarray(sources.positions[start : start + 512])
-            part = np.zeros((len(sensors), len(places) * 3))
+            positions = np.ascontiguousarray(sources.positions[start : start + 512])
+            part = np.zeros((len(sensors), len(positions) * 3))
             for surface, weight in zip(self.head.surfaces, weights, strict=False):
-                loads = dipole_loads(places, surface.vertices, surface.triangles)
+                loads = dipole_loads(positions, surface.vertices, surface.triangles)
                 part += weight @ loads.reshape(weight.shape[1], -1)
             gain[:, start : start + 512] = part.reshape(len(sensors), -1, 3)
         if sensors.points is not None and sensors.directions is not None and sensors.owner is not None:
             gain += primary_field(sources.positions, sensors.points, sensors.directions, sensors.owner, len(sensors))
         head = self.head
         solver = "boundary elements, linear Galerkin"
-        if self._parts.inner is not None:
-            solver += f", isolated from {head.names[self._parts.shield + 1]}"
+        if self._factorisation.isolated_lu is not None:
+            solver += f", isolated from {head.names[self._factorisation.shield + 1]}"
         notes = {"solver": solver, **_description(head, minimum_distance)}
         return LeadField(gain, sensors, sources, notes=notes)
 
     def _transfer(self, sensors: Sensors) -> Array:
-        """Return the matrix (sensor, vertex of all surfaces) from the loads to the sensors' readings.
+        """Return the matrix (sensor, vertex of all surfaces) from the loads to the sensors' measurements.
 
-        Electrodes read through the isolated inside, where there is one: what is left of the potential outside of a
-        poor conductor is a small difference otherwise. Coils read all surfaces at once: for them the potential of
-        the inside counts as it is, and isolating it only adds the error of one more solution.
+        Electrodes use the isolated problem, if there is one: the potential outside a poor conductor is otherwise a
+        small difference of large numbers. Coils use all surfaces at once: their field depends on the inner potential
+        itself, and the isolated problem would only add the error of one more solution.
         """
-        head, parts = self.head, self._parts
+        head, factors = self.head, self._factorisation
         starts = np.cumsum([0, *(len(s.vertices) for s in head.surfaces)])
-        reading = np.zeros((len(sensors), starts[-1]))
-        electric, scalp = sensors.where("eeg"), head.surfaces[-1]
-        triangle, weights = footing(sensors, scalp)
+        readout = np.zeros((len(sensors), starts[-1]))
+        electrodes, scalp = sensors.where("eeg"), head.surfaces[-1]
+        triangle, weights = project_to_scalp(sensors, scalp)
         for corner in range(3):
-            reading[electric, starts[-2] + scalp.triangles[triangle, corner]] += weights[:, corner]
+            readout[electrodes, starts[-2] + scalp.triangles[triangle, corner]] += weights[:, corner]
         if sensors.points is not None and sensors.directions is not None and sensors.owner is not None:
             _check_outside(sensors, scalp)
-            for surface, start, stop, step in zip(head.surfaces, starts, starts[1:], parts.steps, strict=False):
+            for surface, start, stop, jump in zip(
+                head.surfaces, starts, starts[1:], factors.conductivity_jumps, strict=False
+            ):
                 volume = np.zeros((len(sensors), stop - start))
                 add_volume_field(
                     np.ascontiguousarray(sensors.points),
@@ -145,37 +147,37 @@ class Bem:
                     surface.triangles,
                     volume,
                 )
-                reading[:, start:stop] -= step * volume
-        transfer = np.asarray(lu_solve(parts.whole, reading.T).T)
-        if parts.inner is not None and parts.coupling is not None and len(electric):
-            first, end = starts[parts.shield], starts[parts.shield + 1]
-            through = reading[electric, :end]
-            through[:, first:] += transfer[electric] @ parts.coupling
-            transfer[electric] = 0.0
-            transfer[electric, :end] = lu_solve(parts.inner, through.T).T
+                readout[:, start:stop] -= jump * volume
+        transfer = np.asarray(lu_solve(factors.full_lu, readout.T).T)
+        if factors.isolated_lu is not None and factors.coupling is not None and len(electrodes):
+            first, end = starts[factors.shield], starts[factors.shield + 1]
+            isolated_readout = readout[electrodes, :end]
+            isolated_readout[:, first:] += transfer[electrodes] @ factors.coupling
+            transfer[electrodes] = 0.0
+            transfer[electrodes, :end] = lu_solve(factors.isolated_lu, isolated_readout.T).T
         return transfer
 
 
 @dataclass(frozen=True, eq=False)
-class _Parts:
-    """What a head keeps of its factorisation.
+class _Factorisation:
+    """The factorised matrices of a head.
 
-    whole : LU of the transposed matrix of all surfaces
-    inner : LU of the transposed matrix of the isolated surfaces, or None
-    coupling : (vertex of all, vertex of the shielding surface), what the isolated potential adds to the load
-    shield : number of the outermost surface that takes a load from sources
-    steps : (surface,), conductivity inside minus outside, S/m
+    full_lu : LU of the transposed matrix of all surfaces
+    isolated_lu : LU of the transposed matrix of the isolated surfaces, or None
+    coupling : (vertex of all, vertex of the shielding surface), from the isolated potential to its load, or None
+    shield : index of the outermost surface with a load from sources
+    conductivity_jumps : (surface,), conductivity inside minus outside, S/m
     """
 
-    whole: tuple[Array, Index]
-    inner: tuple[Array, Index] | None
+    full_lu: tuple[Array, Index]
+    isolated_lu: tuple[Array, Index] | None
     coupling: Array | None
     shield: int
-    steps: Array
+    conductivity_jumps: Array
 
 
 def _description(head: Head, minimum_distance: float) -> dict[str, str]:
-    """Return notes on what the gain was made of."""
+    """Return notes on the mesh, the conductivities and the minimum distance of a gain."""
     shapes = zip(head.names, head.surfaces, strict=True)
     values = zip(head.names, head.conductivities, strict=True)
     return {
@@ -200,16 +202,16 @@ def _check_outside(sensors: Sensors, scalp: Surface) -> None:
     """Raise if a coil has a point inside the head."""
     if sensors.points is None or sensors.owner is None:
         return
-    within = inside(scalp, sensors.points)
-    if within.any():
-        names = list(dict.fromkeys(sensors.names[i] for i in sensors.owner[within]))
+    is_inside = inside(scalp, sensors.points)
+    if is_inside.any():
+        names = list(dict.fromkeys(sensors.names[i] for i in sensors.owner[is_inside]))
         raise ValueError(
             f"{len(names)} coils are inside the head: {', '.join(names[:5])}; "
             "check that head and sensors share one coordinate frame, in metres"
         )
 
 
-def _factorised(head: Head) -> _Parts:
+def _factorised(head: Head) -> _Factorisation:
     """Assemble and factorise the matrices of a checked head."""
     surfaces = head.surfaces
     inner = np.array([_isotropic(name, c) for name, c in zip(head.names, head.conductivities, strict=True)])
@@ -217,11 +219,11 @@ def _factorised(head: Head) -> _Parts:
     sizes = [len(s.vertices) for s in surfaces]
     starts = np.cumsum([0, *sizes])
     _check_memory(int(starts[-1]))
-    poor = np.flatnonzero(inner[1:] < SHIELD * np.minimum.accumulate(inner)[:-1])
-    shield = int(poor[0]) if len(poor) else len(surfaces) - 1
+    poor_conductors = np.flatnonzero(inner[1:] < MAX_SHIELD_RATIO * np.minimum.accumulate(inner)[:-1])
+    shield = int(poor_conductors[0]) if len(poor_conductors) else len(surfaces) - 1
     masses = [mass_matrix(s) for s in surfaces]
     matrix = np.zeros((starts[-1], starts[-1]))
-    coupling = np.zeros((starts[-1], sizes[shield])) if len(poor) else None
+    coupling = np.zeros((starts[-1], sizes[shield])) if len(poor_conductors) else None
     for k, target in enumerate(surfaces):
         for m, origin in enumerate(surfaces):
             block = double_layer(target, origin, k == m)
@@ -235,17 +237,17 @@ def _factorised(head: Head) -> _Parts:
                 block += 0.5 * (inner[k] + outer[k]) * masses[k].toarray()
             matrix[rows, starts[m] : starts[m + 1]] = block
     areas = [np.asarray(m.sum(axis=1)).ravel() for m in masses]
-    small = None
+    isolated_lu = None
     if coupling is not None:
         end = starts[shield + 1]
-        alone = matrix[:end, :end].copy()
+        isolated = matrix[:end, :end].copy()
         # Nothing conducts outside the shield: its own column changes from (inner - outer) K + (inner + outer)/2 M
         # to inner K + inner/2 M.
-        alone[:, starts[shield] :] += coupling[:end]
-        small = lu_factor(_grounded(alone, areas[: shield + 1]).T, overwrite_a=True, check_finite=False)
+        isolated[:, starts[shield] :] += coupling[:end]
+        isolated_lu = lu_factor(_grounded(isolated, areas[: shield + 1]).T, overwrite_a=True, check_finite=False)
     # Only transposed systems are solved; the transpose is in the order that LAPACK factorises in place.
-    whole = lu_factor(_grounded(matrix, areas).T, overwrite_a=True, check_finite=False)
-    return _Parts(whole, small, coupling, shield, inner - outer)
+    full_lu = lu_factor(_grounded(matrix, areas).T, overwrite_a=True, check_finite=False)
+    return _Factorisation(full_lu, isolated_lu, coupling, shield, inner - outer)
 
 
 def _grounded(matrix: Array, areas: list[Array]) -> Array:
@@ -261,15 +263,15 @@ def _grounded(matrix: Array, areas: list[Array]) -> Array:
 
 def _check_memory(vertices: int) -> None:
     """Raise if the matrices of so many vertices do not fit into memory."""
-    wanted = 2.2 * 8 * vertices**2 / 1e9
+    required = 2.2 * 8 * vertices**2 / 1e9
     try:
-        there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9
-    except (AttributeError, ValueError, OSError):  # not every system tells
+        available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9
+    except (AttributeError, ValueError, OSError):  # not every system reports its memory
         return
-    if wanted > there:
+    if required > available:
         raise ValueError(
-            f"boundary elements with {vertices} vertices want about {wanted:.1f} GB of memory, but there are "
-            f"{there:.1f} GB; use surfaces of fewer vertices, or finite elements"
+            f"boundary elements with {vertices} vertices want about {required:.1f} GB of memory, but there are "
+            f"{available:.1f} GB; use surfaces of fewer vertices, or finite elements"
         )
 
 
@@ -283,7 +285,7 @@ def _openmeeg(head: Head, sensors: Sensors, sources: Sources, minimum_distance: 
         ) from error
     head = check_surfaces(head)
     check_sources(head, sources.positions, minimum_distance)
-    footing(sensors, head.surfaces[-1])
+    project_to_scalp(sensors, head.surfaces[-1])
     _check_outside(sensors, head.surfaces[-1])
     if len(head.surfaces) not in (1, 3):
         raise ValueError(f"OpenMEEG takes heads of 1 or 3 surfaces, but this one has {len(head.surfaces)}")
@@ -295,11 +297,11 @@ def _openmeeg(head: Head, sensors: Sensors, sources: Sources, minimum_distance: 
     dipoles = openmeeg.Matrix(np.asfortranarray(np.hstack([np.repeat(sources.positions, 3, axis=0), moments])))
     matrix = openmeeg.HeadMat(geometry)
     gain = np.zeros((len(sensors), 3 * len(sources)))
-    electric = sensors.where("eeg")
-    if len(electric):
-        contacts = openmeeg.Sensors(openmeeg.Matrix(np.asfortranarray(sensors.positions[electric])), geometry)
+    electrodes = sensors.where("eeg")
+    if len(electrodes):
+        contacts = openmeeg.Sensors(openmeeg.Matrix(np.asfortranarray(sensors.positions[electrodes])), geometry)
         rows = openmeeg.GainEEGadjoint(geometry, dipoles, matrix, openmeeg.Head2EEGMat(geometry, contacts)).array()
-        gain[electric] = rows
+        gain[electrodes] = rows
     if sensors.points is not None and sensors.directions is not None and sensors.owner is not None:
         weights = np.linalg.norm(sensors.directions, axis=1)
         coils = openmeeg.Sensors(

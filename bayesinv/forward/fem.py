@@ -4,7 +4,7 @@ The potential V of a current dipole M at x0 solves, for every test function v,
 
     ∫ σ ∇V . ∇v = M . ∇v(x0)
 
-with piecewise linear V and v on a tetrahedral mesh: A V = b. A sensor reads a linear functional s of V, so that one
+with piecewise linear V and v on a tetrahedral mesh: A V = b. A sensor measures a linear functional s of V, so that one
 solution of A t = s per sensor (not per source) gives t . b for every source (Weinstein, Zhukov & Johnson 2000,
 Ann. Biomed. Eng. 28, 1059-1066; Wolters, Grasedyck & Hackbusch 2004, Inverse Probl. 20, 1099-1116).
 """
@@ -37,11 +37,11 @@ def lead_field(
 
     source_model : "subtraction", "venant" or "partial_integration"; see `Transfer.lead_field`
     solver : "auto", "pardiso" or "cg"; see `choose_solver`
-    cache : folder for the transfer matrix, such as `default_cache()`; None keeps none
+    cache : folder for the transfer matrix, such as `default_cache()`; None stores none
     progress : show a bar over the right-hand sides
     within : names of the compartments where sources may lie; the innermost if None
 
-    The potential is measured from its mean over the scalp.
+    The mean potential over the scalp is zero.
 
     Raises
     ------
@@ -49,7 +49,7 @@ def lead_field(
         If the head has no sound mesh, a conductivity is not positive, an electrode is far from the scalp, a coil
         is inside the head, or a source is outside its compartment.
     MemoryError
-        If the problem wants more memory than there is.
+        If the problem needs more memory than there is.
     """
     one_of("source model", source_model, SOURCE_MODELS)
     solved = transfer(head, sensors, solver=solver, cache=cache, progress=progress)

@@ -1,4 +1,4 @@
-"""Arrays that the compiled loops of localised subtraction read and write, by name."""
+"""Named tuples of the arrays of localised subtraction, for its compiled loops."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from bayesinv.axes import Array, Index
 
 
 class Mesh(NamedTuple):
-    """What the loops read of a mesh.
+    """The arrays of a mesh.
 
     nodes : (node, 3), m
     elements : (element, 4), of positive volume
@@ -28,26 +28,26 @@ class Mesh(NamedTuple):
 
 
 class Dipoles(NamedTuple):
-    """Where the sources lie, and the unbounded conductor around each.
+    """Positions of the sources, and the unbounded conductor of each.
 
     positions : (source, 3), m
-    home : (source,), the element that holds each
+    host : (source,), the element that holds each
     inverse : (source, 3, 3), m/S, inverse tensor of that element
     scale : (source,), 1/(4 pi sqrt(det tensor))
     """
 
     positions: Array
-    home: Index
+    host: Index
     inverse: Array
     scale: Array
 
 
 class Sizes(NamedTuple):
-    """How much room each source wants.
+    """Sizes of the right-hand sides of each source.
 
-    columns : (source,), nodes of its patch and of the elements around
-    jumps : (source,), facets where the conductivity jumps, as far as coils see them
-    patch : (source,), nodes of the patch where it reaches the scalp, else 0
+    columns : (source,), number of nodes of its patch and of the elements around
+    jumps : (source,), number of facets with a conductivity jump; 0 without coils
+    patch : (source,), number of nodes of the patch if it touches the scalp, else 0
     """
 
     columns: Index
@@ -56,7 +56,7 @@ class Sizes(NamedTuple):
 
 
 class Loads(NamedTuple):
-    """The right-hand sides, see `bayesinv.forward.fem_subtraction.Split`.
+    """The right-hand sides, see `bayesinv.forward.fem_subtraction.SubtractionLoads`.
 
     first : (source + 1,), where the charges of each source begin
     indices, charges : (charge,), nodes, and 1/m; all nodes of the first moment, then of the second and the third
@@ -77,23 +77,23 @@ class Loads(NamedTuple):
 class Work(NamedTuple):
     """Working arrays, reused for every source.
 
-    mark : (element,), 2 s + 1 in the patch of source s, 2 s + 2 around it
-    seen : (node,), 2 s + 1 where listed for source s
-    place : (node,), where in the list
-    found : (element,), elements of the patch first, then those around
-    listed : (node,), nodes of the patch first
+    element_mark : (element,), 2 s + 1 in the patch of source s, 2 s + 2 around it
+    node_mark : (node,), 2 s + 1 if listed for source s
+    local_index : (node,), index in the list
+    patch_elements : (element,), list of elements: those of the patch, then those around
+    patch_nodes : (node,), list of nodes: those of the patch, then those around
     slope, area : (4, 3), gradients of an element's hat functions, and outward normals times area of its facets
-    integral : (3, moment), of the gradient of the split-off potential over an element
-    corner : (3, 3), m, corners of a facet seen from the source
+    integral : (3, moment), of the gradient of the subtracted potential over an element
+    corner : (3, 3), m, corners of a facet relative to the source
     moments : (3, moment), integrals over a facet, by corner
     stack : (piece, 7, 3), pieces of a facet: corners, their barycentric coordinates, share of the area
     """
 
-    mark: Index
-    seen: Index
-    place: Index
-    found: Index
-    listed: Index
+    element_mark: Index
+    node_mark: Index
+    local_index: Index
+    patch_elements: Index
+    patch_nodes: Index
     slope: Array
     area: Array
     integral: Array

@@ -24,7 +24,7 @@ def gradients(nodes: Array, elements: Index) -> tuple[Array, Array]:
 def stiffness(nodes: Array, elements: Index, tensors: Array) -> csr_matrix:
     """Return the stiffness matrix (node, node) in S, ∫ ∇φi . σ ∇φj.
 
-    Its rows sum to zero exactly as they are made: the potential is known up to a constant.
+    Its rows sum to zero by construction: the potential is determined up to a constant.
     """
     count = len(nodes)
     weight = np.empty((len(elements), 6))

@@ -1,4 +1,4 @@
-"""What coils read of the volume currents of finite elements."""
+"""Coil measurements of the volume currents of finite elements."""
 
 from __future__ import annotations
 
@@ -11,38 +11,40 @@ from bayesinv.forward.threads import share_work
 from bayesinv.forward.unbounded import MU0_4PI
 from bayesinv.head.sensors import Sensors
 
-INWARDS = 1 - 5**-0.5  # of the four points of degree 2 in a tetrahedron, from its corners
+GAUSS_OFFSET = (
+    1 - 5**-0.5
+)  # of the four Gauss points of degree 2 in a tetrahedron, as a fraction of the way from corner to centroid
 
 
 @njit(cache=True, nogil=True)
-def _read_flux(first, last, corners, elements, flux, points, directions, start, out):  # type: ignore[no-untyped-def]
-    """Add to out (coil, node) what coils first..last read of the volume currents of each hat function.
+def _add_flux_readings(first, last, corners, elements, flux, points, directions, start, out):  # type: ignore[no-untyped-def]
+    """Add to out (coil, node) the measurements of coils first..last of the volume currents of each hat function.
 
-    A coil within a few element sizes sees the element by four points instead of its middle.
+    An element within six edge lengths of an integration point has four Gauss points, a farther one its centroid.
     """
     point = np.empty(3)
     for coil in range(first, last):
         for e in range(len(elements)):
-            one = two = 0.0
+            first_edge = second_edge = 0.0
             for i in range(3):
-                one += (corners[e, 1, i] - corners[e, 0, i]) ** 2
-                two += (corners[e, 3, i] - corners[e, 2, i]) ** 2
-            size = max(one, two)
+                first_edge += (corners[e, 1, i] - corners[e, 0, i]) ** 2
+                second_edge += (corners[e, 3, i] - corners[e, 2, i]) ** 2
+            size = max(first_edge, second_edge)
             wx = wy = wz = 0.0
             for q in range(start[coil], start[coil + 1]):
                 square = 0.0
                 for i in range(3):
-                    middle = corners[e, 0, i] + corners[e, 1, i] + corners[e, 2, i] + corners[e, 3, i]
-                    point[i] = points[q, i] - 0.25 * middle
+                    corner_sum = corners[e, 0, i] + corners[e, 1, i] + corners[e, 2, i] + corners[e, 3, i]
+                    point[i] = points[q, i] - 0.25 * corner_sum
                     square += point[i] * point[i]
                 count = 4 if square < 36 * size else 1
                 for k in range(count):
                     x, y, z = point[0], point[1], point[2]
                     if count == 4:
-                        # Degree 2: the middle moved towards each corner.
-                        x = INWARDS * x + (1 - INWARDS) * (points[q, 0] - corners[e, k, 0])
-                        y = INWARDS * y + (1 - INWARDS) * (points[q, 1] - corners[e, k, 1])
-                        z = INWARDS * z + (1 - INWARDS) * (points[q, 2] - corners[e, k, 2])
+                        # Degree 2: points between the centroid and each corner.
+                        x = GAUSS_OFFSET * x + (1 - GAUSS_OFFSET) * (points[q, 0] - corners[e, k, 0])
+                        y = GAUSS_OFFSET * y + (1 - GAUSS_OFFSET) * (points[q, 1] - corners[e, k, 1])
+                        z = GAUSS_OFFSET * z + (1 - GAUSS_OFFSET) * (points[q, 2] - corners[e, k, 2])
                     r2 = x * x + y * y + z * z
                     weight = MU0_4PI / (count * r2 * np.sqrt(r2))
                     u, v, w = directions[q, 0], directions[q, 1], directions[q, 2]
@@ -54,8 +56,8 @@ def _read_flux(first, last, corners, elements, flux, points, directions, start, 
 
 
 @njit(cache=True, nogil=True)
-def read_currents(first, last, middle, current, begin, points, directions, owner, gain):  # type: ignore[no-untyped-def]
-    """Add to gain (sensor, source, 3) what coils read of the currents (current, 3, moment) that sources drive."""
+def add_current_readings(first, last, middle, current, begin, points, directions, owner, gain):  # type: ignore[no-untyped-def]
+    """Add to gain (sensor, source, 3) the coils' measurements of the currents (facet, 3, moment) of sources."""
     for s in range(first, last):
         for c in range(begin[s], begin[s + 1]):
             for q in range(len(points)):
@@ -76,7 +78,7 @@ def coil_points(sensors: Sensors) -> tuple[Array, Array, Index]:
 
 
 def coil_functionals(nodes: Array, elements: Index, tensors: Array, sensors: Sensors) -> Array:
-    r"""Return what each coil reads (node, sensor) of the volume currents of a potential, T/V.
+    r"""Return the linear functional (node, sensor) by which each coil measures volume currents of a potential, T/V.
 
     -mu0/(4 pi) sum over elements of volume (sigma grad phi x d/|d|³) . direction,   d = point - element
     """
@@ -86,6 +88,6 @@ def coil_functionals(nodes: Array, elements: Index, tensors: Array, sensors: Sen
     slope, volume = gradients(nodes, elements)
     flux = slope @ tensors * volume[:, None, None]
     out = np.zeros((len(sensors), len(nodes)))
-    fixed = (nodes[elements], elements, flux, points[order], directions[order], start, out)
-    share_work(_read_flux, len(sensors), *fixed)
+    shared = (nodes[elements], elements, flux, points[order], directions[order], start, out)
+    share_work(_add_flux_readings, len(sensors), *shared)
     return out.T

@@ -1,4 +1,4 @@
-"""Sparse solvers: conjugate gradients with multigrid, Pardiso, and which of them fits into memory."""
+"""Sparse solvers: conjugate gradients with multigrid, Pardiso, and the choice between them by memory."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from bayesinv.axes import Array, one_of
 from bayesinv.forward.threads import thread_count
 
 SOLVERS = ("auto", "pardiso", "cg")
-BLOCK = 16  # right-hand sides solved together
+BLOCK_SIZE = 16  # right-hand sides solved together
 
 
 @dataclass(frozen=True)
-class Choice:
-    """A solver, why it is chosen, and the memory in GB that it will want."""
+class SolverChoice:
+    """A solver, the reason for its choice, and the memory in GB that it needs."""
 
     name: str
     why: str
     gigabytes: float
 
 
-def choose_solver(nodes: int, elements: int, sensors: int, solver: str = "auto") -> Choice:
-    """Return the solver for a mesh, why, and the memory it wants.
+def choose_solver(nodes: int, elements: int, sensors: int, solver: str = "auto") -> SolverChoice:
+    """Return the solver for a mesh, the reason, and the memory it needs.
 
     "pardiso" factorises with Intel MKL (the extra `pypardiso`, x86 only) and is the faster; "cg" is conjugate
     gradients with algebraic multigrid (pyamg), needs no extra and the least memory.
@@ -44,12 +44,12 @@ def choose_solver(nodes: int, elements: int, sensors: int, solver: str = "auto")
     ImportError
         If Pardiso is asked for by name and not installed.
     MemoryError
-        If the solver wants more memory than there is: how much, and what to change.
+        If the solver needs more memory than there is.
     """
     one_of("solver", solver, SOLVERS)
-    # Fill of a nested dissection in 3-D grows as nodes^(4/3); the constant is measured.
-    held = 8e-9 * nodes * (sensors + 4 * BLOCK) + 4e-7 * elements + 2e-7 * nodes
-    need = {"pardiso": held + 1.3 * (nodes / 177e3) ** (4 / 3), "cg": held + 1e-6 * nodes}
+    # Fill-in of nested dissection in 3-D grows as nodes^(4/3); the constant is measured.
+    common = 8e-9 * nodes * (sensors + 4 * BLOCK_SIZE) + 4e-7 * elements + 2e-7 * nodes
+    required = {"pardiso": common + 1.3 * (nodes / 177e3) ** (4 / 3), "cg": common + 1e-6 * nodes}
     free = available_memory()
     installed = importlib.util.find_spec("pypardiso") is not None
     if solver == "pardiso" and not installed:
@@ -58,21 +58,21 @@ def choose_solver(nodes: int, elements: int, sensors: int, solver: str = "auto")
         name, why = solver, "asked for"
     elif not installed:
         name, why = "cg", "pypardiso is not installed"
-    elif need["pardiso"] > free:
-        name, why = "cg", f"factors of {need['pardiso']:.2g} GB do not fit into {free:.2g} GB"
+    elif required["pardiso"] > free:
+        name, why = "cg", f"factors of {required['pardiso']:.2g} GB do not fit into {free:.2g} GB"
     else:
         name, why = "pardiso", "pypardiso is installed and the factors fit into memory"
-    if need[name] > free:
+    if required[name] > free:
         other = "" if name == "cg" else ", solver='cg'"
         raise MemoryError(
-            f"{nodes} nodes and {sensors} sensors want about {need[name]:.3g} GB by {name}, but {free:.3g} GB are "
+            f"{nodes} nodes and {sensors} sensors want about {required[name]:.3g} GB by {name}, but {free:.3g} GB are "
             f"free; use a coarser mesh, fewer sensors at a time{other}, or a larger machine"
         )
-    return Choice(name, why, need[name])
+    return SolverChoice(name, why, required[name])
 
 
 def available_memory() -> float:
-    """Return the memory in GB that is free for use, infinite where the system does not tell."""
+    """Return the available memory in GB, infinite if the system does not report it."""
     try:
         for line in Path("/proc/meminfo").read_text().splitlines():
             if line.startswith("MemAvailable:"):
@@ -85,8 +85,8 @@ def available_memory() -> float:
         return float("inf")
 
 
-class _Product:
-    """A sparse matrix times a block of vectors, rows shared between threads."""
+class _ThreadedProduct:
+    """The product of a sparse matrix with a block of vectors, rows shared between threads."""
 
     def __init__(self, matrix: csr_matrix, pool: ThreadPoolExecutor) -> None:
         cuts = np.linspace(0, matrix.shape[0], thread_count() + 1).astype(int)
@@ -112,8 +112,8 @@ class _Multigrid:
     def __init__(self, matrix: csr_matrix, pool: ThreadPoolExecutor) -> None:
         import pyamg
 
-        # pyamg draws from NumPy's global generator; the same matrix shall give the same cycle, and nobody else's
-        # draws shall move.
+        # pyamg draws from NumPy's global generator; a matrix must always give the same cycle, and other users' draws
+        # must not change.
         state = np.random.get_state()  # noqa: NPY002
         np.random.seed(0)  # noqa: NPY002
         try:
@@ -130,9 +130,9 @@ class _Multigrid:
                 guess /= top
             self.levels.append(
                 (
-                    _Product(level.A.tocsr().astype(np.float32), pool),
-                    _Product(level.P.tocsr().astype(np.float32), pool),
-                    _Product(level.R.tocsr().astype(np.float32), pool),
+                    _ThreadedProduct(level.A.tocsr().astype(np.float32), pool),
+                    _ThreadedProduct(level.P.tocsr().astype(np.float32), pool),
+                    _ThreadedProduct(level.R.tocsr().astype(np.float32), pool),
                     inverse.astype(np.float32)[:, None],
                     1.1 * float(top),
                 )
@@ -153,58 +153,58 @@ class _Multigrid:
         return self._smooth(x, right, depth)
 
     def _smooth(self, x: NDArray[np.float32] | None, right: NDArray[np.float32], depth: int) -> NDArray[np.float32]:
-        """Two steps of Chebyshev iteration on the upper three quarters of the spectrum (Adams et al. 2003)."""
+        """Return x after two Chebyshev iterations on the upper three quarters of the spectrum (Adams et al. 2003)."""
         matrix, _, _, inverse, top = self.levels[depth]
         middle, half = 0.625 * top, 0.375 * top
         step = inverse * (right if x is None else right - matrix(x)) * np.float32(1 / middle)
         x = step.copy() if x is None else x + step
         rho = half / middle
-        after = 1 / (2 * middle / half - rho)
-        step = np.float32(after * rho) * step + np.float32(2 * after / half) * (inverse * (right - matrix(x)))
+        next_rho = 1 / (2 * middle / half - rho)
+        step = np.float32(next_rho * rho) * step + np.float32(2 * next_rho / half) * (inverse * (right - matrix(x)))
         x += step
         return x
 
 
-def conjugate_gradients(matrix: csr_matrix, right: Array, tolerance: float, tick: Callable[[int], None]) -> None:
+def conjugate_gradients(matrix: csr_matrix, right: Array, tolerance: float, advance: Callable[[int], None]) -> None:
     """Overwrite the columns of `right` by solutions, block by block: conjugate gradients with multigrid.
 
-    Columns iterate side by side and share the sparse products. The matrix has the constants as its null space, and
-    the right-hand sides have none of it.
+    The columns of a block share the sparse products. The matrix has the constants as its null space, to which the
+    right-hand sides are orthogonal.
     """
     with ThreadPoolExecutor(thread_count()) as pool:
-        product, cycle = _Product(matrix, pool), _Multigrid(matrix, pool)
-        for first in range(0, right.shape[1], BLOCK):
-            residual = np.ascontiguousarray(right[:, first : first + BLOCK])
+        product, precondition = _ThreadedProduct(matrix, pool), _Multigrid(matrix, pool)
+        for first in range(0, right.shape[1], BLOCK_SIZE):
+            residual = np.ascontiguousarray(right[:, first : first + BLOCK_SIZE])
             size = np.linalg.norm(residual, axis=0)
             size[size == 0] = 1
             x = np.zeros_like(residual)
-            z = cycle(residual)
+            z = precondition(residual)
             direction = z
             weight = np.einsum("ij,ij->j", residual, z)
             for _ in range(400):
-                image = product(direction)
-                curve = np.einsum("ij,ij->j", direction, image)
-                step = np.divide(weight, curve, out=np.zeros_like(weight), where=curve > 0)
+                product_direction = product(direction)
+                curvature = np.einsum("ij,ij->j", direction, product_direction)
+                step = np.divide(weight, curvature, out=np.zeros_like(weight), where=curvature > 0)
                 x += step * direction
-                residual -= step * image
+                residual -= step * product_direction
                 if (np.linalg.norm(residual, axis=0) <= tolerance * size).all():
                     break
-                z = cycle(residual)
-                before, weight = weight, np.einsum("ij,ij->j", residual, z)
-                direction = z + np.divide(weight, before, out=np.zeros_like(weight), where=before > 0) * direction
+                z = precondition(residual)
+                previous, weight = weight, np.einsum("ij,ij->j", residual, z)
+                direction = z + np.divide(weight, previous, out=np.zeros_like(weight), where=previous > 0) * direction
             else:
-                left = float((np.linalg.norm(residual, axis=0) / size).max())
+                worst = float((np.linalg.norm(residual, axis=0) / size).max())
                 raise RuntimeError(
-                    f"conjugate gradients did not converge (residual {left:.2g}, wanted {tolerance:.2g}); the mesh "
+                    f"conjugate gradients did not converge (residual {worst:.2g}, wanted {tolerance:.2g}); the mesh "
                     "has elements of very low quality, see `quality`, or use solver='pardiso'"
                 )
-            right[:, first : first + BLOCK] = x
-            tick(x.shape[1])
+            right[:, first : first + BLOCK_SIZE] = x
+            advance(x.shape[1])
 
 
-def pardiso(matrix: csr_matrix, right: Array, tick: Callable[[int], None]) -> None:
+def pardiso(matrix: csr_matrix, right: Array, advance: Callable[[int], None]) -> None:
     """Overwrite the columns of `right` by solutions, by MKL Pardiso with the first node at zero."""
-    # MKL reads it when it is loaded; its own choice of threads leaves cores idle in the factorisation.
+    # MKL reads this variable on loading; its own choice of threads leaves cores idle in the factorisation.
     os.environ.setdefault("MKL_DYNAMIC", "FALSE")
     import pypardiso
 
@@ -212,16 +212,16 @@ def pardiso(matrix: csr_matrix, right: Array, tick: Callable[[int], None]) -> No
     upper.sort_indices()
     engine = pypardiso.PyPardisoSolver(mtype=2)
     # No defaults; parallel nested dissection; no refinement; two-level factorisation.
-    for place, value in ((1, 1), (2, 3), (8, 0), (24, 1)):
-        engine.set_iparm(place, value)
+    for parameter, value in ((1, 1), (2, 3), (8, 0), (24, 1)):
+        engine.set_iparm(parameter, value)
     try:
         engine.set_phase(12)
         engine._call_pardiso(upper, np.zeros((upper.shape[0], 1)))
         engine.set_phase(33)
-        for first in range(0, right.shape[1], BLOCK):
-            block = np.asfortranarray(right[1:, first : first + BLOCK])
-            right[1:, first : first + BLOCK] = engine._call_pardiso(upper, block)
-            right[0, first : first + BLOCK] = 0
-            tick(block.shape[1])
+        for first in range(0, right.shape[1], BLOCK_SIZE):
+            block = np.asfortranarray(right[1:, first : first + BLOCK_SIZE])
+            right[1:, first : first + BLOCK_SIZE] = engine._call_pardiso(upper, block)
+            right[0, first : first + BLOCK_SIZE] = 0
+            advance(block.shape[1])
     finally:
         engine.free_memory(everything=True)

@@ -1,10 +1,8 @@
-"""The transfer matrix of finite elements: one solution per sensor, reused for all sources and kept on disk."""
+"""The transfer matrix of finite elements: one solution per sensor, reused for all sources and stored on disk."""
 
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,9 +11,10 @@ from pathlib import Path
 import numpy as np
 from scipy.sparse import csr_matrix
 
+from bayesinv.atomic import opened_atomically
 from bayesinv.axes import Array, Index, freeze, one_of
 from bayesinv.forward.fem_assembly import stiffness
-from bayesinv.forward.fem_coils import coil_functionals, coil_points, read_currents
+from bayesinv.forward.fem_coils import add_current_readings, coil_functionals, coil_points
 from bayesinv.forward.fem_dipoles import locate, partial_integration, venant
 from bayesinv.forward.fem_solvers import choose_solver, conjugate_gradients, pardiso
 from bayesinv.forward.fem_subtraction import check_distance, elements_of_nodes, split_dipoles, unbounded_potential
@@ -25,7 +24,7 @@ from bayesinv.forward.unbounded import primary_field
 from bayesinv.geometry.surfaces import Surface, inside, triangle_areas, vertex_areas
 from bayesinv.geometry.tetrahedra import FACETS, Tetrahedra, check_mesh, describe, positive
 from bayesinv.head.head import Conductivity, Head
-from bayesinv.head.sensors import Sensors, footing
+from bayesinv.head.sensors import Sensors, project_to_scalp
 from bayesinv.head.sources import Sources
 from bayesinv.head.tensors import conductivity_tensors, mesh_of
 from bayesinv.progress import steps
@@ -42,14 +41,14 @@ def default_cache() -> Path:
 
 @dataclass(frozen=True, eq=False)
 class Transfer:
-    """What every sensor reads of a unit monopole at every node: one solve per sensor, reused for all sources.
+    """The transfer matrix from monopoles at nodes to sensors: one solution per sensor, reused for all sources.
 
     rows : (node, sensor), V/A for electrodes, T/A (times the weight of the coil) for coils
-    head, sensors : that it is made for
+    head, sensors : for which it is computed
     tensors : (element, 3, 3), S/m
     scalp : the outer boundary of the mesh
     across : (element, 4), the element beyond each facet, see `bayesinv.geometry.tetrahedra.neighbours`
-    notes : how it came
+    notes : how it was computed
     """
 
     rows: Array
@@ -74,64 +73,73 @@ class Transfer:
 
         source_model :
             "subtraction", localised: in a patch of elements around the source, inside its compartment, the
-            potential of an unbounded conductor is split off (Höltershinken et al. 2024); the most accurate.
+            potential of an unbounded conductor is subtracted (Höltershinken et al. 2024); the most accurate.
             "venant": monopoles on the nodes around the nearest interior node (Buchner et al. 1997, Phys. Med.
             Biol. 42, 1879-1886).
-            "partial_integration": the slope of the hat functions at the source (Yan, Nunez & Hart 1991, Med. Biol.
+            "partial_integration": the gradients of the hat functions at the source (Yan, Nunez & Hart 1991, Med. Biol.
             Eng. Comput. 29, 475-481).
         within : names of the compartments where sources may lie; the innermost if None
 
         Raises
         ------
         ValueError
-            If a source is outside these compartments, or on their boundary: which, and how far.
+            If a source is outside these compartments, or on their boundary.
         """
         one_of("source model", source_model, SOURCE_MODELS)
         names = self.head.names[:1] if within is None else tuple(within)
         chosen = [self.head.names.index(one_of("compartment", name, self.head.names)) for name in names]
         mesh = mesh_of(self.head)
-        home = locate(mesh, chosen, sources.positions, " or ".join(names))
+        host = locate(mesh, chosen, sources.positions, " or ".join(names))
         gain = np.zeros((len(self.sensors), len(sources), 3))
         if source_model == "subtraction":
-            self._subtract(mesh, sources.positions, home, gain)
+            self._subtract(mesh, sources.positions, host, gain)
         elif source_model == "venant":
             self._add(venant(mesh, chosen, sources.positions), gain)
         else:
-            self._add(partial_integration(mesh, home), gain)
+            self._add(partial_integration(mesh, host), gain)
         points, directions, owner = coil_points(self.sensors)
         if len(points):
             gain += primary_field(sources.positions, points, directions, owner, len(self.sensors))
         return LeadField(gain, self.sensors, sources, "infinity", {**self.notes, "source model": source_model})
 
     def _add(self, monopoles: csr_matrix, gain: Array) -> None:
-        """Add to gain (sensor, source, 3) what sensors read of monopoles (source * 3, node) in A/(A m)."""
+        """Add to gain (sensor, source, 3) the sensors' measurements of monopoles (source * 3, node) in A/(A m)."""
         gain += (monopoles @ self.rows).reshape(-1, 3, len(self.sensors)).transpose(2, 0, 1)
 
-    def _subtract(self, mesh: Tetrahedra, positions: Array, home: Index, gain: Array) -> None:
-        """Add the gain of localised subtraction but for the primary field of the coils."""
+    def _subtract(self, mesh: Tetrahedra, positions: Array, host: Index, gain: Array) -> None:
+        """Add the gain of localised subtraction, without the primary field of the coils."""
         elements = positive(mesh)
-        owned = elements_of_nodes(elements, len(mesh.nodes))
-        check_distance(mesh, elements, self.across, positions, home, self.head.names)
+        elements_around = elements_of_nodes(elements, len(mesh.nodes))
+        check_distance(mesh, elements, self.across, positions, host, self.head.names)
         points, directions, owner = coil_points(self.sensors)
-        electric = self.sensors.where("eeg")
-        corners, weights = footing(self.sensors, self.scalp)
+        electrodes = self.sensors.where("eeg")
+        corners, weights = project_to_scalp(self.sensors, self.scalp)
         corners = self.scalp.triangles[corners]
         area = triangle_areas(self.scalp).sum()
-        # A few hundred monopoles per source: some sources at a time bound the memory.
+        # There are a few hundred monopoles per source; chunks of sources bound the memory.
         for chunk in np.array_split(np.arange(len(positions)), len(positions) // 1000 + 1):
-            x, at = positions[chunk], home[chunk]
-            split = split_dipoles(mesh, elements, self.across, owned, self.tensors, x, at, len(points) > 0)
+            chunk_positions, chunk_hosts = positions[chunk], host[chunk]
+            split = split_dipoles(
+                mesh,
+                elements,
+                self.across,
+                elements_around,
+                self.tensors,
+                chunk_positions,
+                chunk_hosts,
+                len(points) > 0,
+            )
             part = np.zeros((len(self.sensors), len(chunk), 3))
             self._add(split.monopoles, part)
-            reads = (split.middle, split.current, split.begin, points, directions, owner, part)
-            share_work(read_currents, len(chunk), *reads)
-            # Where the patch reaches the scalp, electrodes read the part that was split off as well.
+            shared = (split.middle, split.current, split.begin, points, directions, owner, part)
+            share_work(add_current_readings, len(chunk), *shared)
+            # If the patch touches the scalp, electrodes there measure the subtracted potential as well.
             for s in np.flatnonzero(split.patch):
                 first = split.monopoles.indptr[3 * s]
                 on_patch = weights * np.isin(corners, split.monopoles.indices[first : first + split.patch[s]])
-                distance = np.einsum("ek,eki->ei", weights, mesh.nodes[corners]) - x[s]
-                free = unbounded_potential(distance, self.tensors[at[s]])
-                part[electric, s] += on_patch.sum(axis=1)[:, None] * free - split.gauge[s] / area
+                distance = np.einsum("ek,eki->ei", weights, mesh.nodes[corners]) - chunk_positions[s]
+                free = unbounded_potential(distance, self.tensors[chunk_hosts[s]])
+                part[electrodes, s] += on_patch.sum(axis=1)[:, None] * free - split.gauge[s] / area
             gain[:, chunk] += part
 
 
@@ -144,7 +152,7 @@ def transfer(
     progress: bool = False,
     tolerance: float = 1e-9,
 ) -> Transfer:
-    """Return the transfer matrix of a head and sensors; it is kept in the folder `cache`, if one is given.
+    """Return the transfer matrix of a head and sensors, stored in the folder `cache` if one is given.
 
     tolerance : of the relative residual of the iterative solver
 
@@ -160,56 +168,56 @@ def transfer(
     scalp = Surface(mesh.nodes, elements[:, FACETS][across < 0])
     points, directions, owner = coil_points(sensors)
     if len(points):
-        within = inside(scalp, points)
-        if within.any():
-            which = sorted({sensors.names[i] for i in owner[within]})
+        is_inside = inside(scalp, points)
+        if is_inside.any():
+            which = sorted({sensors.names[i] for i in owner[is_inside]})
             raise ValueError(
                 f"{len(which)} coils have points inside the head: {', '.join(which[:5])}; check that head and sensors "
                 "share one coordinate frame, in metres"
             )
-    triangle, weights = footing(sensors, scalp)
+    triangle, weights = project_to_scalp(sensors, scalp)
     choice = choose_solver(len(mesh.nodes), len(elements), len(sensors), solver)
-    store = None
+    path = None
     if cache is not None:
         parts = (mesh.nodes, elements, tensors, scalp.triangles[triangle], weights, points, directions, owner)
         digest = hashlib.sha256(f"1 {choice.name} {tolerance} {sensors.kinds}".encode())
         for array in parts:
             digest.update(str(array.shape).encode())
             digest.update(np.ascontiguousarray(array).data)
-        store = Path(cache) / f"transfer-{digest.hexdigest()[:32]}.npy"
-    rows = None if store is None else _read(store, (len(mesh.nodes), len(sensors)))
+        path = Path(cache) / f"transfer-{digest.hexdigest()[:32]}.npy"
+    rows = None if path is None else _read(path, (len(mesh.nodes), len(sensors)))
     if rows is None:
         rows = np.zeros((len(mesh.nodes), len(sensors)))
         mean = _mean_over(scalp)
-        electric = sensors.where("eeg")
-        np.add.at(rows, (scalp.triangles[triangle], electric[:, None]), weights)
-        rows[:, electric] -= mean[:, None]
+        electrodes = sensors.where("eeg")
+        np.add.at(rows, (scalp.triangles[triangle], electrodes[:, None]), weights)
+        rows[:, electrodes] -= mean[:, None]
         if len(points):
             rows += coil_functionals(mesh.nodes, elements, tensors, sensors)
         matrix = stiffness(mesh.nodes, elements, tensors)
-        with steps("transfer matrix", len(sensors), progress) as tick:
+        with steps("transfer matrix", len(sensors), progress) as advance:
             if choice.name == "pardiso":
-                pardiso(matrix, rows, tick)
+                pardiso(matrix, rows, advance)
             else:
-                conjugate_gradients(matrix, rows, tolerance, tick)
+                conjugate_gradients(matrix, rows, tolerance, advance)
         # The free constant: the mean over the scalp is zero, whichever the solver.
         rows -= mean @ rows
-        if store is not None:
+        if path is not None:
             try:
-                _write(store, rows)
+                _write(path, rows)
             except OSError as error:
-                warnings.warn(f"the transfer matrix could not be kept in {store.parent}: {error}", stacklevel=2)
+                warnings.warn(f"the transfer matrix could not be kept in {path.parent}: {error}", stacklevel=2)
     notes = {
         "method": "finite elements, linear tetrahedra",
         **{f"mesh {key}": text for key, text in describe(mesh).items()},
-        "conductivities": _tissues(head),
+        "conductivities": _conductivity_text(head),
         "solver": f"{choice.name} ({choice.why})",
     }
     return Transfer(rows, head, sensors, tensors, scalp, across, notes)
 
 
-def _tissues(head: Head) -> str:
-    """Return the conductivities as people read them."""
+def _conductivity_text(head: Head) -> str:
+    """Return the conductivities as text."""
 
     def one(value: Conductivity) -> str:
         return f"{value[0]:g} radial, {value[1]:g} tangential" if isinstance(value, tuple) else f"{value:g}"
@@ -219,28 +227,22 @@ def _tissues(head: Head) -> str:
 
 
 def _mean_over(surface: Surface) -> Array:
-    """Return the weights (node,) by which a nodal field gives its mean over a surface."""
+    """Return the weights (node,) of the mean of a nodal field over a surface."""
     total = vertex_areas(surface)
     return total / total.sum()
 
 
-def _read(store: Path, shape: tuple[int, int]) -> Array | None:
-    """Return a kept array, or None if there is none of that shape that can be read."""
+def _read(path: Path, shape: tuple[int, int]) -> Array | None:
+    """Return a stored array, or None if there is none of that shape that can be read."""
     try:
-        kept = np.load(store, allow_pickle=False)
+        array = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError):
         return None
-    return kept if kept.shape == shape and kept.dtype == np.float64 else None
+    return array if array.shape == shape and array.dtype == np.float64 else None
 
 
-def _write(store: Path, array: Array) -> None:
-    """Keep an array: under another name until it is whole, so that an interruption leaves nothing broken."""
-    store.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=store.parent, prefix=store.stem, suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.save(file, array)
-        os.replace(name, store)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+def _write(path: Path, array: Array) -> None:
+    """Write an array to a file that appears complete or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with opened_atomically(path) as file:
+        np.save(file, array)

@@ -1,10 +1,9 @@
-"""Computed gains kept on disk: found by all that they depend on, read where they are whole, made anew otherwise."""
+"""A cache of computed gains on disk, keyed by everything that they depend on."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,22 +11,23 @@ from typing import Any
 
 import numpy as np
 
+from bayesinv.atomic import opened_atomically
 from bayesinv.axes import Array
 from bayesinv.forward.leadfield import LeadField
 from bayesinv.head.sensors import Sensors
 from bayesinv.head.sources import Sources
 
 
-def kept(
+def cached_lead_field(
     solve: Callable[[], LeadField], sensors: Sensors, sources: Sources, *parts: Any, cache: Path | str | None = None
 ) -> LeadField:
-    """Return what `solve` gives for sensors and sources, computed once and then read from disk.
+    """Return the lead field that `solve` computes for sensors and sources, from disk if it is there.
 
-    parts : arrays and words that the gain depends on besides; with sensors, sources and the version of this library
-        they are what a computed gain is found by
+    parts : all other arrays and words that the gain depends on; with sensors, sources and the version of this library
+        they are the key
     cache : folder of computed gains; None takes `cache_folder()`
 
-    A file of the cache that cannot be read is computed anew. Where the folder cannot be written to, nothing is kept.
+    A gain whose file cannot be read is computed again. If the folder cannot be written to, nothing is stored.
     """
     import bayesinv
 
@@ -38,18 +38,18 @@ def kept(
         *(sensors.positions, sensors.points, sensors.directions, sensors.owner),
         sources.positions,
     )
-    store = (cache_folder() if cache is None else Path(cache)) / f"template-{key}.npz"
-    found = _read(store, (len(sensors), len(sources), 3))
+    path = (cache_folder() if cache is None else Path(cache)) / f"template-{key}.npz"
+    found = _read(path, (len(sensors), len(sources), 3))
     if found is not None:
         return LeadField(found[0], sensors, sources, notes=found[1])
-    made = solve()
-    write(store, made.notes, gain=made.gain)
+    computed = solve()
+    write(path, computed.notes, gain=computed.gain)
     # The solver may move electrodes onto its scalp; names and order stay.
-    return replace(made, sensors=sensors, sources=sources)
+    return replace(computed, sensors=sensors, sources=sources)
 
 
 def cache_folder() -> Path:
-    """Return where computed gains are kept: $BAYESINV_CACHE, else the user's cache folder of this library."""
+    """Return the folder of computed gains: $BAYESINV_CACHE, else the user's cache folder of this library."""
     named = os.environ.get("BAYESINV_CACHE")
     if named:
         return Path(named)
@@ -59,7 +59,7 @@ def cache_folder() -> Path:
 
 
 def transfer_folder() -> Path | None:
-    """Return where transfer matrices of finite elements are kept, or None where nothing can be written."""
+    """Return the folder of finite element transfer matrices, or None if it cannot be written to."""
     folder = cache_folder() / "fem"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -68,12 +68,12 @@ def transfer_folder() -> Path | None:
     return folder if os.access(folder, os.W_OK) else None
 
 
-def _read(store: Path, shape: tuple[int, ...]) -> tuple[Array, dict[str, str]] | None:
-    """Return gain and notes of a file, or None if there is none, or none that is whole and fits."""
+def _read(path: Path, shape: tuple[int, ...]) -> tuple[Array, dict[str, str]] | None:
+    """Return gain and notes of a file, or None if there is none that is complete and has this shape."""
     import zipfile
 
     try:
-        with store.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
+        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
             gain = file["gain"]
             notes = {str(key): str(text) for key, text in file["notes"]}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
@@ -82,26 +82,19 @@ def _read(store: Path, shape: tuple[int, ...]) -> tuple[Array, dict[str, str]] |
     return (gain, notes) if fits else None
 
 
-def write(store: Path, notes: Mapping[str, str], **arrays: Array) -> None:
-    """Keep arrays and notes: under another name until the file is whole, so that an interruption breaks nothing."""
+def write(path: Path, notes: Mapping[str, str], **arrays: Array) -> None:
+    """Write arrays and notes to a temporary file and rename it, so that an interruption leaves no incomplete file."""
     try:
-        store.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=store.parent, prefix=store.stem, suffix=".part")
-    except OSError:
-        return
-    try:
-        with os.fdopen(handle, "wb") as file:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with opened_atomically(path) as file:
             np.savez(file, notes=np.array([[str(k), str(v)] for k, v in notes.items()]), **arrays)  # type: ignore[arg-type]
-        os.replace(name, store)
     except OSError:
-        # A full or read-only disk costs the cache, not the result.
-        Path(name).unlink(missing_ok=True)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+        # On a full or read-only disk the result is still returned, only not stored.
+        return
 
 
 def fingerprint(*parts: Any) -> str:
+    """Return a hash of arrays and words, 24 hexadecimal digits."""
     digest = hashlib.sha256()
     for part in parts:
         array = part if isinstance(part, np.ndarray) else np.array(str(part))

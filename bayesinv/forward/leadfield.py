@@ -1,4 +1,4 @@
-"""LeadField: what every sensor reads of a unit current at every source."""
+"""LeadField: the gain from source currents to sensors."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bayesinv.axes import Array, Index, freeze, one_of, real
-from bayesinv.exits import way_out
+from bayesinv.exits import exporter
 from bayesinv.head.sensors import Sensors
 from bayesinv.head.sources import Sources
 
@@ -23,9 +23,9 @@ class LeadField:
 
     gain : (sensor, source, axis); V/(A m) for EEG, T/(A m) for magnetometers, T/m/(A m) for planar
         gradiometers; 3 axes are x, y, z in head coordinates, 1 axis is the source's normal
-    sensors, sources : what the first two axes stand for
+    sensors, sources : of the first two axes
     reference : of the EEG rows: "infinity", "average" or the name of an electrode
-    notes : how the gain came (solver, conductivities, mesh, accuracy), for people to read
+    notes : how the gain was computed (solver, conductivities, mesh, accuracy), as text
     """
 
     gain: Array
@@ -68,19 +68,19 @@ class LeadField:
 
     def restrict(self, sensors: Index | None = None, sources: Index | None = None) -> LeadField:
         """Return the gain of some sensors or sources, in the order of the indices given."""
-        gain, mine, where = self.gain, self.sensors, self.sources
+        gain, picked_sensors, picked_sources = self.gain, self.sensors, self.sources
         if sensors is not None:
-            gain, mine = gain[np.asarray(sensors)], mine.pick(sensors)
+            gain, picked_sensors = gain[np.asarray(sensors)], picked_sensors.pick(sensors)
         if sources is not None:
-            gain, where = gain[:, np.asarray(sources)], where.pick(sources)
-        return replace(self, gain=gain, sensors=mine, sources=where)
+            gain, picked_sources = gain[:, np.asarray(sources)], picked_sources.pick(sources)
+        return replace(self, gain=gain, sensors=picked_sensors, sources=picked_sources)
 
     def tangential(self) -> tuple[LeadField, Array]:
         """Return the gain along two tangents of the cortex and its normal, and those directions.
 
         The axes of the gain (sensor, source, 3) become the first tangent, the second tangent and the normal; the
         directions (source, 3, 3) hold one unit vector per row, right-handed, so that
-        `gain = turned.gain @ directions`.
+        `gain = rotated.gain @ directions`.
 
         Raises
         ------
@@ -92,40 +92,40 @@ class LeadField:
         if self.sources.normals is None:
             raise ValueError("tangential orientation wants the sources' normals, but these sources have none")
         normals = self.sources.normals
-        one = np.cross(normals, np.eye(3)[np.argmin(np.abs(normals), axis=1)])
-        one /= np.linalg.norm(one, axis=1, keepdims=True)
-        directions = np.stack([one, np.cross(normals, one), normals], axis=1)
+        tangent = np.cross(normals, np.eye(3)[np.argmin(np.abs(normals), axis=1)])
+        tangent /= np.linalg.norm(tangent, axis=1, keepdims=True)
+        directions = np.stack([tangent, np.cross(normals, tangent), normals], axis=1)
         notes = {**self.notes, "axes": "tangent, tangent, normal"}
         return replace(self, gain=np.einsum("msa,sba->msb", self.gain, directions), notes=notes), directions
 
     def rereference(self, reference: str) -> LeadField:
-        """Return the gain with the EEG rows against another reference; coils stay as they are.
+        """Return the gain with the EEG rows against another reference; the rows of coils do not change.
 
         reference : "average", the name of an electrode (whose row becomes zero), or "infinity"
 
         Raises
         ------
         ValueError
-            If there are no electrodes, no electrode has that name, or infinity is wanted and lost.
+            If there are no electrodes, no electrode has that name, or infinity is asked for after another reference.
         """
         if reference == self.reference:
             return self
-        electric = self.sensors.where("eeg")
-        if not len(electric):
+        electrodes = self.sensors.where("eeg")
+        if not len(electrodes):
             raise ValueError("a reference is a matter of electrodes, but there are none among the sensors")
         if reference == "infinity":
             raise ValueError(
                 f"the reference is {self.reference!r}: the potential against infinity is lost; "
                 "compute the lead field anew"
             )
-        potential = self.gain[electric]
+        potential = self.gain[electrodes]
         if reference == "average":
-            zero = potential.mean(axis=0)
+            reference_row = potential.mean(axis=0)
         else:
-            names = [self.sensors.names[i] for i in electric]
-            zero = potential[names.index(one_of("electrode", reference, names, "; or use 'average'"))]
+            names = [self.sensors.names[i] for i in electrodes]
+            reference_row = potential[names.index(one_of("electrode", reference, names, "; or use 'average'"))]
         gain = self.gain.copy()
-        gain[electric] -= zero
+        gain[electrodes] -= reference_row
         return replace(self, gain=gain, reference=reference)
 
     @staticmethod
@@ -147,10 +147,10 @@ class LeadField:
                     "stack wants the same sources and orientation"
                 )
             # Rounding in a file does not make another source.
-            apart = np.abs(other.sources.positions - first.sources.positions).max()
-            if apart > 1e-5:
+            distance = np.abs(other.sources.positions - first.sources.positions).max()
+            if distance > 1e-5:
                 raise ValueError(
-                    f"sources of the lead fields are up to {1e3 * apart:.3g} mm apart; they must be the same"
+                    f"sources of the lead fields are up to {1e3 * distance:.3g} mm apart; they must be the same"
                 )
         references = {f.reference for f in fields if len(f.sensors.where("eeg"))}
         if len(references) > 1:
@@ -170,4 +170,4 @@ class LeadField:
 
     def to_mne(self, info: mne.Info) -> mne.Forward:
         """Return an `mne.Forward` for the channels of `info`; see `forward_to_mne`."""
-        return way_out("forward_to_mne")(self, info)
+        return exporter("forward_to_mne")(self, info)

@@ -10,25 +10,26 @@ from bayesinv.forward.leadfield import LeadField
 from bayesinv.forward.unbounded import MU0_4PI
 from bayesinv.geometry.surfaces import check_size
 from bayesinv.head.head import Conductivity, Head, check_radial
-from bayesinv.head.sensors import FARTHEST, Sensors
+from bayesinv.head.sensors import MAX_SCALP_DISTANCE, Sensors
 from bayesinv.head.sources import Sources
 
-MOST_TERMS = 20_000
+MAX_TERMS = 20_000
 
 
 def lead_field(head: Head, sensors: Sensors, sources: Sources, *, tolerance: float = 1e-12) -> LeadField:
     """Return the gain of electrodes and coils for a head of concentric spheres.
 
-    The potential of several shells is a series, cut for each source where the rest is below `tolerance` of the
-    largest gain that the source has anywhere on the scalp; one conductivity throughout has a closed form. The mean
+    The potential of several shells is a series, truncated for each source where the remainder is below `tolerance`
+    relative to the largest gain of the source anywhere on the scalp; a single conductivity has a closed form. The mean
     potential over the scalp is zero. The magnetic field does not depend on radii or conductivities. Electrodes are
-    moved along their radius to the outermost sphere. Beside the gain nothing grows with the number of sources.
+    moved along their radius to the outermost sphere. No array but the gain grows with the number of sources times
+    sensors.
 
     Raises
     ------
     ValueError
         If the head has no radii or is not in metres, a source is outside the innermost sphere, an electrode is far
-        from the outermost or a coil inside it, or the series would not end within its largest number of terms.
+        from the outermost or a coil inside it, or the series needs more than `MAX_TERMS` terms.
 
     References
     ----------
@@ -40,7 +41,7 @@ def lead_field(head: Head, sensors: Sensors, sources: Sources, *, tolerance: flo
     check_size(2 * head.radii[-1], "the head")
     check_radial(head, sources.positions)
     centre, radius = np.asarray(head.centre), head.radii[-1]
-    places = np.ascontiguousarray(sources.positions - centre)
+    positions = np.ascontiguousarray(sources.positions - centre)
     gain = np.zeros((len(sensors), len(sources), 3))
     notes = {
         "solver": "concentric spheres",
@@ -52,20 +53,23 @@ def lead_field(head: Head, sensors: Sensors, sources: Sources, *, tolerance: flo
     electric = sensors.where("eeg")
     if len(electric):
         electrodes = sensors.positions[electric] - centre
-        reach = np.linalg.norm(electrodes, axis=1)
-        off = np.abs(reach - radius)
-        if off.max() > FARTHEST:
-            worst = int(np.argmax(off))
+        distance = np.linalg.norm(electrodes, axis=1)
+        scalp_distance = np.abs(distance - radius)
+        if scalp_distance.max() > MAX_SCALP_DISTANCE:
+            worst = int(np.argmax(scalp_distance))
             raise ValueError(
-                f"electrode {sensors.names[electric[worst]]} is {1e3 * off[worst]:.3g} mm from the scalp; "
+                f"electrode {sensors.names[electric[worst]]} is {1e3 * scalp_distance[worst]:.3g} mm from the scalp; "
                 "check that head and sensors share one coordinate frame, in metres"
             )
-        electrodes = electrodes * (radius / reach)[:, None]
-        if len({_pair(c) for c in head.conductivities}) == 1 and np.ptp(_pair(head.conductivities[0])) == 0:
-            gain[electric] = homogeneous(places, electrodes, _pair(head.conductivities[0])[0])
+        electrodes = electrodes * (radius / distance)[:, None]
+        if (
+            len({_radial_tangential(c) for c in head.conductivities}) == 1
+            and np.ptp(_radial_tangential(head.conductivities[0])) == 0
+        ):
+            gain[electric] = homogeneous(positions, electrodes, _radial_tangential(head.conductivities[0])[0])
             notes["potential"] = "closed form"
         else:
-            gain[electric], degree = shells(places, electrodes, head.radii, head.conductivities, tolerance=tolerance)
+            gain[electric], degree = shells(positions, electrodes, head.radii, head.conductivities, tolerance=tolerance)
             notes["potential"] = f"series to degree {degree} for a tolerance of {tolerance:g}"
     if sensors.points is not None and sensors.directions is not None and sensors.owner is not None:
         points = sensors.points - centre
@@ -76,7 +80,7 @@ def lead_field(head: Head, sensors: Sensors, sources: Sources, *, tolerance: flo
                 f"coil {sensors.names[sensors.owner[worst]]} is {1e3 * depth[worst]:.3g} mm inside the head; "
                 "check that head and sensors share one coordinate frame, in metres"
             )
-        gain += sarvas(places, points, sensors.directions, sensors.owner, len(sensors))
+        gain += sarvas(positions, points, sensors.directions, sensors.owner, len(sensors))
         notes["magnetic field"] = "closed form"
     return LeadField(gain, sensors, sources, notes=notes)
 
@@ -114,17 +118,17 @@ def shells(
     g_n follows from the continuity of the potential and of the radial current through the shells.
 
     sources : (source, 3), m, in the innermost shell
-    electrodes : (electrode, 3), m; only their direction counts
+    electrodes : (electrode, 3), m; only their direction matters
     radii : of the shells in m, innermost first
     conductivities : S/m, a number or (radial, tangential) per shell
-    tolerance : the rest of the series relative to the largest gain of the source; |P_n| <= 1 and the tangential
+    tolerance : the remainder of the series relative to the largest gain of the source; |P_n| <= 1 and the tangential
         |dP_n/d angle| <= sqrt(n (n + 1) / 2) <= n bound it by sum_n g_n n |s|^(nu_n - 1) over the terms left out
 
     Raises
     ------
     ValueError
-        If the tolerance is not in (0, 1), or a source is so close to the outermost sphere that the series does not
-        end.
+        If the tolerance is not in (0, 1), or a source is so close to the outermost sphere that the series needs more
+        than `MAX_TERMS` terms.
 
     References
     ----------
@@ -134,9 +138,9 @@ def shells(
         raise ValueError(f"tolerance is {tolerance}, but must lie between 0 and 1")
     sources = real("sources", sources, "source 3")
     electrodes = real("electrodes", electrodes, "electrode 3")
-    towards = electrodes / np.linalg.norm(electrodes, axis=1, keepdims=True)
+    directions = electrodes / np.linalg.norm(electrodes, axis=1, keepdims=True)
     distance = np.linalg.norm(sources, axis=1)
-    if (distance == 0).any() and _pair(conductivities[0])[1] < _pair(conductivities[0])[0]:
+    if (distance == 0).any() and _radial_tangential(conductivities[0])[1] < _radial_tangential(conductivities[0])[0]:
         raise ValueError(
             f"source {int(np.argmin(distance))} lies in the centre, where a shell that conducts better along the "
             "radius has no finite potential"
@@ -147,25 +151,25 @@ def shells(
         needed = _degrees(distance / radii[-1], logs, powers, tolerance)
         if needed.max() < terms:
             break
-        if terms >= MOST_TERMS:
+        if terms >= MAX_TERMS:
             worst = int(np.argmax(distance))
             raise ValueError(
                 f"source {worst} is {1e3 * (radii[-1] - distance[worst]):.3g} mm below the outermost sphere: its "
-                f"series needs more than {MOST_TERMS} terms for a tolerance of {tolerance:g}"
+                f"series needs more than {MAX_TERMS} terms for a tolerance of {tolerance:g}"
             )
-        terms = min(2 * terms, MOST_TERMS)
+        terms = min(2 * terms, MAX_TERMS)
     gain = np.empty((len(electrodes), len(sources), 3))
-    _series(sources, towards, radii[-1], logs, powers, needed, gain)
+    _series(sources, directions, radii[-1], logs, powers, needed, gain)
     return gain, int(needed.max())
 
 
 def coefficients(radii: tuple[float, ...], conductivities: tuple[Conductivity, ...], terms: int) -> tuple[Array, Array]:
     r"""Return the logarithm of g_n R^(nu_n - 1) and nu_n of the innermost shell, both (degree,) for n = 1, 2, ...
 
-    The potential and r times the radial current are carried from the scalp (1 and 0) inwards through every shell,
-    where each is a sum of (r/r_shell)^nu and (r/r_shell)^-(nu + 1); their size is kept apart as a logarithm.
+    The potential and r times the radial current are propagated from the scalp (1 and 0) inwards through every shell,
+    where each is a sum of (r/r_shell)^nu and (r/r_shell)^-(nu + 1); the logarithm of their size is a separate number.
     """
-    pairs = [_pair(value) for value in conductivities]
+    pairs = [_radial_tangential(value) for value in conductivities]
     n = np.arange(1.0, terms + 1)
 
     def exponent(radial: float, tangential: float) -> Array:
@@ -176,20 +180,20 @@ def coefficients(radii: tuple[float, ...], conductivities: tuple[Conductivity, .
     potential, current, size = np.ones(terms), np.zeros(terms), np.zeros(terms)
     for shell in range(len(radii) - 1, 0, -1):
         radial, nu = pairs[shell][0], exponent(*pairs[shell])
-        rising = ((nu + 1) * potential + current / radial) / (2 * nu + 1)
-        falling = (nu * potential - current / radial) / (2 * nu + 1)
-        inwards = np.log(radii[shell - 1] / radii[shell])
-        shrunk = rising * np.exp((2 * nu + 1) * inwards)
-        potential = shrunk + falling
-        current = radial * (nu * shrunk - (nu + 1) * falling)
+        growing = ((nu + 1) * potential + current / radial) / (2 * nu + 1)
+        decaying = (nu * potential - current / radial) / (2 * nu + 1)
+        log_ratio = np.log(radii[shell - 1] / radii[shell])
+        growing_inside = growing * np.exp((2 * nu + 1) * log_ratio)
+        potential = growing_inside + decaying
+        current = radial * (nu * growing_inside - (nu + 1) * decaying)
         largest = np.maximum(np.abs(potential), np.abs(current))
         potential, current = potential / largest, current / largest
-        size += np.log(largest) - (nu + 1) * inwards
+        size += np.log(largest) - (nu + 1) * log_ratio
     radial, nu = pairs[0][0], exponent(*pairs[0])
-    falling = (nu * potential - current / radial) / (2 * nu + 1)
+    decaying = (nu * potential - current / radial) / (2 * nu + 1)
     logs = (
         np.log((2 * n + 1) / (2 * nu + 1))
-        - np.log(4 * np.pi * radial * radii[0] * falling)
+        - np.log(4 * np.pi * radial * radii[0] * decaying)
         - size
         + nu * np.log(radii[-1] / radii[0])
         - np.log(radii[-1])
@@ -213,67 +217,71 @@ def sarvas(sources: Array, points: Array, directions: Array, owner: Index, senso
     return gain
 
 
-def _pair(value: Conductivity) -> tuple[float, float]:
+def _radial_tangential(value: Conductivity) -> tuple[float, float]:
     """Return (radial, tangential)."""
     return (float(value[0]), float(value[1])) if isinstance(value, tuple) else (float(value), float(value))
 
 
 def _degrees(eccentricity: Array, logs: Array, powers: Array, tolerance: float) -> Index:
-    """Return the degree (source,) after which the rest of each source's series is within the tolerance.
+    """Return the degree (source,) after which the remainder of each source's series is within the tolerance.
 
-    A source whose series is not done within the terms given needs as many as there are. Sources are sorted into
-    bins of eccentricity, each taken at its upper edge, so that the bound costs the same however many there are.
+    The degree of a series that does not converge within the terms given is their number. Sources are sorted into bins
+    of eccentricity, each taken at its upper edge, so that the cost does not depend on the number of sources.
     """
     n = np.arange(1, len(logs) + 1)
-    top = float(eccentricity.max())
-    edges = top * np.linspace(0, 1, 201)[1:] if top > 0 else np.array([1e-3])
+    largest = float(eccentricity.max())
+    edges = largest * np.linspace(0, 1, 201)[1:] if largest > 0 else np.array([1e-3])
     bound = np.empty(len(edges), dtype=np.int64)
     for i, edge in enumerate(edges):
         log_size = logs + (powers - 1) * np.log(edge) + np.log(np.maximum(n, powers))
         size, ratio = np.exp(log_size - log_size.max()), np.exp(np.diff(log_size))
-        rest = np.full(len(n), np.inf)
-        rest[:-1] = np.where(ratio < 1, size[1:] / np.maximum(1 - ratio, 1e-300), np.inf)
-        done = rest <= tolerance * np.cumsum(size)
-        # An early dip is no end: the rest must stay small for every later degree.
-        late = np.flatnonzero(~done[:-1])
-        bound[i] = (late[-1] + 2) if len(late) else 1
+        remainder = np.full(len(n), np.inf)
+        remainder[:-1] = np.where(ratio < 1, size[1:] / np.maximum(1 - ratio, 1e-300), np.inf)
+        converged = remainder <= tolerance * np.cumsum(size)
+        # The remainder must stay small at every later degree.
+        unconverged = np.flatnonzero(~converged[:-1])
+        bound[i] = (unconverged[-1] + 2) if len(unconverged) else 1
     bound = np.minimum(np.maximum(bound, 2), len(n))
     return np.asarray(np.maximum.accumulate(bound)[np.searchsorted(edges, eccentricity).clip(0, len(edges) - 1)])
 
 
 @njit(parallel=True, cache=True)  # type: ignore[untyped-decorator]
 def _series(
-    sources: Array, towards: Array, radius: float, logs: Array, powers: Array, degrees: Index, gain: Array
+    sources: Array, directions: Array, radius: float, logs: Array, powers: Array, degrees: Index, gain: Array
 ) -> None:
     """Fill the gain (electrode, source, 3), each source's series up to its own degree."""
-    electrodes = len(towards)
+    electrodes = len(directions)
     for s in prange(len(sources)):
         distance = np.sqrt(sources[s, 0] ** 2 + sources[s, 1] ** 2 + sources[s, 2] ** 2)
-        hat = np.array([0.0, 0.0, 1.0])
+        radial_direction = np.array([0.0, 0.0, 1.0])
         if distance > 0:
-            hat = sources[s] / distance
-        depth = np.log(max(distance / radius, 1e-300))
-        cosine, before, legendre = np.empty(electrodes), np.ones(electrodes), np.empty(electrodes)
-        slope, along, across = np.ones(electrodes), np.zeros(electrodes), np.zeros(electrodes)
+            radial_direction = sources[s] / distance
+        log_distance = np.log(max(distance / radius, 1e-300))
+        cosine, previous, legendre = np.empty(electrodes), np.ones(electrodes), np.empty(electrodes)
+        legendre_slope, radial_sum, tangential_sum = np.ones(electrodes), np.zeros(electrodes), np.zeros(electrodes)
         for e in range(electrodes):
-            c = towards[e, 0] * hat[0] + towards[e, 1] * hat[1] + towards[e, 2] * hat[2]
+            c = (
+                directions[e, 0] * radial_direction[0]
+                + directions[e, 1] * radial_direction[1]
+                + directions[e, 2] * radial_direction[2]
+            )
             cosine[e] = min(1.0, max(-1.0, c))
             legendre[e] = cosine[e]
         for n in range(1, degrees[s] + 1):
-            weight = np.exp(logs[n - 1] + (powers[n - 1] - 1) * depth)
-            rise = weight * powers[n - 1]
-            one, two, three = (2 * n + 1) / (n + 1), n / (n + 1), n + 1.0
+            weight = np.exp(logs[n - 1] + (powers[n - 1] - 1) * log_distance)
+            radial_weight = weight * powers[n - 1]
+            first, second, third = (2 * n + 1) / (n + 1), n / (n + 1), n + 1.0
             for e in range(electrodes):
-                c, now = cosine[e], legendre[e]
-                along[e] += rise * now
-                across[e] += weight * slope[e]
-                slope[e] = c * slope[e] + three * now
-                legendre[e] = one * c * now - two * before[e]
-                before[e] = now
+                c, current = cosine[e], legendre[e]
+                radial_sum[e] += radial_weight * current
+                tangential_sum[e] += weight * legendre_slope[e]
+                legendre_slope[e] = c * legendre_slope[e] + third * current
+                legendre[e] = first * c * current - second * previous[e]
+                previous[e] = current
         for e in range(electrodes):
-            radial = along[e] - across[e] * cosine[e]
+            radial = radial_sum[e] - tangential_sum[e] * cosine[e]
             for axis in range(3):
-                gain[e, s, axis] = radial * hat[axis] + across[e] * towards[e, axis]
+                gain[e, s, axis] = radial * radial_direction[axis] + tangential_sum[e] * directions[e, axis]
 
 
 @njit(parallel=True, cache=True)  # type: ignore[untyped-decorator]
@@ -287,16 +295,16 @@ def _homogeneous(sources: Array, electrodes: Array, gain: Array) -> None:
             d = np.sqrt(dx * dx + dy * dy + dz * dz)
             dot = r[0] * p[0] + r[1] * p[1] + r[2] * p[2]
             image = 1 / (radius * (d + radius - dot / radius))
-            near, far = 2 / d**3, 1 / (radius * radius * d)
+            direct, reflected = 2 / d**3, 1 / (radius * radius * d)
             for axis in range(3):
-                gain[e, s, axis] = near * (r[axis] - p[axis]) + far * (
+                gain[e, s, axis] = direct * (r[axis] - p[axis]) + reflected * (
                     r[axis] + image * (dot * r[axis] - radius * radius * p[axis])
                 )
 
 
 @njit(parallel=True, cache=True)  # type: ignore[untyped-decorator]
 def _add_sarvas(sources: Array, points: Array, directions: Array, owner: Index, gain: Array) -> None:
-    """Add every point's reading to its sensor's row."""
+    """Add the measurement of every integration point to the row of its sensor."""
     for s in prange(len(sources)):
         sx, sy, sz = sources[s, 0], sources[s, 1], sources[s, 2]
         for p in range(len(points)):
@@ -307,8 +315,8 @@ def _add_sarvas(sources: Array, points: Array, directions: Array, owner: Index, 
             d = np.sqrt(dx * dx + dy * dy + dz * dz)
             f = d * (r * d + r * r - (sx * x + sy * y + sz * z))
             ratio = (dx * x + dy * y + dz * z) / d
-            one, two = d * d / r + ratio + 2 * d + 2 * r, d + 2 * r + ratio
-            slope = one * (x * u + y * v + z * w) - two * (sx * u + sy * v + sz * w)
+            first, second = d * d / r + ratio + 2 * d + 2 * r, d + 2 * r + ratio
+            slope = first * (x * u + y * v + z * w) - second * (sx * u + sy * v + sz * w)
             a, b = MU0_4PI / f, MU0_4PI * slope / (f * f)
             gain[owner[p], s, 0] += a * (sy * w - sz * v) - b * (sy * z - sz * y)
             gain[owner[p], s, 1] += a * (sz * u - sx * w) - b * (sz * x - sx * z)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from bayesinv.axes import Array
-from bayesinv.forward.gain_files import kept
+from bayesinv.forward.gain_files import cached_lead_field
 from bayesinv.forward.leadfield import LeadField
 from bayesinv.head.head import Conductivity
 from bayesinv.head.sensors import Sensors
@@ -27,19 +27,21 @@ def lead_field(
 ) -> LeadField:
     """Return the gain of the template head by boundary elements, computed once and then read from disk.
 
-    cache : folder of computed gains, see `kept`
+    cache : folder of computed gains, see `cached_lead_field`
     """
-    shape = head(conductivities, subdivisions=subdivisions, skull_fraction=skull_fraction)
+    conductor = head(conductivities, subdivisions=subdivisions, skull_fraction=skull_fraction)
 
     def solve() -> LeadField:
         from bayesinv.forward.bem import lead_field as bem
 
-        return bem(shape, sensors, sources)
+        return bem(conductor, sensors, sources)
 
-    surface_arrays = (array for surface in shape.surfaces for array in (surface.vertices, surface.triangles))
-    return kept(solve, sensors, sources, *surface_arrays, *map(_both, shape.conductivities), cache=cache)
+    surface_arrays = (array for surface in conductor.surfaces for array in (surface.vertices, surface.triangles))
+    return cached_lead_field(
+        solve, sensors, sources, *surface_arrays, *map(_radial_tangential, conductor.conductivities), cache=cache
+    )
 
 
-def _both(conductivity: Conductivity) -> Array:
-    """Radial and tangential conductivity (2,)."""
+def _radial_tangential(conductivity: Conductivity) -> Array:
+    """Return the radial and tangential conductivity (2,)."""
     return np.array(np.broadcast_to(conductivity, 2), dtype=np.float64)

@@ -1,4 +1,4 @@
-"""Currents in an unbounded homogeneous conductor: the closed forms that every solver reduces to."""
+"""Current dipoles in an unbounded homogeneous conductor: potential and magnetic field in closed form."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MU0_4PI = 1e-7  # H/m
 def lead_field(conductivity: float, sensors: Sensors, sources: Sources) -> LeadField:
     """Return the gain of electrodes and coils in an unbounded conductor of `conductivity` S/m.
 
-    Without boundaries the volume currents of a dipole make no magnetic field, so coils read the primary field.
+    Without boundaries the volume currents of a dipole have no magnetic field, so coils measure the primary field only.
 
     Raises
     ------
@@ -55,7 +55,7 @@ def potential(sources: Array, electrodes: Array, conductivity: float) -> Array:
 
 
 def primary_field(sources: Array, points: Array, directions: Array, owner: Index, sensors: int) -> Array:
-    r"""Return what coils (sensor, source, axis) read of the primary field of unit dipoles, in T/(A m).
+    r"""Return the coils' measurement (sensor, source, axis) of the primary field of unit dipoles, in T/(A m).
 
         B = mu0 / (4 pi) moment x d / |d|^3,   d = point - source
 
@@ -73,7 +73,7 @@ def primary_field(sources: Array, points: Array, directions: Array, owner: Index
 
 @njit(parallel=True, cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
 def _inverse_square(sources: Array, points: Array) -> Array:
-    """d / |d|^3 for d = point - source, (point, source, 3)."""
+    """Return d / |d|^3 for d = point - source: (point, source, 3)."""
     field = np.empty((len(points), len(sources), 3))
     for s in prange(len(sources)):
         for p in range(len(points)):

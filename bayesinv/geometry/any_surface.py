@@ -15,7 +15,7 @@ def tetrahedralise_any(surfaces: Sequence[Surface], spacing: float, envelope: fl
     """Return tetrahedra that fill nested surfaces of any shape, by fTetWild (the extra `pytetwild`).
 
     surfaces : outer boundaries of the compartments, innermost first
-    spacing : m, edge length wanted
+    spacing : target edge length, m
     envelope : how far the mesh may leave a surface, as a fraction of the diagonal of its bounding box
 
     Raises
@@ -46,12 +46,12 @@ def tetrahedralise_any(surfaces: Sequence[Surface], spacing: float, envelope: fl
         disable_filtering=True,
     )
     nodes, elements = np.asarray(nodes, dtype=np.float64), np.asarray(cells, dtype=np.int64)
-    middle = nodes[elements].mean(axis=1)
+    centroid = nodes[elements].mean(axis=1)
     labels = np.full(len(elements), -1)
     for k, surface in reversed(list(enumerate(surfaces))):
         low, high = surface.vertices.min(axis=0), surface.vertices.max(axis=0)
-        near = np.flatnonzero(((middle >= low) & (middle <= high)).all(axis=1))
-        labels[near[inside(surface, middle[near])]] = k
+        candidates = np.flatnonzero(((centroid >= low) & (centroid <= high)).all(axis=1))
+        labels[candidates[inside(surface, centroid[candidates])]] = k
     mesh = largest(compact(nodes, elements[labels >= 0], labels[labels >= 0]))
     check_mesh(mesh)
     return mesh

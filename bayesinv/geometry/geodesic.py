@@ -1,4 +1,4 @@
-"""Distances along a triangle surface: edge by edge, or exactly across its triangles."""
+"""Geodesic distances on a triangle surface: along its edges, or across its triangles."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from scipy.sparse.csgraph import connected_components
 from bayesinv.axes import Array, Index
 
 
-class Meshed(Protocol):
+class SurfacePoints(Protocol):
     """Points of a triangle surface, such as sources on a cortex.
 
     positions : (source, 3), m
@@ -29,34 +29,35 @@ class Meshed(Protocol):
     def __len__(self) -> int: ...
 
 
-def edge_lengths(sources: Meshed) -> csr_matrix:
+def edge_lengths(sources: SurfacePoints) -> csr_matrix:
     """Return the lengths in m of the edges of the sources' triangles: sparse (source, source), each edge once."""
     if sources.triangles is None:
         raise ValueError("sources without triangles have no edges")
-    one, two = np.unique(np.sort(sources.triangles[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1), axis=0).T
-    length = np.linalg.norm(sources.positions[one] - sources.positions[two], axis=1)
-    return csr_matrix((length, (one, two)), shape=(len(sources),) * 2)
+    start, end = np.unique(np.sort(sources.triangles[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1), axis=0).T
+    length = np.linalg.norm(sources.positions[start] - sources.positions[end], axis=1)
+    return csr_matrix((length, (start, end)), shape=(len(sources),) * 2)
 
 
 @dataclass(frozen=True, eq=False)
 class Geodesic:
-    """Distances along the cortex from one source to all others, infinite where no path leads.
+    """Distances along the cortex from one source to all others, infinite between connected components of the mesh.
 
-    solvers : for each connected sheet, its sources and a function from the number of one of them to distances
-    sheet : (source,), which sheet a source lies on
+    solvers : for each component of the mesh, its sources and a function from the index of one of them within the
+        component to distances in m
+    component : (source,), the component that a source lies on
     """
 
     solvers: tuple[tuple[Index, Callable[[int], Array]], ...]
-    sheet: Index
+    component: Index
 
     @classmethod
-    def of(cls, sources: Meshed | None) -> Geodesic:
-        """Prepare the sheets of a mesh of sources.
+    def of(cls, sources: SurfacePoints | None) -> Geodesic:
+        """Return the distances on the mesh of some sources.
 
         Raises
         ------
         ValueError
-            If the sources have no mesh, some lie on no triangle, or no library is there to solve it.
+            If the sources have no mesh, some lie on no triangle, or no library that computes distances is installed.
         """
         if sources is None or sources.triangles is None or not len(sources.triangles):
             raise ValueError(
@@ -64,36 +65,36 @@ class Geodesic:
                 "distance='euclidean'"
             )
         triangles, count = sources.triangles, len(sources)
-        lonely = np.setdiff1d(np.arange(count), triangles)
-        if lonely.size:
+        isolated = np.setdiff1d(np.arange(count), triangles)
+        if isolated.size:
             raise ValueError(
-                f"geodesic distances want a mesh through all sources, but {lonely.size} of {count} lie on no triangle "
-                f"(first: {lonely[0]}); use distance='euclidean'"
+                f"geodesic distances want a mesh through all sources, but {isolated.size} of {count} lie on no "
+                f"triangle (first: {isolated[0]}); use distance='euclidean'"
             )
         make = _geodesic_library()
         edges = np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]]])
         graph = coo_matrix((np.ones(len(edges)), (edges[:, 0], edges[:, 1])), (count, count))
-        number, sheet = connected_components(graph, directed=False)
+        number, component = connected_components(graph, directed=False)
         solvers = []
         for label in range(number):
-            mine = np.flatnonzero(sheet == label)
-            place = np.full(count, -1)
-            place[mine] = np.arange(len(mine))
-            faces = place[triangles[sheet[triangles[:, 0]] == label]]
-            solvers.append((mine, make(np.ascontiguousarray(sources.positions[mine]), faces)))
-        return cls(tuple(solvers), sheet.astype(np.int64))
+            members = np.flatnonzero(component == label)
+            local = np.full(count, -1)
+            local[members] = np.arange(len(members))
+            faces = local[triangles[component[triangles[:, 0]] == label]]
+            solvers.append((members, make(np.ascontiguousarray(sources.positions[members]), faces)))
+        return cls(tuple(solvers), component.astype(np.int64))
 
     def __call__(self, source: int) -> Array:
         """Distances in m from one source: (source,)."""
-        mine, solve = self.solvers[int(self.sheet[source])]
-        out = np.full(len(self.sheet), np.inf)
-        out[mine] = solve(int(np.searchsorted(mine, source)))
-        out[source] = 0.0
-        return out
+        members, solve = self.solvers[int(self.component[source])]
+        distance = np.full(len(self.component), np.inf)
+        distance[members] = solve(int(np.searchsorted(members, source)))
+        distance[source] = 0.0
+        return distance
 
 
 def _geodesic_library() -> Callable[[Array, Index], Callable[[int], Array]]:
-    """Exact distances by `pygeodesic` where it is installed, else the heat method by `potpourri3d`."""
+    """Return a solver of distances: exact by `pygeodesic` if that is installed, else by the heat method."""
     try:
         from pygeodesic import geodesic
     except ImportError:

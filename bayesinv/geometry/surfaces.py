@@ -1,4 +1,4 @@
-"""Triangle surfaces: volume, normals, areas, which points lie inside, the nearest point, crossings."""
+"""Triangle surfaces: volume, normals, areas, points inside, nearest points, crossings."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from bayesinv.axes import Array, Index, freeze, real
 
-LARGEST = 1.0  # m; a head wider than this is in another unit
-SMALLEST = 0.02  # m
+MAX_EXTENT = 1.0  # m; a head wider than this is in another unit
+MIN_EXTENT = 0.02  # m
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,24 +69,24 @@ def vertex_areas(surface: Surface) -> Array:
 
 
 def check_size(extent: float, name: str) -> None:
-    """Check that something `extent` metres wide can be a head: between 2 cm and 1 m.
+    """Check that an `extent` in m can be the width of a head: between 2 cm and 1 m.
 
     Raises
     ------
     ValueError
         If it cannot, which mostly means that the unit is not the metre.
     """
-    if extent > LARGEST:
+    if extent > MAX_EXTENT:
         raise ValueError(f"{name} is {extent:.4g} m wide: it looks like mm; divide all positions by 1000")
-    if extent < SMALLEST:
+    if extent < MIN_EXTENT:
         raise ValueError(
-            f"{name} is {extent:.4g} m wide, less than {SMALLEST} m: its unit is not the metre; "
+            f"{name} is {extent:.4g} m wide, less than {MIN_EXTENT} m: its unit is not the metre; "
             "positions must be in metres"
         )
 
 
 def inside(surface: Surface, points: Array) -> NDArray[np.bool_]:
-    """Tell which points (point, 3) lie inside a closed surface: those that see it under the full angle.
+    """Return which points (point, 3) lie inside a closed surface: (point,), by its solid angle (4π inside, 0 outside).
 
     Reference: van Oosterom & Strackee (1983), IEEE Trans. Biomed. Eng. 30, 125-126.
     """
@@ -97,12 +97,12 @@ def inside(surface: Surface, points: Array) -> NDArray[np.bool_]:
 
 
 def nearest(surface: Surface, points: Array) -> tuple[Index, Array, Array]:
-    """Return where on a surface it is closest to each of the points (point, 3).
+    """Return the closest point of a surface to each of the points (point, 3).
 
     Returns
     -------
     triangle : (point,), the closest triangle
-    weights : (point, 3), barycentric weights of its corners at the closest place
+    weights : (point, 3), barycentric coordinates of the closest point in it
     distance : (point,), m
 
     Reference: Ericson (2005), Real-Time Collision Detection, section 5.1.5.
@@ -114,10 +114,10 @@ def nearest(surface: Surface, points: Array) -> tuple[Index, Array, Array]:
 
 def crossings(edges_of: Surface, triangles_of: Surface) -> int:
     """Return how many edges of one surface pierce a triangle of the other (or of itself, without its own)."""
-    from bayesinv.geometry.triangles import pierced
+    from bayesinv.geometry.triangles import pierces
 
     triangles = edges_of.triangles
     edges = np.unique(np.sort(triangles[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1), axis=0)
     same = edges_of is triangles_of
-    found = pierced(edges_of.vertices, edges, triangles_of.vertices, triangles_of.triangles, same)
+    found = pierces(edges_of.vertices, edges, triangles_of.vertices, triangles_of.triangles, same)
     return int(np.count_nonzero(found))

@@ -1,4 +1,4 @@
-"""Tetrahedral meshes: volume, quality, neighbours, boundary, and the checks that finite elements want."""
+"""Tetrahedral meshes: volume, quality, neighbours, boundary, and checks for finite elements."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bayesinv.geometry.surfaces import Surface, check_size, checked_corners
 # Corners of the facet opposite to each corner, counter-clockwise seen from outside a positive element.
 FACETS = np.array([[1, 2, 3], [0, 3, 2], [0, 1, 3], [0, 2, 1]])
 EDGES = np.array([[0, 1], [0, 2], [0, 3], [1, 2], [1, 3], [2, 3]])
-FLAT = 1e-5  # quality of an element
+MIN_QUALITY = 1e-5  # an element of lower quality counts as flat
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,22 +47,22 @@ class Tetrahedra:
 
 
 def volumes(mesh: Tetrahedra) -> Array:
-    """Return the volume (element,) in m³ of each element, whichever way its corners turn."""
+    """Return the volume (element,) in m³ of each element, whatever the order of its corners."""
     return np.abs(signed_volumes(mesh.nodes, mesh.elements))
 
 
 def signed_volumes(nodes: Array, elements: Index) -> Array:
-    """Return the signed volume (element,) of elements."""
+    """Return the signed volume (element,) in m³ of elements, negative if inverted."""
     a, b, c, d = (nodes[elements[:, i]] for i in range(4))
     return np.einsum("ij,ij->i", b - a, np.cross(c - a, d - a)) / 6
 
 
 def corner_quality(corners: Array) -> Array:
-    """Return the signed mean-ratio-like quality of elements given by corners (element, 4, 3)."""
-    side = corners[:, 1:] - corners[:, :1]
-    volume = np.einsum("ij,ij->i", side[:, 0], np.cross(side[:, 1], side[:, 2])) / 6
-    edge = corners[:, EDGES[:, 1]] - corners[:, EDGES[:, 0]]
-    length = np.sqrt(np.einsum("eki,eki->e", edge, edge) / 6)
+    """Return the quality (element,) of elements given by corners (element, 4, 3), negative if inverted."""
+    edge_vectors = corners[:, 1:] - corners[:, :1]
+    volume = np.einsum("ij,ij->i", edge_vectors[:, 0], np.cross(edge_vectors[:, 1], edge_vectors[:, 2])) / 6
+    edges = corners[:, EDGES[:, 1]] - corners[:, EDGES[:, 0]]
+    length = np.sqrt(np.einsum("eki,eki->e", edges, edges) / 6)
     return 6 * np.sqrt(2) * volume / np.where(length > 0, length, 1) ** 3
 
 
@@ -79,8 +79,8 @@ def quality(mesh: Tetrahedra) -> Array:
 def positive(mesh: Tetrahedra) -> Index:
     """Return the elements (element, 4) with two corners swapped where the volume was negative."""
     elements = mesh.elements.copy()
-    turned = signed_volumes(mesh.nodes, elements) < 0
-    elements[turned] = elements[turned][:, [0, 1, 3, 2]]
+    inverted = signed_volumes(mesh.nodes, elements) < 0
+    elements[inverted] = elements[inverted][:, [0, 1, 3, 2]]
     return elements
 
 
@@ -97,16 +97,16 @@ def neighbours(elements: Index) -> Index:
     if count < 2_000_000:
         key = (facet[:, 0] * count + facet[:, 1]) * count + facet[:, 2]
         order = np.argsort(key, kind="stable")
-        same = key[order[1:]] == key[order[:-1]]
+        shared = key[order[1:]] == key[order[:-1]]
     else:
         order = np.lexsort(facet.T)
-        same = (facet[order[1:]] == facet[order[:-1]]).all(axis=1)
-    if (same[1:] & same[:-1]).any():
+        shared = (facet[order[1:]] == facet[order[:-1]]).all(axis=1)
+    if (shared[1:] & shared[:-1]).any():
         raise ValueError(
-            f"{np.count_nonzero(same[1:] & same[:-1])} facets belong to more than two elements; drop duplicates"
+            f"{np.count_nonzero(shared[1:] & shared[:-1])} facets belong to more than two elements; drop duplicates"
         )
     across = np.full(facet.shape[0], -1)
-    left, right = order[:-1][same], order[1:][same]
+    left, right = order[:-1][shared], order[1:][shared]
     across[left], across[right] = right // 4, left // 4
     return across.reshape(-1, 4)
 
@@ -118,38 +118,38 @@ def boundary(mesh: Tetrahedra) -> Surface:
 
 
 def check_mesh(mesh: Tetrahedra, name: str = "mesh") -> Index:
-    """Check that finite elements can stand on a mesh; return its `neighbours`.
+    """Check that a mesh is valid for finite elements; return its `neighbours` (element, 4).
 
     Raises
     ------
     ValueError
-        If it has no elements, the size of no head, flat elements, elements folded over their neighbours,
-        several components, or nodes that no element uses; which, how many and what to do.
+        If it has no elements, not the size of a head, flat elements, elements that overlap their neighbours,
+        several components, or nodes that no element uses.
     """
     if not len(mesh.elements):
         raise ValueError(f"{name} has no elements")
     check_size(float(np.ptp(mesh.nodes, axis=0).max()), name)
-    flat = np.flatnonzero(quality(mesh) < FLAT)
+    flat = np.flatnonzero(quality(mesh) < MIN_QUALITY)
     if flat.size:
         raise ValueError(
-            f"{name} has {flat.size} flat elements (quality below {FLAT:g}), the first are {_first(flat)}; "
+            f"{name} has {flat.size} flat elements (quality below {MIN_QUALITY:g}), the first are {_listed(flat)}; "
             "collapse them or mesh again"
         )
     elements = positive(mesh)
     across = neighbours(elements)
-    # Two positive elements on opposite sides of a facet see its corners turn opposite ways.
-    here = np.argwhere((across >= 0) & (across > np.arange(len(across))[:, None]))
-    mine = elements[here[:, 0][:, None], FACETS[here[:, 1]]]
-    other = across[here[:, 0], here[:, 1]]
-    back = np.argmax(across[other] == here[:, :1], axis=1)
-    theirs = elements[other[:, None], FACETS[back]]
-    folded = _parity(mine) == _parity(theirs)
+    # Two positive elements on opposite sides of a facet have its corners in opposite orientations.
+    shared = np.argwhere((across >= 0) & (across > np.arange(len(across))[:, None]))
+    facet = elements[shared[:, 0][:, None], FACETS[shared[:, 1]]]
+    neighbour = across[shared[:, 0], shared[:, 1]]
+    neighbour_side = np.argmax(across[neighbour] == shared[:, :1], axis=1)
+    neighbour_facet = elements[neighbour[:, None], FACETS[neighbour_side]]
+    folded = _is_odd(facet) == _is_odd(neighbour_facet)
     if folded.any():
         raise ValueError(
             f"{name} has {np.count_nonzero(folded)} inverted elements that overlap a neighbour, the first are "
-            f"{_first(here[folded, 0])}; move their nodes or mesh again"
+            f"{_listed(shared[folded, 0])}; move their nodes or mesh again"
         )
-    links = coo_matrix((np.ones(len(here)), (here[:, 0], other)), shape=(len(elements),) * 2)
+    links = coo_matrix((np.ones(len(shared)), (shared[:, 0], neighbour)), shape=(len(elements),) * 2)
     pieces, piece = connected_components(links, directed=False)
     if pieces > 1:
         sizes = np.sort(np.bincount(piece))[::-1]
@@ -166,13 +166,13 @@ def check_mesh(mesh: Tetrahedra, name: str = "mesh") -> Index:
     return across
 
 
-def _first(index: Index) -> str:
-    """Return the first few of many numbers for an error message."""
+def _listed(index: Index) -> str:
+    """Return the first five indices as text for an error message."""
     return ", ".join(map(str, index[:5])) + (", ..." if len(index) > 5 else "")
 
 
-def _parity(facet: Index) -> NDArray[np.bool_]:
-    """Tell whether the corners (facet, 3) come in an even permutation of their sorted order."""
+def _is_odd(facet: Index) -> NDArray[np.bool_]:
+    """Return the parity (facet,) of the permutations that sort the corners (facet, 3)."""
     a, b, c = facet.T
     return ((a < b) ^ (b < c)) ^ (a < c)
 
@@ -180,11 +180,13 @@ def _parity(facet: Index) -> NDArray[np.bool_]:
 def largest(mesh: Tetrahedra) -> Tetrahedra:
     """Return the largest component (elements joined by facets), without unused nodes."""
     across = neighbours(mesh.elements)
-    here = np.argwhere(across >= 0)
-    links = coo_matrix((np.ones(len(here)), (here[:, 0], across[here[:, 0], here[:, 1]])), shape=(len(across),) * 2)
+    shared = np.argwhere(across >= 0)
+    links = coo_matrix(
+        (np.ones(len(shared)), (shared[:, 0], across[shared[:, 0], shared[:, 1]])), shape=(len(across),) * 2
+    )
     _, piece = connected_components(links, directed=False)
-    keep = piece == np.argmax(np.bincount(piece))
-    return compact(mesh.nodes, mesh.elements[keep], mesh.labels[keep])
+    kept_elements = piece == np.argmax(np.bincount(piece))
+    return compact(mesh.nodes, mesh.elements[kept_elements], mesh.labels[kept_elements])
 
 
 def compact(nodes: Array, elements: Index, labels: Index) -> Tetrahedra:
@@ -194,7 +196,7 @@ def compact(nodes: Array, elements: Index, labels: Index) -> Tetrahedra:
 
 
 def describe(mesh: Tetrahedra) -> dict[str, str]:
-    """Return what a reader wants to know of a mesh: size, quality, and the elements of each compartment."""
+    """Return a description of a mesh: its size, its quality, and the number of elements of each compartment."""
     values = quality(mesh)
     quantiles = np.quantile(values, [0.5, 0.01])
     return {

@@ -1,4 +1,4 @@
-"""Kernels: loops over points and triangles, compiled on first use; a room of its own as numba loads slowly."""
+"""Compiled loops over points and triangles; imported on first use, as numba loads slowly."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bayesinv.axes import Array, Index
 
 @njit(parallel=True, cache=True)  # type: ignore[untyped-decorator]
 def solid_angles(points: Array, vertices: Array, triangles: Index) -> Array:
-    """Solid angle (point,) of a whole surface."""
+    """Return the solid angle (point,) of a surface at each point (van Oosterom & Strackee 1983)."""
     angles = np.zeros(len(points))
     for i in prange(len(points)):
         total = 0.0
@@ -26,20 +26,20 @@ def solid_angles(points: Array, vertices: Array, triangles: Index) -> Array:
             lb = np.sqrt(bx * bx + by * by + bz * bz)
             lc = np.sqrt(cx * cx + cy * cy + cz * cz)
             volume = ax * (by * cz - bz * cy) + ay * (bz * cx - bx * cz) + az * (bx * cy - by * cx)
-            below = (
+            denominator = (
                 la * lb * lc
                 + (ax * bx + ay * by + az * bz) * lc
                 + (ax * cx + ay * cy + az * cz) * lb
                 + (bx * cx + by * cy + bz * cz) * la
             )
-            total += 2 * np.arctan2(volume, below)
+            total += 2 * np.arctan2(volume, denominator)
         angles[i] = total
     return angles
 
 
 @njit(cache=True)  # type: ignore[untyped-decorator]
 def _closest(p: Array, a: Array, b: Array, c: Array) -> tuple[float, float]:
-    """Barycentric weights of b and c at the place of a triangle that is closest to p."""
+    """Return the barycentric weights of b and c at the point of the triangle (a, b, c) that is closest to p."""
     abx, aby, abz = b[0] - a[0], b[1] - a[1], b[2] - a[2]
     acx, acy, acz = c[0] - a[0], c[1] - a[1], c[2] - a[2]
     apx, apy, apz = p[0] - a[0], p[1] - a[1], p[2] - a[2]
@@ -64,20 +64,20 @@ def _closest(p: Array, a: Array, b: Array, c: Array) -> tuple[float, float]:
         return 0.0, d2 / (d2 - d6)
     va = d3 * d6 - d5 * d4
     if va <= 0 and d4 - d3 >= 0 and d5 - d6 >= 0:
-        along = (d4 - d3) / ((d4 - d3) + (d5 - d6))
-        return 1 - along, along
-    whole = va + vb + vc
-    return vb / whole, vc / whole
+        fraction = (d4 - d3) / ((d4 - d3) + (d5 - d6))
+        return 1 - fraction, fraction
+    total = va + vb + vc
+    return vb / total, vc / total
 
 
 @njit(parallel=True, cache=True)  # type: ignore[untyped-decorator]
 def nearest(points: Array, vertices: Array, triangles: Index) -> tuple[Index, Array, Array]:
-    """Closest triangle, weights and distance of each point."""
+    """Return the closest triangle (point,), barycentric weights (point, 3) and distance (point,) of each point."""
     which = np.zeros(len(points), dtype=np.int64)
     weights = np.zeros((len(points), 3))
     distance = np.zeros(len(points))
     for i in prange(len(points)):
-        best = np.inf
+        smallest = np.inf
         for t in range(len(triangles)):
             a = vertices[triangles[t, 0]]
             b = vertices[triangles[t, 1]]
@@ -86,26 +86,26 @@ def nearest(points: Array, vertices: Array, triangles: Index) -> tuple[Index, Ar
             square = 0.0
             for k in range(3):
                 square += (a[k] + v * (b[k] - a[k]) + w * (c[k] - a[k]) - points[i, k]) ** 2
-            if square < best:
-                best = square
+            if square < smallest:
+                smallest = square
                 which[i] = t
                 weights[i, 0], weights[i, 1], weights[i, 2] = max(1 - v - w, 0.0), v, w
-        distance[i] = np.sqrt(best)
+        distance[i] = np.sqrt(smallest)
     return which, weights, distance
 
 
 @njit(parallel=True, cache=True)  # type: ignore[untyped-decorator]
-def pierced(places: Array, edges: Index, vertices: Array, triangles: Index, same: bool) -> NDArray[np.bool_]:
-    """Which edges (edge, 2) pierce a triangle that they share no corner with (Moeller & Trumbore 1997)."""
-    pierced = np.zeros(len(edges), dtype=np.bool_)
+def pierces(points: Array, edges: Index, vertices: Array, triangles: Index, same: bool) -> NDArray[np.bool_]:
+    """Return which edges (edge, 2) pierce a triangle that they share no corner with (Moeller & Trumbore 1997)."""
+    pierces = np.zeros(len(edges), dtype=np.bool_)
     for e in prange(len(edges)):
-        p = places[edges[e, 0]]
+        p = points[edges[e, 0]]
         dx, dy, dz = (
-            places[edges[e, 1]][0] - p[0],
-            places[edges[e, 1]][1] - p[1],
-            places[edges[e, 1]][2] - p[2],
+            points[edges[e, 1]][0] - p[0],
+            points[edges[e, 1]][1] - p[1],
+            points[edges[e, 1]][2] - p[2],
         )
-        reach = np.sqrt(dx * dx + dy * dy + dz * dz)
+        length = np.sqrt(dx * dx + dy * dy + dz * dz)
         for t in range(len(triangles)):
             i, j, k = triangles[t, 0], triangles[t, 1], triangles[t, 2]
             a = vertices[i]
@@ -113,8 +113,8 @@ def pierced(places: Array, edges: Index, vertices: Array, triangles: Index, same
             b, c = vertices[j], vertices[k]
             ux, uy, uz = b[0] - a[0], b[1] - a[1], b[2] - a[2]
             vx, vy, vz = c[0] - a[0], c[1] - a[1], c[2] - a[2]
-            far = reach + np.sqrt(max(ux * ux + uy * uy + uz * uz, vx * vx + vy * vy + vz * vz))
-            if ax * ax + ay * ay + az * az > far * far:
+            limit = length + np.sqrt(max(ux * ux + uy * uy + uz * uz, vx * vx + vy * vy + vz * vz))
+            if ax * ax + ay * ay + az * az > limit * limit:
                 continue
             if same and (
                 edges[e, 0] == i
@@ -129,11 +129,11 @@ def pierced(places: Array, edges: Index, vertices: Array, triangles: Index, same
             det = ux * hx + uy * hy + uz * hz
             if det == 0:
                 continue
-            one = (ax * hx + ay * hy + az * hz) / det
+            first_weight = (ax * hx + ay * hy + az * hz) / det
             qx, qy, qz = ay * uz - az * uy, az * ux - ax * uz, ax * uy - ay * ux
-            two = (dx * qx + dy * qy + dz * qz) / det
-            along = (vx * qx + vy * qy + vz * qz) / det
-            if one >= 0 and two >= 0 and one + two <= 1 and 0 <= along <= 1:
-                pierced[e] = True
+            second_weight = (dx * qx + dy * qy + dz * qz) / det
+            fraction = (vx * qx + vy * qy + vz * qz) / det
+            if first_weight >= 0 and second_weight >= 0 and first_weight + second_weight <= 1 and 0 <= fraction <= 1:
+                pierces[e] = True
                 break
-    return pierced
+    return pierces

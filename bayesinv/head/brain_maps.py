@@ -1,4 +1,4 @@
-"""Sampling: a map of another modality, in a volume or on the vertices of a surface, read at the sources."""
+"""Maps of other modalities sampled at the sources, from a volume or from the vertices of a surface."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from numpy.typing import ArrayLike
 from bayesinv.axes import Array, Index, real
 from bayesinv.head.sources import Sources
 
-VERTICES = {"fsaverage": 163842, "fsaverage6": 40962, "fsaverage5": 10242, "fsaverage4": 2562, "fsaverage3": 642}
-"""Vertices per hemisphere of surfaces that everybody has."""
+VERTEX_COUNTS = {"fsaverage": 163842, "fsaverage6": 40962, "fsaverage5": 10242, "fsaverage4": 2562, "fsaverage3": 642}
+"""Vertices per hemisphere of FreeSurfer's average surfaces."""
 
-KNOWN = 0.5
-"""Share of the weight of a sample that must lie on voxels that have a value."""
+MIN_KNOWN_WEIGHT = 0.5
+"""Fraction of the interpolation weight of a sample that must lie on voxels with a value."""
 
-IMAGES = (".gii", ".mgh", ".mgz", ".nii")
-"""Endings of what nibabel loads; FreeSurfer's other maps of vertices have any ending."""
+NIBABEL_ENDINGS = (".gii", ".mgh", ".mgz", ".nii")
+"""Endings of files that nibabel loads; FreeSurfer's "curv" files have any other ending."""
 
-CURV = b"\xff\xff\xff"
+CURV_MAGIC = b"\xff\xff\xff"
 """First bytes of FreeSurfer's binary "curv" format."""
 
-FINE = 3
-"""Points per radius of a ball over which a volume is averaged."""
+POINTS_PER_RADIUS = 3
+"""Grid points per radius of the ball over which a volume is averaged."""
 
 
 def sample_map(
@@ -37,8 +37,8 @@ def sample_map(
 ) -> Array:
     """Return a map of another modality, such as a statistic of fMRI, at the sources: (source,), in units of the map.
 
-    A volume is interpolated trilinearly at the sources' places; a map on a surface is picked at their vertices. Voxels
-    without a value (NaN, infinite) have no weight.
+    A volume is interpolated trilinearly at the sources' positions; a map on a surface is taken at their vertices.
+    Voxels without a value (NaN, infinite) have no weight.
 
     image : a volume, path or image of nibabel (NIfTI, MGH; its affine in mm, as usual); or a pair (left, right) of maps
         of the vertices of the subject's surfaces, each a path (GIFTI, MGH, or FreeSurfer's binary "curv" format), an
@@ -105,7 +105,7 @@ def to_scanner(volume: Any) -> Array:
     found = _loaded(volume)
     if not hasattr(getattr(found, "header", None), "get_vox2ras_tkr"):
         raise ValueError(
-            f"surface RAS is told by volumes of FreeSurfer's MGH format, such as mri/orig.mgz, but {_named(volume)} "
+            f"surface RAS is known from volumes of FreeSurfer's MGH format, such as mri/orig.mgz, but {_named(volume)} "
             f"is a {type(found).__name__}"
         )
     out = found.affine @ np.linalg.inv(found.header.get_vox2ras_tkr())
@@ -118,7 +118,7 @@ def _named(image: Any) -> str:
 
 
 def _loaded(image: Any) -> Any:
-    """The image of a path, or what is no path as it is."""
+    """Return the image at a path; an argument that is no path is returned as it is."""
     if not isinstance(image, str | PathLike):
         return image
     import nibabel
@@ -131,13 +131,13 @@ def _loaded(image: Any) -> Any:
 
 
 def _in_volume(image: Any, sources: Sources, to_image: ArrayLike | None, radius: float) -> tuple[Array, int]:
-    """Values (source,), NaN where there are none, and how many sources lie outside the volume."""
+    """Return the values (source,) of a volume, NaN where it has none, and the number of sources outside it."""
     from scipy.ndimage import map_coordinates
 
-    places = sources.mri_positions
-    if places is None:
+    positions = sources.mri_positions
+    if positions is None:
         raise ValueError(
-            "a volume is sampled at the sources' places in the MRI, but these sources have no transform to it; give "
+            "a volume is sampled at the sources' positions in the MRI, but these sources have no transform to it; give "
             "Sources(..., to_mri=)"
         )
     volume = _loaded(image)
@@ -153,42 +153,46 @@ def _in_volume(image: Any, sources: Sources, to_image: ArrayLike | None, radius:
     table = np.asarray(volume.get_fdata(), dtype=np.float64).reshape(shape[:3])
     if to_image is not None:
         transform = real("to_image", to_image, "4 4")
-        places = places @ transform[:3, :3].T + transform[:3, 3]
-    steps = np.stack(np.meshgrid(*[np.arange(-FINE, FINE + 1) / FINE] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
+        positions = positions @ transform[:3, :3].T + transform[:3, 3]
+    steps = np.stack(
+        np.meshgrid(*[np.arange(-POINTS_PER_RADIUS, POINTS_PER_RADIUS + 1) / POINTS_PER_RADIUS] * 3, indexing="ij"),
+        axis=-1,
+    ).reshape(-1, 3)
     ball = radius * steps[np.sum(steps**2, axis=1) <= 1 + 1e-9] if radius else np.zeros((1, 3))
     inverse = np.linalg.inv(np.asarray(volume.affine, dtype=np.float64))
-    voxels = 1e3 * (places[:, None] + ball) @ inverse[:3, :3].T + inverse[:3, 3]
+    voxels = 1e3 * (positions[:, None] + ball) @ inverse[:3, :3].T + inverse[:3, 3]
 
-    def sums(values: Array) -> Array:
+    def ball_means(values: Array) -> Array:
         found = map_coordinates(values, voxels.reshape(-1, 3).T, order=1, mode="grid-constant")
-        return np.asarray(found.reshape(len(places), -1).mean(axis=1))
+        return np.asarray(found.reshape(len(positions), -1).mean(axis=1))
 
     known = np.isfinite(table)
-    weight = sums(known.astype(np.float64))
-    out = np.full(len(places), np.nan)
-    enough = weight >= KNOWN
-    out[enough] = sums(np.where(known, table, 0.0))[enough] / weight[enough]
-    # A voxel reaches half its size beyond its centre.
-    middle = 1e3 * places @ inverse[:3, :3].T + inverse[:3, 3]
-    inside = ((middle >= -0.5) & (middle <= np.array(shape[:3]) - 0.5)).all(axis=1)
+    weight = ball_means(known.astype(np.float64))
+    out = np.full(len(positions), np.nan)
+    sufficient = weight >= MIN_KNOWN_WEIGHT
+    out[sufficient] = ball_means(np.where(known, table, 0.0))[sufficient] / weight[sufficient]
+    # A voxel extends half its size beyond its centre.
+    own_voxels = 1e3 * positions @ inverse[:3, :3].T + inverse[:3, 3]
+    inside = ((own_voxels >= -0.5) & (own_voxels <= np.array(shape[:3]) - 0.5)).all(axis=1)
     if not inside.any():
         corners = np.stack(np.meshgrid(*[[0, length - 1] for length in shape[:3]]), axis=-1).reshape(-1, 3)
         spans = corners @ volume.affine[:3, :3].T + volume.affine[:3, 3]
         raise ValueError(
-            f"{_named(image)} covers none of the {len(places)} sources: it spans {_box(spans)} mm (right × anterior × "
-            f"superior), they {_box(1e3 * places)}; give to_image, from surface RAS to the image's own frame, m to m"
+            f"{_named(image)} covers none of the {len(positions)} sources: it spans {_box(spans)} mm (right × anterior "
+            f"× superior), they {_box(1e3 * positions)}; give to_image, from surface RAS to the image's own frame, m "
+            "to m"
         )
-    return out, int(np.sum(~enough & ~inside))
+    return out, int(np.sum(~sufficient & ~inside))
 
 
-def _box(places: Array) -> str:
+def _box(positions: Array) -> str:
     return " × ".join(
-        f"{low:.0f} to {high:.0f}" for low, high in zip(places.min(axis=0), places.max(axis=0), strict=True)
+        f"{low:.0f} to {high:.0f}" for low, high in zip(positions.min(axis=0), positions.max(axis=0), strict=True)
     )
 
 
 def _at_vertices(pair: Any, sources: Sources) -> Array:
-    """Values (source,) of maps of the left and the right surface."""
+    """Return the values (source,) of maps on the left and the right surface."""
     if len(pair) != 2:
         raise ValueError(f"maps of vertices are a pair (left, right), but {len(pair)} came")
     if sources.vertices is None or sources.hemispheres is None:
@@ -197,34 +201,34 @@ def _at_vertices(pair: Any, sources: Sources) -> Array:
             "Sources(..., vertices=, hemispheres=)"
         )
     out = np.empty(len(sources))
-    for side, (name, one) in enumerate(zip(("left", "right"), pair, strict=True)):
-        mine: Index = np.flatnonzero(sources.hemispheres == side)
-        if one is None and not mine.size:
+    for hemisphere, (name, map_) in enumerate(zip(("left", "right"), pair, strict=True)):
+        members: Index = np.flatnonzero(sources.hemispheres == hemisphere)
+        if map_ is None and not members.size:
             continue
-        if one is None:
-            raise ValueError(f"{mine.size} sources lie in the {name} hemisphere, but its map is None")
-        values = _per_vertex(one)
-        wanted = VERTICES.get(sources.subject)
+        if map_ is None:
+            raise ValueError(f"{members.size} sources lie in the {name} hemisphere, but its map is None")
+        values = _per_vertex(map_)
+        wanted = VERTEX_COUNTS.get(sources.subject)
         if wanted is not None and len(values) != wanted:
             raise ValueError(
                 f"the {name} map has vertex = {len(values)}, but {sources.subject} has {wanted} vertices per hemisphere"
             )
-        if mine.size and sources.vertices[mine].max() >= len(values):
+        if members.size and sources.vertices[members].max() >= len(values):
             raise ValueError(
                 f"the {name} map has vertex = {len(values)}, but a source there is vertex "
-                f"{sources.vertices[mine].max()}: it is a map of another surface; resample it to the subject's own"
+                f"{sources.vertices[members].max()}: it is a map of another surface; resample it to the subject's own"
             )
-        out[mine] = values[sources.vertices[mine]]
+        out[members] = values[sources.vertices[members]]
     return out
 
 
 def _per_vertex(image: Any) -> Array:
-    """One value per vertex (vertex,) of a map in any of the formats."""
+    """Return the values (vertex,) of a map in any of the formats."""
     if isinstance(image, np.ndarray):
         table = image
-    elif isinstance(image, str | PathLike) and not str(image).removesuffix(".gz").endswith(IMAGES):
+    elif isinstance(image, str | PathLike) and not str(image).removesuffix(".gz").endswith(NIBABEL_ENDINGS):
         with open(image, "rb") as file:
-            if file.read(3) != CURV:
+            if file.read(3) != CURV_MAGIC:
                 raise ValueError(
                     f"{str(image)!r} is no map of vertices; GIFTI (.gii), MGH (.mgh, .mgz) and FreeSurfer's binary "
                     '"curv" format are read'

@@ -1,4 +1,4 @@
-"""Conductivities in the literature, and draws of them."""
+"""Ranges of conductivities in the literature, and random draws from them."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ def draw_conductivities(
     ranges: Mapping[str, tuple[float, float]] = RANGES,
     anisotropy: tuple[float, float] | None = ANISOTROPY,
 ) -> dict[str, Conductivity]:
-    """Return conductivities in S/m of some compartments, each uniform in its logarithm between two bounds.
+    """Return conductivities in S/m of some compartments, each log-uniform between two bounds.
 
-    ranges : compartment to lowest and highest, S/m
-    anisotropy : lowest and highest ratio a of the skull's tangential to its radial conductivity, of which the
-        logarithm is uniform; None keeps the skull isotropic. The ellipsoid keeps its volume (Wolters et al. 2006):
+    ranges : from a compartment to its lowest and highest conductivity, S/m
+    anisotropy : lowest and highest ratio a of the skull's tangential to its radial conductivity, drawn log-uniformly;
+        None leaves the skull isotropic. The volume of the conductivity ellipsoid is constant (Wolters et al. 2006):
 
             radial = σ a^(-2/3),   tangential = σ a^(1/3)
 
@@ -48,11 +48,11 @@ def draw_conductivities(
         if not 0 < low <= high < np.inf:
             raise ValueError(f"the range of {name} is {low} to {high}, but wants 0 < lowest ≤ highest")
 
-    def between(low: float, high: float) -> float:
+    def log_uniform(low: float, high: float) -> float:
         return float(np.exp(rng.uniform(np.log(low), np.log(high))))
 
-    drawn: dict[str, Conductivity] = {name: between(*bounds) for name, bounds in ranges.items()}
+    drawn: dict[str, Conductivity] = {name: log_uniform(*bounds) for name, bounds in ranges.items()}
     if anisotropy is not None and "skull" in drawn:
-        size, ratio = float(np.mean(drawn["skull"])), between(*anisotropy)
+        size, ratio = float(np.mean(drawn["skull"])), log_uniform(*anisotropy)
         drawn["skull"] = (size * ratio ** (-2 / 3), size * ratio ** (1 / 3))
     return drawn

@@ -1,4 +1,4 @@
-"""A Matérn field on the cortical surface, by the sparse precision of its differential equation."""
+"""A Matérn field on the cortical surface, by the sparse precision of its stochastic partial differential equation."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from bayesinv.geometry.geodesic import edge_lengths
 from bayesinv.head.sources import Sources
 from bayesinv.memory import Memory
 
-FLAT = 1e-4
+MIN_AREA_RATIO = 1e-4
 """Area of a triangle over the square of its longest edge below which it is degenerate (equilateral: 0.43)."""
 
-STEP = 1e-20
-"""Imaginary part of κ², relative to it, by which the precision is differentiated; no difference is taken."""
+COMPLEX_STEP = 1e-20
+"""Imaginary step, relative to κ², of the complex-step derivative of the precision."""
 
 COMPILED = Memory("machine code")
 
 
 @dataclass(frozen=True, eq=False)
 class Matern:
-    """The mesh of the sources as a Matérn field sees it.
+    """The finite element matrices of a Matérn field on the mesh of the sources.
 
     The field x solves (κ² - Δ) x = white noise along the surface, which in two dimensions has Matérn correlation with
     ν = 1: κd K₁(κd) at the distance d on a plane. On the mesh its precision is, up to scale,
@@ -68,31 +68,31 @@ class Matern:
             )
         triangles = sources.triangles
         corners = sources.positions[triangles]
-        sides = corners - corners[:, [1, 2, 0]]
-        area = np.linalg.norm(np.cross(sides[:, 0], sides[:, 1]), axis=1) / 2
-        longest = np.linalg.norm(sides, axis=2).max(axis=1)
-        _refuse(
+        edge_vectors = corners - corners[:, [1, 2, 0]]
+        area = np.linalg.norm(np.cross(edge_vectors[:, 0], edge_vectors[:, 1]), axis=1) / 2
+        longest = np.linalg.norm(edge_vectors, axis=2).max(axis=1)
+        _raise_if_any(
             "triangle",
-            np.flatnonzero(area <= FLAT * longest**2),
+            np.flatnonzero(area <= MIN_AREA_RATIO * longest**2),
             "degenerate: corners on one line or in one place",
             "mend the mesh, or drop sources that lie on others: lead_field.restrict(sources=...)",
         )
-        _refuse(
+        _raise_if_any(
             "source",
             np.setdiff1d(np.arange(len(sources)), triangles),
             "in no triangle, so without neighbours",
             "drop such sources, lead_field.restrict(sources=...), or add the triangles that hold them",
         )
         if sources.hemispheres is not None:
-            side = sources.hemispheres[triangles]
-            _refuse(
+            hemisphere = sources.hemispheres[triangles]
+            _raise_if_any(
                 "triangle",
-                np.flatnonzero((side != side[:, :1]).any(axis=1)),
+                np.flatnonzero((hemisphere != hemisphere[:, :1]).any(axis=1)),
                 "across two hemispheres",
                 "drop such triangles, or correct hemispheres",
             )
         edges, shared = np.unique(np.sort(triangles[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2)), axis=0, return_counts=True)
-        _refuse(
+        _raise_if_any(
             "edge",
             [f"{a}-{b}" for a, b in edges[shared > 2]],
             "of more than two triangles",
@@ -101,11 +101,11 @@ class Matern:
         lengths = edge_lengths(sources)
         count, pieces = connected_components(lengths, directed=False)
         if sources.hemispheres is not None:
-            claimed = np.unique(sources.hemispheres)
-            if count > len(claimed):
+            declared = np.unique(sources.hemispheres)
+            if count > len(declared):
                 sizes = ", ".join(map(str, np.sort(np.bincount(pieces))[::-1]))
                 raise ValueError(
-                    f"the mesh falls into {count} pieces (of {sizes} sources), but hemispheres claims {len(claimed)}; "
+                    f"the mesh falls into {count} pieces (of {sizes} sources), but hemispheres claims {len(declared)}; "
                     "drop the small pieces, lead_field.restrict(sources=...), or give sources without hemispheres if "
                     "the pieces are meant to be independent"
                 )
@@ -129,7 +129,7 @@ class Matern:
         """
         from scipy.sparse.linalg import splu
 
-        square = 8 / check_length(length, self) ** 2
+        kappa2 = 8 / check_length(length, self) ** 2
 
         def factor(kappa2: complex) -> Any:
             # A is symmetric and diagonally dominant: no pivoting, and an ordering for symmetric matrices.
@@ -137,9 +137,9 @@ class Matern:
             return splu(matrix, "MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True})
 
         # P⁻¹ = A⁻¹ C A⁻¹ = -dA⁻¹/dκ², and the diagonal of A⁻¹ follows from the entries of its factor alone.
-        diagonal = _inverse_diagonal(factor(square * (1 + 1j * STEP)))
-        sd = np.sqrt(-diagonal.imag / (square * STEP))
-        return Field(self, float(length), factor(square), sd)
+        diagonal = _inverse_diagonal(factor(kappa2 * (1 + 1j * COMPLEX_STEP)))
+        sd = np.sqrt(-diagonal.imag / (kappa2 * COMPLEX_STEP))
+        return Field(self, float(length), factor(kappa2), sd)
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,7 +151,7 @@ class Field:
     matern : the mesh
     length : m
     factor : LU of A
-    sd : S (source,), m, standard deviation before it is made one
+    sd : S (source,), m, standard deviation before normalisation to one
     """
 
     matern: Matern
@@ -161,11 +161,11 @@ class Field:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the factor, and of the standard deviations: what a memory of fields has to hold."""
+        """Bytes of the factor and of the standard deviations."""
         return 12 * int(self.factor.nnz) + self.sd.nbytes
 
     def __reduce__(self) -> tuple[Callable[[float], Field], tuple[float]]:
-        # SuperLU's factors cannot be pickled; they are made anew where the field arrives.
+        # SuperLU's factors cannot be pickled; they are computed again on unpickling.
         return self.matern.at, (self.length,)
 
     def product(self, table: Array) -> Array:
@@ -195,13 +195,13 @@ class Field:
 
 
 def check_length(length: float, matern: Matern) -> float:
-    """Return a length-scale in m that the mesh can show, or say which it can.
+    """Return a length-scale in m that the mesh can resolve.
 
     The shortest is a tenth of the mean edge, where sources are independent (neighbours correlate by about 0.002), as
-    they are at every shorter length. The longest is the square root of the area of the largest piece, which then moves
-    together (its farthest ends correlate by about a half). In between, correlation is that of the mesh: at three edges
-    neighbours have about 0.55 where the plane has 0.63, at twelve edges 0.02 less than on the plane; the difference
-    falls almost as the square of the edge.
+    they are at every shorter length. The longest is the square root of the area of the largest piece (whose farthest
+    ends then correlate by about a half). In between, correlations are those of the discretised field: neighbours have
+    about 0.55 at a length of three edges where the plane has 0.63, and at twelve edges 0.02 less than on the plane; the
+    difference falls almost as the square of the edge.
 
     Raises
     ------
@@ -211,7 +211,7 @@ def check_length(length: float, matern: Matern) -> float:
     if not 0 < length < np.inf:
         raise ValueError(f"length is {length}, but must be positive, in m")
     shortest, longest = matern.limits
-    # A limit that went through its logarithm and back is still the limit.
+    # A limit may come with the rounding error of exp(log(limit)).
     if not shortest * (1 - 1e-9) <= length <= longest * (1 + 1e-9):
         raise ValueError(
             f"length is {length:g} m, but this mesh shows {shortest:.2g} to {longest:.2g} m (a tenth of an edge to the "
@@ -220,8 +220,8 @@ def check_length(length: float, matern: Matern) -> float:
     return float(length)
 
 
-def _refuse(what: str, found: Any, how: str, remedy: str) -> None:
-    """Raise if anything was found."""
+def _raise_if_any(what: str, found: Any, how: str, remedy: str) -> None:
+    """Raise an error that names the elements `found`, if there are any."""
     if len(found):
         some = ", ".join(map(str, found[:5])) + ", ..." * (len(found) > 5)
         raise ValueError(f"{len(found)} {what}{'s are' if len(found) > 1 else ' is'} {how} ({some}); {remedy}")
@@ -233,49 +233,49 @@ def _inverse_diagonal(factor: Any) -> NDArray[np.complex128]:
     References: Takahashi, Fagan & Chen (1973), 8th PICA Conference, 63-69; Erisman & Tinney (1975), Commun. ACM 18,
     177-179.
     """
-    low = factor.L
-    low.sort_indices()
-    inverse = _compiled()(low.indptr, low.indices, low.data, factor.U.diagonal())
+    lower = factor.L
+    lower.sort_indices()
+    inverse = _compiled()(lower.indptr, lower.indices, lower.data, factor.U.diagonal())
     # Row i of the matrix is row perm_r[i] of its factors.
     return np.asarray(inverse[factor.perm_r])
 
 
 @COMPILED.keep
 def _compiled() -> Any:
-    """The recursion, compiled on first use, as numba loads slowly."""
+    """Return the compiled recursion; numba is imported on first use, as it loads slowly."""
     from numba import njit
 
-    return njit(_selected, cache=True)
+    return njit(_selected_inverse, cache=True)
 
 
-def _selected(
-    start: NDArray[np.int32], row: NDArray[np.int32], low: NDArray[np.complex128], pivot: NDArray[np.complex128]
+def _selected_inverse(
+    start: NDArray[np.int32], row: NDArray[np.int32], lower: NDArray[np.complex128], pivot: NDArray[np.complex128]
 ) -> NDArray[np.complex128]:
-    """Diagonal of (L D Lᵀ)⁻¹ for unit lower L by columns, each sorted, and D = pivot.
+    """Return the diagonal of (L D Lᵀ)⁻¹ for unit lower triangular L in sorted compressed columns, and D = pivot.
 
     Z = D⁻¹ L⁻¹ + (1 - Lᵀ) Z, of which only entries in L's pattern are wanted, and only those are needed: from the last
     column to the first, with i, k over the rows of column j below its diagonal,
 
         Z_ij = -Σ_k Z_ik L_kj,     Z_jj = 1 / D_j - Σ_k L_kj Z_kj
     """
-    inverse = np.zeros_like(low)
-    place = np.full(len(pivot), -1)
+    inverse = np.zeros_like(lower)
+    entry = np.full(len(pivot), -1)
     for j in range(len(pivot) - 1, -1, -1):
         first, last = start[j] + 1, start[j + 1]
         for a in range(first, last):
-            place[row[a]] = a
+            entry[row[a]] = a
         for a in range(first, last):
             # Column k holds Z_ik for i from k on; the others by symmetry.
             k = row[a]
-            inverse[a] -= inverse[start[k]] * low[a]
+            inverse[a] -= inverse[start[k]] * lower[a]
             for b in range(start[k] + 1, start[k + 1]):
-                i = place[row[b]]
+                i = entry[row[b]]
                 if i >= 0:
-                    inverse[i] -= inverse[b] * low[a]
-                    inverse[a] -= inverse[b] * low[i]
+                    inverse[i] -= inverse[b] * lower[a]
+                    inverse[a] -= inverse[b] * lower[i]
         total = 1 / pivot[j]
         for a in range(first, last):
-            total -= low[a] * inverse[a]
-            place[row[a]] = -1
+            total -= lower[a] * inverse[a]
+            entry[row[a]] = -1
         inverse[start[j]] = total
     return inverse[start[:-1]]

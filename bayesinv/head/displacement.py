@@ -1,4 +1,4 @@
-"""Sensors as if they had been located a little beside where they are."""
+"""Random errors of sensor positions: coregistration error of the array, and displacement of single electrodes."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def displaced(
     displacement: float = 0.003,
     coregistration: tuple[float, float] = (0.002, 2.0),
 ) -> Sensors:
-    """Return sensors moved as a whole and then, electrodes only, one by one along the scalp.
+    """Return sensors after a common rigid motion and, for electrodes, an independent displacement along the scalp.
 
-    scalp : that the electrodes stand on, before and after
-    displacement : root mean square distance by which an electrode slides, m
-    coregistration : root mean square length of the common shift, m, and standard deviation of the angle, degrees, of
-        the common turn about a random axis through the middle of the sensors
+    scalp : the surface that the electrodes lie on, before and after
+    displacement : root mean square displacement of an electrode, m
+    coregistration : root mean square length of the common translation, m, and standard deviation of the angle,
+        degrees, of the common rotation about a random axis through the mean position of the sensors
 
     Raises
     ------
@@ -37,25 +37,25 @@ def displaced(
             f"displacement {displacement} and shift {shift}, in m, and turn {degrees}, in degrees, must be at least 0"
         )
     axis = rng.standard_normal(3)
-    turn = rotation(axis / np.linalg.norm(axis), np.deg2rad(degrees) * rng.standard_normal())
-    by = shift / np.sqrt(3) * rng.standard_normal(3)
-    middle = sensors.positions.mean(axis=0)
+    rotation_matrix = rotation(axis / np.linalg.norm(axis), np.deg2rad(degrees) * rng.standard_normal())
+    translation = shift / np.sqrt(3) * rng.standard_normal(3)
+    centre = sensors.positions.mean(axis=0)
 
-    def moved(places: Array | None) -> Array | None:
-        return None if places is None else middle + by + (places - middle) @ turn.T
+    def moved(points: Array | None) -> Array | None:
+        return None if points is None else centre + translation + (points - centre) @ rotation_matrix.T
 
     positions = moved(sensors.positions)
     assert positions is not None
-    directions = None if sensors.directions is None else sensors.directions @ turn.T
-    # Three independent coordinates, of which two lie along the scalp; the third goes when the electrode is put back.
+    directions = None if sensors.directions is None else sensors.directions @ rotation_matrix.T
+    # Of three independent coordinates two lie along the scalp; projection onto it removes the third.
     electric = sensors.where("eeg")
     positions[electric] += displacement / np.sqrt(2) * rng.standard_normal((len(electric), 3))
-    whole = replace(sensors, positions=positions, points=moved(sensors.points), directions=directions)
-    return whole.on(scalp) if len(electric) else whole
+    shifted = replace(sensors, positions=positions, points=moved(sensors.points), directions=directions)
+    return shifted.on(scalp) if len(electric) else shifted
 
 
 def rotation(axis: Array, angle: float) -> Array:
-    """Return the matrix (3, 3) of a turn about a unit vector, by an angle in radians."""
+    """Return the matrix (3, 3) of the rotation about a unit vector by an angle in radians."""
     from scipy.spatial.transform import Rotation
 
     return np.asarray(Rotation.from_rotvec(angle * axis).as_matrix())

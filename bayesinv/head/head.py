@@ -78,7 +78,7 @@ class Head:
         Raises
         ------
         ValueError
-            If there are not as many conductivities as radii, or the radii do not grow.
+            If there are not as many conductivities as radii, or the radii do not increase.
         """
         usual = {
             1: ("head",),
@@ -89,17 +89,17 @@ class Head:
         if names is None:
             names = usual.get(len(radii), tuple(f"shell {i}" for i in range(len(radii))))
         unit = geodesic_sphere(2**subdivisions)
-        # A polyhedron with its corners on the sphere is smaller and reads as a smaller head; of equal volume, the
-        # two differ by half as much.
+        # A polyhedron with its corners on the sphere is smaller and acts as a smaller head; with equal volumes the
+        # potentials of the two differ by half as much.
         corners = unit.vertices * (4 / 3 * np.pi / enclosed_volume(unit)) ** (1 / 3)
         surfaces = tuple(Surface(radius * corners + np.asarray(centre), unit.triangles) for radius in radii)
         return cls(tuple(names), tuple(conductivities), surfaces, tuple(float(r) for r in radii), centre)
 
 
 def check_surfaces(head: Head) -> Head:
-    """Return `head` with surfaces that are closed, turned outwards, nested and apart from each other.
+    """Return `head` with surfaces that are closed, oriented outwards, nested and disjoint.
 
-    A surface whose triangles are turned inwards or not all alike is turned, with a warning.
+    Triangles that face inwards or inconsistently are flipped, with a warning.
 
     Raises
     ------
@@ -166,9 +166,9 @@ def _check_depth(name: str, outside: NDArray[np.bool_], distance: Array, minimum
             f"by up to {1e3 * distance[which].max():.3g} mm; "
             "drop them (Sources.pick) or check that head and sources share one coordinate frame"
         )
-    close = distance < minimum
-    if close.any():
-        which = np.flatnonzero(close)
+    too_close = distance < minimum
+    if too_close.any():
+        which = np.flatnonzero(too_close)
         raise ValueError(
             f"{len(which)} sources are closer than {1e3 * minimum:.3g} mm to the surface of {name}: {_listed(which)}, "
             f"the closest {1e3 * distance[which].min():.3g} mm; drop them (Sources.pick), or lower minimum_distance"
@@ -176,5 +176,5 @@ def _check_depth(name: str, outside: NDArray[np.bool_], distance: Array, minimum
 
 
 def _listed(which: Index) -> str:
-    """Return the first few numbers, for a message."""
+    """Return the first five indices as text for an error message."""
     return ", ".join(str(i) for i in which[:5]) + (", ..." if len(which) > 5 else "")

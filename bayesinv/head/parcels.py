@@ -15,26 +15,26 @@ from bayesinv.axes import Array, Index, real
 from bayesinv.geometry.geodesic import edge_lengths
 from bayesinv.head.sources import Sources
 
-ROUNDS = 30
-CANDIDATES = 8
-"""Sources near the middle of a parcel that are tried as its centre, beside the centre it has."""
+MAX_ITERATIONS = 30
+CENTRE_CANDIDATES = 8
+"""Number of sources nearest to the mean position of a parcel that are tried as its centre, besides the current one."""
 
-HEMI = {"lh": 0, "rh": 1}
+HEMISPHERES = {"lh": 0, "rh": 1}
 
 
 def parcels(sources: Sources, count: int, seed: int | np.random.Generator = 0) -> Index:
     """Return the parcel of each source: (source,), 0 to count - 1, by clustering along the cortical surface.
 
-    Lloyd's algorithm with a source as the centre of each parcel: every source joins the centre that is nearest along
-    the edges of the mesh, then a centre moves to the source near its parcel's middle from which the sum of area
-    times squared distance is smallest, until none moves. That sum never grows; areas come out alike as far as
-    nearest centres make them so. Parcels are connected, and none spans two pieces of the mesh (two hemispheres); each
-    piece has parcels in proportion to its area, at least one. Sources without triangles are clustered by straight
-    distance instead, each hemisphere by itself where hemispheres are known; such parcels may bridge a sulcus.
+    Lloyd's algorithm with a source as the centre of each parcel: every source is assigned to the centre nearest along
+    the edges of the mesh, then each centre moves to the source near its parcel's mean position that minimises the sum
+    of area times squared distance, until none moves. That sum never increases; parcels have similar areas, not equal
+    ones. Parcels are connected, and none spans two pieces of the mesh (two hemispheres); each piece has parcels in
+    proportion to its area, at least one. Sources without triangles are clustered by Euclidean distance instead,
+    separately in each hemisphere if hemispheres are known; such parcels may bridge a sulcus.
 
-    sources : areas, where known, weigh the sources
+    sources : weighted by their areas, if known
     count : number of parcels
-    seed : of the source from which the first centres spread
+    seed : of the random choice of the first centre
 
     Raises
     ------
@@ -51,12 +51,12 @@ def parcels(sources: Sources, count: int, seed: int | np.random.Generator = 0) -
     area = np.ones(len(sources)) if sources.areas is None else sources.areas
     if sources.triangles is None:
         edges = None
-        where = np.zeros(len(sources), dtype=np.int64) if sources.hemispheres is None else sources.hemispheres
-        where = np.unique(where, return_inverse=True)[1]
+        piece_of = np.zeros(len(sources), dtype=np.int64) if sources.hemispheres is None else sources.hemispheres
+        piece_of = np.unique(piece_of, return_inverse=True)[1]
     else:
         edges = edge_lengths(sources)
-        where = connected_components(edges, directed=False)[1]
-    sizes = np.bincount(where)
+        piece_of = connected_components(edges, directed=False)[1]
+    sizes = np.bincount(piece_of)
     if not len(sizes) <= count <= len(sources):
         raise ValueError(
             f"count is {count}, but must be from {len(sizes)} (the connected pieces of the mesh, which share no "
@@ -64,71 +64,73 @@ def parcels(sources: Sources, count: int, seed: int | np.random.Generator = 0) -
         )
     labels = np.empty(len(sources), dtype=np.int64)
     start = 0
-    for piece, number in enumerate(_shares(np.bincount(where, area).astype(float), sizes, int(count))):
-        inside = np.flatnonzero(where == piece)
+    for piece, number in enumerate(_parcels_per_piece(np.bincount(piece_of, area).astype(float), sizes, int(count))):
+        inside = np.flatnonzero(piece_of == piece)
         graph = None if edges is None else edges[inside][:, inside]
         labels[inside] = start + _lloyd(sources.positions[inside], area[inside], graph, number, rng)
         start += number
     return labels
 
 
-def _shares(areas: Array, sizes: Index, count: int) -> Index:
-    """Return how many parcels each piece has: one, and the rest one by one where the area per parcel is largest."""
-    shares = np.ones(len(sizes), dtype=np.int64)
+def _parcels_per_piece(areas: Array, sizes: Index, count: int) -> Index:
+    """Return the number of parcels (piece,): one each, the others one by one where the area per parcel is largest."""
+    counts = np.ones(len(sizes), dtype=np.int64)
     for _ in range(count - len(sizes)):
-        shares[np.argmax(np.where(shares < sizes, areas / shares, -1.0))] += 1
-    return shares
+        counts[np.argmax(np.where(counts < sizes, areas / counts, -1.0))] += 1
+    return counts
 
 
 def _lloyd(positions: Array, area: Array, graph: csr_matrix | None, count: int, rng: np.random.Generator) -> Index:
-    """Return the labels (source,) of one connected piece; without a graph distances are straight."""
+    """Return the labels (source,) of one connected piece; without a graph distances are Euclidean."""
 
-    def away(starts: Index, inside: Index | slice = slice(None)) -> Array:
-        """Distances (start, source) from some sources to those inside a parcel, along paths that stay in it."""
+    def distances(starts: Index, members: Index | slice = slice(None)) -> Array:
+        """Return the distances (start, source) from sources of a parcel to all of it, along paths within it."""
         if graph is None:
-            return cdist(positions[inside][starts], positions[inside])
-        return np.asarray(dijkstra(graph[inside][:, inside], directed=False, indices=starts))
+            return cdist(positions[members][starts], positions[members])
+        return np.asarray(dijkstra(graph[members][:, members], directed=False, indices=starts))
 
     def nearest(centres: Index) -> Index:
         if graph is None:
             return np.asarray(np.argmin(cdist(positions, positions[centres]), axis=1))
-        # Every source follows its predecessor into a parcel, so parcels are connected, ties included.
+        # Every source has the centre of its predecessor, so parcels are connected, ties included.
         _, _, root = dijkstra(graph, directed=False, indices=centres, min_only=True, return_predecessors=True)
         order = np.argsort(centres)
         return np.asarray(order[np.searchsorted(centres, root, sorter=order)])
 
-    centres = _spread(away, len(positions), count, rng)
-    for _ in range(ROUNDS):
+    centres = _farthest_first(distances, len(positions), count, rng)
+    for _ in range(MAX_ITERATIONS):
         labels = nearest(centres)
         moved = centres.copy()
-        members = np.split(np.argsort(labels, kind="stable"), np.cumsum(np.bincount(labels, minlength=count))[:-1])
-        for k, inside in enumerate(members):
-            weight = area[inside] if area[inside].any() else np.ones(len(inside))
-            middle = weight @ positions[inside] / weight.sum()
-            near = np.argsort(np.linalg.norm(positions[inside] - middle, axis=1), kind="stable")[:CANDIDATES]
-            # The centre it has comes first, and stays where nothing is better.
-            tried = np.append(np.flatnonzero(inside == centres[k]), near)
-            moved[k] = inside[tried[np.argmin(away(tried, inside) ** 2 @ weight)]]
+        groups = np.split(np.argsort(labels, kind="stable"), np.cumsum(np.bincount(labels, minlength=count))[:-1])
+        for k, members in enumerate(groups):
+            weight = area[members] if area[members].any() else np.ones(len(members))
+            middle = weight @ positions[members] / weight.sum()
+            candidates = np.argsort(np.linalg.norm(positions[members] - middle, axis=1), kind="stable")[
+                :CENTRE_CANDIDATES
+            ]
+            # The current centre comes first, so that it stays if no other is better.
+            tried = np.append(np.flatnonzero(members == centres[k]), candidates)
+            moved[k] = members[tried[np.argmin(distances(tried, members) ** 2 @ weight)]]
         if (moved == centres).all():
             break
         centres = moved
     return labels
 
 
-def _spread(away: Callable[[Index], Array], sources: int, count: int, rng: np.random.Generator) -> Index:
-    """Return centres (count,): the first at random, every other farthest from those before."""
+def _farthest_first(distances: Callable[[Index], Array], sources: int, count: int, rng: np.random.Generator) -> Index:
+    """Return initial centres (count,): the first at random, each next one farthest from those before."""
     centres = [int(rng.integers(sources))]
-    distance = away(np.array(centres))[0]
+    distance = distances(np.array(centres))[0]
     while len(centres) < count:
         centres.append(int(np.argmax(distance)))
         if not distance[centres[-1]] > 0:
             raise ValueError(f"the sources lie at {len(centres) - 1} places, which cannot be {count} parcels")
-        distance = np.minimum(distance, away(np.array(centres[-1:]))[0])
+        distance = np.minimum(distance, distances(np.array(centres[-1:]))[0])
     return np.array(centres)
 
 
 def check_labels(labels: ArrayLike | Mapping[str, ArrayLike] | Iterable[Any], sources: Sources | int) -> Index:
-    """Return labels as the parcel of each source: (source,), -1 for a source in none, or say what is wrong.
+    """Return labels as the parcel of each source: (source,), -1 for a source in none.
 
     labels : one of
         (source,) whole numbers from 0, -1 for a source in none;
@@ -145,30 +147,30 @@ def check_labels(labels: ArrayLike | Mapping[str, ArrayLike] | Iterable[Any], so
     """
     count = sources if isinstance(sources, int) else len(sources)
     if isinstance(labels, Mapping):
-        return _gathered({str(name): _indices(str(name), index, count) for name, index in labels.items()}, count)
+        return _as_labels({str(name): _indices(str(name), index, count) for name, index in labels.items()}, count)
     given = labels if isinstance(labels, np.ndarray) else list(labels)  # type: ignore[arg-type]
     if len(given) and hasattr(given[0], "vertices"):
-        return _gathered(_covered(given, sources), count)
+        return _as_labels(_indices_of_vertices(given, sources), count)
     array = np.asarray(given)
     if array.dtype == bool:
         raise ValueError("labels are true and false, but must be whole numbers; 0 for true and -1 for false, say")
-    whole = np.round(real("labels", array, "source")).astype(np.int64)
-    if len(whole) != count:
-        raise ValueError(f"labels has source = {len(whole)}, but there are {count} sources")
-    if (whole != array).any():
+    parcel = np.round(real("labels", array, "source")).astype(np.int64)
+    if len(parcel) != count:
+        raise ValueError(f"labels has source = {len(parcel)}, but there are {count} sources")
+    if (parcel != array).any():
         raise ValueError("labels must be whole numbers, the parcel of each source")
-    if whole.min() < -1:
-        raise ValueError(f"labels go down to {whole.min()}, but start at 0, or -1 for a source in no parcel")
-    if whole.max() < 0:
+    if parcel.min() < -1:
+        raise ValueError(f"labels go down to {parcel.min()}, but start at 0, or -1 for a source in no parcel")
+    if parcel.max() < 0:
         raise ValueError("labels cover no source: all are -1")
-    empty = np.setdiff1d(np.arange(whole.max()), whole)
+    empty = np.setdiff1d(np.arange(parcel.max()), parcel)
     if empty.size:
         some = ", ".join(map(str, empty[:5])) + ", ..." * (empty.size > 5)
         raise ValueError(
-            f"labels go up to {whole.max()}, but no source has {some}; number the parcels without gaps, "
+            f"labels go up to {parcel.max()}, but no source has {some}; number the parcels without gaps, "
             "as numpy.unique(labels, return_inverse=True)[1] does where every source is in one"
         )
-    return whole
+    return parcel
 
 
 def _indices(name: str, index: ArrayLike, count: int) -> Index:
@@ -187,8 +189,8 @@ def _indices(name: str, index: ArrayLike, count: int) -> Index:
     return array.astype(np.int64)
 
 
-def _covered(labels: Iterable[Any], sources: Sources | int) -> dict[str, Index]:
-    """Return the indices of the sources at the vertices of labels of a surface."""
+def _indices_of_vertices(labels: Iterable[Any], sources: Sources | int) -> dict[str, Index]:
+    """Return, for each label of a surface, the indices of the sources at its vertices."""
     if isinstance(sources, int) or sources.vertices is None or sources.hemispheres is None:
         raise ValueError(
             "labels on a surface want sources that know their vertices and hemispheres; "
@@ -199,9 +201,9 @@ def _covered(labels: Iterable[Any], sources: Sources | int) -> dict[str, Index]:
         name = str(getattr(label, "name", None) or f"label {number}")
         if name in found:
             raise ValueError(f"two labels are called {name!r}; give each its own name")
-        if label.hemi not in HEMI:
+        if label.hemi not in HEMISPHERES:
             raise ValueError(f"label {name!r} has hemi = {label.hemi!r}, but wants one of 'lh' and 'rh'; split it")
-        inside = (sources.hemispheres == HEMI[label.hemi]) & np.isin(sources.vertices, label.vertices)
+        inside = (sources.hemispheres == HEMISPHERES[label.hemi]) & np.isin(sources.vertices, label.vertices)
         found[name] = np.flatnonzero(inside)
         if not found[name].size:
             raise ValueError(
@@ -211,18 +213,18 @@ def _covered(labels: Iterable[Any], sources: Sources | int) -> dict[str, Index]:
     return found
 
 
-def _gathered(found: Mapping[str, Index], count: int) -> Index:
-    """Return the parcel of each source (source,) from the sources of each parcel."""
+def _as_labels(found: Mapping[str, Index], count: int) -> Index:
+    """Return the parcel (source,) of each source from the sources of each parcel."""
     if not found:
         raise ValueError("labels cover no source: there are none")
-    whole = np.full(count, -1, dtype=np.int64)
+    parcel = np.full(count, -1, dtype=np.int64)
     names = list(found)
     for number, (name, index) in enumerate(found.items()):
-        taken = index[whole[index] >= 0]
-        if taken.size:
+        overlap = index[parcel[index] >= 0]
+        if overlap.size:
             raise ValueError(
-                f"labels {names[whole[taken[0]]]!r} and {name!r} overlap: both have source {taken[0]}; "
+                f"labels {names[parcel[overlap[0]]]!r} and {name!r} overlap: both have source {overlap[0]}; "
                 "a source lies in one parcel at most"
             )
-        whole[index] = number
-    return whole
+        parcel[index] = number
+    return parcel

@@ -1,4 +1,4 @@
-"""Sensors: electrodes and coils, where the field is read."""
+"""Sensors: electrodes and MEG coils, their positions and integration points."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from bayesinv.geometry.surfaces import Surface, enclosed_volume, nearest, vertex
 if TYPE_CHECKING:
     import mne
 
-FARTHEST = 0.02  # m; an electrode that far from the scalp belongs to another head or coordinate frame
+MAX_SCALP_DISTANCE = 0.02  # m; an electrode that far from the scalp belongs to another head or coordinate frame
 UNITS = {"eeg": "V", "mag": "T", "grad": "T/m"}
 
 
 @dataclass(frozen=True, eq=False)
 class Sensors:
-    """Named sensors of known kind and place, in metres, head coordinates.
+    """Named sensors with their kinds and positions, in metres, head coordinates.
 
-    A coil reads a weighted sum of the magnetic field over integration points: sensor `owner[q]` adds
+    A coil measures a weighted sum of the magnetic field over integration points: sensor `owner[q]` adds
     `directions[q] . B(points[q])`, the weight (1 for a magnetometer, 1/m for a planar gradiometer) being the
-    length of the direction. An electrode reads the potential at its position and owns no point.
+    length of the direction. An electrode measures the potential at its position and has no integration point.
 
     names : one per sensor
     kinds : one per sensor, "eeg" (V), "mag" (T) or "grad" (T/m)
@@ -44,8 +44,8 @@ class Sensors:
     def __post_init__(self) -> None:
         count = len(self.names)
         if len(set(self.names)) != count:
-            twice = sorted({name for name in self.names if self.names.count(name) > 1})
-            raise ValueError(f"sensor names must be unique, but {', '.join(twice)} come more than once")
+            repeated = sorted({name for name in self.names if self.names.count(name) > 1})
+            raise ValueError(f"sensor names must be unique, but {', '.join(repeated)} come more than once")
         if len(self.kinds) != count:
             raise ValueError(f"there are {len(self.kinds)} kinds for {count} sensors")
         unknown = sorted(set(self.kinds) - set(UNITS))
@@ -75,7 +75,7 @@ class Sensors:
 
     @property
     def units(self) -> tuple[str, ...]:
-        """The SI unit that each sensor reads."""
+        """The SI unit of each sensor's measurement."""
         return tuple(UNITS[kind] for kind in self.kinds)
 
     @classmethod
@@ -92,14 +92,14 @@ class Sensors:
 
     @classmethod
     def magnetometers(cls, names: Sequence[str], positions: Array, directions: Array) -> Sensors:
-        """Return magnetometers that read the field at one point each, along a unit vector (sensor, 3)."""
+        """Return magnetometers that measure the field at one point each, along a unit vector (sensor, 3)."""
         directions = real("directions", directions, "sensor 3")
         lengths = np.linalg.norm(directions, axis=1)
         if not np.allclose(lengths, 1, atol=1e-3):
             worst = int(np.argmax(np.abs(lengths - 1)))
             raise ValueError(f"directions must have length 1, but that of {names[worst]} has {lengths[worst]:.3g}")
-        places = np.array(positions, dtype=np.float64)
-        return cls(tuple(names), ("mag",) * len(names), places, places.copy(), directions, np.arange(len(names)))
+        points = np.array(positions, dtype=np.float64)
+        return cls(tuple(names), ("mag",) * len(names), points, points.copy(), directions, np.arange(len(names)))
 
     @classmethod
     def opm(
@@ -107,14 +107,14 @@ class Sensors:
     ) -> Sensors:
         """Return an array of optically pumped magnetometers that covers the upper scalp.
 
-        Cells are placed one after the other where the scalp is farthest from those placed, from the top down, until
-        no place of it is `spacing` or more away.
+        Sensors are placed one by one at the point of the scalp farthest from those before, from the top down, until
+        no point of it is `spacing` or more away from a sensor.
 
         scalp : in head coordinates, the third axis pointing up
         spacing : smallest distance between neighbours on the scalp, m
-        gap : between the scalp and the centre of the cell, m
+        gap : between the scalp and the centre of the vapour cell, m
         lowest : height (third coordinate) above which sensors are placed, m
-        axes : 1 reads along the normal of the scalp, 3 also along two tangents
+        axes : 1 measures along the normal of the scalp, 3 also along two tangents
 
         Raises
         ------
@@ -125,25 +125,25 @@ class Sensors:
             raise ValueError(f"spacing {spacing} and gap {gap} must be positive, in m")
         if axes not in (1, 3):
             raise ValueError(f"axes is {axes}, but an optically pumped magnetometer reads 1 or 3")
-        places, normals = _scattered(scalp, spacing / 8)
-        high = places[:, 2] >= lowest
+        points, normals = _surface_points(scalp, spacing / 8)
+        high = points[:, 2] >= lowest
         if not high.any():
             raise ValueError(
-                f"no part of the scalp is higher than {lowest} m; its top is at {places[:, 2].max():.3g} m"
+                f"no part of the scalp is higher than {lowest} m; its top is at {points[:, 2].max():.3g} m"
             )
-        places, normals = places[high], normals[high]
-        chosen = [int(np.argmax(places[:, 2]))]
-        free = np.linalg.norm(places - places[chosen[0]], axis=1)
-        while free.max() >= spacing:
-            chosen.append(int(np.argmax(free)))
-            free = np.minimum(free, np.linalg.norm(places - places[chosen[-1]], axis=1))
-        up = normals[chosen]
-        cells = places[chosen] + gap * up
+        points, normals = points[high], normals[high]
+        picked = [int(np.argmax(points[:, 2]))]
+        distance = np.linalg.norm(points - points[picked[0]], axis=1)
+        while distance.max() >= spacing:
+            picked.append(int(np.argmax(distance)))
+            distance = np.minimum(distance, np.linalg.norm(points - points[picked[-1]], axis=1))
+        outward = normals[picked]
+        cells = points[picked] + gap * outward
         if axes == 1:
-            return cls.magnetometers([f"OPM{i:03d}" for i in range(len(cells))], cells, up)
-        one = np.cross(up, np.eye(3)[np.argmin(np.abs(up), axis=1)])
-        one /= np.linalg.norm(one, axis=1, keepdims=True)
-        directions = np.stack([up, one, np.cross(up, one)], axis=1).reshape(-1, 3)
+            return cls.magnetometers([f"OPM{i:03d}" for i in range(len(cells))], cells, outward)
+        tangent = np.cross(outward, np.eye(3)[np.argmin(np.abs(outward), axis=1)])
+        tangent /= np.linalg.norm(tangent, axis=1, keepdims=True)
+        directions = np.stack([outward, tangent, np.cross(outward, tangent)], axis=1).reshape(-1, 3)
         names = [f"OPM{i:03d}{axis}" for i in range(len(cells)) for axis in ("z", "x", "y")]
         return cls.magnetometers(names, np.repeat(cells, 3, axis=0), directions)
 
@@ -169,11 +169,11 @@ class Sensors:
         )
 
     def where(self, *kinds: str) -> Index:
-        """Return the numbers of the sensors of these kinds, in order."""
+        """Return the indices of the sensors of these kinds, in order."""
         return np.flatnonzero([kind in kinds for kind in self.kinds])
 
     def on(self, scalp: Surface) -> Sensors:
-        """Return the sensors with every electrode moved to the closest point of the scalp's triangles.
+        """Return the sensors with every electrode projected to the closest point of the scalp's triangles.
 
         Raises
         ------
@@ -181,7 +181,7 @@ class Sensors:
             If an electrode is farther than two centimetres from the scalp.
         """
         electric = self.where("eeg")
-        triangle, weights = footing(self, scalp)
+        triangle, weights = project_to_scalp(self, scalp)
         positions = self.positions.copy()
         positions[electric] = np.einsum("ek,ekc->ec", weights, scalp.vertices[scalp.triangles[triangle]])
         return replace(self, positions=positions)
@@ -191,10 +191,10 @@ class Sensors:
         index = np.asarray(index, dtype=np.int64)
         points = directions = owner = None
         if self.points is not None and self.directions is not None and self.owner is not None:
-            place = np.full(len(self), -1)
-            place[index] = np.arange(len(index))
-            mine = place[self.owner] >= 0
-            points, directions, owner = self.points[mine], self.directions[mine], place[self.owner[mine]]
+            new_index = np.full(len(self), -1)
+            new_index[index] = np.arange(len(index))
+            owned = new_index[self.owner] >= 0
+            points, directions, owner = self.points[owned], self.directions[owned], new_index[self.owner[owned]]
         return Sensors(
             tuple(self.names[i] for i in index),
             tuple(self.kinds[i] for i in index),
@@ -205,8 +205,8 @@ class Sensors:
         )
 
 
-def footing(sensors: Sensors, scalp: Surface) -> tuple[Index, Array]:
-    """Return the triangle (electrode,) of the scalp under each electrode and the weights (electrode, 3) of its corners.
+def project_to_scalp(sensors: Sensors, scalp: Surface) -> tuple[Index, Array]:
+    """Return the closest triangle (electrode,) of the scalp to each electrode, and barycentric weights (electrode, 3).
 
     Raises
     ------
@@ -215,11 +215,11 @@ def footing(sensors: Sensors, scalp: Surface) -> tuple[Index, Array]:
     """
     electric = sensors.where("eeg")
     triangle, weights, distance = nearest(scalp, sensors.positions[electric])
-    if len(distance) and distance.max() > FARTHEST:
-        far = np.flatnonzero(distance > FARTHEST)
+    if len(distance) and distance.max() > MAX_SCALP_DISTANCE:
+        too_far = np.flatnonzero(distance > MAX_SCALP_DISTANCE)
         worst = electric[np.argmax(distance)]
         raise ValueError(
-            f"{len(far)} electrodes are far from the scalp, the farthest {sensors.names[worst]} by "
+            f"{len(too_far)} electrodes are far from the scalp, the farthest {sensors.names[worst]} by "
             f"{1e3 * distance.max():.3g} mm; check that head and sensors share one coordinate frame, in metres"
         )
     return triangle, weights
@@ -231,18 +231,18 @@ def sensors_from_montage(montage: mne.channels.DigMontage, scalp: Surface | None
     Raises
     ------
     ValueError
-        If the montage has no fiducials to tell its coordinate frame, or an electrode is far from the scalp.
+        If the montage is not in head coordinates and has no fiducials, or an electrode is far from the scalp.
     """
     from mne.channels import compute_native_head_t
     from mne.transforms import apply_trans
 
-    places = montage.get_positions()
-    names = list(places["ch_pos"])
-    positions = np.array([places["ch_pos"][name] for name in names])
-    if places["coord_frame"] != "head":
-        if any(places[point] is None for point in ("nasion", "lpa", "rpa")):
+    montage_positions = montage.get_positions()
+    names = list(montage_positions["ch_pos"])
+    positions = np.array([montage_positions["ch_pos"][name] for name in names])
+    if montage_positions["coord_frame"] != "head":
+        if any(montage_positions[point] is None for point in ("nasion", "lpa", "rpa")):
             raise ValueError(
-                f"the montage is in {places['coord_frame']!r} coordinates without fiducials; "
+                f"the montage is in {montage_positions['coord_frame']!r} coordinates without fiducials; "
                 "give it nasion, lpa and rpa, or use Sensors.electrodes with positions in head coordinates"
             )
         positions = apply_trans(compute_native_head_t(montage), positions)
@@ -252,11 +252,11 @@ def sensors_from_montage(montage: mne.channels.DigMontage, scalp: Surface | None
 def sensors_from_info(info: mne.Info, scalp: Surface | None = None, *, accuracy: str = "normal") -> Sensors:
     """Return the EEG electrodes and MEG coils of an MNE-Python info, in its order, in head coordinates.
 
-    Coils come with the integration points of MNE-Python's coil definitions. Axial gradiometers, which MNE-Python
-    counts as magnetometers (CTF), read T, planar gradiometers T/m. Bad channels are kept; reference coils are
+    Coils have the integration points of MNE-Python's coil definitions. Axial gradiometers, which MNE-Python
+    counts as magnetometers (CTF), measure T, planar gradiometers T/m. Bad channels are included; reference coils are
     not, and no compensation of CTF systems is applied.
 
-    scalp : moves the electrodes there
+    scalp : the surface to which electrodes are projected, or None
     accuracy : of the coils, "point", "normal" or "accurate"; MNE-Python's forward solutions take the last
 
     Raises
@@ -284,14 +284,14 @@ def sensors_from_info(info: mne.Info, scalp: Surface | None = None, *, accuracy:
         if kind == "eeg":
             positions.append(channel["loc"][:3])
             continue
-        place, weighted = _integration(channel, accuracy)
+        coil_points, coil_directions = _integration_points(channel, accuracy)
         if info["dev_head_t"] is not None:
-            place = mne.transforms.apply_trans(info["dev_head_t"], place)
-            weighted = mne.transforms.apply_trans(info["dev_head_t"], weighted, move=False)
-        positions.append(place.mean(axis=0))
-        points.append(place)
-        directions.append(weighted)
-        owner.append(np.full(len(place), number))
+            coil_points = mne.transforms.apply_trans(info["dev_head_t"], coil_points)
+            coil_directions = mne.transforms.apply_trans(info["dev_head_t"], coil_directions, move=False)
+        positions.append(coil_points.mean(axis=0))
+        points.append(coil_points)
+        directions.append(coil_directions)
+        owner.append(np.full(len(coil_points), number))
     if not names:
         raise ValueError("the info has neither EEG nor MEG channels")
     sensors = Sensors(
@@ -305,7 +305,7 @@ def sensors_from_info(info: mne.Info, scalp: Surface | None = None, *, accuracy:
     return sensors if scalp is None else sensors.on(scalp)
 
 
-def _integration(channel: dict[str, Any], accuracy: str) -> tuple[Array, Array]:
+def _integration_points(channel: dict[str, Any], accuracy: str) -> tuple[Array, Array]:
     """Return the integration points and weighted directions (point, 3) of a coil, in device coordinates.
 
     MNE-Python's table of coil definitions is reachable through this private function only.
@@ -316,15 +316,15 @@ def _integration(channel: dict[str, Any], accuracy: str) -> tuple[Array, Array]:
     return np.asarray(coil["rmag"]), np.asarray(coil["cosmag"] * coil["w"][:, None])
 
 
-def _scattered(surface: Surface, step: float) -> tuple[Array, Array]:
-    """Return points (point, 3) about `step` apart all over a surface, with its smoothed outward normals."""
+def _surface_points(surface: Surface, step: float) -> tuple[Array, Array]:
+    """Return points (point, 3) about `step` m apart on a surface, with its interpolated outward normals (point, 3)."""
     corners, normals = surface.vertices[surface.triangles], vertex_normals(surface)
     if enclosed_volume(surface) < 0:
         normals = -normals
     longest = max(np.linalg.norm(corners[:, i] - corners[:, i - 1], axis=1).max() for i in range(3))
     cuts = int(np.ceil(longest / step))
     weights = np.array([[i, j, cuts - i - j] for i in range(cuts + 1) for j in range(cuts + 1 - i)]) / cuts
-    # Points on edges come once per triangle; that does no harm to choosing the farthest.
-    places = np.einsum("wk,tkc->twc", weights, corners).reshape(-1, 3)
+    # Points on edges come once per triangle, which does not affect the choice of the farthest.
+    points = np.einsum("wk,tkc->twc", weights, corners).reshape(-1, 3)
     smooth = np.einsum("wk,tkc->twc", weights, normals[surface.triangles]).reshape(-1, 3)
-    return places, smooth / np.linalg.norm(smooth, axis=1, keepdims=True)
+    return points, smooth / np.linalg.norm(smooth, axis=1, keepdims=True)

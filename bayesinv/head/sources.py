@@ -76,13 +76,13 @@ class Sources:
         return self.positions @ self.to_mri[:3, :3].T + self.to_mri[:3, 3]
 
     def pick(self, index: Index) -> Sources:
-        """Return the sources `index`; triangles that lose a corner go."""
+        """Return the sources `index`, with the triangles between them."""
         index = np.asarray(index, dtype=np.int64)
         triangles = None
         if self.triangles is not None:
-            place = np.full(len(self), -1)
-            place[index] = np.arange(len(index))
-            triangles = place[self.triangles]
+            new_index = np.full(len(self), -1)
+            new_index[index] = np.arange(len(index))
+            triangles = new_index[self.triangles]
             triangles = triangles[(triangles >= 0).all(axis=1)]
 
         def at(array: Array | Index | None) -> Array | Index | None:

@@ -1,9 +1,9 @@
-"""The template head: nested surfaces that installed packages carry; nothing is downloaded.
+"""The template head: nested surfaces from files of installed packages; nothing is downloaded.
 
 Scalp and inner skull are those of `fsaverage` in MNE-Python's wheel, the cortex (`template_cortex`) is the white
-surface of `fsaverage5` in nilearn's; both lie in one frame, the MRI (surface RAS) coordinates of fsaverage. No outer
-skull is carried by either: it is placed a fixed fraction of the way from the inner skull to the scalp. Amplitudes of
-scalp potentials are therefore those of a plausible head, not of any subject.
+surface of `fsaverage5` in nilearn's; both are in the MRI (surface RAS) coordinates of fsaverage. Neither package has
+an outer skull: it is placed at a fixed fraction of the distance from the inner skull to the scalp. Amplitudes of scalp
+potentials are therefore plausible, but not those of any subject.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ from bayesinv.geometry.surfaces import Surface
 from bayesinv.head.head import Conductivity, Head
 from bayesinv.memory import Memory
 
-PARTS = Memory("parts of the template")
+TEMPLATE_MEMORY = Memory("parts of the template")
 
 NAMES = ("brain", "skull", "scalp")
 CONDUCTIVITIES: tuple[Conductivity, ...] = (0.33, 0.01, 0.33)
 """S/m of brain, skull and scalp."""
 SKULL_FRACTION = 0.42
-"""Where the outer skull lies between the inner skull (0) and the scalp (1)."""
-THINNEST, THICKEST = 2e-3, 7e-3
-"""m, the skull's limits; the fraction alone would give it the thickness of the neck below."""
+"""Position of the outer skull between the inner skull (0) and the scalp (1)."""
+MIN_SKULL, MAX_SKULL = 2e-3, 7e-3
+"""Limits of the skull's thickness, m; without them the fraction would make it as thick as the neck below the head."""
 
 
 def surfaces(subdivisions: int = 3, skull_fraction: float = SKULL_FRACTION) -> tuple[Surface, Surface, Surface]:
     """Return inner skull, outer skull and scalp in m, head coordinates, innermost first.
 
-    Along rays from the middle of the brain the inner skull and the outermost scalp are met; the outer skull is
-    placed between. All three share their triangles.
+    All three are sampled along the same rays from the centre of the inner skull, at their outermost intersections, and
+    share their triangles; the outer skull is placed between the two others.
 
     subdivisions : how often the triangles of an icosahedron are cut in four; 3 gives 642 vertices per surface
-    skull_fraction : share of the way from inner skull to scalp that is skull, in (0, 1)
+    skull_fraction : fraction of the distance from inner skull to scalp that is skull, in (0, 1)
 
     Raises
     ------
@@ -51,20 +51,20 @@ def surfaces(subdivisions: int = 3, skull_fraction: float = SKULL_FRACTION) -> t
     return _surfaces(int(subdivisions), float(skull_fraction))
 
 
-@PARTS.keep
+@TEMPLATE_MEMORY.keep
 def _surfaces(subdivisions: int, skull_fraction: float) -> tuple[Surface, Surface, Surface]:
     unit = geodesic_sphere(2**subdivisions)
-    brain, skin = shipped("inner_skull-bem"), shipped("head")
+    brain, skin = fsaverage_surface("inner_skull-bem"), fsaverage_surface("head")
     centre = brain[0].mean(axis=0)
     inner = _outermost(brain, centre, unit.vertices)
     outer = _outermost(skin, centre, unit.vertices)
-    skull = inner + np.clip(skull_fraction * (outer - inner), THINNEST, THICKEST)
-    turn = to_head()
+    skull = inner + np.clip(skull_fraction * (outer - inner), MIN_SKULL, MAX_SKULL)
+    mri_to_head = to_head()
 
-    def at(radii: Array) -> Surface:
-        return Surface(moved(turn, centre + radii[:, None] * unit.vertices), unit.triangles)
+    def surface_at(radii: Array) -> Surface:
+        return Surface(transformed(mri_to_head, centre + radii[:, None] * unit.vertices), unit.triangles)
 
-    return at(inner), at(skull), at(outer)
+    return surface_at(inner), surface_at(skull), surface_at(outer)
 
 
 def head(
@@ -80,7 +80,7 @@ def head(
     return Head(NAMES, tuple(conductivities), surfaces(subdivisions, skull_fraction))
 
 
-def shipped(name: str) -> tuple[Array, Index]:
+def fsaverage_surface(name: str) -> tuple[Array, Index]:
     """Return vertices in m, MRI coordinates, and triangles of a surface of fsaverage."""
     import mne
 
@@ -94,7 +94,7 @@ def _fsaverage() -> Path:
     return Path(mne.__file__).parent / "data" / "fsaverage"
 
 
-@PARTS.keep
+@TEMPLATE_MEMORY.keep
 def to_head() -> Array:
     """Return the transform (4, 4) from MRI to head coordinates."""
     import mne
@@ -103,7 +103,7 @@ def to_head() -> Array:
     return np.linalg.inv(np.asarray(found["trans"], dtype=np.float64))
 
 
-def moved(transform: Array, points: Array) -> Array:
+def transformed(transform: Array, points: Array) -> Array:
     return points @ transform[:3, :3].T + transform[:3, 3]
 
 
@@ -115,14 +115,14 @@ def _outermost(surface: tuple[Array, Index], centre: Array, rays: Array) -> Arra
     """
     vertices, triangles = surface
     corners = (vertices - centre)[triangles]
-    flat = np.abs(np.linalg.det(corners)) < 1e-9 * np.linalg.norm(corners, axis=2).prod(axis=1)
-    # A triangle that the centre sees edge-on is met through its neighbours.
-    inverse = np.linalg.inv(corners[~flat])
+    edge_on = np.abs(np.linalg.det(corners)) < 1e-9 * np.linalg.norm(corners, axis=2).prod(axis=1)
+    # Rays through a triangle in one plane with the centre meet its neighbours.
+    inverse = np.linalg.inv(corners[~edge_on])
     table = inverse.transpose(1, 0, 2).reshape(3, -1)
     found = np.empty(len(rays))
     step = max(1, 2**20 // table.shape[1])
     for start in range(0, len(rays), step):
-        # Entry by entry: to reduce an axis of three takes several times as long.
+        # Entry by entry: NumPy's reduction over an axis of length three takes several times as long.
         a, b, c = np.moveaxis((rays[start : start + step] @ table).reshape(-1, len(inverse), 3), 2, 0)
         total = a + b + c
         hit = (np.minimum(np.minimum(a, b), c) >= -1e-9 * np.abs(total)) & (total > 0)

@@ -15,7 +15,7 @@ from bayesinv.geometry.icosphere import geodesic_sphere
 from bayesinv.geometry.surfaces import Surface, vertex_areas, vertex_normals
 from bayesinv.head.sensors import Sensors, sensors_from_montage
 from bayesinv.head.sources import Sources
-from bayesinv.head.template import PARTS, moved, surfaces, to_head
+from bayesinv.head.template import TEMPLATE_MEMORY, surfaces, to_head, transformed
 
 SUBJECT = "fsaverage5"
 LAYOUTS = {
@@ -29,18 +29,18 @@ LAYOUTS = {
 def cortex() -> Sources:
     """Return every vertex of the white surface of fsaverage5, with normals, areas and triangles.
 
-    All lie deeper than 2.5 mm below the inner skull; those of the pial surface would not.
+    All lie more than 2.5 mm below the inner skull; those of the pial surface would not.
     """
     return _cortex()
 
 
-@PARTS.keep
+@TEMPLATE_MEMORY.keep
 def _cortex() -> Sources:
-    turn = to_head()
+    mri_to_head = to_head()
     parts = []
     for name in ("left", "right"):
         vertices, triangles = _gifti(f"white_{name}")
-        parts.append(Surface(moved(turn, 1e-3 * vertices), triangles))
+        parts.append(Surface(transformed(mri_to_head, 1e-3 * vertices), triangles))
     first = len(parts[0].vertices)
     return Sources(
         np.concatenate([part.vertices for part in parts]),
@@ -49,7 +49,7 @@ def _cortex() -> Sources:
         np.concatenate([vertex_areas(part) for part in parts]),
         np.concatenate([np.arange(len(part.vertices)) for part in parts]),
         np.repeat([0, 1], [first, len(parts[1].vertices)]),
-        np.asarray(np.linalg.inv(turn), dtype=np.float64),
+        np.asarray(np.linalg.inv(mri_to_head), dtype=np.float64),
         SUBJECT,
     )
 
@@ -57,12 +57,12 @@ def _cortex() -> Sources:
 def sources(spacing: str = "oct5", *, seed: int | None = None, avoid: Sources | None = None) -> Sources:
     """Return source locations on the white surface of both hemispheres, in m, head coordinates.
 
-    The corners of a grid on the sphere pick the nearest vertices of the spherical cortex. A source stands for the
-    patch of vertices nearest to it: it has their area and their mean normal.
+    Sources are the vertices of the spherical cortex nearest to the corners of a subdivided polyhedron. A source
+    represents the patch of vertices nearest to it: it has their area and their mean normal.
 
     spacing : "oct4" (516 sources), "oct5" (2,052), "oct6" (8,196), "ico3" (1,284), "ico4" (5,124) or "all" (20,484)
-    seed : turns the grid at random about the sphere's centre, for another choice of vertices
-    avoid : sources none of whose vertices shall be picked, for a truth that lies off the inversion's grid
+    seed : of a random rotation of the polyhedron, for another choice of vertices
+    avoid : sources whose vertices are excluded, for a true source off the inversion's grid
 
     Raises
     ------
@@ -70,36 +70,36 @@ def sources(spacing: str = "oct5", *, seed: int | None = None, avoid: Sources | 
         If the spacing is unknown, or `avoid` leaves too few vertices.
     """
     one_of("spacing", spacing, ("all", "ico3", "ico4", "oct4", "oct5", "oct6"))
-    whole = _cortex()
-    allowed = np.ones(len(whole), dtype=bool)
+    full = _cortex()
+    allowed = np.ones(len(full), dtype=bool)
     if avoid is not None:
         if avoid.vertices is None or avoid.hemispheres is None:
             raise ValueError("avoid wants sources that know their vertices and hemispheres")
-        allowed[avoid.vertices + avoid.hemispheres * _half()] = False
+        allowed[avoid.vertices + avoid.hemispheres * _hemisphere_size()] = False
     if spacing == "all":
-        return whole.pick(np.flatnonzero(allowed))
+        return full.pick(np.flatnonzero(allowed))
     grid = _grid(spacing)
     directions = grid.vertices if seed is None else grid.vertices @ _rotation(seed).T
     picked, patches, triangles = [], [], []
     for hemisphere, name in enumerate(("left", "right")):
-        start = hemisphere * _half()
+        start = hemisphere * _hemisphere_size()
         sphere, _ = _gifti(f"sphere_{name}")
         sphere = sphere / np.linalg.norm(sphere, axis=1, keepdims=True)
-        free = np.flatnonzero(allowed[start : start + _half()])
-        if len(free) < len(directions):
-            raise ValueError(f"{len(free)} vertices are left for {len(directions)} sources of a hemisphere")
-        mine = free[_assign(sphere[free], directions)]
-        picked.append(start + mine)
-        patches.append(cKDTree(sphere[mine]).query(sphere)[1])
+        available = np.flatnonzero(allowed[start : start + _hemisphere_size()])
+        if len(available) < len(directions):
+            raise ValueError(f"{len(available)} vertices are left for {len(directions)} sources of a hemisphere")
+        nearest_vertices = available[_assign(sphere[available], directions)]
+        picked.append(start + nearest_vertices)
+        patches.append(cKDTree(sphere[nearest_vertices]).query(sphere)[1])
         triangles.append(grid.triangles + hemisphere * len(directions))
     index = np.concatenate(picked)
     owner = np.concatenate([patches[0], patches[1] + len(directions)])
-    assert whole.areas is not None
-    assert whole.normals is not None
-    areas = np.bincount(owner, whole.areas, len(index)).astype(np.float64)
-    normals = np.stack([np.bincount(owner, whole.areas * whole.normals[:, c], len(index)) for c in range(3)], axis=1)
+    assert full.areas is not None
+    assert full.normals is not None
+    areas = np.bincount(owner, full.areas, len(index)).astype(np.float64)
+    normals = np.stack([np.bincount(owner, full.areas * full.normals[:, c], len(index)) for c in range(3)], axis=1)
     chosen = replace(
-        whole.pick(index),
+        full.pick(index),
         normals=normals / np.linalg.norm(normals, axis=1, keepdims=True),
         areas=areas,
         triangles=np.concatenate(triangles),
@@ -113,14 +113,14 @@ def electrodes(layout: int | Sequence[str] = 64, *, subdivisions: int = 3) -> Se
     """Return electrodes of the extended 10-20 system on the template's scalp, in head coordinates.
 
     layout : 32 or 64, or names of the 10-05 system such as ("Cz", "Pz")
-    subdivisions : of the scalp that they sit on, see `surfaces`
+    subdivisions : of the scalp, see `surfaces`
 
     Raises
     ------
     ValueError
         If the layout is unknown or a name is not of the 10-05 system.
     """
-    places = _montage()
+    montage = _montage()
     if isinstance(layout, int):
         if layout not in LAYOUTS:
             raise ValueError(
@@ -128,19 +128,19 @@ def electrodes(layout: int | Sequence[str] = 64, *, subdivisions: int = 3) -> Se
             )
         names = LAYOUTS[layout].split()
     else:
-        names = [one_of("electrode", name, places.names) for name in layout]
-    index = np.array([places.names.index(name) for name in names])
-    return places.pick(index).on(surfaces(subdivisions)[-1])
+        names = [one_of("electrode", name, montage.names) for name in layout]
+    index = np.array([montage.names.index(name) for name in names])
+    return montage.pick(index).on(surfaces(subdivisions)[-1])
 
 
-@PARTS.keep
+@TEMPLATE_MEMORY.keep
 def _gifti(name: str) -> tuple[Array, Index]:
     """Return vertices and triangles of a surface of fsaverage5, in the unit of the file."""
     from importlib.util import find_spec
 
     import nibabel
 
-    # The package is only asked where it lies: reading it in would take seconds.
+    # The package is located but not imported, which would take seconds.
     spec = find_spec("nilearn")
     assert spec is not None
     assert spec.origin is not None
@@ -150,12 +150,12 @@ def _gifti(name: str) -> tuple[Array, Index]:
     return vertices.astype(np.float64), triangles.astype(np.int64)
 
 
-def _half() -> int:
+def _hemisphere_size() -> int:
     """Return the number of vertices of a hemisphere."""
     return len(_gifti("white_left")[0])
 
 
-@PARTS.keep
+@TEMPLATE_MEMORY.keep
 def _montage() -> Sensors:
     """Return all positions of the 10-05 system in head coordinates."""
     import mne
@@ -169,7 +169,7 @@ def _montage() -> Sensors:
 
 
 def _rotation(seed: int) -> Array:
-    """Return a rotation (3, 3), uniform over all."""
+    """Return a rotation matrix (3, 3), uniformly distributed."""
     from scipy.spatial.transform import Rotation
 
     return np.asarray(Rotation.random(random_state=np.random.default_rng(seed)).as_matrix())
@@ -186,30 +186,34 @@ def _grid(spacing: str) -> Surface:
     # Edges are halved `level` times: oct5 has 4^5 + 2 = 1026 vertices.
     for _ in range(level - 1):
         edges = np.sort(triangles[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1)
-        unique, place = np.unique(edges, axis=0, return_inverse=True)
+        unique, edge_of = np.unique(edges, axis=0, return_inverse=True)
         middle = vertices[unique].sum(axis=1)
-        place = place.reshape(-1, 3) + len(vertices)
+        edge_of = edge_of.reshape(-1, 3) + len(vertices)
         vertices = np.concatenate([vertices, middle / np.linalg.norm(middle, axis=1, keepdims=True)])
-        (a, b, c), (ab, bc, ca) = triangles.T, place.T
+        (a, b, c), (ab, bc, ca) = triangles.T, edge_of.T
         triangles = np.concatenate(
             [np.stack(part, axis=1) for part in ((a, ab, ca), (ab, b, bc), (ca, bc, c), (ab, bc, ca))]
         )
     return Surface(vertices, triangles)
 
 
-def _assign(places: Array, directions: Array) -> Index:
-    """Return for each direction (direction, 3) its own nearest place (place, 3); nearer pairs choose first."""
-    tree = cKDTree(places)
-    mine = np.full(len(directions), -1)
-    taken = np.zeros(len(places), dtype=bool)
+def _assign(points: Array, directions: Array) -> Index:
+    """Return the point of each direction: (direction,), no point twice; closer pairs are assigned first.
+
+    points : (point, 3), unit vectors
+    directions : (direction, 3), unit vectors
+    """
+    tree = cKDTree(points)
+    assigned = np.full(len(directions), -1)
+    taken = np.zeros(len(points), dtype=bool)
     count = 8
-    while (mine < 0).any():
-        open_ = np.flatnonzero(mine < 0)
-        distance, near = tree.query(directions[open_], k=min(count, len(places)))
+    while (assigned < 0).any():
+        unassigned = np.flatnonzero(assigned < 0)
+        distance, neighbours = tree.query(directions[unassigned], k=min(count, len(points)))
         for flat in np.argsort(distance, axis=None, kind="stable"):
-            row, column = np.unravel_index(flat, near.shape)
-            direction, place = open_[row], near[row, column]
-            if mine[direction] < 0 and not taken[place]:
-                mine[direction], taken[place] = place, True
+            row, column = np.unravel_index(flat, neighbours.shape)
+            direction, point = unassigned[row], neighbours[row, column]
+            if assigned[direction] < 0 and not taken[point]:
+                assigned[direction], taken[point] = point, True
         count *= 4
-    return mine
+    return assigned

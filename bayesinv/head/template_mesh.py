@@ -1,4 +1,4 @@
-"""Template mesh: the template head in tetrahedra, with fluid between brain and skull, for finite elements."""
+"""The tetrahedral mesh of the template head, with CSF between brain and skull, for finite elements."""
 
 from __future__ import annotations
 
@@ -18,57 +18,57 @@ NAMES = ("brain", "CSF", "skull", "scalp")
 CONDUCTIVITIES: tuple[Conductivity, ...] = (0.33, 1.79, 0.01, 0.33)
 """S/m of brain, cerebrospinal fluid (Baumann et al. 1997, IEEE Trans. Biomed. Eng. 44, 220-223), skull and scalp."""
 
-CSF = 3e-3
-"""m along rays from the middle of the brain; every vertex of `template_cortex.cortex` lies deeper."""
+CSF_THICKNESS = 3e-3
+"""m, along rays from the centre of the inner skull; every vertex of `template_cortex.cortex` lies deeper."""
 
-DEEPEST = 4e-3
-"""m, the thickest fluid that leaves all of the cortex within the brain."""
+MAX_CSF_THICKNESS = 4e-3
+"""m, the thickest CSF with which all of the cortex lies within the brain."""
 
-# Spacing in m and layers of elements of brain, CSF, skull, scalp. Without fluid its entries are left out.
+# Spacing in m and layers of elements of brain, CSF, skull, scalp. Without CSF its entries are left out.
 RESOLUTIONS: dict[str, tuple[tuple[float, ...], tuple[int, ...]]] = {
     "coarse": ((8e-3, 3.7e-3, 5e-3, 8e-3), (0, 1, 1, 2)),
     "fine": ((4e-3, 3.1e-3, 2.7e-3, 4.2e-3), (0, 1, 2, 3)),
 }
 
-MESHES = Memory("meshes of the template")
+MESH_MEMORY = Memory("meshes of the template")
 
 
 def finite_elements(
-    resolution: str = "fine", conductivities: Sequence[Conductivity] | None = None, *, csf: float = CSF
+    resolution: str = "fine", conductivities: Sequence[Conductivity] | None = None, *, csf: float = CSF_THICKNESS
 ) -> Head:
     """Return the template head with a tetrahedral mesh, and with the surfaces that the mesh conforms to.
 
     resolution : "coarse" (about 30 thousand nodes) or "fine" (about 100 thousand), either without a mesher
     conductivities : S/m of brain, CSF, skull and scalp; `CONDUCTIVITIES` if None
-    csf : thickness of the fluid along rays, m; 0 leaves it out: brain, skull and scalp of `template.head`
+    csf : thickness of the CSF along rays, m; 0 leaves it out: brain, skull and scalp of `template.head`
 
-    Sources belong into the brain; all of `template_cortex.cortex` lies in it.
+    Sources must lie in the brain; all of `template_cortex.cortex` does.
 
     Raises
     ------
     ValueError
-        If the resolution is unknown, the fluid is too thick or negative, or there are not as many conductivities as
-        compartments.
+        If the resolution is unknown, the CSF is too thick, too thin or negative, or there are not as many
+        conductivities as compartments.
     """
     one_of("resolution", resolution, RESOLUTIONS)
-    if not (csf == 0 or 1e-3 <= csf <= DEEPEST):
+    if not (csf == 0 or 1e-3 <= csf <= MAX_CSF_THICKNESS):
         raise ValueError(
-            f"csf is {csf:g} m, but must be 0, or {1e3 * 1e-3:g} to {1e3 * DEEPEST:g} mm: thinner wants smaller "
-            "elements, thicker would flood the cortex"
+            f"csf is {csf:g} m, but must be 0, or {1e3 * 1e-3:g} to {1e3 * MAX_CSF_THICKNESS:g} mm: thinner wants "
+            "smaller elements, thicker would flood the cortex"
         )
-    kept = [i for i in range(len(NAMES)) if csf or NAMES[i] != "CSF"]
-    values = tuple(CONDUCTIVITIES[i] for i in kept) if conductivities is None else tuple(conductivities)
-    surfaces, mesh = _made(resolution, float(csf))
-    x, y, z = _middle().tolist()
-    return Head(tuple(NAMES[i] for i in kept), values, surfaces, centre=(x, y, z), mesh=mesh)
+    included = [i for i in range(len(NAMES)) if csf or NAMES[i] != "CSF"]
+    values = tuple(CONDUCTIVITIES[i] for i in included) if conductivities is None else tuple(conductivities)
+    surfaces, mesh = _build(resolution, float(csf))
+    x, y, z = _ray_centre().tolist()
+    return Head(tuple(NAMES[i] for i in included), values, surfaces, centre=(x, y, z), mesh=mesh)
 
 
-@MESHES.keep
-def _made(resolution: str, csf: float) -> tuple[tuple[Surface, ...], Tetrahedra]:
+@MESH_MEMORY.keep
+def _build(resolution: str, csf: float) -> tuple[tuple[Surface, ...], Tetrahedra]:
     """Return the surfaces, innermost first, and the tetrahedra between them."""
     surfaces: tuple[Surface, ...] = template.surfaces(4)
     spacing, layers = RESOLUTIONS[resolution]
-    centre = _middle()
+    centre = _ray_centre()
     if csf:
         rays = surfaces[0].vertices - centre
         shrunk = 1 - csf / np.linalg.norm(rays, axis=1, keepdims=True)
@@ -78,8 +78,8 @@ def _made(resolution: str, csf: float) -> tuple[tuple[Surface, ...], Tetrahedra]
     return surfaces, tetrahedralise(surfaces, spacing, layers, centre=centre)
 
 
-@MESHES.keep
-def _middle() -> Array:
+@MESH_MEMORY.keep
+def _ray_centre() -> Array:
     """Return the point (3,) in m from which rays meet every surface of the template once."""
-    vertices, _ = template.shipped("inner_skull-bem")
-    return template.moved(template.to_head(), vertices.mean(axis=0))
+    vertices, _ = template.fsaverage_surface("inner_skull-bem")
+    return template.transformed(template.to_head(), vertices.mean(axis=0))

@@ -99,22 +99,22 @@ def radial_tensors(
     ValueError
         If a conductivity is not positive.
     """
-    along = np.broadcast_to(np.asarray(radial, dtype=float), len(mesh.elements))
-    across = np.broadcast_to(np.asarray(tangential, dtype=float), len(mesh.elements))
-    if not (np.minimum(along, across) > 0).all() or not np.isfinite(along + across).all():
+    longitudinal = np.broadcast_to(np.asarray(radial, dtype=float), len(mesh.elements))
+    transverse = np.broadcast_to(np.asarray(tangential, dtype=float), len(mesh.elements))
+    if not (np.minimum(longitudinal, transverse) > 0).all() or not np.isfinite(longitudinal + transverse).all():
         raise ValueError("radial and tangential conductivities must be positive, in S/m")
-    middle = mesh.nodes[mesh.elements].mean(axis=1)
+    centroid = mesh.nodes[mesh.elements].mean(axis=1)
     if normals is None:
-        direction = middle - real("centre", centre, "3")
+        direction = centroid - real("centre", centre, "3")
     elif isinstance(normals, Surface):
         used = np.unique(normals.triangles)
-        direction = vertex_normals(normals)[used[cKDTree(normals.vertices[used]).query(middle)[1]]]
+        direction = vertex_normals(normals)[used[cKDTree(normals.vertices[used]).query(centroid)[1]]]
     else:
         direction = real("normals", normals, "element 3")
     length = np.linalg.norm(direction, axis=1, keepdims=True)
     direction = direction / np.where(length > 0, length, 1)
-    tensors = across[:, None, None] * np.eye(3)
-    tensors += (along - across)[:, None, None] * direction[:, :, None] * direction[:, None, :]
+    tensors = transverse[:, None, None] * np.eye(3)
+    tensors += (longitudinal - transverse)[:, None, None] * direction[:, :, None] * direction[:, None, :]
     return tensors
 
 
@@ -127,7 +127,7 @@ def tensors_from_dti(
     axes: str = "world",
     largest_ratio: float = 10.0,
 ) -> Array:
-    """Return tensors (element, 3, 3) in S/m whose shape comes from diffusion and whose size from the compartment.
+    """Return tensors (element, 3, 3) in S/m with the shape of diffusion tensors and the scale of the compartment's.
 
         σ = s D / det(D)^(1/3)
 
@@ -138,8 +138,8 @@ def tensors_from_dti(
     volume : (i, j, k, 6) diffusion as xx, xy, xz, yy, yz, zz, or (i, j, k, 3, 3), any unit; or a NIfTI file
     affine : (4, 4), voxel index to m in the coordinates of the mesh; a file's own (mm) if None
     compartments : to fill; the innermost if None
-    axes : of the tensors' components: "world", or "voxel" if they turn with the volume's axes
-    largest_ratio : of the eigenvalues; noise makes larger ones
+    axes : of the tensors' components: "world", or "voxel" if they are along the volume's axes
+    largest_ratio : of the eigenvalues; larger ones, due to noise, are reduced to it
 
     Raises
     ------

@@ -8,7 +8,7 @@ import numpy as np
 
 from bayesinv.axes import Array
 from bayesinv.inference.grid import Lattice
-from bayesinv.interpolation.scattered import on_lattice
+from bayesinv.interpolation.scattered import interpolant_on_lattice
 from bayesinv.prior.density import Density
 
 
@@ -27,7 +27,7 @@ def draw(density: Density, lattice: Lattice, count: int, rng: np.random.Generato
     top = lattice.log_density.max()
     table = np.zeros(tuple((lattice.index.max(axis=0) + 2 - corner).astype(int)))
     table[tuple((lattice.index - corner).astype(int).T)] = np.exp(lattice.log_density - top)
-    smooth = on_lattice(lattice.index, lattice.log_density) if density.structural else None
+    smooth = interpolant_on_lattice(lattice.index, lattice.log_density) if density.structural else None
     while have < count:
         tries = int(1.3 * (count - have)) + 64
         pick = rng.choice(len(lattice.index), size=tries, p=lattice.weights)

@@ -16,7 +16,7 @@ from scipy.special import logsumexp
 from bayesinv.axes import Array
 from bayesinv.evidence.spectrum import Spectrum
 from bayesinv.interpolation.gauss_rules import gauss_rule
-from bayesinv.interpolation.scattered import between, measured_error
+from bayesinv.interpolation.scattered import interpolate_scattered, measured_error
 from bayesinv.prior.density import Density
 
 WIDENING = 0.3
@@ -101,7 +101,7 @@ class Interpolant:
         """Log density (point, column) of the hyperparameters, interpolated."""
         # Without the transform the log density is all but a parabola, which the interpolation has for nothing.
         known, wanted = (np.sinh(WIDENING * one) for one in (np.array(self.known), points))
-        return between(known, self._rows(columns), wanted)
+        return interpolate_scattered(known, self._rows(columns), wanted)
 
     def _add(self, points: list[tuple[float, ...]]) -> None:
         self.known += [point for point in points if point not in self.known]

@@ -1,1 +1,1 @@
-"""Interpolation of what is dear to work out: over one number, over several, and by Gauss rules."""
+"""Interpolation of expensive functions of one variable or several, and Gauss quadrature."""

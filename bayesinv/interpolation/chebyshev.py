@@ -1,4 +1,4 @@
-"""One number on an interval: Chebyshev series, their points refined until a measured error is met.
+"""Functions of one variable on an interval: Chebyshev series, refined until a measured error is below a tolerance.
 
 Reference: Trefethen (2019), Approximation Theory and Approximation Practice, extended edition, SIAM.
 """
@@ -16,8 +16,8 @@ from scipy.special import iv
 from bayesinv.axes import Array
 from bayesinv.memory import PickledByFields, cached_property
 
-LADDER = (17, 33, 65)
-"""Points that are tried, each set within the next."""
+POINT_COUNTS = (17, 33, 65)
+"""Numbers of points that are tried in turn; each set holds the one before."""
 
 V = TypeVar("V")
 S = TypeVar("S")
@@ -38,13 +38,13 @@ class Chebyshev(PickledByFields):
 
     @classmethod
     def nested(cls, low: float, high: float, count: int) -> Chebyshev:
-        """Points of the second kind: the ends are among them, and they are among those of 2 count - 1 points."""
+        """Points of the second kind: they include the ends, and are a subset of those of 2 count - 1 points."""
         unit = (1 - np.cos(np.pi * np.arange(count) / (count - 1))) / 2
         return cls(low + (high - low) * unit, low, high)
 
     @classmethod
     def inner(cls, low: float, high: float, count: int) -> Chebyshev:
-        """Points of the first kind: zeros of the first polynomial that the series leaves out."""
+        """Points of the first kind: the zeros of the first polynomial beyond the series."""
         unit = (1 - np.cos(np.pi * (np.arange(count) + 0.5) / count)) / 2
         return cls(low + (high - low) * unit, low, high)
 
@@ -55,13 +55,13 @@ class Chebyshev(PickledByFields):
 
     @property
     def between(self) -> tuple[float, float]:
-        """Places between points where the error is measured: next to the lower end, and in the middle."""
+        """Places between the points where the error is measured: next to the lower end, and in the middle."""
         half = len(self.points) // 2
         one, two = ((self.points[j] + self.points[j + 1]) / 2 for j in (0, half))
         return float(one), float(two)
 
-    def unit(self, place: Any) -> Any:
-        """A place, an array of them or a graph, from [low, high] to [-1, 1]."""
+    def to_unit(self, place: Any) -> Any:
+        """Return a place, an array of them or a graph mapped from [low, high] to [-1, 1]."""
         return 2 * (place - self.low) / (self.high - self.low) - 1
 
     @cached_property
@@ -75,11 +75,11 @@ class Chebyshev(PickledByFields):
 
     def polynomials(self, place: float | Array) -> Array:
         """Polynomials at places: (..., coefficient)."""
-        return np.asarray(polynomial.chebvander(self.unit(place), self.degree))
+        return np.asarray(polynomial.chebvander(self.to_unit(place), self.degree))
 
     def slopes(self, place: float) -> Array:
         """Derivatives of the polynomials by the place: (coefficient,)."""
-        unit = self.unit(place)
+        unit = self.to_unit(place)
         by_unit = [polynomial.chebval(unit, polynomial.chebder(one)) for one in np.eye(self.degree + 1)]
         return 2 * np.array(by_unit) / (self.high - self.low)
 
@@ -90,12 +90,12 @@ class Chebyshev(PickledByFields):
     def graph(self, place: Any) -> Any:
         """Polynomials (coefficient,) at a place that is a PyTensor scalar; beyond the interval those of its end.
 
-        A recurrence would be a graph of as many steps as there are points, and their compilation takes minutes. At
-        the ends of the range the slope of the angle is infinite, so they are approached to a millionth of a radian.
+        A recurrence would be a graph of as many steps as there are points, whose compilation takes minutes. At the
+        ends of the interval the derivative of the angle is infinite, so the angle stops a millionth of a radian short.
         """
         import pytensor.tensor as pt
 
-        angle = pt.arccos(pt.clip(self.unit(place), -1 + 1e-12, 1 - 1e-12))
+        angle = pt.arccos(pt.clip(self.to_unit(place), -1 + 1e-12, 1 - 1e-12))
         return pt.cos(np.arange(self.degree + 1) * angle)
 
 
@@ -107,13 +107,13 @@ def refined(
     error: Callable[[S, float, V], float],
     tolerance: float,
 ) -> tuple[S, float]:
-    """Return an interpolant through nested points, as many as a tolerance wants, and its measured error.
+    """Return an interpolant through as many nested points as the tolerance needs, and its measured error.
 
-    at : what is known at a place; worked out once for each
-    through : the interpolant, from points and what is known there
-    error : of an interpolant, at a place between its points, where this is known
+    at : the function at a place; evaluated once for each
+    through : the interpolant, from points and the function's values there
+    error : of an interpolant, at a place between its points, from the function's value there
 
-    The error of the finest is above the tolerance where no set of `LADDER` reaches it; the caller says what that means.
+    The error of the finest is above the tolerance if no number of `POINT_COUNTS` reaches it; the caller handles that.
     """
     known: dict[float, V] = {}
 
@@ -123,7 +123,7 @@ def refined(
             known[place] = at(place)
         return known[place]
 
-    for count in LADDER:
+    for count in POINT_COUNTS:
         series = Chebyshev.nested(low, high, count)
         found = through(series, tuple(once(x) for x in series.points))
         off = max(error(found, x, once(x)) for x in series.between)
@@ -133,9 +133,9 @@ def refined(
 
 
 def terms_of_exponential(rate: float, precise: float) -> int:
-    """How many coefficients of exp(rate unit) over [-1, 1] are above `precise`, relative to its largest value.
+    """Return how many coefficients of exp(rate x) on [-1, 1] are above `precise`, relative to its largest value.
 
-    They are modified Bessel functions of the rate.
+    The coefficients are modified Bessel functions of the rate.
     """
     orders = np.arange(200)
     small = iv(orders, rate) * np.exp(-rate) < precise
@@ -143,5 +143,5 @@ def terms_of_exponential(rate: float, precise: float) -> int:
 
 
 def weighted(weights: Array, table: Array) -> Array:
-    """Sum of matrices (coefficient, row, column) with weights (coefficient,)."""
+    """Return the sum (row, column) of matrices (coefficient, row, column) with weights (coefficient,)."""
     return np.asarray((weights @ table.reshape(len(table), -1)).reshape(table.shape[1:]))

@@ -1,4 +1,4 @@
-"""Gauss rules of a discrete mass: few points that have its moments.
+"""Gauss quadrature rules of a discrete distribution: a small number of points with the same moments.
 
 Reference: Golub & Welsch (1969), Math. Comp. 23, 221-230.
 """
@@ -10,14 +10,19 @@ import numpy as np
 from bayesinv.axes import Array
 
 
-def gauss_rule(places: Array, mass: Array, count: int) -> tuple[Array, Array]:
-    """Points and weights, summing to 1, that have the moments of a discrete mass up to order 2 count - 1."""
+def gauss_rule(points: Array, mass: Array, count: int) -> tuple[Array, Array]:
+    """Return the Gauss rule of a discrete distribution: `count` points and their weights, which sum to 1.
+
+    Its moments up to order 2 count - 1 are those of the distribution. A distribution on fewer points gives fewer.
+
+    points, mass : (point,), mass up to a factor
+    """
     share = mass / mass.sum()
-    middle = share @ places
-    spread = np.sqrt(share @ (places - middle) ** 2)
+    mean = share @ points
+    spread = np.sqrt(share @ (points - mean) ** 2)
     if not spread:
-        return np.array([middle]), np.ones(1)
-    unit = (places - middle) / spread
+        return np.array([mean]), np.ones(1)
+    unit = (points - mean) / spread
     count = min(count, int(np.sum(share > 0)))
     vectors = [np.sqrt(share)]
     matrix = np.zeros((count, count))
@@ -25,11 +30,11 @@ def gauss_rule(places: Array, mass: Array, count: int) -> tuple[Array, Array]:
         following = unit * vectors[k]
         matrix[k, k] = vectors[k] @ following
         for _ in range(2):
-            for one in vectors:
-                following = following - (one @ following) * one
+            for previous in vectors:
+                following = following - (previous @ following) * previous
         length = float(np.linalg.norm(following))
         if k + 1 < count:
             matrix[k, k + 1] = matrix[k + 1, k] = length
             vectors.append(following / length)
-    values, turned = np.linalg.eigh(matrix)
-    return middle + spread * values, turned[0] ** 2
+    values, eigenvectors = np.linalg.eigh(matrix)
+    return mean + spread * values, eigenvectors[0] ** 2

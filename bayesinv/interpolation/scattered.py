@@ -1,4 +1,4 @@
-"""Several numbers: polyharmonic splines between scattered places with a measured error, and splines on a lattice.
+"""Functions of several variables: polyharmonic splines through scattered points, and splines on a lattice.
 
 Reference: Duchon (1977), Lect. Notes Math. 571, 85-100 (polyharmonic splines).
 """
@@ -13,72 +13,76 @@ from scipy.special import logsumexp
 
 from bayesinv.axes import Array
 
-FLOOR = 1e4
-"""Nats below the peak at which a density is as good as nothing."""
+LOG_DENSITY_RANGE = 1e4
+"""Nats below the peak at which a density is negligible; lower values are raised to it."""
 
-WRONG = 10.0
-"""Nats from which an error is as bad as any."""
+MAX_ERROR = 10.0
+"""Nats at which the error of a log density is truncated."""
 
-BEND = 15.0
-"""Nats off a parabola at which the log density between nodes is no longer followed closely."""
+MAX_RESIDUAL = 15.0
+"""Nats off a parabola at which residuals of the log density saturate."""
 
 
-def between(known: Array, heights: Array, wanted: Array) -> Array:
-    """Log densities (place, column) at places wanted (place, axis), from those at places known (known, axis).
+def interpolate_scattered(points: Array, log_density: Array, at: Array) -> Array:
+    """Return log densities (target, column) at the points `at` (target, axis), from those at `points` (point, axis).
 
-    Every column is a function of its own; parabolas are met exactly.
+    Every column is a function of its own; parabolas are reproduced exactly.
 
-    heights : (known, column)
+    log_density : (point, column)
     """
-    # What is nowhere near the peak may be minus infinity, and must not ring.
-    top = heights.max()
-    heights = np.maximum(heights - top, -FLOOR)
-    return np.asarray(RBFInterpolator(known, heights, kernel="quintic", degree=2)(wanted)) + top
+    # Far from the peak a log density may be minus infinity, and must not make the splines oscillate.
+    peak = log_density.max()
+    log_density = np.maximum(log_density - peak, -LOG_DENSITY_RANGE)
+    return np.asarray(RBFInterpolator(points, log_density, kernel="quintic", degree=2)(at)) + peak
 
 
-def measured_error(told: Array, exact: Array, heights: Array) -> float:
-    """Largest error in nats, in proportion to mass, of log densities told (place, column) where they are known.
+def measured_error(interpolated: Array, exact: Array, log_density: Array) -> float:
+    """Return the largest error in nats, weighted by mass, of interpolated log densities.
 
-    exact : (place, column)
-    heights : (known, column), at all that is known; the heaviest place has mass one
+    interpolated, exact : (target, column), at points where both are known
+    log_density : (point, column), exact at all points; the point of the largest mass has mass one
     """
-    share = np.exp(exact - logsumexp(heights, axis=1).max())
-    # Beyond so many nats a larger error would be no worse.
-    off = np.minimum(np.abs(told - np.maximum(exact, told.max() - FLOOR)), WRONG)
-    return float(np.sum(share * off, axis=1).max())
+    mass = np.exp(exact - logsumexp(log_density, axis=1).max())
+    # A larger error than this would not be worse.
+    error = np.minimum(np.abs(interpolated - np.maximum(exact, interpolated.max() - LOG_DENSITY_RANGE)), MAX_ERROR)
+    return float(np.sum(mass * error, axis=1).max())
 
 
-def on_lattice(index: Array, heights: Array) -> Callable[[Array], Array]:
-    """A log density between the nodes of a lattice: a parabola and quintic splines, (point, axis) to (point,).
+def interpolant_on_lattice(index: Array, log_density: Array) -> Callable[[Array], Array]:
+    """Return the interpolant of a log density on a lattice, a parabola and quintic splines: (point, axis) to (point,).
 
-    index : (node, axis), whole numbers, not every one of a box
-    heights : (node,), log density at the nodes
+    index : (node, axis), integers, not necessarily all of a box
+    log_density : (node,), at the nodes
 
-    A method of its own beside `between`: that one solves for all places at once, which a lattice of thousands of
-    nodes forbids, and these splines want a lattice, which few places that are worked out for their mass are not.
+    `interpolate_scattered` solves one system for all points, which is too large for a lattice of thousands of nodes;
+    these splines need a lattice, which points chosen for their mass do not form.
     """
     from scipy.ndimage import map_coordinates, spline_filter
 
     corner, size = index.min(axis=0), index.shape[1]
-    top = heights.max()
-    fall = top - heights
-    near = fall < np.inf
+    peak = log_density.max()
+    drop = peak - log_density
+    finite = drop < np.inf
     scale = np.abs(index).max(axis=0)
-    unit = index / scale
+    scaled = index / scale
 
-    def terms(where: Array) -> Array:
-        pairs = [where[:, i] * where[:, j] for i in range(size) for j in range(i + 1)]
-        return np.column_stack([np.ones(len(where)), where, *pairs])
+    def terms(points: Array) -> Array:
+        pairs = [points[:, i] * points[:, j] for i in range(size) for j in range(i + 1)]
+        return np.column_stack([np.ones(len(points)), points, *pairs])
 
-    weights = np.exp(-np.minimum(fall, 40.0) / 8)[near]
-    fit = np.linalg.lstsq(weights[:, None] * terms(unit[near]), weights * fall[near], rcond=None)[0]
-    # Bends far from the peak, where there is no mass, must not ring through the splines.
-    bent = np.ones(tuple((index.max(axis=0) + 1 - corner).astype(int)))
-    bent[tuple((index - corner).astype(int).T)] = np.tanh((np.minimum(fall, 1e6) - terms(unit) @ fit) / BEND)
-    splines = spline_filter(bent, order=5)
+    weights = np.exp(-np.minimum(drop, 40.0) / 8)[finite]
+    fit = np.linalg.lstsq(weights[:, None] * terms(scaled[finite]), weights * drop[finite], rcond=None)[0]
+    # Residuals far from the peak, where there is no mass, must not make the splines oscillate.
+    residual = np.ones(tuple((index.max(axis=0) + 1 - corner).astype(int)))
+    residual[tuple((index - corner).astype(int).T)] = np.tanh(
+        (np.minimum(drop, 1e6) - terms(scaled) @ fit) / MAX_RESIDUAL
+    )
+    splines = spline_filter(residual, order=5)
 
-    def at(place: Array) -> Array:
-        found = map_coordinates(splines, (place - corner).T, order=5, prefilter=False, mode="nearest")
-        return np.asarray(top - terms(place / scale) @ fit - BEND * np.arctanh(np.clip(found, -0.999, 0.999)))
+    def interpolant(points: Array) -> Array:
+        residuals = map_coordinates(splines, (points - corner).T, order=5, prefilter=False, mode="nearest")
+        return np.asarray(
+            peak - terms(points / scale) @ fit - MAX_RESIDUAL * np.arctanh(np.clip(residuals, -0.999, 0.999))
+        )
 
-    return at
+    return interpolant

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 
 from bayesinv.axes import Array
 from bayesinv.evidence.spectrum import Spectrum
-from bayesinv.exits import way_out
+from bayesinv.exits import exporter
 from bayesinv.memory import PickledByFields, cached_property
 from bayesinv.posterior import moments
 from bayesinv.posterior.checks import Check, Evidence
@@ -388,19 +388,19 @@ class Posterior(PickledByFields):
 
     def to_arviz(self) -> Any:
         """Hyperparameter draws, pointwise log likelihood over time and observed data as ArviZ's own container."""
-        return way_out("to_arviz")(self)
+        return exporter("to_arviz")(self)
 
     def to_mne(self, what: str = "mean", threshold: float | None = None, level: float = 0.9) -> Any:
         """A map as MNE-Python's SourceEstimate or VectorSourceEstimate; see `mne_bridge.to_mne`."""
-        return way_out("to_mne")(self, what, threshold=threshold, level=level)
+        return exporter("to_mne")(self, what, threshold=threshold, level=level)
 
     def to_inverse_operator(self, **objects: Any) -> Any:
         """MNE-Python's InverseOperator of the posterior mean; see `mne_bridge.to_inverse_operator`.
 
         objects : `info`, `forward` and `noise_cov` where the problem does not hold them any more
         """
-        return way_out("to_inverse_operator")(self, **objects)
+        return exporter("to_inverse_operator")(self, **objects)
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write to NetCDF; see `archive.save`."""
-        way_out("save")(self, path)
+        exporter("save")(self, path)

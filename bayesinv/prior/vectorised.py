@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pymc as pm
 
 
-FUNCTIONS = Memory("functions of graphs", most=2**27, least=2**18)
+FUNCTIONS = Memory("functions of graphs", max_bytes=2**27, min_entry_bytes=2**18)
 """By what the graphs compute; a recording of the same sensors and sources finds its own here.
 
 A compiled function has no arrays to be measured by; each counts a quarter of a megabyte.

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bayesinv import figures
-from bayesinv.atomic import write_whole
+from bayesinv.atomic import write_atomically
 from bayesinv.evaluation.cell import CRIME
 from bayesinv.evaluation.configuration import Configuration
 from bayesinv.evaluation.results import PREFIX, Evaluation
@@ -73,7 +73,7 @@ def write(evaluation: Evaluation, out: str | PathLike[str]) -> Path:
     prefix = PREFIX if evaluation.crime else ""
     tables = {"table.csv": evaluation.table, "summary.csv": evaluation.summary, "curves.csv": evaluation.curves}
     for name, table in tables.items():
-        write_whole(folder / f"{prefix}{name}", table.to_csv(index=False).encode())
+        write_atomically(folder / f"{prefix}{name}", table.to_csv(index=False).encode())
     stamp = CRIME.upper() + " " if evaluation.crime else ""
     return _page(evaluation, stamp).write(folder, "report.html", f"{stamp}{evaluation.configuration.title}", prefix)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bayesinv.atomic import write_whole
+from bayesinv.atomic import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -57,8 +57,8 @@ class Page:
         whole = form.format(title=escape(title), style=f"\n{style}", body="\n".join(self.body))
         folder.mkdir(parents=True, exist_ok=True)
         for picture, content in self.pictures.items():
-            write_whole(folder / f"{prefix}{picture}", content)
-        write_whole(folder / f"{prefix}{name}", whole.encode())
+            write_atomically(folder / f"{prefix}{picture}", content)
+        write_atomically(folder / f"{prefix}{name}", whole.encode())
         return folder / f"{prefix}{name}"
 
 

@@ -87,9 +87,9 @@ def draw_world(
 
         return transfer(template_mesh.finite_elements(resolution, values), true).lead_field(cortex)
 
-    mesh = (template_mesh.CSF, *np.array(template_mesh.RESOLUTIONS[resolution], dtype=float), scalp.vertices)
+    mesh = (template_mesh.CSF_THICKNESS, *np.array(template_mesh.RESOLUTIONS[resolution], dtype=float), scalp.vertices)
     both = np.array([np.broadcast_to(value, 2) for value in values], dtype=np.float64)
-    gain = gain_files.kept(solve, true, cortex, "world", *mesh, both, cache=cache)
+    gain = gain_files.cached_lead_field(solve, true, cortex, "world", *mesh, both, cache=cache)
     if len(true.where("eeg")):
         gain = gain.rereference("average")
     moved = np.linalg.norm(true.positions - sensors.positions, axis=1)

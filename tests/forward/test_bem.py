@@ -70,9 +70,9 @@ class TestField(FieldLaws):
 
 def error(subdivisions, eccentricity, sensors, measure, conductivities=CONDUCTIVITIES, radii=RADII):
     """Median of a measure of the boundary elements against the spheres, for tangential sources."""
-    head, places = spheres(subdivisions, conductivities, radii), sources(eccentricity, 12)
-    fields = solver(head).lead_field(sensors, places), sphere.lead_field(head, sensors, places)
-    one, two = (np.einsum("msa,sa->ms", f.gain, tangents(places)) for f in fields)
+    head, dipoles = spheres(subdivisions, conductivities, radii), sources(eccentricity, 12)
+    fields = solver(head).lead_field(sensors, dipoles), sphere.lead_field(head, sensors, dipoles)
+    one, two = (np.einsum("msa,sa->ms", f.gain, tangents(dipoles)) for f in fields)
     if sensors.points is None:
         one, two = average(one), average(two)
     return np.median(np.abs(measure(one, two)))
@@ -102,11 +102,11 @@ def test_the_field_converges_with_the_area_of_the_triangles():
 )
 def test_one_to_four_layers_agree_with_the_spheres(radii, conductivities):
     head = Head.spheres(radii, conductivities, subdivisions=2)
-    places, sensors = sources(0.6, 9, radius=radii[0]), both(electrodes(17, radii[-1]), coils())
-    gain, truth = (f.gain for f in (bem.lead_field(head, sensors, places), sphere.lead_field(head, sensors, places)))
-    seen, wanted = (np.einsum("msa,sa->ms", g, tangents(places)) for g in (gain, truth))
-    assert rdm(average(seen[:17]), average(wanted[:17])).max() < 0.05
-    assert rdm(seen[17:], wanted[17:]).max() < 0.02
+    dipoles, sensors = sources(0.6, 9, radius=radii[0]), both(electrodes(17, radii[-1]), coils())
+    gain, truth = (f.gain for f in (bem.lead_field(head, sensors, dipoles), sphere.lead_field(head, sensors, dipoles)))
+    computed, wanted = (np.einsum("msa,sa->ms", g, tangents(dipoles)) for g in (gain, truth))
+    assert rdm(average(computed[:17]), average(wanted[:17])).max() < 0.05
+    assert rdm(computed[17:], wanted[17:]).max() < 0.02
 
 
 def test_the_isolated_inside_is_solved_first_where_a_layer_shields_it():
@@ -122,12 +122,12 @@ def test_isolation_is_what_makes_electrodes_near_the_skull_right(monkeypatch):
     head = spheres(2)
     deep, shallow, sensors = sources(0.3), sources(0.9), both(electrodes(), coils())
 
-    def error(made, places):
-        gain, truth = (f.gain for f in (made.lead_field(sensors, places), sphere.lead_field(head, sensors, places)))
+    def error(made, dipoles):
+        gain, truth = (f.gain for f in (made.lead_field(sensors, dipoles), sphere.lead_field(head, sensors, dipoles)))
         return rdm(average(gain[:21]), average(truth[:21])).max()
 
     one = Bem(head)
-    monkeypatch.setattr(bem, "SHIELD", 0.0)
+    monkeypatch.setattr(bem, "MAX_SHIELD_RATIO", 0.0)
     two = Bem(head)
     assert error(one, deep) < 0.01
     assert error(two, deep) < 0.01
@@ -137,16 +137,16 @@ def test_isolation_is_what_makes_electrodes_near_the_skull_right(monkeypatch):
 
 
 def test_the_factorisation_serves_new_sensors_and_sources():
-    made, places = solver(spheres(1)), sources(0.5)
-    whole = made.lead_field(both(electrodes(), coils()), places).gain
-    assert_allclose(made.lead_field(electrodes(), places).gain, whole[:21], rtol=1e-9, atol=1e-12 * whole.max())
-    assert_allclose(made.lead_field(coils(), places.pick([2])).gain, whole[21:, [2]], rtol=1e-9, atol=1e-20)
+    made, dipoles = solver(spheres(1)), sources(0.5)
+    full = made.lead_field(both(electrodes(), coils()), dipoles).gain
+    assert_allclose(made.lead_field(electrodes(), dipoles).gain, full[:21], rtol=1e-9, atol=1e-12 * full.max())
+    assert_allclose(made.lead_field(coils(), dipoles.pick([2])).gain, full[21:, [2]], rtol=1e-9, atol=1e-20)
 
 
 def test_more_sources_than_a_chunk():
-    places = Sources(spiral(700, 0.05))
-    gain = solver(spheres(1)).lead_field(electrodes(4), places).gain
-    again = solver(spheres(1)).lead_field(electrodes(4), places.pick([3, 511, 512, 699])).gain
+    dipoles = Sources(spiral(700, 0.05))
+    gain = solver(spheres(1)).lead_field(electrodes(4), dipoles).gain
+    again = solver(spheres(1)).lead_field(electrodes(4), dipoles.pick([3, 511, 512, 699])).gain
     assert_allclose(again, gain[:, [3, 511, 512, 699]], rtol=1e-9)
 
 
@@ -159,21 +159,21 @@ def test_integrals_over_a_triangle_are_those_of_fine_quadrature():
     weights = np.column_stack([1 - one[keep] - two[keep], one[keep], two[keep]])
     area = np.linalg.norm(np.cross(vertices[1] - vertices[0], vertices[2] - vertices[0])) / 2
     for place in (np.array([0.3, -2.0, 0.7]), np.array([0.5, 0.2, -0.3]) + vertices.mean(axis=0), 3 * vertices[0]):
-        pull = np.empty((4, 3))
-        bem_integrals._pull(place, vertices, 0, 1, 2, pull)
+        integrals = np.empty((4, 3))
+        bem_integrals._field_integrals(place, vertices, 0, 1, 2, integrals)
         y = weights @ vertices - place
         wanted = area * np.einsum("qk,qc->kc", weights, y / np.linalg.norm(y, axis=1)[:, None] ** 3) / len(weights)
-        assert_allclose(pull[:3], wanted, rtol=0, atol=1e-2 * np.abs(wanted).max())
+        assert_allclose(integrals[:3], wanted, rtol=0, atol=1e-2 * np.abs(wanted).max())
         row = bem_integrals._double_layer_rows(place[None], np.array([-1]), vertices, np.array([[0, 1, 2]]))[0]
-        assert_allclose(row, -pull[:3] @ pull[3] / (4 * np.pi), rtol=1e-9)
+        assert_allclose(row, -integrals[:3] @ integrals[3] / (4 * np.pi), rtol=1e-9)
 
 
-def test_the_whole_surface_is_seen_under_the_full_angle():
+def test_a_closed_surface_has_the_full_solid_angle():
     surface = spheres(2).surfaces[0]
-    places = np.array([[0.01, 0.02, 0.03], [0.0, 0.0, 0.2]])
-    rows = bem_integrals._double_layer_rows(places, np.array([-1, -1]), surface.vertices, surface.triangles)
+    dipoles = np.array([[0.01, 0.02, 0.03], [0.0, 0.0, 0.2]])
+    rows = bem_integrals._double_layer_rows(dipoles, np.array([-1, -1]), surface.vertices, surface.triangles)
     assert_allclose(rows.sum(axis=1), [-1, 0], atol=1e-12)
-    assert inside(surface, places).tolist() == [True, False]
+    assert inside(surface, dipoles).tolist() == [True, False]
 
 
 def test_a_constant_potential_is_an_exact_solution():
@@ -182,8 +182,8 @@ def test_a_constant_potential_is_an_exact_solution():
     pairs = ((inner, inner, -0.5), (outer, outer, -0.5), (inner, outer, -1.0), (outer, inner, 0.0))
     for target, origin, angle in pairs:
         area = np.asarray(bem_integrals.mass_matrix(target).sum(axis=1)).ravel()
-        seen = bem_integrals.double_layer(target, origin, target is origin).sum(axis=1)
-        assert_allclose(seen, angle * area, rtol=0, atol=1e-12 * area.max())
+        computed = bem_integrals.double_layer(target, origin, target is origin).sum(axis=1)
+        assert_allclose(computed, angle * area, rtol=0, atol=1e-12 * area.max())
 
 
 def test_the_nearest_place_of_a_surface_is_found():
@@ -203,24 +203,24 @@ def test_the_nearest_place_of_a_surface_is_found():
 
 def test_electrodes_read_the_potential_between_vertices():
     # Halfway between two vertices the linear potential is their mean.
-    head, places = spheres(1), sources(0.5)
+    head, dipoles = spheres(1), sources(0.5)
     scalp = head.surfaces[-1].vertices
     edge = head.surfaces[-1].triangles[0, :2]
     seats = np.array([*scalp[edge], 1.01 * scalp[edge].mean(axis=0)])
-    gain = solver(head).lead_field(Sensors.electrodes(["a", "b", "c"], seats), places).gain
+    gain = solver(head).lead_field(Sensors.electrodes(["a", "b", "c"], seats), dipoles).gain
     assert_allclose(gain[2], gain[:2].mean(axis=0), atol=0.02 * np.abs(gain).max())
 
 
-def turned(surface, which):
+def flipped(surface, which):
     triangles = surface.triangles.copy()
     triangles[which] = triangles[which, ::-1]
     return Surface(surface.vertices, triangles)
 
 
 @pytest.mark.parametrize("which", [slice(None), slice(3, 50)])
-def test_surfaces_turned_inwards_are_turned_with_a_warning(which):
+def test_surfaces_that_face_inwards_are_flipped_with_a_warning(which):
     head = spheres(1)
-    wrong = replace(head, surfaces=(head.surfaces[0], turned(head.surfaces[1], which), head.surfaces[2]))
+    wrong = replace(head, surfaces=(head.surfaces[0], flipped(head.surfaces[1], which), head.surfaces[2]))
     with pytest.warns(UserWarning, match=r"surface of skull.*turned inwards"):
         made = Bem(wrong)
     good = solver(head).lead_field(electrodes(), sources(0.3)).gain
@@ -330,20 +330,20 @@ def test_conductivities_that_cannot_be_are_refused(conductivities, message):
 
 def test_the_door_says_which_sources_are_too_close_or_outside():
     made = solver(spheres(2))
-    places = Sources(np.array([[0, 0, 0.05], [0, 0, 0.079], [0, 0.09, 0]]))
+    dipoles = Sources(np.array([[0, 0, 0.05], [0, 0, 0.079], [0, 0.09, 0]]))
     with pytest.raises(ValueError, match=r"1 sources lie outside brain: 2, by up to 9\.\d+ mm"):
-        made.lead_field(electrodes(), places)
+        made.lead_field(electrodes(), dipoles)
     with pytest.raises(ValueError, match=r"1 sources are closer than 3 mm to the surface of brain: 1, the closest"):
-        made.lead_field(electrodes(), places.pick([0, 1]), minimum_distance=0.003)
-    made.lead_field(electrodes(), places.pick([0, 1]), minimum_distance=0.0)
+        made.lead_field(electrodes(), dipoles.pick([0, 1]), minimum_distance=0.003)
+    made.lead_field(electrodes(), dipoles.pick([0, 1]), minimum_distance=0.0)
 
 
 def test_the_door_says_which_sensors_are_misplaced():
-    made, places = solver(spheres(2)), sources(0.3)
+    made, dipoles = solver(spheres(2)), sources(0.3)
     with pytest.raises(ValueError, match=r"21 electrodes are far from the scalp, the farthest E\d+ by 2\d\.\d mm"):
-        made.lead_field(electrodes(radius=0.115), places)
+        made.lead_field(electrodes(radius=0.115), dipoles)
     with pytest.raises(ValueError, match=r"13 coils are inside the head: M0, M1"):
-        made.lead_field(coils(radius=0.085), places)
+        made.lead_field(coils(radius=0.085), dipoles)
 
 
 def test_a_head_too_large_for_memory_is_refused(monkeypatch):
@@ -366,10 +366,10 @@ def test_openmeeg_that_is_not_installed_is_asked_for(monkeypatch):
 def test_agrees_with_openmeeg():
     openmeeg = pytest.importorskip("openmeeg")
     openmeeg.set_log_level("error")
-    head, places, sensors = spheres(2), sources(0.6, 9), both(electrodes(), coils())
-    one = bem.lead_field(head, sensors, places).gain
-    two = bem.lead_field(head, sensors, places, solver="openmeeg").gain
-    mine, theirs = (np.einsum("msa,sa->ms", g, tangents(places)) for g in (one, two))
+    head, dipoles, sensors = spheres(2), sources(0.6, 9), both(electrodes(), coils())
+    one = bem.lead_field(head, sensors, dipoles).gain
+    two = bem.lead_field(head, sensors, dipoles, solver="openmeeg").gain
+    mine, theirs = (np.einsum("msa,sa->ms", g, tangents(dipoles)) for g in (one, two))
     assert rdm(average(mine[:21]), average(theirs[:21])).max() < 0.05
     assert np.abs(lnmag(average(mine[:21]), average(theirs[:21]))).max() < 0.05
     assert rdm(mine[21:], theirs[21:]).max() < 0.03
@@ -377,9 +377,9 @@ def test_agrees_with_openmeeg():
 
 def table(subdivisions, eccentricity):
     """RDM and lnMAG of electrodes, RDM of coils for tangential sources, and the leak of radial ones."""
-    head, places, sensors = spheres(subdivisions), sources(eccentricity, 20), both(electrodes(64), coils(64))
-    moments = np.stack([places.normals, tangents(places)])
-    fields = solver(head).lead_field(sensors, places), sphere.lead_field(head, sensors, places)
+    head, dipoles, sensors = spheres(subdivisions), sources(eccentricity, 20), both(electrodes(64), coils(64))
+    moments = np.stack([dipoles.normals, tangents(dipoles)])
+    fields = solver(head).lead_field(sensors, dipoles), sphere.lead_field(head, sensors, dipoles)
     one, two = (np.einsum("msa,osa->mso", f.gain, moments) for f in fields)
     potential, truth = average(one[:64]), average(two[:64])
     leak = np.linalg.norm(one[64:, :, 0], axis=0) / np.linalg.norm(two[64:, :, 1], axis=0)

@@ -33,7 +33,7 @@ from bayesinv.forward import (
 from bayesinv.geometry.shells import nested_spheres
 from bayesinv.geometry.tetrahedra import Tetrahedra, boundary, positive
 from bayesinv.head.head import Head
-from bayesinv.head.sensors import Sensors, footing
+from bayesinv.head.sensors import Sensors, project_to_scalp
 from bayesinv.head.sources import Sources
 from bayesinv.head.tensors import check_tensors, conductivity_tensors, radial_tensors, tensors_from_dti
 
@@ -93,40 +93,40 @@ class TestField(FiniteElements, FieldLaws):
 # --- accuracy
 
 
-def seen(gain, places):
+def components(gain, dipoles):
     """The gain (sensor, source, [radial, tangential])."""
-    return np.einsum("msa,osa->mso", gain, np.stack([places.normals, tangents(places)]))
+    return np.einsum("msa,osa->mso", gain, np.stack([dipoles.normals, tangents(dipoles)]))
 
 
-def errors(head, sensors, places, **options):
+def errors(head, sensors, dipoles, **options):
     """RDM and lnMAG (source, [radial, tangential]) of the potential against the series."""
-    mine = seen(average(fem.lead_field(head, sensors, places, **options).gain), places)
-    truth = seen(average(sphere.lead_field(head, sensors, places).gain), places)
+    mine = components(average(fem.lead_field(head, sensors, dipoles, **options).gain), dipoles)
+    truth = components(average(sphere.lead_field(head, sensors, dipoles).gain), dipoles)
     return rdm(mine, truth), lnmag(mine, truth)
 
 
 def test_two_layers_in_the_skull_reach_the_accuracy_that_is_promised():
     head = spheres(0.01, (0, 2, 2))
-    carried = fem_transfer.transfer(head, both(electrodes(), coils()), solver="cg")
+    solved = fem_transfer.transfer(head, both(electrodes(), coils()), solver="cg")
     electric, magnetic = np.arange(21), 21 + np.arange(13)
     for eccentricity, median, largest, field in (
         (0.5, 0.002, 0.006, 0.01),
         (0.9, 0.004, 0.012, 0.02),
         (0.98, 0.008, 0.03, 0.03),
     ):
-        places = sources(eccentricity, 20)
-        gain = carried.lead_field(places)
-        truth = sphere.lead_field(head, carried.sensors, places).gain
-        mine, wanted = (seen(average(g[electric]), places) for g in (gain.gain, truth))
+        dipoles = sources(eccentricity, 20)
+        gain = solved.lead_field(dipoles)
+        truth = sphere.lead_field(head, solved.sensors, dipoles).gain
+        mine, wanted = (components(average(g[electric]), dipoles) for g in (gain.gain, truth))
         assert np.median(rdm(mine, wanted)) < median
         assert rdm(mine, wanted).max() < largest
         assert np.abs(lnmag(mine, wanted)).max() < 2 * largest
         # The potential is measured from its mean over the scalp, as the series is.
         assert (
-            np.abs(seen(gain.gain[electric], places) - seen(truth[electric], places)).max()
+            np.abs(components(gain.gain[electric], dipoles) - components(truth[electric], dipoles)).max()
             < 0.05 * np.abs(truth[electric]).max()
         )
-        mine, wanted = (seen(g[magnetic], places)[..., 1] for g in (gain.gain, truth))
+        mine, wanted = (components(g[magnetic], dipoles)[..., 1] for g in (gain.gain, truth))
         assert np.median(rdm(mine, wanted)) < field
         assert gain.reference == "infinity"
     assert gain.notes["solver"] == "cg (asked for)"
@@ -135,10 +135,10 @@ def test_two_layers_in_the_skull_reach_the_accuracy_that_is_promised():
 
 def test_the_error_falls_with_the_square_of_the_spacing():
     # Linear elements: second order in the spacing, for facets of a ball as for smooth potentials.
-    places, sensors = sources(0.5, 15), electrodes(33)
+    dipoles, sensors = sources(0.5, 15), electrodes(33)
     spacing = np.array([0.02, 0.0135, 0.009])
     error = [
-        np.median(errors(spheres(h, (0,), (0.33,), (0.092,), ("all",)), sensors, places, solver="cg")[0])
+        np.median(errors(spheres(h, (0,), (0.33,), (0.092,), ("all",)), sensors, dipoles, solver="cg")[0])
         for h in spacing
     ]
     order = np.polyfit(np.log(spacing), np.log(error), 1)[0]
@@ -157,22 +157,24 @@ def test_source_models_differ_by_their_accuracy_only(coarse, folder, source_mode
 def test_an_electrode_on_the_patch_reads_what_was_split_off():
     # One ball: the patch of a superficial source reaches the scalp and its electrodes.
     head = spheres(0.012, (0,), (0.33,), (0.092,), ("all",))
-    places = sources(0.9, 12, radius=RADII[-1])
+    dipoles = sources(0.9, 12, radius=RADII[-1])
     above = Sensors(
         tuple(f"E{i}" for i in range(33)),
         ("eeg",) * 33,
-        np.vstack([places.positions / 0.9, electrodes(21).positions]),
+        np.vstack([dipoles.positions / 0.9, electrodes(21).positions]),
     )
-    gains = (solve(head, above, places).gain for solve in (partial(fem.lead_field, solver="cg"), sphere.lead_field))
-    mine, truth = (seen(gain, places) for gain in gains)
+    gains = (solve(head, above, dipoles).gain for solve in (partial(fem.lead_field, solver="cg"), sphere.lead_field))
+    mine, truth = (components(gain, dipoles) for gain in gains)
     error, size = rdm(average(mine), average(truth)), lnmag(average(mine), average(truth))
     # Without that part the nearest electrodes would miss most; the rest is the image beyond the scalp, which elements
     # of its distance resolve to some tens of percent.
     assert np.median(error) < 0.1
     assert np.abs(size).max() < 0.35
     # The mean over the scalp counts that part too: electrodes far away read no offset.
-    far = np.linalg.norm(above.positions[:, None] - places.positions, axis=2) > 0.05
-    offset = [np.median((mine - truth)[far[:, s], s, 0]) / np.abs(truth[:, s, 0]).max() for s in range(len(places))]
+    distant = np.linalg.norm(above.positions[:, None] - dipoles.positions, axis=2) > 0.05
+    offset = [
+        np.median((mine - truth)[distant[:, s], s, 0]) / np.abs(truth[:, s, 0]).max() for s in range(len(dipoles))
+    ]
     assert np.abs(offset).max() < 2e-4
 
 
@@ -208,19 +210,19 @@ def tilted(head):
 
 def test_constant_tensors_are_scalars(coarse, folder):
     tensors = np.asarray(CONDUCTIVITIES)[coarse.mesh.labels][:, None, None] * np.eye(3)
-    sensors, places = both(electrodes(), coils()), sources(0.8)
+    sensors, dipoles = both(electrodes(), coils()), sources(0.8)
     scalar, tensor = (
-        fem.lead_field(head, sensors, places, solver="cg", cache=folder).gain
+        fem.lead_field(head, sensors, dipoles, solver="cg", cache=folder).gain
         for head in (coarse, replace(coarse, tensors=tensors))
     )
     assert_allclose(tensor, scalar, rtol=1e-9)
 
 
-def test_turned_tensors_turn_the_gain(coarse):
-    head, sensors, places = tilted(coarse), both(electrodes(), coils()), sources(0.8)
+def test_rotated_tensors_rotate_the_gain(coarse):
+    head, sensors, dipoles = tilted(coarse), both(electrodes(), coils()), sources(0.8)
     turn = Rotation.from_rotvec([-0.7, 0.2, 0.5])
-    gain = fem.lead_field(head, sensors, places, solver="cg").gain
-    turned = fem.lead_field(*(moved(x, turn) for x in (head, sensors, places)), solver="cg").gain @ turn.as_matrix()
+    gain = fem.lead_field(head, sensors, dipoles, solver="cg").gain
+    turned = fem.lead_field(*(moved(x, turn) for x in (head, sensors, dipoles)), solver="cg").gain @ turn.as_matrix()
     for kind in (sensors.where("eeg"), sensors.where("mag")):
         assert_allclose(turned[kind], gain[kind], rtol=0, atol=1e-4 * np.abs(gain[kind]).max())
 
@@ -228,7 +230,7 @@ def test_turned_tensors_turn_the_gain(coarse):
 @pytest.mark.parametrize("source_model", ["subtraction", "partial_integration"])
 def test_stretching_space_stretches_tensors_and_moments(coarse, folder, source_model):
     # x -> B x with sigma -> B sigma Bᵀ / det B and M -> B M leaves the potential as it is.
-    places, sensors = sources(0.8), electrodes()
+    dipoles, sensors = sources(0.8), electrodes()
     stretch = np.array([[1.2, 0.1, 0], [0, 0.9, 0.2], [0.1, 0, 1.1]])
     mesh = coarse.mesh
     tensors = conductivity_tensors(coarse)
@@ -238,13 +240,13 @@ def test_stretching_space_stretches_tensors_and_moments(coarse, folder, source_m
         mesh=Tetrahedra(mesh.nodes @ stretch.T, mesh.elements, mesh.labels),
         tensors=stretch @ tensors @ stretch.T / np.linalg.det(stretch),
     )
-    foot, weights = footing(sensors, fem_transfer.transfer(coarse, sensors, solver="cg", cache=folder).scalp)
+    foot, weights = project_to_scalp(sensors, fem_transfer.transfer(coarse, sensors, solver="cg", cache=folder).scalp)
     scalp = fem_transfer.transfer(coarse, sensors, solver="cg", cache=folder).scalp
     on = np.einsum("ek,eki->ei", weights, scalp.vertices[scalp.triangles[foot]])
     held = Sensors(sensors.names, sensors.kinds, on)
     moved_sensors = Sensors(sensors.names, sensors.kinds, on @ stretch.T)
-    gain = fem.lead_field(coarse, held, places, source_model=source_model, solver="cg").gain
-    stretched = Sources(places.positions @ stretch.T)
+    gain = fem.lead_field(coarse, held, dipoles, source_model=source_model, solver="cg").gain
+    stretched = Sources(dipoles.positions @ stretch.T)
     other = fem.lead_field(bent, moved_sensors, stretched, source_model=source_model, solver="cg").gain
     size = np.abs(gain).max()
     assert_allclose(average(other) @ stretch, average(gain), rtol=0, atol=2e-4 * size)
@@ -342,7 +344,7 @@ def test_slow_convergence_is_an_error(coarse):
 # --- cache
 
 
-def test_a_kept_transfer_matrix_is_not_solved_again(coarse, tmp_path, monkeypatch):
+def test_a_stored_transfer_matrix_is_not_solved_again(coarse, tmp_path, monkeypatch):
     sensors = electrodes(4)
     made = fem_transfer.transfer(coarse, sensors, solver="cg", cache=tmp_path / "new")
     (file,) = (tmp_path / "new").iterdir()
@@ -375,25 +377,25 @@ def test_an_interrupted_run_leaves_nothing(tmp_path, monkeypatch):
 
 
 def test_heads_that_have_no_elements_to_stand_on_are_refused(coarse):
-    sensors, places = electrodes(3), sources(0.5, 2)
+    sensors, dipoles = electrodes(3), sources(0.5, 2)
     with pytest.raises(ValueError, match="this head has none"):
-        fem.lead_field(replace(coarse, mesh=None), sensors, places)
+        fem.lead_field(replace(coarse, mesh=None), sensors, dipoles)
     with pytest.raises(ValueError, match="labelled up to 2, but the head has 2 compartments"):
-        fem.lead_field(Head(NAMES[:2], CONDUCTIVITIES[:2], mesh=coarse.mesh), sensors, places)
+        fem.lead_field(Head(NAMES[:2], CONDUCTIVITIES[:2], mesh=coarse.mesh), sensors, dipoles)
     tensors = conductivity_tensors(coarse).copy()
     with pytest.raises(ValueError, match="tensors has element = 9"):
-        fem.lead_field(replace(coarse, tensors=tensors[:9]), sensors, places)
+        fem.lead_field(replace(coarse, tensors=tensors[:9]), sensors, dipoles)
     negative = tensors.copy()
     negative[7, 0, 0] = -0.1
     with pytest.raises(ValueError, match=r"1 elements are not positive definite; .* -0.1 S/m in element 7"):
-        fem.lead_field(replace(coarse, tensors=negative), sensors, places)
+        fem.lead_field(replace(coarse, tensors=negative), sensors, dipoles)
     crooked = tensors.copy()
     crooked[5, 0, 1] = 0.1
     with pytest.raises(ValueError, match="1 elements are not symmetric, the first is element 5"):
-        fem.lead_field(replace(coarse, tensors=crooked), sensors, places)
+        fem.lead_field(replace(coarse, tensors=crooked), sensors, dipoles)
     scaled = Tetrahedra(1e3 * coarse.mesh.nodes, coarse.mesh.elements, coarse.mesh.labels)
     with pytest.raises(ValueError, match="looks like mm"):
-        fem.lead_field(replace(coarse, mesh=scaled), sensors, places)
+        fem.lead_field(replace(coarse, mesh=scaled), sensors, dipoles)
 
 
 def test_sensors_out_of_place_are_refused(coarse):
@@ -404,25 +406,25 @@ def test_sensors_out_of_place_are_refused(coarse):
 
 
 def test_sources_out_of_place_are_named(coarse, folder):
-    carried = fem_transfer.transfer(coarse, electrodes(3), solver="cg", cache=folder)
-    places = np.array([[0, 0, 0.02], [0, 0, 0.0825], [0, 0, 0.2]])
+    solved = fem_transfer.transfer(coarse, electrodes(3), solver="cg", cache=folder)
+    dipoles = np.array([[0, 0, 0.02], [0, 0, 0.0825], [0, 0, 0.2]])
     with pytest.raises(ValueError, match=r"2 of 3 sources are outside brain: source 1 \(.* mm .*source 2 .*`within`"):
-        carried.lead_field(Sources(places))
-    gain = carried.lead_field(Sources(places[:2]), within=("brain", "skull")).gain
+        solved.lead_field(Sources(dipoles))
+    gain = solved.lead_field(Sources(dipoles[:2]), within=("brain", "skull")).gain
     assert np.isfinite(gain).all()
     with pytest.raises(ValueError, match=r"no compartment named 'brian'; .*did you mean 'brain'"):
-        carried.lead_field(Sources(places), within=["brian"])
+        solved.lead_field(Sources(dipoles), within=["brian"])
     with pytest.raises(ValueError, match="no source model named 'dipole'"):
-        carried.lead_field(Sources(places), source_model="dipole")
+        solved.lead_field(Sources(dipoles), source_model="dipole")
     mesh = coarse.mesh
-    across = carried.across
+    across = solved.across
     element, corner = np.argwhere((mesh.labels[across] == 1) & (mesh.labels == 0)[:, None])[0]
     facet = np.delete(positive(mesh)[element], corner)
     middle = mesh.nodes[facet].mean(axis=0)
     inner = middle + 1e-4 * (mesh.nodes[positive(mesh)[element, corner]] - middle)
     with pytest.raises(ValueError, match=r"1 of 2 sources lie on the boundary of brain: source 1 \(.* µm"):
-        carried.lead_field(Sources(np.stack([places[0], inner])))
-    assert np.isfinite(carried.lead_field(Sources(inner[None]), source_model="venant").gain).all()
+        solved.lead_field(Sources(np.stack([dipoles[0], inner])))
+    assert np.isfinite(solved.lead_field(Sources(inner[None]), source_model="venant").gain).all()
 
 
 # --- the numbers that are promised
@@ -442,7 +444,7 @@ def test_the_goals_are_reached():
 @pytest.mark.slow
 def test_coils_hardly_see_radial_sources_of_a_fine_mesh():
     head = spheres((0.0031, 0.00225, 0.00225), (0, 3, 3))
-    places = sources(0.95, 20)
-    gain = fem.lead_field(head, coils(), places).gain
-    radial, tangential = (np.linalg.norm(part, axis=0) for part in np.moveaxis(seen(gain, places), 2, 0))
+    dipoles = sources(0.95, 20)
+    gain = fem.lead_field(head, coils(), dipoles).gain
+    radial, tangential = (np.linalg.norm(part, axis=0) for part in np.moveaxis(components(gain, dipoles), 2, 0))
     assert (radial / tangential).max() < 0.01

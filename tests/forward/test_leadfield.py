@@ -83,12 +83,12 @@ def test_what_does_not_fit_does_not_stack(field):
 
 def cortical(count=24):
     """Sources that know their vertices: not in order, right hemisphere first."""
-    places = sources(0.7, count)
+    dipoles = sources(0.7, count)
     rng = np.random.default_rng(4)
     hemispheres = (np.arange(count) < 10).astype(int)
     vertices = np.concatenate([rng.permutation(60)[:10], rng.permutation(90)[: count - 10]])
     triangles = np.array([[0, 1, 2], [3, 4, 5], [12, 13, 14]])
-    return Sources(places.positions, places.normals, triangles, None, vertices, hemispheres, subject="made up")
+    return Sources(dipoles.positions, dipoles.normals, triangles, None, vertices, hemispheres, subject="made up")
 
 
 def recording(field):
@@ -136,13 +136,13 @@ def test_mne_inverts_a_lead_field_without_surface(field):
 
 
 def test_the_forward_holds_the_gain_in_the_order_of_mne():
-    places = cortical()
-    field = sphere.lead_field(HEAD, electrodes(5), places)
+    dipoles = cortical()
+    field = sphere.lead_field(HEAD, electrodes(5), dipoles)
     evoked, _ = recording(field)
     forward = field.to_mne(evoked.info)
-    order = np.lexsort((places.vertices, places.hemispheres))
+    order = np.lexsort((dipoles.vertices, dipoles.hemispheres))
     assert_allclose(forward["sol"]["data"].reshape(5, 24, 3), field.gain[:, order])
-    assert_allclose(forward["source_rr"], places.positions[order])
+    assert_allclose(forward["source_rr"], dipoles.positions[order])
     fixed = mne.convert_forward_solution(forward, force_fixed=True, surf_ori=True, verbose=False)
     assert_allclose(fixed["sol"]["data"], field.fixed().gain[:, order, 0], rtol=1e-5, atol=1e-6 * field.gain.max())
     assert_allclose(field.fixed().to_mne(evoked.info)["sol"]["data"], field.fixed().gain[:, order, 0])

@@ -61,10 +61,10 @@ class TestField(FieldLaws):
 @pytest.mark.parametrize("eccentricity", [0.0, 0.1, 0.5, 0.9, 0.97])
 def test_the_series_of_equal_shells_is_the_closed_form(eccentricity):
     # Copies, as what the package hands on: arrays that are read-only would be compiled for anew. So below.
-    places = sources(eccentricity, radius=RADII[-1]).positions.copy()
+    dipoles = sources(eccentricity, radius=RADII[-1]).positions.copy()
     seats = electrodes().positions.copy()
-    series, _ = sphere.shells(places, seats, (*RADII[1:-1], *RADII[-1:]), (0.33, 0.33))
-    closed = sphere.homogeneous(places, seats, 0.33)
+    series, _ = sphere.shells(dipoles, seats, (*RADII[1:-1], *RADII[-1:]), (0.33, 0.33))
+    closed = sphere.homogeneous(dipoles, seats, 0.33)
     assert_allclose(series, closed, rtol=0, atol=1e-11 * np.abs(closed).max())
 
 
@@ -81,24 +81,24 @@ def test_the_potential_of_a_central_dipole_is_known():
 def test_a_large_sphere_of_one_conductivity_doubles_the_unbounded_potential():
     # Near a flat insulating boundary the image doubles the potential.
     head = Head(("all",), (0.3,), radii=(0.4,))
-    places = Sources(np.array([[0.0, 0.0, 0.3998]]))
+    dipoles = Sources(np.array([[0.0, 0.0, 0.3998]]))
     seats = 0.4 * np.array([[0.0, 0.0, 1.0], [np.sin(2e-4), 0.0, np.cos(2e-4)]])
     sensors = Sensors.electrodes(["a", "b"], seats)
-    one = np.diff(sphere.lead_field(head, sensors, places).gain[:, 0, 2])
-    two = np.diff(unbounded.potential(places.positions, seats, 0.3)[:, 0, 2])
+    one = np.diff(sphere.lead_field(head, sensors, dipoles).gain[:, 0, 2])
+    two = np.diff(unbounded.potential(dipoles.positions, seats, 0.3)[:, 0, 2])
     assert_allclose(one, 2 * two, rtol=2e-2)
 
 
 def test_the_tolerance_bounds_the_error_and_costs_terms():
-    places, seats = sources(0.95, 20).positions.copy(), electrodes().positions
-    exact, most = sphere.shells(places, seats, RADII, CONDUCTIVITIES, tolerance=1e-15)
+    dipoles, seats = sources(0.95, 20).positions.copy(), electrodes().positions
+    exact, most = sphere.shells(dipoles, seats, RADII, CONDUCTIVITIES, tolerance=1e-15)
     last = most
     for tolerance in (1e-12, 1e-9, 1e-6, 1e-3):
-        gain, degree = sphere.shells(places, seats, RADII, CONDUCTIVITIES, tolerance=tolerance)
+        gain, degree = sphere.shells(dipoles, seats, RADII, CONDUCTIVITIES, tolerance=tolerance)
         assert degree < last
         last = degree
-        on_top = sphere.shells(places, places, RADII, CONDUCTIVITIES)[0]
-        largest = np.abs(np.einsum("ssa,sa->s", on_top, places / np.linalg.norm(places, axis=1)[:, None]))
+        on_top = sphere.shells(dipoles, dipoles, RADII, CONDUCTIVITIES)[0]
+        largest = np.abs(np.einsum("ssa,sa->s", on_top, dipoles / np.linalg.norm(dipoles, axis=1)[:, None]))
         error = np.linalg.norm(gain - exact, axis=2).max(axis=0)
         assert (error <= tolerance * largest + 1e-14 * largest).all()
 
@@ -115,13 +115,13 @@ def test_tangential_conduction_in_the_skull_is_the_limit_of_thin_layers():
     radial, tangential = 0.0042, 0.042
     one = tangential + np.sqrt(tangential**2 - radial * tangential)
     two = 2 * tangential - one
-    places, seats = sources(0.9, 20).positions.copy(), electrodes().positions
-    wanted = average(sphere.shells(places, seats, RADII, (0.33, (radial, tangential), 0.33))[0])
+    dipoles, seats = sources(0.9, 20).positions.copy(), electrodes().positions
+    wanted = average(sphere.shells(dipoles, seats, RADII, (0.33, (radial, tangential), 0.33))[0])
     errors = []
     for layers in (20, 40, 80):
         borders = np.linspace(RADII[0], RADII[1], 2 * layers + 1)
         values = (0.33, *(one, two) * layers, 0.33)
-        gain = average(sphere.shells(places, seats, (*borders, RADII[2]), values)[0])
+        gain = average(sphere.shells(dipoles, seats, (*borders, RADII[2]), values)[0])
         errors.append(rdm(gain.reshape(len(gain), -1), wanted.reshape(len(gain), -1)).max())
     order = np.log2(np.array(errors[:-1]) / errors[1:])
     assert_allclose(order, 1, atol=0.15)
@@ -150,23 +150,23 @@ def test_an_anisotropic_shell_around_the_source_obeys_its_equation():
 def test_coils_see_at_most_two_of_three_directions():
     # As many coils as free currents: a third of the singular values is rounding.
     head = Head(NAMES, CONDUCTIVITIES, radii=RADII)
-    places = sources(0.7, 11)
-    field = sphere.lead_field(head, coils(40), places)
+    dipoles = sources(0.7, 11)
+    field = sphere.lead_field(head, coils(40), dipoles)
     values = np.linalg.svd(field.gain.reshape(40, -1), compute_uv=False)
     values = values / values[0]
     assert values[21] > 1e10 * values[22]
 
 
-def test_a_ring_is_silent_for_electrodes_and_seen_by_coils():
+def test_a_ring_is_silent_for_electrodes_and_measured_by_coils():
     head = Head(NAMES, CONDUCTIVITIES, radii=RADII)
-    places, moments = ring()
-    parts = np.einsum("msa,sa->ms", sphere.lead_field(head, both(electrodes(), coils()), places).gain, moments)
-    whole, size = parts.sum(axis=1), np.linalg.norm(parts, axis=1)
-    assert np.abs(whole[:21]).max() < 1e-12 * size[:21].max()
-    assert np.abs(whole[21:]).max() > 1e-2 * size[21:].max()
+    dipoles, moments = ring()
+    parts = np.einsum("msa,sa->ms", sphere.lead_field(head, both(electrodes(), coils()), dipoles).gain, moments)
+    total, size = parts.sum(axis=1), np.linalg.norm(parts, axis=1)
+    assert np.abs(total[:21]).max() < 1e-12 * size[:21].max()
+    assert np.abs(total[21:]).max() > 1e-2 * size[21:].max()
 
 
-def _mne_sphere(sensors, places):
+def _mne_sphere(sensors, dipoles):
     """MNE-Python's Berg-Scherg potential (electrode, source, 3) of the same shells."""
     model = mne.make_sphere_model(
         r0=(0, 0, 0),
@@ -175,13 +175,13 @@ def _mne_sphere(sensors, places):
         sigmas=CONDUCTIVITIES,
         verbose=False,
     )
-    return mne_gain(sensors, places, model)
+    return mne_gain(sensors, dipoles, model)
 
 
 def test_agrees_with_berg_and_scherg_within_their_error():
-    places = np.concatenate([sources(e, 10).positions for e in (0.3, 0.6, 0.8)])
-    mine = average(sphere.shells(places, electrodes().positions, RADII, CONDUCTIVITIES)[0])
-    theirs = average(_mne_sphere(electrodes(), Sources(places)))
+    dipoles = np.concatenate([sources(e, 10).positions for e in (0.3, 0.6, 0.8)])
+    mine = average(sphere.shells(dipoles, electrodes().positions, RADII, CONDUCTIVITIES)[0])
+    theirs = average(_mne_sphere(electrodes(), Sources(dipoles)))
     # MNE-Python's three fitted dipoles err up to some percent; a wrong layer or sign errs by tens.
     assert rdm(mine, theirs).max() < 0.05
     assert np.abs(lnmag(mine, theirs)).max() < 0.05
@@ -189,11 +189,11 @@ def test_agrees_with_berg_and_scherg_within_their_error():
 
 
 def test_agrees_with_the_field_of_mne():
-    centres, places = coils(3).positions, sources(0.8, 5)
+    centres, dipoles = coils(3).positions, sources(0.8, 5)
     up = centres / np.linalg.norm(centres, axis=1, keepdims=True)
     sensors = Sensors.magnetometers(["a", "b", "c"], centres, up)
-    mine = sphere.lead_field(Head(("all",), (0.3,), radii=(RADII[-1],)), sensors, places).gain
-    theirs = mne_gain(sensors, places, mne.make_sphere_model(r0=(0, 0, 0), head_radius=None, verbose=False))
+    mine = sphere.lead_field(Head(("all",), (0.3,), radii=(RADII[-1],)), sensors, dipoles).gain
+    theirs = mne_gain(sensors, dipoles, mne.make_sphere_model(r0=(0, 0, 0), head_radius=None, verbose=False))
     assert_allclose(mine, theirs, rtol=0, atol=1e-6 * np.abs(mine).max())
 
 
@@ -202,9 +202,9 @@ def test_the_exact_reading_of_a_radial_coil_is_the_primary_field():
     head = Head(("all",), (0.3,), radii=(0.09,))
     centres = spiral(6, 0.11)
     sensors = Sensors.magnetometers([f"M{i}" for i in range(6)], centres, centres / 0.11)
-    places = sources(0.8)
-    mine = sphere.lead_field(head, sensors, places).gain
-    assert_allclose(mine, unbounded.lead_field(0.3, sensors, places).gain, rtol=0, atol=1e-12 * np.abs(mine).max())
+    dipoles = sources(0.8)
+    mine = sphere.lead_field(head, sensors, dipoles).gain
+    assert_allclose(mine, unbounded.lead_field(0.3, sensors, dipoles).gain, rtol=0, atol=1e-12 * np.abs(mine).max())
 
 
 def test_memory_beside_the_gain_does_not_grow_with_the_sources():
@@ -213,9 +213,9 @@ def test_memory_beside_the_gain_does_not_grow_with_the_sources():
     head = Head(NAMES, CONDUCTIVITIES, radii=RADII)
     sensors = both(electrodes(3), coils(2))
     sphere.lead_field(head, sensors, sources(0.5))
-    places = Sources(spiral(20_000, 0.06))
+    dipoles = Sources(spiral(20_000, 0.06))
     tracemalloc.start()
-    gain = sphere.lead_field(head, sensors, places).gain
+    gain = sphere.lead_field(head, sensors, dipoles).gain
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 4 * gain.nbytes
@@ -269,5 +269,5 @@ def test_unbounded_field_off_the_origin_is_known():
 
 
 def test_tangents_are_at_right_angles():
-    places = sources(0.5)
-    assert_allclose(np.einsum("sa,sa->s", tangents(places), places.normals), 0, atol=1e-15)
+    dipoles = sources(0.5)
+    assert_allclose(np.einsum("sa,sa->s", tangents(dipoles), dipoles.normals), 0, atol=1e-15)

@@ -32,7 +32,7 @@ def solver(monkeypatch):
 
 
 class TestCache:
-    def test_transfers_are_kept_only_where_they_can_be(self, tmp_path, monkeypatch):
+    def test_transfers_are_stored_only_in_a_writeable_folder(self, tmp_path, monkeypatch):
         monkeypatch.setenv("BAYESINV_CACHE", str(tmp_path / "new"))
         assert gain_files.transfer_folder() == tmp_path / "new" / "fem"
         assert (tmp_path / "new" / "fem").is_dir()
@@ -41,19 +41,19 @@ class TestCache:
         assert gain_files.transfer_folder() is None
 
     @pytest.fixture
-    def few(self, grid):
+    def arguments(self, grid):
         return grid.pick(np.arange(0, len(grid), 40)), template_cortex.electrodes(32)
 
-    def test_second_time_is_read(self, few, solver, tmp_path):
-        first = template_lead_field.lead_field(*few, cache=tmp_path)
-        again = template_lead_field.lead_field(*few, cache=tmp_path)
+    def test_second_time_is_read(self, arguments, solver, tmp_path):
+        first = template_lead_field.lead_field(*arguments, cache=tmp_path)
+        again = template_lead_field.lead_field(*arguments, cache=tmp_path)
         assert len(solver) == 1
         assert_array_equal(first.gain, again.gain)
         assert again.notes == first.notes
         assert [path.suffix for path in tmp_path.iterdir()] == [".npz"]
 
-    def test_every_input_is_in_the_key(self, few, solver, tmp_path, monkeypatch):
-        sources, sensors = few
+    def test_every_input_is_in_the_key(self, arguments, solver, tmp_path, monkeypatch):
+        sources, sensors = arguments
         template_lead_field.lead_field(sources, sensors, cache=tmp_path)
         template_lead_field.lead_field(sources, sensors, (0.33, 0.02, 0.33), cache=tmp_path)
         template_lead_field.lead_field(sources, sensors, skull_fraction=0.5, cache=tmp_path)
@@ -66,32 +66,32 @@ class TestCache:
         assert len(solver) == 7
 
     @pytest.mark.parametrize("damage", ["truncated", "empty", "text", "nan", "shape"])
-    def test_broken_file_is_made_anew(self, few, solver, tmp_path, damage):
-        first = template_lead_field.lead_field(*few, cache=tmp_path)
+    def test_broken_file_is_made_anew(self, arguments, solver, tmp_path, damage):
+        first = template_lead_field.lead_field(*arguments, cache=tmp_path)
         (store,) = tmp_path.iterdir()
-        whole = store.read_bytes()
+        content = store.read_bytes()
         if damage == "nan":
             np.savez(store, gain=np.full(first.gain.shape, np.nan), notes=np.array([["a", "b"]]))
         elif damage == "shape":
             np.savez(store, gain=first.gain[:2], notes=np.array([["a", "b"]]))
         else:
-            store.write_bytes({"truncated": whole[: len(whole) // 2], "empty": b"", "text": b"no zip"}[damage])
-        assert_array_equal(template_lead_field.lead_field(*few, cache=tmp_path).gain, first.gain)
-        assert_array_equal(template_lead_field.lead_field(*few, cache=tmp_path).gain, first.gain)
+            store.write_bytes({"truncated": content[: len(content) // 2], "empty": b"", "text": b"no zip"}[damage])
+        assert_array_equal(template_lead_field.lead_field(*arguments, cache=tmp_path).gain, first.gain)
+        assert_array_equal(template_lead_field.lead_field(*arguments, cache=tmp_path).gain, first.gain)
         assert len(solver) == 2
 
-    def test_folder_that_cannot_be_written_costs_the_cache_only(self, few, solver, tmp_path):
+    def test_folder_that_cannot_be_written_costs_the_cache_only(self, arguments, solver, tmp_path):
         (tmp_path / "file").write_text("in the way")
-        made = template_lead_field.lead_field(*few, cache=tmp_path / "file" / "cache")
-        assert made.gain.shape == (32, len(few[0]), 3)
+        made = template_lead_field.lead_field(*arguments, cache=tmp_path / "file" / "cache")
+        assert made.gain.shape == (32, len(arguments[0]), 3)
 
-    def test_interruption_leaves_nothing(self, few, solver, tmp_path, monkeypatch):
+    def test_interruption_leaves_nothing(self, arguments, solver, tmp_path, monkeypatch):
         def interrupted(*_, **__):
             raise KeyboardInterrupt
 
         monkeypatch.setattr(np, "savez", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            template_lead_field.lead_field(*few, cache=tmp_path)
+            template_lead_field.lead_field(*arguments, cache=tmp_path)
         assert not list(tmp_path.iterdir())
 
     def test_folder_is_named_by_the_environment(self, monkeypatch, tmp_path):

@@ -27,7 +27,7 @@ def solver(subdivisions):
 
 
 @cache
-def places():
+def dipoles():
     """Sources all over the cortex, the closest 6 mm from the inner skull."""
     grid = template_cortex.sources("oct4")
     return grid.pick(np.arange(0, len(grid), 6))
@@ -42,7 +42,7 @@ def sensors():
 
 @cache
 def gain(subdivisions):
-    return solver(subdivisions).lead_field(sensors(), places()).gain
+    return solver(subdivisions).lead_field(sensors(), dipoles()).gain
 
 
 def difference(one, two, away=AWAY):
@@ -50,7 +50,7 @@ def difference(one, two, away=AWAY):
 
     Directions that coils hardly see have a large relative error, and matter to nobody.
     """
-    deep = nearest(template.surfaces(3)[0], places().positions)[2] > away
+    deep = nearest(template.surfaces(3)[0], dipoles().positions)[2] > away
     electric = sensors().where("eeg")
     answer = []
     for rows, read in ((electric, average), (np.setdiff1d(np.arange(len(sensors())), electric), np.asarray)):
@@ -90,7 +90,7 @@ def mne_solution(head, folder):
     ],
 )
 def test_galerkin_and_the_collocation_of_mne_agree_in_the_limit(subdivisions, medians, largest, tmp_path):
-    theirs = mne_gain(sensors(), places(), mne_solution(template.head(subdivisions=subdivisions), tmp_path))
+    theirs = mne_gain(sensors(), dipoles(), mne_solution(template.head(subdivisions=subdivisions), tmp_path))
     # Held against surfaces of as many vertices at the most, as the finest of ours take minutes.
     for (shape, _), median, most in zip(difference(theirs, gain(min(subdivisions, 3))), medians, largest, strict=True):
         assert np.median(shape) < median
@@ -104,7 +104,7 @@ def test_galerkin_agrees_with_openmeeg(subdivisions, median, largest):
     openmeeg = pytest.importorskip("openmeeg")
     openmeeg.set_log_level("error")
     head = template.head(subdivisions=subdivisions)
-    theirs = bem.lead_field(head, sensors(), places(), solver="openmeeg").gain
+    theirs = bem.lead_field(head, sensors(), dipoles(), solver="openmeeg").gain
     for shape, size in difference(gain(subdivisions), theirs):
         assert np.median(shape) < median
         assert shape.max() < largest
@@ -121,7 +121,7 @@ def test_finer_surfaces_change_little_and_isolation_nothing_for_coils():
     assert field.max() < 0.02
     # Coils that read through the isolated inside, as electrodes do.
     made = solver(3)
-    parts, coils = made._parts, sensors().where("mag")
+    parts, coils = made._factorisation, sensors().where("mag")
     starts = np.cumsum([0, *(len(s.vertices) for s in made.head.surfaces)])
     first, end = starts[parts.shield], starts[parts.shield + 1]
     isolated = made._transfer(sensors())
@@ -135,9 +135,9 @@ def test_finer_surfaces_change_little_and_isolation_nothing_for_coils():
     through[:, first:] += isolated[coils] @ parts.coupling
     isolated[coils] = 0.0
     isolated[coils, :end] = lu_solve(parts.inner, through.T).T
-    loads = np.concatenate([dipole_loads(places().positions, s.vertices, s.triangles) for s in made.head.surfaces])
+    loads = np.concatenate([dipole_loads(dipoles().positions, s.vertices, s.triangles) for s in made.head.surfaces])
     other = gain(3).copy()
-    primary = primary_field(places().positions, mine.points, mine.directions, mine.owner, len(coils))
+    primary = primary_field(dipoles().positions, mine.points, mine.directions, mine.owner, len(coils))
     other[coils] = (isolated[coils] @ loads.reshape(starts[-1], -1)).reshape(len(coils), -1, 3) + primary
     _, (isolation, _) = difference(other, fine)
     assert np.median(field) < 1.02 * np.median(isolation)
@@ -149,7 +149,7 @@ def test_finer_surfaces_change_little_and_isolation_nothing_for_coils():
 
 def test_coarse_tetrahedra_agree_with_boundary_elements():
     head = template_mesh.finite_elements("coarse", csf=0)
-    mine = fem.lead_field(head, sensors(), places(), solver="cg").gain
+    mine = fem.lead_field(head, sensors(), dipoles(), solver="cg").gain
     for shape, size in difference(mine, gain(3)):
         assert np.median(shape) < 0.02
         assert shape.max() < 0.05
@@ -159,7 +159,7 @@ def test_coarse_tetrahedra_agree_with_boundary_elements():
 @pytest.mark.slow
 def test_fine_tetrahedra_agree_with_fine_boundary_elements():
     head = template_mesh.finite_elements("fine", csf=0)
-    mine = fem.lead_field(head, sensors(), places(), solver="cg").gain
+    mine = fem.lead_field(head, sensors(), dipoles(), solver="cg").gain
     (potential, size), (field, _) = difference(mine, gain(4))
     assert np.median(potential) < 0.004
     assert potential.max() < 0.01
@@ -199,7 +199,7 @@ class TestMesh:
         brain, skull = flooded.surfaces[0], flooded.surfaces[1]
         assert inside(brain, cortex).all()
         assert nearest(brain, cortex)[2].min() > 5e-4
-        assert_allclose(nearest(skull, brain.vertices)[2].max(), template_mesh.CSF, rtol=0.05)
+        assert_allclose(nearest(skull, brain.vertices)[2].max(), template_mesh.CSF_THICKNESS, rtol=0.05)
         assert (fem_dipoles.locate(flooded.mesh, [0], cortex[::7], "brain") >= 0).all()
 
     def test_without_fluid_it_is_the_template_head(self):
@@ -228,11 +228,11 @@ class TestMesh:
     def test_two_resolutions_agree(self, flooded):
         fine = template_mesh.finite_elements("fine")
         assert 80_000 < len(fine.mesh.nodes) < 150_000
-        one, two = (fem.lead_field(head, sensors(), places(), solver="cg").gain for head in (flooded, fine))
+        one, two = (fem.lead_field(head, sensors(), dipoles(), solver="cg").gain for head in (flooded, fine))
         for shape, _ in difference(one, two):
             assert np.median(shape) < 0.01
             assert shape.max() < 0.05
         dry = replace(fine, conductivities=(0.33, 0.33, 0.01, 0.33))
-        (fluid, _), _ = difference(fem.lead_field(dry, sensors(), places(), solver="cg").gain, two)
+        (fluid, _), _ = difference(fem.lead_field(dry, sensors(), dipoles(), solver="cg").gain, two)
         # Leaving the fluid out changes more than the mesh does.
         assert np.median(fluid) > 3 * np.median(difference(one, two)[0][0])

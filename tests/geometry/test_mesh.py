@@ -71,7 +71,7 @@ def test_a_geodesic_sphere_without_edges_is_refused():
         geodesic_sphere(0)
 
 
-def test_inside_is_told_by_the_winding_number(potatoes):
+def test_inside_agrees_with_the_winding_number(potatoes):
     surface = potatoes[0]
     middle = surface.vertices.mean(axis=0)
     points = middle + np.array([0.9, 1.1])[:, None, None] * (surface.vertices - middle)
@@ -99,15 +99,15 @@ def test_a_surface_that_bounds_nothing_is_refused(spoil, message):
 
 
 @pytest.mark.parametrize("which", [slice(None), slice(0, 1), slice(5, 40)])
-def test_triangles_that_face_inwards_are_turned(which):
+def test_triangles_that_face_inwards_are_flipped(which):
     sphere = geodesic_sphere(2)
     good = Surface(0.09 * sphere.vertices, sphere.triangles)
     assert closed(good) is good
     triangles = sphere.triangles.copy()
     triangles[which] = triangles[which, ::-1]
     with pytest.warns(UserWarning, match=rf"skull: {len(triangles[which])} of 80 triangles were turned inwards"):
-        turned = closed(Surface(good.vertices, triangles), "skull")
-    assert_allclose(enclosed_volume(turned), enclosed_volume(good))
+        oriented = closed(Surface(good.vertices, triangles), "skull")
+    assert_allclose(enclosed_volume(oriented), enclosed_volume(good))
 
 
 def test_a_surface_with_a_handle_is_refused_where_a_sphere_is_wanted():
@@ -117,8 +117,10 @@ def test_a_surface_with_a_handle_is_refused_where_a_sphere_is_wanted():
     corners = np.stack([ring * np.cos(around), ring * np.sin(around), 0.02 * np.sin(along)], axis=-1).reshape(-1, 3)
     index = np.arange(144).reshape(12, 12)
     right, up = np.roll(index, -1, axis=0), np.roll(index, -1, axis=1)
-    far = np.roll(right, -1, axis=1)
-    triangles = np.concatenate([np.stack(c, axis=-1).reshape(-1, 3) for c in ((index, right, far), (index, far, up))])
+    distance = np.roll(right, -1, axis=1)
+    triangles = np.concatenate(
+        [np.stack(c, axis=-1).reshape(-1, 3) for c in ((index, right, distance), (index, distance, up))]
+    )
     torus = Surface(corners, triangles)
     assert closed(torus, handles=True) is torus
     with pytest.raises(ValueError, match=r"has a handle .*triangles = 0, a sphere has 2"):
@@ -155,7 +157,7 @@ def test_compartments_of_spheres_have_their_volumes_but_for_the_facets(spheres):
     closed(Surface(skin.vertices[used], triangles.reshape(-1, 3)))
 
 
-def test_slivers_are_mended(spheres, filled):
+def test_slivers_are_removed(spheres, filled):
     for mesh in (spheres, filled):
         grade = quality(mesh)
         assert grade.min() > 0.05
@@ -170,7 +172,7 @@ def test_quality_is_one_for_a_regular_tetrahedron():
     assert_allclose(volumes(Tetrahedra(regular, [[0, 2, 1, 3]], [0])), 0.04**3 / 3)
 
 
-def test_star_shaped_surfaces_are_filled_and_kept(potatoes, filled):
+def test_star_shaped_surfaces_are_filled_and_conformed_to(potatoes, filled):
     across = check_mesh(filled)
     inner = np.cumsum(np.bincount(filled.labels, volumes(filled)))
     assert_allclose(inner, [enclosed_volume(s) for s in potatoes], rtol=0.02)
@@ -239,7 +241,7 @@ def blocks(*starts, size=0.03):
     )
 
 
-def test_elements_that_do_not_stand_are_refused():
+def test_invalid_elements_are_refused():
     good = blocks((0, 0, 0))
     nodes, elements, labels = good.nodes, good.elements, good.labels
     check_mesh(good)
@@ -248,8 +250,8 @@ def test_elements_that_do_not_stand_are_refused():
     with pytest.raises(ValueError, match=r"has \d+ flat elements .*first are"):
         check_mesh(Tetrahedra(flat, elements, labels))
     folded = nodes.copy()
-    alone = next(i for i in range(len(nodes)) if (elements == i).sum() == 1)
-    folded[alone] = nodes.mean(axis=0) + 0.1 * (nodes.mean(axis=0) - nodes[alone])
+    corner_node = next(i for i in range(len(nodes)) if (elements == i).sum() == 1)
+    folded[corner_node] = nodes.mean(axis=0) + 0.1 * (nodes.mean(axis=0) - nodes[corner_node])
     with pytest.raises(ValueError, match=r"has 1 inverted elements that overlap"):
         check_mesh(Tetrahedra(folded, elements, labels))
     with pytest.raises(ValueError, match=r"has 2 components of 5, 5 elements .*`largest"):
@@ -266,18 +268,18 @@ def test_elements_that_do_not_stand_are_refused():
         check_mesh(Tetrahedra(nodes, elements[:0], labels[:0]))
 
 
-def test_the_largest_component_stands():
+def test_the_largest_component_is_valid():
     two = blocks((0, 0, 0), (0.1, 0, 0))
-    kept = largest(Tetrahedra(two.nodes, two.elements[:-1], two.labels[:-1]))
-    assert len(kept.elements) == 5
-    assert len(kept.nodes) == 8
-    check_mesh(kept)
+    component = largest(Tetrahedra(two.nodes, two.elements[:-1], two.labels[:-1]))
+    assert len(component.elements) == 5
+    assert len(component.nodes) == 8
+    check_mesh(component)
 
 
-def test_elements_may_turn_either_way(spheres):
-    turned = spheres.elements.copy()
-    turned[::2] = turned[::2][:, [1, 0, 2, 3]]
-    mesh = Tetrahedra(spheres.nodes, turned, spheres.labels)
+def test_elements_may_have_either_orientation(spheres):
+    oriented = spheres.elements.copy()
+    oriented[::2] = oriented[::2][:, [1, 0, 2, 3]]
+    mesh = Tetrahedra(spheres.nodes, oriented, spheres.labels)
     check_mesh(mesh)
     assert_allclose(enclosed_volume(boundary(mesh)), volumes(mesh).sum())
     assert (np.linalg.det(np.diff(mesh.nodes[positive(mesh)], axis=1)) > 0).all()
@@ -323,8 +325,8 @@ def test_a_file_without_labelled_tetrahedra_is_refused(tmp_path, spheres):
 
 def test_voxels_become_conforming_tetrahedra(tmp_path):
     index = np.moveaxis(np.indices((9, 8, 7)), 0, -1) - [4, 3.5, 3]
-    far = np.linalg.norm(index, axis=-1)
-    volume = np.where(far < 2, 41, np.where(far < 3.5, 7, 0))
+    distance = np.linalg.norm(index, axis=-1)
+    volume = np.where(distance < 2, 41, np.where(distance < 3.5, 7, 0))
     affine = np.array([[0, -0.008, 0, 0.01], [0.009, 0, 0, -0.02], [0, 0, 0.01, 0], [0, 0, 0, 1]])
     mesh = from_labels(volume, affine, (41, 7))
     check_mesh(mesh)
@@ -334,15 +336,15 @@ def test_voxels_become_conforming_tetrahedra(tmp_path):
     )
     assert_allclose(mesh.nodes.mean(axis=0), affine[:3, :3] @ [4, 3.5, 3] + affine[:3, 3], atol=1e-12)
     path = tmp_path / "labels.nii.gz"
-    stretch = np.diag([1e3, 1e3, 1e3, 1])
-    nibabel.save(nibabel.Nifti1Image(volume.astype(np.int16), stretch @ affine), path)
+    to_mm = np.diag([1e3, 1e3, 1e3, 1])
+    nibabel.save(nibabel.Nifti1Image(volume.astype(np.int16), to_mm @ affine), path)
     again = from_labels(path, values=(41, 7))
     assert_allclose(again.nodes, mesh.nodes, atol=1e-8)
     assert (again.labels == mesh.labels).all()
     assert (from_labels(volume, affine).labels == 1 - mesh.labels).all()
 
 
-def test_voxels_that_make_no_head_are_refused():
+def test_volumes_that_are_no_head_are_refused():
     with pytest.raises(ValueError, match="wants its affine"):
         from_labels(np.ones((2, 2, 2)))
     with pytest.raises(ValueError, match="wants 3 axes"):

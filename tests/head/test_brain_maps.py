@@ -8,13 +8,13 @@ from scipy.spatial.transform import Rotation
 from structured import scene
 
 import bayesinv as bi
-from bayesinv.head.brain_maps import MNI152, VERTICES, sample_map, to_scanner
+from bayesinv.head.brain_maps import MNI152, VERTEX_COUNTS, sample_map, to_scanner
 from bayesinv.head.template_cortex import cortex
 
 SHAPE = (17, 19, 23)
 
 
-def turned(angles, shift):
+def rigid_transform(angles, shift):
     """A rigid transform (4, 4) from Euler angles in degrees and a shift."""
     out = np.eye(4)
     out[:3, :3] = Rotation.from_euler("xyz", angles, degrees=True).as_matrix()
@@ -22,14 +22,14 @@ def turned(angles, shift):
     return out
 
 
-AFFINE = turned((10, -20, 30), (4.0, -6.0, 2.0)) @ np.diag([3.0, -4.0, 2.5, 1.0])
+AFFINE = rigid_transform((10, -20, 30), (4.0, -6.0, 2.0)) @ np.diag([3.0, -4.0, 2.5, 1.0])
 AFFINE[:3, 3] -= AFFINE[:3, :3] @ (np.array(SHAPE) - 1) / 2
-TO_MRI = turned((5, 3, -8), (0.001, -0.002, 0.003))
+TO_MRI = rigid_transform((5, 3, -8), (0.001, -0.002, 0.003))
 
 
-def linear(places):
-    """A number that is linear over places in mm (place, 3)."""
-    return 7.0 + places @ [0.3, -0.2, 0.5]
+def linear(positions):
+    """A linear function (position,) of positions (position, 3) in mm."""
+    return 7.0 + positions @ [0.3, -0.2, 0.5]
 
 
 @pytest.fixture
@@ -44,8 +44,8 @@ def ramp():
 def sources(rng):
     """Sources inside the ramp, whose head coordinates are not the MRI's."""
     inside = rng.uniform(2, np.array(SHAPE) - 3, (29, 3)) @ AFFINE[:3, :3].T + AFFINE[:3, 3]
-    back = np.linalg.inv(TO_MRI)
-    return bi.Sources(1e-3 * inside @ back[:3, :3].T + back[:3, 3], to_mri=TO_MRI)
+    from_mri = np.linalg.inv(TO_MRI)
+    return bi.Sources(1e-3 * inside @ from_mri[:3, :3].T + from_mri[:3, 3], to_mri=TO_MRI)
 
 
 @pytest.fixture
@@ -73,9 +73,9 @@ class TestVolume:
         assert_allclose(sample_map(image, places, radius=0.006), [0.5, 1 - cut, cut], atol=0.03)
 
     def test_the_image_may_lie_in_another_frame(self, ramp, sources):
-        apart = turned((40, 5, -60), (0.02, -0.01, 0.005))
-        away = bi.Sources(sources.positions, to_mri=np.linalg.inv(apart) @ TO_MRI)
-        assert_allclose(sample_map(ramp, away, to_image=apart), sample_map(ramp, sources), rtol=1e-10)
+        other_frame = rigid_transform((40, 5, -60), (0.02, -0.01, 0.005))
+        moved_sources = bi.Sources(sources.positions, to_mri=np.linalg.inv(other_frame) @ TO_MRI)
+        assert_allclose(sample_map(ramp, moved_sources, to_image=other_frame), sample_map(ramp, sources), rtol=1e-10)
 
     @pytest.mark.parametrize("ending", [".nii", ".nii.gz", ".mgz"])
     def test_files_and_single_volumes_of_a_series(self, tmp_path, ramp, sources, ending):
@@ -92,10 +92,10 @@ class TestVolume:
         table[3, 3, 3] = np.inf
         holed = nibabel.Nifti1Image(table, AFFINE)
         full, found = sample_map(ramp, sources), sample_map(holed, sources, fill=-1000.0)
-        seen = found > -1000
-        assert seen.mean() > 0.9
+        has_value = found > -1000
+        assert has_value.mean() > 0.9
         # What is left of eight voxels lies within a voxel's diagonal of the source.
-        assert np.abs(found - full)[seen].max() < np.abs(AFFINE[:3, :3].T @ [0.3, -0.2, 0.5]).sum()
+        assert np.abs(found - full)[has_value].max() < np.abs(AFFINE[:3, :3].T @ [0.3, -0.2, 0.5]).sum()
         assert np.isin(found, full).mean() > 0.5
 
     def test_the_edge_of_the_image_is_half_a_voxel_out(self):
@@ -182,7 +182,7 @@ class TestVertices:
 
         folder = Path(nilearn.__file__).parent / "datasets" / "data" / "fsaverage5"
         found = sample_map((folder / "sulc_left.gii.gz", folder / "sulc_right.gii.gz"), cortex())
-        assert found.shape == (2 * VERTICES["fsaverage5"],)
+        assert found.shape == (2 * VERTEX_COUNTS["fsaverage5"],)
         assert 0 < found.std() < 20
 
 
@@ -196,21 +196,21 @@ class TestDoors:
             sample_map((LEFT, RIGHT), sources)
 
     def test_sources_outside_the_image(self, ramp, sources):
-        away = sources.positions.copy()
-        away[[2, 5, 7]] += 1.0
+        moved_sources = sources.positions.copy()
+        moved_sources[[2, 5, 7]] += 1.0
         table = ramp.get_fdata().copy()
         middle = np.linalg.inv(AFFINE) @ np.r_[1e3 * sources.mri_positions[0], 1]
         i, j, k = np.round(middle[:3]).astype(int)
         table[i - 1 : i + 2, j - 1 : j + 2, k - 1 : k + 2] = np.nan
-        image, far = nibabel.Nifti1Image(table, AFFINE), bi.Sources(away, to_mri=TO_MRI)
-        missing = int(np.sum(sample_map(image, far, fill=-999.0) == -999))
+        image, shifted = nibabel.Nifti1Image(table, AFFINE), bi.Sources(moved_sources, to_mri=TO_MRI)
+        missing = int(np.sum(sample_map(image, shifted, fill=-999.0) == -999))
         assert missing >= 4
         with pytest.raises(ValueError, match=f"at {missing} of 29 sources: 3 lie outside of it, and {missing - 3} wh"):
-            sample_map(image, far)
+            sample_map(image, shifted)
 
     def test_an_image_that_covers_nobody_is_refused_whatever_fills_it(self, ramp, sources):
         with pytest.raises(ValueError, match=r"covers none of the 29 sources: it spans .* give to_image.*m to m"):
-            sample_map(ramp, sources, to_image=turned((0, 0, 0), (30.0, 0, 0)), fill=0.0)
+            sample_map(ramp, sources, to_image=rigid_transform((0, 0, 0), (30.0, 0, 0)), fill=0.0)
 
     def test_a_series_is_no_map(self, sources):
         with pytest.raises(ValueError, match=r"shape \(3, 4, 5, 2\), but one volume has 3 axes; choose one"):

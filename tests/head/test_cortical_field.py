@@ -62,8 +62,8 @@ def error_on_plane(edge, length=0.04):
     distance = np.linalg.norm(sources.positions - sources.positions[middle], axis=1)
     field = Matern.of(sources).at(length)
     # Farther out the free border is felt.
-    near = distance < 0.06
-    return np.abs(row(field, middle) - on_plane(distance, length))[near].max()
+    nearby = distance < 0.06
+    return np.abs(row(field, middle) - on_plane(distance, length))[nearby].max()
 
 
 def error_on_ball(frequency, length):
@@ -169,8 +169,8 @@ class TestField:
     def test_the_order_of_sources_does_not_matter(self, matern, cortex, rng):
         order = rng.permutation(len(cortex))
         table = rng.standard_normal((len(cortex), 2))
-        turned = Matern.of(cortex.pick(order)).at(0.03).product(table[order])
-        assert_allclose(turned, matern.at(0.03).product(table)[order], atol=1e-9)
+        permuted = Matern.of(cortex.pick(order)).at(0.03).product(table[order])
+        assert_allclose(permuted, matern.at(0.03).product(table)[order], atol=1e-9)
 
     def test_lengths_scale_with_the_mesh(self, matern, cortex, rng):
         table = rng.standard_normal((len(cortex), 2))

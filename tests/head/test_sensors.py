@@ -86,38 +86,38 @@ def test_coils_of_an_info_read_what_mne_computes():
     info = made_up_info(("planar", "mag", "ctf", "planar"))
     sensors = sensors_from_info(info, accuracy="accurate")
     assert sensors.kinds == ("grad", "mag", "mag", "grad")
-    places = sources(0.7, 5)
-    mine = sphere.lead_field(HEAD, sensors, places).gain
+    dipoles = sources(0.7, 5)
+    mine = sphere.lead_field(HEAD, sensors, dipoles).gain
     model = mne.make_sphere_model(r0=(0, 0, 0), head_radius=None, verbose=False)
-    space = mne.setup_volume_source_space(pos={"rr": places.positions, "nn": np.array(places.normals)}, verbose=False)
+    space = mne.setup_volume_source_space(pos={"rr": dipoles.positions, "nn": np.array(dipoles.normals)}, verbose=False)
     space[0]["coord_frame"] = mne.io.constants.FIFF.FIFFV_COORD_HEAD
     theirs = mne.make_forward_solution(info, None, space, model, eeg=False, verbose=False)["sol"]["data"]
     for row, wanted in zip(mine, theirs.reshape(mine.shape), strict=True):
         assert_allclose(row, wanted, rtol=0, atol=1e-6 * np.abs(wanted).max())
-    fewer = sphere.lead_field(HEAD, sensors_from_info(info), places).gain
+    fewer = sphere.lead_field(HEAD, sensors_from_info(info), dipoles).gain
     for row, wanted in zip(fewer, mine, strict=True):
         assert_allclose(row, wanted, rtol=0, atol=0.01 * np.abs(wanted).max())
 
 
 @pytest.mark.parametrize("solve", [lambda *scene: unbounded.lead_field(0.3, *scene), partial(sphere.lead_field, HEAD)])
 def test_a_planar_gradiometer_is_the_difference_of_magnetometers(solve):
-    info, places = made_up_info(("planar",)), sources(0.5)
+    info, dipoles = made_up_info(("planar",)), sources(0.5)
     loc, turn = info["chs"][0]["loc"], info["dev_head_t"]["trans"]
     along, up = turn[:3, :3] @ loc[3:6], turn[:3, :3] @ loc[9:]
     # The loops lie 0.3 mm above the chip's position, and their centres 16.8 mm apart.
-    centre, apart = turn[:3, :3] @ loc[:3] + turn[:3, 3] + 3e-4 * up, 0.0168
+    centre, separation = turn[:3, :3] @ loc[:3] + turn[:3, 3] + 3e-4 * up, 0.0168
 
     def slope(baseline):
         seats = centre + baseline / 2 * np.outer([1, -1], along)
-        pair = solve(Sensors.magnetometers(["+", "-"], seats, np.array([up, up])), places).gain
+        pair = solve(Sensors.magnetometers(["+", "-"], seats, np.array([up, up])), dipoles).gain
         return (pair[0] - pair[1]) / baseline
 
     # T/m is the difference of the two loops over their distance.
-    exact = solve(sensors_from_info(info, accuracy="point"), places).gain[0]
-    assert_allclose(exact, slope(apart), rtol=0, atol=1e-6 * np.abs(exact).max())
+    exact = solve(sensors_from_info(info, accuracy="point"), dipoles).gain[0]
+    assert_allclose(exact, slope(separation), rtol=0, atol=1e-6 * np.abs(exact).max())
     # Square loops of that size read the slope at their middle to some percent.
-    whole = solve(sensors_from_info(info, accuracy="accurate"), places).gain[0]
-    assert_allclose(whole, slope(1e-3), rtol=0, atol=0.05 * np.abs(whole).max())
+    stacked = solve(sensors_from_info(info, accuracy="accurate"), dipoles).gain[0]
+    assert_allclose(stacked, slope(1e-3), rtol=0, atol=0.05 * np.abs(stacked).max())
 
 
 def test_an_info_without_sensors_or_positions_is_refused():
@@ -133,8 +133,8 @@ def test_an_info_without_sensors_or_positions_is_refused():
 def test_an_array_of_cells_has_the_density_asked_for(spacing):
     sensors = Sensors.opm(SCALP, spacing, gap=0.006)
     feet = sensors.positions * (0.092 / np.linalg.norm(sensors.positions, axis=1, keepdims=True))
-    apart = np.linalg.norm(feet[:, None] - feet[None], axis=2) + np.eye(len(feet))
-    assert apart.min() > 0.97 * spacing
+    separation = np.linalg.norm(feet[:, None] - feet[None], axis=2) + np.eye(len(feet))
+    assert separation.min() > 0.97 * spacing
     # Nowhere on the upper scalp is a gap as wide as the spacing.
     upper = spiral(2000, 0.092)
     upper = upper[upper[:, 2] > 0.005]
@@ -173,16 +173,16 @@ def test_magnetometers_want_unit_directions():
 
 def test_stacking_and_picking_are_each_others_inverse():
     one, two, three = electrodes(4), coils(5), Sensors.electrodes(["x"], [[0, 0, 0.09]])
-    whole = Sensors.stack(one, two, three)
-    assert whole.where("eeg").tolist() == [0, 1, 2, 3, 9]
-    assert whole.where("mag", "grad").tolist() == [4, 5, 6, 7, 8]
-    again = whole.pick(np.arange(4, 9))
+    stacked = Sensors.stack(one, two, three)
+    assert stacked.where("eeg").tolist() == [0, 1, 2, 3, 9]
+    assert stacked.where("mag", "grad").tolist() == [4, 5, 6, 7, 8]
+    again = stacked.pick(np.arange(4, 9))
     assert_allclose(again.points, two.points)
     assert_allclose(again.owner, two.owner)
     with pytest.raises(ValueError, match="come more than once"):
         Sensors.stack(one, one)
 
 
-def test_a_scalp_turned_inwards_still_has_its_cells_outside():
+def test_a_scalp_that_faces_inwards_still_has_its_sensors_outside():
     wrong = Surface(SCALP.vertices, SCALP.triangles[:, ::-1])
     assert_allclose(Sensors.opm(wrong, 0.05).positions, Sensors.opm(SCALP, 0.05).positions, atol=1e-12)

@@ -26,7 +26,7 @@ class TestSurfaces:
         inner, skull, scalp = (s.vertices for s in template.surfaces(2, skull_fraction=0.3))
         thick = np.linalg.norm(skull - inner, axis=1)
         way = np.linalg.norm(scalp - inner, axis=1)
-        assert_allclose(thick, np.clip(0.3 * way, template.THINNEST, template.THICKEST), rtol=1e-6)
+        assert_allclose(thick, np.clip(0.3 * way, template.MIN_SKULL, template.MAX_SKULL), rtol=1e-6)
 
     def test_axes_are_those_of_a_head(self):
         # Head coordinates: x to the right, y to the nose, z up, the origin between the ears.
@@ -71,20 +71,20 @@ class TestSources:
         assert_array_equal(np.ptp(grid.hemispheres[grid.triangles], axis=1), 0)
 
     def test_areas_add_up_to_the_cortex(self, grid):
-        whole = template_cortex.cortex()
-        assert_allclose(grid.areas.sum(), whole.areas.sum(), rtol=1e-9)
+        cortex = template_cortex.cortex()
+        assert_allclose(grid.areas.sum(), cortex.areas.sum(), rtol=1e-9)
         # The white surface of both hemispheres of an adult.
-        assert 0.10 < whole.areas.sum() < 0.20
+        assert 0.10 < cortex.areas.sum() < 0.20
 
     def test_left_is_left_and_normals_point_outwards(self, grid):
         assert grid.mri_positions[grid.hemispheres == 0, 0].mean() < -0.02
         assert grid.mri_positions[grid.hemispheres == 1, 0].mean() > 0.02
-        whole = template_cortex.cortex()
-        corners = whole.positions[whole.triangles]
-        volume = np.linalg.det(corners - whole.positions.mean(axis=0)).sum() / 6
+        cortex = template_cortex.cortex()
+        corners = cortex.positions[cortex.triangles]
+        volume = np.linalg.det(corners - cortex.positions.mean(axis=0)).sum() / 6
         assert volume > 0
         faces = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-        assert (np.einsum("ta,ta->t", faces, whole.normals[whole.triangles[:, 0]]) > 0).mean() > 0.97
+        assert (np.einsum("ta,ta->t", faces, cortex.normals[cortex.triangles[:, 0]]) > 0).mean() > 0.97
 
     def test_vertices_ascend_in_each_hemisphere(self, grid):
         for hemisphere in (0, 1):
@@ -96,7 +96,7 @@ class TestSources:
         assert inside(skull, some).all()
         assert nearest(skull, some)[2].min() > 2.5e-3
 
-    def test_a_turned_grid_is_another_and_repeats(self, grid):
+    def test_a_rotated_grid_differs_and_repeats(self, grid):
         one, two = template_cortex.sources("oct4", seed=3), template_cortex.sources("oct4", seed=3)
         assert_array_equal(one.vertices, two.vertices)
         assert len(np.intersect1d(one.vertices, grid.vertices)) < len(grid) / 4
