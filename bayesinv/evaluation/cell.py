@@ -15,7 +15,7 @@ import numpy as np
 from bayesinv.atomic import write_whole
 from bayesinv.axes import Array, Index
 from bayesinv.classical.baseline import baseline
-from bayesinv.classical.criteria import CHOICES
+from bayesinv.classical.criteria import CRITERIA
 from bayesinv.classical.estimate import Estimate
 from bayesinv.classical.minimum_norm import tikhonov
 from bayesinv.evaluation.configuration import BASELINE, REFEREE, Cell, Configuration
@@ -39,7 +39,7 @@ def answer_of(
     if cell.kind == REFEREE:
         return referees[cell.method](problem, truth)
     if cell.kind == BASELINE:
-        if cell.method in CHOICES:
+        if cell.method in CRITERIA:
             return tikhonov(problem, cell.method)
         return baseline(problem, cell.method, covariance="recording" if cell.method == "LCMV" else None)
     from bayesinv.inference.infer import infer

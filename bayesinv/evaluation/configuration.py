@@ -13,7 +13,7 @@ import numpy as np
 
 from bayesinv.axes import one_of
 from bayesinv.classical.baseline import METHODS as CLASSICAL
-from bayesinv.classical.criteria import CHOICES
+from bayesinv.classical.criteria import CRITERIA
 from bayesinv.evaluation.truths import TRUTHS
 from bayesinv.head import template_mesh
 from bayesinv.head.template_cortex import LAYOUTS
@@ -110,7 +110,7 @@ class Configuration:
         for name in self.models:
             find_model(name)
         for name in self.baselines:
-            one_of("baseline", name, (*CLASSICAL, *CHOICES))
+            one_of("baseline", name, (*CLASSICAL, *CRITERIA))
         for what, given, known in (
             ("world", self.world, WORLDS),
             ("head", self.head, HEADS),

@@ -51,15 +51,15 @@ def naive(estimate: Estimate) -> Posterior | None:
     The noise has the scale that the estimate was made with. There is none of maps without a unit (dSPM, sLORETA), of
     estimates without λ (LCMV) and of priors that couple the axes of a source.
     """
-    turn = estimate.operator.turn
-    if estimate.unit != "A m" or estimate.lam is None or estimate.scan is None or turn.ndim != 1:
+    weights = estimate.operator.weights
+    if estimate.unit != "A m" or estimate.lam is None or estimate.scan is None or weights.ndim != 1:
         return None
     noise = np.array([float(estimate.scan.noise)])
     variance = noise**2 / estimate.lam
     snr = np.sqrt(estimate.scan.values.mean() / estimate.lam)
     nodes = {"noise": noise, "scale": np.sqrt(variance), "lambda": noise**2 / variance, "snr": np.array([float(snr)])}
     one = np.ones(1)
-    mixture = Mixture(one, variance, noise, np.zeros(1, dtype=np.int64), (Structure(weights=turn),))
+    mixture = Mixture(one, variance, noise, np.zeros(1, dtype=np.int64), (Structure(weights=weights),))
     return Posterior(estimate.problem, estimate.method, "lam taken for known", mixture, Hyper(nodes, one, nodes), None)
 
 

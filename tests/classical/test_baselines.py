@@ -113,17 +113,17 @@ class TestTheory:
     def test_eloreta_is_at_its_fixed_point(self, rng):
         problem = toy(rng)
         estimate = baseline(problem, "eLORETA", 0.4, pick="vector")
-        turn = estimate.operator.turn
+        weights = estimate.operator.weights
         table = problem.gain.reshape(11, -1, 3).transpose(1, 0, 2)
-        inner = np.einsum("sca,cd,sdb->sab", table, estimate.operator.middle, table)
+        inner = np.einsum("sca,cd,sdb->sab", table, estimate.operator.inverse, table)
         values, vectors = np.linalg.eigh(inner)
         wanted = np.einsum("sab,sb,scb->sac", vectors, values**-0.5, vectors)
-        assert_allclose(turn / turn[0, 0, 0], wanted / wanted[0, 0, 0], rtol=1e-6, atol=1e-8)
-        gram = np.einsum("sca,sab,sdb->cd", table, turn, table)
+        assert_allclose(weights / weights[0, 0, 0], wanted / wanted[0, 0, 0], rtol=1e-6, atol=1e-8)
+        gram = np.einsum("sca,sab,sdb->cd", table, weights, table)
         assert_allclose(np.trace(gram), np.sum(problem.gain**2), rtol=1e-10)
 
     def test_eloreta_says_when_it_has_not_converged(self, rng, monkeypatch):
-        monkeypatch.setattr("bayesinv.classical.eloreta.PASSES", 2)
+        monkeypatch.setattr("bayesinv.classical.eloreta.ITERATIONS", 2)
         with pytest.warns(UserWarning, match=r"weights still changed by .* after 2 passes \(wanted 1e-10\)"):
             baseline(toy(rng), "eLORETA")
 

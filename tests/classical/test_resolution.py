@@ -120,7 +120,7 @@ class TestMetrics:
     @pytest.mark.parametrize("function", ["psf", "ctf"])
     @pytest.mark.parametrize("axes", [1, 3])
     def test_are_what_their_definition_says(self, rng, monkeypatch, function, axes):
-        monkeypatch.setattr("bayesinv.classical.resolution.BLOCK", 100)
+        monkeypatch.setattr("bayesinv.classical.resolution.BLOCK_ELEMENTS", 100)
         problem = toy(rng, axes)
         ours = resolution(problem, baseline(problem, "dSPM", 0.4, depth=0.6, pick="pooled"))
         block = ours.matrix().reshape(16, axes, 16, axes)
@@ -265,7 +265,8 @@ def scene(sample):
 def sparse(scene):
     """The same with every third source: what is an identity holds for these, and in a ninth of the time."""
     import mne
-    from bayesinv.mne_bridge import from_mne
+
+    from bayesinv.bridges.mne_in import from_mne
 
     evoked, forward, covariance, _ = scene
     vertices = [space["vertno"][::3] for space in forward["src"]]

@@ -268,14 +268,14 @@ class TestDiscrepancy:
 
     def test_says_when_noise_explains_the_recording(self, rng):
         problem = toy(rng)
-        quiet = Problem(problem.gain, 0.1 * problem.recording / problem.recording.std(), problem.times)
+        noise_only = Problem(problem.gain, 0.1 * problem.recording / problem.recording.std(), problem.times)
         with pytest.raises(ValueError, match=r"discrepancy gives no lam: .* explained by noise alone"):
-            tikhonov(quiet, "discrepancy")
+            tikhonov(noise_only, "discrepancy")
 
     def test_says_when_the_sources_cannot_explain_it(self, rng):
         gain = np.vstack([rng.standard_normal((2, 6)), np.zeros((7, 6))])
         problem = Problem(gain, np.full((9, 3), 5.0), np.arange(3.0))
-        with pytest.raises(ValueError, match="out of reach of the sources"):
+        with pytest.raises(ValueError, match="cannot be explained by the sources"):
             tikhonov(problem, "discrepancy")
 
 
@@ -304,9 +304,9 @@ class TestEvidence:
         low, high = infer("hierarchical", problem).hyper["lambda"].interval(0.9)
         assert low < tikhonov(problem, "evidence").lam < high
 
-    def test_says_when_it_sees_no_signal(self, rng):
+    def test_says_when_it_finds_no_signal(self, rng):
         problem = Problem(rng.standard_normal((9, 14)), 0.3 * rng.standard_normal((9, 20)), np.arange(20.0))
-        with pytest.warns(UserWarning, match="sees no signal beyond the noise; took lam = "):
+        with pytest.warns(UserWarning, match="finds no signal beyond the noise; took lam = "):
             tikhonov(problem, "evidence")
 
 

@@ -285,7 +285,7 @@ class TestClassical:
             return
         assert_allclose(posterior.mean, estimate.current, rtol=1e-7, atol=1e-9 / GAIN)
         # The covariance written out: noise 1, prior D / λ.
-        prior = np.diag(estimate.operator.turn) / estimate.lam
+        prior = np.diag(estimate.operator.weights) / estimate.lam
         gain = problem.gain
         dense = prior - prior @ gain.T @ np.linalg.solve(gain @ prior @ gain.T + np.eye(6), gain @ prior)
         assert_allclose(posterior.sd.reshape(-1, 4)[:, 0], np.sqrt(np.diag(dense)), rtol=1e-6)
