@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 
 from bayesinv.axes import one_of
 from bayesinv.classical.blocks import divide_rows
-from bayesinv.classical.criteria import CRITERIA, Scan, positive_lambda
+from bayesinv.classical.criteria import LAMBDA_CRITERIA, Scan, positive_lambda
 from bayesinv.classical.eloreta import eloreta
 from bayesinv.classical.estimate import Estimate, Filter, estimate_of
 from bayesinv.classical.lcmv import lcmv
@@ -81,7 +81,7 @@ def baseline(
     if covariance is not None:
         raise ValueError(f"covariance is for LCMV; {method} has its source covariance from depth and loose")
     if isinstance(lam, str):
-        one_of("choice of lam", lam, CRITERIA, ", or give a number")
+        one_of("choice of lam", lam, LAMBDA_CRITERIA, ", or give a number")
     else:
         lam = positive_lambda(lam) * (problem.signal_power if mne else 1.0)
     prior = source_prior(problem, None if method == "eLORETA" else depth, loose, mne)

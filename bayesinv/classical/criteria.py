@@ -14,7 +14,7 @@ from scipy.optimize import brentq, minimize_scalar
 from bayesinv.axes import Array, one_of
 from bayesinv.problem.problem import EXPECTED_SNR, Problem
 
-CRITERIA = ("discrepancy", "evidence", "gcv", "l-curve", "snr")
+LAMBDA_CRITERIA = ("discrepancy", "evidence", "gcv", "l-curve", "snr")
 
 GRID_POINTS = 1000
 """Number of λ at which the L-curve is evaluated."""
@@ -41,7 +41,7 @@ def positive_lambda(lam: float) -> float:
         If it is not a positive, finite number.
     """
     if not (np.isreal(lam) and 0 < float(lam) < np.inf):
-        raise ValueError(f"lam is {lam}, but must be positive and finite, or one of {', '.join(CRITERIA)}")
+        raise ValueError(f"lam is {lam}, but must be positive and finite, or one of {', '.join(LAMBDA_CRITERIA)}")
     return float(lam)
 
 
@@ -373,7 +373,7 @@ class Scan:
 
     def choose(self, name: str, snr: float = EXPECTED_SNR) -> LambdaChoice:
         """Return λ by the name of a criterion; `snr` is for "snr"."""
-        one_of("choice of lam", name, CRITERIA, ", or give a number")
+        one_of("choice of lam", name, LAMBDA_CRITERIA, ", or give a number")
         if name == "l-curve":
             return self.corner()
         if name == "gcv":

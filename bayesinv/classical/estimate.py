@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from bayesinv.axes import Array
-from bayesinv.classical.criteria import CRITERIA, Curve, LambdaChoice, Scan
+from bayesinv.classical.criteria import LAMBDA_CRITERIA, Curve, LambdaChoice, Scan
 from bayesinv.classical.surface_axes import normals_of
 from bayesinv.problem.problem import Problem
 
@@ -153,7 +153,7 @@ class Estimate:
     def choices(self) -> Mapping[str, LambdaChoice]:
         """λ of every criterion on this recording, with its note."""
         scan, _ = self._scan_and_lambda()
-        return {name: scan.choose(name) for name in CRITERIA}
+        return {name: scan.choose(name) for name in LAMBDA_CRITERIA}
 
 
 def estimate_of(

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from bayesinv.axes import Array, one_of, real
-from bayesinv.classical.criteria import CRITERIA, Scan, positive_lambda
+from bayesinv.classical.criteria import LAMBDA_CRITERIA, Scan, positive_lambda
 from bayesinv.classical.estimate import Estimate, Filter
 from bayesinv.evidence.spectrum import Spectrum
 from bayesinv.prior.currents import depth_weights
@@ -78,7 +78,7 @@ def tikhonov(
         do not fit.
     """
     if isinstance(lam, str):
-        one_of("choice of lam", lam, CRITERIA, ", or give a number")
+        one_of("choice of lam", lam, LAMBDA_CRITERIA, ", or give a number")
     else:
         positive_lambda(lam)
     if not 0 < noise < np.inf:
