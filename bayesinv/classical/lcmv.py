@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 from bayesinv.axes import Array, one_of, real
 from bayesinv.classical.blocks import block_power
 from bayesinv.classical.estimate import Estimate, estimate_of
-from bayesinv.classical.surface_axes import SurfaceProblem, normals_of
+from bayesinv.classical.surface_axes import has_normals, normals_of
 from bayesinv.problem.problem import Problem
 
 NORMALISATIONS = ("nai", "unit-noise-gain", "unit-noise-gain-invariant")
@@ -121,9 +121,6 @@ def _max_power_directions(problem: Problem, gain: Array, inverse: Array, normali
     _, vectors = np.linalg.eigh(np.matmul(np.matmul(half, inner), half))
     best = np.matmul(half, vectors[:, :, -1:])[:, :, 0]
     best /= np.linalg.norm(best, axis=1, keepdims=True)
-    has_normals = isinstance(problem, SurfaceProblem) or (
-        problem.sources is not None and problem.sources.normals is not None
-    )
-    normals = normals_of(problem, "") if has_normals else np.tile([0.0, 0.0, 1.0], (len(best), 1))
+    normals = normals_of(problem, "") if has_normals(problem) else np.tile([0.0, 0.0, 1.0], (len(best), 1))
     sign = np.where(np.sum(best * normals, axis=1) < 0, -1.0, 1.0)
     return np.asarray(best * sign[:, None])

@@ -10,7 +10,7 @@ from scipy.linalg import eigh
 from bayesinv.axes import Array, one_of
 from bayesinv.classical.blocks import flat_gain
 from bayesinv.classical.mne_prior import MNE_DEPTH, MNE_LOOSE, depth_prior, with_trace_of_gain
-from bayesinv.classical.surface_axes import SurfaceProblem, normals_of
+from bayesinv.classical.surface_axes import has_normals, normals_of
 from bayesinv.evidence.spectrum import Spectrum
 from bayesinv.prior.currents import depth_weights
 from bayesinv.problem.problem import Problem
@@ -87,10 +87,7 @@ def source_prior(problem: Problem, depth: float | str | None, loose: float | str
         one_of("looseness", loose, ("auto",), ", or give a number between 0 and 1")
         loose = None
     if loose is None:
-        has_normals = isinstance(problem, SurfaceProblem) or (
-            problem.sources is not None and problem.sources.normals is not None
-        )
-        loose = 0.0 if problem.axes == 1 else MNE_LOOSE if mne and has_normals else 1.0
+        loose = 0.0 if problem.axes == 1 else MNE_LOOSE if mne and has_normals(problem) else 1.0
     if not 0 <= loose <= 1:
         raise ValueError(f"loose is {loose}, but must lie between 0 (fixed) and 1 (free)")
     if problem.axes == 1 and loose > 0:

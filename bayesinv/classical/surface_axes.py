@@ -71,6 +71,11 @@ def head_normals(problem: Problem, what: str) -> Array:
     return normals / np.linalg.norm(normals, axis=1, keepdims=True)
 
 
+def has_normals(problem: Problem) -> bool:
+    """Return whether the normals of a problem's sources are known, as `normals_of` wants."""
+    return isinstance(problem, SurfaceProblem) or (problem.sources is not None and problem.sources.normals is not None)
+
+
 def normals_of(problem: Problem, what: str) -> Array:
     """Normals (source, 3) in the axes of the problem's amplitudes."""
     if isinstance(problem, SurfaceProblem):
