@@ -175,7 +175,7 @@ def spread_out(rng, value):
     gain = 1e8 * rng.normal(size=(20, len(sources)))
     problem = bi.Problem.from_arrays(gain, np.ones((20, 10)), baseline=np.ones((20, 40)), sources=sources)
     low, high = problem.length_range
-    return simulated(problem, Matern.of(sources).at(low * (high / low) ** value).times(np.eye(len(sources))), rng)[1]
+    return simulated(problem, Matern.of(sources).at(low * (high / low) ** value).product(np.eye(len(sources))), rng)[1]
 
 
 NUMBERS = {
