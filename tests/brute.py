@@ -1,4 +1,4 @@
-"""Posteriors of few hyperparameters by brute force, on dense grids."""
+"""Posteriors of two hyperparameters by brute force, on dense grids."""
 
 import numpy as np
 import pytest
@@ -30,7 +30,7 @@ REGIMES = {
 
 
 class Brute:
-    """The hierarchical model's posterior on a dense lattice of log noise and log scale, and its evidence.
+    """The hierarchical model's posterior on a dense grid of log noise and log scale, and its evidence.
 
     Shares no code with the package: eigenvalues by a singular value decomposition, priors by SciPy.
     """
@@ -43,21 +43,22 @@ class Brute:
         self.values[: len(values)] = values**2
         self.powers = np.sum((left.T @ problem.recording) ** 2, axis=1)
         guess = np.log(problem.scale_guess)
-        box = [(-8, 10), (guess - 45, guess + 10)]
+        ranges = [(-8, 10), (guess - 45, guess + 10)]
         for count in (400, 300, 600):
-            axes = [np.linspace(low, high, count) for low, high in box]
-            heights = self.heights(*np.meshgrid(*axes, indexing="ij"))
-            rows, columns = np.nonzero(heights > heights.max() - 35)
-            box = [
+            axes = [np.linspace(low, high, count) for low, high in ranges]
+            log_density = self.log_density(*np.meshgrid(*axes, indexing="ij"))
+            rows, columns = np.nonzero(log_density > log_density.max() - 35)
+            ranges = [
                 (axis[max(index.min() - 1, 0)], axis[min(index.max() + 1, count - 1)])
                 for axis, index in zip(axes, (rows, columns), strict=True)
             ]
         self.log_noise, self.log_scale = axes
-        cell = np.log(np.prod([axis[1] - axis[0] for axis in axes]))
-        self.log_evidence = logsumexp(heights) + cell
-        self.weights = np.exp(heights - logsumexp(heights))
+        log_cell_area = np.log(np.prod([axis[1] - axis[0] for axis in axes]))
+        self.log_evidence = logsumexp(log_density) + log_cell_area
+        self.weights = np.exp(log_density - logsumexp(log_density))
 
-    def heights(self, log_noise, log_scale):
+    def log_density(self, log_noise, log_scale):
+        """Log joint density of recording, log noise and log scale, of their shape."""
         problem = self.problem
         noise, scale = np.exp(log_noise), np.exp(log_scale)
         sd = 0.1 if problem.baseline is None else 0.5
@@ -72,31 +73,32 @@ class Brute:
         return out
 
     def marginal(self, name):
-        """Values and weights of a hyperparameter."""
+        """Values (point,) and weights (point,) of a hyperparameter."""
         noise, scale = np.exp(self.log_noise)[:, None], np.exp(self.log_scale)[None]
         table = {"noise": noise + 0 * scale, "scale": scale + 0 * noise, "lambda": (noise / scale) ** 2}[name]
         return table.ravel(), self.weights.ravel()
 
     def moments(self, name):
+        """Posterior mean and standard deviation of a hyperparameter."""
         values, weights = self.marginal(name)
         mean = weights @ values
         return mean, np.sqrt(weights @ (values - mean) ** 2)
 
     def distribution(self, name):
-        """Its cumulative distribution function, each lattice cell spread over its width."""
+        """Cumulative distribution function of a hyperparameter, each grid cell spread over its width."""
         for other, grid, axis in (("noise", self.log_noise, 1), ("scale", self.log_scale, 0)):
             if name == other:
                 edges = np.append(grid, 2 * grid[-1] - grid[-2]) - (grid[1] - grid[0]) / 2
-                steps = np.append(0, np.cumsum(self.weights.sum(axis=axis)))
-                return lambda x: np.interp(np.log(x), edges, steps)
+                cumulative = np.append(0, np.cumsum(self.weights.sum(axis=axis)))
+                return lambda x: np.interp(np.log(x), edges, cumulative)
         values, weights = self.marginal(name)
         order = np.argsort(values)
-        steps = np.cumsum(weights[order]) - 0.5 * weights[order]
-        return lambda x: np.interp(x, values[order], steps, left=0, right=1)
+        cumulative = np.cumsum(weights[order]) - 0.5 * weights[order]
+        return lambda x: np.interp(x, values[order], cumulative, left=0, right=1)
 
 
 def built(problem, scale, noise=None, depth=None, weights=None):
-    """A model of given priors; functions of `pymc` make random variables."""
+    """A model of given priors, each a function from `pymc` to a random variable or number."""
     import pymc as pm
 
     with pm.Model(coords=problem.coords) as model:

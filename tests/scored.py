@@ -1,4 +1,4 @@
-"""Mixtures and answers whose scores are known by hand."""
+"""Mixtures and posteriors whose scores are computed by hand."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def mixture(rng, nodes=5, shape=(3, 4)):
 
 
 def by_hand(problem, weights=(0.3, 0.7), variance=(1.0, 2.0), noise=(1.0, 1.1)):
-    """A posterior over two hyperparameters, so that no model is built."""
+    """A posterior on two nodes of noise and variance, without a model."""
     weights, noise = np.array(weights), np.array(noise)
     variance = np.array(variance) / problem.signal_power
     nodes = {"noise": noise, "lambda": noise**2 / variance, "snr": np.sqrt(variance * problem.signal_power) / noise}

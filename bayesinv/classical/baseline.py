@@ -1,6 +1,6 @@
 """Classical estimates by name: minimum norm, dSPM, sLORETA, eLORETA and the LCMV beamformer.
 
-All are of one form: `turn_k Gain_kᵀ middle`, a few numbers per source after one matrix of the size of the sensors.
+All are of one form: `weights_k Gain_kᵀ inverse`, a few weights per source times one matrix of the size of the sensors.
 With `convention="mne"` they are MNE-Python's, with its depth weighting, loose orientation and scaling.
 
 References: Hämäläinen & Ilmoniemi (1994), Med. Biol. Eng. Comput. 32, 35-42; Dale et al. (2000), Neuron 26, 55-67;
@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from bayesinv.axes import one_of
-from bayesinv.classical.blocks import divided
-from bayesinv.classical.criteria import CHOICES, Scan, positive_lambda
+from bayesinv.classical.blocks import divide_rows
+from bayesinv.classical.criteria import LAMBDA_CRITERIA, Scan, positive_lambda
 from bayesinv.classical.eloreta import eloreta
 from bayesinv.classical.estimate import Estimate, Filter, estimate_of
 from bayesinv.classical.lcmv import lcmv
@@ -52,8 +52,8 @@ def baseline(
     loose : variance of tangential currents relative to normal ones with free orientation; "auto" is 0.2 with
         `convention="mne"` where normals are known, and 1 otherwise
     convention : "mne" for the numbers of MNE-Python's `apply_inverse` and `make_lcmv`: its depth weighting of the
-        unwhitened gain, sLORETA divided by one number per source, eLORETA stopped after 20 passes. None weights depth
-        by the whitened gain, standardises sLORETA by a source's 3 x 3 block and runs eLORETA until it converges
+        unwhitened gain, sLORETA divided by one number per source, eLORETA stopped after 20 iterations. None weights
+        depth by the whitened gain, standardises sLORETA by a source's 3 x 3 block and runs eLORETA until it converges
     pick : with free orientation "pooled" gives the length of the current, "normal" its part along the normal,
         "vector" its x, y, z; "max-power" (LCMV) the direction of largest power
     snr : amplitude signal-to-noise ratio that "snr" expects
@@ -81,24 +81,24 @@ def baseline(
     if covariance is not None:
         raise ValueError(f"covariance is for LCMV; {method} has its source covariance from depth and loose")
     if isinstance(lam, str):
-        one_of("choice of lam", lam, CHOICES, ", or give a number")
+        one_of("choice of lam", lam, LAMBDA_CRITERIA, ", or give a number")
     else:
         lam = positive_lambda(lam) * (problem.signal_power if mne else 1.0)
     prior = source_prior(problem, None if method == "eLORETA" else depth, loose, mne)
     if pick == "vector" and prior.rows == 1:
         raise ValueError("pick 'vector' wants free orientation (and loose > 0); here there is one current per source")
-    values, vectors, turn = prior.spectrum()
+    values, vectors, weights = prior.spectrum()
     scan = Scan.of(problem, values, np.sum((vectors.T @ problem.recording) ** 2, axis=1))
-    value, chosen = scan.settle(lam, snr)
+    value, chosen = scan.choose_or_check(lam, snr)
     if method == "eLORETA":
-        values, vectors, turn = eloreta(prior, value, mne)
+        values, vectors, weights = eloreta(prior, value, mne)
         scan = Scan.of(problem, values, np.sum((vectors.T @ problem.recording) ** 2, axis=1))
-    middle = (vectors / (values + value)) @ vectors.T
-    plain = Filter(problem.gain, turn, middle)
-    fitted = problem.recording - value * (middle @ problem.recording)
+    inverse = (vectors / (values + value)) @ vectors.T
+    minimum_norm = Filter(problem.gain, weights, inverse)
+    fitted = problem.recording - value * (inverse @ problem.recording)
     unit = "A m"
     if method == "dSPM":
-        turn, unit = divided(turn, noise_power(plain, prior.rows), prior.rows), ""
+        weights, unit = divide_rows(weights, noise_power(minimum_norm, prior.rows), prior.rows), ""
     elif method == "sLORETA":
-        turn, unit = standardised(plain, prior, value, mne), ""
-    return estimate_of(problem, method, turn, middle, unit, value, chosen, scan, fitted, pick, prior.rows)
+        weights, unit = standardised(minimum_norm, prior, value, mne), ""
+    return estimate_of(problem, method, weights, inverse, unit, value, chosen, scan, fitted, pick, prior.rows)

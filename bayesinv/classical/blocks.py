@@ -1,4 +1,4 @@
-"""Small symmetric blocks, one per source: their roots, and division by them."""
+"""Small symmetric blocks, one per source: their powers, and the normalisation of a source's rows."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ import numpy as np
 
 from bayesinv.axes import Array
 
-THIN = 1e-7
-"""Relative size below which a direction of a source's 3 x 3 block counts as silent."""
+BLOCK_TOLERANCE = 1e-7
+"""Relative eigenvalue below which a direction of a source's 3 x 3 block counts as outside its range."""
 
 
-def root_of(blocks: Array, power: float) -> Array:
-    """Power of symmetric blocks (source, row, row) on their range."""
+def block_power(blocks: Array, power: float) -> Array:
+    """Return a matrix power of symmetric positive semidefinite blocks (source, row, row), taken on their range."""
     values, vectors = np.linalg.eigh(blocks)
-    keep = values > THIN * values[:, -1:]
-    safe = np.where(keep, values, 1.0)
-    return np.matmul(vectors * np.where(keep, safe**power, 0.0)[:, None, :], vectors.transpose(0, 2, 1))
+    in_range = values > BLOCK_TOLERANCE * values[:, -1:]
+    safe = np.where(in_range, values, 1.0)
+    return np.matmul(vectors * np.where(in_range, safe**power, 0.0)[:, None, :], vectors.transpose(0, 2, 1))
 
 
-def wide(table: Array) -> Array:
-    """(source, component, row) to (component, amplitude)."""
+def flat_gain(table: Array) -> Array:
+    """Return gain blocks (source, component, row) as one gain matrix (component, amplitude)."""
     return table.transpose(1, 0, 2).reshape(table.shape[1], -1)
 
 
-def divided(turn: Array, power: Array, rows: int) -> Array:
-    """Divide a source's rows by the root of a power (source,)."""
+def divide_rows(weights: Array, power: Array, rows: int) -> Array:
+    """Return a filter's weights, a source's rows divided by the root of a power (source,); 0 where that is 0."""
     with np.errstate(divide="ignore"):
-        share = np.where(power > 0, 1 / np.sqrt(power), 0.0)
-    return turn * np.repeat(share, rows) if turn.ndim == 1 else turn * share[:, None, None]
+        factor = np.where(power > 0, 1 / np.sqrt(power), 0.0)
+    return weights * np.repeat(factor, rows) if weights.ndim == 1 else weights * factor[:, None, None]

@@ -14,22 +14,22 @@ from scipy.optimize import brentq, minimize_scalar
 from bayesinv.axes import Array, one_of
 from bayesinv.problem.problem import EXPECTED_SNR, Problem
 
-CHOICES = ("discrepancy", "evidence", "gcv", "l-curve", "snr")
+LAMBDA_CRITERIA = ("discrepancy", "evidence", "gcv", "l-curve", "snr")
 
-GRID = 1000
-"""Values of λ at which the curve is evaluated."""
+GRID_POINTS = 1000
+"""Number of λ at which the L-curve is evaluated."""
 
-SHARP = 0.5
-"""Curvature (of natural logarithms) below which a bend is no corner; a circle of radius 2 has it."""
+CORNER_CURVATURE = 0.5
+"""Curvature (of natural logarithms) below which a maximum is no corner; that of a circle of radius 2."""
 
-RIVAL = 0.5
+RIVAL_SHARE = 0.5
 """Share of the largest curvature from which another maximum counts as a corner too."""
 
-FLAT = 1e-3
-"""Relative rise within which values of the cross-validation function are not told apart."""
+GCV_TOLERANCE = 1e-3
+"""Relative rise within which values of the cross-validation function count as equal."""
 
-WIDE = 2.0
-"""Decades of λ beyond which a minimum is called flat."""
+FLAT_DECADES = 2.0
+"""Width in decades of λ beyond which a minimum is called flat."""
 
 
 def positive_lambda(lam: float) -> float:
@@ -41,15 +41,15 @@ def positive_lambda(lam: float) -> float:
         If it is not a positive, finite number.
     """
     if not (np.isreal(lam) and 0 < float(lam) < np.inf):
-        raise ValueError(f"lam is {lam}, but must be positive and finite, or one of {', '.join(CHOICES)}")
+        raise ValueError(f"lam is {lam}, but must be positive and finite, or one of {', '.join(LAMBDA_CRITERIA)}")
     return float(lam)
 
 
-class Chosen(NamedTuple):
-    """A value of λ, and what there is to say of how it was found.
+class LambdaChoice(NamedTuple):
+    """A value of λ, and a note where the criterion was in doubt.
 
     lam : 1/(A m)², nan where the criterion has no solution
-    note : what was seen; empty where the criterion had one clear solution
+    note : why it is doubtful and what was taken; empty where the criterion had one clear solution
     """
 
     lam: float
@@ -78,12 +78,12 @@ class Curve:
 
 @dataclass(frozen=True, eq=False)
 class Scan:
-    """What every choice of λ needs to know of a problem: a few numbers per component.
+    """Spectrum of a problem and powers of its recording, from which every criterion for λ follows.
 
     values : (component,), eigenvalues of G D Gᵀ, 1/(A m)²
     powers : (component,), powers of the recording along its eigenvectors, summed over samples
     samples : number of samples
-    baseline_power, baseline_count : power of the baseline, and how many independent numbers it has; 0 if none
+    baseline_power, baseline_count : power of the baseline, and how many degrees of freedom it has; 0 if none
     noise : scale of the whitened noise where it is not learned from a baseline
     """
 
@@ -96,7 +96,7 @@ class Scan:
 
     @classmethod
     def of(cls, problem: Problem, values: Array, powers: Array, noise: float = 1.0) -> Scan:
-        """Scan of a problem whose Gram matrix has these eigenvalues."""
+        """Return the scan of a problem whose Gram matrix G D Gᵀ has these eigenvalues, with its baseline."""
         power, count = 0.0, 0
         if problem.baseline is not None:
             power = float(np.sum(problem.baseline**2))
@@ -104,13 +104,13 @@ class Scan:
         return cls(values, powers, problem.recording.shape[1], power, count, noise)
 
     @cached_property
-    def unit(self) -> float:
-        """The largest eigenvalue; λ is counted in it inside, so that powers of it stay in range."""
+    def largest_eigenvalue(self) -> float:
+        """The largest eigenvalue, 1/(A m)²; λ is divided by it in what follows, so that its powers stay in range."""
         return float(self.values.max())
 
     @cached_property
     def _scaled(self) -> Array:
-        return self.values / self.unit
+        return self.values / self.largest_eigenvalue
 
     @cached_property
     def _columns(self) -> tuple[Array, Array, Array]:
@@ -124,10 +124,10 @@ class Scan:
 
     @cached_property
     def bounds(self) -> tuple[float, float]:
-        """Range of λ that is looked at: two decades beyond the eigenvalues that rounding leaves meaningful."""
+        """Range of λ that is searched: two decades beyond the eigenvalues above rounding error."""
         floor = len(self.values) * np.finfo(float).eps
-        kept = self._scaled[self._scaled > floor]
-        return self.unit * max(float(kept.min()) / 100, floor), self.unit * 100
+        above = self._scaled[self._scaled > floor]
+        return self.largest_eigenvalue * max(float(above.min()) / 100, floor), self.largest_eigenvalue * 100
 
     def sums(self, lam: Array) -> tuple[Array, Array, Array, Array, Array, Array]:
         """Sums over components at λ (node,): each (node,).
@@ -135,14 +135,14 @@ class Scan:
         Residual power, solution power, Σ s p u³, Σ u, Σ s u² and Σ p u, with u = 1/(s + λ), s eigenvalues and p
         powers; s and λ in units of the largest eigenvalue.
         """
-        lam = np.asarray(lam) / self.unit
+        lam = np.asarray(lam) / self.largest_eigenvalue
         ones, table, weighted = self._columns
         u = 1.0 / (self._scaled + lam[:, None])
-        first, linear = u @ ones, u @ self.powers
+        trace, linear = u @ ones, u @ self.powers
         square = u * u
         residual, solution, slope = (square @ table).T
         square *= u
-        return lam**2 * residual, solution, square @ weighted, first, slope, linear
+        return lam**2 * residual, solution, square @ weighted, trace, slope, linear
 
     def curve(self, lam: Array | None = None) -> Curve:
         r"""The L-curve along λ (node,), with its curvature from analytic derivatives.
@@ -152,13 +152,13 @@ class Scan:
         """
         if lam is None:
             low, high = self.bounds
-            lam = np.geomspace(low, high, GRID)
+            lam = np.geomspace(low, high, GRID_POINTS)
         residual, solution, third, trace, _, _ = self.sums(lam)
-        scaled = lam / self.unit
+        scaled = lam / self.largest_eigenvalue
         gcv = residual / (self.samples * len(self.values)) / (scaled * trace / len(self.values)) ** 2
         with np.errstate(divide="ignore", invalid="ignore"):
             log_residual = 0.5 * np.log(residual)
-            log_solution = 0.5 * np.log(solution / self.unit)
+            log_solution = 0.5 * np.log(solution / self.largest_eigenvalue)
         return Curve(
             lam,
             log_residual,
@@ -176,9 +176,9 @@ class Scan:
         """Curvature of the L-curve at one λ."""
         at = np.array([lam])
         residual, solution, third, *_ = self.sums(at)
-        return float(_curvature(at / self.unit, residual, solution, third)[0])
+        return float(_curvature(at / self.largest_eigenvalue, residual, solution, third)[0])
 
-    def corner(self) -> Chosen:
+    def corner(self) -> LambdaChoice:
         """λ at the corner of the L-curve: where its curvature is largest.
 
         The note says where this is doubtful: no bend is sharp enough for a corner (where there is none at all, the λ
@@ -186,49 +186,50 @@ class Scan:
         range.
         """
         grid = self._grid
-        bend, logs = grid.curvature, np.log(grid.lam)
-        inside = np.flatnonzero((bend[1:-1] >= bend[:-2]) & (bend[1:-1] > bend[2:]) & (bend[1:-1] > 0)) + 1
-        found = []
-        for i in inside:
+        curvature, logs = grid.curvature, np.log(grid.lam)
+        rises, falls = curvature[1:-1] >= curvature[:-2], curvature[1:-1] > curvature[2:]
+        maxima = np.flatnonzero(rises & falls & (curvature[1:-1] > 0)) + 1
+        corners = []
+        for i in maxima:
             best = minimize_scalar(
                 lambda x: -self.curvature(float(np.exp(x))),
                 bounds=(logs[i - 1], logs[i + 1]),
                 method="bounded",
                 options={"xatol": 1e-9},
             )
-            found.append((float(-best.fun), float(np.exp(best.x))))
-        ends = [(float(bend[end]), float(grid.lam[end])) for end in (0, -1)]
-        top = max(found, default=(-np.inf, np.nan))
+            corners.append((float(-best.fun), float(np.exp(best.x))))
+        ends = [(float(curvature[end]), float(grid.lam[end])) for end in (0, -1)]
+        top = max(corners, default=(-np.inf, np.nan))
         edge = max(ends)
         if max(top[0], edge[0]) <= 0:
             other = self.gcv()
-            return Chosen(
+            return LambdaChoice(
                 other.lam,
                 "the L-curve has no corner (nowhere does it bend like an L); took lam = "
                 f"{other.lam:.4g} of generalised cross-validation" + (f"; there, {other.note}" if other.note else ""),
             )
         if edge[0] > top[0]:
-            return Chosen(
+            return LambdaChoice(
                 edge[1],
                 f"the L-curve is still bending at the end of its range ({grid.lam[0]:.3g} to {grid.lam[-1]:.3g}), "
                 f"which is no corner to trust; took lam = {edge[1]:.4g} there",
             )
-        if top[0] < SHARP:
-            return Chosen(
+        if top[0] < CORNER_CURVATURE:
+            return LambdaChoice(
                 top[1],
                 f"the L-curve has no corner (its largest curvature is {top[0]:.2g}, where a corner has more than "
-                f"{SHARP:g}); took the faint bend at lam = {top[1]:.4g}",
+                f"{CORNER_CURVATURE:g}); took the faint bend at lam = {top[1]:.4g}",
             )
-        rivals = sorted(lam for height, lam in found if height >= max(RIVAL * top[0], SHARP))
+        rivals = sorted(lam for bend, lam in corners if bend >= max(RIVAL_SHARE * top[0], CORNER_CURVATURE))
         if len(rivals) > 1:
             named = ", ".join(f"{lam:.4g}" for lam in rivals)
-            return Chosen(
+            return LambdaChoice(
                 top[1],
                 f"the L-curve has {len(rivals)} corners, at lam = {named}; took the sharpest, lam = {top[1]:.4g}",
             )
-        return Chosen(top[1])
+        return LambdaChoice(top[1])
 
-    def gcv(self) -> Chosen:
+    def gcv(self) -> LambdaChoice:
         """λ that minimises the generalised cross-validation function (Golub, Heath & Wahba 1979).
 
         The minimum is found as the root of the analytic derivative, which stays sharp where the function is flat.
@@ -238,28 +239,28 @@ class Scan:
         grid = self._grid
         floor = 10 * np.finfo(float).tiny
         if not self.powers.any():
-            return Chosen(float(grid.lam[-1]), "the recording is zero; took the largest lam looked at")
+            return LambdaChoice(float(grid.lam[-1]), "the recording is zero; took the largest lam in range")
         values = np.maximum(grid.gcv, floor)
         best = int(values.argmin())
         if best in (0, len(values) - 1):
-            lam, note = float(grid.lam[best]), "has no minimum inside the range looked at"
+            lam, note = float(grid.lam[best]), "has no minimum inside the range searched"
         else:
             lam, note = self._root(self._gcv_slope, grid.lam[best - 1], grid.lam[best + 1], grid.lam[best]), ""
         least = float(min(self._gcv_at(lam), values[best]))
-        # The flat part that the minimum lies in; another dip elsewhere is another matter.
-        level = values <= (1 + FLAT) * least
+        # The flat part around the minimum; other local minima are not part of it.
+        level = values <= (1 + GCV_TOLERANCE) * least
         first = best - int(np.argmin(np.append(level[best::-1], False)))
         last = best + int(np.argmin(np.append(level[best:], False)))
         low, high = grid.lam[first + 1], grid.lam[last - 1]
-        if np.log10(high / low) > WIDE:
-            return Chosen(
+        if np.log10(high / low) > FLAT_DECADES:
+            return LambdaChoice(
                 float(high),
                 f"the cross-validation function is flat from lam = {low:.3g} to {high:.3g}; took the largest of them, "
                 "which amplifies noise least",
             )
         if note:
-            return Chosen(lam, f"the cross-validation function {note}; took lam = {lam:.4g} at its end")
-        return Chosen(lam)
+            return LambdaChoice(lam, f"the cross-validation function {note}; took lam = {lam:.4g} at its end")
+        return LambdaChoice(lam)
 
     def _gcv_at(self, lam: float) -> float:
         return float(self.curve(np.array([lam])).gcv[0])
@@ -267,7 +268,7 @@ class Scan:
     def _gcv_slope(self, lam: float) -> float:
         """Derivative of the logarithm of the cross-validation function in log λ."""
         residual, _, third, trace, slope, _ = self.sums(np.array([lam]))
-        scaled = lam / self.unit
+        scaled = lam / self.largest_eigenvalue
         return float((2 * scaled**2 * third / residual - 2 * slope / trace)[0])
 
     @staticmethod
@@ -279,7 +280,7 @@ class Scan:
         return float(np.exp(brentq(lambda x: slope(float(np.exp(x))), a, b, xtol=1e-14, rtol=1e-14)))
 
     @property
-    def target(self) -> float:
+    def expected_noise_power(self) -> float:
         """Power that the noise alone is expected to have in the recording."""
         return len(self.values) * self.samples * self.noise**2
 
@@ -287,92 +288,92 @@ class Scan:
         """Power of the residual at one λ, summed over components and samples."""
         return float(self.sums(np.array([lam]))[0][0])
 
-    def discrepancy(self) -> Chosen:
+    def discrepancy(self) -> LambdaChoice:
         """λ at which the residual has the power expected of the noise (Morozov's principle).
 
         ‖y - G x‖² = components * samples * noise², to a relative 1e-12; nan where no λ gives it.
         """
         total = float(self.powers.sum())
         floor = float(self.powers[self._scaled <= len(self.values) * np.finfo(float).eps].sum())
-        wanted = self.target
+        wanted = self.expected_noise_power
         if not floor < wanted < total:
-            side = "is explained by noise alone" if wanted >= total else "lies out of reach of the sources"
-            return Chosen(
+            verdict = "is explained by noise alone" if wanted >= total else "cannot be explained by the sources"
+            return LambdaChoice(
                 np.nan,
                 f"the residual cannot have the power {wanted:.4g} that noise of scale {self.noise:g} has: it runs from "
-                f"{floor:.4g} to {total:.4g}, so the recording {side}",
+                f"{floor:.4g} to {total:.4g}, so the recording {verdict}",
             )
         low, high = np.log(self.bounds[0]), np.log(self.bounds[1])
         while self.residual(float(np.exp(low))) > wanted:
             low -= 5.0
             if low < -700:
-                return Chosen(np.nan, "the residual cannot be made so small in floating point")
+                return LambdaChoice(np.nan, "the residual cannot be made so small in floating point")
         while self.residual(float(np.exp(high))) < wanted:
             high += 5.0
         root = brentq(
             lambda x: np.log(self.residual(float(np.exp(x))) / wanted), low, high, xtol=1e-14, rtol=1e-14, maxiter=500
         )
-        return Chosen(float(np.exp(root)))
+        return LambdaChoice(float(np.exp(root)))
 
     def log_evidence(self, lam: Array) -> Array:
-        """Log evidence (node,) along λ up to a constant, at the noise scale that suits each λ best.
+        """Log evidence (node,) along λ up to a constant, maximised over the noise scale at each λ.
 
-        With a baseline the noise scale is the maximum of recording and baseline together; without one it is
-        `noise`, as a response alone would trade noise for signal.
+        With a baseline the noise scale is that of largest evidence of recording and baseline; without one it is
+        `noise`, as a response alone does not identify noise and signal separately.
         """
-        scaled = np.asarray(lam) / self.unit
-        left = scaled * self.sums(lam)[5]
+        scaled = np.asarray(lam) / self.largest_eigenvalue
+        misfit = scaled * self.sums(lam)[5]
         logs = np.log1p(self._scaled / scaled[:, None]).sum(axis=1)
         if not self.baseline_count:
-            return -0.5 * (self.samples * logs + left / self.noise**2)
+            return -0.5 * (self.samples * logs + misfit / self.noise**2)
         count = self.samples * len(self.values) + self.baseline_count
-        return -0.5 * (self.samples * logs + count * np.log((left + self.baseline_power) / count))
+        return -0.5 * (self.samples * logs + count * np.log((misfit + self.baseline_power) / count))
 
     def learned_noise(self, lam: float) -> float:
         """Noise scale of largest evidence at one λ; `noise` where there is no baseline."""
         if not self.baseline_count:
             return self.noise
-        left = lam / self.unit * float(self.sums(np.array([lam]))[5][0])
+        misfit = lam / self.largest_eigenvalue * float(self.sums(np.array([lam]))[5][0])
         count = self.samples * len(self.values) + self.baseline_count
-        return float(np.sqrt((left + self.baseline_power) / count))
+        return float(np.sqrt((misfit + self.baseline_power) / count))
 
     def _evidence_slope(self, lam: float) -> float:
         """Derivative of -2 log evidence in log λ."""
-        scaled = lam / self.unit
+        scaled = lam / self.largest_eigenvalue
         _, solution, _, trace, _, linear = self.sums(np.array([lam]))
         logs = -(len(self.values) - scaled * trace)
-        gain = scaled * solution
+        penalty = scaled * solution
         if not self.baseline_count:
-            return float((self.samples * logs + gain / self.noise**2)[0])
+            return float((self.samples * logs + penalty / self.noise**2)[0])
         count = self.samples * len(self.values) + self.baseline_count
-        return float((self.samples * logs + count * gain / (scaled * linear + self.baseline_power))[0])
+        return float((self.samples * logs + count * penalty / (scaled * linear + self.baseline_power))[0])
 
-    def evidence(self) -> Chosen:
+    def evidence(self) -> LambdaChoice:
         """λ of largest evidence: the type-II maximum over source variance and, with a baseline, noise scale.
 
         Reference: MacKay (1992), Neural Comput. 4, 415-447.
         """
         lam = self._grid.lam
-        height = self.log_evidence(lam)
-        best = int(height.argmax())
+        log_evidence = self.log_evidence(lam)
+        best = int(log_evidence.argmax())
         if best in (0, len(lam) - 1):
             what = "no signal beyond the noise" if best else "no noise beyond the signal"
-            return Chosen(
+            return LambdaChoice(
                 float(lam[best]),
-                f"the evidence has no maximum inside the range looked at, it sees {what}; took lam = {lam[best]:.4g} "
+                f"the evidence has no maximum inside the range searched: it finds {what}; took lam = {lam[best]:.4g} "
                 "at its end",
             )
-        return Chosen(self._root(self._evidence_slope, lam[best - 1], lam[best + 1], lam[best]))
+        return LambdaChoice(self._root(self._evidence_slope, lam[best - 1], lam[best + 1], lam[best]))
 
-    def by_snr(self, snr: float) -> Chosen:
+    def by_snr(self, snr: float) -> LambdaChoice:
         """λ = mean eigenvalue / SNR²: MNE-Python's `lambda2 = 1 / SNR²`, SNR an amplitude ratio."""
         if not 0 < snr < np.inf:
             raise ValueError(f"snr is {snr}, but must be a positive, finite amplitude ratio, such as 3")
-        return Chosen(float(self.values.mean()) / snr**2)
+        return LambdaChoice(float(self.values.mean()) / snr**2)
 
-    def choose(self, name: str, snr: float = EXPECTED_SNR) -> Chosen:
-        """λ by the name of a choice."""
-        one_of("choice of lam", name, CHOICES, ", or give a number")
+    def choose(self, name: str, snr: float = EXPECTED_SNR) -> LambdaChoice:
+        """Return λ by the name of a criterion; `snr` is for "snr"."""
+        one_of("choice of lam", name, LAMBDA_CRITERIA, ", or give a number")
         if name == "l-curve":
             return self.corner()
         if name == "gcv":
@@ -383,8 +384,8 @@ class Scan:
             return self.evidence()
         return self.by_snr(snr)
 
-    def settle(self, lam: float | str, snr: float = EXPECTED_SNR) -> tuple[float, str]:
-        """λ and how it was chosen, from a number or the name of a choice; warns of what a choice notes.
+    def choose_or_check(self, lam: float | str, snr: float = EXPECTED_SNR) -> tuple[float, str]:
+        """Return λ and how it was chosen, from a number or the name of a criterion; warns where that is in doubt.
 
         Raises
         ------

@@ -9,65 +9,66 @@ from functools import cached_property
 import numpy as np
 
 from bayesinv.axes import Array
-from bayesinv.classical.criteria import CHOICES, Chosen, Curve, Scan
+from bayesinv.classical.criteria import LAMBDA_CRITERIA, Curve, LambdaChoice, Scan
 from bayesinv.classical.surface_axes import normals_of
 from bayesinv.problem.problem import Problem
 
-ROWS = 4096
-"""Sources worked on at once."""
+SOURCES_PER_BLOCK = 4096
+"""Sources whose rows of the estimator are computed at once."""
 
 
 @dataclass(frozen=True, eq=False)
 class Filter:
     """A linear estimator: from the whitened recording to a number, or a few, per source.
 
-        estimate_k = turn_k Gain_kᵀ middle recording
+        estimate_k = weights_k Gain_kᵀ inverse recording
 
     Gain_k holds the gain columns of source k. Nothing of the size sources by components is kept.
 
     gain : (component, amplitude), the problem's
-    turn : (amplitude,), or (source, row, axis) where a source's axes are mixed
-    middle : (component, component)
+    weights : (amplitude,), or (source, row, axis) where a source's axes are mixed; for the minimum norm the source
+        covariance, for others that over a normalisation
+    inverse : (component, component), of the recording's covariance up to a factor, such as (G D Gᵀ + λ I)⁻¹
     """
 
     gain: Array = field(repr=False)
-    turn: Array = field(repr=False)
-    middle: Array = field(repr=False)
+    weights: Array = field(repr=False)
+    inverse: Array = field(repr=False)
 
-    def _turned(self, flat: Array, sources: slice) -> Array:
-        """Gainᵀ of some sources' amplitudes (amplitude, ...) to the estimator's rows."""
-        if self.turn.ndim == 1:
-            return flat * self.turn[sources, None]
-        table = flat.reshape(-1, self.turn.shape[2], flat.shape[1])
-        return np.matmul(self.turn[sources], table).reshape(-1, flat.shape[1])
+    def _weighted(self, flat: Array, sources: slice) -> Array:
+        """Apply the weights of some sources to amplitudes (amplitude, ...): the estimator's rows (row, ...)."""
+        if self.weights.ndim == 1:
+            return flat * self.weights[sources, None]
+        table = flat.reshape(-1, self.weights.shape[2], flat.shape[1])
+        return np.matmul(self.weights[sources], table).reshape(-1, flat.shape[1])
 
     def _columns(self, sources: slice) -> slice:
-        axes = 1 if self.turn.ndim == 1 else self.turn.shape[2]
+        axes = 1 if self.weights.ndim == 1 else self.weights.shape[2]
         return slice(sources.start * axes, sources.stop * axes)
 
     def blocks(self) -> Iterator[slice]:
         """Slices of sources (of amplitudes, where they are not mixed) to work on one after the other."""
-        for start in range(0, len(self.turn), ROWS):
-            yield slice(start, min(start + ROWS, len(self.turn)))
+        for start in range(0, len(self.weights), SOURCES_PER_BLOCK):
+            yield slice(start, min(start + SOURCES_PER_BLOCK, len(self.weights)))
 
     def rows(self, sources: slice) -> Array:
         """The estimator's rows of some sources (of amplitudes, where they are not mixed): (row, component)."""
-        return self._turned(self.gain[:, self._columns(sources)].T @ self.middle, sources)
+        return self._weighted(self.gain[:, self._columns(sources)].T @ self.inverse, sources)
 
     def kernel(self) -> Array:
-        """The whole estimator: (row, component)."""
+        """The full estimator: (row, component)."""
         return np.concatenate([self.rows(block) for block in self.blocks()])
 
     def __call__(self, recording: Array) -> Array:
         """Estimate (row, time) from a whitened recording (component, time)."""
-        seen = self.middle @ recording
-        parts = [self._turned(self.gain[:, self._columns(block)].T @ seen, block) for block in self.blocks()]
+        projected = self.inverse @ recording
+        parts = [self._weighted(self.gain[:, self._columns(block)].T @ projected, block) for block in self.blocks()]
         return np.concatenate(parts)
 
 
 @dataclass(frozen=True, eq=False)
 class Estimate:
-    """A classical point estimate of the currents, and what it rests on.
+    """A classical point estimate of the currents, with its λ, its fit and its linear operator.
 
     problem : what was inverted
     method : its name
@@ -115,7 +116,7 @@ class Estimate:
 
     @property
     def goodness_of_fit(self) -> float:
-        """Share of the whitened recording's power that the estimate explains; nan where the method fits nothing."""
+        """Variance explained: share of the whitened recording's power; nan where the method fits nothing."""
         if self.fitted is None:
             return np.nan
         power = float(np.sum(self.problem.recording**2))
@@ -126,7 +127,7 @@ class Estimate:
         """Magnitude of the estimate per source: (source, time)."""
         return np.linalg.norm(self.current, axis=1) if self.current.ndim == 3 else np.abs(self.current)
 
-    def _scanned(self) -> tuple[Scan, float]:
+    def _scan_and_lambda(self) -> tuple[Scan, float]:
         if self.scan is None or self.lam is None:
             raise ValueError(f"{self.method} has no lam, so there is no curve along it")
         return self.scan, self.lam
@@ -134,32 +135,32 @@ class Estimate:
     @property
     def degrees_of_freedom(self) -> float:
         """Effective number of components fitted: Σ s/(s + λ)."""
-        scan, lam = self._scanned()
+        scan, lam = self._scan_and_lambda()
         return float(np.sum(scan.values / (scan.values + lam)))
 
     @property
     def snr(self) -> float:
-        """Amplitude signal-to-noise ratio that λ stands for: sqrt(mean eigenvalue / λ)."""
-        scan, lam = self._scanned()
+        """Amplitude signal-to-noise ratio that λ assumes: sqrt(mean eigenvalue / λ)."""
+        scan, lam = self._scan_and_lambda()
         return float(np.sqrt(scan.values.mean() / lam))
 
     @cached_property
     def curve(self) -> Curve:
-        """The L-curve and cross-validation function that the estimate lies on."""
-        return self._scanned()[0]._grid
+        """The L-curve and cross-validation function of this recording and prior."""
+        return self._scan_and_lambda()[0]._grid
 
     @cached_property
-    def choices(self) -> Mapping[str, Chosen]:
-        """What every way of choosing λ takes on this recording, with its note."""
-        scan, _ = self._scanned()
-        return {name: scan.choose(name) for name in CHOICES}
+    def choices(self) -> Mapping[str, LambdaChoice]:
+        """λ of every criterion on this recording, with its note."""
+        scan, _ = self._scan_and_lambda()
+        return {name: scan.choose(name) for name in LAMBDA_CRITERIA}
 
 
 def estimate_of(
     problem: Problem,
     method: str,
-    turn: Array,
-    middle: Array,
+    weights: Array,
+    inverse: Array,
     unit: str,
     lam: float | None,
     chosen: str,
@@ -168,13 +169,13 @@ def estimate_of(
     pick: str,
     rows: int,
 ) -> Estimate:
-    """Apply a filter, with the current's direction picked."""
+    """Return the estimate of a filter, for the component of the currents that `pick` names (see `baseline`)."""
     if rows == 3 and pick == "normal":
         normals = normals_of(problem, "pick 'normal' wants")
-        toward = normals[:, None, :]
-        turn = turn.reshape(-1, 1, 3) * toward if turn.ndim == 1 else np.matmul(toward, turn)
+        to_normal = normals[:, None, :]
+        weights = weights.reshape(-1, 1, 3) * to_normal if weights.ndim == 1 else np.matmul(to_normal, weights)
         rows = 1
-    operator = Filter(problem.gain, turn, middle)
+    operator = Filter(problem.gain, weights, inverse)
     flat = operator(problem.recording)
     pooled = rows == 3 and pick == "pooled"
     current = flat if rows == 1 else flat.reshape(-1, 3, flat.shape[1])

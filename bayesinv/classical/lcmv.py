@@ -1,4 +1,4 @@
-"""LCMV: the beamformer that passes a source and as little as possible of the rest."""
+"""LCMV: the linearly constrained minimum variance beamformer."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from bayesinv.axes import Array, one_of, real
-from bayesinv.classical.blocks import root_of
+from bayesinv.classical.blocks import block_power
 from bayesinv.classical.estimate import Estimate, estimate_of
-from bayesinv.classical.surface_axes import SurfaceProblem, normals_of
+from bayesinv.classical.surface_axes import has_normals, normals_of
 from bayesinv.problem.problem import Problem
 
-NORMS = ("nai", "unit-noise-gain", "unit-noise-gain-invariant")
+NORMALISATIONS = ("nai", "unit-noise-gain", "unit-noise-gain-invariant")
 
 
 def _whitened_covariance(problem: Problem, covariance: ArrayLike | str | None) -> Array:
-    """Covariance (component, component) of the whitened recording."""
+    """Return the covariance (component, component) of the whitened recording, checked."""
     if covariance is None:
         raise ValueError(
             "LCMV wants the covariance of the recording with the response: give covariance=(sensor, sensor), or "
@@ -46,7 +46,7 @@ def lcmv(
     pick: str,
     mne: bool,
 ) -> Estimate:
-    """Linearly constrained minimum variance beamformer: unit gain at the source, least power from elsewhere.
+    """Return the linearly constrained minimum variance beamformer: unit gain at the source, minimum output power.
 
     W_k = (G_kᵀ C⁻¹ G_k)⁻¹ G_kᵀ C⁻¹
     """
@@ -57,7 +57,7 @@ def lcmv(
     if normalise == "auto":
         normalise = "unit-noise-gain-invariant"
     if normalise is not None:
-        one_of("normalisation", normalise, NORMS, ", or None")
+        one_of("normalisation", normalise, NORMALISATIONS, ", or None")
     if pick == "vector" and problem.axes == 1:
         raise ValueError("pick 'vector' wants free orientation; here there is one current per source")
     table = _whitened_covariance(problem, covariance)
@@ -68,7 +68,7 @@ def lcmv(
             "a covariance is, so check how it was made"
         )
     rank = int(np.count_nonzero(values > 1e-12 * values[-1]))
-    # MNE-Python takes the mean over all sensors, those that projections have silenced included.
+    # MNE-Python takes the mean over all sensors, also over the directions that projectors have removed.
     count = problem.whitener.shape[1] if mne and problem.whitener is not None else len(values)
     loading = regularise * float(np.maximum(values, 0).sum()) / count
     if rank < len(values) and not loading:
@@ -80,48 +80,47 @@ def lcmv(
     inverse = (vectors / shifted) @ vectors.T
     axes = problem.axes
     gain = problem.gain.reshape(problem.components, -1, axes).transpose(1, 0, 2)
-    picked: Array | None = None
+    directions: Array | None = None
     if axes == 3 and pick == "normal":
-        picked = normals_of(problem, "pick 'normal' wants")
+        directions = normals_of(problem, "pick 'normal' wants")
     elif axes == 3 and pick == "max-power":
-        picked = _strongest(problem, gain, inverse, normalise)
-    if picked is not None:
-        gain = np.matmul(gain, picked[:, :, None])
+        directions = _max_power_directions(problem, gain, inverse, normalise)
+    if directions is not None:
+        gain = np.matmul(gain, directions[:, :, None])
     rows = gain.shape[2]
-    left = np.matmul(gain.transpose(0, 2, 1), inverse)
-    denominator = np.matmul(left, gain)
-    noise = np.matmul(left, left.transpose(0, 2, 1))
-    turn = root_of(denominator, -1.0)
+    projected = np.matmul(gain.transpose(0, 2, 1), inverse)
+    denominator = np.matmul(projected, gain)
+    noise = np.matmul(projected, projected.transpose(0, 2, 1))
+    weights = block_power(denominator, -1.0)
     if normalise == "unit-noise-gain-invariant":
-        turn = root_of(noise, -0.5)
+        weights = block_power(noise, -0.5)
     elif normalise is not None:
-        gains = np.matmul(np.matmul(turn, noise), turn)
-        turn = turn / np.sqrt(np.einsum("srr->sr", gains))[:, :, None]
+        gains = np.matmul(np.matmul(weights, noise), weights)
+        weights = weights / np.sqrt(np.einsum("srr->sr", gains))[:, :, None]
         if normalise == "nai":
-            turn = turn / np.sqrt(max(float(values[0]), loading))
+            weights = weights / np.sqrt(max(float(values[0]), loading))
     if mne and normalise in ("unit-noise-gain", "unit-noise-gain-invariant") and problem.noise is not None:
-        # Its noise is that of a single trial, whatever the recording averages.
-        turn = turn / np.sqrt(problem.noise.averages)
-    if picked is not None:
-        turn = turn * picked[:, None, :]
+        # MNE-Python normalises by the noise of a single trial, however many the recording averages.
+        weights = weights / np.sqrt(problem.noise.averages)
+    if directions is not None:
+        weights = weights * directions[:, None, :]
     elif rows == 1:
-        turn = turn[:, 0, 0]
+        weights = weights[:, 0, 0]
     unit = "" if normalise else "A m"
     return estimate_of(
-        problem, "LCMV", turn, inverse, unit, None, "none", None, None, "pooled" if rows == 1 else pick, rows
+        problem, "LCMV", weights, inverse, unit, None, "none", None, None, "pooled" if rows == 1 else pick, rows
     )
 
 
-def _strongest(problem: Problem, gain: Array, inverse: Array, normalise: str | None) -> Array:
-    """Direction (source, 3) of largest power, its sign along the normal where that is known (Sekihara 2008, 4.47)."""
-    left = np.matmul(gain.transpose(0, 2, 1), inverse)
-    denominator = np.matmul(left, gain)
-    half = root_of(denominator if normalise is None else np.matmul(left, left.transpose(0, 2, 1)), -0.5)
+def _max_power_directions(problem: Problem, gain: Array, inverse: Array, normalise: str | None) -> Array:
+    """Return the direction (source, 3) of largest power, signed as the normal where known (Sekihara 2008, 4.47)."""
+    projected = np.matmul(gain.transpose(0, 2, 1), inverse)
+    denominator = np.matmul(projected, gain)
+    half = block_power(denominator if normalise is None else np.matmul(projected, projected.transpose(0, 2, 1)), -0.5)
     inner = np.tile(np.eye(3), (len(gain), 1, 1)) if normalise is None else denominator
     _, vectors = np.linalg.eigh(np.matmul(np.matmul(half, inner), half))
     best = np.matmul(half, vectors[:, :, -1:])[:, :, 0]
     best /= np.linalg.norm(best, axis=1, keepdims=True)
-    known = isinstance(problem, SurfaceProblem) or (problem.sources is not None and problem.sources.normals is not None)
-    toward = normals_of(problem, "") if known else np.tile([0.0, 0.0, 1.0], (len(best), 1))
-    sign = np.where(np.sum(best * toward, axis=1) < 0, -1.0, 1.0)
+    normals = normals_of(problem, "") if has_normals(problem) else np.tile([0.0, 0.0, 1.0], (len(best), 1))
+    sign = np.where(np.sum(best * normals, axis=1) < 0, -1.0, 1.0)
     return np.asarray(best * sign[:, None])

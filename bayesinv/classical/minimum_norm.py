@@ -2,8 +2,8 @@
 
     x* = argmin ‖y - G x‖² + λ ‖x‖²_{D⁻¹} = D Gᵀ (G D Gᵀ + λ I)⁻¹ y
 
-With `G D Gᵀ = U diag(s) Uᵀ` every quantity that a choice of λ looks at is a sum over components of the recording's
-powers `‖uᵢᵀ Y‖²`; one decomposition serves all λ.
+With `G D Gᵀ = U diag(s) Uᵀ` every quantity that a criterion for λ uses is a sum over components of the recording's
+powers `‖uᵢᵀ Y‖²`; one eigendecomposition serves all λ.
 
 References: Hansen (1992), SIAM Rev. 34, 561-580; Hansen (2001), in Computational Inverse Problems in
 Electrocardiology, 119-142; Golub, Heath & Wahba (1979), Technometrics 21, 215-223.
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from bayesinv.axes import Array, one_of, real
-from bayesinv.classical.criteria import CHOICES, Scan, positive_lambda
+from bayesinv.classical.criteria import LAMBDA_CRITERIA, Scan, positive_lambda
 from bayesinv.classical.estimate import Estimate, Filter
 from bayesinv.evidence.spectrum import Spectrum
 from bayesinv.prior.currents import depth_weights
@@ -68,8 +68,8 @@ def tikhonov(
     snr : amplitude signal-to-noise ratio that "snr" expects
     noise : scale of the whitened noise; 1 trusts the covariance
 
-    Warns where a choice is doubtful (no corner, several corners, a corner at the edge, a flat minimum), naming what
-    was seen and the value used.
+    Warns where a choice is doubtful (no corner, several corners, a corner at the edge, a flat minimum), naming the
+    reason and the value used.
 
     Raises
     ------
@@ -78,19 +78,19 @@ def tikhonov(
         do not fit.
     """
     if isinstance(lam, str):
-        one_of("choice of lam", lam, CHOICES, ", or give a number")
+        one_of("choice of lam", lam, LAMBDA_CRITERIA, ", or give a number")
     else:
         positive_lambda(lam)
     if not 0 < noise < np.inf:
         raise ValueError(f"noise is {noise}, but the scale of the noise must be positive and finite")
     spectrum = Spectrum.of(problem, relative_variances(problem, weights))
     scan = Scan.of(problem, spectrum.values, spectrum.likelihood.powers, noise)
-    value, chosen = scan.settle(lam, snr)
+    value, chosen = scan.choose_or_check(lam, snr)
     shrunk = 1.0 / (spectrum.values + value)
-    middle = (spectrum.to_components * shrunk) @ spectrum.to_components.T
-    operator = Filter(problem.gain, spectrum.weights, middle)
-    seen = spectrum.to_components @ (shrunk[:, None] * spectrum.coefficients)
-    flat = (problem.gain.T @ seen) * spectrum.weights[:, None]
+    inverse = (spectrum.to_components * shrunk) @ spectrum.to_components.T
+    operator = Filter(problem.gain, spectrum.weights, inverse)
+    projected = spectrum.to_components @ (shrunk[:, None] * spectrum.coefficients)
+    flat = (problem.gain.T @ projected) * spectrum.weights[:, None]
     return Estimate(
         problem=problem,
         method="MNE",
@@ -99,6 +99,6 @@ def tikhonov(
         lam=value,
         chosen=chosen,
         scan=scan,
-        fitted=problem.recording - value * seen,
+        fitted=problem.recording - value * projected,
         operator=operator,
     )

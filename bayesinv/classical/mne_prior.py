@@ -9,7 +9,7 @@ from bayesinv.classical.surface_axes import SurfaceProblem
 from bayesinv.problem.problem import Problem
 
 MNE_DEPTH, MNE_LIMIT, MNE_LOOSE = 0.8, 10.0, 0.2
-"""MNE-Python's defaults for surface sources."""
+"""MNE-Python's defaults for surface sources: exponent and limit of the depth weighting, and looseness."""
 
 
 def depth_prior(problem: Problem, exponent: float = MNE_DEPTH, limit: float | None = MNE_LIMIT) -> Array:
@@ -30,7 +30,7 @@ def depth_prior(problem: Problem, exponent: float = MNE_DEPTH, limit: float | No
         raise ValueError(f"depth is {exponent}, but must be an exponent of at least 0, such as {MNE_DEPTH}")
     if limit is not None and not limit >= 1:
         raise ValueError(f"limit is {limit}, but must be at least 1, or None")
-    gain = _plain_gain(problem)
+    gain = _depth_gain(problem)
     power = np.matmul(gain.transpose(1, 2, 0), gain.transpose(1, 0, 2))
     largest = np.linalg.eigvalsh(power)[:, -1]
     weight = 1.0 / largest
@@ -43,8 +43,8 @@ def depth_prior(problem: Problem, exponent: float = MNE_DEPTH, limit: float | No
     return np.asarray(weight**exponent)
 
 
-def _plain_gain(problem: Problem) -> Array:
-    """Gain (sensor, source, axis) in SI units of the sensors that decide on depth."""
+def _depth_gain(problem: Problem) -> Array:
+    """Return the gain (sensor, source, axis), SI units, of the sensors that MNE-Python weights depth by."""
     field = problem.lead_field
     if field is None:
         raise ValueError(
@@ -55,17 +55,17 @@ def _plain_gain(problem: Problem) -> Array:
     kind = next(name for name in ("grad", "mag", "eeg") if name in kinds)
     rows = [i for i, name in enumerate(kinds) if name == kind]
     gain: Array = field.gain
-    # A fixed lead field hides the free one it was made from, which is what MNE-Python weighs.
+    # MNE-Python weights depth by the free gain, also where the lead field is the fixed one made from it.
     forward = getattr(problem.origin, "forward", None)
     if gain.shape[2] == 1 and forward is not None and forward["sol"]["data"].shape[1] == 3 * gain.shape[1]:
-        place = {name: i for i, name in enumerate(forward["sol"]["row_names"])}
-        table = forward["sol"]["data"][[place[field.sensors.names[i]] for i in rows]]
+        row_of = {name: i for i, name in enumerate(forward["sol"]["row_names"])}
+        table = forward["sol"]["data"][[row_of[field.sensors.names[i]] for i in rows]]
         return np.asarray(table, dtype=np.float64).reshape(len(rows), -1, 3)
     return gain[rows]
 
 
-def kept_trace(problem: Problem, weights: Array) -> Array:
-    """Scale relative variances so that the signal power of unit currents stays the problem's."""
+def with_trace_of_gain(problem: Problem, weights: Array) -> Array:
+    """Return relative variances D (amplitude,) scaled such that trace(G D Gᵀ) = trace(G Gᵀ)."""
     power = np.einsum("ca,ca,a->", problem.gain, problem.gain, weights)
     return np.asarray(weights * (problem.signal_power * problem.components / power))
 
@@ -103,4 +103,4 @@ def prior_from_mne(
     table = np.repeat(weights, problem.axes)
     if problem.axes == 3 and loose < 1:
         table = (table.reshape(-1, 3) * np.array([loose, loose, 1.0])).ravel()
-    return kept_trace(problem, table)
+    return with_trace_of_gain(problem, table)

@@ -1,9 +1,9 @@
-"""Resolution: what an estimator makes of a current in one place (point spread) and takes for it (cross talk).
+"""Resolution of a linear estimator: point-spread functions, cross-talk functions and their metrics.
 
     R = K G,   estimate = R current + K noise
 
-Columns of R are point-spread functions, rows cross-talk functions. They are made for the sources asked for; R itself
-has as many numbers as sources squared and is never formed on the way to its metrics.
+Columns of R are point-spread functions, rows cross-talk functions. They are computed for the sources asked for; R
+itself has as many elements as sources squared, and its metrics are computed without forming it.
 
 For a posterior R is averaged over the hyperparameters, and its diagonal is the posterior's shrinkage: how much of a
 source's prior variance the recording removes.
@@ -24,27 +24,27 @@ from bayesinv.axes import Array, one_of
 from bayesinv.classical.estimate import Estimate
 from bayesinv.classical.minimum_norm import tikhonov
 from bayesinv.classical.resolution_metrics import DISTANCES, Metrics, radius_of
-from bayesinv.classical.surface_axes import SurfaceProblem, sources_of
+from bayesinv.classical.surface_axes import SurfaceProblem, normals_of, sources_of
 from bayesinv.geometry.geodesic import Geodesic
 from bayesinv.posterior.posterior import Posterior
 from bayesinv.problem.problem import Problem
 
 FUNCTIONS = ("ctf", "psf")
 
-LARGEST = 4.0
-"""Gigabytes that a dense resolution matrix may take."""
+MAX_GIGABYTES = 4.0
+"""Memory that a dense resolution matrix may take by default, GB."""
 
-BLOCK = 2**20
-"""Numbers of a block of the resolution matrix that are worked on at once; they stay in the processor's cache."""
+BLOCK_ELEMENTS = 2**20
+"""Elements of the resolution matrix that are computed at once; they stay in the processor's cache."""
 
 
 @dataclass(frozen=True, eq=False)
 class Resolution:
     """Resolution matrix R = K G of a linear estimator, on demand.
 
-    problem : whose gain it is
+    problem : the problem that the estimator inverts
     name : of the estimator
-    kernel : (row, component), K; a row per number that the estimator gives
+    kernel : (row, component), K; a row per number that the estimator returns
     gain : (component, column), of the currents that are spread
     rows, columns : numbers per source of K and of the currents: 1, or 3 with free orientation
     """
@@ -66,7 +66,7 @@ class Resolution:
         return slice(index * width, (index + 1) * width)
 
     def psf(self, source: int) -> Array:
-        """Point-spread function: what the estimator makes of a unit current in one source.
+        """Point-spread function: the estimate of a unit current in one source.
 
         (source,); with free orientation (source, [row,] [column]), the columns being the directions of the current.
 
@@ -84,7 +84,7 @@ class Resolution:
         return table.reshape(shape)
 
     def ctf(self, source: int) -> Array:
-        """Cross-talk function: what a unit current in every other source adds to the estimate in this one.
+        """Cross-talk function: what a unit current in every source contributes to the estimate at this one.
 
         (source,); with free orientation ([row,] source, [column]), the columns being the directions of the currents.
 
@@ -101,8 +101,8 @@ class Resolution:
         )
         return table.reshape(shape)
 
-    def matrix(self, largest: float = LARGEST) -> Array:
-        """The whole resolution matrix (row, column).
+    def matrix(self, largest: float = MAX_GIGABYTES) -> Array:
+        """The full resolution matrix (row, column).
 
         largest : gigabytes that it may take
 
@@ -145,14 +145,15 @@ class Resolution:
         """
         one_of("function", function, FUNCTIONS)
         index = np.arange(self.source_count) if sources is None else sources_of(sources, self.source_count)
-        mine, other = (self.columns, self.rows) if function == "psf" else (self.rows, self.columns)
-        own, rest = (self.gain.T, self.kernel.T) if function == "psf" else (self.kernel, self.gain)
-        picked = own[index] if mine == 1 else own.reshape(-1, mine, own.shape[1])[index].reshape(-1, own.shape[1])
-        table = picked @ rest
-        if mine == other == 1:
+        own_width, other_width = (self.columns, self.rows) if function == "psf" else (self.rows, self.columns)
+        own, other = (self.gain.T, self.kernel.T) if function == "psf" else (self.kernel, self.gain)
+        count = own.shape[1]
+        picked = own[index] if own_width == 1 else own.reshape(-1, own_width, count)[index].reshape(-1, count)
+        table = picked @ other
+        if own_width == other_width == 1:
             return np.abs(table, out=table)
         table *= table
-        return np.asarray(np.sqrt(table.reshape(len(index), mine, -1, other).sum(axis=(1, 3))))
+        return np.asarray(np.sqrt(table.reshape(len(index), own_width, -1, other_width).sum(axis=(1, 3))))
 
     def metrics(self, function: str = "psf", distance: str = "euclidean", threshold: float = 0.5) -> Metrics:
         """Metrics of the point-spread or cross-talk functions of all sources, in metres.
@@ -173,12 +174,12 @@ class Resolution:
         one_of("distance", distance, DISTANCES)
         if not 0 < threshold < 1:
             raise ValueError(f"threshold is {threshold}, but must be a share of the largest magnitude, such as 0.5")
-        places = self._positions()
-        apart = None if distance == "euclidean" else Geodesic.of(self.problem.sources)
+        positions = self._positions()
+        geodesic = None if distance == "euclidean" else Geodesic.of(self.problem.sources)
         count = self.source_count
         out = {name: np.empty(count) for name in ("peak_error", "centre_error", "deviation", "radius", "peak", "total")}
-        # About their centre, so that squares lose few digits where they are subtracted.
-        centred = places - places.mean(axis=0)
+        # Positions from their centre, so that squares lose few digits where they are subtracted.
+        centred = positions - positions.mean(axis=0)
         squares = np.einsum("sx,sx->s", centred, centred)
         first = np.column_stack([np.ones(count), centred])
         second = np.column_stack([np.ones(count), centred, squares])
@@ -192,8 +193,8 @@ class Resolution:
             with np.errstate(divide="ignore", invalid="ignore"):
                 centre = sums[:, 1:] / sums[:, :1]
             beyond = size > threshold * largest[:, None]
-            if apart is None:
-                out["peak_error"][block] = np.linalg.norm(places[top] - places[own], axis=1)
+            if geodesic is None:
+                out["peak_error"][block] = np.linalg.norm(positions[top] - positions[own], axis=1)
                 out["centre_error"][block] = np.linalg.norm(centre - centred[own], axis=1)
                 size *= size
                 moments = size @ second
@@ -204,18 +205,19 @@ class Resolution:
                 )
                 with np.errstate(divide="ignore", invalid="ignore"):
                     out["deviation"][block] = np.sqrt(np.maximum(about, 0.0) / moments[:, 0])
-                out["radius"][block] = radius_of(beyond, places, own)
+                out["radius"][block] = radius_of(beyond, positions, own)
                 continue
             for i, source in enumerate(own):
-                far = apart(int(source))
-                here = np.isfinite(far)
-                weight = size[i, here] ** 2
-                out["peak_error"][source] = far[top[i]]
-                out["deviation"][source] = np.sqrt(weight @ far[here] ** 2 / weight.sum())
-                out["radius"][source] = far[here & beyond[i]].max(initial=0.0)
-                sheet = np.flatnonzero(here)
-                middle = size[i, sheet] @ centred[sheet] / size[i, sheet].sum()
-                out["centre_error"][source] = far[sheet[np.argmin(np.sum((centred[sheet] - middle) ** 2, axis=1))]]
+                away = geodesic(int(source))
+                reachable = np.isfinite(away)
+                weight = size[i, reachable] ** 2
+                out["peak_error"][source] = away[top[i]]
+                out["deviation"][source] = np.sqrt(weight @ away[reachable] ** 2 / weight.sum())
+                out["radius"][source] = away[reachable & beyond[i]].max(initial=0.0)
+                own_side = np.flatnonzero(reachable)
+                centre = size[i, own_side] @ centred[own_side] / size[i, own_side].sum()
+                closest = own_side[np.argmin(np.sum((centred[own_side] - centre) ** 2, axis=1))]
+                out["centre_error"][source] = away[closest]
         return Metrics(function, distance, **out)
 
     @cached_property
@@ -227,12 +229,12 @@ class Resolution:
         ValueError
             If the positions of sources or sensors are not known.
         """
-        places = self._positions()
+        positions = self._positions()
         if self.problem.sensors is None:
             raise ValueError("the positions of the sensors are not known; give sensors to the Problem")
         from scipy.spatial import cKDTree
 
-        return np.asarray(cKDTree(self.problem.sensors.positions).query(places)[0])
+        return np.asarray(cKDTree(self.problem.sensors.positions).query(positions)[0])
 
     def _positions(self) -> Array:
         if self.problem.sources is None:
@@ -240,7 +242,7 @@ class Resolution:
         return self.problem.sources.positions
 
     def _blocks(self) -> Iterator[slice]:
-        step = max(1, BLOCK // (self.source_count * self.rows * self.columns))
+        step = max(1, BLOCK_ELEMENTS // (self.source_count * self.rows * self.columns))
         for start in range(0, self.source_count, step):
             yield slice(start, min(start + step, self.source_count))
 
@@ -269,7 +271,7 @@ def resolution(
     if isinstance(estimator, Estimate | Posterior):
         if weights is not None:
             raise ValueError("weights are for a minimum norm of given lam; this estimator has its own prior")
-        if estimator.problem is not problem and not _alike(estimator.problem, problem):
+        if estimator.problem is not problem and not _same_gain(estimator.problem, problem):
             raise ValueError("the estimator is of another problem: its gain differs from this one's")
     if isinstance(estimator, Posterior):
         kernel, name, rows = estimator.kernel, estimator.model, problem.axes
@@ -279,8 +281,6 @@ def resolution(
         rows = len(kernel) // problem.source_count
     gain, columns = problem.gain, problem.axes
     if along == "normals" and problem.axes == 3:
-        from bayesinv.classical.surface_axes import normals_of
-
         gain = np.matmul(
             gain.reshape(len(gain), -1, 3).transpose(1, 0, 2),
             normals_of(problem, "directions along normals want")[:, :, None],
@@ -289,6 +289,6 @@ def resolution(
     return Resolution(problem, name, kernel, gain, rows, columns)
 
 
-def _alike(one: Problem, other: Problem) -> bool:
+def _same_gain(one: Problem, other: Problem) -> bool:
     same = isinstance(one, SurfaceProblem) == isinstance(other, SurfaceProblem)
     return same and one.gain.shape == other.gain.shape and bool(np.array_equal(one.gain, other.gain))

@@ -1,4 +1,4 @@
-"""Metrics of resolution, and the distances along the cortex or through space that they are measured by."""
+"""Metrics of resolution, by distances along the cortex or through space."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DISTANCES = ("euclidean", "geodesic")
 
 @dataclass(frozen=True, eq=False)
 class Metrics:
-    """How far the point spread or cross talk of every source lies and reaches.
+    """Localisation error, extent and amplitude of every source's point spread or cross talk.
 
     With w the magnitude of a source's function over all sources and d the distance from that source:
 
@@ -49,14 +49,19 @@ class Metrics:
         return np.asarray(self.total / self.total.max())
 
 
-def radius_of(beyond: NDArray[np.bool_], places: Array, own: Index) -> Array:
-    """Distance of the farthest source that counts, for each of some sources."""
+def radius_of(beyond: NDArray[np.bool_], positions: Array, own: Index) -> Array:
+    """Return the distance (function,) from some sources to the farthest that counts for each.
+
+    beyond : (function, source), whether a source counts
+    positions : (source, 3), m
+    own : (function,), the source of each function
+    """
     rows, columns = np.nonzero(beyond)
-    apart = places[columns] - places[own[rows]]
-    far = np.einsum("nx,nx->n", apart, apart)
+    offset = positions[columns] - positions[own[rows]]
+    squared_distance = np.einsum("nx,nx->n", offset, offset)
     out = np.zeros(len(own))
     starts = np.searchsorted(rows, np.arange(len(own)))
     filled = np.flatnonzero(beyond.any(axis=1))
     if len(filled):
-        out[filled] = np.maximum.reduceat(far, starts[filled])
+        out[filled] = np.maximum.reduceat(squared_distance, starts[filled])
     return np.sqrt(out)

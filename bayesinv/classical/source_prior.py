@@ -1,4 +1,4 @@
-"""The source covariance of a classical estimate: variances, or one block per source."""
+"""The source covariance of a classical estimate: variances, or one orientation block per source."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import numpy as np
 from scipy.linalg import eigh
 
 from bayesinv.axes import Array, one_of
-from bayesinv.classical.blocks import wide
-from bayesinv.classical.mne_prior import MNE_DEPTH, MNE_LOOSE, depth_prior, kept_trace
-from bayesinv.classical.surface_axes import SurfaceProblem, normals_of
+from bayesinv.classical.blocks import flat_gain
+from bayesinv.classical.mne_prior import MNE_DEPTH, MNE_LOOSE, depth_prior, with_trace_of_gain
+from bayesinv.classical.surface_axes import has_normals, normals_of
 from bayesinv.evidence.spectrum import Spectrum
 from bayesinv.prior.currents import depth_weights
 from bayesinv.problem.problem import Problem
@@ -18,7 +18,7 @@ from bayesinv.problem.problem import Problem
 
 @dataclass(frozen=True, eq=False)
 class SourcePrior:
-    """Prior covariance of a source: weight * orientation block.
+    """Prior covariance of the currents: for every source, its weight times its orientation block.
 
     weights : (source,), relative variances
     loose : variance of tangential currents relative to normal ones
@@ -32,22 +32,22 @@ class SourcePrior:
 
     @property
     def rows(self) -> int:
-        """Amplitudes per source that the prior leaves free to move."""
+        """Free amplitudes per source: those to which the prior gives variance."""
         return 1 if self.problem.axes == 1 or self.loose == 0 else 3
 
-    def table(self) -> Array:
-        """Gain (source, component, axis)."""
+    def gain_blocks(self) -> Array:
+        """Gain as one block per source: (source, component, axis)."""
         return self.problem.gain.reshape(self.problem.components, -1, self.problem.axes).transpose(1, 0, 2)
 
-    def along(self, table: Array) -> Array:
-        """Gain (source, component, row) of the amplitudes that move."""
+    def free_gain(self, table: Array) -> Array:
+        """Return the gain (source, component, row) of the free amplitudes, from blocks (source, component, axis)."""
         if self.rows == self.problem.axes:
             return table
         assert self.normals is not None
         return np.matmul(table, self.normals[:, :, None])
 
     def blocks(self, power: float = 1.0) -> Array:
-        """Orientation blocks (source, row, row) to a power, in the axes that move; weight left out."""
+        """Orientation blocks (source, row, row) of the free amplitudes, without weights, to a matrix power."""
         if self.rows == 1:
             return np.ones((len(self.weights), 1, 1))
         if self.normals is None:
@@ -56,30 +56,30 @@ class SourcePrior:
         return self.loose**power * np.eye(3) + (1 - self.loose**power) * outer
 
     def spectrum(self) -> tuple[Array, Array, Array]:
-        """Eigenvalues and vectors of G D Gᵀ, and the turn D (see `Filter`); trace(G D Gᵀ) = trace(G Gᵀ)."""
+        """Eigenvalues and vectors of G D Gᵀ, and D as weights of a `Filter`; trace(G D Gᵀ) = trace(G Gᵀ)."""
         problem = self.problem
         if self.rows == problem.axes and self.normals is None:
-            diagonal = kept_trace(problem, np.repeat(self.weights, problem.axes))
-            plain = bool(np.ptp(diagonal) <= 1e-14 * diagonal[0])
-            spectrum = Spectrum.of(problem, None if plain else diagonal)
+            diagonal = with_trace_of_gain(problem, np.repeat(self.weights, problem.axes))
+            uniform = bool(np.ptp(diagonal) <= 1e-14 * diagonal[0])
+            spectrum = Spectrum.of(problem, None if uniform else diagonal)
             return spectrum.values, spectrum.to_components, spectrum.weights
-        table = self.along(self.table())
-        turn = self.weights[:, None, None] * self.blocks()
-        spread = np.matmul(table, turn)
-        gram = wide(spread) @ wide(table).T
+        table = self.free_gain(self.gain_blocks())
+        covariance = self.weights[:, None, None] * self.blocks()
+        gram = flat_gain(np.matmul(table, covariance)) @ flat_gain(table).T
         scale = problem.signal_power * problem.components / np.trace(gram)
         values, vectors = eigh(gram * scale, driver="evd", check_finite=False, overwrite_a=True)
-        return np.maximum(values, 0.0), vectors, self.outward(turn * scale)
+        return np.maximum(values, 0.0), vectors, self.to_axes(covariance * scale)
 
-    def outward(self, turn: Array) -> Array:
-        """From blocks of the amplitudes that move to a turn of the problem's axes (source, row, axis)."""
+    def to_axes(self, blocks: Array) -> Array:
+        """Return blocks (source, row, row) of the free amplitudes as a filter's weights (source, row, axis)."""
         if self.rows == self.problem.axes:
-            return turn
+            return blocks
         assert self.normals is not None
-        return turn * self.normals[:, None, :]
+        return blocks * self.normals[:, None, :]
 
 
 def source_prior(problem: Problem, depth: float | str | None, loose: float | str | None, mne: bool) -> SourcePrior:
+    """Return the prior of depth weighting and looseness as `baseline` takes them, checked."""
     if isinstance(depth, str):
         one_of("depth weighting", depth, ("auto",), ", or give an exponent or None")
         depth = MNE_DEPTH if mne else None
@@ -87,10 +87,7 @@ def source_prior(problem: Problem, depth: float | str | None, loose: float | str
         one_of("looseness", loose, ("auto",), ", or give a number between 0 and 1")
         loose = None
     if loose is None:
-        known = isinstance(problem, SurfaceProblem) or (
-            problem.sources is not None and problem.sources.normals is not None
-        )
-        loose = 0.0 if problem.axes == 1 else MNE_LOOSE if mne and known else 1.0
+        loose = 0.0 if problem.axes == 1 else MNE_LOOSE if mne and has_normals(problem) else 1.0
     if not 0 <= loose <= 1:
         raise ValueError(f"loose is {loose}, but must lie between 0 (fixed) and 1 (free)")
     if problem.axes == 1 and loose > 0:

@@ -5,28 +5,36 @@ from __future__ import annotations
 import numpy as np
 
 from bayesinv.axes import Array
-from bayesinv.classical.blocks import divided, root_of
+from bayesinv.classical.blocks import block_power, divide_rows
 from bayesinv.classical.estimate import Filter
 from bayesinv.classical.source_prior import SourcePrior
 
 
-def standardised(plain: Filter, prior: SourcePrior, lam: float, mne: bool) -> Array:
-    """Turn of sLORETA: the estimate over the root of its own variance, D Gᵀ middle G D / λ (Pascual-Marqui 2002)."""
+def standardised(minimum_norm: Filter, prior: SourcePrior, lam: float, mne: bool) -> Array:
+    """Return the weights of sLORETA: the estimate over the root of its own variance (Pascual-Marqui 2002).
+
+        variance_k = D_k G_kᵀ (G D Gᵀ + λ I)⁻¹ G_k D_k / λ
+
+    (amplitude,), or (source, row, axis) where a source's axes are mixed.
+    """
     rows, axes = prior.rows, prior.problem.axes
-    turn = plain.turn
-    if turn.ndim == 1:
-        turn = turn.reshape(-1, 1, rows) * np.eye(rows)
-    table = prior.table()
+    weights = minimum_norm.weights
+    if weights.ndim == 1:
+        weights = weights.reshape(-1, 1, rows) * np.eye(rows)
+    table = prior.gain_blocks()
     inner = np.matmul(
-        table.transpose(0, 2, 1), (plain.middle @ plain.gain).reshape(len(plain.gain), -1, axes).transpose(1, 0, 2)
+        table.transpose(0, 2, 1),
+        (minimum_norm.inverse @ minimum_norm.gain).reshape(len(minimum_norm.gain), -1, axes).transpose(1, 0, 2),
     )
-    variance = np.matmul(np.matmul(turn, inner), turn.transpose(0, 2, 1)) / lam
+    variance = np.matmul(np.matmul(weights, inner), weights.transpose(0, 2, 1)) / lam
     if mne or rows == 1:
-        return divided(plain.turn, np.trace(variance, axis1=1, axis2=2), rows)
-    return np.matmul(root_of(variance, -0.5), turn)
+        return divide_rows(minimum_norm.weights, np.trace(variance, axis1=1, axis2=2), rows)
+    return np.matmul(block_power(variance, -0.5), weights)
 
 
-def noise_power(plain: Filter, rows: int) -> Array:
-    """Variance (source,) that noise alone has in an estimate, over a source's rows."""
-    power = np.concatenate([np.einsum("rc,rc->r", part, part) for part in map(plain.rows, plain.blocks())])
+def noise_power(minimum_norm: Filter, rows: int) -> Array:
+    """Return the variance (source,) of an estimate of noise alone, summed over a source's rows."""
+    power = np.concatenate(
+        [np.einsum("rc,rc->r", part, part) for part in map(minimum_norm.rows, minimum_norm.blocks())]
+    )
     return power.reshape(-1, rows).sum(axis=1)

@@ -33,7 +33,7 @@ class SurfaceProblem(Problem):
         freeze(self.directions)
 
     def cartesian(self, current: Array) -> Array:
-        """Turn currents (source, axis, ...) from surface axes to head x, y, z."""
+        """Return currents (source, axis, ...) in surface axes as currents along head x, y, z."""
         assert self.directions is not None
         same_axes(directions=(self.directions, "source axis 3"), current=(current[:, :, :1].reshape(-1, 3), "source 3"))
         return np.asarray(np.einsum("sax,sa...->sx...", self.directions, current))
@@ -54,9 +54,9 @@ def surface_axes(problem: Problem) -> SurfaceProblem:
     if problem.axes != 3:
         raise ValueError("surface axes want free orientation, but this problem has the normal only")
     normals = head_normals(problem, "surface axes want")
-    one = np.cross(normals, np.eye(3)[np.argmin(np.abs(normals), axis=1)])
-    one /= np.linalg.norm(one, axis=1, keepdims=True)
-    directions = np.stack([one, np.cross(normals, one), normals], axis=1)
+    tangent = np.cross(normals, np.eye(3)[np.argmin(np.abs(normals), axis=1)])
+    tangent /= np.linalg.norm(tangent, axis=1, keepdims=True)
+    directions = np.stack([tangent, np.cross(normals, tangent), normals], axis=1)
     table = problem.gain.reshape(len(problem.gain), -1, 3)
     gain = np.matmul(table.transpose(1, 0, 2), directions.transpose(0, 2, 1)).transpose(1, 0, 2)
     given: dict[str, Any] = {item.name: getattr(problem, item.name) for item in fields(Problem)}
@@ -64,10 +64,16 @@ def surface_axes(problem: Problem) -> SurfaceProblem:
 
 
 def head_normals(problem: Problem, what: str) -> Array:
+    """Return the sources' unit normals (source, 3) in head coordinates, or raise; `what` wants them."""
     normals = None if problem.sources is None else problem.sources.normals
     if normals is None:
         raise ValueError(f"{what} the sources' normals, but this problem has none; give normals or sources")
     return normals / np.linalg.norm(normals, axis=1, keepdims=True)
+
+
+def has_normals(problem: Problem) -> bool:
+    """Return whether the normals of a problem's sources are known, as `normals_of` wants."""
+    return isinstance(problem, SurfaceProblem) or (problem.sources is not None and problem.sources.normals is not None)
 
 
 def normals_of(problem: Problem, what: str) -> Array:

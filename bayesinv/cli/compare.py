@@ -121,21 +121,21 @@ def compare(
 def _check_methods(names: Sequence[str]) -> None:
     """Raise if a classical method is none."""
     from bayesinv.classical.baseline import METHODS
-    from bayesinv.classical.criteria import CHOICES
+    from bayesinv.classical.criteria import LAMBDA_CRITERIA
 
     for name in names:
-        one_of("method", name, (*METHODS, *CHOICES))
+        one_of("method", name, (*METHODS, *LAMBDA_CRITERIA))
 
 
 def _estimates(problem: Problem, names: Sequence[str]) -> dict[str, Any]:
     """Return classical estimates by what the table calls them."""
     from bayesinv.classical.baseline import baseline
-    from bayesinv.classical.criteria import CHOICES
+    from bayesinv.classical.criteria import LAMBDA_CRITERIA
     from bayesinv.classical.minimum_norm import tikhonov
 
     found: dict[str, Any] = {}
     for name in names:
-        if name in CHOICES:
+        if name in LAMBDA_CRITERIA:
             found[f"λ by {name}"] = tikhonov(problem, name)
         else:
             covariance = "recording" if name == "LCMV" else None

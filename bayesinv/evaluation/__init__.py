@@ -1,1 +1,1 @@
-"""Every method on every truth: a configuration, its cells, their results."""
+"""Evaluation of methods on simulated truths: a configuration, its cells, their results."""

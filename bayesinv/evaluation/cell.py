@@ -1,4 +1,4 @@
-"""One truth, one method: run, scored, and its result."""
+"""One cell of an evaluation: one method on one truth, run, scored and stored."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy as np
 from bayesinv.atomic import write_atomically
 from bayesinv.axes import Array, Index
 from bayesinv.classical.baseline import baseline
-from bayesinv.classical.criteria import CHOICES
+from bayesinv.classical.criteria import LAMBDA_CRITERIA
 from bayesinv.classical.estimate import Estimate
 from bayesinv.classical.minimum_norm import tikhonov
 from bayesinv.evaluation.configuration import BASELINE, REFEREE, Cell, Configuration
@@ -31,15 +31,17 @@ from bayesinv.scoring.tally import Tally
 from bayesinv.simulation.truth import Truth
 
 CRIME = "inverse crime"
+"""Name of it in tables, files and messages."""
 
 
-def answer_of(
+def invert(
     cell: Cell, configuration: Configuration, problem: Problem, truth: Truth, referees: Mapping[str, Estimator]
 ) -> Posterior | Estimate:
+    """Return the posterior or estimate of a cell's method on its problem."""
     if cell.kind == REFEREE:
         return referees[cell.method](problem, truth)
     if cell.kind == BASELINE:
-        if cell.method in CHOICES:
+        if cell.method in LAMBDA_CRITERIA:
             return tikhonov(problem, cell.method)
         return baseline(problem, cell.method, covariance="recording" if cell.method == "LCMV" else None)
     from bayesinv.inference.infer import infer
@@ -51,14 +53,14 @@ def answer_of(
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """A cell and what came of it.
+    """A cell and its scores.
 
-    crime : whether the inversion had the truth's lead field
+    crime : whether the inversion used the truth's lead field
     snr : power of the signal over that of the noise
-    row : plain scores; those of regions in which the truth is are named "active regions"
+    row : scores as plain numbers; those of regions that hold part of the truth are named "active regions"
     tallies : probabilistic scores by stratum, which can be pooled
-    seconds : of the answer, without simulation and scores
-    unsure : checks of the answer that failed, and warnings
+    seconds : of the inference, without simulation and scores
+    unsure : checks of the inference that failed, and warnings
     """
 
     cell: Cell
@@ -77,7 +79,7 @@ class Result:
 
     @classmethod
     def read(cls, path: Path) -> Result | None:
-        """What a file holds, or None where there is none, or none that is whole."""
+        """Return the result in a file, or None where there is no file or an incomplete one."""
         try:
             plain = json.loads(path.read_text(encoding="utf-8"))
             plain.pop(CRIME)
@@ -89,49 +91,53 @@ class Result:
 
 
 def _tally(plain: dict[str, Any]) -> Tally:
+    """Return a tally from its fields in JSON."""
     parts: dict[str, Any] = {name: Pit(np.array(plain.pop(name)["counts"])) for name in ("pit", "aggregated")}
-    claims = {name: np.array(value, dtype=np.float64) for name, value in plain.pop("exceedance").items()}
-    return Tally(**parts, exceedance=Reliability(**claims), **plain)
+    reliability = {name: np.array(value, dtype=np.float64) for name, value in plain.pop("exceedance").items()}
+    return Tally(**parts, exceedance=Reliability(**reliability), **plain)
 
 
 def run_cell(
-    configuration: Configuration, cell: Cell, place: Path, crime: bool, referees: Mapping[str, Estimator]
+    configuration: Configuration, cell: Cell, path: Path, crime: bool, referees: Mapping[str, Estimator]
 ) -> Result | str:
-    """Run a cell and keep it; what it raises is returned, as the other cells are not to be lost with it."""
+    """Run a cell and store its result; an exception is returned as text, so that the other cells still run."""
     try:
-        with warnings.catch_warnings(record=True) as heard:
+        with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             truth, problem, snr = scene_of(configuration, cell)
             started = time.perf_counter()
-            result = answer_of(cell, configuration, problem, truth, referees)
+            result = invert(cell, configuration, problem, truth, referees)
             seconds = time.perf_counter() - started
             regions, active = _regions(configuration, truth, problem)
-            some = slice(None, None, -(-len(problem.times) // configuration.samples))
-            made = score(result, truth, window=some, level=configuration.level, regions=regions, contrasts=active)
-        said = [str(one.message) for one in heard if issubclass(one.category, UserWarning)]
+            scored = slice(None, None, -(-len(problem.times) // configuration.samples))
+            scores = score(result, truth, window=scored, level=configuration.level, regions=regions, contrasts=active)
+        messages = [str(one.message) for one in caught if issubclass(one.category, UserWarning)]
         unsure = [check.name for check in result.checks if not check.passed] if isinstance(result, Posterior) else []
-        tallies = {"active regions" if name == "contrasts" else name: one for name, one in made.tallies.items()}
-        row = {name.replace("contrasts: ", "active regions: "): value for name, value in made.row().items()}
+        tallies = {"active regions" if name == "contrasts" else name: one for name, one in scores.tallies.items()}
+        row = {name.replace("contrasts: ", "active regions: "): value for name, value in scores.row().items()}
         if isinstance(result, Posterior):
             row |= {f"hyper: {name}": scalar.mean for name, scalar in result.hyper.items()}
-        found = Result(cell, crime, snr, row, tallies, seconds, tuple(dict.fromkeys(unsure + said)))
+        found = Result(cell, crime, snr, row, tallies, seconds, tuple(dict.fromkeys(unsure + messages)))
     except Exception as error:
         return f"{cell.name} on {cell.truth} (seed {cell.seed}): {type(error).__name__}: {error}"
-    place.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(place, found.text().encode())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, found.text().encode())
     return found
 
 
 def _regions(configuration: Configuration, truth: Truth, problem: Problem) -> tuple[Mapping[str, Index], Array | None]:
-    """Every region, and as functionals the means of those in which some, but not all, of the truth is."""
+    """Return all regions, and the mean currents of those that hold part of the truth as functionals (region, source).
+
+    There are no functionals where all regions hold part of it.
+    """
     regions = setting_of(configuration).regions
     assert problem.sources is not None
-    lively = np.zeros(problem.source_count, dtype=bool)
-    lively[nearest(truth.sources, problem.sources)[np.abs(truth.current).max(axis=1) > 0]] = True
-    chosen = [index for index in regions.values() if lively[index].any()]
-    if len(chosen) == len(regions):
+    active = np.zeros(problem.source_count, dtype=bool)
+    active[nearest(truth.sources, problem.sources)[np.abs(truth.current).max(axis=1) > 0]] = True
+    active_regions = [index for index in regions.values() if active[index].any()]
+    if len(active_regions) == len(regions):
         return regions, None
-    rows = np.zeros((len(chosen), problem.source_count))
-    for row, index in zip(rows, chosen, strict=True):
+    rows = np.zeros((len(active_regions), problem.source_count))
+    for row, index in zip(rows, active_regions, strict=True):
         row[index] = 1 / len(index)
     return regions, rows

@@ -13,7 +13,7 @@ import numpy as np
 
 from bayesinv.axes import one_of
 from bayesinv.classical.baseline import METHODS as CLASSICAL
-from bayesinv.classical.criteria import CHOICES
+from bayesinv.classical.criteria import LAMBDA_CRITERIA
 from bayesinv.evaluation.truths import TRUTHS
 from bayesinv.head import template_mesh
 from bayesinv.head.template_cortex import LAYOUTS
@@ -21,7 +21,7 @@ from bayesinv.posterior.quantiles import credible_level
 from bayesinv.prior.catalogue import find_model
 
 PRIOR = "prior: "
-"""Before the name of the model that a truth is drawn from."""
+"""Prefix of the name of a model from whose prior a truth is drawn."""
 
 SPACINGS = ("ico3", "ico4", "oct4", "oct5", "oct6")
 HEADS, WORLDS, NOISES = ("template", "sphere"), ("template", "inversion"), ("white", "correlated", "brain")
@@ -31,28 +31,28 @@ MODEL, BASELINE, REFEREE = "model", "classical", "referee"
 
 @dataclass(frozen=True)
 class Configuration:
-    """A matrix of truths, signal-to-noise ratios, methods and seeds, and the worlds they live in.
+    """A matrix of truths, signal-to-noise ratios, methods and seeds, with the settings that they share.
 
-    title : for people
+    title : for people to read
     truths : names in `TRUTHS`, or "prior: MODEL"
     snr : power of the signal over that of the noise, see `simulate`; or alpha, ‖noise‖ / ‖signal‖ = (1 - alpha) / alpha
     models : names of shipped models, or paths of .py files
-    baselines : methods of `baseline`, and choices of λ of `tikhonov`; their intervals are naive
-    seeds : one world, and one truth of every kind, each; a number stands for as many
+    baselines : methods of `baseline`, and choices of λ of `tikhonov`; their intervals are `naive`
+    seeds : each gives one world and one truth of every kind; a number n gives seeds 0 to n - 1
     forward_error : whether models learn the lead field's error: false, true or both
     world : "template" draws the truth's head as `draw_world` does; "inversion" takes the inversion's own lead field
     head : of the inversion: "template" (boundary elements), or "sphere", in which the template's cortex is shrunk
     spacing : of the inversion's cortex; electrodes : 32 or 64
     truth_spacing, resolution : of the truth's cortex and its finite elements
-    draws : lead fields behind the forward error
+    draws : lead fields from which the forward error is estimated
     error_solver : of those: "fem", the template with fluid below the skull, or "bem", as the inversion's
     noise : "white"; "correlated" over sensors; "brain" is half that and half background activity, both 1/f over time,
         its covariance estimated from other noise
     duration, baseline, rate : of the response and of the noise before it, s; and samples per second
-    samples : of the response that are scored, evenly spread; all of them take longer than the answers
+    samples : of the response that are scored, evenly spaced; to score all of them takes longer than the inference
     regions : parcels whose mean currents are scored
     level : of intervals
-    allow_inverse_crime : whether the inversion may have the truth's lead field; everything is stamped then
+    allow_inverse_crime : whether the inversion may use the truth's lead field; all output is marked then
 
     Raises
     ------
@@ -110,7 +110,7 @@ class Configuration:
         for name in self.models:
             find_model(name)
         for name in self.baselines:
-            one_of("baseline", name, (*CLASSICAL, *CHOICES))
+            one_of("baseline", name, (*CLASSICAL, *LAMBDA_CRITERIA))
         for what, given, known in (
             ("world", self.world, WORLDS),
             ("head", self.head, HEADS),
@@ -127,11 +127,11 @@ class Configuration:
             )
 
     def _check_numbers(self) -> None:
-        drawn = all(name.startswith(PRIOR) for name in self.truths)
-        if not (self.truths and self.seeds and self.forward_error and (drawn or self.snr or self.alpha)):
+        from_priors = all(name.startswith(PRIOR) for name in self.truths)
+        if not (self.truths and self.seeds and self.forward_error and (from_priors or self.snr or self.alpha)):
             raise ValueError("the matrix is empty: it wants at least one of truths, seeds, and snr or alpha")
         if self.snr and self.alpha:
-            raise ValueError("snr and alpha both say how loud the noise is; give one of them")
+            raise ValueError("snr and alpha both set the scale of the noise; give one of them")
         for name, low, high in (("snr", 0.0, np.inf), ("alpha", 0.0, 1.0)):
             for value in getattr(self, name):
                 if not low < value < high:
@@ -183,34 +183,34 @@ class Configuration:
 
     @property
     def crime(self) -> bool:
-        """Whether some truths are made with the inversion's own lead field, by what the configuration says."""
+        """Whether the configuration has some truths made with the inversion's own lead field."""
         return self.world == "inversion" or any(name.startswith(PRIOR) for name in self.truths)
 
     @property
-    def loudness(self) -> tuple[tuple[str, float], ...]:
-        """What the noise is scaled by: ("snr" or "alpha", value)."""
+    def noise_levels(self) -> tuple[tuple[str, float], ...]:
+        """Ratios that the noise is scaled to: ("snr" or "alpha", value) each."""
         return tuple(("snr", one) for one in self.snr) + tuple(("alpha", one) for one in self.alpha)
 
     def cells(self, referees: Iterable[str] = ()) -> list[Cell]:
-        """Every cell of the matrix; baselines and referees do without the forward error."""
-        methods = [(name, MODEL, lost) for lost in self.forward_error for name in self.models]
+        """Return every cell of the matrix; only models have cells that learn the forward error."""
+        methods = [(name, MODEL, learned) for learned in self.forward_error for name in self.models]
         methods += [(name, BASELINE, False) for name in self.baselines]
         methods += [(name, REFEREE, False) for name in referees]
         if not methods:
             raise ValueError("the matrix is empty: it wants at least one of models and baselines")
         return [
-            Cell(truth, how, loud, seed, name, kind, lost)
+            Cell(truth, how, loud, seed, name, kind, learned)
             for seed in self.seeds
             for truth in self.truths
-            for how, loud in ([("drawn", 0.0)] if truth.startswith(PRIOR) else self.loudness)
-            for name, kind, lost in methods
-            # A truth drawn with the inversion's lead field has no error of it.
-            if not (lost and truth.startswith(PRIOR))
+            for how, loud in ([("drawn", 0.0)] if truth.startswith(PRIOR) else self.noise_levels)
+            for name, kind, learned in methods
+            # A truth that is drawn from a prior has the inversion's lead field, without error.
+            if not (learned and truth.startswith(PRIOR))
         ]
 
 
 def _check_type(name: str, value: Any, kind: str) -> None:
-    """Raise unless a value of a configuration has the type that its field says, or is one of several."""
+    """Raise unless a value of a configuration has the type of its field, or is a list of such where that is a tuple."""
     wanted = {"str": str, "int": int, "float": (int, float), "bool": bool}
     inner = kind.removeprefix("tuple[").split(",")[0].rstrip("]")
     several = kind.startswith("tuple")
@@ -228,9 +228,9 @@ def shipped_configurations() -> dict[str, Path]:
 
 @dataclass(frozen=True)
 class Cell:
-    """One answer to one simulation.
+    """One method on one simulated truth.
 
-    how, loud : "snr" or "alpha" and its value; "drawn" and 0 where a prior says
+    how, loud : ratio that the noise is scaled to, "snr" or "alpha", and its value; "drawn" and 0 where a prior sets it
     method, kind : name, and whether it is a model, a classical estimate or a referee
     forward_error : whether the lead field's error is learned
     """
@@ -245,5 +245,5 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """The method, for people."""
+        """Name of the method, for people to read."""
         return Path(self.method).stem + " + forward error" * self.forward_error

@@ -1,4 +1,4 @@
-"""What came of an evaluation: tables, curves, rankings."""
+"""Results of an evaluation: tables, coverage curves, rankings."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 
 PREFIX = "inverse-crime-"
-"""Before the name of every file of an evaluation in which the inversion has the truth's own lead field."""
+"""Prefix of every file of an evaluation in which the inversion uses the truth's own lead field."""
 
-BETTER_LARGE = ("area_under_curve", "average_precision", "map_correlation", "course_correlation")
-"""Point scores of which more is better; of `BETTER_SMALL`, in m, less is."""
+LARGER_IS_BETTER = ("area_under_curve", "average_precision", "map_correlation", "course_correlation")
+"""Point scores without a unit, of which larger ones are better."""
 
-BETTER_SMALL = ("peak_error", "centre_error", "deviation", "earth_movers_distance")
+SMALLER_IS_BETTER = ("peak_error", "centre_error", "deviation", "earth_movers_distance")
 
 LOCALISATION = ("peak_error", "earth_movers_distance", "deviation", "area_under_curve")
 STRATA = ("all", "active", "inactive", "regions", "active regions")
@@ -35,9 +35,9 @@ STRATA = ("all", "active", "inactive", "regions", "active regions")
 class Evaluation:
     """Scores of every method on every truth.
 
-    configuration : what was run
+    configuration : of the run
     results : one per cell
-    failures : what cells raised
+    failures : messages of the cells that raised
     """
 
     configuration: Configuration
@@ -46,7 +46,7 @@ class Evaluation:
 
     @property
     def crime(self) -> bool:
-        """Whether some inversion had the truth's own lead field."""
+        """Whether some inversion used the truth's own lead field."""
         return any(one.crime for one in self.results)
 
     @property
@@ -56,8 +56,8 @@ class Evaluation:
 
         rows = []
         for one in self.results:
-            about = {**asdict(one.cell), "method": one.cell.name, CRIME: one.crime, "power snr": one.snr}
-            rows.append({**about, "seconds": one.seconds, **one.row, "unsure": "; ".join(one.unsure)})
+            identity = {**asdict(one.cell), "method": one.cell.name, CRIME: one.crime, "power snr": one.snr}
+            rows.append({**identity, "seconds": one.seconds, **one.row, "unsure": "; ".join(one.unsure)})
         return pd.DataFrame(rows)
 
     def pooled(self) -> dict[tuple[str, str, float, str], dict[str, Tally]]:
@@ -72,25 +72,25 @@ class Evaluation:
     def summary(self) -> pd.DataFrame:
         """One row per truth, noise and method: means of point scores, and calibration pooled over seeds.
 
-        Currents in A m, distances in m; nan where a method makes no claim.
+        Currents in A m, distances in m; nan where a method has no intervals.
         """
         import pandas as pd
 
         pools, rows = self.pooled(), []
         for (truth, how, loud, method), tallies in pools.items():
-            mine = [
+            group = [
                 one
                 for one in self.results
                 if (one.cell.truth, one.cell.how, one.cell.loud, one.cell.name) == (truth, how, loud, method)
             ]
             row: dict[str, Any] = {"truth": truth, how if how != "drawn" else "snr": loud or np.nan, "method": method}
-            row |= {CRIME: any(one.crime for one in mine), "cells": len(mine)}
-            row |= {name: _mean([one.row[name] for one in mine]) for name in LOCALISATION}
+            row |= {CRIME: any(one.crime for one in group), "cells": len(group)}
+            row |= {name: _mean([one.row[name] for one in group]) for name in LOCALISATION}
             for stratum in STRATA:
                 plain = tallies[stratum].row() if stratum in tallies else {}
                 for name in ("coverage", "crps", "interval_score", "log_score", "mad", "aggregated_mad", "brier"):
                     row[f"{stratum}: {name}"] = plain.get(name, np.nan)
-            row["seconds"] = _mean([one.seconds for one in mine])
+            row["seconds"] = _mean([one.seconds for one in group])
             rows.append(row)
         return pd.DataFrame(rows)
 
@@ -120,23 +120,23 @@ class Evaluation:
         return pd.DataFrame(rows)
 
     def ranking(self, by: str = "area_under_curve") -> pd.Series:
-        """Mean of a point score by method over all cells, the best first.
+        """Return the mean of a point score by method over all cells, the best first.
 
         Raises
         ------
         ValueError
             If there is no such score.
         """
-        one_of("score", by, (*BETTER_LARGE, *BETTER_SMALL))
-        return self.table.groupby("method")[by].mean().sort_values(ascending=by in BETTER_SMALL)
+        one_of("score", by, (*LARGER_IS_BETTER, *SMALLER_IS_BETTER))
+        return self.table.groupby("method")[by].mean().sort_values(ascending=by in SMALLER_IS_BETTER)
 
     @property
     def page(self) -> str:
-        """Name of the page about it, which tells an inverse crime."""
+        """File name of the report, with a prefix for an inverse crime."""
         return f"{PREFIX if self.crime else ''}report.html"
 
     def cells_for_people(self) -> tuple[list[str], list[tuple[str, ...]]]:
-        """The summary as heads and rows of words: mm, nA m, per cent."""
+        """Return the summary as column heads and rows of text: mm, nA m, per cent."""
         table = self.summary
         loud = [name for name in ("snr", "alpha") if name in table and table[name].notna().any()]
         columns: list[tuple[str, str, float, str]] = [(name, name, 1.0, "{:g}") for name in loud]
@@ -167,7 +167,7 @@ class Evaluation:
         return list(dict.fromkeys(one.cell.truth for one in self.results))
 
     def by_truth(self, truth: str) -> dict[str, dict[str, Tally]]:
-        """Tallies by method, pooled over seeds and noise."""
+        """Return the tallies of a truth by method, pooled over seeds and noise levels."""
         out: dict[str, dict[str, Tally]] = {}
         for (name, _, _, method), tallies in self.pooled().items():
             if name == truth and tallies:
@@ -183,6 +183,6 @@ def _pool(group: dict[str, Tally], tallies: Mapping[str, Tally]) -> None:
 
 
 def _mean(values: Iterable[Any]) -> float:
-    """Mean of the numbers among them, nan where there are none."""
-    kept = [float(value) for value in values if value is not None and np.isfinite(value)]
-    return float(np.mean(kept)) if kept else np.nan
+    """Return the mean of the finite numbers among some values, nan where there are none."""
+    numbers = [float(value) for value in values if value is not None and np.isfinite(value)]
+    return float(np.mean(numbers)) if numbers else np.nan

@@ -1,7 +1,7 @@
-"""All cells of an evaluation, resumed where it was left.
+"""Run of an evaluation: all cells of its matrix, resumed where an earlier run stopped.
 
 A configuration spans a matrix of truths, signal-to-noise ratios, methods and seeds. Every cell of it is a simulation,
-an answer and its scores, kept as a file of its own that is named by all that it depends on.
+an inference and its scores, stored in a file of its own that is named by a hash of all that it depends on.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from bayesinv.progress import bars, counted
 
 
 def _key(configuration: Configuration, cell: Cell) -> str:
-    """What a cell's file is named by: all that its result depends on."""
+    """Return the name of a cell's file: a hash of all that its result depends on."""
     import bayesinv
 
     matrix = {"title", "truths", "seeds", "snr", "alpha", "models", "baselines", "forward_error", "allow_inverse_crime"}
@@ -47,56 +47,56 @@ def run(
     referees: Mapping[str, Estimator] | None = None,
     progress: bool = False,
 ) -> Evaluation:
-    """Run a matrix of truths, methods and seeds, and keep every cell in a file of its own.
+    """Run a matrix of truths, methods and seeds, and store every cell in a file of its own.
 
-    Neither table nor page is written; `evaluate` does both, and says what may be given, how a run is continued, and
-    what is raised.
+    Neither tables nor a report are written; `evaluate` does both, and documents arguments, resumption and errors.
     """
     from joblib import Parallel, delayed
 
     chosen = Configuration.of(configuration)
     if allow_inverse_crime is not None:
         chosen = replace(chosen, allow_inverse_crime=bool(allow_inverse_crime))
-    others = dict(referees or {})
-    cells, folder = chosen.cells(others), Path(out)
+    referees = dict(referees or {})
+    cells, folder = chosen.cells(referees), Path(out)
     if chosen.crime and not chosen.allow_inverse_crime:
         raise ValueError(crime_of("truths are made with the inversion's own lead field, as the configuration says"))
-    _begin(chosen, folder, others)
-    places = {cell: folder / "cells" / f"{_key(chosen, cell)}.json" for cell in cells}
-    kept = {cell: Result.read(at) for cell, at in places.items()}
-    found: dict[Cell, Result | str] = {cell: one for cell, one in kept.items() if one is not None}
-    left = [cell for cell in cells if cell not in found]
-    if left:
-        seeds = sorted({cell.seed for cell in left if not cell.truth.startswith(PRIOR)})
+    _begin(chosen, folder, referees)
+    paths = {cell: folder / "cells" / f"{_key(chosen, cell)}.json" for cell in cells}
+    stored = {cell: Result.read(path) for cell, path in paths.items()}
+    found: dict[Cell, Result | str] = {cell: one for cell, one in stored.items() if one is not None}
+    remaining = [cell for cell in cells if cell not in found]
+    if remaining:
+        seeds = sorted({cell.seed for cell in remaining if not cell.truth.startswith(PRIOR)})
         with bars(progress) as begin:
-            if any(cell.forward_error for cell in left):
+            if any(cell.forward_error for cell in remaining):
                 advance = begin("forward error", 1)
                 error_of(chosen)
                 advance(1)
             setting_of(chosen)
             worlds = Parallel(n_jobs=jobs, return_as="generator")(delayed(prepared)(chosen, seed) for seed in seeds)
-            same = dict(zip(seeds, counted(worlds, begin("worlds", len(seeds))), strict=True))
-            if any(same.values()) and not chosen.allow_inverse_crime:
+            crimes = dict(zip(seeds, counted(worlds, begin("worlds", len(seeds))), strict=True))
+            if any(crimes.values()) and not chosen.allow_inverse_crime:
                 raise ValueError(
-                    crime_of(f"the world of seed {next(k for k in same if same[k])} has the inversion's gain")
+                    crime_of(f"the world of seed {next(k for k in crimes if crimes[k])} has the inversion's gain")
                 )
             tasks = (
                 delayed(run_cell)(
-                    chosen, cell, places[cell], same.get(cell.seed, True) or cell.truth.startswith(PRIOR), others
+                    chosen, cell, paths[cell], crimes.get(cell.seed, True) or cell.truth.startswith(PRIOR), referees
                 )
-                for cell in left
+                for cell in remaining
             )
             running = Parallel(n_jobs=jobs, return_as="generator")(tasks)
-            found |= dict(zip(left, counted(running, begin("cells", len(left))), strict=True))
-    every = [found[cell] for cell in cells]
-    results = [one for one in every if isinstance(one, Result)]
-    failures = tuple(one for one in every if isinstance(one, str))
+            found |= dict(zip(remaining, counted(running, begin("cells", len(remaining))), strict=True))
+    outcomes = [found[cell] for cell in cells]
+    results = [one for one in outcomes if isinstance(one, Result)]
+    failures = tuple(one for one in outcomes if isinstance(one, str))
     if failures and not results:
         raise RuntimeError(f"all {len(failures)} cells raised; the first: {failures[0]}")
     return Evaluation(chosen, results, failures)
 
 
 def crime_of(why: str) -> str:
+    """Return the message that refuses an inverse crime."""
     return (
         f"{CRIME}: {why}. Scores of such a run say nothing about real recordings; give the truth another world, or "
         f"allow_inverse_crime, which stamps '{CRIME}' on everything that is written"
@@ -111,14 +111,14 @@ def _begin(configuration: Configuration, folder: Path, referees: Iterable[str]) 
         raise FileExistsError(f"{folder} is a file; name a folder")
     if mark.exists():
         try:
-            there = json.loads(mark.read_text(encoding="utf-8"))
+            stored = json.loads(mark.read_text(encoding="utf-8"))
         except (OSError, ValueError):
-            there = {}
-        other = [key for key in sorted({*given, *there}) if given.get(key) != there.get(key)]
-        if other:
+            stored = {}
+        different = [key for key in sorted({*given, *stored}) if given.get(key) != stored.get(key)]
+        if different:
             raise FileExistsError(
-                f"{folder} was begun with another configuration ({', '.join(other)} differ); to resume it give that "
-                "one, to start anew name another folder or remove this one"
+                f"{folder} was begun with another configuration ({', '.join(different)} differ); to resume it give "
+                "that one, to start anew name another folder or remove this one"
             )
         return
     if folder.is_dir() and any(folder.iterdir()):

@@ -1,4 +1,4 @@
-"""Heads, lead fields, noise and truths of a configuration."""
+"""Setting of an evaluation: heads, lead fields, noise, truths and problems of a configuration."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ from bayesinv.simulation.truth import Truth
 from bayesinv.simulation.truths import prior_truth
 from bayesinv.simulation.world import draw_world
 
-RADII, ECCENTRICITY = (0.078, 0.082, 0.09), 0.95
-"""m, of the sphere head; and where in its innermost sphere the outermost source lies."""
+SPHERE_RADII, SPHERE_ECCENTRICITY = (0.078, 0.082, 0.09), 0.95
+"""Radii of the sphere head, m; and eccentricity of the outermost source in its innermost sphere."""
 
 SETTINGS = Memory("lead fields of evaluations")
 
 
 def rng_of(*words: Any) -> np.random.Generator:
-    """A generator that depends on words, not on the order in which cells are run."""
+    """Return a generator seeded by words, so that it does not depend on the order in which cells are run."""
     return np.random.default_rng(int(hashlib.sha256(repr(words).encode()).hexdigest()[:16], 16))
 
 
 @dataclass(frozen=True, eq=False)
 class _Setting:
-    """What all cells of a configuration share: the inversion's lead field, and which source lies in which region."""
+    """What all cells of a configuration share: the inversion's lead field and head, and the sources of every region."""
 
     lead_field: LeadField
     head: Head
@@ -51,18 +51,19 @@ class _Setting:
 
 @SETTINGS.keep
 def setting_of(configuration: Configuration) -> _Setting:
+    """Return the lead field, head and regions of a configuration's inversion, computed once."""
     grid, sensors = template_cortex.sources(configuration.spacing), template_cortex.electrodes(configuration.electrodes)
     if configuration.head == "sphere":
         from bayesinv.forward.sphere import lead_field as sphere
 
-        # The cortex of the template in a sphere: its shape stays, its size is what fits.
+        # The cortex of the template, scaled to fit into a sphere.
         centre = (grid.positions.max(axis=0) + grid.positions.min(axis=0)) / 2
-        about = grid.positions - centre
-        about *= ECCENTRICITY * RADII[0] / np.linalg.norm(about, axis=1).max()
-        away = sensors.positions - centre
-        away *= RADII[-1] / np.linalg.norm(away, axis=1, keepdims=True)
-        grid, sensors = replace(grid, positions=about), replace(sensors, positions=away)
-        head = Head.spheres(RADII, [float(np.mean(one)) for one in template.CONDUCTIVITIES], template.NAMES)
+        scaled = grid.positions - centre
+        scaled *= SPHERE_ECCENTRICITY * SPHERE_RADII[0] / np.linalg.norm(scaled, axis=1).max()
+        radial = sensors.positions - centre
+        radial *= SPHERE_RADII[-1] / np.linalg.norm(radial, axis=1, keepdims=True)
+        grid, sensors = replace(grid, positions=scaled), replace(sensors, positions=radial)
+        head = Head.spheres(SPHERE_RADII, [float(np.mean(one)) for one in template.CONDUCTIVITIES], template.NAMES)
         gain = sphere(head, sensors, grid)
     else:
         head = template.head()
@@ -74,37 +75,39 @@ def setting_of(configuration: Configuration) -> _Setting:
 
 @SETTINGS.keep
 def error_of(configuration: Configuration) -> ForwardError:
-    """The error of the inversion's lead field; the same for all cells, as an analyst would have it."""
+    """Return the error of the inversion's lead field, the same for all cells, as an analyst would have it."""
     setting = setting_of(configuration)
-    mine, detailed = setting.lead_field, configuration.error_solver == "fem"
+    inversion, detailed = setting.lead_field, configuration.error_solver == "fem"
     head = template_mesh.finite_elements("coarse") if detailed else setting.head
     anisotropy = ANISOTROPY if detailed else None
     draws, rng = configuration.draws, rng_of("forward error")
-    return forward_error(head, mine.sensors, mine.sources, draws, rng, anisotropy=anisotropy)
+    return forward_error(head, inversion.sensors, inversion.sources, draws, rng, anisotropy=anisotropy)
 
 
 @SETTINGS.keep
 def world_of(configuration: Configuration, seed: int) -> LeadField:
-    """The truth's lead field."""
-    mine = setting_of(configuration).lead_field
+    """Return the lead field of the truths of a seed."""
+    inversion = setting_of(configuration).lead_field
     if configuration.world == "inversion":
-        return mine
+        return inversion
     options: dict[str, Any] = {"spacing": configuration.truth_spacing, "resolution": configuration.resolution}
-    return draw_world(rng_of("world", seed), sensors=mine.sensors, avoid=mine.sources, **options).lead_field
+    return draw_world(rng_of("world", seed), sensors=inversion.sensors, avoid=inversion.sources, **options).lead_field
 
 
 def prepared(configuration: Configuration, seed: int) -> bool:
-    """Have the world of a seed computed; tell whether its lead field is the inversion's."""
+    """Compute the world of a seed; return whether its lead field is the inversion's."""
     return same_lead_field(world_of(configuration, seed), setting_of(configuration).lead_field)
 
 
 def _times(configuration: Configuration) -> Array:
+    """Return the sample times of baseline and response, s: (time,)."""
     before = round(configuration.baseline * configuration.rate)
     after = round(configuration.duration * configuration.rate)
     return np.arange(-before, max(after, 1)) / configuration.rate
 
 
 def _noise(configuration: Configuration, world: LeadField) -> NoiseProcess:
+    """Return the noise of a configuration, at the sensors of a world."""
     if configuration.noise == "white":
         return gaussian_noise(_averaged(np.eye(len(world.sensors))))
     exponent = 1.0 if configuration.noise == "brain" else 0.0
@@ -115,40 +118,42 @@ def _noise(configuration: Configuration, world: LeadField) -> NoiseProcess:
 
 
 def _averaged(covariance: Array) -> Array:
-    """Covariance of electrodes against their average."""
+    """Return the covariance of electrodes against their average."""
     centred = covariance - covariance.mean(axis=0)
     return np.asarray(centred - centred.mean(axis=1, keepdims=True))
 
 
 def scene_of(configuration: Configuration, cell: Cell) -> tuple[Truth, Problem, float]:
-    """Truth, problem of the inversion, and signal-to-noise ratio of a cell; the same for all its methods."""
-    times, mine = _times(configuration), setting_of(configuration).lead_field
+    """Return truth, problem of the inversion, and power SNR of a cell; they are the same for all methods."""
+    times, inversion = _times(configuration), setting_of(configuration).lead_field
     if cell.truth.startswith(PRIOR):
-        return _drawn(configuration, cell, times, mine)
+        return _drawn_from_prior(configuration, cell, times, inversion)
     world = world_of(configuration, cell.seed)
-    # Other ratios have the same truth and the same noise, louder.
+    # Other ratios have the same truth, and the same noise at another scale.
     rng = rng_of(cell.truth, cell.seed)
     truth = TRUTHS[cell.truth](world.sources, times, rng)
-    loudness: dict[str, Any] = {cell.how: cell.loud}
-    made = record(truth, world, _noise(configuration, world), rng, **loudness)
-    return truth, made.problem(mine), made.snr
+    ratio: dict[str, Any] = {cell.how: cell.loud}
+    simulation = record(truth, world, _noise(configuration, world), rng, **ratio)
+    return truth, simulation.problem(inversion), simulation.snr
 
 
-def _drawn(configuration: Configuration, cell: Cell, times: Array, mine: LeadField) -> tuple[Truth, Problem, float]:
-    """A truth, and its recording, from a model's prior."""
+def _drawn_from_prior(
+    configuration: Configuration, cell: Cell, times: Array, inversion: LeadField
+) -> tuple[Truth, Problem, float]:
+    """Return a truth drawn from a model's prior, the problem of its recording, and the power SNR."""
     model, rng, after = cell.truth.removeprefix(PRIOR), rng_of(cell.truth, cell.seed), times[times >= 0]
-    # Only the size of its recording and baseline, and the whitener, play a part.
-    field = 1e-6 * _averaged(np.eye(len(mine.sensors))) @ rng.standard_normal((len(mine.sensors), len(times)))
+    # Only the sizes of its recording and baseline, and its whitener, are used.
+    field = 1e-6 * _averaged(np.eye(len(inversion.sensors))) @ rng.standard_normal((len(inversion.sensors), len(times)))
     before = times < 0
-    blank = Problem.from_arrays(
-        mine.gain[:, :, 0],
+    placeholder = Problem.from_arrays(
+        inversion.gain[:, :, 0],
         field[:, ~before],
         _averaged(1e-12 * np.eye(len(field))),
         times=after,
         baseline=field[:, before] if before.any() else None,
-        sources=mine.sources,
-        sensors=mine.sensors,
+        sources=inversion.sources,
+        sensors=inversion.sensors,
     )
-    prior = Prior.of(model, blank, 1, rng)
+    prior = Prior.of(model, placeholder, 1, rng)
     current, problem = prior.truth(0, rng)
-    return prior_truth(mine.sources, current, after, model=model), problem, float(prior.hyper["snr"][0]) ** 2
+    return prior_truth(inversion.sources, current, after, model=model), problem, float(prior.hyper["snr"][0]) ** 2

@@ -19,7 +19,7 @@ from bayesinv.simulation.truth import Truth, together
 from bayesinv.simulation.truths import dipole_truth, patch_truth, prior_truth, sparse_truth, spike_truth
 
 Estimator = Callable[[Problem, Truth], "Posterior | Estimate"]
-"""From a problem, and the truth for referees that peek, to an answer."""
+"""From a problem, and the truth for referees that know it, to a posterior or estimate."""
 
 
 def _dipole(cortex: Sources, times: Array, rng: np.random.Generator) -> Truth:

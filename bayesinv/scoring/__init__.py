@@ -1,1 +1,1 @@
-"""How far an answer lies from the truth, and how well it knows how far."""
+"""Scores of results whose truth is known: localisation errors, proper scores, calibration."""

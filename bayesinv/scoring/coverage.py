@@ -1,4 +1,4 @@
-"""How often intervals hold the truth, and how far that is from what they say."""
+"""Coverage of central intervals, and how far it is from their level."""
 
 from __future__ import annotations
 
@@ -11,40 +11,40 @@ from numpy.typing import ArrayLike
 from bayesinv.axes import Array, Index, real, same_axes
 
 LEVELS: Array = np.arange(11) / 10
-"""Levels at which coverage is looked at where none are given."""
+"""Levels at which coverage is computed by default."""
 
-BINS = 200
-"""Bins of a kept PIT histogram; coverage is exact at all levels that are multiples of 2 / BINS."""
+PIT_BINS = 200
+"""Bins of a PIT histogram; coverage is exact at all levels that are multiples of 2 / PIT_BINS."""
 
 
-def coverage(places: ArrayLike, levels: ArrayLike = LEVELS) -> Array:
+def coverage(pit_values: ArrayLike, levels: ArrayLike = LEVELS) -> Array:
     """Return the share of truths inside the central interval of every level: (level,).
 
         g(c) = mean 1[|2 F(truth) - 1| <= c]
 
-    places : F(truth), as `pit` gives them, of any shape
+    pit_values : F(truth), as `pit` returns them, of any shape
     levels : (level,), in [0, 1]
 
     Raises
     ------
     ValueError
-        If there is no place, one lies outside [0, 1], or a level does.
+        If there is no PIT value, or one of them or a level lies outside [0, 1].
     """
     wanted = real("levels", levels, "level")
-    share = np.ravel(np.asarray(places, dtype=np.float64))
-    if not share.size:
-        raise ValueError("there are no places, so nothing is covered or not")
-    for name, value in (("levels", wanted), ("places", share)):
+    values = np.ravel(np.asarray(pit_values, dtype=np.float64))
+    if not values.size:
+        raise ValueError("there are no pit_values, so coverage is not defined")
+    for name, value in (("levels", wanted), ("pit_values", values)):
         if not ((value >= 0) & (value <= 1)).all():
             raise ValueError(
                 f"{name} must be probabilities in [0, 1], but one is {value[~((value >= 0) & (value <= 1))][0]}"
             )
     # Rounding of 2 F - 1 must not put the end of an interval outside.
-    return np.searchsorted(np.sort(np.abs(2 * share - 1)), wanted + 1e-12, side="right") / share.size
+    return np.searchsorted(np.sort(np.abs(2 * values - 1)), wanted + 1e-12, side="right") / values.size
 
 
 class Miscalibration(NamedTuple):
-    """Four numbers of a coverage curve g(c); zero if every interval holds what it says.
+    """Calibration error of a coverage curve g(c) in four forms; all zero if it is calibrated.
 
     mad : mean |g - c|; msd : mean (g - c)
     under : largest under-coverage max (c - g)₊; over : largest over-coverage max (g - c)₊
@@ -66,13 +66,16 @@ def miscalibration(shares: ArrayLike, levels: ArrayLike = LEVELS) -> Miscalibrat
     ValueError
         If lengths differ, there is no level, or a number is NaN.
     """
-    got, wanted = real("shares", shares, "level"), real("levels", levels, "level")
-    same_axes(shares=(got, "level"), levels=(wanted, "level"))
+    covered, wanted = real("shares", shares, "level"), real("levels", levels, "level")
+    same_axes(shares=(covered, "level"), levels=(wanted, "level"))
     if not wanted.size:
         raise ValueError("there are no levels to compare coverage with")
-    miss = got - wanted
+    excess = covered - wanted
     return Miscalibration(
-        float(np.abs(miss).mean()), float(miss.mean()), float(max((-miss).max(), 0.0)), float(max(miss.max(), 0.0))
+        float(np.abs(excess).mean()),
+        float(excess.mean()),
+        float(max((-excess).max(), 0.0)),
+        float(max(excess.max(), 0.0)),
     )
 
 
@@ -80,37 +83,37 @@ def miscalibration(shares: ArrayLike, levels: ArrayLike = LEVELS) -> Miscalibrat
 class Pit:
     """Histogram of the probability integral transform over [0, 1]; flat if calibrated. Runs are pooled by +.
 
-    counts : (bin,), `BINS` of them
+    counts : (bin,), `PIT_BINS` of them
     """
 
     counts: Index
 
     def __post_init__(self) -> None:
         counts = np.asarray(self.counts, dtype=np.int64)
-        if counts.shape != (BINS,) or (counts < 0).any():
-            raise ValueError(f"counts has shape {counts.shape}, but wants {BINS} counts of at least 0")
+        if counts.shape != (PIT_BINS,) or (counts < 0).any():
+            raise ValueError(f"counts has shape {counts.shape}, but wants {PIT_BINS} counts of at least 0")
         object.__setattr__(self, "counts", counts)
 
     @classmethod
-    def of(cls, places: ArrayLike) -> Pit:
-        """Count places F(truth), of any shape.
+    def of(cls, pit_values: ArrayLike) -> Pit:
+        """Return the histogram of PIT values F(truth), of any shape.
 
         Raises
         ------
         ValueError
             If one lies outside [0, 1].
         """
-        share = np.ravel(np.asarray(places, dtype=np.float64))
-        if not ((share >= 0) & (share <= 1)).all():
-            raise ValueError("places must be probabilities in [0, 1]")
-        return cls(np.bincount(np.minimum((share * BINS).astype(np.int64), BINS - 1), minlength=BINS))
+        values = np.ravel(np.asarray(pit_values, dtype=np.float64))
+        if not ((values >= 0) & (values <= 1)).all():
+            raise ValueError("pit_values must be probabilities in [0, 1]")
+        return cls(np.bincount(np.minimum((values * PIT_BINS).astype(np.int64), PIT_BINS - 1), minlength=PIT_BINS))
 
     def __add__(self, other: Pit) -> Pit:
         return Pit(self.counts + other.counts)
 
     @property
     def count(self) -> int:
-        """How many there are."""
+        """Number of PIT values."""
         return int(self.counts.sum())
 
     def histogram(self, bins: int = 20) -> Index:
@@ -119,26 +122,28 @@ class Pit:
         Raises
         ------
         ValueError
-            If the bins kept cannot be joined to that many.
+            If the number does not divide `PIT_BINS`.
         """
-        if bins < 1 or BINS % bins:
-            raise ValueError(f"bins is {bins}, but must divide {BINS}")
+        if bins < 1 or PIT_BINS % bins:
+            raise ValueError(f"bins is {bins}, but must divide {PIT_BINS}")
         return np.asarray(self.counts.reshape(bins, -1).sum(axis=1))
 
     def coverage(self, levels: ArrayLike = LEVELS) -> Array:
-        """Share of truths inside the central interval of every level: (level,), nan where there is none.
+        """Share of truths inside the central interval of every level: (level,), nan where there are no PIT values.
 
         Raises
         ------
         ValueError
-            If a level lies outside [0, 1] or between those that the bins can tell.
+            If a level lies outside [0, 1] or is no multiple of 2 / `PIT_BINS`.
         """
         wanted = real("levels", levels, "level")
-        half = np.round(wanted * BINS / 2).astype(np.int64)
-        if not (np.abs(half * 2 / BINS - wanted) < 1e-9).all() or (half < 0).any() or (half > BINS // 2).any():
-            raise ValueError(f"levels must be multiples of {2 / BINS:g} in [0, 1]; use coverage(places) for others")
-        rising = np.concatenate([[0], np.cumsum(self.counts)])
-        inside = rising[BINS // 2 + half] - rising[BINS // 2 - half]
+        half = np.round(wanted * PIT_BINS / 2).astype(np.int64)
+        if not (np.abs(half * 2 / PIT_BINS - wanted) < 1e-9).all() or (half < 0).any() or (half > PIT_BINS // 2).any():
+            raise ValueError(
+                f"levels must be multiples of {2 / PIT_BINS:g} in [0, 1]; use coverage(pit_values) for others"
+            )
+        cumulative = np.concatenate([[0], np.cumsum(self.counts)])
+        inside = cumulative[PIT_BINS // 2 + half] - cumulative[PIT_BINS // 2 - half]
         return np.asarray(inside / self.count if self.count else np.full(len(wanted), np.nan))
 
     @property

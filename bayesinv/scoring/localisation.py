@@ -1,9 +1,6 @@
-"""How far a map lies from the truth.
+"""Point scores of a map against the truth: localisation errors, detection and correlation.
 
-Point scores compare the magnitude of a map (source,) with the truth, which may live on another grid; distances are in
-metres. Probabilistic scores take Gaussian mixtures (node, ...), as posteriors of currents and of their linear
-functionals are; of all of them less is better, and all are proper: nobody does better, on average, than by saying what
-he believes. Counts and sums are kept, not only means, so that runs can be pooled.
+They compare the magnitude of a map (source,) with the truth, which may be on another grid; distances are in metres.
 """
 
 from __future__ import annotations
@@ -15,42 +12,42 @@ from scipy.spatial.distance import cdist
 
 from bayesinv.axes import Array, real, same_axes
 
-LARGEST = 1500
-"""Sources on either side between which mass is moved exactly."""
+MAX_SOURCES = 1500
+"""Sources of map or truth up to which the earth mover's distance is exact."""
 
-STRONG = 0.5
-"""Share of the truth's largest magnitude from which on a place counts as where the truth is."""
+STRONG_SHARE = 0.5
+"""Share of the truth's largest magnitude from which a position counts as strong."""
 
 
-def _sides(
-    map: ArrayLike, positions: ArrayLike, truth: ArrayLike, places: ArrayLike
+def _checked(
+    map: ArrayLike, positions: ArrayLike, truth: ArrayLike, truth_positions: ArrayLike
 ) -> tuple[Array, Array, Array, Array]:
-    """Both sides checked, as magnitudes."""
+    """Return the magnitudes of map and truth, each with its positions, checked."""
     size, at = np.abs(real("map", map, "source")), real("positions", positions, "source 3")
-    true, there = np.abs(real("truth", truth, "vertex")), real("places", places, "vertex 3")
+    true, there = np.abs(real("truth", truth, "vertex")), real("truth_positions", truth_positions, "vertex 3")
     same_axes(map=(size, "source"), positions=(at, "source 3"))
-    same_axes(truth=(true, "vertex"), places=(there, "vertex 3"))
+    same_axes(truth=(true, "vertex"), truth_positions=(there, "vertex 3"))
     for name, value in (("map", size), ("truth", true)):
         if not value.any():
-            raise ValueError(f"the {name} is zero everywhere, so it has no place; there is nothing to compare")
+            raise ValueError(f"the {name} is zero everywhere, so it has no position; there is nothing to compare")
     return size, at, true, there
 
 
 def _strong(true: Array, there: Array) -> Array:
-    """Places where the truth is strong: (place, 3)."""
-    return there[true >= STRONG * true.max()]
+    """Return the positions (vertex, 3) at which the truth is strong."""
+    return there[true >= STRONG_SHARE * true.max()]
 
 
-def peak_error(map: ArrayLike, positions: ArrayLike, truth: ArrayLike, places: ArrayLike) -> float:
-    """Return the peak localisation error, m: how far the map's peak lies from the truth.
+def peak_error(map: ArrayLike, positions: ArrayLike, truth: ArrayLike, truth_positions: ArrayLike) -> float:
+    """Return the peak localisation error, m: the distance of the map's peak from the truth.
 
-        min_k |r_peak - s_k|,   r_peak = r at argmax |map|,   |truth_k| >= `STRONG` max |truth|
+        min_k |r_peak - s_k|,   r_peak = r at argmax |map|,   |truth_k| >= `STRONG_SHARE` max |truth|
 
-    For one dipole it is the distance of the peaks. A patch, or dipoles alike, have no one peak; the nearest of the
-    truth's strong places counts.
+    For one dipole it is the distance of the peaks. A patch, or dipoles of equal strength, have no single peak; the
+    nearest of the truth's strong positions counts.
 
     map : (source,); positions : (source, 3), m
-    truth : (vertex,); places : (vertex, 3), m
+    truth : (vertex,); truth_positions : (vertex, 3), m
 
     Raises
     ------
@@ -59,43 +56,43 @@ def peak_error(map: ArrayLike, positions: ArrayLike, truth: ArrayLike, places: A
 
     Reference: Molins et al. (2008), NeuroImage 42, 1069-1077; Hauk, Stenroos & Treder (2022), NeuroImage 255, 119177.
     """
-    size, at, true, there = _sides(map, positions, truth, places)
+    size, at, true, there = _checked(map, positions, truth, truth_positions)
     return float(np.linalg.norm(_strong(true, there) - at[size.argmax()], axis=1).min())
 
 
-def centre_error(map: ArrayLike, positions: ArrayLike, truth: ArrayLike, places: ArrayLike) -> float:
+def centre_error(map: ArrayLike, positions: ArrayLike, truth: ArrayLike, truth_positions: ArrayLike) -> float:
     """Return the distance in m of the centres of mass of map and truth.
 
         |Σ w r / Σ w - Σ v s / Σ v|,   w = |map|, v = |truth|
 
     Axes, errors and reference as in `peak_error`.
     """
-    size, at, true, there = _sides(map, positions, truth, places)
+    size, at, true, there = _checked(map, positions, truth, truth_positions)
     return float(np.linalg.norm(size @ at / size.sum() - true @ there / true.sum()))
 
 
-def deviation(map: ArrayLike, positions: ArrayLike, truth: ArrayLike, places: ArrayLike) -> float:
-    """Return the spatial deviation, m: how far the map's power is spread about the truth.
+def deviation(map: ArrayLike, positions: ArrayLike, truth: ArrayLike, truth_positions: ArrayLike) -> float:
+    """Return the spatial deviation, m: the root mean square distance of the map's power from the truth.
 
-        sqrt(Σ w² d² / Σ w²),   w = |map|, d the distance from the nearest strong place of the truth (see `peak_error`)
+        sqrt(Σ w² d² / Σ w²),   w = |map|, d the distance from the nearest strong vertex of the truth (see `peak_error`)
 
     Axes, errors and reference as in `peak_error`.
     """
-    size, at, true, there = _sides(map, positions, truth, places)
-    far = cKDTree(_strong(true, there)).query(at)[0]
-    return float(np.sqrt(size**2 @ far**2 / np.sum(size**2)))
+    size, at, true, there = _checked(map, positions, truth, truth_positions)
+    distance = cKDTree(_strong(true, there)).query(at)[0]
+    return float(np.sqrt(size**2 @ distance**2 / np.sum(size**2)))
 
 
 def earth_movers_distance(
-    map: ArrayLike, positions: ArrayLike, truth: ArrayLike, places: ArrayLike, largest: int = LARGEST
+    map: ArrayLike, positions: ArrayLike, truth: ArrayLike, truth_positions: ArrayLike, largest: int = MAX_SOURCES
 ) -> float:
-    """Return the earth mover's distance in m: how far mass must travel, on average, to turn the map into the truth.
+    """Return the earth mover's distance, m: the mean transport distance of mass from the map to the truth.
 
         min_P Σ P_kl |r_k - s_l|,   P >= 0,   Σ_l P_kl = |map_k| / Σ |map|,   Σ_k P_kl = |truth_l| / Σ |truth|
 
-    largest : on a side that has more sources than this, only the heaviest so many are kept, and the mass of every
-        other one moves to the nearest that is kept. The distance is then wrong by no more than that mass times the
-        way it moved, and exact where there are fewer.
+    largest : where map or truth has more sources than this, only so many of largest mass are retained, and the mass of
+        every other one moves to the nearest retained. The error is then at most that mass times the distance that it
+        moved; with fewer sources the distance is exact.
 
     Axes and other errors as in `peak_error`.
 
@@ -107,25 +104,26 @@ def earth_movers_distance(
     Reference: Rubner, Tomasi & Guibas (2000), Int. J. Comput. Vis. 40, 99-121; solved by POT (Flamary et al. 2021).
     """
     if largest < 1:
-        raise ValueError(f"largest is {largest}, but at least one source must be kept")
-    size, at, true, there = _sides(map, positions, truth, places)
+        raise ValueError(f"largest is {largest}, but at least one source must be retained")
+    size, at, true, there = _checked(map, positions, truth, truth_positions)
     import ot
 
-    (mine, at), (theirs, there) = _heaviest(size, at, largest), _heaviest(true, there, largest)
-    return float(ot.emd2(mine, theirs, cdist(at, there), numItermax=10**7))
+    (mass, at), (true_mass, there) = _largest_masses(size, at, largest), _largest_masses(true, there, largest)
+    return float(ot.emd2(mass, true_mass, cdist(at, there), numItermax=10**7))
 
 
-def _heaviest(size: Array, at: Array, count: int) -> tuple[Array, Array]:
-    """Normalised mass (kept,) at positions (kept, 3), light sources' mass moved to the nearest that is kept."""
+def _largest_masses(size: Array, at: Array, count: int) -> tuple[Array, Array]:
+    """Return normalised masses (retained,) and positions (retained, 3); other mass is moved to the nearest of them."""
     order = np.argsort(-size, kind="stable")[: np.count_nonzero(size)]
-    kept, rest = order[:count], order[count:]
-    mass = size[kept].copy()
+    retained, rest = order[:count], order[count:]
+    mass = size[retained].copy()
     if rest.size:
-        np.add.at(mass, cKDTree(at[kept]).query(at[rest])[1], size[rest])
-    return mass / mass.sum(), at[kept]
+        np.add.at(mass, cKDTree(at[retained]).query(at[rest])[1], size[rest])
+    return mass / mass.sum(), at[retained]
 
 
 def _ranked(map: ArrayLike, active: ArrayLike) -> tuple[Array, NDArray[np.bool_]]:
+    """Return the magnitude of a map and which sources are active, (source,) each, checked."""
     size, wanted = np.abs(real("map", map, "source")), np.asarray(active)
     if wanted.dtype != bool:
         raise ValueError(f"active must mark every source true or false, but holds {wanted.dtype}")

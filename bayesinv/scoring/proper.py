@@ -13,7 +13,7 @@ from bayesinv.posterior.quantiles import credible_level
 def checked_mixture(
     weights: ArrayLike, means: ArrayLike, sds: ArrayLike, truth: ArrayLike
 ) -> tuple[Array, Array, Array, Array]:
-    """A mixture and what it is held against, checked; weights sum to 1."""
+    """Return a mixture and the truth that it is scored against, checked; weights sum to 1."""
     mass = real("weights", weights, "node")
     middle, spread, true = (np.asarray(value, dtype=np.float64) for value in (means, sds, truth))
     if middle.shape[:1] != mass.shape or spread.shape[:1] != mass.shape:
@@ -36,8 +36,8 @@ def checked_mixture(
 def pit(weights: ArrayLike, means: ArrayLike, sds: ArrayLike, truth: ArrayLike) -> Array:
     """Return the probability integral transform F(truth) = Σ_n w_n Φ((truth - m_n) / s_n), of the truth's shape.
 
-    It is uniform if what was claimed is true, and says at which levels a central interval holds the truth: at all
-    from |2 F - 1| on.
+    It is uniform if the mixture is calibrated; the central interval of a level holds the truth where the level is at
+    least |2 F - 1|.
 
     weights : (node,); means, sds : (node, ...), broadcast against the truth (...)
 
@@ -66,11 +66,12 @@ def log_score(weights: ArrayLike, means: ArrayLike, sds: ArrayLike, truth: Array
     out = np.full(true.shape, -np.inf)
     for w, m, s in zip(mass, middle, spread, strict=True):
         if w > 0:
-            out = np.logaddexp(out, np.log(w) + log_normal(true, m, s))
+            out = np.logaddexp(out, np.log(w) + gaussian_log_density(true, m, s))
     return -out
 
 
-def log_normal(true: Array, middle: Array, spread: Array) -> Array:
+def gaussian_log_density(true: Array, middle: Array, spread: Array) -> Array:
+    """Return the log density of Gaussians of these means and sds at the truth, nats."""
     return np.asarray(-0.5 * ((true - middle) / spread) ** 2 - np.log(np.sqrt(2 * np.pi) * spread))
 
 
@@ -80,7 +81,7 @@ def crps(weights: ArrayLike, means: ArrayLike, sds: ArrayLike, truth: ArrayLike)
         Σ_n w_n A(truth - m_n, s_n²) - ½ Σ_n Σ_k w_n w_k A(m_n - m_k, s_n² + s_k²)
         A(μ, σ²) = 2 σ φ(μ/σ) + μ (2 Φ(μ/σ) - 1), the mean absolute value of N(μ, σ²)
 
-    Every pair of nodes is a term; `compressed` leaves few of them.
+    There is a term for every pair of nodes; `compressed` reduces their number.
 
     Axes and errors as in `pit`.
 
@@ -89,26 +90,26 @@ def crps(weights: ArrayLike, means: ArrayLike, sds: ArrayLike, truth: ArrayLike)
     mass, middle, spread, true = checked_mixture(weights, means, sds, truth)
     out = np.zeros(true.shape)
     for n, w in enumerate(mass):
-        out += w * _absolute(true - middle[n], spread[n])
+        out += w * _mean_absolute(true - middle[n], spread[n])
         # A Gaussian against itself: A(0, 2 s²) = 2 s / sqrt(π).
         out -= w**2 * spread[n] / np.sqrt(np.pi)
         for k in range(n):
-            out -= w * mass[k] * _absolute(middle[n] - middle[k], np.hypot(spread[n], spread[k]))
+            out -= w * mass[k] * _mean_absolute(middle[n] - middle[k], np.hypot(spread[n], spread[k]))
     return np.maximum(out, 0.0)
 
 
-def _absolute(mean: Array, sd: Array) -> Array:
+def _mean_absolute(mean: Array, sd: Array) -> Array:
     """Mean absolute value of a Gaussian."""
     z = mean / sd
     return np.asarray(sd * np.sqrt(2 / np.pi) * np.exp(-0.5 * z**2) + mean * (2 * ndtr(z) - 1))
 
 
 def interval_score(low: ArrayLike, high: ArrayLike, truth: ArrayLike, level: float = 0.9) -> Array:
-    """Return the interval score, in the truth's unit and shape: the width, and a fine for missing the truth.
+    """Return the interval score, in the truth's unit and shape: the width, and a penalty for missing the truth.
 
         (high - low) + 2/α (low - truth)₊ + 2/α (truth - high)₊,   α = 1 - level
 
-    On average the quantiles (1 ± level) / 2 have the smallest.
+    The quantiles (1 ± level) / 2 have the smallest expectation.
 
     low, high, truth : of one shape
 
@@ -119,7 +120,7 @@ def interval_score(low: ArrayLike, high: ArrayLike, truth: ArrayLike, level: flo
 
     Reference: Gneiting & Raftery (2007), J. Am. Stat. Assoc. 102, 359-378, eq. 43.
     """
-    fine = 2 / (1 - credible_level(level))
+    penalty = 2 / (1 - credible_level(level))
     one, two, true = (np.asarray(value, dtype=np.float64) for value in (low, high, truth))
     if not one.shape == two.shape == true.shape:
         raise ValueError(f"low {one.shape}, high {two.shape} and truth {true.shape} must have one shape")
@@ -127,4 +128,4 @@ def interval_score(low: ArrayLike, high: ArrayLike, truth: ArrayLike, level: flo
         raise ValueError("low, high or truth hold NaN; there is no score of them")
     if (two < one).any():
         raise ValueError(f"{int((two < one).sum())} intervals end before they begin; low must not exceed high")
-    return np.asarray(two - one + fine * np.maximum(one - true, 0) + fine * np.maximum(true - two, 0))
+    return np.asarray(two - one + penalty * np.maximum(one - true, 0) + penalty * np.maximum(true - two, 0))

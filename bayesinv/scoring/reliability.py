@@ -1,4 +1,4 @@
-"""Forecasts against what happened."""
+"""Reliability of probabilities: forecasts against the frequency of what happened."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from numpy.typing import ArrayLike
 
 from bayesinv.axes import Array
 
-FORECASTS = 10
+PROBABILITY_BINS = 10
 """Bins of a reliability table."""
 
 
 @dataclass(frozen=True, eq=False)
 class Reliability:
-    """Probabilities that were claimed against how often it happened, in bins of the probability. Pooled by +.
+    """Forecast probabilities against the frequency of the event, in bins of the probability. Pooled by +.
 
     counts : (bin,); happened : (bin,), how often
     claimed, squares, hits : (bin,), sums of p, p² and p over what happened
@@ -29,22 +29,22 @@ class Reliability:
     hits: Array
 
     @classmethod
-    def of(cls, probability: ArrayLike, happened: ArrayLike, bins: int = FORECASTS) -> Reliability:
-        """Tally claims of any shape against what happened, bool of the same shape.
+    def of(cls, probability: ArrayLike, happened: ArrayLike, bins: int = PROBABILITY_BINS) -> Reliability:
+        """Return the table of forecasts of any shape and of whether the event happened, bool of the same shape.
 
         Raises
         ------
         ValueError
             If shapes differ, a probability lies outside [0, 1], or what happened is not true or false.
         """
-        claim, event = np.asarray(probability, dtype=np.float64), np.asarray(happened)
-        if claim.shape != event.shape or event.dtype != bool:
+        forecast, event = np.asarray(probability, dtype=np.float64), np.asarray(happened)
+        if forecast.shape != event.shape or event.dtype != bool:
             raise ValueError(
-                f"happened ({event.dtype}, {event.shape}) must be true or false for every probability {claim.shape}"
+                f"happened ({event.dtype}, {event.shape}) must be true or false for every probability {forecast.shape}"
             )
-        if not ((claim >= 0) & (claim <= 1)).all():
+        if not ((forecast >= 0) & (forecast <= 1)).all():
             raise ValueError("a probability lies outside [0, 1]")
-        p, o = claim.ravel(), event.ravel().astype(float)
+        p, o = forecast.ravel(), event.ravel().astype(float)
         which = np.minimum((p * bins).astype(np.int64), bins - 1)
         parts = (np.ones_like(p), o, p, p * p, p * o)
         return cls(*(np.bincount(which, part, minlength=bins).astype(np.float64) for part in parts))
@@ -54,12 +54,12 @@ class Reliability:
 
     @property
     def count(self) -> int:
-        """How many probabilities were claimed."""
+        """Number of forecasts."""
         return int(self.counts.sum())
 
     @property
     def table(self) -> Array:
-        """Mean probability claimed, frequency of what happened and count: (bin, 3), nan in empty bins."""
+        """Mean forecast, frequency of the event and count: (bin, 3), nan in empty bins."""
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.stack([self.claimed / self.counts, self.happened / self.counts, self.counts], axis=1)
 
@@ -77,10 +77,10 @@ class Reliability:
     def decomposition(self) -> Mapping[str, float]:
         """Parts of the Brier score: reliability - resolution + uncertainty + within.
 
-            reliability  Σ n_k (p̄_k - ō_k)² / n       claims against frequencies; 0 if calibrated
-            resolution   Σ n_k (ō_k - ō)² / n         what the claims tell apart; more is better
-            uncertainty  ō (1 - ō)                    what there was to tell
-            within       Σ n_k [var_k(p) - 2 cov_k(p, o)] / n      what the bins hide; 0 for as many claims as bins
+            reliability  Σ n_k (p̄_k - ō_k)² / n       forecasts against frequencies; 0 if calibrated
+            resolution   Σ n_k (ō_k - ō)² / n         variance of the frequencies over bins; more is better
+            uncertainty  ō (1 - ō)                    variance of the event
+            within       Σ n_k [var_k(p) - 2 cov_k(p, o)] / n      within bins; 0 for one forecast per bin
 
         References: Murphy (1973), J. Appl. Meteorol. 12, 595-600; Stephenson, Coelho & Jolliffe (2008), Weather
         Forecast. 23, 752-757, for the last.
@@ -90,10 +90,10 @@ class Reliability:
             return dict.fromkeys(("reliability", "resolution", "uncertainty", "within"), np.nan)
         n = np.where(self.counts > 0, self.counts, 1.0)
         p, o, rate = self.claimed / n, self.happened / n, float(self.happened.sum()) / total
-        hidden = self.squares - n * p * p - 2 * (self.hits - n * p * o)
+        within = self.squares - n * p * p - 2 * (self.hits - n * p * o)
         return {
             "reliability": float(self.counts @ (p - o) ** 2 / total),
             "resolution": float(self.counts @ (o - rate) ** 2 / total),
             "uncertainty": rate * (1 - rate),
-            "within": float(hidden[self.counts > 0].sum() / total),
+            "within": float(within[self.counts > 0].sum() / total),
         }

@@ -1,4 +1,4 @@
-"""Every score of a result whose truth is known."""
+"""Scoring: all scores of a result whose truth is known."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from bayesinv.posterior.posterior import Posterior
 from bayesinv.posterior.quantiles import credible_level
 from bayesinv.problem.problem import Problem
 from bayesinv.problem.windows import Window, samples_of
-from bayesinv.scoring.compression import GAUSSIANS, Gathered, cells_of, compressed
+from bayesinv.scoring.compression import GAUSSIANS, ClusterMoments, clusters_of, compressed
 from bayesinv.scoring.localisation import (
     area_under_curve,
     average_precision,
@@ -34,32 +34,32 @@ from bayesinv.scoring.localisation import (
     peak_error,
 )
 from bayesinv.scoring.projection import nearest, project
-from bayesinv.scoring.proper import log_normal, log_score
+from bayesinv.scoring.proper import gaussian_log_density, log_score
 from bayesinv.scoring.scores import PeakScore, Scores
 from bayesinv.scoring.tally import Points, Tally
 from bayesinv.simulation.truth import Truth
 
-BLOCK = 2**15
-"""Numbers of a block of currents that is scored at once."""
+BLOCK_ELEMENTS = 2**15
+"""Amplitudes times samples that are scored at once."""
 
 
 def naive(estimate: Estimate) -> Posterior | None:
-    """Return the posterior that a classical estimate implies if its λ is taken for known, or None.
+    """Return the posterior that a classical estimate implies at its λ, taken as known, or None.
 
         current | recording ~ N(estimate, (noise² / λ) (D - D Gᵀ (G D Gᵀ + λ I)⁻¹ G D))
 
-    The noise has the scale that the estimate was made with. There is none of maps without a unit (dSPM, sLORETA), of
-    estimates without λ (LCMV) and of priors that couple the axes of a source.
+    The noise has the scale that the estimate was made with. Maps without a unit (dSPM, sLORETA), estimates without λ
+    (LCMV) and priors that correlate the axes of a source have no such posterior.
     """
-    turn = estimate.operator.turn
-    if estimate.unit != "A m" or estimate.lam is None or estimate.scan is None or turn.ndim != 1:
+    weights = estimate.operator.weights
+    if estimate.unit != "A m" or estimate.lam is None or estimate.scan is None or weights.ndim != 1:
         return None
     noise = np.array([float(estimate.scan.noise)])
     variance = noise**2 / estimate.lam
     snr = np.sqrt(estimate.scan.values.mean() / estimate.lam)
     nodes = {"noise": noise, "scale": np.sqrt(variance), "lambda": noise**2 / variance, "snr": np.array([float(snr)])}
     one = np.ones(1)
-    mixture = Mixture(one, variance, noise, np.zeros(1, dtype=np.int64), (Structure(weights=turn),))
+    mixture = Mixture(one, variance, noise, np.zeros(1, dtype=np.int64), (Structure(weights=weights),))
     return Posterior(estimate.problem, estimate.method, "lam taken for known", mixture, Hyper(nodes, one, nodes), None)
 
 
@@ -83,9 +83,9 @@ def score(
     regions : region name to the indices of its sources, whose mean currents are scored too
     contrasts : weights of linear functionals, as `Posterior.contrast` takes them
     threshold : A m, that magnitudes may exceed; None takes the root mean square of the truth on the grid
-    active : share of the truth's largest magnitude beyond which a place is active
+    active : share of the truth's largest magnitude beyond which a source is active
 
-    With free orientation every axis counts on its own in the probabilistic scores. Nodes beyond `GAUSSIANS` are
+    With free orientation every axis is scored separately in the probabilistic scores. Nodes beyond `GAUSSIANS` are
     `compressed`, except for the log score, which tails decide.
 
     Raises
@@ -106,92 +106,106 @@ def score(
         raise ValueError("the sources' positions are not known; give positions or sources to the Problem")
     times = result.times if isinstance(result, Posterior) else problem.times
     samples = samples_of(times, window)
-    clock = times[samples]
-    true = _sampled(truth, clock)
+    sample_times = times[samples]
+    true = _sampled(truth, sample_times)
     if not true.current.any():
         raise ValueError("the truth is zero throughout the window; there is nothing to find")
     grid = project(true, problem.sources, problem.axes)
     if isinstance(problem, SurfaceProblem):
         assert problem.directions is not None
         grid = np.einsum("sax,sxt->sat", problem.directions, grid)
-    goal = nearest(true.sources, problem.sources)
-    marks = np.abs(true.current) > active * np.abs(true.current).max()
+    nearest_source = nearest(true.sources, problem.sources)
+    is_active = np.abs(true.current) > active * np.abs(true.current).max()
     sample = int(np.argmax(np.sum(true.current**2, axis=0)))
-    found = (result.mean if isinstance(result, Posterior) else result.current)[..., samples]
+    estimated = (result.mean if isinstance(result, Posterior) else result.current)[..., samples]
     name = result.model if isinstance(result, Posterior) else result.method
-    point = _point_scores(found, grid, true, sample, problem.sources, goal, marks)
-    scores = Scores(name, level, float(clock[sample]), **point)
+    point = _point_scores(estimated, grid, true, sample, problem.sources, nearest_source, is_active)
+    point_scores = Scores(name, level, float(sample_times[sample]), **point)
     posterior = result if isinstance(result, Posterior) else naive(result)
     if posterior is None:
-        return scores
-    flat = grid.reshape(-1, len(clock))
+        return point_scores
+    flat = grid.reshape(-1, len(sample_times))
     limit = float(np.sqrt(np.mean(flat**2))) if threshold is None else threshold
-    strata = {key: np.repeat(rows, problem.axes) for key, rows in _strata(problem, goal, marks).items()}
+    strata = {key: np.repeat(rows, problem.axes) for key, rows in _strata(problem, nearest_source, is_active).items()}
     tallies: dict[str, Tally] = {}
     for rows, block in _blocks(posterior, samples, flat, level, limit):
         for key, mask in strata.items():
-            part = Tally._of(block, np.flatnonzero(mask[rows]), level)
+            part = Tally.of(block, np.flatnonzero(mask[rows]), level)
             tallies[key] = tallies[key] + part if key in tallies else part
-    areas = others = None
+    region_tally = contrast_tally = None
     if regions is not None:
         index = {name: np.asarray(sources) for name, sources in regions.items()}
         functional = posterior.region(index)
         means = np.stack([grid[sources].mean(axis=0) for sources in index.values()])
-        areas = _functional(functional, means.reshape(-1, len(clock)), samples, level, threshold)
+        region_tally = _functional(functional, means.reshape(-1, len(sample_times)), samples, level, threshold)
     if contrasts is not None:
         functional = posterior.contrast(contrasts)
         table = np.asarray(contrasts, dtype=np.float64).reshape(len(functional.names), -1)
-        others = _functional(functional, table @ flat, samples, level, threshold)
-    peak = posterior.peak(float(clock[sample]))
-    place, region = int(magnitude(grid)[:, sample].argmax()), peak.region(level)
-    held = PeakScore(bool(np.isin(place, region)), float(peak.probability[place]), len(region), peak.radius(level))
-    return replace(scores, strata=tallies, peak=held, regions=areas, contrasts=others)
+        contrast_tally = _functional(functional, table @ flat, samples, level, threshold)
+    peak = posterior.peak(float(sample_times[sample]))
+    true_peak, region = int(magnitude(grid)[:, sample].argmax()), peak.region(level)
+    peak_score = PeakScore(
+        bool(np.isin(true_peak, region)), float(peak.probability[true_peak]), len(region), peak.radius(level)
+    )
+    return replace(point_scores, strata=tallies, peak=peak_score, regions=region_tally, contrasts=contrast_tally)
 
 
-def _sampled(truth: Truth, clock: Array) -> Truth:
-    """The truth at the recording's samples."""
-    near = np.abs(truth.times[:, None] - clock).argmin(axis=0) if len(truth.times) else np.zeros(len(clock), int)
-    both = np.concatenate([np.diff(truth.times), np.diff(clock)])
-    step = float(np.min(both)) if both.size else 1.0
-    late = np.abs(truth.times[near] - clock) > 0.01 * step
-    if late.any():
+def _sampled(truth: Truth, sample_times: Array) -> Truth:
+    """Return the truth at the recording's samples, or raise if it lacks one."""
+    index = (
+        np.abs(truth.times[:, None] - sample_times).argmin(axis=0)
+        if len(truth.times)
+        else np.zeros(len(sample_times), int)
+    )
+    steps = np.concatenate([np.diff(truth.times), np.diff(sample_times)])
+    step = float(np.min(steps)) if steps.size else 1.0
+    missing = np.abs(truth.times[index] - sample_times) > 0.01 * step
+    if missing.any():
         raise ValueError(
-            f"the truth has no sample at {clock[late][0]:g} s, where the recording has one; it runs from "
-            f"{truth.times[0]:g} to {truth.times[-1]:g} s. Both must count time alike"
+            f"the truth has no sample at {sample_times[missing][0]:g} s, where the recording has one; it runs from "
+            f"{truth.times[0]:g} to {truth.times[-1]:g} s. Both must have the same time origin"
         )
-    return Truth(truth.sources, truth.current[:, near], clock, truth.notes)
+    return Truth(truth.sources, truth.current[:, index], sample_times, truth.notes)
 
 
 def _point_scores(
-    found: Array, grid: Array, true: Truth, sample: int, sources: Sources, goal: Index, marks: NDArray[np.bool_]
+    estimated: Array,
+    grid: Array,
+    true: Truth,
+    sample: int,
+    sources: Sources,
+    nearest_source: Index,
+    is_active: NDArray[np.bool_],
 ) -> dict[str, Any]:
-    """Point scores by their names in `Scores`; nan where one is not defined."""
-    size = magnitude(found)[:, sample]
-    sides = (size, sources.positions, true.current[:, sample], true.sources.positions)
-    where = (peak_error, centre_error, deviation, earth_movers_distance)
-    out: dict[str, Any] = {measure.__name__: measure(*sides) if size.any() else np.nan for measure in where}
-    wanted = np.zeros(len(sources), dtype=bool)
-    wanted[goal[marks[:, sample]]] = True
-    both = wanted.any() and not wanted.all()
-    out |= {which.__name__: which(size, wanted) if both else np.nan for which in (area_under_curve, average_precision)}
-    one, other = (found, grid) if grid.ndim == 2 else (magnitude(found), magnitude(grid))
+    """Return the point scores by their names in `Scores`; nan where one is not defined."""
+    size = magnitude(estimated)[:, sample]
+    map_and_truth = (size, sources.positions, true.current[:, sample], true.sources.positions)
+    distances = (peak_error, centre_error, deviation, earth_movers_distance)
+    out: dict[str, Any] = {measure.__name__: measure(*map_and_truth) if size.any() else np.nan for measure in distances}
+    active = np.zeros(len(sources), dtype=bool)
+    active[nearest_source[is_active[:, sample]]] = True
+    defined = active.any() and not active.all()
+    out |= {
+        which.__name__: which(size, active) if defined else np.nan for which in (area_under_curve, average_precision)
+    }
+    one, other = (estimated, grid) if grid.ndim == 2 else (magnitude(estimated), magnitude(grid))
     out["map_correlation"] = correlation(one[..., sample], other[..., sample])
-    lively = np.unique(goal[marks.any(axis=1)])
-    power = np.sum(magnitude(grid)[lively] ** 2, axis=1)
+    ever_active = np.unique(nearest_source[is_active.any(axis=1)])
+    power = np.sum(magnitude(grid)[ever_active] ** 2, axis=1)
     out["course_correlation"] = np.nan
     if grid.shape[-1] > 1 and power.any():
-        each = np.array([correlation(one[k], other[k]) for k in lively])
-        out["course_correlation"] = float(each @ power / power.sum())
+        correlations = np.array([correlation(one[k], other[k]) for k in ever_active])
+        out["course_correlation"] = float(correlations @ power / power.sum())
     return out
 
 
-def _strata(problem: Problem, goal: Index, marks: NDArray[np.bool_]) -> dict[str, NDArray[np.bool_]]:
-    """Name to the sources of a stratum (source,)."""
+def _strata(problem: Problem, nearest_source: Index, is_active: NDArray[np.bool_]) -> dict[str, NDArray[np.bool_]]:
+    """Return every stratum by name, as a mask (source,)."""
     active = np.zeros(problem.source_count, dtype=bool)
-    active[goal[marks.any(axis=1)]] = True
+    active[nearest_source[is_active.any(axis=1)]] = True
     out = {"all": np.ones_like(active), "active": active, "inactive": ~active}
     if problem.sensors is None:
-        # Without sensors to measure from, a source is the deeper the less reaches them.
+        # Without sensor positions, a source counts as deeper the smaller its gain.
         depth = -problem.source_norms
     else:
         depth = Resolution(problem, "", problem.gain.T, problem.gain, problem.axes, problem.axes).depth
@@ -202,30 +216,30 @@ def _strata(problem: Problem, goal: Index, marks: NDArray[np.bool_]) -> dict[str
 def _blocks(
     posterior: Posterior, samples: slice, truth: Array, level: float, threshold: float
 ) -> Iterator[tuple[slice, Points]]:
-    """Scores of the currents (amplitude, time), some amplitudes at a time."""
+    """Yield scores of the currents (amplitude, time) by blocks of amplitudes."""
     rows, count = truth.shape
-    # The nodes are told apart by a few amplitudes and samples, far from each other.
+    # Nodes are clustered by some amplitudes and samples, evenly spaced.
     probe = slice(0, rows, -(-rows // 32))
-    some = slice(samples.start, samples.stop, (samples.step or 1) * -(-count // 8))
-    mass, means, sds = (np.array(part) for part in zip(*posterior.gaussians(probe, some), strict=True))
-    cell = cells_of(mass, means, np.maximum(sds, 1e-10 * sds.max()), GAUSSIANS)
-    step = max(1, BLOCK // count)
+    probe_samples = slice(samples.start, samples.stop, (samples.step or 1) * -(-count // 8))
+    mass, means, sds = (np.array(part) for part in zip(*posterior.gaussians(probe, probe_samples), strict=True))
+    cluster = clusters_of(mass, means, np.maximum(sds, 1e-10 * sds.max()), GAUSSIANS)
+    step = max(1, BLOCK_ELEMENTS // count)
     for start in range(0, rows, step):
         block = slice(start, min(start + step, rows))
         at = truth[block]
-        gathered = Gathered.of(int(cell.max()) + 1, at.shape)
+        moments = ClusterMoments.zeros(int(cluster.max()) + 1, at.shape)
         logs = np.full(at.shape, -np.inf)
-        for n, (w, m, s) in zip(cell, posterior.gaussians(block, samples), strict=True):
-            gathered.take(n, w, m, s)
-            logs = np.logaddexp(logs, np.log(w) + log_normal(at, m, np.maximum(s, 1e-10 * s.max())))
-        yield block, Points.of(*gathered.gaussians(), at, -logs, level, threshold)
+        for k, (w, m, s) in zip(cluster, posterior.gaussians(block, samples), strict=True):
+            moments.add(k, w, m, s)
+            logs = np.logaddexp(logs, np.log(w) + gaussian_log_density(at, m, np.maximum(s, 1e-10 * s.max())))
+        yield block, Points.of(*moments.gaussians(), at, -logs, level, threshold)
 
 
 def _functional(functional: Functional, truth: Array, samples: slice, level: float, threshold: float | None) -> Tally:
-    """Scores of linear functionals (functional, time)."""
+    """Return the scores of linear functionals (functional, time)."""
     means = functional.means[:, :, samples]
     sds = np.broadcast_to(functional.node_sds, functional.means.shape)[:, :, samples]
     logs = log_score(functional.weights, means, sds, truth)
     limit = float(np.sqrt(np.mean(truth**2))) if threshold is None else threshold
-    few = compressed(functional.weights, means, sds)
-    return Tally._of(Points.of(*few, truth, logs, level, limit), slice(None), level)
+    mixture = compressed(functional.weights, means, sds)
+    return Tally.of(Points.of(*mixture, truth, logs, level, limit), slice(None), level)

@@ -27,7 +27,7 @@ class PeakScore:
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """Everything that can be said of one result when the truth is known.
+    """All scores of one result whose truth is known.
 
     name : of model or method
     level : of the intervals
@@ -36,7 +36,7 @@ class Scores:
     area_under_curve, average_precision : nan where all sources are active, or none
     map_correlation : of map and truth on the grid at that time; of magnitudes with free orientation
     course_correlation : the same over time at each active source, averaged with the truth's power for weight
-    strata : probabilistic scores per stratum, or None where the result makes no claim: "all", "active", "inactive",
+    strata : probabilistic scores per stratum, or None where the result has no intervals: "all", "active", "inactive",
         and "depth 1" (shallow) to "depth 4", quartiles of the sources
     peak, regions, contrasts : of the peak's credible region and of linear functionals, where there are any
     """
@@ -76,10 +76,16 @@ class Scores:
     def curves(self) -> list[dict[str, float | str]]:
         """Coverage curves as a long table, with counts, so that those of many runs can be pooled."""
         return [
-            {"stratum": stratum, "kind": kind, "level": float(level), "coverage": float(share), "count": found.count}
+            {
+                "stratum": stratum,
+                "kind": kind,
+                "level": float(level),
+                "coverage": float(share),
+                "count": histogram.count,
+            }
             for stratum, tally in self.tallies.items()
-            for kind, found in (("pointwise", tally.pit), ("aggregated", tally.aggregated))
-            for level, share in zip(LEVELS, found.coverage(), strict=True)
+            for kind, histogram in (("pointwise", tally.pit), ("aggregated", tally.aggregated))
+            for level, share in zip(LEVELS, histogram.coverage(), strict=True)
         ]
 
 

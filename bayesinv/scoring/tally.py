@@ -17,10 +17,15 @@ from bayesinv.scoring.reliability import Reliability
 
 
 class Points(NamedTuple):
-    """Scores of every number of a block: (row, time), `whole` of its mean over time (row,)."""
+    """Scores of every amplitude and sample of a block: (row, time).
 
-    places: Array
-    whole: Array
+    pit : probability integral transform; aggregated_pit : (row,), that of the mean over time
+    crps, interval, log : scores; width : of the interval; error : squared, of the mean
+    claimed : probability that the magnitude exceeds a threshold; happened : whether it does
+    """
+
+    pit: Array
+    aggregated_pit: Array
     crps: Array
     interval: Array
     width: Array
@@ -33,23 +38,23 @@ class Points(NamedTuple):
     def of(
         cls, weights: Array, means: Array, sds: Array, truth: Array, logs: Array, level: float, threshold: float
     ) -> Points:
-        """Score a mixture of few Gaussians (node, row, time); logs are its log scores, which want all nodes."""
+        """Score a compressed mixture (node, row, time); `logs` are the log scores of the full one (row, time)."""
         tail = (1 - level) / 2
         low, high = (mixture_quantile(weights, means, sds, p) for p in (tail, 1 - tail))
         count = truth.shape[1]
-        whole = pit(weights, means.mean(axis=2), np.sqrt(np.sum(sds**2, axis=2)) / count, truth.mean(axis=1))
-        beyond = np.zeros(truth.shape)
+        aggregated = pit(weights, means.mean(axis=2), np.sqrt(np.sum(sds**2, axis=2)) / count, truth.mean(axis=1))
+        exceedance = np.zeros(truth.shape)
         for w, m, s in zip(weights, means, sds, strict=True):
-            beyond += w * (ndtr((m - threshold) / s) + ndtr((-threshold - m) / s))
+            exceedance += w * (ndtr((m - threshold) / s) + ndtr((-threshold - m) / s))
         return cls(
             pit(weights, means, sds, truth),
-            whole,
+            aggregated,
             crps(weights, means, sds, truth),
             interval_score(low, high, truth, level),
             high - low,
             logs,
             (truth - np.tensordot(weights, means, axes=1)) ** 2,
-            np.clip(beyond, 0.0, 1.0),
+            np.clip(exceedance, 0.0, 1.0),
             np.abs(truth) > threshold,
         )
 
@@ -78,13 +83,14 @@ class Tally:
     squares: float
 
     @classmethod
-    def _of(cls, points: Points, rows: Index | slice, level: float) -> Tally:
+    def of(cls, points: Points, rows: Index | slice, level: float) -> Tally:
+        """Return the sums over some rows of a block."""
         return cls(
             level,
-            Pit.of(points.places[rows]),
-            Pit.of(points.whole[rows]),
+            Pit.of(points.pit[rows]),
+            Pit.of(points.aggregated_pit[rows]),
             Reliability.of(points.claimed[rows], points.happened[rows]),
-            int(np.count_nonzero(np.abs(2 * points.places[rows] - 1) <= level)),
+            int(np.count_nonzero(np.abs(2 * points.pit[rows] - 1) <= level)),
             *(
                 float(part[rows].sum())
                 for part in (points.crps, points.interval, points.width, points.log, points.error)
@@ -99,7 +105,7 @@ class Tally:
 
     @property
     def count(self) -> int:
-        """How many numbers were scored."""
+        """Number of amplitudes and samples scored."""
         return self.pit.count
 
     def row(self) -> dict[str, float]:

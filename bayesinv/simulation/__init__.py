@@ -1,1 +1,1 @@
-"""Recordings whose truth is known: truths, time courses, noise, and heads they flow in."""
+"""Simulated recordings: true currents, time courses, noise, and the head that they are computed in."""

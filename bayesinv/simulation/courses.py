@@ -9,8 +9,8 @@ from numpy.typing import ArrayLike
 
 from bayesinv.axes import Array, real, same_axes
 
-Course = Callable[[Array, np.random.Generator], Array]
-"""From times (time,) in s to a course (time,) of size 1 at its peak."""
+TimeCourse = Callable[[Array, np.random.Generator], Array]
+"""From times (time,) in s to a time course (time,) of size 1 at its peak."""
 
 
 def evoked_course(
@@ -19,7 +19,7 @@ def evoked_course(
     widths: Sequence[float] = (0.018, 0.035),
     heights: Sequence[float] = (1.0, -0.5),
 ) -> Array:
-    """Return a course (time,) like an event-related response: Gaussian waves after time 0, the largest of size 1.
+    """Return the time course (time,) of an event-related response: Gaussian waves after time 0, the largest of size 1.
 
     times, latencies, widths : s; widths are standard deviations
     heights : one per wave, of either sign
@@ -27,16 +27,16 @@ def evoked_course(
     Raises
     ------
     ValueError
-        If the waves have not as many latencies as widths and heights, or the course is zero throughout.
+        If the waves have not as many latencies as widths and heights, or the time course is zero throughout.
     """
-    clock = real("times", times, "time")
-    middle, spread = real("latencies", latencies, "wave"), real("widths", widths, "wave")
-    size = real("heights", heights, "wave")
-    same_axes(latencies=(middle, "wave"), widths=(spread, "wave"), heights=(size, "wave"))
-    if (spread <= 0).any():
+    sample_times = real("times", times, "time")
+    peak, width = real("latencies", latencies, "wave"), real("widths", widths, "wave")
+    height = real("heights", heights, "wave")
+    same_axes(latencies=(peak, "wave"), widths=(width, "wave"), heights=(height, "wave"))
+    if (width <= 0).any():
         raise ValueError(f"widths are {list(widths)}, but must be positive, in s")
-    course = size @ np.exp(-0.5 * ((clock - middle[:, None]) / spread[:, None]) ** 2)
-    course = np.where(clock < 0, 0.0, course)
+    course = height @ np.exp(-0.5 * ((sample_times - peak[:, None]) / width[:, None]) ** 2)
+    course = np.where(sample_times < 0, 0.0, course)
     largest = np.abs(course).max(initial=0)
     if not largest > 1e-6:
         raise ValueError("no wave lies within the times given")
@@ -51,7 +51,7 @@ def oscillation(
     centre: float | None = None,
     width: float | None = None,
 ) -> Array:
-    """Return sin(2π frequency t + phase) (time,), silent before time 0, of size 1 at most.
+    """Return sin(2π frequency t + phase) (time,), zero before time 0, of size 1 at most.
 
     times : (time,), s
     frequency : Hz
@@ -64,25 +64,25 @@ def oscillation(
         If the frequency or the width is not positive, the frequency too high for the times, or one of centre and
         width is missing.
     """
-    clock = real("times", times, "time")
+    sample_times = real("times", times, "time")
     if not 0 < frequency < np.inf:
         raise ValueError(f"frequency is {frequency}, but must be positive, in Hz")
-    if len(clock) > 1 and frequency > sampling_rate(clock) / 2 * (1 + 1e-9):
+    if len(sample_times) > 1 and frequency > sampling_rate(sample_times) / 2 * (1 + 1e-9):
         raise ValueError(
-            f"frequency is {frequency} Hz, but {sampling_rate(clock):.4g} samples per second hold half of that"
+            f"frequency is {frequency} Hz, but {sampling_rate(sample_times):.4g} samples per second hold half of that"
         )
     if (centre is None) != (width is None):
         raise ValueError("an envelope wants centre and width; give both or none")
-    wave = np.sin(2 * np.pi * frequency * clock + phase)
+    wave = np.sin(2 * np.pi * frequency * sample_times + phase)
     if centre is not None and width is not None:
         if not width > 0:
             raise ValueError(f"width is {width}, but must be positive, in s")
-        wave = wave * np.exp(-0.5 * ((clock - centre) / width) ** 2)
-    return np.where(clock < 0, 0.0, wave)
+        wave = wave * np.exp(-0.5 * ((sample_times - centre) / width) ** 2)
+    return np.where(sample_times < 0, 0.0, wave)
 
 
 def spike_course(times: ArrayLike, latency: float = 0.1) -> Array:
-    """Return a course (time,) like an epileptic spike: sharp wave of about 50 ms, rebound, slow wave of the same sign.
+    """Return the time course (time,) of an epileptic spike: sharp wave of about 50 ms, rebound, slow wave of its sign.
 
     times : (time,), s
     latency : of the sharp wave's peak, s; nothing before time 0
@@ -98,7 +98,7 @@ def sinusoid(times: Array, rng: np.random.Generator, band: tuple[float, float] =
 def burst(
     times: Array, rng: np.random.Generator, band: tuple[float, float] = (1.0, 5.0), shortest: float = 0.33
 ) -> Array:
-    """Return white noise kept within a band, under a Hann window of random length and start after time 0: (time,).
+    """Return band-limited white noise under a Hann window of random length and start after time 0: (time,).
 
     band : lowest and highest frequency, Hz
     shortest : of the window, s
@@ -106,13 +106,13 @@ def burst(
     Raises
     ------
     ValueError
-        If the response is shorter than the shortest window, or the window too short for the band.
+        If there are fewer samples after time 0 than the shortest window has, or the band holds no frequency.
     """
     after = np.flatnonzero(np.asarray(times) >= 0)
-    least = round(shortest * sampling_rate(np.asarray(times)))
-    if len(after) < least:
-        raise ValueError(f"{len(after)} samples after time 0 are fewer than the {least} of the shortest burst")
-    length = int(rng.integers(least, len(after) + 1))
+    fewest = round(shortest * sampling_rate(np.asarray(times)))
+    if len(after) < fewest:
+        raise ValueError(f"{len(after)} samples after time 0 are fewer than the {fewest} of the shortest burst")
+    length = int(rng.integers(fewest, len(after) + 1))
     start = int(after[0] + rng.integers(0, len(after) - length + 1))
     frequency = np.fft.rfftfreq(length, 1 / sampling_rate(np.asarray(times)))
     inside = (frequency >= band[0]) & (frequency <= band[1])

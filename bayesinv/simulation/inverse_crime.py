@@ -1,4 +1,4 @@
-"""The inverse crime: a truth that was simulated with the lead field that inverts it."""
+"""The inverse crime: a recording simulated with the very lead field that inverts it."""
 
 from __future__ import annotations
 
@@ -9,23 +9,24 @@ from bayesinv.forward.leadfield import LeadField
 from bayesinv.problem.problem import Problem
 from bayesinv.simulation.recording import Simulation
 
-SAME = 1e-6
-"""Relative difference up to which two columns of gain are one."""
+COLUMN_TOLERANCE = 1e-6
+"""Relative difference up to which two columns of gain count as the same."""
 
 _CHUNK = 256
+"""Columns of gain that are compared at once."""
 
 
 def same_lead_field(one: LeadField, other: LeadField) -> bool:
-    """Tell whether two lead fields hold one and the same column of gain: a truth and an inversion must not.
+    """Return whether two lead fields share a column of gain, as those of a truth and of an inversion must not.
 
-    Only the numbers are compared, up to `SAME` of a column's size: other references, units, orders, orientations,
-    selections of sources or of sensors (found by their names) of one computation are told to be the same. Two
+    Only the numbers are compared, up to `COLUMN_TOLERANCE` of a column's size: other references, units, orders,
+    orientations, selections of sources or of sensors (found by their names) of one computation count as the same. Two
     computations never agree so closely.
 
     Raises
     ------
     ValueError
-        If the sensors that both have are too few to tell.
+        If they have too few sensors in common to compare.
     """
     names = [name for name in one.sensors.names if name in set(other.sensors.names)]
     if not names:
@@ -35,22 +36,21 @@ def same_lead_field(one: LeadField, other: LeadField) -> bool:
         picked = each.restrict(sensors=np.array([each.sensors.names.index(name) for name in names]))
         gain = picked.gain.copy()
         electric = picked.sensors.where("eeg")
-        # Of electrodes picked from an average the average is another one, and always this.
+        # Both against the average of the electrodes in common, whatever their reference was.
         gain[electric] -= gain[electric].mean(axis=0) if len(electric) else 0.0
         columns.append(gain)
     return _share_a_column(*columns)
 
 
 def inverse_crime(simulation: Simulation, inversion: LeadField | Problem) -> bool:
-    """Tell whether an inversion believes in the very lead field that the truth was simulated with.
+    """Return whether an inversion assumes the very lead field that the truth was simulated with.
 
-    inversion : its lead field, or its problem: whitened gains are compared after the problem's own whitener
+    inversion : its lead field, or its problem, whose whitened gain is compared with the truth's after the same whitener
 
     Raises
     ------
     ValueError
-        If the problem was whitened before it came, or has another number of sensors, so that there is nothing to
-        compare with.
+        If the problem holds no whitener and no lead field, or has another number of sensors.
     """
     truth = simulation.lead_field
     if isinstance(inversion, LeadField):
@@ -59,14 +59,14 @@ def inverse_crime(simulation: Simulation, inversion: LeadField | Problem) -> boo
         if inversion.lead_field is not None:
             return same_lead_field(truth, inversion.lead_field)
         raise ValueError(
-            "the problem holds neither its lead field nor its whitener, so nobody can tell whose gain it is; give the "
-            "lead field instead"
+            "the problem holds neither its lead field nor its whitener, so its gain has nothing to be compared with; "
+            "give the lead field instead"
         )
     if inversion.sensors is not None:
-        known = {name: i for i, name in enumerate(truth.sensors.names)}
-        if not set(inversion.sensors.names) <= set(known):
+        row_of = {name: i for i, name in enumerate(truth.sensors.names)}
+        if not set(inversion.sensors.names) <= set(row_of):
             return False
-        truth = truth.restrict(sensors=np.array([known[name] for name in inversion.sensors.names]))
+        truth = truth.restrict(sensors=np.array([row_of[name] for name in inversion.sensors.names]))
     if inversion.whitener.shape[1] != len(truth.sensors):
         raise ValueError(
             f"the problem has {inversion.whitener.shape[1]} sensors and the truth {len(truth.sensors)}, both without "
@@ -77,25 +77,25 @@ def inverse_crime(simulation: Simulation, inversion: LeadField | Problem) -> boo
 
 
 def _share_a_column(one: Array, other: Array) -> bool:
-    """Tell whether some source's gain (sensor, source, axis) in `one` is some source's in `other`, in any orientation.
+    """Return whether two gains (sensor, source, axis) share a source, in any orientation.
 
-    The directions that a source can be read in span a space. A column of the one with fewer axes that lies in such a
-    space of the other belongs to the same source.
+    The columns of a source's axes span a subspace. A column of the array with fewer axes that lies in such a subspace
+    of the other belongs to the same source.
     """
-    few, many = (one, other) if one.shape[2] <= other.shape[2] else (other, one)
-    if len(few) <= many.shape[2] + 1:
-        raise ValueError(f"{len(few)} sensors in common are too few to tell two lead fields apart")
-    probe = few[:, :, 0].T
+    probed, spanning = (one, other) if one.shape[2] <= other.shape[2] else (other, one)
+    if len(probed) <= spanning.shape[2] + 1:
+        raise ValueError(f"{len(probed)} sensors in common are too few to tell two lead fields apart")
+    probe = probed[:, :, 0].T
     size = np.linalg.norm(probe, axis=1)
     probe = probe[size > 0] / size[size > 0, None]
-    space = np.ascontiguousarray(np.linalg.qr(many.transpose(1, 0, 2))[0].transpose(1, 0, 2))
+    space = np.ascontiguousarray(np.linalg.qr(spanning.transpose(1, 0, 2))[0].transpose(1, 0, 2))
     flat = space.reshape(len(space), -1)
     for start in range(0, len(probe), _CHUNK):
         chunk = probe[start : start + _CHUNK]
-        share = ((chunk @ flat) ** 2).reshape(len(chunk), -1, many.shape[2]).sum(axis=2)
-        row, source = np.unravel_index(int(np.argmax(share)), share.shape)
-        # The distance itself, as 1 - cos² loses half of its digits.
-        rest = chunk[row] - space[:, source] @ (space[:, source].T @ chunk[row])
-        if np.linalg.norm(rest) <= SAME:
+        cosine_squared = ((chunk @ flat) ** 2).reshape(len(chunk), -1, spanning.shape[2]).sum(axis=2)
+        row, source = np.unravel_index(int(np.argmax(cosine_squared)), cosine_squared.shape)
+        # The distance itself, as 1 - cos² loses half of the digits.
+        residual = chunk[row] - space[:, source] @ (space[:, source].T @ chunk[row])
+        if np.linalg.norm(residual) <= COLUMN_TOLERANCE:
             return True
     return False

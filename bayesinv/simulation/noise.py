@@ -1,4 +1,4 @@
-"""Noise to simulate with: white, correlated, of background currents, or drawn from a baseline."""
+"""Noise to simulate with: white, correlated, of background currents, or bootstrapped from a baseline."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class NoiseProcess:
 
     draw : from times and a generator to a field (sensor, time)
     covariance : (sensor, sensor), of any one sample
-    words : what it is, for people to read
-    known : whether an analyst knows the covariance; if not, it is estimated from noise held out
-    held_out : draws noise that is in no recording; `draw` if None
+    words : description, for people to read
+    known : whether an analyst knows the covariance; if not, it is estimated from held-out noise
+    held_out : draws noise that no recording contains, to estimate the covariance from; `draw` if None
     names : of the sensors, or () where any will do
     """
 
@@ -46,13 +46,13 @@ class NoiseProcess:
         same_axes(covariance=(self.covariance, "sensor sensor"), other_covariance=(other.covariance, "sensor sensor"))
         if self.names and other.names and self.names != other.names:
             raise ValueError("the noises to add are of other sensors, or in another order")
-        mine, theirs = self.held_out or self.draw, other.held_out or other.draw
+        own_held_out, other_held_out = self.held_out or self.draw, other.held_out or other.draw
 
         def both(times: Array, rng: np.random.Generator) -> Array:
             return self.draw(times, rng) + other.draw(times, rng)
 
         def both_held_out(times: Array, rng: np.random.Generator) -> Array:
-            one, two = mine(times, rng), theirs(times, rng)
+            one, two = own_held_out(times, rng), other_held_out(times, rng)
             count = min(one.shape[1], two.shape[1])
             return one[:, :count] + two[:, :count]
 
@@ -91,20 +91,20 @@ def blend(parts: Sequence[NoiseProcess], shares: ArrayLike) -> NoiseProcess:
     wanted = real("shares", shares, "part")
     if len(wanted) != len(parts) or not len(parts) or (wanted <= 0).any():
         raise ValueError(f"shares are {wanted.tolist()} for {len(parts)} noises; want one each, positive")
-    sizes = wanted / wanted.sum() / [part.covariance.diagonal().mean() for part in parts]
-    mixed = [part.scaled(float(np.sqrt(size))) for part, size in zip(parts, sizes, strict=True)]
+    factors = wanted / wanted.sum() / [part.covariance.diagonal().mean() for part in parts]
+    mixed = [part.scaled(float(np.sqrt(factor))) for part, factor in zip(parts, factors, strict=True)]
     total = mixed[0]
     for part in mixed[1:]:
         total = total + part
-    told = " + ".join(f"{share:.0%} {part.words}" for share, part in zip(wanted / wanted.sum(), parts, strict=True))
-    return replace(total, words=told)
+    words = " + ".join(f"{share:.0%} {part.words}" for share, part in zip(wanted / wanted.sum(), parts, strict=True))
+    return replace(total, words=words)
 
 
-def coloured(rows: int, samples: int, exponent: float, rng: np.random.Generator) -> Array:
-    """Return normal numbers (row, sample) whose power falls with frequency as 1/f^exponent, of variance 1 per sample.
+def power_law_noise(rows: int, samples: int, exponent: float, rng: np.random.Generator) -> Array:
+    """Return Gaussian noise (row, sample) whose power falls with frequency as 1/f^exponent, of variance 1 per sample.
 
-    White numbers of twice the length are shaped in the Fourier domain, and the first half of them is kept, so that
-    its end does not join its start; frequencies below one period in that length have no power. An exponent of 0 is
+    White noise of twice the length is filtered in the Fourier domain, and its first half is returned, so that the end
+    is not correlated with the start; frequencies below one period in that length have no power. An exponent of 0 is
     white.
 
     Reference: Timmer & König (1995), Astron. Astrophys. 300, 707-710.
@@ -113,14 +113,14 @@ def coloured(rows: int, samples: int, exponent: float, rng: np.random.Generator)
         raise ValueError(f"exponent is {exponent}, but must be at least 0 (0 is white noise, 1 is 1/f)")
     if exponent == 0:
         return rng.standard_normal((rows, samples))
-    long = 2 * samples
-    weight = np.zeros(long // 2 + 1)
+    length = 2 * samples
+    weight = np.zeros(length // 2 + 1)
     weight[1:] = np.arange(1, len(weight)) ** (-exponent / 2)
     # Variance of white noise filtered by weights w over all (positive and negative) frequencies: mean of w².
-    both = 2 * np.sum(weight**2) - weight[-1] ** 2
-    weight *= np.sqrt(long / both)
-    white = np.fft.rfft(rng.standard_normal((rows, long)))
-    return np.asarray(np.fft.irfft(weight * white, long)[:, :samples])
+    total = 2 * np.sum(weight**2) - weight[-1] ** 2
+    weight *= np.sqrt(length / total)
+    white = np.fft.rfft(rng.standard_normal((rows, length)))
+    return np.asarray(np.fft.irfft(weight * white, length)[:, :samples])
 
 
 def gaussian_noise(covariance: ArrayLike, *, exponent: float = 0.0, kinds: Sequence[str] = ()) -> NoiseProcess:
@@ -133,13 +133,13 @@ def gaussian_noise(covariance: ArrayLike, *, exponent: float = 0.0, kinds: Seque
     table = np.asarray(covariance)
     table = real("noise covariance", np.diag(table) if table.ndim == 1 else table, "sensor sensor")
     noise = Noise(table, tuple(kinds))
-    # With W C Wᵀ = 1, white numbers times C Wᵀ have the covariance C.
-    colour = noise.covariance @ noise.whitener.T
+    # With W C Wᵀ = 1, white noise times C Wᵀ has the covariance C.
+    factor = noise.covariance @ noise.whitener.T
     diagonal = np.allclose(table, np.diag(table.diagonal()))
     words = f"{'independent' if diagonal else 'correlated'} sensor noise, {_spectrum(exponent)}"
 
     def draw(times: Array, rng: np.random.Generator) -> Array:
-        return np.asarray(colour @ coloured(colour.shape[1], len(times), exponent, rng))
+        return np.asarray(factor @ power_law_noise(factor.shape[1], len(times), exponent, rng))
 
     return NoiseProcess(draw, noise.covariance, words)
 
@@ -156,15 +156,15 @@ def background_noise(
     share: float = 1.0,
     rng: np.random.Generator | None = None,
 ) -> NoiseProcess:
-    """Return what the sensors read of brain activity that is not asked for: independent currents, 1/f^exponent each.
+    """Return the field of background brain activity: independent currents, of spectrum 1/f^exponent each.
 
     lead_field : of the truth's world; all its sources, or a random part of them, are active along their normals
     sd : of every current, A m
     share : of the sources that are active, in (0, 1]
-    rng : picks them; not wanted if all are
+    rng : picks the active sources; not used if all are
 
-    The covariance sd² G Gᵀ is not the analyst's to know. It has next to no power in fine patterns: add sensor noise,
-    as every amplifier does.
+    The analyst does not know the covariance sd² G Gᵀ. It has next to no power in fine patterns: add sensor noise, as
+    every amplifier does.
 
     Raises
     ------
@@ -178,39 +178,39 @@ def background_noise(
         if rng is None:
             raise ValueError("a share of the sources wants rng, a generator to pick them with")
         gain = gain[:, rng.choice(gain.shape[1], max(1, round(share * gain.shape[1])), replace=False)]
-    # Currents of one spectrum: mixing first and drawing then has the same law as drawing thousands and mixing.
+    # The currents have one spectrum, so noise of covariance sd² G Gᵀ has the same distribution as their summed fields.
     process = gaussian_noise(sd**2 * gain @ gain.T, exponent=exponent, kinds=lead_field.sensors.kinds)
     words = f"brain background of {gain.shape[1]} sources, {_spectrum(exponent)}"
     return replace(process, words=words, known=False, names=lead_field.sensors.names)
 
 
 def bootstrap_noise(baseline: Recording, *, duration: float = 0.5, held_out: float = 0.5) -> NoiseProcess:
-    """Return real noise put together of random stretches of a recording without response: a circular block bootstrap.
+    """Return real noise resampled from a recording without response: a circular block bootstrap.
 
-    baseline : all of it noise; its mean is taken out
-    duration : of a stretch, s; all sensors are taken together, so that covariance and, within stretches, spectrum stay
-    held_out : share of the baseline, at its end, that is kept for estimating the covariance
+    baseline : all of it noise; its mean is subtracted
+    duration : of a block, s; blocks are of all sensors, so that covariance and, within blocks, spectrum are preserved
+    held_out : share of the baseline, at its end, that is set aside to estimate the covariance from
 
     Reference: Politis & Romano (1992), in LePage & Billard (eds), Exploring the Limits of Bootstrap, 263-270.
 
     Raises
     ------
     ValueError
-        If a part of the baseline has fewer samples than sensors or than a stretch, or when noise is drawn at another
+        If a part of the baseline has fewer samples than sensors or than a block, or when noise is drawn at another
         sampling rate than the baseline's.
     """
     if not 0 < held_out < 1:
         raise ValueError(f"held_out is {held_out}, but must lie between 0 and 1")
     rate = sampling_rate(baseline.times)
     length, cut = round(duration * rate), round((1 - held_out) * len(baseline.times))
-    used, rest = baseline.field[:, :cut], baseline.field[:, cut:]
-    least = max(length, len(used) + 1)
-    if length < 1 or min(used.shape[1], rest.shape[1]) < least:
+    resampled, set_aside = baseline.field[:, :cut], baseline.field[:, cut:]
+    fewest = max(length, len(resampled) + 1)
+    if length < 1 or min(resampled.shape[1], set_aside.shape[1]) < fewest:
         raise ValueError(
-            f"the baseline has {used.shape[1]} samples to draw and {rest.shape[1]} to hold out, but stretches of "
-            f"{length} samples from {len(used)} sensors want at least {least} each; give a longer one"
+            f"the baseline has {resampled.shape[1]} samples to draw and {set_aside.shape[1]} to hold out, but blocks "
+            f"of {length} samples from {len(resampled)} sensors want at least {fewest} each; give a longer one"
         )
-    used, rest = (part - part.mean(axis=1, keepdims=True) for part in (used, rest))
+    resampled, set_aside = (part - part.mean(axis=1, keepdims=True) for part in (resampled, set_aside))
 
     def check(times: Array) -> None:
         if len(times) > 1 and abs(sampling_rate(times) / rate - 1) > 1e-3:
@@ -221,26 +221,27 @@ def bootstrap_noise(baseline: Recording, *, duration: float = 0.5, held_out: flo
 
     def draw(times: Array, rng: np.random.Generator) -> Array:
         check(times)
-        starts = rng.integers(0, used.shape[1], -(-len(times) // length) + 1)
-        # The first stretch is cut at random, so that joins fall anywhere.
+        starts = rng.integers(0, resampled.shape[1], -(-len(times) // length) + 1)
+        # The first block begins at random, so that the joins between blocks fall at any sample.
         index = (starts[:, None] + np.arange(length)).ravel()[int(rng.integers(length)) :][: len(times)]
-        return used[:, index % used.shape[1]]
+        return resampled[:, index % resampled.shape[1]]
 
-    def spare(times: Array, rng: np.random.Generator) -> Array:
+    def draw_held_out(times: Array, rng: np.random.Generator) -> Array:
         check(times)
-        return rest[:, : len(times)]
+        return set_aside[:, : len(times)]
 
-    words = f"baseline of {len(baseline.times) / rate:.3g} s in random stretches of {duration:g} s"
-    return NoiseProcess(draw, used @ used.T / used.shape[1], words, False, spare, baseline.names)
+    words = f"baseline of {len(baseline.times) / rate:.3g} s in random blocks of {duration:g} s"
+    covariance = resampled @ resampled.T / resampled.shape[1]
+    return NoiseProcess(draw, covariance, words, False, draw_held_out, baseline.names)
 
 
 def shrunk_covariance(samples: ArrayLike, kinds: Sequence[str] = ()) -> tuple[Array, float]:
     """Return the covariance (sensor, sensor) of noise, shrunk towards equal variances, and by how much (0 to 1).
 
     samples : (sensor, sample), SI units
-    kinds : of the sensors; each is brought to unit variance on average before shrinking
+    kinds : of the sensors; each is scaled to unit variance on average before shrinking
 
-    Directions without any noise, such as the mean of an average reference, stay without.
+    Directions without noise, such as the mean over electrodes of an average reference, remain without.
 
     Reference: Ledoit & Wolf (2004), J. Multivar. Anal. 88, 365-411, whose optimal amount takes the samples for
     independent.
@@ -260,9 +261,9 @@ def shrunk_covariance(samples: ArrayLike, kinds: Sequence[str] = ()) -> tuple[Ar
     for kind in set(groups.tolist()):
         unit[groups == kind] = np.sqrt(table[groups == kind].var(axis=1).mean()) or 1.0
     values, vectors = np.linalg.eigh(np.cov(table / unit[:, None]))
-    kept = vectors[:, values > RANK_TOLERANCE * values[-1]]
-    shrunk, amount = ledoit_wolf((table / unit[:, None]).T @ kept)
-    return np.outer(unit, unit) * (kept @ shrunk @ kept.T), float(amount)
+    retained = vectors[:, values > RANK_TOLERANCE * values[-1]]
+    shrunk, amount = ledoit_wolf((table / unit[:, None]).T @ retained)
+    return np.outer(unit, unit) * (retained @ shrunk @ retained.T), float(amount)
 
 
 def correlated_covariance(sensors: Sensors, *, length: float = 0.05, share: float = 0.7, sd: float = 1.0) -> Array:
@@ -282,5 +283,5 @@ def correlated_covariance(sensors: Sensors, *, length: float = 0.05, share: floa
     """
     if not (length > 0 and sd > 0 and 0 <= share < 1):
         raise ValueError(f"length {length} and sd {sd} must be positive and share {share} in [0, 1)")
-    apart = np.linalg.norm(sensors.positions[:, None] - sensors.positions[None], axis=2)
-    return np.asarray(sd**2 * ((1 - share) * np.eye(len(sensors)) + share * np.exp(-apart / length)))
+    distance = np.linalg.norm(sensors.positions[:, None] - sensors.positions[None], axis=2)
+    return np.asarray(sd**2 * ((1 - share) * np.eye(len(sensors)) + share * np.exp(-distance / length)))

@@ -1,4 +1,4 @@
-"""Patches and random places on a cortex, and directions that are tilted off its normals."""
+"""Patches of cortex, random positions on it, and orientations tilted from its normals."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from bayesinv.head.sources import Sources
 
 
 def patch(cortex: Sources, centre: ArrayLike, area: float) -> Index:
-    """Return the vertices of the cortex around a place, up to an area, nearest along the surface first.
+    """Return the vertices (vertex,) of the patch of cortex around a position: the nearest along the surface.
 
     cortex : with triangles and areas
     centre : (3,), m; the nearest vertex of the cortex is taken
-    area : m²
+    area : that the patch reaches, m²
 
     Raises
     ------
@@ -29,19 +29,21 @@ def patch(cortex: Sources, centre: ArrayLike, area: float) -> Index:
         raise ValueError("a patch wants sources with triangles and areas, such as template_cortex.cortex()")
     if not 0 < area < np.inf:
         raise ValueError(f"area is {area}, but must be positive, in m² (1 cm² is 1e-4)")
-    place = real("centre", centre, "3")
-    start = int(np.argmin(np.linalg.norm(cortex.positions - place, axis=1)))
+    position = real("centre", centre, "3")
+    start = int(np.argmin(np.linalg.norm(cortex.positions - position, axis=1)))
     distance = dijkstra(edge_lengths(cortex), directed=False, indices=start)
     order = np.argsort(distance, kind="stable")
     order = order[np.isfinite(distance[order])]
     covered = np.cumsum(cortex.areas[order])
     if area > covered[-1]:
-        raise ValueError(f"area is {1e4 * area:.4g} cm², but that side of the cortex has {1e4 * covered[-1]:.4g} cm²")
+        raise ValueError(
+            f"area is {1e4 * area:.4g} cm², but that hemisphere of the cortex has {1e4 * covered[-1]:.4g} cm²"
+        )
     return np.sort(order[: int(np.searchsorted(covered, area)) + 1])
 
 
 def random_places(cortex: Sources, count: int, rng: np.random.Generator, *, apart: float = 0.03) -> Array:
-    """Return places (place, 3) in m of vertices of the cortex at random, no two of them nearer than a distance.
+    """Return the positions (place, 3) in m of random vertices of the cortex, at least a distance from each other.
 
     count : how many places
     apart : smallest distance between two, m
@@ -65,12 +67,12 @@ def random_places(cortex: Sources, count: int, rng: np.random.Generator, *, apar
 
 
 def tilted(sources: Sources, degrees: float, rng: np.random.Generator | None) -> Sources:
-    """Return the sources with normals turned at random: by a normal angle of that standard deviation, to any side.
+    """Return the sources with normals tilted by random angles, Gaussian of that standard deviation, in any direction.
 
     Raises
     ------
     ValueError
-        If the angle is negative, the sources have no normals, or there is no generator to turn them with.
+        If the angle is negative, the sources have no normals, or there is no generator.
     """
     if not 0 <= degrees < np.inf:
         raise ValueError(f"jitter is {degrees}, but must be at least 0, in degrees")
@@ -79,8 +81,8 @@ def tilted(sources: Sources, degrees: float, rng: np.random.Generator | None) ->
     if sources.normals is None or rng is None:
         raise ValueError("jitter of the orientation wants sources with normals, and rng, a generator")
     normals = sources.normals
-    side = rng.standard_normal(normals.shape)
-    side -= np.sum(side * normals, axis=1, keepdims=True) * normals
-    side /= np.linalg.norm(side, axis=1, keepdims=True)
+    tangent = rng.standard_normal(normals.shape)
+    tangent -= np.sum(tangent * normals, axis=1, keepdims=True) * normals
+    tangent /= np.linalg.norm(tangent, axis=1, keepdims=True)
     angle = np.deg2rad(degrees) * rng.standard_normal((len(sources), 1))
-    return replace(sources, normals=np.cos(angle) * normals + np.sin(angle) * side)
+    return replace(sources, normals=np.cos(angle) * normals + np.sin(angle) * tangent)

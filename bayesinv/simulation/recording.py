@@ -1,4 +1,4 @@
-"""Simulate: a recording of a known truth."""
+"""Simulate a recording of known currents, with noise."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ HELD_OUT = 2000
 class Simulation:
     """A recording whose truth is known.
 
-    recording : signal plus noise; samples before time 0 hold noise only if the truth is silent there
-    noise : what an analyst would know of the noise: its covariance, true or estimated from other noise (`notes` say)
-    truth : the currents
+    recording : signal plus noise; samples before time 0 are noise only if the truth is zero there
+    noise : the noise covariance that the analyst has, true or estimated from other noise (see `notes`)
+    truth : the true currents
     lead_field : of the truth's sources
     snr : power of the signal over that of the noise, both whitened by the noise's true covariance, per component and
         sample of the response
-    notes : what the noise is and how its covariance is known, for people to read
+    notes : description of the noise and of its covariance, for people to read
     """
 
     recording: Recording
@@ -48,7 +48,7 @@ class Simulation:
         return self.recording.field[:, self.recording.times < 0]
 
     def problem(self, lead_field: LeadField) -> Problem:
-        """Return the problem of inverting the recording with another lead field, its baseline kept apart.
+        """Return the problem of inverting the recording with another lead field, its samples before time 0 as baseline.
 
         Raises
         ------
@@ -87,7 +87,7 @@ def simulate(
     alpha: float | None = None,
     held_out: int | None = None,
 ) -> Simulation:
-    """Return what sensors record of a truth, with noise.
+    """Return the sensors' recording of true currents, with noise.
 
     The signal-to-noise ratio is the power of the signal over that of the noise, both whitened by the true covariance
     C of the noise, averaged over components and over the N samples from time 0 on:
@@ -113,8 +113,8 @@ def simulate(
         raise ValueError(f"snr is {snr}, but a ratio of powers is positive")
     if alpha is not None and (snr is not None or not 0 < alpha < 1):
         raise ValueError(f"alpha is {alpha}, but must lie between 0 and 1, and comes instead of snr ({snr})")
-    own = _own(truth, lead_field)
-    gain = own.fixed().gain[:, :, 0]
+    forward = _lead_field_of(truth, lead_field)
+    gain = forward.fixed().gain[:, :, 0]
     kinds = lead_field.sensors.kinds
     average = np.eye(len(kinds))
     if lead_field.reference == "average":
@@ -151,19 +151,19 @@ def simulate(
         Recording(signal + scale * drawn, truth.times, lead_field.sensors.names),
         Noise(scale**2 * covariance, kinds),
         replace(truth, notes={**lead_field.notes, **truth.notes}),
-        own,
+        forward,
         power / scale**2 if snr is None else float(snr),
         notes,
     )
 
 
-def _own(truth: Truth, lead_field: LeadField) -> LeadField:
-    """Return the lead field of the truth's sources, found by their places among those of a lead field.
+def _lead_field_of(truth: Truth, lead_field: LeadField) -> LeadField:
+    """Return the lead field of the truth's sources, found by their positions among those of a lead field.
 
     Raises
     ------
     ValueError
-        If some are not among them, or are turned while the lead field has one orientation.
+        If some are not among them, or have other normals than a fixed lead field.
     """
     distance, index = cKDTree(lead_field.sources.positions).query(truth.sources.positions)
     if distance.max() > 1e-6:
@@ -171,12 +171,12 @@ def _own(truth: Truth, lead_field: LeadField) -> LeadField:
             f"{np.count_nonzero(distance > 1e-6)} of the truth's {len(truth.sources)} sources are not among those of "
             f"the lead field: up to {1e3 * distance.max():.3g} mm from the nearest; make the truth on its sources"
         )
-    theirs, mine = lead_field.sources.normals, truth.sources.normals
-    if lead_field.orientation == "fixed" and theirs is not None and mine is not None:
-        turned = float(np.abs(theirs[index] - mine).max())
-        if turned > 1e-6:
+    fixed_normals, true_normals = lead_field.sources.normals, truth.sources.normals
+    if lead_field.orientation == "fixed" and fixed_normals is not None and true_normals is not None:
+        difference = float(np.abs(fixed_normals[index] - true_normals).max())
+        if difference > 1e-6:
             raise ValueError(
-                f"the truth's normals differ from the lead field's by up to {turned:.3g}, but it is fixed; "
+                f"the truth's normals differ from the lead field's by up to {difference:.3g}, but it is fixed; "
                 "give a free one"
             )
     return replace(lead_field, gain=lead_field.gain[:, index], sources=truth.sources)

@@ -1,4 +1,4 @@
-"""Truth: the currents that flowed."""
+"""Truth: the true currents of a simulation."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Truth:
     sources : where the currents flow
     current : (source, time), A m
     times : (time,), s
-    notes : how the truth came, and how its lead field did, for people to read
+    notes : how the truth and its lead field were made, for people to read
     parts : (source,), number of the dipole or patch that a source belongs to, or None for a single one
     """
 
@@ -59,7 +59,7 @@ class Truth:
 
 
 def together(*truths: Truth) -> Truth:
-    """Return the truth in which all of some truths are active at once; its parts are theirs, one after the other.
+    """Return the union of some truths, all of them active at once; their parts are numbered one after the other.
 
     Raises
     ------
@@ -67,7 +67,7 @@ def together(*truths: Truth) -> Truth:
         If there are none, their times differ, or two of them share a source.
     """
     if not truths:
-        raise ValueError("there is nothing to put together")
+        raise ValueError("there are no truths to combine")
     first = truths[0]
     if any(len(one.times) != len(first.times) or np.abs(one.times - first.times).max() > 1e-9 for one in truths):
         raise ValueError("the truths have other times; make them on the same ones")

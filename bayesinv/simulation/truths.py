@@ -1,4 +1,4 @@
-"""Truths of every kind: dipoles, patches, spikes that spread, sparse ones, and draws from a prior."""
+"""True currents of every kind: dipoles, patches, propagating spikes, sparse sources, and draws from a prior."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from scipy.spatial import cKDTree
 
 from bayesinv.axes import real, same_axes
 from bayesinv.head.sources import Sources
-from bayesinv.simulation.courses import Course, evoked_course, sinusoid, spike_course
+from bayesinv.simulation.courses import TimeCourse, evoked_course, sinusoid, spike_course
 from bayesinv.simulation.places import patch, tilted
 from bayesinv.simulation.truth import Truth, together
 
@@ -40,19 +40,19 @@ def dipole_truth(
     ValueError
         If shapes do not fit, or two places have the same nearest vertex.
     """
-    clock = real("times", times, "time")
-    where = real("places", np.atleast_2d(np.asarray(places)), "dipole 3")
-    size = np.broadcast_to(np.asarray(moment, dtype=np.float64), len(where))
-    wave = evoked_course(clock) if course is None else np.asarray(course)
-    waves = real("course", np.broadcast_to(wave, (len(where), wave.shape[-1])), "dipole time")
-    same_axes(course=(waves, "dipole time"), times=(clock, "time"))
-    index = cKDTree(cortex.positions).query(where)[1]
+    sample_times = real("times", times, "time")
+    positions = real("places", np.atleast_2d(np.asarray(places)), "dipole 3")
+    moments = np.broadcast_to(np.asarray(moment, dtype=np.float64), len(positions))
+    wave = evoked_course(sample_times) if course is None else np.asarray(course)
+    waves = real("course", np.broadcast_to(wave, (len(positions), wave.shape[-1])), "dipole time")
+    same_axes(course=(waves, "dipole time"), times=(sample_times, "time"))
+    index = cKDTree(cortex.positions).query(positions)[1]
     if len(set(index)) < len(index):
         raise ValueError("two of the places have the same nearest vertex; put them farther apart")
-    told = ", ".join(f"{1e9 * one:.3g}" for one in size)
-    notes = {"truth": f"{len(where)} dipole{'s' * (len(where) > 1)} of {told} nA m"}
+    sizes = ", ".join(f"{1e9 * one:.3g}" for one in moments)
+    notes = {"truth": f"{len(positions)} dipole{'s' * (len(positions) > 1)} of {sizes} nA m"}
     active = tilted(replace(cortex.pick(index), triangles=None), jitter, rng)
-    return Truth(active, size[:, None] * waves, clock, notes, np.arange(len(where)))
+    return Truth(active, moments[:, None] * waves, sample_times, notes, np.arange(len(positions)))
 
 
 def patch_truth(
@@ -67,7 +67,7 @@ def patch_truth(
     jitter: float = 0.0,
     rng: np.random.Generator | None = None,
 ) -> Truth:
-    """Return a truth in which a patch of cortex is active, all of it alike per area.
+    """Return a truth in which a patch of cortex is active, with uniform current per area.
 
     cortex : with triangles and areas
     centre : (3,), m, head coordinates
@@ -86,16 +86,16 @@ def patch_truth(
     """
     if not 0 < moment < np.inf:
         raise ValueError(f"moment is {moment}, but must be positive, in A m (10 nA m is 1e-8)")
-    clock = real("times", times, "time")
-    wave = evoked_course(clock) if course is None else real("course", course, "time")
-    same_axes(course=(wave, "time"), times=(clock, "time"))
+    sample_times = real("times", times, "time")
+    wave = evoked_course(sample_times) if course is None else real("course", course, "time")
+    same_axes(course=(wave, "time"), times=(sample_times, "time"))
     index = patch(cortex, centre, area)
     if avoid is not None:
         if any(part is None for part in (avoid.vertices, avoid.hemispheres, cortex.vertices, cortex.hemispheres)):
             raise ValueError("avoid wants sources, and a cortex, that know their vertices and hemispheres")
-        used = set(zip(avoid.vertices.tolist(), avoid.hemispheres.tolist(), strict=True))  # type: ignore[union-attr]
+        avoided = set(zip(avoid.vertices.tolist(), avoid.hemispheres.tolist(), strict=True))  # type: ignore[union-attr]
         index = np.array(
-            [i for i in index if (int(cortex.vertices[i]), int(cortex.hemispheres[i])) not in used],  # type: ignore[index]
+            [i for i in index if (int(cortex.vertices[i]), int(cortex.hemispheres[i])) not in avoided],  # type: ignore[index]
             dtype=np.int64,
         )
         if not index.size:
@@ -104,7 +104,7 @@ def patch_truth(
     assert active.areas is not None
     share = active.areas / active.areas.sum()
     notes = {"truth": f"patch of {1e4 * area:.3g} cm², {1e9 * moment:.3g} nA m at its peak"}
-    return Truth(active, moment * share[:, None] * wave, clock, notes)
+    return Truth(active, moment * share[:, None] * wave, sample_times, notes)
 
 
 def spike_truth(
@@ -121,10 +121,10 @@ def spike_truth(
     jitter: float = 0.0,
     rng: np.random.Generator | None = None,
 ) -> Truth:
-    """Return an epileptic spike that begins in one patch of cortex (part 0) and goes on to another (part 1).
+    """Return an epileptic spike that begins in one patch of cortex (part 0) and propagates to another (part 1).
 
     cortex : with triangles and areas
-    onset, spread : (3,), m, middles of the two patches
+    onset, spread : (3,), m, centres of the two patches
     times : (time,), s
     areas : of the patches, m² (1 cm² is 1e-4)
     moments : sums of their currents at the peak, A m
@@ -139,15 +139,15 @@ def spike_truth(
     """
     if not 0 <= delay < np.inf:
         raise ValueError(f"delay is {delay}, but must be at least 0, in s")
-    clock = real("times", times, "time")
+    sample_times = real("times", times, "time")
     first, second = (
         patch_truth(
             cortex,
             place,
-            clock,
+            sample_times,
             area=area,
             moment=moment,
-            course=spike_course(clock, at),
+            course=spike_course(sample_times, at),
             avoid=avoid,
             jitter=jitter,
             rng=rng,
@@ -155,17 +155,17 @@ def spike_truth(
         for place, area, moment, at in zip((onset, spread), areas, moments, (latency, latency + delay), strict=True)
     )
     both = together(first, second)
-    told = f"spike: {first.notes['truth']}, {1e3 * delay:.3g} ms later {second.notes['truth']}"
-    return replace(both, notes={"truth": told})
+    description = f"spike: {first.notes['truth']}, {1e3 * delay:.3g} ms later {second.notes['truth']}"
+    return replace(both, notes={"truth": description})
 
 
 def prior_truth(sources: Sources, current: ArrayLike, times: ArrayLike, *, model: str = "") -> Truth:
     """Return a truth drawn from a model's prior.
 
-    sources : all that the draw has currents for
+    sources : of the drawn currents
     current : (source, time), A m, along the sources' normals
     times : (time,), s
-    model : whose prior it is, for people to read
+    model : name of the model, for people to read
     """
     table = real("current", current, "source time")
     return Truth(
@@ -181,14 +181,14 @@ def sparse_truth(
     active: int = 5,
     median: float = 20e-9,
     spread: float = 0.2,
-    course: Course = sinusoid,
+    course: TimeCourse = sinusoid,
 ) -> Truth:
-    """Return a truth on all sources of which a few are active, with lognormal moments and a course each.
+    """Return a truth of which a few random sources are active, each with a lognormal moment and its own time course.
 
     active : how many
     median : of the moments, A m
     spread : standard deviation of their logarithms
-    course : makes each source's course: `sinusoid` or `burst`
+    course : draws each source's time course: `sinusoid` or `burst`
 
     `simulate(..., alpha=0.5)` of it, on the inversion's own lead field, is the protocol on which other toolboxes
     report their calibration; there the courses are bursts of 1 to 5 Hz.
@@ -202,10 +202,10 @@ def sparse_truth(
         raise ValueError(f"active is {active}, but must be 1 to the number of sources, {len(sources)}")
     if not (0 < median < np.inf and 0 <= spread < np.inf):
         raise ValueError(f"median is {median} and spread {spread}, but must be positive, in A m, and at least 0")
-    clock = real("times", times, "time")
+    sample_times = real("times", times, "time")
     index = rng.choice(len(sources), active, replace=False)
-    current = np.zeros((len(sources), len(clock)))
+    current = np.zeros((len(sources), len(sample_times)))
     for i in index:
-        current[i] = median * np.exp(spread * rng.standard_normal()) * course(clock, rng)
+        current[i] = median * np.exp(spread * rng.standard_normal()) * course(sample_times, rng)
     notes = {"truth": f"{active} of {len(sources)} sources, lognormal moments of median {1e9 * median:.3g} nA m"}
-    return Truth(sources, current, clock, notes)
+    return Truth(sources, current, sample_times, notes)

@@ -1,4 +1,4 @@
-"""World: the head in which a truth flows, other than the one an inversion believes in."""
+"""World: the head that a truth is simulated in, other than the one that an inversion assumes."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from bayesinv.head.sources import Sources
 
 @dataclass(frozen=True, eq=False)
 class World:
-    """The head in which a truth flows: its own sources, conductivities, places of sensors, and gain.
+    """The head that a truth is simulated in: its sources, conductivities, sensor positions and gain.
 
     lead_field : free orientation, EEG against the average; its sources are a cortex with triangles and areas, its
-        sensors stand where they truly are, under the names that the analyst knows
+        sensors are at their true positions, under the names that the analyst knows
     conductivities : S/m by compartment, a number or (radial, tangential)
-    notes : how the world came, for people to read
+    notes : how the world was made, for people to read
     """
 
     lead_field: LeadField
@@ -35,7 +35,7 @@ class World:
 
     @property
     def cortex(self) -> Sources:
-        """Where the truth's currents may flow."""
+        """Sources at which the truth may have currents."""
         return self.lead_field.sources
 
 
@@ -53,12 +53,12 @@ def draw_world(
     resolution: str = "coarse",
     cache: Path | str | None = None,
 ) -> World:
-    """Return another head than an inversion's: the template in finite elements, with everything unsure drawn.
+    """Return another head than an inversion's: the template in finite elements, with all that is uncertain drawn.
 
-    sensors : where the analyst believes them; the world's stand a little off, see `displaced`
+    sensors : at the positions that the analyst assumes; the world's are displaced, see `displaced`
     conductivities : S/m of brain, CSF, skull and scalp; drawn from `ranges` with `anisotropy` if None
     spacing : of the cortex, see `template_cortex.sources`; its grid is turned at random
-    avoid : the inversion's sources, none of whose vertices the cortex shall have
+    avoid : the inversion's sources, whose vertices the cortex leaves out
     displacement, coregistration : of the sensors, see `displaced`
     resolution : of the mesh, "coarse" or "fine", see `template_mesh.finite_elements`
     cache : folder of computed gains, see `gain_files.kept`
@@ -68,8 +68,8 @@ def draw_world(
     Raises
     ------
     ValueError
-        If spacing, resolution, a range or a number is none, conductivities are not those of the four compartments, or
-        `avoid` leaves too few vertices.
+        If there is no such spacing or resolution, a range or a number is invalid, conductivities are not those of the
+        four compartments, or `avoid` leaves too few vertices.
     """
     one_of("resolution", resolution, template_mesh.RESOLUTIONS)
     tissues = dict(draw_conductivities(rng, ranges, anisotropy) if conductivities is None else conductivities)
@@ -80,29 +80,31 @@ def draw_world(
     values = tuple(tissues[name] for name in template_mesh.NAMES)
     cortex = template_cortex.sources(spacing, seed=int(rng.integers(2**31)), avoid=avoid)
     scalp = template.surfaces(4)[-1]
-    true = displaced(sensors, scalp, rng, displacement=displacement, coregistration=coregistration)
+    true_sensors = displaced(sensors, scalp, rng, displacement=displacement, coregistration=coregistration)
 
     def solve() -> LeadField:
         from bayesinv.forward.fem_transfer import transfer
 
-        return transfer(template_mesh.finite_elements(resolution, values), true).lead_field(cortex)
+        return transfer(template_mesh.finite_elements(resolution, values), true_sensors).lead_field(cortex)
 
     mesh = (template_mesh.CSF_THICKNESS, *np.array(template_mesh.RESOLUTIONS[resolution], dtype=float), scalp.vertices)
-    both = np.array([np.broadcast_to(value, 2) for value in values], dtype=np.float64)
-    gain = gain_files.cached_lead_field(solve, true, cortex, "world", *mesh, both, cache=cache)
-    if len(true.where("eeg")):
+    pairs = np.array([np.broadcast_to(value, 2) for value in values], dtype=np.float64)
+    gain = gain_files.cached_lead_field(solve, true_sensors, cortex, "world", *mesh, pairs, cache=cache)
+    if len(true_sensors.where("eeg")):
         gain = gain.rereference("average")
-    moved = np.linalg.norm(true.positions - sensors.positions, axis=1)
+    displacements = np.linalg.norm(true_sensors.positions - sensors.positions, axis=1)
     notes = {
         "head": f"template, {resolution} finite elements",
-        "conductivities": _told(tissues),
+        "conductivities": _describe(tissues),
         "cortex": f"{len(cortex)} sources ({spacing}, turned at random{'' if avoid is None else ', off the grid'})",
-        "sensors": f"off by {1e3 * np.sqrt(np.mean(moved**2)):.2g} mm (root mean square)",
+        "sensors": f"off by {1e3 * np.sqrt(np.mean(displacements**2)):.2g} mm (root mean square)",
     }
     return World(gain, tissues, notes)
 
 
-def _told(tissues: Mapping[str, Conductivity]) -> str:
+def _describe(tissues: Mapping[str, Conductivity]) -> str:
+    """Return the conductivities in words."""
+
     def one(value: Conductivity) -> str:
         return f"{value:.3g}" if isinstance(value, float | int) else "{:.3g} radial, {:.3g} tangential".format(*value)
 

@@ -113,17 +113,17 @@ class TestTheory:
     def test_eloreta_is_at_its_fixed_point(self, rng):
         problem = toy(rng)
         estimate = baseline(problem, "eLORETA", 0.4, pick="vector")
-        turn = estimate.operator.turn
+        weights = estimate.operator.weights
         table = problem.gain.reshape(11, -1, 3).transpose(1, 0, 2)
-        inner = np.einsum("sca,cd,sdb->sab", table, estimate.operator.middle, table)
+        inner = np.einsum("sca,cd,sdb->sab", table, estimate.operator.inverse, table)
         values, vectors = np.linalg.eigh(inner)
         wanted = np.einsum("sab,sb,scb->sac", vectors, values**-0.5, vectors)
-        assert_allclose(turn / turn[0, 0, 0], wanted / wanted[0, 0, 0], rtol=1e-6, atol=1e-8)
-        gram = np.einsum("sca,sab,sdb->cd", table, turn, table)
+        assert_allclose(weights / weights[0, 0, 0], wanted / wanted[0, 0, 0], rtol=1e-6, atol=1e-8)
+        gram = np.einsum("sca,sab,sdb->cd", table, weights, table)
         assert_allclose(np.trace(gram), np.sum(problem.gain**2), rtol=1e-10)
 
     def test_eloreta_says_when_it_has_not_converged(self, rng, monkeypatch):
-        monkeypatch.setattr("bayesinv.classical.eloreta.PASSES", 2)
+        monkeypatch.setattr("bayesinv.classical.eloreta.ITERATIONS", 2)
         with pytest.warns(UserWarning, match=r"weights still changed by .* after 2 passes \(wanted 1e-10\)"):
             baseline(toy(rng), "eLORETA")
 
@@ -131,14 +131,14 @@ class TestTheory:
     @pytest.mark.parametrize("axes", [1, 3])
     def test_nothing_depends_on_the_order_or_basis_of_the_components(self, rng, method, axes):
         problem = toy(rng, axes=axes, samples=25)
-        turn = np.linalg.qr(rng.standard_normal((11, 11)))[0]
-        turned = Problem(
-            turn @ problem.gain, turn @ problem.recording, problem.times, axes=axes, sources=problem.sources
+        rotation = np.linalg.qr(rng.standard_normal((11, 11)))[0]
+        rotated = Problem(
+            rotation @ problem.gain, rotation @ problem.recording, problem.times, axes=axes, sources=problem.sources
         )
         option = {"covariance": "recording"} if method == "LCMV" else {"lam": "gcv"}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            one, other = baseline(problem, method, **option), baseline(turned, method, **option)
+            one, other = baseline(problem, method, **option), baseline(rotated, method, **option)
         assert_allclose(other.current, one.current, rtol=1e-5, atol=1e-7 * np.abs(one.current).max())
 
     @pytest.mark.parametrize("method", ["MNE", "dSPM", "sLORETA", "eLORETA", "LCMV"])
@@ -194,7 +194,7 @@ class TestBeamformer:
         with pytest.raises(ValueError, match=r"LCMV wants the covariance .*covariance='recording'"):
             baseline(toy(rng), "LCMV")
 
-    def test_a_singular_covariance_is_told_what_regularisation_does(self, rng):
+    def test_the_error_of_a_singular_covariance_names_regularisation(self, rng):
         problem = toy(rng, samples=4)
         with pytest.raises(ValueError, match=r"its rank is 4 of 11 components.*regularise=0.05 would add 5 %"):
             baseline(problem, "LCMV", covariance="recording", regularise=0)
@@ -266,23 +266,23 @@ class TestDoor:
 class TestSurfaceAxes:
     def test_is_a_rotation_whose_third_axis_is_the_normal(self, rng):
         problem = toy(rng)
-        turned = surface_axes(problem)
-        assert isinstance(turned, SurfaceProblem)
-        assert surface_axes(turned) is turned
-        assert_allclose(turned.gain @ turned.gain.T, problem.gain @ problem.gain.T, rtol=1e-12, atol=1e-14)
-        assert_allclose(turned.directions[:, 2], problem.sources.normals, rtol=1e-12)
-        assert_allclose(np.linalg.det(turned.directions), 1, rtol=1e-12)
+        rotated = surface_axes(problem)
+        assert isinstance(rotated, SurfaceProblem)
+        assert surface_axes(rotated) is rotated
+        assert_allclose(rotated.gain @ rotated.gain.T, problem.gain @ problem.gain.T, rtol=1e-12, atol=1e-14)
+        assert_allclose(rotated.directions[:, 2], problem.sources.normals, rtol=1e-12)
+        assert_allclose(np.linalg.det(rotated.directions), 1, rtol=1e-12)
         current = rng.standard_normal((17, 3, 2))
-        field = turned.gain @ current.reshape(-1, 2)
-        assert_allclose(problem.gain @ turned.cartesian(current).reshape(-1, 2), field, rtol=1e-10, atol=1e-12)
+        field = rotated.gain @ current.reshape(-1, 2)
+        assert_allclose(problem.gain @ rotated.cartesian(current).reshape(-1, 2), field, rtol=1e-10, atol=1e-12)
 
     @pytest.mark.parametrize("method", ["MNE", "dSPM", "sLORETA", "eLORETA"])
     def test_estimates_are_the_same_in_them(self, rng, method):
         problem = toy(rng)
-        turned = surface_axes(problem)
-        ours = baseline(turned, method, loose=0.2, pick="vector").current
-        assert_allclose(turned.cartesian(ours), baseline(problem, method, loose=0.2, pick="vector").current, rtol=1e-7)
-        normal = baseline(turned, method, loose=0.2, pick="normal").current
+        rotated = surface_axes(problem)
+        ours = baseline(rotated, method, loose=0.2, pick="vector").current
+        assert_allclose(rotated.cartesian(ours), baseline(problem, method, loose=0.2, pick="vector").current, rtol=1e-7)
+        normal = baseline(rotated, method, loose=0.2, pick="normal").current
         assert_allclose(normal, ours[:, 2], rtol=1e-9)
 
     def test_wants_free_orientation(self, rng):
@@ -319,8 +319,8 @@ def real(sample):
 
     forward = mne.read_forward_solution(sample / "sample-oct5-fwd.fif", verbose="error")
     picked = [space["vertno"][::16] for space in forward["src"]]
-    few = mne.SourceEstimate(np.zeros((sum(map(len, picked)), 1)), picked, 0, 1)
-    forward = mne.forward.restrict_forward_to_stc(forward, few)
+    subset = mne.SourceEstimate(np.zeros((sum(map(len, picked)), 1)), picked, 0, 1)
+    forward = mne.forward.restrict_forward_to_stc(forward, subset)
     forward["sol"]["data"] = forward["sol"]["data"].astype(np.float64)
     forward["_orig_sol"] = forward["_orig_sol"].astype(np.float64)
     covariance = mne.read_cov(sample / "sample-noise-cov.fif", verbose="error")
@@ -349,7 +349,7 @@ def whitened_by_mne(problem, evoked, covariance):
         whitener, _ = compute_whitener(ready, evoked.info, names, pca=True)
         project = mne.proj.make_projector([*evoked.info["projs"], *covariance["projs"]], names)[0]
     whitener = whitener * np.sqrt(evoked.nave)
-    # It projects the recording explicitly and the gain through the whitener alone.
+    # MNE-Python projects the recording explicitly, and the gain only through the whitener.
     gain = whitener @ problem.lead_field.gain.reshape(len(names), -1)
     return dataclasses.replace(
         problem,
@@ -424,11 +424,11 @@ class TestAgainstMne:
             table = noise.data[np.ix_(order, order)] + field @ field.T / field.shape[1]
             covariance = mne.Covariance(table, names, [], noise["projs"], 1000)
             # Without the rotation "unit-noise-gain" would depend on MNE-Python's own tangents.
-            turned = mne.convert_forward_solution(forward, surf_ori=pick in ("normal", "max-power"))
+            rotated = mne.convert_forward_solution(forward, surf_ori=pick in ("normal", "max-power"))
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 filters = make_lcmv(
-                    evoked.info, turned, covariance, 0.05, noise, pick_ori=pick, weight_norm=norm, rank=None
+                    evoked.info, rotated, covariance, 0.05, noise, pick_ori=pick, weight_norm=norm, rank=None
                 )
                 theirs = apply_lcmv(evoked, filters).data
         estimate = baseline(ours, "LCMV", covariance=table, pick=pick or "pooled", normalise=norm, convention="mne")

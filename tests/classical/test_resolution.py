@@ -23,19 +23,21 @@ NAMES = ("peak_error", "centre_error", "deviation", "radius", "peak", "total")
 def toy(rng, axes=1, components=9, sources=16, samples=6):
     gain = rng.standard_normal((components, sources * axes)) * np.repeat(np.linspace(0.2, 2, sources), axes)
     normals = rng.standard_normal((sources, 3))
-    places = Sources(rng.standard_normal((sources, 3)) / 20, normals / np.linalg.norm(normals, axis=1, keepdims=True))
+    positions = Sources(
+        rng.standard_normal((sources, 3)) / 20, normals / np.linalg.norm(normals, axis=1, keepdims=True)
+    )
     return Problem(
-        gain, rng.standard_normal((components, samples)) * 3, np.arange(samples) / 100, axes=axes, sources=places
+        gain, rng.standard_normal((components, samples)) * 3, np.arange(samples) / 100, axes=axes, sources=positions
     )
 
 
-def by_loop(size, places, threshold=0.5):
+def by_loop(size, positions, threshold=0.5):
     """The metrics of (function, source) magnitudes by their definition."""
     out = {name: np.empty(len(size)) for name in NAMES}
     for i, w in enumerate(size):
-        d = np.linalg.norm(places - places[i], axis=1)
+        d = np.linalg.norm(positions - positions[i], axis=1)
         out["peak_error"][i] = d[w.argmax()]
-        out["centre_error"][i] = np.linalg.norm(w @ places / w.sum() - places[i])
+        out["centre_error"][i] = np.linalg.norm(w @ positions / w.sum() - positions[i])
         out["deviation"][i] = np.sqrt(np.sum((w * d) ** 2) / np.sum(w**2))
         out["radius"][i] = d[w > threshold * w.max()].max()
         out["peak"][i], out["total"][i] = w.max(), w.sum()
@@ -89,10 +91,10 @@ class TestMatrix:
 
     def test_does_not_depend_on_the_basis_of_the_components(self, rng):
         problem = toy(rng)
-        turn = np.linalg.qr(rng.standard_normal((9, 9)))[0]
-        turned = dataclasses.replace(problem, gain=turn @ problem.gain, recording=turn @ problem.recording)
+        rotation = np.linalg.qr(rng.standard_normal((9, 9)))[0]
+        rotated = dataclasses.replace(problem, gain=rotation @ problem.gain, recording=rotation @ problem.recording)
         for method in ("MNE", "sLORETA", "eLORETA"):
-            one, other = (resolution(p, baseline(p, method, 0.4)).matrix() for p in (problem, turned))
+            one, other = (resolution(p, baseline(p, method, 0.4)).matrix() for p in (problem, rotated))
             assert_allclose(other, one, rtol=1e-7, atol=1e-9)
 
 
@@ -120,7 +122,7 @@ class TestMetrics:
     @pytest.mark.parametrize("function", ["psf", "ctf"])
     @pytest.mark.parametrize("axes", [1, 3])
     def test_are_what_their_definition_says(self, rng, monkeypatch, function, axes):
-        monkeypatch.setattr("bayesinv.classical.resolution.BLOCK", 100)
+        monkeypatch.setattr("bayesinv.classical.resolution.BLOCK_ELEMENTS", 100)
         problem = toy(rng, axes)
         ours = resolution(problem, baseline(problem, "dSPM", 0.4, depth=0.6, pick="pooled"))
         block = ours.matrix().reshape(16, axes, 16, axes)
@@ -194,17 +196,17 @@ class TestGeodesic:
         for other in {"pygeodesic", "potpourri3d"} - {library}:
             monkeypatch.setitem(sys.modules, other, None)
         points, faces = sheets()
-        far = Geodesic.of(Sources(points, triangles=faces))(30)
+        distance = Geodesic.of(Sources(points, triangles=faces))(30)
         wanted = np.linalg.norm(points - points[30], axis=1)
-        assert np.isinf(far[81:]).all()
-        assert_allclose(far[:81], wanted[:81], rtol=1e-9 if library == "pygeodesic" else 0.2, atol=1e-3)
+        assert np.isinf(distance[81:]).all()
+        assert_allclose(distance[:81], wanted[:81], rtol=1e-9 if library == "pygeodesic" else 0.2, atol=1e-3)
         gain = rng.standard_normal((7, 162))
         problem = Problem(gain, np.ones((7, 1)), np.zeros(1), sources=Sources(points, triangles=faces))
         ours = resolution(problem, baseline(problem, "sLORETA", 1.0))
         found = ours.metrics("psf", distance="geodesic")
         assert not found.peak_error.any()
         size = ours.magnitudes("psf", [30])[0, :81]
-        deviation = np.sqrt(np.sum((size * far[:81]) ** 2) / np.sum(size**2))
+        deviation = np.sqrt(np.sum((size * distance[:81]) ** 2) / np.sum(size**2))
         assert_allclose(found.deviation[30], deviation, rtol=1e-10)
         wrong = resolution(problem, baseline(problem, "MNE", 1.0)).metrics("psf", distance="geodesic").peak_error
         assert np.isinf(wrong).any()
@@ -270,9 +272,9 @@ def sparse(scene):
 
     evoked, forward, covariance, _ = scene
     vertices = [space["vertno"][::3] for space in forward["src"]]
-    few = mne.SourceEstimate(np.zeros((sum(map(len, vertices)), 1)), vertices, 0, 1)
+    subset = mne.SourceEstimate(np.zeros((sum(map(len, vertices)), 1)), vertices, 0, 1)
     with mne.use_log_level("error"):
-        forward = mne.forward.restrict_forward_to_stc(forward, few)
+        forward = mne.forward.restrict_forward_to_stc(forward, subset)
         problem = from_mne(evoked, forward, covariance, orientation="fixed", baseline=None)
     return evoked, forward, covariance, problem
 
@@ -314,10 +316,12 @@ class TestAgainstMne:
                 assert_allclose(unit * getattr(found, name), wanted, rtol=1e-6, atol=1e-6)
             # MNE-Python 1.13 sums squares over sources instead of axes, so its radius exceeds the head.
             size = ours.magnitudes(function)
-            places, strong = problem.sources.positions, size > 0.5 * size.max(axis=1, keepdims=True)
-            apart = (np.linalg.norm(places[row] - places[i], axis=1).max() for i, row in enumerate(strong))
-            assert_allclose(found.radius, list(apart), rtol=1e-12)
-            summed = [np.sqrt(np.sum((places[row] - places[i]) ** 2, axis=0).max()) for i, row in enumerate(strong)]
+            positions, strong = problem.sources.positions, size > 0.5 * size.max(axis=1, keepdims=True)
+            radius = (np.linalg.norm(positions[row] - positions[i], axis=1).max() for i, row in enumerate(strong))
+            assert_allclose(found.radius, list(radius), rtol=1e-12)
+            summed = [
+                np.sqrt(np.sum((positions[row] - positions[i]) ** 2, axis=0).max()) for i, row in enumerate(strong)
+            ]
             wanted = resolution_metrics(matrix, inverse["src"], function, "maxrad_ext").data[:, 0] / 100
             assert_allclose(wanted, summed if np.max(wanted) > 0.2 else found.radius, rtol=1e-6)
 

@@ -31,12 +31,12 @@ def phillips(n):
     h = 12 / n
 
     def twice(x):
-        near = np.minimum(np.abs(x), 3.0)
-        inside = near**2 / 2 + 9 / np.pi**2 * (1 - np.cos(np.pi * near / 3))
-        return inside + 3 * (np.abs(x) - near)
+        clipped = np.minimum(np.abs(x), 3.0)
+        inside = clipped**2 / 2 + 9 / np.pi**2 * (1 - np.cos(np.pi * clipped / 3))
+        return inside + 3 * (np.abs(x) - clipped)
 
-    apart = h * (np.arange(n)[:, None] - np.arange(n)[None])
-    gain = (twice(apart + h) - 2 * twice(apart) + twice(apart - h)) / h
+    difference = h * (np.arange(n)[:, None] - np.arange(n)[None])
+    gain = (twice(difference + h) - 2 * twice(difference) + twice(difference - h)) / h
     x = -6 + h * (np.arange(n) + 0.5)
     return gain, np.where(np.abs(x) < 3, 1 + np.cos(np.pi * x / 3), 0.0)
 
@@ -74,12 +74,12 @@ def ill_posed(make, n, seed, noise=NOISE):
 def toy(rng, components=9, sources=14, samples=5, axes=1, baseline=0):
     gain = rng.standard_normal((components, sources * axes)) * np.geomspace(1, 0.05, components)[:, None]
     current = rng.standard_normal((sources * axes, samples))
-    quiet = rng.standard_normal((components, baseline)) if baseline else None
+    baseline_recording = rng.standard_normal((components, baseline)) if baseline else None
     return Problem(
         gain,
         gain @ current + rng.standard_normal((components, samples)),
         np.arange(samples) / 100,
-        baseline=quiet,
+        baseline=baseline_recording,
         axes=axes,
     )
 
@@ -163,7 +163,7 @@ class TestCorner:
         clear = np.interp(np.log(at), np.log(lam[3:-3]), bend)
         assert_allclose(estimate.scan.curve(at).curvature, clear, rtol=2e-3, atol=2e-3 * bend.max())
 
-    def test_one_clear_corner_is_taken_without_a_word(self):
+    def test_one_clear_corner_is_taken_without_a_warning(self):
         problem = ill_posed(phillips, 48, 3, noise=1e-2)
         estimate = tikhonov(problem, "l-curve")
         assert estimate.chosen == "l-curve"
@@ -176,7 +176,7 @@ class TestCorner:
     def scan(self, values, powers):
         return Scan(np.asarray(values, float), np.asarray(powers, float), 1)
 
-    def test_a_curve_that_never_bends_is_said_to_have_no_corner(self):
+    def test_a_curve_that_never_bends_has_no_corner(self):
         scan = self.scan(np.geomspace(1, 10, 12), np.geomspace(1, 10, 12) * 1e4)
         chosen = scan.corner()
         assert "has no corner (nowhere does it bend like an L)" in chosen.note
@@ -199,8 +199,8 @@ class TestCorner:
         assert "has 2 corners, at lam = 4.068e-10, 0.0004084; took the sharpest, lam = 0.0004084" in chosen.note
         assert self.scan(values, np.repeat([1e8, 1e5, 10.0], 6)).corner().note == ""
 
-    def test_a_corner_at_the_edge_is_said_to_be_no_corner_to_trust(self):
-        # Components that no source reaches keep the residual from falling, down to the smallest λ looked at.
+    def test_a_corner_at_the_edge_is_noted(self):
+        # Components outside the range of the gain keep the residual from falling, down to the smallest λ in range.
         values, powers = np.repeat([1.0, 0.0], [5, 3]), np.repeat([1e3, 1.0], [5, 3])
         chosen = self.scan(values, powers).corner()
         assert "still bending at the end of its range (0.01 to 100), which is no corner to trust" in chosen.note
@@ -242,7 +242,7 @@ class TestGcv:
             assert_allclose(np.log(chosen.lam), np.log(fine.lam[fine.gcv.argmin()]), atol=2e-3)
 
     def test_a_flat_minimum_takes_the_largest_lambda_and_says_so(self):
-        # Nothing lies between the two groups of eigenvalues, so nothing tells the λ between them apart.
+        # No eigenvalue lies between the two groups, so all λ between them fit alike.
         values = np.concatenate([np.full(4, 1.0), np.full(9, 1e-9)])
         powers = np.concatenate([np.full(4, 1e4), np.full(9, 1.0)])
         scan = Scan(values, powers, 1)
@@ -253,7 +253,7 @@ class TestGcv:
         assert scan._gcv_at(chosen.lam) <= (1 + 1.1e-3) * scan.curve().gcv.min()
         assert scan._gcv_at(chosen.lam * 1.1) > (1 + 1e-3) * scan.curve().gcv.min()
 
-    def test_a_minimum_at_the_end_is_said(self):
+    def test_a_minimum_at_the_end_is_noted(self):
         scan = Scan(np.geomspace(1, 1e-3, 8), np.geomspace(1e6, 1e-3, 8) ** 2, 1)
         rising = Scan(scan.values, np.full(8, 1e-3) / scan.values, 1)
         assert "flat" in rising.gcv().note or "at its end" in rising.gcv().note
@@ -268,14 +268,14 @@ class TestDiscrepancy:
 
     def test_says_when_noise_explains_the_recording(self, rng):
         problem = toy(rng)
-        quiet = Problem(problem.gain, 0.1 * problem.recording / problem.recording.std(), problem.times)
+        noise_only = Problem(problem.gain, 0.1 * problem.recording / problem.recording.std(), problem.times)
         with pytest.raises(ValueError, match=r"discrepancy gives no lam: .* explained by noise alone"):
-            tikhonov(quiet, "discrepancy")
+            tikhonov(noise_only, "discrepancy")
 
     def test_says_when_the_sources_cannot_explain_it(self, rng):
         gain = np.vstack([rng.standard_normal((2, 6)), np.zeros((7, 6))])
         problem = Problem(gain, np.full((9, 3), 5.0), np.arange(3.0))
-        with pytest.raises(ValueError, match="out of reach of the sources"):
+        with pytest.raises(ValueError, match="cannot be explained by the sources"):
             tikhonov(problem, "discrepancy")
 
 
@@ -304,9 +304,9 @@ class TestEvidence:
         low, high = infer("hierarchical", problem).hyper["lambda"].interval(0.9)
         assert low < tikhonov(problem, "evidence").lam < high
 
-    def test_says_when_it_sees_no_signal(self, rng):
+    def test_says_when_it_finds_no_signal(self, rng):
         problem = Problem(rng.standard_normal((9, 14)), 0.3 * rng.standard_normal((9, 20)), np.arange(20.0))
-        with pytest.warns(UserWarning, match="sees no signal beyond the noise; took lam = "):
+        with pytest.warns(UserWarning, match="finds no signal beyond the noise; took lam = "):
             tikhonov(problem, "evidence")
 
 
@@ -314,12 +314,12 @@ class TestInvariance:
     @pytest.mark.parametrize("choice", ["l-curve", "gcv", "discrepancy", "evidence", "snr"])
     def test_of_every_choice_to_the_order_and_basis_of_the_components(self, rng, choice):
         problem = toy(rng, baseline=11)
-        turn = np.linalg.qr(rng.standard_normal((9, 9)))[0]
+        rotation = np.linalg.qr(rng.standard_normal((9, 9)))[0]
         order = rng.permutation(9)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             first = tikhonov(problem, choice)
-            for matrix in (turn, np.eye(9)[order]):
+            for matrix in (rotation, np.eye(9)[order]):
                 other = tikhonov(
                     Problem(
                         matrix @ problem.gain,
@@ -387,9 +387,9 @@ class TestDoor:
         with pytest.raises(ValueError, match="snr is -1"):
             tikhonov(toy(rng), "snr", snr=-1)
 
-    def test_a_silent_recording_gives_zero(self, rng):
+    def test_a_zero_recording_gives_zero(self, rng):
         problem = toy(rng)
-        silent = Problem(problem.gain, np.zeros((9, 2)), np.arange(2.0))
+        zero = Problem(problem.gain, np.zeros((9, 2)), np.arange(2.0))
         with pytest.warns(UserWarning, match="recording is zero"):
-            estimate = tikhonov(silent, "gcv")
+            estimate = tikhonov(zero, "gcv")
         assert not estimate.current.any()

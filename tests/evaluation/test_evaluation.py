@@ -95,7 +95,7 @@ class TestConfiguration:
         assert len(cells) == len(set(cells)) == 2 * 2 * 3 * 5
         assert not any(cell.forward_error for cell in cells if cell.kind != "model")
 
-    def test_a_prior_says_how_loud_it_is(self):
+    def test_a_prior_sets_the_noise_level(self):
         given = {**SMALL, "truths": ["prior: hierarchical"], "snr": []}
         assert {(cell.how, cell.loud) for cell in Configuration.of(given).cells()} == {("drawn", 0.0)}
 
@@ -151,9 +151,9 @@ class TestConfiguration:
             Configuration.of("smal")
 
 
-def peeking(problem, truth):
+def oracle(problem, truth):
     """A map of the truth itself."""
-    return replace(tikhonov(problem, "snr"), current=project(truth, problem.sources, 1), unit="", method="peeking")
+    return replace(tikhonov(problem, "snr"), current=project(truth, problem.sources, 1), unit="", method="oracle")
 
 
 def constant(problem, truth):
@@ -171,7 +171,7 @@ def plain():
 class TestEvaluate:
     def test_who_peeks_is_first_and_who_does_not_look_is_last(self, plain, tmp_path):
         given = {**plain, "seeds": 2}
-        found = evaluate(given, tmp_path / "out", referees={"peeking": peeking, "constant": constant})
+        found = evaluate(given, tmp_path / "out", referees={"oracle": oracle, "constant": constant})
         assert not found.failures
         for score in (
             "area_under_curve",
@@ -181,7 +181,7 @@ class TestEvaluate:
             "peak_error",
         ):
             order = list(found.ranking(score).index)
-            assert order[0] == "peeking", score
+            assert order[0] == "oracle", score
             assert order[-1] == "constant", score
         with pytest.raises(ValueError, match="no score named 'beauty'"):
             found.ranking("beauty")
@@ -218,7 +218,7 @@ class TestEvaluate:
 
     def test_a_killed_run_goes_on(self, tmp_path, monkeypatch):
         out, runs = tmp_path / "out", []
-        inner = cell_evaluation.answer_of
+        inner = cell_evaluation.invert
 
         def killed(cell, *given):
             if len(runs) == 3:
@@ -226,12 +226,12 @@ class TestEvaluate:
             runs.append(cell)
             return inner(cell, *given)
 
-        monkeypatch.setattr(cell_evaluation, "answer_of", killed)
+        monkeypatch.setattr(cell_evaluation, "invert", killed)
         with pytest.raises(KeyboardInterrupt):
             evaluate(SMALL, out)
         assert len(list((out / "cells").iterdir())) == 3
         first = sorted((out / "cells").iterdir())[0]
-        monkeypatch.setattr(cell_evaluation, "answer_of", lambda cell, *given: runs.append(cell) or inner(cell, *given))
+        monkeypatch.setattr(cell_evaluation, "invert", lambda cell, *given: runs.append(cell) or inner(cell, *given))
         # Half a file, such as no run of this program leaves, is not believed.
         first.write_text(first.read_text()[:500])
         found = evaluate(SMALL, out)
@@ -265,7 +265,7 @@ class TestEvaluate:
         with pytest.raises(FileExistsError, match=r"another configuration \(seeds differ\); to resume"):
             evaluate({**SMALL, "truths": ["dipole"], "seeds": 2}, out)
         with pytest.raises(FileExistsError, match="referees differ"):
-            evaluate({**SMALL, "truths": ["dipole"], "seeds": 1}, out, referees={"peeking": peeking})
+            evaluate({**SMALL, "truths": ["dipole"], "seeds": 1}, out, referees={"oracle": oracle})
         (tmp_path / "letters").mkdir()
         (tmp_path / "letters" / "a.txt").write_text("dear")
         with pytest.raises(FileExistsError, match="holds files of something else"):

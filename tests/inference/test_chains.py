@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from recovered import slow
+from recovered import correlated_currents
 from scipy.optimize import minimize
 from scipy.special import expit, logsumexp
 from scipy.stats import halfnorm, lognorm, multivariate_t, norm
@@ -135,7 +135,8 @@ def bridged(problem, chains):
 @pytest.mark.slow
 class TestChains:
     @pytest.mark.parametrize(
-        ("name", "make"), [("sensor_noise", three_kinds), ("oriented", free), ("temporal", lambda rng: (slow(rng)[2],))]
+        ("name", "make"),
+        [("sensor_noise", three_kinds), ("oriented", free), ("temporal", lambda rng: (correlated_currents(rng)[2],))],
     )
     def test_they_find_what_quadrature_finds(self, rng, name, make):
         problem = make(rng)[0]

@@ -4,7 +4,7 @@ import numpy as np
 import pymc as pm
 import pytest
 from numpy.testing import assert_allclose
-from recovered import covers, enough, heard, likeness, ring, slow
+from recovered import correlated_currents, covers, disc_problem, fewest_hits, map_correlation, simulated
 from structured import cortex
 
 import bayesinv as bi
@@ -23,11 +23,11 @@ OFF = {"mag": 0.6, "grad": 1.5, "eeg": 1.0}
 def informed(truth, seed, more=0):
     """A truth whose variances follow, contradict or ignore a map; with and without the map."""
     rng = np.random.default_rng(seed)
-    places, problem = ring(rng)
+    places, problem = disc_problem(rng)
     centre = places[rng.integers(len(places))]
     values = np.exp(-np.sum((places - centre) ** 2, axis=1) / (2 * 0.35**2))
     values = (values - values.mean()) / values.std()
-    current, problem = heard(problem, np.diag(np.exp(TRUTHS[truth] * values)), rng)
+    current, problem = simulated(problem, np.diag(np.exp(TRUTHS[truth] * values)), rng)
     others = {f"other {i}": rng.normal(size=len(values)) for i in range(more)}
     problem = problem.with_maps({"fmri": values, **others})
     return current, bi.infer("fmri_informed", problem, draws=2000), bi.infer("hierarchical", problem, draws=200)
@@ -38,18 +38,18 @@ class TestMap:
         current, with_map, without = informed("follows", 0)
         assert covers(with_map, "weight_fmri", 1.5)
         assert with_map.hyper["weight_fmri"].interval(0.99)[0] > 0
-        assert likeness(with_map, current) > likeness(without, current) + 0.2
+        assert map_correlation(with_map, current) > map_correlation(without, current) + 0.2
         assert with_map.log_evidence > without.log_evidence + 10
 
     def test_one_that_the_truth_contradicts_is_turned_around(self):
         current, with_map, without = informed("contradicts", 0)
         assert with_map.hyper["weight_fmri"].interval(0.99)[1] < 0
-        assert likeness(with_map, current) > likeness(without, current) - 0.02
+        assert map_correlation(with_map, current) > map_correlation(without, current) - 0.02
 
     def test_one_that_the_truth_ignores_has_no_say(self):
         current, with_map, without = informed("ignores", 0)
         assert covers(with_map, "weight_fmri", 0.0)
-        assert abs(likeness(with_map, current) - likeness(without, current)) < 0.05
+        assert abs(map_correlation(with_map, current) - map_correlation(without, current)) < 0.05
         assert with_map.log_evidence < without.log_evidence
 
     def test_of_several_only_the_right_one_gets_weight(self):
@@ -69,11 +69,11 @@ class TestMap:
     )
     def test_one_that_cannot_be_read_is_refused(self, rng, values, match):
         with pytest.raises(ValueError, match=match):
-            ring(rng)[1].with_maps({"fmri": values})
+            disc_problem(rng)[1].with_maps({"fmri": values})
 
     def test_without_one_the_model_says_where_to_give_it(self, rng):
         with pytest.raises(ValueError, match=r"there is no map; give some with problem\.with_maps"):
-            bi.infer("fmri_informed", ring(rng)[1])
+            bi.infer("fmri_informed", disc_problem(rng)[1])
 
     @pytest.mark.slow
     @pytest.mark.parametrize("truth", ["follows", "ignores"])
@@ -82,9 +82,9 @@ class TestMap:
         for seed in range(100, 120):
             current, with_map, without = informed(truth, seed)
             hits.append(covers(with_map, "weight_fmri", TRUTHS[truth]))
-            gains.append(likeness(with_map, current) - likeness(without, current))
+            gains.append(map_correlation(with_map, current) - map_correlation(without, current))
             factors.append(with_map.log_evidence - without.log_evidence)
-        assert sum(hits) >= enough(20, 0.9)
+        assert sum(hits) >= fewest_hits(20, 0.9)
         if truth == "follows":
             assert np.mean(gains) > 0.1
             assert np.mean(np.array(factors) > 3) > 0.9
@@ -98,10 +98,10 @@ def misjudged(seed, samples=12):
     rng = np.random.default_rng(seed)
     kinds = ["mag"] * 4 + ["grad"] * 5 + ["eeg"] * 6
     mixing = np.eye(15) + 0.3 * rng.normal(size=(15, 15)) / np.sqrt(15)
-    _, problem = ring(rng, sensors=15, samples=samples, noise_cov=mixing @ mixing.T, kinds=kinds)
+    _, problem = disc_problem(rng, sensors=15, samples=samples, noise_cov=mixing @ mixing.T, kinds=kinds)
     scales = np.diag([OFF[kind] for kind in kinds])
     whitener = problem.whitener
-    return heard(problem, np.eye(40), rng, noise=whitener @ scales @ mixing @ mixing.T @ scales @ whitener.T)
+    return simulated(problem, np.eye(40), rng, noise=whitener @ scales @ mixing @ mixing.T @ scales @ whitener.T)
 
 
 class TestSensorNoise:
@@ -127,7 +127,7 @@ class TestSensorNoise:
                 low, high = one.contrast(rows).interval(0.9)
                 inside = (low <= rows @ current) & (rows @ current <= high)
                 shares.append([inside[kinds == kind].mean() for kind in problem.kinds])
-        assert np.sum(hits) >= enough(36, 0.9)
+        assert np.sum(hits) >= fewest_hits(36, 0.9)
         # Of 4 to 6 sensors at 12 samples of 12 recordings, correlated as they are, about 200 count.
         error = np.abs(np.mean(ours, axis=0) - 0.9), np.abs(np.mean(theirs, axis=0) - 0.9)
         assert error[0].max() < 4 * np.sqrt(0.09 / 200)
@@ -151,7 +151,7 @@ def deep(rng, value):
     """A recording of currents whose variances fall with the norm of the gain to the power 2 * value."""
     gain = 1e8 * rng.normal(size=(16, 25)) * np.exp(rng.normal(size=25))
     problem = bi.Problem.from_arrays(gain, np.ones((16, 20)), baseline=np.ones((16, 40)))
-    return heard(problem, np.diag(np.linalg.norm(gain, axis=0) ** (-2 * value)), rng)[1]
+    return simulated(problem, np.diag(np.linalg.norm(gain, axis=0) ** (-2 * value)), rng)[1]
 
 
 def leaning(rng, value):
@@ -166,7 +166,7 @@ def leaning(rng, value):
     relative = np.zeros((27, 27))
     for i, block in enumerate(blocks):
         relative[3 * i : 3 * i + 3, 3 * i : 3 * i + 3] = block
-    return heard(problem, relative, rng)[1]
+    return simulated(problem, relative, rng)[1]
 
 
 def spread_out(rng, value):
@@ -175,7 +175,7 @@ def spread_out(rng, value):
     gain = 1e8 * rng.normal(size=(20, len(sources)))
     problem = bi.Problem.from_arrays(gain, np.ones((20, 10)), baseline=np.ones((20, 40)), sources=sources)
     low, high = problem.length_range
-    return heard(problem, Matern.of(sources).at(low * (high / low) ** value).times(np.eye(len(sources))), rng)[1]
+    return simulated(problem, Matern.of(sources).at(low * (high / low) ** value).product(np.eye(len(sources))), rng)[1]
 
 
 NUMBERS = {
@@ -210,7 +210,7 @@ class TestNumbers:
     @pytest.mark.parametrize("name", NUMBERS)
     def test_their_intervals_hold_the_truth_as_often_as_they_say(self, name):
         truth, mean, _, places, inside = drawn(name, NUMBERS[name][2])
-        assert inside.sum() >= enough(len(truth), 0.9)
+        assert inside.sum() >= fewest_hits(len(truth), 0.9)
         assert probability(places) > 0.005
         assert np.corrcoef(truth, mean)[0, 1] > 0.7
 
@@ -235,8 +235,8 @@ def often(problem):
 
 class TestCourses:
     def test_one_that_never_changes_is_one_sample_and_noise(self, rng):
-        _, problem = ring(rng, samples=6, quiet=9)
-        _, problem = heard(problem, np.eye(40), rng)
+        _, problem = disc_problem(rng, samples=6, quiet=9)
+        _, problem = simulated(problem, np.eye(40), rng)
         # Rotated so that the mean comes first, samples of noise stay samples of noise.
         turn = np.linalg.qr(np.column_stack([np.ones(6), rng.normal(size=(6, 5))]))[0]
         turned = problem.recording @ turn * np.sign(turn[0, 0])
@@ -251,7 +251,7 @@ class TestCourses:
         assert_allclose(ours.sd, np.repeat(theirs.sd / np.sqrt(6), 6, axis=1), rtol=1e-2)
 
     def test_how_long_they_last_is_found(self):
-        values, _, problem = slow(np.random.default_rng(4), samples=40)
+        values, _, problem = correlated_currents(np.random.default_rng(4), samples=40)
         posterior = bi.infer("temporal", problem, draws=1000)
         assert covers(posterior, "constant", np.exp(values["log_constant"]), 0.98)
         assert posterior.log_evidence > bi.infer("hierarchical", problem, draws=200).log_evidence + 5
@@ -261,7 +261,7 @@ class TestCourses:
         rng = np.random.default_rng(0)
         inside = []
         for _ in range(40):
-            values, _, problem = slow(rng)
+            values, _, problem = correlated_currents(rng)
             posterior, other = bi.infer("temporal", problem, draws=1000), bi.infer("hierarchical", problem, draws=1000)
             snr = values["scale"] * np.sqrt(problem.signal_power) / values["noise"]
             inside.append(
@@ -272,5 +272,5 @@ class TestCourses:
                 ]
             )
         constant, ours, theirs = np.sum(inside, axis=0)
-        assert min(constant, ours) >= enough(40, 0.9)
-        assert theirs < enough(40, 0.9)
+        assert min(constant, ours) >= fewest_hits(40, 0.9)
+        assert theirs < fewest_hits(40, 0.9)

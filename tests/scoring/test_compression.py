@@ -1,4 +1,4 @@
-"""Few Gaussians stand for many."""
+"""A compressed mixture approximates that of many Gaussians."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class TestCompression:
 
     def test_few_nodes_stay_as_they_are(self, rng):
         weights, means, sds = mixture(rng, 7)
-        for mine, theirs in zip(compression.compressed(weights, means, sds, 7), (weights, means, sds), strict=True):
-            assert_allclose(mine, theirs, rtol=1e-9)
+        for found, given in zip(compression.compressed(weights, means, sds, 7), (weights, means, sds), strict=True):
+            assert_allclose(found, given, rtol=1e-9)
 
     @pytest.mark.parametrize("model", ["hierarchical", "depth_weighted"])
     def test_of_a_posterior_it_costs_next_to_nothing(self, model):
@@ -38,14 +38,12 @@ class TestCompression:
         middle = np.tensordot(weights, means, 1)
         spread = np.sqrt(np.tensordot(weights, (means - middle) ** 2 + sds**2, 1))
         x = np.linspace(-9, 9, 1801)
-        risen = proper.pit(weights, means[:, None], sds[:, None], middle + x[:, None, None] * spread)
+        cdf = proper.pit(weights, means[:, None], sds[:, None], middle + x[:, None, None] * spread)
         for z in (-4, -1.6, 0, 0.7, 3):
             k = int(np.argmin(np.abs(x - z)))
             truth = middle + x[k] * spread
-            assert_allclose(proper.pit(*few, truth), risen[k], atol=2e-3)
-            exact = np.trapezoid(risen[: k + 1] ** 2, dx=0.01, axis=0) + np.trapezoid(
-                (1 - risen[k:]) ** 2, dx=0.01, axis=0
-            )
+            assert_allclose(proper.pit(*few, truth), cdf[k], atol=2e-3)
+            exact = np.trapezoid(cdf[: k + 1] ** 2, dx=0.01, axis=0) + np.trapezoid((1 - cdf[k:]) ** 2, dx=0.01, axis=0)
             assert_allclose(proper.crps(*few, truth), exact * spread, rtol=5e-3)
 
     def test_many_nodes_and_identical_nodes(self, rng):

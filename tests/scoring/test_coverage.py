@@ -25,13 +25,13 @@ class TestCoverage:
         assert coverage.miscalibration(LEVELS) == (0, 0, 0, 0)
         assert_allclose(coverage.miscalibration(LEVELS - 0.2)[2:], [0.2, 0.0])
 
-    def test_a_histogram_knows_the_coverage_and_pools(self, rng):
+    def test_a_histogram_has_the_coverage_and_pools(self, rng):
         one, other = rng.beta(0.7, 0.9, 300), rng.beta(0.7, 0.9, (11, 13))
         both = np.concatenate([one, other.ravel()])
         pooled = Pit.of(one) + Pit.of(other)
         assert pooled.count == 443
-        fine = np.arange(101) / 100
-        assert_allclose(pooled.coverage(fine), coverage.coverage(both, fine), atol=1e-12)
+        levels = np.arange(101) / 100
+        assert_allclose(pooled.coverage(levels), coverage.coverage(both, levels), atol=1e-12)
         assert_allclose(pooled.miscalibration, coverage.miscalibration(coverage.coverage(both)), atol=1e-12)
         assert_array_equal(pooled.histogram(20), np.histogram(both, 20, (0, 1))[0])
         assert Pit.of([0.0, 1.0]).counts[[0, -1]].tolist() == [1, 1]
@@ -45,11 +45,11 @@ class TestCoverage:
                 Pit.of([0.5]).coverage(levels)
         with pytest.raises(ValueError, match=r"levels must be multiples of 0.01"):
             Pit.of([0.5]).coverage([0.005])
-        with pytest.raises(ValueError, match="places must be probabilities"):
+        with pytest.raises(ValueError, match="pit_values must be probabilities"):
             coverage.coverage([1.5])
-        with pytest.raises(ValueError, match="places must be probabilities"):
+        with pytest.raises(ValueError, match="pit_values must be probabilities"):
             Pit.of([np.nan])
-        with pytest.raises(ValueError, match="there are no places"):
+        with pytest.raises(ValueError, match="there are no pit_values"):
             coverage.coverage([])
         with pytest.raises(ValueError, match="levels has level = 2"):
             coverage.miscalibration([0.1], [0.1, 0.2])
@@ -90,8 +90,8 @@ class TestReliability:
 
     def test_best_and_chance(self, rng):
         happened = rng.random(400) < 0.25
-        peeking, chance = Reliability.of(happened * 1.0, happened), Reliability.of(np.full(400, 0.5), happened)
-        assert peeking.brier == 0
+        exact, chance = Reliability.of(happened * 1.0, happened), Reliability.of(np.full(400, 0.5), happened)
+        assert exact.brier == 0
         assert chance.brier == 0.25
         assert chance.decomposition["resolution"] == 0
         assert np.isnan(Reliability.of([], np.zeros(0, bool)).brier)

@@ -24,7 +24,7 @@ def scene(rng, sources=14, vertices=6):
     )
 
 
-class TestPlaces:
+class TestDistances:
     def test_distances_are_those_written_out(self, rng):
         size, at, true, there = scene(rng)
         strong = [k for k in range(6) if abs(true[k]) >= 0.5 * np.abs(true).max()]
@@ -35,10 +35,12 @@ class TestPlaces:
             rtol=1e-12,
         )
         centre = sum(abs(w) * r for w, r in zip(size, at, strict=True)) / np.abs(size).sum()
-        middle = sum(abs(v) * s for v, s in zip(true, there, strict=True)) / np.abs(true).sum()
-        assert_allclose(localisation.centre_error(size, at, true, there), np.linalg.norm(centre - middle), rtol=1e-12)
-        far = [min(np.linalg.norm(r - there[k]) for k in strong) for r in at]
-        spread = np.sqrt(sum(w**2 * d**2 for w, d in zip(size, far, strict=True)) / np.sum(size**2))
+        true_centre = sum(abs(v) * s for v, s in zip(true, there, strict=True)) / np.abs(true).sum()
+        assert_allclose(
+            localisation.centre_error(size, at, true, there), np.linalg.norm(centre - true_centre), rtol=1e-12
+        )
+        distance = [min(np.linalg.norm(r - there[k]) for k in strong) for r in at]
+        spread = np.sqrt(sum(w**2 * d**2 for w, d in zip(size, distance, strict=True)) / np.sum(size**2))
         assert_allclose(localisation.deviation(size, at, true, there), spread, rtol=1e-12)
 
     def test_for_one_dipole_on_the_grid_they_are_the_metrics_of_its_point_spread(self):
@@ -79,13 +81,13 @@ class TestPlaces:
             ({"truth": np.zeros(6)}, "the truth is zero everywhere"),
             ({"map": np.full(14, np.nan)}, "map holds 14 NaN"),
             ({"map": np.ones(13)}, "positions has source = 14, but map has source = 13"),
-            ({"places": np.ones((6, 2))}, "places has shape"),
+            ({"truth_positions": np.ones((6, 2))}, "truth_positions has shape"),
             ({"truth": np.ones((6, 1))}, "truth has shape"),
             ({"map": [], "positions": np.zeros((0, 3))}, "the map is zero everywhere"),
         ],
     )
     def test_doors(self, rng, measure, change, message):
-        given = dict(zip(("map", "positions", "truth", "places"), scene(rng), strict=True)) | change
+        given = dict(zip(("map", "positions", "truth", "truth_positions"), scene(rng), strict=True)) | change
         with pytest.raises(ValueError, match=message):
             measure(**given)
 
@@ -147,7 +149,7 @@ class TestRanks:
         assert_allclose(localisation.average_precision(-size, active), total, rtol=1e-12)
         assert_allclose(total, average_precision_score(active, size), rtol=1e-12)
 
-    def test_peeking_is_best_and_a_constant_map_is_chance(self, rng):
+    def test_the_truth_is_best_and_a_constant_map_is_chance(self, rng):
         active = rng.permutation(np.arange(30) < 4)
         truth = np.where(active, rng.normal(size=30), 0.0)
         assert localisation.area_under_curve(truth, active) == localisation.average_precision(truth, active) == 1

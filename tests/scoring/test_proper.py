@@ -92,7 +92,7 @@ class TestMixtures:
         low, high, truth = np.array([[0.0, 0], [0, 0]]), np.ones((2, 2)), np.array([[0.5, 1.0], [-0.1, 1.3]])
         assert_allclose(proper.interval_score(low, high, truth, 0.8), [[1, 1], [1 + 10 * 0.1, 1 + 10 * 0.3]])
 
-    def test_peeking_is_best(self, rng):
+    def test_the_true_distribution_is_best(self, rng):
         truth = rng.normal(size=(3, 4))
         weights, means, sds = mixture(rng)
         sharp = (np.ones(1), truth[None], np.full((1, 3, 4), 1e-6))

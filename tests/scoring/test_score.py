@@ -37,46 +37,51 @@ class TestScore:
         flat = grid.reshape(-1, 4)
         weights, means, covariances = dense_mixture(posterior)
         sds = np.sqrt(np.einsum("nff->nf", covariances))[:, :, None]
-        places = proper.pit(weights, means, sds, flat)
+        pit = proper.pit(weights, means, sds, flat)
         active = np.repeat(np.isin(np.arange(11), [2, 7, 8]), problem.axes)
         depth = np.repeat(-problem.source_norms, problem.axes)
         masks = {"all": active | True, "active": active, "inactive": ~active}
         masks["depth 1"] = depth <= np.quantile(-problem.source_norms, 0.25)
         masks["depth 4"] = depth > np.quantile(-problem.source_norms, 0.75)
         low, high = posterior.interval(0.8)
-        fine = proper.interval_score(low.reshape(flat.shape), high.reshape(flat.shape), flat, 0.8)
+        interval_score = proper.interval_score(low.reshape(flat.shape), high.reshape(flat.shape), flat, 0.8)
         limit = np.sqrt(np.mean(flat**2))
-        beyond = posterior.exceedance(limit).reshape(flat.shape)
-        whole = proper.pit(weights, means.mean(axis=2), sds[:, :, 0] / 2, flat.mean(axis=1))
+        exceedance = posterior.exceedance(limit).reshape(flat.shape)
+        aggregated_pit = proper.pit(weights, means.mean(axis=2), sds[:, :, 0] / 2, flat.mean(axis=1))
         for name, mask in masks.items():
             row = found.strata[name].row()
             assert row["count"] == mask.sum() * 4
-            assert_allclose(row["coverage"], coverage.coverage(places[mask], [0.8])[0])
+            assert_allclose(row["coverage"], coverage.coverage(pit[mask], [0.8])[0])
             assert_allclose(
                 row["crps"], proper.crps(weights, means[:, mask], sds[:, mask], flat[mask]).mean(), rtol=1e-6
             )
             assert_allclose(
                 row["log_score"], proper.log_score(weights, means[:, mask], sds[:, mask], flat[mask]).mean(), rtol=1e-6
             )
-            assert_allclose(row["interval_score"], fine[mask].mean(), rtol=1e-6)
+            assert_allclose(row["interval_score"], interval_score[mask].mean(), rtol=1e-6)
             assert_allclose(row["width"], (high - low).reshape(flat.shape)[mask].mean(), rtol=1e-6)
             assert_allclose(
                 row["rmse"], np.sqrt(np.mean((flat - posterior.mean.reshape(flat.shape))[mask] ** 2)), rtol=1e-6
             )
-            assert_allclose(row["mad"], coverage.miscalibration(coverage.coverage(places[mask])).mad)
-            assert_allclose(row["aggregated_mad"], coverage.miscalibration(coverage.coverage(whole[mask])).mad)
-            assert_allclose(row["brier"], np.mean((beyond - (np.abs(flat) > limit))[mask] ** 2), rtol=1e-6)
+            assert_allclose(row["mad"], coverage.miscalibration(coverage.coverage(pit[mask])).mad)
+            assert_allclose(row["aggregated_mad"], coverage.miscalibration(coverage.coverage(aggregated_pit[mask])).mad)
+            assert_allclose(row["brier"], np.mean((exceedance - (np.abs(flat) > limit))[mask] ** 2), rtol=1e-6)
         size = np.linalg.norm(posterior.mean.reshape(11, -1, 4), axis=1)
         sample = int(np.argmax(np.sum(truth.current[:, 2:] ** 2, axis=0)))
         assert found.time == problem.times[sample]
-        sides = (size[:, sample], problem.sources.positions, truth.current[:, 2 + sample], problem.sources.positions)
+        map_and_truth = (
+            size[:, sample],
+            problem.sources.positions,
+            truth.current[:, 2 + sample],
+            problem.sources.positions,
+        )
         for measure in (
             localisation.peak_error,
             localisation.centre_error,
             localisation.deviation,
             localisation.earth_movers_distance,
         ):
-            assert_allclose(getattr(found, measure.__name__), measure(*sides), rtol=1e-9)
+            assert_allclose(getattr(found, measure.__name__), measure(*map_and_truth), rtol=1e-9)
         assert_allclose(
             found.area_under_curve, localisation.area_under_curve(size[:, sample], np.isin(np.arange(11), [2, 7, 8]))
         )
@@ -86,7 +91,7 @@ class TestScore:
         )
         assert found.peak.size == len(peak.region(0.8))
 
-    def test_sources_that_come_and_go(self, rng):
+    def test_sources_that_are_active_at_some_samples(self, rng):
         problem = toy()
         current = np.zeros((11, 4))
         current[3], current[6], current[9] = [0, 2e-9, 5e-9, 0], [0, 9e-9, 1e-9, 0], [0, 0, 0, 1e-9]
@@ -101,10 +106,11 @@ class TestScore:
         assert_allclose(found.course_correlation, np.average(courses, weights=[29, 82, 1]), rtol=1e-9)
 
     def test_blocks_change_nothing(self, scored, monkeypatch):
-        whole = score.score(*scored).row()
-        monkeypatch.setattr(score, "BLOCK", 12)
-        parts = score.score(*scored).row()
-        assert_allclose([parts[k] for k in whole if k != "name"], [whole[k] for k in whole if k != "name"], rtol=1e-9)
+        at_once = score.score(*scored).row()
+        monkeypatch.setattr(score, "BLOCK_ELEMENTS", 12)
+        in_blocks = score.score(*scored).row()
+        numbers = [k for k in at_once if k != "name"]
+        assert_allclose([in_blocks[k] for k in numbers], [at_once[k] for k in numbers], rtol=1e-9)
 
     def test_regions_and_contrasts_are_functionals(self, scored):
         posterior, truth = scored
@@ -158,25 +164,25 @@ class TestScore:
         inside = np.mean([run.peak.inside for run in good])
         assert abs(inside - 0.9) < 4 * np.sqrt(0.09 / 60)
 
-    def test_who_peeks_is_first_and_a_constant_last(self, scored):
+    def test_the_truth_itself_is_first_and_a_constant_last(self, scored):
         posterior, truth = scored
         problem = posterior.problem
         grid = on_grid(truth, problem)
         estimate = bi.baseline(problem, "MNE", pick="pooled")
         rows = {
             name: score.score(replace(estimate, current=current, lam=None), truth)
-            for name, current in (("peek", grid), ("honest", estimate.current), ("flat", np.ones((11, 4))))
+            for name, current in (("oracle", grid), ("honest", estimate.current), ("flat", np.ones((11, 4))))
         }
         for name in ("peak_error", "centre_error", "earth_movers_distance", "deviation"):
-            assert getattr(rows["peek"], name) <= min(getattr(rows[key], name) for key in ("honest", "flat"))
-        assert rows["peek"].peak_error == 0
-        assert_allclose(rows["peek"].earth_movers_distance, 0, atol=1e-9)
-        assert rows["peek"].area_under_curve == rows["peek"].average_precision == 1
+            assert getattr(rows["oracle"], name) <= min(getattr(rows[key], name) for key in ("honest", "flat"))
+        assert rows["oracle"].peak_error == 0
+        assert_allclose(rows["oracle"].earth_movers_distance, 0, atol=1e-9)
+        assert rows["oracle"].area_under_curve == rows["oracle"].average_precision == 1
         assert rows["flat"].area_under_curve == 0.5
-        assert_allclose([rows["peek"].map_correlation, rows["peek"].course_correlation], 1)
+        assert_allclose([rows["oracle"].map_correlation, rows["oracle"].course_correlation], 1)
         assert rows["flat"].map_correlation == rows["flat"].course_correlation == 0
 
-    def test_a_silent_map_has_no_place(self, scored):
+    def test_a_zero_map_has_no_peak_error(self, scored):
         posterior, truth = scored
         estimate = replace(bi.baseline(posterior.problem, "MNE"), current=np.zeros((11, 4)), lam=None)
         found = score.score(estimate, truth)
@@ -285,7 +291,7 @@ class TestClassical:
             return
         assert_allclose(posterior.mean, estimate.current, rtol=1e-7, atol=1e-9 / GAIN)
         # The covariance written out: noise 1, prior D / λ.
-        prior = np.diag(estimate.operator.turn) / estimate.lam
+        prior = np.diag(estimate.operator.weights) / estimate.lam
         gain = problem.gain
         dense = prior - prior @ gain.T @ np.linalg.solve(gain @ prior @ gain.T + np.eye(6), gain @ prior)
         assert_allclose(posterior.sd.reshape(-1, 4)[:, 0], np.sqrt(np.diag(dense)), rtol=1e-6)
@@ -313,7 +319,7 @@ class TestClassical:
         assert pooled.map_correlation == vector.map_correlation
         assert_allclose(vector.map_correlation, np.corrcoef(size[:, 0], true)[0, 1], rtol=1e-9)
 
-    def test_surface_axes_see_the_same_truth(self, rng):
+    def test_surface_axes_have_the_same_truth(self, rng):
         problem = toy(axes=3)
         truth = its_truth(problem, np.eye(11)[:, :4] * 1e-8)
         turned = bi.surface_axes(problem)

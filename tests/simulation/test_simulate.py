@@ -58,7 +58,7 @@ class TestSimulate:
         assert_array_equal(one, two)
         assert not np.array_equal(one, other)
 
-    def test_problem_keeps_the_baseline_apart(self, scene, rng):
+    def test_problem_has_the_samples_before_zero_as_baseline(self, scene, rng):
         truth, lead_field = scene
         problem = recording.simulate(truth, lead_field, np.eye(7), rng, snr=1.0).problem(lead_field)
         assert problem.baseline.shape == (7, 20)
@@ -78,7 +78,7 @@ class TestSimulate:
         with pytest.raises(ValueError, match="a ratio of powers is positive"):
             recording.simulate(*scene, np.eye(7), rng, snr=snr)
 
-    def test_silent_truth_is_refused(self, scene, rng):
+    def test_a_zero_truth_is_refused(self, scene, rng):
         truth, lead_field = scene
         with pytest.raises(ValueError, match="reaches no sensor"):
             recording.simulate(replace(truth, current=0 * truth.current), lead_field, np.eye(7), rng)
@@ -88,23 +88,24 @@ class TestSimulate:
         with pytest.raises(ValueError, match="1 of the truth's 3 sources are not among those of the lead field"):
             recording.simulate(truth, lead_field.restrict(sources=np.arange(2)), np.eye(7), rng)
 
-    def test_sources_are_found_by_their_places(self, scene):
+    def test_sources_are_found_by_their_positions(self, scene):
         truth, lead_field = scene
-        few = replace(truth, sources=truth.sources.pick([2, 0]), current=truth.current[[2, 0]])
-        still = replace(truth, current=truth.current * [[1], [0], [1]])
+        reordered = replace(truth, sources=truth.sources.pick([2, 0]), current=truth.current[[2, 0]])
+        with_zeros = replace(truth, current=truth.current * [[1], [0], [1]])
         one, two = (
-            recording.simulate(each, lead_field, np.eye(7), np.random.default_rng(1), snr=2.0) for each in (few, still)
+            recording.simulate(each, lead_field, np.eye(7), np.random.default_rng(1), snr=2.0)
+            for each in (reordered, with_zeros)
         )
         assert_allclose(one.recording.field, two.recording.field, rtol=1e-12)
         assert_array_equal(one.lead_field.gain, lead_field.gain[:, [2, 0]])
 
     def test_a_fixed_lead_field_wants_its_own_normals(self, scene, rng):
         truth, lead_field = scene
-        turned = replace(truth, sources=places_simulation.tilted(truth.sources, 20, rng))
+        rotated = replace(truth, sources=places_simulation.tilted(truth.sources, 20, rng))
         with pytest.raises(ValueError, match="normals differ from the lead field's by up to"):
-            recording.simulate(turned, lead_field.fixed(), np.eye(7), rng)
-        made = recording.simulate(turned, lead_field, 1e-40 * np.eye(7), rng)
-        expected = np.einsum("msa,sa,st->mt", lead_field.gain, turned.sources.normals, truth.current)
+            recording.simulate(rotated, lead_field.fixed(), np.eye(7), rng)
+        made = recording.simulate(rotated, lead_field, 1e-40 * np.eye(7), rng)
+        expected = np.einsum("msa,sa,st->mt", lead_field.gain, rotated.sources.normals, truth.current)
         assert_allclose(made.recording.field, expected, atol=1e-17)
 
     def test_covariance_must_match_the_sensors(self, scene, rng):
@@ -123,21 +124,23 @@ class TestRatios:
         noise = noise_simulation.background_noise(lead_field, sd=1.0) + noise_simulation.gaussian_noise(
             1e6 * noise_simulation.correlated_covariance(sensors), exponent=1.0
         )
-        quiet = recording.simulate(truth, lead_field, noise, np.random.default_rng(4), snr=3.0, held_out=100)
+        scaled = recording.simulate(truth, lead_field, noise, np.random.default_rng(4), snr=3.0, held_out=100)
         average = np.eye(7) - 1 / 7
         signal = lead_field.fixed().gain[:, :, 0] @ truth.current[:, truth.times >= 0]
         inverse = np.linalg.pinv(average @ noise.covariance @ average, rcond=1e-9)
         power = np.einsum("mt,mn,nt->", signal, inverse, signal) / (6 * signal.shape[1])
-        assert_allclose(quiet.recording.field.sum(axis=0), 0, atol=1e-9 * np.abs(quiet.recording.field).max())
-        # What was drawn is the same numbers whatever the ratio; only its size follows.
-        loud = recording.simulate(truth, lead_field, noise, np.random.default_rng(4), held_out=100)
-        whole = lead_field.fixed().gain[:, :, 0] @ truth.current
+        assert_allclose(scaled.recording.field.sum(axis=0), 0, atol=1e-9 * np.abs(scaled.recording.field).max())
+        # The draw is the same whatever the ratio; only its scale changes.
+        unscaled = recording.simulate(truth, lead_field, noise, np.random.default_rng(4), held_out=100)
+        field = lead_field.fixed().gain[:, :, 0] @ truth.current
         scale = np.sqrt(power / 3.0)
-        assert loud.snr == pytest.approx(power)
-        assert_allclose(quiet.recording.field - whole, scale * (loud.recording.field - whole), rtol=1e-6, atol=1e-12)
-        assert_allclose(quiet.noise.covariance, scale**2 * loud.noise.covariance, rtol=1e-9, atol=1e-18)
-        assert quiet.snr == 3.0
-        assert quiet.noise.ranks == {"eeg": 6}
+        assert unscaled.snr == pytest.approx(power)
+        assert_allclose(
+            scaled.recording.field - field, scale * (unscaled.recording.field - field), rtol=1e-6, atol=1e-12
+        )
+        assert_allclose(scaled.noise.covariance, scale**2 * unscaled.noise.covariance, rtol=1e-9, atol=1e-18)
+        assert scaled.snr == 3.0
+        assert scaled.noise.ranks == {"eeg": 6}
 
     @pytest.mark.parametrize("alpha", [0.5, 0.8])
     def test_alpha_sets_the_norms(self, scene, rng, alpha):

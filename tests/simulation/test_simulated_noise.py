@@ -27,14 +27,16 @@ def slope(series, rate):
 
 class TestNoise:
     @pytest.mark.parametrize("exponent", [0.0, 0.7, 1.0, 2.0])
-    def test_colour_has_its_slope_and_unit_variance(self, rng, exponent):
-        assert slope(noise_simulation.coloured(60, 8192, exponent, rng), 250.0) == pytest.approx(exponent, abs=0.06)
-        short = noise_simulation.coloured(20000, 24, exponent, rng)
+    def test_power_law_noise_has_its_slope_and_unit_variance(self, rng, exponent):
+        assert slope(noise_simulation.power_law_noise(60, 8192, exponent, rng), 250.0) == pytest.approx(
+            exponent, abs=0.06
+        )
+        short = noise_simulation.power_law_noise(20000, 24, exponent, rng)
         assert_allclose(np.mean(short**2, axis=0), 1, atol=0.05)
 
-    def test_colour_checks_its_exponent(self, rng):
+    def test_power_law_noise_checks_its_exponent(self, rng):
         with pytest.raises(ValueError, match="exponent is -1"):
-            noise_simulation.coloured(2, 9, -1, rng)
+            noise_simulation.power_law_noise(2, 9, -1, rng)
 
     @pytest.mark.parametrize("exponent", [0.0, 1.0])
     def test_gaussian_noise_has_its_covariance_at_every_sample(self, sensors, rng, exponent):
@@ -54,7 +56,7 @@ class TestNoise:
         process = noise_simulation.background_noise(lead_field, sd=2e-9, exponent=1.0)
         gain = lead_field.fixed().gain[:, :, 0]
         long = np.zeros(4000)
-        mixed = gain @ (2e-9 * noise_simulation.coloured(3, 4000, 1.0, np.random.default_rng(3)))
+        mixed = gain @ (2e-9 * noise_simulation.power_law_noise(3, 4000, 1.0, np.random.default_rng(3)))
         assert_allclose(process.covariance, 4e-18 * gain @ gain.T, rtol=1e-12)
         drawn = process.draw(long, rng)
         assert drawn.shape == mixed.shape

@@ -1,4 +1,4 @@
-"""Truths, their places and patches."""
+"""Truths, their positions and patches."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class TestPatch:
             places_simulation.patch(cortex, cortex.positions[0], area)
 
     def test_area_larger_than_the_hemisphere_is_refused(self, cortex):
-        with pytest.raises(ValueError, match=r"area is 1e\+04 cm², but that side of the cortex has"):
+        with pytest.raises(ValueError, match=r"area is 1e\+04 cm², but that hemisphere of the cortex has"):
             places_simulation.patch(cortex, cortex.positions[0], 1.0)
 
     def test_sources_without_triangles_are_refused(self):
@@ -72,12 +72,12 @@ class TestPatch:
             truths.patch_truth(cortex, cortex.positions[0], TIMES, moment=-1)
 
 
-class TestPlaces:
-    def test_they_are_vertices_and_apart(self, cortex, rng):
+class TestPositions:
+    def test_they_are_vertices_at_a_distance(self, cortex, rng):
         places = places_simulation.random_places(cortex, 4, rng, apart=0.04)
         assert np.linalg.norm(cortex.positions[:, None] - places, axis=2).min(axis=0).max() == 0
-        away = np.linalg.norm(places[:, None] - places, axis=2)[np.triu_indices(4, 1)]
-        assert away.min() >= 0.04
+        distances = np.linalg.norm(places[:, None] - places, axis=2)[np.triu_indices(4, 1)]
+        assert distances.min() >= 0.04
 
     def test_too_many_are_refused(self, rng):
         with pytest.raises(ValueError, match="4 places 30 mm apart do not fit"):
@@ -85,14 +85,14 @@ class TestPlaces:
         with pytest.raises(ValueError, match="count is 0"):
             places_simulation.random_places(Sources(0.1 * np.eye(3)), 0, rng)
 
-    def test_tilt_is_a_normal_angle_to_any_side(self, rng):
+    def test_tilt_is_a_gaussian_angle_in_any_direction(self, rng):
         up = np.tile([0.0, 0.0, 1.0], (20000, 1))
-        turned = places_simulation.tilted(Sources(rng.standard_normal((20000, 3)), up), 10.0, rng).normals
-        assert_allclose(np.linalg.norm(turned, axis=1), 1, rtol=1e-12)
-        angle = np.degrees(np.arccos(np.minimum(turned[:, 2], 1)))
+        tilted = places_simulation.tilted(Sources(rng.standard_normal((20000, 3)), up), 10.0, rng).normals
+        assert_allclose(np.linalg.norm(tilted, axis=1), 1, rtol=1e-12)
+        angle = np.degrees(np.arccos(np.minimum(tilted[:, 2], 1)))
         assert stats.kstest(angle, stats.halfnorm(scale=10.0).cdf).pvalue > 1e-3
-        side = np.arctan2(turned[:, 1], turned[:, 0])
-        assert stats.kstest(side, stats.uniform(-np.pi, 2 * np.pi).cdf).pvalue > 1e-3
+        direction = np.arctan2(tilted[:, 1], tilted[:, 0])
+        assert stats.kstest(direction, stats.uniform(-np.pi, 2 * np.pi).cdf).pvalue > 1e-3
 
     def test_tilt_wants_normals_and_a_generator(self, scene):
         sources = scene[0].sources
@@ -127,8 +127,8 @@ class TestTruths:
         assert_array_equal(truth.sources.positions, plain.sources.positions)
 
     def test_spike_goes_from_one_patch_to_the_other(self, cortex):
-        far = cortex.positions[[700, 4000]]
-        truth = truths.spike_truth(cortex, *far, LONG, areas=(5e-4, 8e-4), moments=(9e-8, 4e-8), delay=0.024)
+        centres = cortex.positions[[700, 4000]]
+        truth = truths.spike_truth(cortex, *centres, LONG, areas=(5e-4, 8e-4), moments=(9e-8, 4e-8), delay=0.024)
         onset, spread = (truth.current[truth.parts == part].sum(axis=0) for part in (0, 1))
         assert LONG[np.argmax(onset)] == pytest.approx(0.1)
         assert LONG[np.argmax(spread)] == pytest.approx(0.124)
@@ -153,7 +153,7 @@ class TestTruths:
         assert_array_equal(both.sources.vertices, cortex.vertices[[1, 9, 5000]])
         with pytest.raises(ValueError, match="other times"):
             truth_simulation.together(one, truths.dipole_truth(cortex, cortex.positions[7], TIMES))
-        with pytest.raises(ValueError, match="nothing to put together"):
+        with pytest.raises(ValueError, match="there are no truths to combine"):
             truth_simulation.together()
 
     def test_sparse_moments_are_lognormal_about_their_median(self, rng):

@@ -1,4 +1,4 @@
-"""A truth's world is another one than the inversion's, and taking the same one is found out."""
+"""A truth's world is another one than the inversion's, and the inverse crime is detected."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from bayesinv.simulation import places as places_simulation
 
 TIMES = np.arange(-20, 41) / 250.0
 
-SAME = {
+SAME_COMPUTATION = {
     "itself": lambda field: field,
     "a copy": lambda field: replace(field, gain=field.gain.copy()),
     "rounded": lambda field: replace(field, gain=field.gain.astype(np.float32).astype(float)),
@@ -159,13 +159,13 @@ def joined(field):
 
 
 class TestCrime:
-    @pytest.mark.parametrize("change", SAME)
-    def test_one_computation_is_known_again(self, lead_field, change):
-        other = SAME[change](lead_field)
+    @pytest.mark.parametrize("change", SAME_COMPUTATION)
+    def test_one_computation_is_recognised(self, lead_field, change):
+        other = SAME_COMPUTATION[change](lead_field)
         assert inverse_crime.same_lead_field(lead_field, other)
         assert inverse_crime.same_lead_field(other, lead_field)
 
-    def test_fixed_is_known_again_in_fixed(self, lead_field):
+    def test_fixed_is_recognised_in_fixed(self, lead_field):
         one = lead_field.fixed()
         assert inverse_crime.same_lead_field(one, one.restrict(sources=np.array([3])).rereference("average"))
 
@@ -185,7 +185,7 @@ class TestCrime:
         other = replace(lead_field.sensors, names=tuple("abcdefghij"))
         assert not inverse_crime.same_lead_field(lead_field, replace(lead_field, sensors=other))
 
-    def test_few_sensors_cannot_tell(self, lead_field):
+    def test_too_few_sensors_are_refused(self, lead_field):
         with pytest.raises(ValueError, match="4 sensors in common are too few"):
             inverse_crime.same_lead_field(lead_field, lead_field.restrict(np.arange(4)))
 
@@ -206,7 +206,7 @@ class TestCrime:
         truth = truths.dipole_truth(sources, sources.positions[4], TIMES)
         made = recording.simulate(truth, lead_field, np.eye(10), rng, snr=2.0)
         bare = replace(made.problem(lead_field), whitener=None, lead_field=None)
-        with pytest.raises(ValueError, match="nobody can tell whose gain it is"):
+        with pytest.raises(ValueError, match="its gain has nothing to be compared with"):
             inverse_crime.inverse_crime(made, bare)
         few = Problem.from_arrays(lead_field.gain[:7], made.recording.field[:7], made.noise.covariance[:7, :7])
         with pytest.raises(ValueError, match="the problem has 7 sensors and the truth 10"):
