@@ -1,4 +1,4 @@
-"""Numbers as people read them: tables in columns."""
+"""Numbers and tables as people read them."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import numpy as np
 
 
 def percent(share: float, digits: int = 3) -> str:
-    """A share as people read it."""
+    """Return a share in percent."""
     return f"{100 * share:.{digits}g} %"
 
 
 def spell(middle: float, low: float, high: float, level: float) -> str:
-    """A median and its interval in words, with as many digits as tell the ends of the interval apart."""
+    """Return a median and its interval in words, with enough digits to distinguish the ends of the interval."""
     largest, width = max(abs(low), abs(high), abs(middle)), abs(high - low)
     if not width:
         return three_digits(middle)
@@ -24,14 +24,28 @@ def spell(middle: float, low: float, high: float, level: float) -> str:
 
 
 def three_digits(value: float) -> str:
-    """Three significant digits, without an exponent where it can be read without."""
+    """Return a number with three significant digits, with an exponent only if it is very small or very large."""
     if value and not 1e-3 <= abs(value) < 1e5:
         return f"{value:.2e}"
     return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
 
 
+def with_error(value: float, error: float) -> str:
+    """Return a number and its numerical error, such as a log evidence."""
+    return f"{value:.1f} ± {error:.1g}"
+
+
+def from_draws(probability: float, draws: int) -> str:
+    """Return a probability estimated by the share of draws, no more certain than their number allows."""
+    if probability <= 0:
+        return f"below {1 / draws:.2g}"
+    if probability >= 1:
+        return f"above {1 - 1 / draws:.4g}"
+    return f"{probability:.2f}" if probability >= 0.1 else f"{probability:.2g}"
+
+
 def aligned(table: Sequence[Sequence[str]]) -> str:
-    """Rows of words as lines in which columns stand below each other."""
+    """Return rows of text as lines with aligned columns."""
     widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in table]
     return "\n".join(line.rstrip() for line in lines)

@@ -9,7 +9,7 @@ from bayesinv.figures.style import counted, located
 from bayesinv.posterior.maps import Maps
 from bayesinv.posterior.peak import Peak
 from bayesinv.posterior.posterior import Posterior
-from bayesinv.wording import percent
+from bayesinv.wording import from_draws, percent
 
 LEVEL = 0.9
 RADII = (0.01, 0.02, 0.03)
@@ -39,7 +39,7 @@ def sentences(posterior: Posterior, single: Maps, regional: Maps | None, truth: 
         wide = peak.radius(LEVEL)
         words.append(
             f"That the peak truly lies within {1e3 * RADII[1]:.0f} mm of this place has probability "
-            f"{share(near, peak.draws)}; it takes {1e3 * wide:.0f} mm to be {percent(LEVEL)} sure."
+            f"{from_draws(near, peak.draws)}; it takes {1e3 * wide:.0f} mm to be {percent(LEVEL)} sure."
         )
         words.append(_judged(wide))
     low, high = posterior.hyper["snr"].interval(LEVEL)
@@ -71,7 +71,7 @@ def _against(truth: Array, posterior: Posterior, peak: Peak) -> str:
     mass = float(peak.probability[distance <= RADII[1]].sum())
     return (
         f"The truth is known here: the strongest mean lies {1e3 * distance[peak.strongest]:.0f} mm from it, and the "
-        f"posterior gives probability {share(mass, peak.draws)} to a peak within {1e3 * RADII[1]:.0f} mm of it."
+        f"posterior gives probability {from_draws(mass, peak.draws)} to a peak within {1e3 * RADII[1]:.0f} mm of it."
     )
 
 
@@ -93,16 +93,7 @@ def when(window: tuple[float, float], posterior: Posterior) -> str:
     return f"at {1e3 * start:.0f} ms" if start == stop else f"mean of {1e3 * start:.0f} to {1e3 * stop:.0f} ms"
 
 
-def share(probability: float, draws: int) -> str:
-    """A probability read off draws, not more certain than they are."""
-    if probability <= 0:
-        return f"below {1 / draws:.2g}"
-    if probability >= 1:
-        return f"above {1 - 1 / draws:.4g}"
-    return f"{probability:.2f}" if probability >= 0.1 else f"{probability:.2g}"
-
-
 def _probability(value: float, maps: Maps) -> str:
     if maps.mean.ndim == 2:
-        return share(value, maps.draws)
+        return from_draws(value, maps.draws)
     return "above 0.999" if value > 0.999 else f"{value:.2g}" if value < 0.1 else f"{value:.3f}".rstrip("0")

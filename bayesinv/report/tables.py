@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import platform
 from html import escape
-from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 
@@ -15,8 +13,9 @@ from bayesinv.posterior.maps import Maps
 from bayesinv.posterior.posterior import Posterior
 from bayesinv.prior.catalogue import read_card
 from bayesinv.report.page import html_table
-from bayesinv.report.sentences import LEVEL, RADII, share
-from bayesinv.wording import percent, spell
+from bayesinv.report.sentences import LEVEL, RADII
+from bayesinv.versions import versions
+from bayesinv.wording import from_draws, percent, spell
 
 PACKAGES = ("bayesinv", "numpy", "scipy", "pymc", "arviz", "mne", "matplotlib")
 
@@ -35,8 +34,8 @@ def places(posterior: Posterior, single: Maps, regional: Maps | None) -> str:
         rows.append(
             (
                 f"{1e3 * radius:.0f} mm",
-                "–" if patch is None else share(patch.within(radius, centre), patch.draws),
-                share(alone.within(radius, centre), alone.draws),
+                "–" if patch is None else from_draws(patch.within(radius, centre), patch.draws),
+                from_draws(alone.within(radius, centre), alone.draws),
                 f"{float(np.mean(distance <= radius)):.2g}",
             )
         )
@@ -127,12 +126,7 @@ def card_of(posterior: Posterior, card: str | None) -> str:
 def provenance(posterior: Posterior) -> str:
     """Times of the stages and versions of the packages."""
     stages = [(name, f"{seconds:.2f} s") for name, seconds in posterior.timings.items()]
-    packages = [("Python", platform.python_version())]
-    for name in PACKAGES:
-        try:
-            packages.append((name, version(name)))
-        except PackageNotFoundError:
-            continue
+    packages = [("Python" if name == "python" else name, text) for name, text in versions(*PACKAGES).items()]
     return (
         '<div class="pair">'
         + html_table(("stage", "time"), stages)

@@ -1,7 +1,7 @@
 """Posteriors of recordings whose currents and hyperparameters were drawn from the prior.
 
-Averaged over such recordings a credible interval of level q holds the truth with probability q, and the place of the
-truth among the posterior is uniform, whatever the functional. Any mistake in a likelihood, a Jacobian, a quadrature
+Averaged over such recordings a credible interval of level q holds the truth with probability q, and the rank of the
+truth in the posterior is uniform, whatever the functional. Any mistake in a likelihood, a Jacobian, a quadrature
 or a quantile shows here; and an instrument that would not show it is no instrument.
 
 Reference: Talts et al. (2018), arXiv 1804.06788; Modrák et al. (2023), Bayesian Anal.
@@ -20,7 +20,7 @@ from templates import simulate, template
 import bayesinv as bi
 from bayesinv import figures
 from bayesinv.criticism import calibration
-from bayesinv.criticism.bands import band, held, probability
+from bayesinv.criticism.bands import band, containment_probability, uniformity_p_value
 from bayesinv.criticism.calibration import Calibration, sbc
 
 pytestmark = pytest.mark.filterwarnings(
@@ -134,7 +134,7 @@ class TestBand:
         for cells in product(range(5), repeat=4):
             if sum(cells) == 4 and all(a <= c <= b for a, c, b in zip(low, np.cumsum(cells), high, strict=True)):
                 total += multinomial.pmf(cells, 4, [0.25] * 4)
-        assert_allclose(held(np.array(low), np.array(high)), total, rtol=1e-12)
+        assert_allclose(containment_probability(np.array(low), np.array(high)), total, rtol=1e-12)
 
     @pytest.mark.parametrize(("count", "level"), [(20, 0.95), (60, 0.95), (60, 0.995)])
     def test_it_holds_uniform_numbers_as_often_as_it_says(self, rng, count, level):
@@ -168,15 +168,15 @@ class TestBand:
             places = rng.random(40)
             share = np.searchsorted(np.sort(places), at, side="right") / 40
             outside = bool(((share < lower - 1e-12) | (share > upper + 1e-12)).any())
-            found.append(probability(places))
+            found.append(uniformity_p_value(places))
             assert outside == (found[-1] <= 0.2)
         assert binom.cdf(np.sum(np.array(found) <= 0.2), 200, 0.2) < 0.9999
         assert np.mean(found) > 0.4
 
     def test_ranks_that_are_all_alike_are_found_out(self):
-        assert probability(np.full(30, 0.5)) < 1e-8
-        assert probability(np.full(30, 0.001)) < 1e-15
-        assert probability((np.arange(30) + 0.5) / 30) > 0.99
+        assert uniformity_p_value(np.full(30, 0.5)) < 1e-8
+        assert uniformity_p_value(np.full(30, 0.001)) < 1e-15
+        assert uniformity_p_value((np.arange(30) + 0.5) / 30) > 0.99
 
 
 class TestCalibration:
