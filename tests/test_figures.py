@@ -15,7 +15,7 @@ from scipy.stats import norm
 import bayesinv as bi
 from bayesinv import figures
 from bayesinv.figures.cortex import layers_of
-from bayesinv.figures.surface import FINE, PIXELS_PER_METRE, Surface
+from bayesinv.figures.surface import OVERSAMPLING, PIXELS_PER_METRE, Surface
 from bayesinv.posterior import maps, regions
 from bayesinv.posterior.checks import Check, Evidence
 from bayesinv.posterior.hyper import Hyper
@@ -433,45 +433,45 @@ class TestCortex:
     def test_pixels_show_the_source_in_front(self, view):
         sources = cortex()
         toward, up, side = figures.VIEWS[view]
-        scene = Surface(sources).scene(view)
-        inside = scene.cover > 1 - 1e-9
+        rendered = Surface(sources).render(view)
+        inside = rendered.cover > 1 - 1e-9
         assert 0.6 < inside.mean() < 0.9
         # A sphere hides its far half: what is seen faces the viewer, and belongs to the hemisphere shown.
         if side is not None:
-            assert_allclose(scene.values((sources.hemispheres == side).astype(float))[inside], 1)
-            assert (scene.values(sources.normals @ np.array(toward))[inside] > -0.25).all()
+            assert_allclose(rendered.values((sources.hemispheres == side).astype(float))[inside], 1)
+            assert (rendered.values(sources.normals @ np.array(toward))[inside] > -0.25).all()
         for axis, direction in enumerate((np.cross(up, toward), up)):
-            values = scene.values(scene.surface.unfolded @ direction)
-            place = (np.arange(inside.shape[1 - axis]) + 0.5) * FINE / PIXELS_PER_METRE
-            wanted = scene.corner[0] + place[None, :] if axis == 0 else scene.corner[1] - place[:, None]
+            values = rendered.values(rendered.surface.unfolded @ direction)
+            place = (np.arange(inside.shape[1 - axis]) + 0.5) * OVERSAMPLING / PIXELS_PER_METRE
+            wanted = rendered.corner[0] + place[None, :] if axis == 0 else rendered.corner[1] - place[:, None]
             assert_allclose(values[inside], np.broadcast_to(wanted, inside.shape)[inside], atol=1e-9)
 
     def test_open_surfaces_are_seen_from_behind_too(self):
         whole = cortex()
-        assert Surface(whole)._outward is not None
+        assert Surface(whole)._orientation is not None
         torn = replace(whole, triangles=whole.triangles[:-1])
-        assert Surface(torn)._outward is None
+        assert Surface(torn)._orientation is None
         # Turned inside out it is the same surface.
         turned = replace(whole, triangles=whole.triangles[:, ::-1])
-        scenes = [Surface(each).scene("left lateral") for each in (whole, torn, turned)]
-        for scene in scenes[1:]:
-            assert np.abs(scene.cover - scenes[0].cover).max() < 0.3
-            assert np.mean(np.abs(scene.cover - scenes[0].cover) > 1e-9) < 0.01
+        views = [Surface(each).render("left lateral") for each in (whole, torn, turned)]
+        for rendered in views[1:]:
+            assert np.abs(rendered.cover - views[0].cover).max() < 0.3
+            assert np.mean(np.abs(rendered.cover - views[0].cover) > 1e-9) < 0.01
 
     def test_maps_fade_into_white_beside_the_surface(self):
-        scene = Surface(cortex()).scene("top")
-        painted = scene.paint(np.zeros((*scene.cover.shape, 4)))
-        assert_allclose(painted, np.repeat(1 - scene.cover[:, :, None], 3, axis=2))
-        assert ((scene.cover > 0) & (scene.cover < 1)).any()
+        rendered = Surface(cortex()).render("top")
+        painted = rendered.paint(np.zeros((*rendered.cover.shape, 4)))
+        assert_allclose(painted, np.repeat(1 - rendered.cover[:, :, None], 3, axis=2))
+        assert ((rendered.cover > 0) & (rendered.cover < 1)).any()
 
     def test_marks_in_front_are_in_sight_and_others_are_not(self):
         surface = Surface(cortex())
         marks = np.array([[-0.085, 0.0, 0.04], [-0.005, 0.0, 0.04]])
-        _, seen, mine = surface.scene("left lateral").places(marks)
+        _, seen, mine = surface.render("left lateral").project(marks)
         assert seen.tolist() == [True, False]
         assert mine.all()
-        assert surface.scene("left medial").places(marks)[1].tolist() == [False, True]
-        assert not surface.scene("right lateral").places(marks)[2].any()
+        assert surface.render("left medial").project(marks)[1].tolist() == [False, True]
+        assert not surface.render("right lateral").project(marks)[2].any()
 
     def test_points_where_there_are_no_triangles(self, fixed):
         points = bare(fixed, sources=replace(fixed.problem.sources, triangles=None))
