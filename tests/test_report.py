@@ -23,7 +23,7 @@ PICTURES = ["course.png", "hyper.png", "maps.png", "recording.png", "sources.png
 def coarse():
     """Coarse pictures: what they show is the figures' business, and the page's laws do not ask for it."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("bayesinv.report.page.DOTS", 40)
+        patch.setattr("bayesinv.report.page.DOTS_PER_INCH", 40)
         patch.setattr("bayesinv.figures.surface.PIXELS_PER_METRE", 600.0)
         yield
 
@@ -171,7 +171,7 @@ def test_failure_leaves_nothing_behind(posterior, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_real_recording_is_small_and_right(sample, tmp_path, monkeypatch):
-    monkeypatch.setattr("bayesinv.report.page.DOTS", 140)
+    monkeypatch.setattr("bayesinv.report.page.DOTS_PER_INCH", 140)
     monkeypatch.setattr("bayesinv.figures.surface.PIXELS_PER_METRE", 3400.0)
     import mne
 

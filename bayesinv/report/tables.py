@@ -1,4 +1,4 @@
-"""Tables of a posterior: facts, places of the peak, hyperparameters, checks, and how it was made."""
+"""Tables of a posterior: summary, probabilities of the peak, hyperparameters, checks and provenance."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from bayesinv.wording import from_draws, percent, spell
 PACKAGES = ("bayesinv", "numpy", "scipy", "pymc", "arviz", "mne", "matplotlib")
 
 
-def places(posterior: Posterior, single: Maps, regional: Maps | None) -> str:
+def peak_probabilities(posterior: Posterior, single: Maps, regional: Maps | None) -> str:
     """Probability that the peak lies within some distances of the strongest mean; empty without positions."""
     sources = posterior.problem.sources
     if sources is None:
         return ""
-    alone = single.place(posterior.problem)
-    patch = None if regional is None else regional.place(posterior.problem)
-    centre = (patch or alone).strongest
+    single_peak = single.place(posterior.problem)
+    patch_peak = None if regional is None else regional.place(posterior.problem)
+    centre = (patch_peak or single_peak).strongest
     distance = np.linalg.norm(sources.positions - sources.positions[centre], axis=1)
     rows: list[tuple[str, ...]] = []
     for radius in RADII:
         rows.append(
             (
                 f"{1e3 * radius:.0f} mm",
-                "–" if patch is None else from_draws(patch.within(radius, centre), patch.draws),
-                from_draws(alone.within(radius, centre), alone.draws),
+                "–" if patch_peak is None else from_draws(patch_peak.within(radius, centre), patch_peak.draws),
+                from_draws(single_peak.within(radius, centre), single_peak.draws),
                 f"{float(np.mean(distance <= radius)):.2g}",
             )
         )
@@ -43,7 +43,7 @@ def places(posterior: Posterior, single: Maps, regional: Maps | None) -> str:
 
 
 def facts(posterior: Posterior) -> str:
-    """Medians and intervals of what regularises, evidence, fit, and sizes."""
+    """Medians and intervals of SNR and λ, with evidence, fit, and sizes of the problem."""
     problem = posterior.problem
     evidence = posterior.log_evidence
     lam, snr = posterior.hyper["lambda"], posterior.hyper["snr"]
@@ -56,8 +56,8 @@ def facts(posterior: Posterior) -> str:
         else f"{len(problem.times)} samples, {1e3 * problem.times[0]:.0f} to {1e3 * problem.times[-1]:.0f} ms"
     )
     rows = [
-        ("signal-to-noise ratio (amplitude)", _spelled(snr, 1.0)),
-        ("λ, 1/(nA·m)²", _spelled(lam, 1e-18)),
+        ("signal-to-noise ratio (amplitude)", _with_interval(snr, 1.0)),
+        ("λ, 1/(nA·m)²", _with_interval(lam, 1e-18)),
         (
             "λ² as MNE-Python counts it, 1/SNR²",
             spell(lambda2[1], lambda2[0], lambda2[2], LEVEL) if np.isfinite(lambda2).all() else "unbounded",
@@ -79,7 +79,8 @@ def facts(posterior: Posterior) -> str:
     return html_table(("", f"median and {percent(LEVEL)} interval"), rows, numbers=False)
 
 
-def _spelled(scalar: Scalar, factor: float) -> str:
+def _with_interval(scalar: Scalar, factor: float) -> str:
+    """Median and interval of a hyperparameter, times a factor, in words."""
     low, high = scalar.interval(LEVEL)
     return spell(factor * float(scalar.quantile(0.5)), factor * low, factor * high, LEVEL)
 
@@ -96,7 +97,7 @@ def hyperparameters(posterior: Posterior) -> str:
 
 
 def checks(posterior: Posterior) -> str:
-    """Every check with what was measured and what was wanted."""
+    """Every check with its measured value and its limit."""
     if not posterior.checks:
         return "<p>This posterior is exact; nothing had to be checked.</p>"
     lines = []
