@@ -250,8 +250,8 @@ def words(demo: Demo, found: Mapping[str, Mapping[str, Any]]) -> list[str]:
     ]
     if not patch["interval_holds_truth"]:
         paragraphs.append(
-            "An interval is as good as the prior behind it: this one holds all of the cortex for equally active, so it "
-            "spreads a focal current over many sources, and the size of a focal truth is not what it can tell."
+            "An interval is as good as the prior behind it: this one takes all of the cortex to be equally active, so "
+            "it spreads a focal current over many sources, and cannot estimate the size of a focal truth."
         )
     paragraphs.append(
         f"Simulated: {facts['notes']['truth']}, at {1e3 * facts['peak_s']:.0f} ms; power ratio of signal to noise "

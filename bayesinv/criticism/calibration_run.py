@@ -23,7 +23,7 @@ LIKELIHOOD_DRAWS = 49
 """Draws that the log likelihood of the truth is ranked among; each may want a decomposition."""
 
 CHAIN_THINNING = 10
-"""Draws that chains make for every draw kept, so that those kept are nearly independent."""
+"""Draws that chains make for every draw that is used, so that these are nearly independent."""
 
 CurrentFunctional = ArrayLike | Callable[[Array], float]
 """Weights of a linear functional of the currents at a sample, or any function of them."""

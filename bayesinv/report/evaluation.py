@@ -117,7 +117,7 @@ def _preface(evaluation: Evaluation) -> list[str]:
     if evaluation.crime:
         paragraphs.append(
             f'<p class="bad">{CRIME.upper()}: some truths were made with the inversion’s own lead field. These '
-            "numbers tell how methods fare in a world that is just as they believe, and nothing about others.</p>"
+            "numbers show how methods perform if their assumptions hold exactly, and say nothing about other cases.</p>"
         )
     seeds = len({one.cell.seed for one in evaluation.results})
     paragraphs.append(f"<p>{len(evaluation.results)} answers to simulations of {seeds} worlds.</p>")

@@ -44,15 +44,15 @@ def test_truth_is_off_the_grid_and_where_it_is_reported(story):
     assert not used & {*zip(truth.sources.vertices.tolist(), truth.sources.hemispheres.tolist(), strict=True)}
     assert set(truth.sources.hemispheres) == {0}
     assert np.linalg.norm(story.centre_mri - demo.ACTIVE_MRI) < 0.01
-    assert np.linalg.norm(grid.positions[story.near] - truth.centre, axis=1).max() < 0.03
+    assert np.linalg.norm(grid.positions[story.nearest] - truth.centre, axis=1).max() < 0.03
 
 
 def test_files_are_those_of_the_problem(story, problem):
     direct = story.simulation.problem(story.lead_field.fixed())
     # Whiteners may differ by a rotation; what they make of gain and recording may not.
     assert_allclose(problem.sources.positions, direct.sources.positions, atol=1e-9)
-    now = problem.gain.T @ problem.recording[:, -90:]
-    assert_allclose(now, direct.gain.T @ direct.recording[:, -90:], rtol=1e-5, atol=1e-5 * abs(now).max())
+    ours = problem.gain.T @ problem.recording[:, -90:]
+    assert_allclose(ours, direct.gain.T @ direct.recording[:, -90:], rtol=1e-5, atol=1e-5 * abs(ours).max())
 
 
 def test_the_classical_answers_are_those_of_mne_python(story, problem):
