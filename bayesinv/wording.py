@@ -33,6 +33,20 @@ def three_digits(value: float) -> str:
     return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
 
 
+def with_error(value: float, error: float) -> str:
+    """Return a number and its numerical error, such as a log evidence."""
+    return f"{value:.1f} ± {error:.1g}"
+
+
+def from_draws(probability: float, draws: int) -> str:
+    """Return a probability estimated by the share of draws, no more certain than their number allows."""
+    if probability <= 0:
+        return f"below {1 / draws:.2g}"
+    if probability >= 1:
+        return f"above {1 - 1 / draws:.4g}"
+    return f"{probability:.2f}" if probability >= 0.1 else f"{probability:.2g}"
+
+
 def aligned(table: Sequence[Sequence[str]]) -> str:
     """Return a table (row, column) of words as lines with aligned columns."""
     widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]

@@ -14,23 +14,24 @@ from bayesinv.posterior.posterior import Posterior
 LAMBDA2 = 1 / 9
 
 
-def few(evoked, step=25):
+def decimated(evoked, step=25):
+    """Every `step`-th sample, for speed."""
     return evoked.copy().decimate(step)
 
 
-def on(problem, evoked):
+def matching(problem, evoked):
     """The same channels and samples, for MNE-Python's own functions."""
     return evoked.copy().pick(list(problem.field.names)).crop(problem.times[0], problem.times[-1])
 
 
-def far(found, wanted):
+def deviation(found, wanted):
     """Largest difference, relative to the largest number wanted."""
     return np.abs(found - wanted).max() / np.abs(wanted).max()
 
 
 def classical(problem, evoked, forward, noise_cov):
     fixed = problem.axes == 1
-    info = on(problem, evoked).info
+    info = matching(problem, evoked).info
     return make_inverse_operator(info, forward, noise_cov, loose=0.0 if fixed else 1.0, fixed=fixed, depth=None)
 
 

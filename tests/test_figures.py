@@ -15,7 +15,7 @@ from scipy.stats import norm
 import bayesinv as bi
 from bayesinv import figures
 from bayesinv.figures.cortex import layers_of
-from bayesinv.figures.surface import FINE, PIXELS_PER_METRE, Surface
+from bayesinv.figures.surface import OVERSAMPLING, PIXELS_PER_METRE, Surface
 from bayesinv.posterior import maps, regions
 from bayesinv.posterior.checks import Check, Evidence
 from bayesinv.posterior.hyper import Hyper
@@ -59,10 +59,10 @@ def made(axes: int = 1, rng: np.random.Generator | None = None) -> bi.Problem:
     rng = np.random.default_rng(3) if rng is None else rng
     sources = cortex()
     count = LEFT + RIGHT
-    places = rng.standard_normal((len(KINDS), 3))
-    places = 0.12 * places / np.linalg.norm(places, axis=1, keepdims=True)
+    positions = rng.standard_normal((len(KINDS), 3))
+    positions = 0.12 * positions / np.linalg.norm(positions, axis=1, keepdims=True)
     unit = np.array([{"eeg": 1e-6, "mag": 1e-14, "grad": 1e-13}[kind] for kind in KINDS])
-    away = places[:, None] - sources.positions
+    away = positions[:, None] - sources.positions
     gain = away / np.linalg.norm(away, axis=2, keepdims=True) ** 3
     gain = gain / gain.std() * 1e9 * unit[:, None, None]
     if axes == 1:
@@ -76,7 +76,7 @@ def made(axes: int = 1, rng: np.random.Generator | None = None) -> bi.Problem:
         unit**2,
         times=TIMES,
         sources=sources,
-        sensors=bi.Sensors(tuple(f"s{i}" for i in range(len(KINDS))), KINDS, places),
+        sensors=bi.Sensors(tuple(f"s{i}" for i in range(len(KINDS))), KINDS, positions),
     )
 
 
@@ -164,8 +164,8 @@ class TestMaps:
 
     def test_patches_average_one_hemisphere_and_do_not_cancel(self):
         sources = cortex()
-        turned = np.where(np.arange(LEFT + RIGHT) % 3 == 0, -1.0, 1.0)[:, None]
-        sources = replace(sources, normals=turned * sources.normals)
+        flips = np.where(np.arange(LEFT + RIGHT) % 3 == 0, -1.0, 1.0)[:, None]
+        sources = replace(sources, normals=flips * sources.normals)
         problem = replace(made(), sources=sources)
         table = regions.patches(problem, 0.03).toarray()
         assert_allclose(np.abs(table).sum(axis=1), 1)
@@ -177,8 +177,8 @@ class TestMaps:
 
     def test_a_recording_that_says_nothing_leaves_the_prior(self):
         problem = made()
-        quiet = believed(replace(problem, gain=1e-6 * problem.gain))
-        found = maps.posterior_maps(quiet, 0.02, draws=50)
+        uninformed = believed(replace(problem, gain=1e-6 * problem.gain))
+        found = maps.posterior_maps(uninformed, 0.02, draws=50)
         assert found.shrinkage.max() < 1e-6
         assert_allclose(found.exceedance, found.prior_exceedance, rtol=1e-4)
 
@@ -253,7 +253,7 @@ class TestCalibration:
         rng = np.random.default_rng(5)
         weights = regions.patches(empty, maps.REGION)
         sizes = np.sqrt(weights.multiply(weights).sum(axis=1))
-        promised, hits, held = [], [], []
+        promised, hits, covered = [], [], []
         for scale, noise in scales:
             current = scale * rng.standard_normal((empty.source_count, 3))
             field = empty.gain @ current + noise * rng.standard_normal(empty.recording.shape)
@@ -263,24 +263,24 @@ class TestCalibration:
             found = [(single, np.abs(mean)), (regional, np.abs(weights @ mean) / sizes)]
             peaks = [(each.place(recorded), int(true.argmax())) for each, true in found]
             promised.append([peak.within(0.02) for peak, _ in peaks])
-            apart = [np.linalg.norm(peak.positions[true] - peak.positions[peak.strongest]) for peak, true in peaks]
-            hits.append([away <= 0.02 for away in apart])
-            held.append([away <= peak.radius(0.8) for away, (peak, _) in zip(apart, peaks, strict=True)])
+            distances = [np.linalg.norm(peak.positions[true] - peak.positions[peak.strongest]) for peak, true in peaks]
+            hits.append([away <= 0.02 for away in distances])
+            covered.append([away <= peak.radius(0.8) for away, (peak, _) in zip(distances, peaks, strict=True)])
         chance, hit = np.array(promised), np.array(hits, dtype=float)
         # A ball holds at least its share; a little more, for it grows by whole sources.
-        short = (0.8 - np.mean(held, axis=0)) / np.sqrt(0.16 / len(held))
+        short = (0.8 - np.mean(covered, axis=0)) / np.sqrt(0.16 / len(covered))
         return (hit - chance).sum(axis=0) / np.sqrt((chance * (1 - chance)).sum(axis=0)), short, chance.mean(axis=0)
 
     def test_with_known_scales(self, empty):
         excess, short, promised = self.score(empty, "minimum_norm", [(empty.scale_guess, 1.0)] * 150)
         assert (np.abs(excess) < 3).all()
         assert (short < 3).all()
-        # Patches are told apart better, and both better than by chance.
+        # Patches are resolved better, and both better than by chance.
         count = np.linalg.norm(empty.sources.positions[:, None] - empty.sources.positions, axis=2) <= 0.02
         assert promised[1] > promised[0] > 1.3 * count.mean()
 
     def test_it_would_show_a_wrong_answer(self, empty):
-        # Noise that the model does not know of: the promise is kept less often.
+        # With noise that the model does not include, coverage is lower than promised.
         excess, short, _ = self.score(empty, "minimum_norm", [(empty.scale_guess, 5.0)] * 50)
         assert (excess < -3).all()
         assert (short > 2).all()
@@ -433,45 +433,45 @@ class TestCortex:
     def test_pixels_show_the_source_in_front(self, view):
         sources = cortex()
         toward, up, side = figures.VIEWS[view]
-        scene = Surface(sources).scene(view)
-        inside = scene.cover > 1 - 1e-9
+        rendered = Surface(sources).render(view)
+        inside = rendered.cover > 1 - 1e-9
         assert 0.6 < inside.mean() < 0.9
-        # A sphere hides its far half: what is seen faces the viewer, and belongs to the hemisphere shown.
+        # The rear half of a sphere is hidden: visible pixels face the viewer, and belong to the hemisphere shown.
         if side is not None:
-            assert_allclose(scene.values((sources.hemispheres == side).astype(float))[inside], 1)
-            assert (scene.values(sources.normals @ np.array(toward))[inside] > -0.25).all()
+            assert_allclose(rendered.values((sources.hemispheres == side).astype(float))[inside], 1)
+            assert (rendered.values(sources.normals @ np.array(toward))[inside] > -0.25).all()
         for axis, direction in enumerate((np.cross(up, toward), up)):
-            values = scene.values(scene.surface.unfolded @ direction)
-            place = (np.arange(inside.shape[1 - axis]) + 0.5) * FINE / PIXELS_PER_METRE
-            wanted = scene.corner[0] + place[None, :] if axis == 0 else scene.corner[1] - place[:, None]
+            values = rendered.values(rendered.surface.unfolded @ direction)
+            coordinate = (np.arange(inside.shape[1 - axis]) + 0.5) * OVERSAMPLING / PIXELS_PER_METRE
+            wanted = rendered.corner[0] + coordinate[None, :] if axis == 0 else rendered.corner[1] - coordinate[:, None]
             assert_allclose(values[inside], np.broadcast_to(wanted, inside.shape)[inside], atol=1e-9)
 
     def test_open_surfaces_are_seen_from_behind_too(self):
-        whole = cortex()
-        assert Surface(whole)._outward is not None
-        torn = replace(whole, triangles=whole.triangles[:-1])
-        assert Surface(torn)._outward is None
+        closed = cortex()
+        assert Surface(closed)._orientation is not None
+        opened = replace(closed, triangles=closed.triangles[:-1])
+        assert Surface(opened)._orientation is None
         # Turned inside out it is the same surface.
-        turned = replace(whole, triangles=whole.triangles[:, ::-1])
-        scenes = [Surface(each).scene("left lateral") for each in (whole, torn, turned)]
-        for scene in scenes[1:]:
-            assert np.abs(scene.cover - scenes[0].cover).max() < 0.3
-            assert np.mean(np.abs(scene.cover - scenes[0].cover) > 1e-9) < 0.01
+        inverted = replace(closed, triangles=closed.triangles[:, ::-1])
+        views = [Surface(each).render("left lateral") for each in (closed, opened, inverted)]
+        for rendered in views[1:]:
+            assert np.abs(rendered.cover - views[0].cover).max() < 0.3
+            assert np.mean(np.abs(rendered.cover - views[0].cover) > 1e-9) < 0.01
 
     def test_maps_fade_into_white_beside_the_surface(self):
-        scene = Surface(cortex()).scene("top")
-        painted = scene.paint(np.zeros((*scene.cover.shape, 4)))
-        assert_allclose(painted, np.repeat(1 - scene.cover[:, :, None], 3, axis=2))
-        assert ((scene.cover > 0) & (scene.cover < 1)).any()
+        rendered = Surface(cortex()).render("top")
+        painted = rendered.paint(np.zeros((*rendered.cover.shape, 4)))
+        assert_allclose(painted, np.repeat(1 - rendered.cover[:, :, None], 3, axis=2))
+        assert ((rendered.cover > 0) & (rendered.cover < 1)).any()
 
     def test_marks_in_front_are_in_sight_and_others_are_not(self):
         surface = Surface(cortex())
         marks = np.array([[-0.085, 0.0, 0.04], [-0.005, 0.0, 0.04]])
-        _, seen, mine = surface.scene("left lateral").places(marks)
-        assert seen.tolist() == [True, False]
-        assert mine.all()
-        assert surface.scene("left medial").places(marks)[1].tolist() == [False, True]
-        assert not surface.scene("right lateral").places(marks)[2].any()
+        _, visible, shown = surface.render("left lateral").project(marks)
+        assert visible.tolist() == [True, False]
+        assert shown.all()
+        assert surface.render("left medial").project(marks)[1].tolist() == [False, True]
+        assert not surface.render("right lateral").project(marks)[2].any()
 
     def test_points_where_there_are_no_triangles(self, fixed):
         points = bare(fixed, sources=replace(fixed.problem.sources, triangles=None))

@@ -1,4 +1,4 @@
-"""Laws of the report: it holds the posterior's numbers, stands alone, and is whole or absent."""
+"""Laws of the report: it shows the posterior's numbers, needs no other file, and is complete or absent."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from test_figures import LEFT, RIGHT, bare, believed, made
 from bayesinv import figures, report
 from bayesinv.posterior import maps
 from bayesinv.posterior.checks import Check
-from bayesinv.report.sentences import share
+from bayesinv.wording import from_draws
 
 PICTURES = ["course.png", "hyper.png", "maps.png", "recording.png", "sources.png"]
 
@@ -23,7 +23,7 @@ PICTURES = ["course.png", "hyper.png", "maps.png", "recording.png", "sources.png
 def coarse():
     """Coarse pictures: what they show is the figures' business, and the page's laws do not ask for it."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("bayesinv.report.page.DOTS", 40)
+        patch.setattr("bayesinv.report.page.DOTS_PER_INCH", 40)
         patch.setattr("bayesinv.figures.surface.PIXELS_PER_METRE", 600.0)
         yield
 
@@ -98,7 +98,7 @@ def test_numbers_are_the_posteriors(page, posterior):
     distance = np.linalg.norm(
         posterior.problem.sources.positions - posterior.problem.sources.positions[found.strongest], axis=1
     )
-    assert f"has probability {share(found.peak[distance <= 0.02].sum(), 60)}" in text
+    assert f"has probability {from_draws(found.peak[distance <= 0.02].sum(), 60)}" in text
     assert "At 20 ms" in text or "At 21 ms" in text or "At 19 ms" in text
     assert "Hierarchical minimum norm" in text
     assert "bayesinv" in text
@@ -171,7 +171,7 @@ def test_failure_leaves_nothing_behind(posterior, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_real_recording_is_small_and_right(sample, tmp_path, monkeypatch):
-    monkeypatch.setattr("bayesinv.report.page.DOTS", 140)
+    monkeypatch.setattr("bayesinv.report.page.DOTS_PER_INCH", 140)
     monkeypatch.setattr("bayesinv.figures.surface.PIXELS_PER_METRE", 3400.0)
     import mne
 

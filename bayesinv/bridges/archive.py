@@ -1,25 +1,24 @@
 """Save every noun: NetCDF-4 that others can read, SI units inside, no pickle.
 
-A noun is a group, its arrays are variables with named axes and units, its parts are groups within it; small things
-are JSON in the group's attributes. Arrays come back bit by bit. A posterior keeps what its maps follow from, and
-they are worked out again when asked for; `mean`, `sd` and `shrinkage` lie beside it for people without this library.
+A noun is a group, its arrays are variables with named axes and units, its parts are groups within it; scalars, text
+and mappings are JSON in the group's attributes. Arrays are loaded bit for bit. A posterior is stored by its mixture
+and problem, from which maps are computed again; `mean`, `sd` and `shrinkage` are added for other programs.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import fields
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
-from uuid import uuid4
 
 import numpy as np
 
-from bayesinv.bridges.archive_schema import AXES, COMPRESSED, FOREIGN, FORMAT, FORMAT_VERSION, SAVED
+from bayesinv.atomic import replacing
+from bayesinv.bridges.archive_schema import AXES, COMPRESSED_SIZE, FORMAT, FORMAT_VERSION, SAVED, UNSAVED_FIELDS
 from bayesinv.posterior.checks import Check, Evidence
 from bayesinv.versions import versions
 
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def save(noun: Any, path: str | PathLike[str]) -> None:
-    """Write a noun to a NetCDF file, replacing one that is there; either the whole file is written or none.
+    """Write a noun to a NetCDF file, replacing one that is there; a failure leaves no file, or the earlier one.
 
     noun : Posterior, Problem, LeadField, Recording, Noise, Sensors, Sources or Head. The foreign objects that a
         problem came from (`origin`) are not written
@@ -44,7 +43,7 @@ def save(noun: Any, path: str | PathLike[str]) -> None:
     """
     import xarray as xr
 
-    if not _known(noun):
+    if not _is_noun(noun):
         raise ValueError(f"a {type(noun).__name__} cannot be saved; nouns that can be are {', '.join(sorted(SAVED))}")
     target = Path(path)
     if not target.parent.is_dir():
@@ -59,24 +58,20 @@ def save(noun: Any, path: str | PathLike[str]) -> None:
         root[name].encoding = encoding_of(values)
     groups["/"] = root.set_coords(coordinates).assign_attrs(format=FORMAT, format_version=FORMAT_VERSION, **_versions())
     tree = xr.DataTree.from_dict(groups)
-    scratch = target.with_name(f".{target.name}.{uuid4().hex}.part")
-    try:
-        tree.to_netcdf(scratch, engine="h5netcdf")
-        os.replace(scratch, target)
-    finally:
-        scratch.unlink(missing_ok=True)
+    with replacing(target) as part:
+        tree.to_netcdf(part, engine="h5netcdf")
 
 
 def _versions() -> dict[str, str]:
-    """Versions of what made the file."""
+    """Versions of the packages that made the file."""
     packages = ("bayesinv", "numpy", "pymc")
     return {**dict.fromkeys(("python", *packages), "not installed"), **versions(*packages)}
 
 
 def _maps(posterior: Posterior) -> dict[str, tuple[tuple[str, ...], Any, str]]:
-    """Maps for people without this library: name to axes, values and unit; coordinates first."""
+    """Maps for other programs: name to axes, values and unit; coordinates first."""
     free = posterior.problem.axes == 3
-    where = ("source", "axis") if free else ("source",)
+    axes = ("source", "axis") if free else ("source",)
     coords: dict[str, tuple[tuple[str, ...], Any, str]] = {
         "time": (("time",), posterior.times, "s"),
         "source": (("source",), np.arange(posterior.problem.source_count), ""),
@@ -85,32 +80,34 @@ def _maps(posterior: Posterior) -> dict[str, tuple[tuple[str, ...], Any, str]]:
         coords["axis"] = (("axis",), np.array(["x", "y", "z"]), "")
     return {
         **coords,
-        "mean": ((*where, "time"), posterior.mean.astype(np.float32), "A m"),
-        "sd": ((*where, "time"), np.asarray(posterior.sd).astype(np.float32), "A m"),
-        "shrinkage": (where, posterior.shrinkage.astype(np.float32), "1"),
+        "mean": ((*axes, "time"), posterior.mean.astype(np.float32), "A m"),
+        "sd": ((*axes, "time"), np.asarray(posterior.sd).astype(np.float32), "A m"),
+        "shrinkage": (axes, posterior.shrinkage.astype(np.float32), "1"),
     }
 
 
 def encoding_of(values: Any) -> dict[str, Any]:
-    """How an array is stored: as it is, compressed where it is big."""
+    """Return how an array is stored: without fill values, compressed if it is large."""
     if values.dtype.kind not in "fiub":
         return {}
-    plain: dict[str, Any] = {"_FillValue": None}
-    return {**plain, "zlib": True, "complevel": 1, "shuffle": True} if values.size >= COMPRESSED else plain
+    encoding: dict[str, Any] = {"_FillValue": None}
+    if values.size >= COMPRESSED_SIZE:
+        encoding |= {"zlib": True, "complevel": 1, "shuffle": True}
+    return encoding
 
 
-def _pack(noun: Any, place: str, taken: Mapping[str, int], groups: dict[str, xr.Dataset]) -> None:
+def _pack(noun: Any, path: str, outer_lengths: Mapping[str, int], groups: dict[str, xr.Dataset]) -> None:
     """Add the group of a noun, and those of its parts, to `groups`.
 
-    place : path of the group
-    taken : lengths of the axes of the groups above, which NetCDF shares with those below
+    path : of the group
+    outer_lengths : lengths by name of the dimensions of the groups above, which NetCDF shares with those below
     """
     import xarray as xr
 
     kind = type(noun).__name__
     variables: dict[str, xr.Variable] = {}
-    lengths = dict(taken)
-    small: dict[str, Any] = {}
+    lengths = dict(outer_lengths)
+    scalars: dict[str, Any] = {}
     parts: dict[str, Any] = {}
 
     def put(name: str, key: str, values: Any) -> None:
@@ -118,56 +115,56 @@ def _pack(noun: Any, place: str, taken: Mapping[str, int], groups: dict[str, xr.
         names = axes.split() if len(axes.split()) == values.ndim else [f"{key}_{i}" for i in range(values.ndim)]
         dims = []
         for axis, length in zip(names, values.shape, strict=True):
-            free = axis
-            while lengths.get(free, length) != length or free in dims:
-                free += "_"
-            lengths[free] = length
-            dims.append(free)
+            dim = axis
+            while lengths.get(dim, length) != length or dim in dims:
+                dim += "_"
+            lengths[dim] = length
+            dims.append(dim)
         variables[name] = xr.Variable(dims, values, {"units": unit} if unit else {}, encoding_of(values))
 
     for item in fields(noun):
         name, value = item.name, getattr(noun, item.name)
-        if (kind, name) in FOREIGN or value is None:
+        if (kind, name) in UNSAVED_FIELDS or value is None:
             continue
         if isinstance(value, np.ndarray):
             put(name, name, value)
         elif isinstance(value, tuple) and value and all(isinstance(one, str) for one in value):
             put(name, name, np.array(value, dtype=object))
-        elif _known(value):
+        elif _is_noun(value):
             parts[name] = value
-        elif isinstance(value, tuple) and value and all(_known(one) for one in value):
-            small[name] = {"count": len(value)}
+        elif isinstance(value, tuple) and value and all(_is_noun(one) for one in value):
+            scalars[name] = {"count": len(value)}
             parts.update({f"{name}/{i}": one for i, one in enumerate(value)})
         elif isinstance(value, tuple) and any(isinstance(one, np.ndarray) for one in value):
-            small[name] = {"count": len(value)}
+            scalars[name] = {"count": len(value)}
             for i, one in enumerate(value):
                 if one is not None:
                     put(f"{name}.{i}", name, one)
         elif isinstance(value, Mapping) and value and all(isinstance(one, np.ndarray) for one in value.values()):
-            small[name] = {"names": list(value)}
+            scalars[name] = {"names": list(value)}
             for key, one in value.items():
                 put(f"{name}.{quote(key, safe='[], ')}", name, one)
         else:
-            small[name] = _plain(value)
-    attributes = {"noun": kind, "small": json.dumps(small)}
-    groups[place] = xr.Dataset(variables, attrs=attributes)
+            scalars[name] = _to_json(value)
+    attributes = {"noun": kind, "small": json.dumps(scalars)}
+    groups[path] = xr.Dataset(variables, attrs=attributes)
     for name, part in parts.items():
-        inner = f"{place.rstrip('/')}/{name}"
+        part_path = f"{path.rstrip('/')}/{name}"
         if "/" in name:
-            groups.setdefault(inner.rpartition("/")[0], xr.Dataset())
-        _pack(part, inner, lengths, groups)
+            groups.setdefault(part_path.rpartition("/")[0], xr.Dataset())
+        _pack(part, part_path, lengths, groups)
 
 
-def _plain(value: Any) -> Any:
-    """Return numbers, text, sequences and mappings of them as JSON can hold them."""
+def _to_json(value: Any) -> Any:
+    """Return numbers, text, and sequences and mappings of them, in a form that JSON can hold."""
     if isinstance(value, Evidence):
         return {"evidence": float(value), "error": value.error}
     if isinstance(value, Check):
-        return {"check": {item.name: _plain(getattr(value, item.name)) for item in fields(value)}}
+        return {"check": {item.name: _to_json(getattr(value, item.name)) for item in fields(value)}}
     if isinstance(value, Mapping):
-        return {"mapping": {str(key): _plain(one) for key, one in value.items()}}
+        return {"mapping": {str(key): _to_json(one) for key, one in value.items()}}
     if isinstance(value, tuple | list):
-        return [_plain(one) for one in value]
+        return [_to_json(one) for one in value]
     if isinstance(value, np.generic):
         return value.item()
     if value is None or isinstance(value, str | bool | int | float):
@@ -175,6 +172,6 @@ def _plain(value: Any) -> Any:
     raise ValueError(f"a {type(value).__name__} cannot be saved; nouns hold arrays, numbers and text")
 
 
-def _known(value: Any) -> bool:
+def _is_noun(value: Any) -> bool:
     """Whether a value is a noun that a file may hold."""
     return type(value).__name__ in SAVED and type(value).__module__.partition(".")[0] == "bayesinv"

@@ -1,4 +1,4 @@
-"""Load the nouns that were saved."""
+"""Load nouns from NetCDF-4 files that `save` wrote."""
 
 from __future__ import annotations
 
@@ -92,23 +92,23 @@ def load(path: str | PathLike[str]) -> Any:
         tree.close()
 
 
-def _rich(value: Any) -> Any:
-    """Undo `_plain`; sequences come back as tuples, which nouns hold."""
+def _from_json(value: Any) -> Any:
+    """Invert `archive._to_json`; sequences become tuples, as nouns hold them."""
     if isinstance(value, list):
-        return tuple(_rich(one) for one in value)
+        return tuple(_from_json(one) for one in value)
     if isinstance(value, dict):
         if "evidence" in value:
             return Evidence(value["evidence"], value["error"])
         if "check" in value:
             return Check(**value["check"])
-        return {key: _rich(one) for key, one in value["mapping"].items()}
+        return {key: _from_json(one) for key, one in value["mapping"].items()}
     return value
 
 
 def _unpack(node: xr.DataTree) -> Any:
-    """Return the noun that a group holds."""
+    """Return the noun that is stored in a group."""
     noun = NOUNS[one_of("noun in the file", str(node.attrs["noun"]), NOUNS)]
-    small = json.loads(node.attrs["small"])
+    scalars = json.loads(node.attrs["small"])
     arrays = node.to_dataset(inherit=False)
 
     def array(name: str) -> Any:
@@ -119,8 +119,8 @@ def _unpack(node: xr.DataTree) -> Any:
     given: dict[str, Any] = {}
     for item in fields(noun):
         name = item.name
-        if name in small:
-            value = small[name]
+        if name in scalars:
+            value = scalars[name]
             if isinstance(value, dict) and "count" in value:
                 given[name] = tuple(
                     _unpack(node[f"{name}/{i}"])  # type: ignore[arg-type]
@@ -133,7 +133,7 @@ def _unpack(node: xr.DataTree) -> Any:
             elif isinstance(value, dict) and "names" in value:
                 given[name] = {key: array(f"{name}.{quote(key, safe='[], ')}") for key in value["names"]}
             else:
-                given[name] = _rich(value)
+                given[name] = _from_json(value)
         elif name in node.children:
             given[name] = _unpack(node.children[name])
         elif name in arrays:

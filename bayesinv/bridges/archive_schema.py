@@ -4,13 +4,13 @@ from __future__ import annotations
 
 FORMAT = "bayesinv"
 FORMAT_VERSION = 1
-"""Raised when a file of the new form can no longer be read by the old code."""
+"""Increased when old code can no longer read new files."""
 
-COMPRESSED = 10_000
-"""Numbers in an array from which on it is compressed."""
+COMPRESSED_SIZE = 10_000
+"""Elements from which on an array is compressed."""
 
-FOREIGN = {("Problem", "origin")}
-"""Fields that hold objects of other libraries and stay behind."""
+UNSAVED_FIELDS = {("Problem", "origin")}
+"""Fields that hold objects of other libraries and are not saved."""
 
 AXES = {
     "Head.tensors": "element row column | S/m",
@@ -84,4 +84,4 @@ SAVED = frozenset(
         "World",
     }
 )
-"""Names of the nouns that a file may hold: who writes one need not load them all."""
+"""Names of the nouns that a file may hold; `archive` checks by name, so that it need not import them."""

@@ -1,4 +1,4 @@
-"""Draws and log likelihood in ArviZ's container: `xarray.DataTree` inside, ArviZ's own at the door.
+"""Draws and log likelihood as ArviZ takes them: an `xarray.DataTree`, converted for the installed ArviZ.
 
 ArviZ 1 uses `xarray.DataTree`; ArviZ 0 uses `InferenceData`, which converts both ways.
 """

@@ -1,4 +1,4 @@
-"""Which channels, projectors, references and noise covariance are used of a recording of MNE-Python's."""
+"""Channels, projectors, reference and noise covariance of an MNE-Python recording."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ def used_channels(
         names = [name for name in names if kinds[name] in types or name in types]
         if not names:
             raise ValueError(f"picks {picks!r} leaves no EEG, magnetometer or gradiometer channel of the recording")
-    for what, there, remedy in (
+    for what, present, remedy in (
         ("forward", forward["sol"]["row_names"], "compute the forward solution for this recording's channels"),
         ("noise covariance", noise_cov.ch_names, "compute the covariance from this recording's channels"),
     ):
-        common = [name for name in names if name in set(there)]
+        common = [name for name in names if name in set(present)]
         if not common:
             raise ValueError(
                 f"no channel is in common: the recording has {', '.join(names[:3])}, ..., the {what} has "
-                f"{', '.join(list(there)[:3])}, ...; {remedy}"
+                f"{', '.join(list(present)[:3])}, ...; {remedy}"
             )
         names = common
     bads = {*info["bads"], *noise_cov["bads"], *forward["info"]["bads"]}
@@ -86,7 +86,7 @@ def noise_of(
     _, _, directions = make_projector(projs, names)
     electric = np.array([kind == "eeg" for kind in kinds])
     if electric.any() and info["custom_ref_applied"] and not _has_reference(info):
-        # Whatever the reference was, nothing is lost of the differences between electrodes.
+        # Projecting out the mean keeps all differences between electrodes, whatever the reference was.
         extra = electric / np.sqrt(electric.sum())
         vectors, sizes, _ = np.linalg.svd(np.column_stack([directions, extra]), full_matrices=False)
         directions = vectors[:, sizes > 1e-2 * sizes[0]]
@@ -96,9 +96,11 @@ def noise_of(
     covariance[np.ix_(~electric, electric)] = 0.0
     ranks: int | Mapping[str, int]
     if rank is None:
-        known = mne.Covariance(covariance, names, [], projs, 0)
-        found = mne.compute_rank(known, None, info=info)
-        ranks = {group: sum(int(found[key]) for key in keys if key in found) for group, keys in _MEMBERS.items()}
+        projected = mne.Covariance(covariance, names, [], projs, 0)
+        estimated = mne.compute_rank(projected, None, info=info)
+        ranks = {
+            group: sum(int(estimated[key]) for key in keys if key in estimated) for group, keys in _MEMBERS.items()
+        }
         ranks = {group: value for group, value in ranks.items() if value}
     else:
         ranks = rank if isinstance(rank, Mapping) else int(rank)

@@ -1,4 +1,4 @@
-"""Lead field, sensors and sources from a forward solution of MNE-Python's."""
+"""Lead field, sensors and sources from a forward solution of MNE-Python."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     import mne
 
 
-NARROWEST, WIDEST = 0.05, 0.5  # m; a cortex spans more than a decimetre and less than half a metre
+MIN_EXTENT, MAX_EXTENT = 0.05, 0.5  # m; a cortex spans more than a decimetre and less than half a metre
 
 
 def lead_field_of(forward: mne.Forward, names: tuple[str, ...], kinds: tuple[str, ...], orientation: str) -> LeadField:
-    """Return the gain of these channels, in SI units, EEG against infinity."""
+    """Return the lead field of these channels, in SI units, EEG against infinity."""
     import mne
     from mne.io.constants import FIFF
 
@@ -43,11 +43,11 @@ def lead_field_of(forward: mne.Forward, names: tuple[str, ...], kinds: tuple[str
     elif orientation == "free" and forward["surf_ori"]:
         wanted = mne.convert_forward_solution(forward, surf_ori=False)
     rows = [wanted["sol"]["row_names"].index(name) for name in names]
-    table = real("forward", wanted["sol"]["data"][rows], "sensor amplitude")
+    gain = real("forward", wanted["sol"]["data"][rows], "sensor amplitude")
     axes = 1 if orientation == "fixed" else 3
     normals = np.asarray(wanted["source_nn"], dtype=float) if orientation == "fixed" else None
     return LeadField(
-        gain=table.reshape(len(names), -1, axes),
+        gain=gain.reshape(len(names), -1, axes),
         sensors=_sensors(forward["info"], names, kinds),
         sources=_sources(forward, normals),
         notes={"solver": "MNE-Python"},
@@ -55,44 +55,44 @@ def lead_field_of(forward: mne.Forward, names: tuple[str, ...], kinds: tuple[str
 
 
 def _check_extent(spaces: mne.SourceSpaces) -> None:
-    """Check that the surfaces, or places, that the sources are taken from are as wide as a brain."""
-    places = np.concatenate([space["rr"] for space in spaces])
-    if not np.isfinite(places).all():
+    """Check that the source space is about as wide as a brain, so that its unit is m."""
+    positions = np.concatenate([space["rr"] for space in spaces])
+    if not np.isfinite(positions).all():
         raise ValueError("the forward's source space holds NaN or infinite positions")
-    width = float(np.ptp(places, axis=0).max())
-    if width > WIDEST:
+    width = float(np.ptp(positions, axis=0).max())
+    if width > MAX_EXTENT:
         raise ValueError(
             f"the source space is {width:.3g} m wide: it looks like mm, where m is wanted; divide positions by 1000"
         )
-    if width < NARROWEST:
+    if width < MIN_EXTENT:
         words = f"the source space is only {width:.3g} m wide, less than a cortex"
-        if spaces.kind in ("surface", "mixed") or width < NARROWEST / 10:
-            if len(places) > 1:
+        if spaces.kind in ("surface", "mixed") or width < MIN_EXTENT / 10:
+            if len(positions) > 1:
                 raise ValueError(f"{words}: it looks like m divided by 1000; positions must be in m")
         else:
             warnings.warn(f"{words}; check that positions are in m", stacklevel=4)
 
 
 def _sensors(info: mne.Info, names: tuple[str, ...], kinds: tuple[str, ...]) -> Sensors:
-    """Return the sensors where the forward solution took them to be, in head coordinates."""
+    """Return the sensors at the positions of the forward solution, in head coordinates."""
     from mne.io.constants import FIFF
     from mne.transforms import apply_trans
 
     channels = {channel["ch_name"]: channel for channel in info["chs"]}
     positions = np.array([channels[name]["loc"][:3] for name in names], dtype=float)
-    device = np.array([channels[name]["coord_frame"] == FIFF.FIFFV_COORD_DEVICE for name in names])
-    if device.any():
+    in_device = np.array([channels[name]["coord_frame"] == FIFF.FIFFV_COORD_DEVICE for name in names])
+    if in_device.any():
         if info["dev_head_t"] is None:
             raise ValueError(
                 "MEG sensors want the transform from device to head coordinates, but the forward's info has none "
                 "(dev_head_t); compute the forward solution from a recording that has one"
             )
-        positions[device] = apply_trans(info["dev_head_t"], positions[device])
+        positions[in_device] = apply_trans(info["dev_head_t"], positions[in_device])
     return Sensors(names, kinds, positions)
 
 
 def _sources(forward: mne.Forward, normals: Array | None) -> Sources:
-    """Return the sources with what is known of their surface."""
+    """Return the sources, with normals, triangles and areas where the source space has them."""
     from mne.io.constants import FIFF
 
     spaces = forward["src"]
@@ -130,7 +130,7 @@ def _sources(forward: mne.Forward, normals: Array | None) -> Sources:
 
 
 def source_normals(space: Mapping[str, Any]) -> Array:
-    """Return the unit normals of a source space's sources: of their patch of cortex where it is known."""
+    """Return the unit normals (source, 3) of a source space, averaged over cortical patches where these are known."""
     if space.get("patch_inds") is None or space.get("pinfo") is None:
         found = np.array(space["nn"][space["vertno"]], dtype=float)
     else:
@@ -139,14 +139,14 @@ def source_normals(space: Mapping[str, Any]) -> Array:
 
 
 def source_triangles(space: Mapping[str, Any]) -> Index | None:
-    """Return the triangles (triangle, 3) between the sources of a surface, by the sources' numbers in it."""
+    """Return the triangles (triangle, 3) between the sources of a surface, as indices among its sources."""
     table = np.asarray(space.get("use_tris"))
     if table.ndim != 2 or not table.size:
-        # All triangles are between sources only where every vertex is one.
+        # The surface's own triangles connect sources only if every vertex is a source.
         if len(space["vertno"]) != space["np"]:
             return None
         table = np.asarray(space["tris"])
-    place = np.full(space["np"], -1, dtype=np.int64)
-    place[space["vertno"]] = np.arange(len(space["vertno"]))
-    found = place[table.astype(np.int64)]
+    index = np.full(space["np"], -1, dtype=np.int64)
+    index[space["vertno"]] = np.arange(len(space["vertno"]))
+    found = index[table.astype(np.int64)]
     return found[(found >= 0).all(axis=1)]

@@ -1,7 +1,7 @@
 """From MNE-Python's objects to a problem.
 
-MNE-Python's conventions hold at this door, so that its numbers come out: channels in the order of the recording's
-info, projectors applied to recording, gain and covariance, MEG and EEG whitened apart, ranks as it estimates them,
+MNE-Python's conventions are followed, so that results agree with its own: channels in the order of the recording's
+info, projectors applied to recording, gain and covariance, MEG and EEG whitened separately, ranks as it estimates them,
 EEG against the average reference.
 """
 
@@ -93,7 +93,7 @@ def from_mne(
     ------
     ValueError
         If an object is of the wrong type, holds NaN or infinity, or does not fit the others: no channel in common or
-        all of them bad, another unit, no average reference for EEG, sources that are too far apart or too close to be
+        all of them bad, another unit, no average reference for EEG, a source space that is not as wide as
         a brain, a window without samples, a rank that the covariance does not have.
     Reference: Gramfort et al. (2014), NeuroImage 86, 446-460.
     """
@@ -122,19 +122,19 @@ def from_mne(
         names = used_channels(evoked.info, forward, noise_cov, picks)
         info = mne.pick_info(evoked.info, [evoked.ch_names.index(name) for name in names])
         kinds = tuple(info.get_channel_types())
-        main, quiet, centred = windows_of(evoked, tmin, tmax, baseline)
+        in_window, in_baseline, centred = windows_of(evoked, tmin, tmax, baseline)
         field = real("evoked", evoked.get_data(picks=names), "sensor time")
         lead_field = lead_field_of(forward, names, kinds, orientation)
         averages = max(int(evoked.nave), 1)
         noise, project = noise_of(info, noise_cov, kinds, rank, averages)
     whitener = noise.whitener @ project
     gain = lead_field.gain.reshape(len(names), -1)
-    times = evoked.times[main]
+    times = evoked.times[in_window]
     problem = Problem(
         gain=whitener @ gain,
-        recording=whitener @ field[:, main],
+        recording=whitener @ field[:, in_window],
         times=times,
-        baseline=whitener @ field[:, quiet] if quiet.any() else None,
+        baseline=whitener @ field[:, in_baseline] if in_baseline.any() else None,
         baseline_centred=centred,
         axes=lead_field.gain.shape[2],
         whitener=whitener,
@@ -142,17 +142,17 @@ def from_mne(
         sources=lead_field.sources,
         lead_field=lead_field,
         noise=noise,
-        field=Recording(field[:, main], times.copy(), names, averages),
+        field=Recording(field[:, in_window], times.copy(), names, averages),
         origin=Origin(info, forward, noise_cov),
     )
     if outliers == "drop" and problem.outliers.size:
-        kept = np.setdiff1d(np.arange(problem.source_count), problem.outliers)
-        rest = lead_field.restrict(sources=kept)
-        whole = problem.gain.reshape(problem.components, problem.source_count, problem.axes)
+        retained = np.setdiff1d(np.arange(problem.source_count), problem.outliers)
+        restricted = lead_field.restrict(sources=retained)
+        by_source = problem.gain.reshape(problem.components, problem.source_count, problem.axes)
         with mne.use_log_level("ERROR"):
-            origin = Origin(info, _restricted(forward, kept), noise_cov)
-        gain = whole[:, kept].reshape(problem.components, -1)
-        problem = replace(problem, gain=gain, sources=rest.sources, lead_field=rest, origin=origin)
+            origin = Origin(info, _restricted(forward, retained), noise_cov)
+        gain = by_source[:, retained].reshape(problem.components, -1)
+        problem = replace(problem, gain=gain, sources=restricted.sources, lead_field=restricted, origin=origin)
     elif outliers == "warn" and problem.outliers.size:
         named = ", ".join(str(source) for source in problem.outliers[:5])
         many = len(problem.outliers)
@@ -166,22 +166,22 @@ def from_mne(
     return problem
 
 
-def _restricted(forward: mne.Forward, kept: Index) -> mne.Forward:
-    """Return the forward solution of some sources, counted over both hemispheres."""
+def _restricted(forward: mne.Forward, sources: Index) -> mne.Forward:
+    """Return the forward solution of some sources, given by their indices over all source spaces."""
     import mne
 
     counts = np.cumsum([space["nuse"] for space in forward["src"]])[:-1]
     parts = np.split(np.concatenate([space["vertno"] for space in forward["src"]]), counts)
-    which = np.split(np.isin(np.arange(forward["nsource"]), kept), counts)
-    vertices = [part[mine] for part, mine in zip(parts, which, strict=True)]
-    stand_in = mne.SourceEstimate(np.zeros((len(kept), 1)), vertices, 0.0, 1.0)
+    selected = np.split(np.isin(np.arange(forward["nsource"]), sources), counts)
+    vertices = [part[mask] for part, mask in zip(parts, selected, strict=True)]
+    stand_in = mne.SourceEstimate(np.zeros((len(sources), 1)), vertices, 0.0, 1.0)
     return mne.forward.restrict_forward_to_stc(forward, stand_in)
 
 
 def _typed(name: str, value: Any, wanted: type, words: str, remedy: str) -> None:
     """Raise unless the value is of the wanted type."""
     if not isinstance(value, wanted):
-        came = type(value)
+        given = type(value)
         raise ValueError(
-            f"{name} is of type {came.__module__.split('.')[0]}.{came.__name__}, but must be {words}; {remedy}"
+            f"{name} is of type {given.__module__.split('.')[0]}.{given.__name__}, but must be {words}; {remedy}"
         )

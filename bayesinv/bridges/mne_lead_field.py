@@ -18,7 +18,7 @@ def forward_to_mne(lead_field: LeadField, info: mne.Info) -> mne.Forward:
 
     Sources that know their vertices, hemispheres and normals become two surface source spaces (in MNE-Python's
     order: left before right, vertices ascending), any others one discrete source space. Vertices of the cortical
-    surface that are no sources lie in the origin, as only the sources are known here. MNE-Python expects EEG rows
+    surface that are no sources are placed at the origin, as their positions are not known. MNE-Python expects EEG rows
     against any reference, and takes it from the data.
 
     info : names the channels, which must include all sensors
@@ -54,7 +54,7 @@ def forward_to_mne(lead_field: LeadField, info: mne.Info) -> mne.Forward:
     to_head = np.eye(4) if sources.to_mri is None else np.linalg.inv(sources.to_mri)
     transform = mne.transforms.Transform("mri", "head", to_head)
     with picked._unlock():
-        # What MNE-Python writes into a file of a forward solution about where it came from.
+        # The provenance that MNE-Python writes into the file of a forward solution.
         picked.update(
             mri_file="",
             mri_id={"machid": np.zeros(2, np.int32), "version": 0, "secs": 0, "usecs": 0},
@@ -118,15 +118,15 @@ def _source_spaces(sources: Sources) -> mne.SourceSpaces:
         return mne.SourceSpaces([{**shared, **space}])
     spaces = []
     for hemisphere, ident in ((0, FIFF.FIFFV_MNE_SURF_LEFT_HEMI), (1, FIFF.FIFFV_MNE_SURF_RIGHT_HEMI)):
-        mine = np.flatnonzero(sources.hemispheres == hemisphere)
-        vertices = sources.vertices[mine]
-        total = int(vertices.max()) + 1 if len(mine) else 0
-        places, normals = np.zeros((total, 3)), np.zeros((total, 3))
+        members = np.flatnonzero(sources.hemispheres == hemisphere)
+        vertices = sources.vertices[members]
+        total = int(vertices.max()) + 1 if len(members) else 0
+        positions, normals = np.zeros((total, 3)), np.zeros((total, 3))
         normals[:, 2] = 1.0
-        places[vertices], normals[vertices] = sources.positions[mine], sources.normals[mine]
+        positions[vertices], normals[vertices] = sources.positions[members], sources.normals[members]
         triangles = np.zeros((0, 3), dtype=int)
-        if sources.triangles is not None and len(mine):
-            triangles = sources.vertices[sources.triangles[np.isin(sources.triangles, mine).all(axis=1)]]
+        if sources.triangles is not None and len(members):
+            triangles = sources.vertices[sources.triangles[np.isin(sources.triangles, members).all(axis=1)]]
         inuse = np.zeros(total, dtype=int)
         inuse[vertices] = 1
         space = {
@@ -134,9 +134,9 @@ def _source_spaces(sources: Sources) -> mne.SourceSpaces:
             "id": ident,
             "np": total,
             "ntri": len(triangles),
-            "nuse": len(mine),
+            "nuse": len(members),
             "nuse_tri": len(triangles),
-            "rr": places,
+            "rr": positions,
             "nn": normals,
             "tris": triangles,
             "use_tris": triangles,

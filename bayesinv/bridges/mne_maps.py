@@ -51,8 +51,8 @@ def to_mne(
     if len(steps) and not np.allclose(steps, steps.mean(), rtol=1e-3):
         raise ValueError("MNE-Python wants evenly spaced samples, but these times are not")
     origin = posterior.problem.origin
-    alone = 1 / origin.info["sfreq"] if isinstance(origin, Origin) else 1.0
-    step = float(steps.mean()) if len(steps) else alone
+    single_step = 1 / origin.info["sfreq"] if isinstance(origin, Origin) else 1.0
+    step = float(steps.mean()) if len(steps) else single_step
     if what in ("shrinkage", "prior_sd"):
         table = posterior.shrinkage if what == "shrinkage" else posterior.prior_variance
         table = table if table.ndim == 1 else table.mean(axis=1)
@@ -64,6 +64,6 @@ def to_mne(
     else:
         values = getattr(posterior, what)
     order = np.lexsort((sources.vertices, sources.hemispheres))
-    vertices = [sources.vertices[order][sources.hemispheres[order] == side] for side in (0, 1)]
+    vertices = [sources.vertices[order][sources.hemispheres[order] == hemisphere] for hemisphere in (0, 1)]
     kind = mne.SourceEstimate if values.ndim == 2 else mne.VectorSourceEstimate
     return kind(values[order], vertices, tmin=float(times[0]), tstep=step, subject=sources.subject or None)

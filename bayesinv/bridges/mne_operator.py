@@ -1,4 +1,4 @@
-"""The posterior mean as an inverse operator of MNE-Python's."""
+"""The posterior mean as an inverse operator of MNE-Python."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 LAMBDA2 = 1.0 / 9.0
 """The lambda2 that MNE-Python applies by default, at which an exported operator gives the posterior mean."""
 
-LEAST_FIT = 1e-12
-"""Share of a component below which its fit counts as nothing in an exported operator."""
+MIN_FITTED_SHARE = 1e-12
+"""Smallest fitted share of a component in an exported operator; it is also the distance kept from 1."""
 
 
 def to_inverse_operator(
@@ -36,17 +36,17 @@ def to_inverse_operator(
 
     `mne.minimum_norm.apply_inverse(evoked, operator, method="MNE")` then gives the posterior mean, at MNE-Python's
     default lambda2 = 1/9. The mean is linear in the recording, `mean = L @ whitened`, whatever is averaged over; with
-    the fit G L = U diag(share) Uᵀ the operator holds
+    the fit G L = U diag(share) Uᵀ the operator stores
 
         sing² = lambda2 share / (1 - share),   eigen fields Uᵀ,   weighted eigen leads L U (sing² + lambda2) / sing
 
-    so that the residual that MNE-Python returns is the posterior mean's too. Its noise covariance includes the
+    so that the residual that MNE-Python returns is that of the posterior mean. Its noise covariance includes the
     learned noise scale. With hyperparameters fixed, "sLORETA" divides by the root of prior minus posterior variance
     and "dSPM" by the noise's share of the mean, as they should; with learned ones both hold on average. A file of
     MNE-Python's keeps single precision.
 
-    info, forward, noise_cov : what the problem was made from; wanted where it does not hold them any more, as after
-        loading from disk
+    info, forward, noise_cov : what the problem was made from; needed where it does not hold them, as after loading
+        from disk
 
     Raises
     ------
@@ -98,22 +98,24 @@ def to_inverse_operator(
         )
         theirs, _ = mne.cov.compute_whitener(operator["noise_cov"], pca=True)
     averages = problem.noise.averages
-    # Both whiteners make the same noise white, so they differ by a rotation.
-    turn = theirs @ problem.noise.covariance @ problem.noise.whitener.T / np.sqrt(averages)
-    if turn.shape[0] != turn.shape[1] or not np.allclose(turn.T @ turn, np.eye(len(turn)), atol=1e-5):
+    # Both whiteners whiten the same noise, so they differ by a rotation.
+    rotation = theirs @ problem.noise.covariance @ problem.noise.whitener.T / np.sqrt(averages)
+    if rotation.shape[0] != rotation.shape[1] or not np.allclose(
+        rotation.T @ rotation, np.eye(len(rotation)), atol=1e-5
+    ):
         raise ValueError("the noise covariance is not the one that this problem was made from")
     fields, share, leads = _factors(posterior)
     sing = np.sqrt(LAMBDA2 * share / (1 - share))
     noise = float(np.sqrt(posterior.mixture.weights @ posterior.mixture.noise**2))
     rank, count = len(share), len(names)
-    wide = np.zeros((count, count))
-    wide[:rank] = (_nearest_rotation(turn) @ fields).T @ _pick_rows(operator["noise_cov"]["eig"] > 0)
-    # MNE-Python multiplies the leads by the root of the prior variances, which eLORETA wants to know apart.
+    eigen_fields = np.zeros((count, count))
+    eigen_fields[:rank] = (_nearest_rotation(rotation) @ fields).T @ _selection(operator["noise_cov"]["eig"] > 0)
+    # MNE-Python multiplies the leads by the root of the prior variances, and eLORETA reads these variances.
     prior = posterior.prior_variance.ravel() * (LAMBDA2 * averages)
-    tall = np.zeros((len(leads), count))
-    tall[:, :rank] = leads * (np.sqrt(averages) * noise * sing / share) / np.sqrt(prior)[:, None]
-    operator["eigen_fields"] = _named(wide, list(names))
-    operator["eigen_leads"] = _named(tall, [])
+    eigen_leads = np.zeros((len(leads), count))
+    eigen_leads[:, :rank] = leads * (np.sqrt(averages) * noise * sing / share) / np.sqrt(prior)[:, None]
+    operator["eigen_fields"] = _named(eigen_fields, list(names))
+    operator["eigen_leads"] = _named(eigen_leads, [])
     operator["sing"] = np.concatenate([sing, np.zeros(count - rank)])
     operator["source_cov"]["data"] = prior
     for part in ("data", "eig"):
@@ -127,18 +129,18 @@ def _named(table: Array, columns: list[str]) -> dict[str, Any]:
 
 
 def _mne_ranks(noise: Noise) -> dict[str, int]:
-    """Ranks by MNE-Python's names: one kind of coil alone goes by its own."""
+    """Ranks by MNE-Python's names: MEG with one kind of coil is named by that kind."""
     coils = sorted({kind for kind in noise.kinds if kind != "eeg"})
     return {coils[0] if name == "meg" and len(coils) == 1 else name: rank for name, rank in noise.ranks.items()}
 
 
-def _pick_rows(kept: NDArray[np.bool_]) -> Array:
-    """Return the matrix (component, sensor) that reads the components kept out of all of them."""
-    return np.eye(len(kept))[kept]
+def _selection(mask: NDArray[np.bool_]) -> Array:
+    """Return the matrix (component, sensor) that selects the components of a mask (sensor,)."""
+    return np.eye(len(mask))[mask]
 
 
 def _nearest_rotation(matrix: Array) -> Array:
-    """Return the rotation nearest to a matrix that is one but for rounding."""
+    """Return the orthogonal matrix nearest to one that is orthogonal up to rounding."""
     left, _, right = np.linalg.svd(matrix)
     return np.asarray(left @ right)
 
@@ -154,4 +156,4 @@ def _factors(posterior: Posterior) -> tuple[Array, Array, Array]:
     share, fields = np.linalg.eigh((fit + fit.T) / 2)
     leads = mean @ fields
     order = np.argsort(share)[::-1]
-    return fields[:, order], np.clip(share[order], LEAST_FIT, 1 - LEAST_FIT), leads[:, order]
+    return fields[:, order], np.clip(share[order], MIN_FITTED_SHARE, 1 - MIN_FITTED_SHARE), leads[:, order]

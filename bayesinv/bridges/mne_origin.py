@@ -1,4 +1,4 @@
-"""What a problem keeps of MNE-Python's objects, for the way back."""
+"""The MNE-Python objects that a problem came from, for export."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Windows of response and baseline of a recording of MNE-Python's."""
+"""Windows of response and baseline of an MNE-Python recording."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Baseline = Literal["auto"] | tuple[float | None, float | None] | None
 def windows_of(
     evoked: mne.Evoked, tmin: float | None, tmax: float | None, baseline: Baseline
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_], bool]:
-    """Return which samples are recording, which are baseline, and whether the baseline's own mean is subtracted."""
+    """Return masks (sample,) of recording and baseline, and whether the baseline's mean was subtracted."""
     times, step = evoked.times, 1 / evoked.info["sfreq"]
 
     def inside(start: float | None, stop: float | None) -> NDArray[np.bool_]:
@@ -39,34 +39,34 @@ def windows_of(
         window = baseline
     if window is not None and (not isinstance(window, tuple | list) or len(window) != 2):
         raise ValueError(f"baseline is {baseline!r}, but must be 'auto', None or (start, stop) in s")
-    quiet = np.zeros(len(times), dtype=bool) if window is None else inside(*window)
-    if quiet.sum() < 2:
+    in_baseline = np.zeros(len(times), dtype=bool) if window is None else inside(*window)
+    if in_baseline.sum() < 2:
         if window is not None and baseline != "auto":
-            raise ValueError(f"baseline {window} s holds {quiet.sum()} samples, too few to learn from; {span}")
-        quiet[:] = False
-    main = inside(tmin, tmax)
-    if tmin is None and quiet.any():
-        main &= times > times[quiet][-1]
-        if not main.any():
+            raise ValueError(f"baseline {window} s holds {in_baseline.sum()} samples, too few to learn from; {span}")
+        in_baseline[:] = False
+    in_window = inside(tmin, tmax)
+    if tmin is None and in_baseline.any():
+        in_window &= times > times[in_baseline][-1]
+        if not in_window.any():
             raise ValueError(
-                f"no sample comes after the baseline's end at {times[quiet][-1]:g} s"
+                f"no sample comes after the baseline's end at {times[in_baseline][-1]:g} s"
                 f"{'' if tmax is None else f' and before {tmax:g} s'}; {span}: give tmin, or baseline=None"
             )
-    if not main.any():
+    if not in_window.any():
         raise ValueError(f"no sample between {tmin} and {tmax} s; {span}")
-    own = False
-    if corrected is not None and quiet.any():
+    centred = False
+    if corrected is not None and in_baseline.any():
         low = times[0] if corrected[0] is None else corrected[0]
         high = times[-1] if corrected[1] is None else corrected[1]
         covered = times[0] <= low + step / 2 and times[-1] >= high - step / 2
-        own = covered and bool((inside(low, high) == (quiet & ~main)).all())
-    if (quiet & main).any():
-        quiet &= ~main
-        if quiet.sum() < 2:
+        centred = covered and bool((inside(low, high) == (in_baseline & ~in_window)).all())
+    if (in_baseline & in_window).any():
+        in_baseline &= ~in_window
+        if in_baseline.sum() < 2:
             warnings.warn(
                 "the recording's window covers the baseline, so no baseline is left to learn the noise from; "
                 "give baseline=None if that is meant",
                 stacklevel=3,
             )
-            quiet[:] = False
-    return main, quiet, own
+            in_baseline[:] = False
+    return in_window, in_baseline, centred

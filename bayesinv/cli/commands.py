@@ -1,6 +1,6 @@
-"""The commands, exit codes, and errors as sentences.
+"""The command line: its commands, their exit codes, and errors as one line.
 
-Rooms of commands are light: what takes a while to load they load when they are run, so that help comes at once.
+Modules of commands import heavy libraries only when a command runs, so that help is printed at once.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def run(tokens: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return fail("interrupted", INTERRUPTED)
     except BrokenPipeError:
-        # Whoever read the output has enough; Python would complain once more when it flushes at the end.
+        # The reader closed the pipe; without this, Python would report it again when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return PASSED
     except CycloptsError as error:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import bayesinv
 from bayesinv.axes import one_of
-from bayesinv.cli.inputs import Inputs, check_seed, chosen
+from bayesinv.cli.inputs import Inputs, check_seed, parse_names
 from bayesinv.cli.options import (
     Baseline,
     Condition,
@@ -27,7 +27,7 @@ from bayesinv.cli.options import (
 from bayesinv.cli.outcome import PASSED, verdict
 from bayesinv.cli.output import Folder, check_folder, write_summary, write_table
 from bayesinv.cli.peaks import LEVEL
-from bayesinv.cli.screen import Stages, show_table, span, tell
+from bayesinv.cli.screen import Stages, show_table, show_text, span
 
 if TYPE_CHECKING:
     from bayesinv.criticism.comparison import ModelComparison
@@ -77,8 +77,8 @@ def compare(
     """
     from bayesinv.prior.catalogue import read_card
 
-    classical, beliefs = (chosen(text) for text in (methods, models))
-    for name in beliefs:
+    classical, model_names = (parse_names(text) for text in (methods, models))
+    for name in model_names:
         read_card(name)
     inputs = Inputs(
         recording, forward, noise_cov, condition, picks, orientation, tmin, tmax, baseline=baseline, outliers=outliers
@@ -86,7 +86,7 @@ def compare(
     check_seed(seed)
     check_folder(out, overwrite)
     _check_methods(classical)
-    if not classical and not beliefs:
+    if not classical and not model_names:
         raise ValueError("there is nothing to compare; name some --methods or --models")
     stages = Stages()
     evoked, problem = inputs.read(stages)
@@ -94,13 +94,13 @@ def compare(
     from bayesinv.criticism.comparison import compare as compare_models
     from bayesinv.criticism.estimates import compare_estimates
 
-    if beliefs:
-        # What does not fit is said before models are inferred.
+    if model_names:
+        # An invalid block length is an error before any model is inferred.
         blocks_of(problem, block)
     with stages("classical"):
         estimates = _estimates(problem, classical)
     with stages("infer"):
-        posteriors = _posteriors(problem, beliefs, seed)
+        posteriors = _posteriors(problem, model_names, seed)
     table = compare_estimates({**estimates, **posteriors}, at, LEVEL)
     comparison = None
     if posteriors:
@@ -113,13 +113,13 @@ def compare(
         _write(folder, table, comparison, given, stages)
     _show(table, comparison, f"{evoked.comment} ({recording.name}) {span(table.time, table.time)}")
     written = ["compare.png", *(["comparison.png", "comparison.csv"] if comparison is not None else []), "table.csv"]
-    tell(f"wrote {', '.join(str(out / name) for name in written)} and {out / 'summary.json'}")
-    # All are told of, whichever fails.
+    show_text(f"wrote {', '.join(str(out / name) for name in written)} and {out / 'summary.json'}")
+    # Failed checks of every model are printed.
     return max([verdict(posterior) for posterior in posteriors.values()], default=PASSED)
 
 
 def _check_methods(names: Sequence[str]) -> None:
-    """Raise if a classical method is none."""
+    """Raise if a name is not that of a classical method or criterion."""
     from bayesinv.classical.baseline import METHODS
     from bayesinv.classical.criteria import LAMBDA_CRITERIA
 
@@ -128,7 +128,7 @@ def _check_methods(names: Sequence[str]) -> None:
 
 
 def _estimates(problem: Problem, names: Sequence[str]) -> dict[str, Any]:
-    """Return classical estimates by what the table calls them."""
+    """Return classical estimates by their names in the table."""
     from bayesinv.classical.baseline import baseline
     from bayesinv.classical.criteria import LAMBDA_CRITERIA
     from bayesinv.classical.minimum_norm import tikhonov
@@ -144,7 +144,7 @@ def _estimates(problem: Problem, names: Sequence[str]) -> dict[str, Any]:
 
 
 def _posteriors(problem: Problem, names: Sequence[str], seed: int) -> dict[str, Posterior]:
-    """Return the posterior of each model, all with the same randomness."""
+    """Return the posterior of each model, all with the same random seed."""
     import numpy as np
 
     return {Path(name).stem: bayesinv.infer(name, problem, rng=np.random.default_rng(seed)) for name in names}
@@ -178,7 +178,7 @@ def _write(
 
 
 def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a row whose intervals and places have a column for each number."""
+    """Return a row whose intervals and positions have a column for each number."""
     parts = {"lam_interval": ("lam_low", "lam_high"), "position": ("x", "y", "z")}
     cells: dict[str, Any] = {}
     for name, value in row.items():
@@ -191,10 +191,10 @@ def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
 def _show(table: Comparison, comparison: ModelComparison | None, title: str) -> None:
     """Print the tables."""
     from bayesinv.criticism.comparison import MODEL_HEADS
-    from bayesinv.criticism.estimates import HEADS
+    from bayesinv.criticism.estimates import ESTIMATE_HEADS
 
-    show_table(HEADS, table.cells(), title)
+    show_table(ESTIMATE_HEADS, table.cells(), title)
     if comparison is not None:
-        show_table(MODEL_HEADS, comparison.cells(), "what each model says of what it has not seen, nats")
+        show_table(MODEL_HEADS, comparison.cells(), "predictive density of left-out parts, nats")
         for words in comparison.warnings:
-            tell(words)
+            show_text(words)

@@ -11,7 +11,7 @@ from bayesinv.cli.options import Model, OutFolder, Overwrite, Seed
 from bayesinv.cli.outcome import PROGRAM, verdict
 from bayesinv.cli.output import Folder, check_folder, write_posterior
 from bayesinv.cli.peaks import DRAWS, peaks
-from bayesinv.cli.screen import Stages, show_posterior, show_table, tell
+from bayesinv.cli.screen import Stages, show_posterior, show_table, show_text
 
 
 def demo(
@@ -57,22 +57,22 @@ def demo(
         from bayesinv.posterior.maps import both
         from bayesinv.problem.problem import Problem
     rng = np.random.default_rng(seed)
-    told = story.tell(spacing, electrodes, snr, rng, stages)
-    evoked, solution, covariance = told.to_mne()
+    simulated = story.simulate_demo(spacing, electrodes, snr, rng, stages)
+    evoked, solution, covariance = simulated.to_mne()
     with stages("whiten"), mne.use_log_level("ERROR"):
         problem = from_mne(evoked, solution, covariance, orientation="fixed", baseline="auto")
         assert isinstance(problem, Problem)
     with stages("classical"):
-        others = story.classical(problem, told.window)
+        others = story.classical(problem, simulated.window)
     with stages("infer"):
         posterior = bayesinv.infer(model, problem, rng=rng)
     with stages("maps"):
-        maps = both(posterior, told.window, draws=DRAWS, rng=rng)
-        answers = story.scores(told, posterior, peaks(posterior, maps), others)
+        maps = both(posterior, simulated.window, draws=DRAWS, rng=rng)
+        answers = story.scores(simulated, posterior, peaks(posterior, maps), others)
     facts = {
         "command": "demo",
         "inputs": {"model": model, "snr": snr, "spacing": spacing, "electrodes": electrodes, "seed": seed},
-        "truth": told.facts(),
+        "truth": simulated.facts(),
         "answers": answers,
     }
     title = "Simulated response on the template head"
@@ -81,17 +81,17 @@ def demo(
             mne.write_evokeds(folder / "demo-ave.fif", evoked)
             mne.write_forward_solution(folder / "demo-fwd.fif", solution)
             mne.write_cov(folder / "demo-cov.fif", covariance)
-        marked = {
-            "truth": told.simulation.truth.centre,
+        report_options = {
+            "truth": simulated.simulation.truth.centre,
             "others": {name: table for name, table in others.items() if name.startswith("MNE")},
-            "sections": [("Truth and answers", story.page(told, answers))],
+            "sections": [("Truth and answers", story.page(simulated, answers))],
         }
-        write_posterior(folder, posterior, maps, facts, stages, model, title=title, **marked)
+        write_posterior(folder, posterior, maps, facts, stages, model, title=title, **report_options)
     show_posterior(posterior, maps, stages, title)
-    show_table(story.HEADS, story.rows(told, answers), "\nTruth and answers")
-    for text in story.words(told, answers):
-        tell(text)
-    tell(f"wrote {out / 'report.html'}")
+    show_table(story.ANSWER_HEADS, story.rows(simulated, answers), "\nTruth and answers")
+    for text in story.words(simulated, answers):
+        show_text(text)
+    show_text(f"wrote {out / 'report.html'}")
     inputs = f"--forward {out / 'demo-fwd.fif'} --noise-cov {out / 'demo-cov.fif'}"
-    tell(f"the same files by hand: {PROGRAM} fit {out / 'demo-ave.fif'} {inputs} --model {model}")
+    show_text(f"the same files by hand: {PROGRAM} fit {out / 'demo-ave.fif'} {inputs} --model {model}")
     return verdict(posterior)

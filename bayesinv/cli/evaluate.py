@@ -6,7 +6,7 @@ from pathlib import Path
 
 from bayesinv.cli.options import Switch
 from bayesinv.cli.outcome import FAILED, PASSED, fail
-from bayesinv.cli.screen import Stages, show_table, tell
+from bayesinv.cli.screen import Stages, show_table, show_text
 from bayesinv.progress import on_terminal
 
 
@@ -40,12 +40,12 @@ def evaluate(
     with stages("load libraries"):
         from bayesinv.evaluation import cell, configuration
         from bayesinv.report.evaluation import evaluate as evaluated
-    chosen = configuration.Configuration.of(config)
+    checked = configuration.Configuration.of(config)
     allowed = True if allow_inverse_crime else None
-    found = evaluated(chosen, out, jobs=jobs, allow_inverse_crime=allowed, progress=on_terminal())
+    found = evaluated(checked, out, jobs=jobs, allow_inverse_crime=allowed, progress=on_terminal())
     heads, rows = found.cells_for_people()
-    show_table(heads, rows, f"{cell.CRIME.upper() + ': ' if found.crime else ''}{chosen.title}")
-    tell(f"wrote {out / found.page}")
+    show_table(heads, rows, f"{cell.CRIME.upper() + ': ' if found.crime else ''}{checked.title}")
+    show_text(f"wrote {out / found.page}")
     for text in found.failures:
         fail(f"a cell raised: {text}", FAILED)
     return FAILED if found.failures else PASSED

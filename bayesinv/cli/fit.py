@@ -24,7 +24,7 @@ from bayesinv.cli.options import (
 from bayesinv.cli.outcome import verdict
 from bayesinv.cli.output import Folder, check_folder, write_posterior
 from bayesinv.cli.peaks import DRAWS
-from bayesinv.cli.screen import Stages, show_posterior, tell
+from bayesinv.cli.screen import Stages, show_posterior, show_text
 
 
 def fit(
@@ -89,5 +89,5 @@ def fit(
     with Folder(out, overwrite) as folder, stages("write"):
         write_posterior(folder, posterior, maps, facts, stages, model, title=title)
     show_posterior(posterior, maps, stages, title)
-    tell(f"wrote {out / 'report.html'}")
+    show_text(f"wrote {out / 'report.html'}")
     return verdict(posterior)

@@ -6,10 +6,10 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from bayesinv.cli.inputs import numbers
+from bayesinv.cli.inputs import parse_numbers
 from bayesinv.cli.options import Switch
 from bayesinv.cli.outcome import PASSED
-from bayesinv.cli.screen import Stages, show_table, tell
+from bayesinv.cli.screen import Stages, show_table, show_text
 from bayesinv.progress import on_terminal
 
 if TYPE_CHECKING:
@@ -76,27 +76,31 @@ def forward(
         from bayesinv.cli import scene
         from bayesinv.forward.gain_files import transfer_folder
 
-        layout = numbers("radii", radii)
-        set_up, chosen = scene.set_scene(
+        given_radii = parse_numbers("radii", radii)
+        built, solver = scene.set_scene(
             head,
             method,
             sensors,
             sources,
-            conductivities=numbers("conductivities", conductivities),
-            radii=scene.RADII if layout is None else layout,
+            conductivities=parse_numbers("conductivities", conductivities),
+            radii=scene.RADII if given_radii is None else given_radii,
             resolution=resolution,
             unit=unit,
             subject=subject,
             subjects_dir=subjects_dir,
             trans=trans,
         )
-    with stages(f"solve ({chosen})"):
-        made = scene.solve(set_up, chosen, cache=transfer_folder(), progress=on_terminal())
-        made = made if reference is None else made.rereference(reference)
+    with stages(f"solve ({solver})"):
+        lead_field = scene.solve(built, solver, cache=transfer_folder(), progress=on_terminal())
+        lead_field = lead_field if reference is None else lead_field.rereference(reference)
     with stages("write"):
-        _write(made, out, set_up.info)
-    show_table(("", ""), made.notes.items(), f"Lead field: {len(made.sensors)} sensors, {len(made.sources)} sources")
-    tell(f"wrote {out}")
+        _write(lead_field, out, built.info)
+    show_table(
+        ("", ""),
+        lead_field.notes.items(),
+        f"Lead field: {len(lead_field.sensors)} sensors, {len(lead_field.sources)} sources",
+    )
+    show_text(f"wrote {out}")
     return PASSED
 
 
@@ -121,18 +125,18 @@ def _check_file(out: Path, overwrite: bool) -> None:
 
 
 def _write(lead_field: LeadField, out: Path, info: Any) -> None:
-    """Write a lead field beside its place, and then move it there.
+    """Write a lead field to a temporary folder beside the file, and move it there when it is complete.
 
     info : MNE-Python's, of the sensors; None makes one
     """
-    with tempfile.TemporaryDirectory(dir=out.absolute().parent, prefix=f".{out.name}-") as draft:
-        place = Path(draft) / out.name
+    with tempfile.TemporaryDirectory(dir=out.absolute().parent, prefix=f".{out.name}-") as folder:
+        part = Path(folder) / out.name
         if out.suffix == ".nc":
             from bayesinv.bridges.archive import save
 
-            save(lead_field, place)
+            save(lead_field, part)
         else:
             from bayesinv.cli.scene import write_fif
 
-            write_fif(lead_field, place, info)
-        place.replace(out)
+            write_fif(lead_field, part, info)
+        part.replace(out)

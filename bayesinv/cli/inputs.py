@@ -1,4 +1,4 @@
-"""What comes in: files and conditions read and checked, and words and numbers in options."""
+"""Inputs of commands: files and conditions read and checked, and options parsed."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ Window = Literal["auto"] | tuple[float | None, float | None] | None
 
 @dataclass(frozen=True)
 class Inputs:
-    """What is to be inverted: files that are there, and what of them.
+    """Files of a recording, forward solution and noise covariance, and the part of them to invert.
 
     condition : name or number of the average
     picks : sensors, separated by commas
     tmin, tmax : s
     baseline : "auto", "none" or START,STOP in s
 
-    Reading takes time, so all files are looked for first.
+    Reading takes time, so the files' existence is checked first.
 
     Raises
     ------
     FileNotFoundError
         If a file is not there.
     ValueError
-        If the baseline is none.
+        If the baseline cannot be parsed.
     """
 
     recording: Path
@@ -48,8 +48,8 @@ class Inputs:
 
     def __post_init__(self) -> None:
         for what, path in self.files.items():
-            look_for(what, path)
-        window(self.baseline)
+            check_exists(what, path)
+        parse_baseline(self.baseline)
 
     @property
     def files(self) -> dict[str, Path]:
@@ -71,10 +71,10 @@ class Inputs:
                 solution,
                 covariance,
                 orientation=self.orientation,
-                picks=words(self.picks),
+                picks=split_names(self.picks),
                 tmin=self.tmin,
                 tmax=self.tmax,
-                baseline=window(self.baseline),
+                baseline=parse_baseline(self.baseline),
                 outliers=self.outliers,
             )
         assert isinstance(problem, Problem)
@@ -90,7 +90,7 @@ class Inputs:
         return evoked, solution, read_fif("noise covariance", self.noise_cov, lambda path: mne.read_cov(path))
 
     def facts(self, evoked: Any, problem: Problem) -> dict[str, Any]:
-        """Return what was inverted, for the summary."""
+        """Return what was inverted, for `summary.json`."""
         return {
             **{what.replace(" ", "_"): str(path) for what, path in self.files.items()},
             "condition": evoked.comment,
@@ -100,10 +100,10 @@ class Inputs:
         }
 
 
-def look_for(what: str, path: Path) -> None:
+def check_exists(what: str, path: Path) -> None:
     """Raise unless there is such a file.
 
-    what : what the file should hold, for people to read
+    what : expected content of the file, for the error text
 
     Raises
     ------
@@ -115,9 +115,9 @@ def look_for(what: str, path: Path) -> None:
 
 
 def read_fif(what: str, path: Path | str, reader: Callable[[Path], Any]) -> Any:
-    """Return what a reader of MNE-Python makes of a FIF file.
+    """Return the object that a reader of MNE-Python reads from a FIF file.
 
-    what : what the file should hold, for people to read
+    what : expected content of the file, for the error text
 
     Raises
     ------
@@ -129,12 +129,12 @@ def read_fif(what: str, path: Path | str, reader: Callable[[Path], Any]) -> Any:
     import mne
 
     path = Path(path)
-    look_for(what, path)
+    check_exists(what, path)
     with path.open("rb") as file:
         start = file.read(16)
-    packed = start[:2] == b"\x1f\x8b"
+    gzipped = start[:2] == b"\x1f\x8b"
     # Every FIF file opens with the tag of its identifier: kind 100, type 31, in big-endian order.
-    if not packed and start[:8] != b"\x00\x00\x00\x64\x00\x00\x00\x1f":
+    if not gzipped and start[:8] != b"\x00\x00\x00\x64\x00\x00\x00\x1f":
         raise ValueError(f"{path} is not a FIF file, but the {what} must be one that MNE-Python wrote")
     try:
         with mne.use_log_level("CRITICAL"):
@@ -142,8 +142,10 @@ def read_fif(what: str, path: Path | str, reader: Callable[[Path], Any]) -> Any:
     except OSError:
         raise
     except Exception as error:
-        said = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(f"{path} holds no {what} that can be read ({said}); is it whole, and of that kind?") from error
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(
+            f"{path} holds no {what} that can be read ({reason}); is it whole, and of that kind?"
+        ) from error
 
 
 def pick_condition(averages: Any, condition: str | None, path: Path) -> Any:
@@ -171,18 +173,18 @@ def pick_condition(averages: Any, condition: str | None, path: Path) -> Any:
     raise AssertionError
 
 
-def window(text: str) -> Window:
-    """Return the baseline that a text means.
+def parse_baseline(text: str) -> Window:
+    """Return the baseline window that an option gives.
 
     Raises
     ------
     ValueError
         If it is neither "auto", "none" nor START,STOP.
     """
-    word = text.strip().lower()
-    if word == "auto":
+    name = text.strip().lower()
+    if name == "auto":
         return "auto"
-    if word == "none":
+    if name == "none":
         return None
     parts = [part.strip() for part in text.split(",")]
     try:
@@ -194,29 +196,29 @@ def window(text: str) -> Window:
     return start, stop
 
 
-def words(text: str | None) -> list[str] | None:
-    """Return what commas separate."""
-    return None if text is None else [word.strip() for word in text.split(",") if word.strip()]
+def split_names(text: str | None) -> list[str] | None:
+    """Return names separated by commas."""
+    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
 
 
-def numbers(what: str, text: str | None) -> list[float] | None:
-    """Return numbers that commas separate.
+def parse_numbers(what: str, text: str | None) -> list[float] | None:
+    """Return numbers separated by commas.
 
     Raises
     ------
     ValueError
-        If one is none.
+        If a part is no number.
     """
-    parts = words(text)
+    parts = split_names(text)
     try:
         return None if parts is None else [float(part) for part in parts]
     except ValueError:
         raise ValueError(f"--{what} {text} holds what is no number; give numbers separated by commas") from None
 
 
-def chosen(text: str) -> list[str]:
-    """Return names that commas separate, each once; none of them for "none"."""
-    return [] if text.strip().lower() == "none" else list(dict.fromkeys(words(text) or []))
+def parse_names(text: str) -> list[str]:
+    """Return names separated by commas, each once; an empty list for "none"."""
+    return [] if text.strip().lower() == "none" else list(dict.fromkeys(split_names(text) or []))
 
 
 def check_method(method: str | None) -> None:

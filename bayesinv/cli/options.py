@@ -1,4 +1,4 @@
-"""Options that several commands share, each said once: its type, and what its help says."""
+"""Options that several commands share: types and help texts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Exit codes, and what goes with them: errors, warnings and failed checks, each one line on the error stream."""
+"""Exit codes, and errors, warnings and failed checks as single lines on the error stream."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def fail(text: str, code: int) -> int:
 
 
 def verdict(posterior: Posterior) -> int:
-    """Return the exit code of a result, and say on the error stream what failed."""
+    """Return the exit code of a result, and print failed checks on the error stream."""
     failed = [check for check in posterior.checks if not check.passed]
     for check in failed:
         fail(f"check failed: {check.name} is {check.value:.3g}, wanted {check.limit}; {check.note}", FAILED)
@@ -33,17 +33,17 @@ def verdict(posterior: Posterior) -> int:
 @contextlib.contextmanager
 def tidy_warnings() -> Iterator[None]:
     """Show each warning once, as one line on the error stream; those for developers not at all."""
-    seen: set[str] = set()
+    shown: set[str] = set()
 
     def show(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
         text = " ".join(str(message).split())
-        if issubclass(category, UserWarning | RuntimeWarning) and text not in seen:
-            seen.add(text)
+        if issubclass(category, UserWarning | RuntimeWarning) and text not in shown:
+            shown.add(text)
             print(f"{PROGRAM}: warning: {text}", file=sys.stderr)
 
     with warnings.catch_warnings():
         warnings.simplefilter("default")
-        # It tells how a file should be named, not what is in it.
+        # It is about the name of a file, not its content.
         warnings.filterwarnings("ignore", message="This filename")
         warnings.showwarning = show
         yield

@@ -1,4 +1,4 @@
-"""What is written: a folder that appears whole or not at all, the summary that names its files, tables."""
+"""Output of commands: a folder that appears complete or not at all, its summary, and tables."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ if TYPE_CHECKING:
     from bayesinv.posterior.posterior import Posterior
 
 PACKAGES = (PROGRAM, "numpy", "scipy", "pymc", "pytensor", "arviz", "mne", "xarray")
-"""Those whose versions a result depends on."""
+"""Packages whose versions a result depends on."""
 
 
 class Folder:
-    """A folder that appears whole or not at all: written beside its place and then moved there."""
+    """A folder that appears complete or not at all: written beside its destination and then moved there."""
 
-    def __init__(self, place: Path, overwrite: bool = False) -> None:
-        self.place, self.overwrite = place, overwrite
-        self.made: list[Path] = []
-        self.draft = place
+    def __init__(self, target: Path, overwrite: bool = False) -> None:
+        self.target, self.overwrite = target, overwrite
+        self.created_parents: list[Path] = []
+        self.draft = target
 
     def __enter__(self) -> Path:
-        place = self.place.absolute()
-        for parent in (*reversed(place.parents),):
+        target = self.target.absolute()
+        for parent in (*reversed(target.parents),):
             if not parent.exists():
                 parent.mkdir()
-                self.made.append(parent)
-        self.draft = Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{place.name}-"))
+                self.created_parents.append(parent)
+        self.draft = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
         mask = os.umask(0)
         os.umask(mask)
         self.draft.chmod(0o777 & ~mask)
@@ -50,28 +50,28 @@ class Folder:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         try:
             if error is None:
-                # Time has passed since the first look.
-                check_folder(self.place, self.overwrite)
+                # The folder may have changed since the first check.
+                check_folder(self.target, self.overwrite)
                 self._move()
         finally:
             shutil.rmtree(self.draft, ignore_errors=True)
-            for parent in reversed(self.made):
-                # A folder that was made for nothing goes; one that holds the result stays.
+            for parent in reversed(self.created_parents):
+                # A parent folder that stayed empty is removed; one that holds the result stays.
                 with contextlib.suppress(OSError):
                     parent.rmdir()
 
     def _move(self) -> None:
-        """Put the draft in its place; an earlier result goes only when the new one is there."""
-        place = self.place.absolute()
-        if not place.exists():
-            self.draft.rename(place)
+        """Move the draft to its destination; an earlier result is removed only when the new one is there."""
+        target = self.target.absolute()
+        if not target.exists():
+            self.draft.rename(target)
             return
-        old = Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{place.name}-old-")) / place.name
-        place.rename(old)
+        old = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-old-")) / target.name
+        target.rename(old)
         try:
-            self.draft.rename(place)
+            self.draft.rename(target)
         except BaseException:
-            old.rename(place)
+            old.rename(target)
             old.parent.rmdir()
             raise
         shutil.rmtree(old.parent, ignore_errors=True)
@@ -91,15 +91,15 @@ def check_folder(out: Path, overwrite: bool) -> None:
         raise FileExistsError(f"--out {out} is the folder you are in; name one inside it")
     if overwrite or not out.is_dir():
         return
-    there = {str(path.relative_to(out)) for path in out.rglob("*") if not path.is_dir()}
-    if not there:
+    present = {str(path.relative_to(out)) for path in out.rglob("*") if not path.is_dir()}
+    if not present:
         return
     try:
         earlier = json.loads((out / "summary.json").read_text(encoding="utf-8"))
         ours = set(earlier["files"]) if earlier["program"] == PROGRAM else set()
     except (OSError, ValueError, KeyError, TypeError):
         ours = set()
-    foreign = sorted(there - ours)
+    foreign = sorted(present - ours)
     if foreign:
         raise FileExistsError(
             f"--out {out} holds files that {PROGRAM} did not write ({', '.join(foreign[:3])}"
@@ -114,25 +114,25 @@ def write_posterior(
     facts: Mapping[str, Any],
     stages: Stages,
     model: str,
-    **marked: Any,
+    **report_options: Any,
 ) -> None:
     """Write posterior, report with pictures, and, last, the summary that names all files."""
-    # They take a while to load, and draw with libraries that take longer.
+    # Slow to import.
     from bayesinv import report
     from bayesinv.figures.hyperparameters import prior_draws
 
     started = time.perf_counter()
     posterior.save(folder / "posterior.nc")
     prior = None
-    # A prior that cannot be drawn from is only missing from a picture.
+    # Without draws from the prior, only its curves are missing from a picture.
     with contextlib.suppress(NotImplementedError, ValueError):
         prior = prior_draws(model, posterior.problem)
-    report.write(posterior, folder, maps=maps, prior=prior, card=bayesinv.read_card(model), **marked)
+    report.write(posterior, folder, maps=maps, prior=prior, card=bayesinv.read_card(model), **report_options)
     numbers = posterior.summary(LEVEL)
     inference = {f"inference: {name}": took for name, took in numbers.pop("timings").items()}
-    places = {name: peak_facts(posterior, peak) for name, peak in peaks(posterior, maps).items()}
+    peak_summaries = {name: peak_facts(posterior, peak) for name, peak in peaks(posterior, maps).items()}
     stages.seconds["write"] = time.perf_counter() - started
-    write_summary(folder, {**facts, **numbers, "peak": places}, {**inference, **stages.seconds})
+    write_summary(folder, {**facts, **numbers, "peak": peak_summaries}, {**inference, **stages.seconds})
 
 
 def write_summary(folder: Path, facts: Mapping[str, Any], timings: Mapping[str, float]) -> None:
@@ -145,7 +145,7 @@ def write_summary(folder: Path, facts: Mapping[str, Any], timings: Mapping[str, 
 
 
 def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write rows of the same columns as CSV; none makes no file."""
+    """Write rows of the same columns as CSV; no file if there are no rows."""
     if not rows:
         return
     with path.open("w", encoding="utf-8", newline="") as file:

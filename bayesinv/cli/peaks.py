@@ -1,4 +1,4 @@
-"""Where the current is strongest, and how sure that is, as plain facts for the summary and the screen."""
+"""The posterior of the peak's position, as plain numbers for the summary and the screen."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DRAWS = 2000
 
 
 def peaks(posterior: Posterior, maps: tuple[Maps, Maps | None]) -> dict[str, Peak]:
-    """Return the posterior of the peak's place, of patches of cortex where there are any and of single sources."""
+    """Return posteriors of the peak's position by name: of cortical patches, if any, and of single sources."""
     single, regional = maps
     found = {"single sources": single.place(posterior.problem)}
     if regional is None:
@@ -24,7 +24,7 @@ def peaks(posterior: Posterior, maps: tuple[Maps, Maps | None]) -> dict[str, Pea
 
 
 def peak_facts(posterior: Posterior, peak: Peak) -> dict[str, Any]:
-    """Return where the current is strongest, and how sure that is; places in mm."""
+    """Return the most probable peak, the strongest mean and the credible radius about it; positions in mm."""
     sources = posterior.problem.sources
     facts: dict[str, Any] = {
         "source": peak.source,
@@ -35,10 +35,10 @@ def peak_facts(posterior: Posterior, peak: Peak) -> dict[str, Any]:
         "level": LEVEL,
     }
     if sources is not None:
-        places = sources.positions if sources.mri_positions is None else sources.mri_positions
+        positions = sources.positions if sources.mri_positions is None else sources.mri_positions
         facts["frame"] = "head" if sources.mri_positions is None else "MRI (surface RAS)"
-        facts["position_mm"] = [round(1e3 * x, 2) for x in places[peak.source].tolist()]
-        facts["strongest_mean_position_mm"] = [round(1e3 * x, 2) for x in places[peak.strongest].tolist()]
+        facts["position_mm"] = [round(1e3 * x, 2) for x in positions[peak.source].tolist()]
+        facts["strongest_mean_position_mm"] = [round(1e3 * x, 2) for x in positions[peak.strongest].tolist()]
         facts["radius_mm"] = 1e3 * peak.radius(LEVEL)
         facts["probability_within_20_mm_of_strongest_mean"] = peak.within(0.02)
         if sources.hemispheres is not None:

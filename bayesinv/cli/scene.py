@@ -31,7 +31,7 @@ RADII = (0.082, 0.087, 0.095)
 MARGIN = 3e-3
 """m between the sources of a grid and the innermost surface."""
 
-FARTHEST = 0.04
+MAX_ELECTRODE_SHIFT = 0.04
 """m by which electrodes of a named layout may be moved to reach the scalp of another head."""
 
 SPACING = 6e-3
@@ -40,10 +40,10 @@ SPACING = 6e-3
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """What a lead field wants: a head, sensors and sources, all in head coordinates.
+    """The inputs of a lead field: a head, sensors and sources, all in head coordinates.
 
-    info : MNE-Python's, where the sensors come from a file of it
-    notes : what was moved or left out, for people to read
+    info : of MNE-Python, where the sensors come from one of its files
+    notes : what was moved or left out, in words
     """
 
     head: Head
@@ -93,43 +93,43 @@ def set_scene(
     mesh_file = head not in HEADS and Path(head).suffix
     if not mesh_file:
         one_of("head", head, HEADS, ", or give the path of a mesh file")
-    usual = {"template": "bem", "spheres": "sphere", "subject": "bem"}.get(head, "fem")
-    method = usual if method is None else one_of("method", method, METHODS)
+    default = {"template": "bem", "spheres": "sphere", "subject": "bem"}.get(head, "fem")
+    method = default if method is None else one_of("method", method, METHODS)
     if method == "sphere" and head != "spheres":
         raise ValueError(f"method 'sphere' wants head 'spheres', but the head is {head!r}; use bem or fem")
     if mesh_file and method != "fem":
         raise ValueError(f"a mesh file wants method 'fem', but the method is {method!r}")
     to_head = None
     if head == "template":
-        shape = _template(method, resolution, conductivities)
+        head_model = _template(method, resolution, conductivities)
         to_head = template.to_head()
     elif head == "spheres":
         values = _values(conductivities, (0.33, 0.01, 0.33) if len(radii) == 3 else None, len(radii))
-        shape = Head.spheres(radii, values, centre=CENTRE)
+        head_model = Head.spheres(radii, values, centre=CENTRE)
         if method == "fem":
-            shape = replace(shape, mesh=nested_spheres(radii, SPACING, centre=CENTRE))
+            head_model = replace(head_model, mesh=nested_spheres(radii, SPACING, centre=CENTRE))
     elif head == "subject":
         folder = _subject_folder(subject, subjects_dir)
         to_head = _to_head(trans, folder)
-        shape = _subject(folder, to_head, conductivities)
+        head_model = _subject(folder, to_head, conductivities)
         if method == "fem":
-            shape = replace(shape, mesh=tetrahedralise(shape.surfaces, SPACING))
+            head_model = replace(head_model, mesh=tetrahedralise(head_model.surfaces, SPACING))
         sources = (
             str(_one_file(folder / "bem", "*-src.fif", "source space", "--sources")) if sources is None else sources
         )
     else:
         mesh = read_mesh(head, unit=unit)
         values = _values(conductivities, None, int(mesh.labels.max()) + 1)
-        shape = Head(tuple(f"compartment {i + 1}" for i in range(len(values))), values, mesh=mesh)
+        head_model = Head(tuple(f"compartment {i + 1}" for i in range(len(values))), values, mesh=mesh)
         to_head = None if trans is None else _to_head(trans, None)
-    placed, info, moved = _sensors(sensors, shape)
+    placed, info, sensor_notes = _sensors(sensors, head_model)
     given = ("oct5" if head == "template" else "10") if sources is None else sources
-    where, left_out = _sources(given, head, shape, to_head)
-    return Scene(shape, placed, where, info, {**moved, **left_out}), method
+    positioned, source_notes = _sources(given, head, head_model, to_head)
+    return Scene(head_model, placed, positioned, info, {**sensor_notes, **source_notes}), method
 
 
 def solve(scene: Scene, method: str, cache: Path | None = None, progress: bool = False) -> LeadField:
-    """Return the lead field of a scene; its notes say how it was computed and how far it can be trusted.
+    """Return the lead field of a scene; its notes say how it was computed, and how close sources come to a boundary.
 
     method : "sphere", "bem" or "fem"
     cache : folder for the transfer matrices of finite elements; None keeps none
@@ -175,13 +175,13 @@ def write_fif(lead_field: LeadField, path: Path, info: Any = None) -> None:
             if set(sensors.kinds) != {"eeg"}:
                 raise ValueError("a forward solution with coils wants the info that they come from")
             info = mne.create_info(list(sensors.names), 1000.0, "eeg")
-            places = dict(zip(sensors.names, sensors.positions, strict=True))
-            info.set_montage(mne.channels.make_dig_montage(places, coord_frame="head"))
+            positions = dict(zip(sensors.names, sensors.positions, strict=True))
+            info.set_montage(mne.channels.make_dig_montage(positions, coord_frame="head"))
         mne.write_forward_solution(path, lead_field.to_mne(info))
 
 
 def _accuracy(head: Head, method: str, sources: Sources) -> dict[str, str]:
-    """Return how near the sources come to the boundary, and whether the mesh is fine enough there."""
+    """Return notes on the smallest distance of sources to the boundary, and on those closer than half an edge to it."""
     if method == "sphere":
         depth = head.radii[0] - np.linalg.norm(sources.positions - np.array(head.centre), axis=1)
         return {"closest source": f"{1e3 * depth.min():.3g} mm from the surface of {head.names[0]}"}
@@ -190,15 +190,15 @@ def _accuracy(head: Head, method: str, sources: Sources) -> dict[str, str]:
     corners = inner.vertices[inner.triangles]
     edge = float(np.median(np.linalg.norm(corners - np.roll(corners, 1, axis=1), axis=2)))
     notes = {"closest source": f"{1e3 * depth.min():.3g} mm from the surface of {head.names[0]}"}
-    near = int(np.count_nonzero(depth < edge / 2))
+    close = int(np.count_nonzero(depth < edge / 2))
     text = f"edges of the surface of {head.names[0]} measure {1e3 * edge:.2g} mm (median); "
-    text += f"{near} of {len(depth)} sources" if near else "no source"
+    text += f"{close} of {len(depth)} sources" if close else "no source"
     notes["accuracy"] = f"{text} within half of that, where errors grow"
     return notes
 
 
 def _innermost(head: Head, method: str) -> Surface:
-    """Return the boundary of the compartment where sources lie."""
+    """Return the boundary of the innermost compartment, in which the sources lie."""
     if method != "fem" and head.surfaces:
         return head.surfaces[0]
     assert head.mesh is not None
@@ -212,10 +212,10 @@ def _innermost(head: Head, method: str) -> Surface:
 
 
 def _values(
-    given: Sequence[float] | None, usual: Sequence[Conductivity] | None, count: int
+    given: Sequence[float] | None, default: Sequence[Conductivity] | None, count: int
 ) -> tuple[Conductivity, ...]:
     """Return one conductivity per compartment."""
-    values = usual if given is None else tuple(given)
+    values = default if given is None else tuple(given)
     if values is None:
         raise ValueError(f"this head has {count} compartments; give their conductivities in S/m, innermost first")
     if len(values) != count:
@@ -239,7 +239,7 @@ def _subject_folder(subject: str | None, subjects_dir: Path | None) -> Path:
 
 
 def _one_file(folder: Path, pattern: str, what: str, option: str | None = None) -> Path:
-    """Return the only file of a folder that has such a name."""
+    """Return the only file of a folder whose name matches a pattern."""
     found = sorted(folder.glob(pattern))
     remedy = f"; give {option}" if option else ""
     if not found:
@@ -256,12 +256,12 @@ def _to_head(trans: Path | None, folder: Path | None) -> Array:
 
     if trans is None:
         assert folder is not None
-        places = [place for place in (folder, folder / "bem") if list(place.glob("*-trans.fif"))]
-        trans = _one_file(places[0] if places else folder, "*-trans.fif", "transform between MRI and head", "--trans")
+        folders = [one for one in (folder, folder / "bem") if list(one.glob("*-trans.fif"))]
+        trans = _one_file(folders[0] if folders else folder, "*-trans.fif", "transform between MRI and head", "--trans")
     found = read_fif("transform", trans, mne.read_trans)
-    table = np.asarray(found["trans"], dtype=np.float64)
-    backward = found["from"] == mne.io.constants.FIFF.FIFFV_COORD_HEAD
-    return np.asarray(np.linalg.inv(table) if backward else table, dtype=np.float64)
+    matrix = np.asarray(found["trans"], dtype=np.float64)
+    from_head = found["from"] == mne.io.constants.FIFF.FIFFV_COORD_HEAD
+    return np.asarray(np.linalg.inv(matrix) if from_head else matrix, dtype=np.float64)
 
 
 def _subject(folder: Path, to_head: Array, conductivities: Sequence[float] | None) -> Head:
@@ -292,8 +292,8 @@ def _subject(folder: Path, to_head: Array, conductivities: Sequence[float] | Non
         for part in parts
     )
     names = ("brain", "skull", "scalp") if len(parts) == 3 else tuple(f"compartment {i + 1}" for i in range(len(parts)))
-    usual = template.CONDUCTIVITIES if len(parts) == 3 else (0.33,) if len(parts) == 1 else None
-    return Head(names, _values(conductivities, usual, len(parts)), surfaces)
+    default = template.CONDUCTIVITIES if len(parts) == 3 else (0.33,) if len(parts) == 1 else None
+    return Head(names, _values(conductivities, default, len(parts)), surfaces)
 
 
 def _model(folder: Path) -> Any:
@@ -313,26 +313,28 @@ def _sensors(name: str, head: Head) -> tuple[Sensors, Any, dict[str, str]]:
     import mne
 
     if name.isdigit():
-        return (*_on(template_cortex.electrodes(int(name)), head),)
+        return (*_on_scalp(template_cortex.electrodes(int(name)), head),)
     if Path(name).suffix == ".fif":
         info = read_fif("info", name, lambda path: mne.io.read_info(path, verbose="error"))
         return sensors_from_info(info), info, {}
     one_of("montage", name, mne.channels.get_builtin_montages(), ", or give 32, 64 or a FIF file")
-    return (*_on(sensors_from_montage(mne.channels.make_standard_montage(name)), head),)
+    return (*_on_scalp(sensors_from_montage(mne.channels.make_standard_montage(name)), head),)
 
 
-def _on(sensors: Sensors, head: Head) -> tuple[Sensors, None, dict[str, str]]:
-    """Move electrodes whose places are those of some standard head to the closest point of this head's scalp."""
+def _on_scalp(sensors: Sensors, head: Head) -> tuple[Sensors, None, dict[str, str]]:
+    """Move electrodes at positions of a standard head to the closest point of this head's scalp."""
     scalp = head.surfaces[-1] if head.surfaces else boundary(head.mesh)  # type: ignore[arg-type]
-    triangle, weights, away = nearest(scalp, sensors.positions)
-    if away.max() > FARTHEST:
+    triangle, weights, distance = nearest(scalp, sensors.positions)
+    if distance.max() > MAX_ELECTRODE_SHIFT:
         raise ValueError(
-            f"electrode {sensors.names[int(away.argmax())]} is {1e3 * away.max():.3g} mm from the scalp; "
+            f"electrode {sensors.names[int(distance.argmax())]} is {1e3 * distance.max():.3g} mm from the scalp; "
             "check that the head is in head coordinates and in metres, or give measured positions in a FIF file"
         )
-    places = np.einsum("ek,ekc->ec", weights, scalp.vertices[scalp.triangles[triangle]])
-    notes = {"electrodes": f"moved to the scalp by up to {1e3 * away.max():.2g} mm"} if away.max() > 1e-4 else {}
-    return replace(sensors, positions=places), None, notes
+    positions = np.einsum("ek,ekc->ec", weights, scalp.vertices[scalp.triangles[triangle]])
+    notes = (
+        {"electrodes": f"moved to the scalp by up to {1e3 * distance.max():.2g} mm"} if distance.max() > 1e-4 else {}
+    )
+    return replace(sensors, positions=positions), None, notes
 
 
 def _sources(given: str, kind: str, head: Head, to_head: Array | None) -> tuple[Sources, dict[str, str]]:
@@ -351,13 +353,13 @@ def _sources(given: str, kind: str, head: Head, to_head: Array | None) -> tuple[
 
 
 def _grid(step: float, head: Head) -> Sources:
-    """Return the points of a regular grid in the innermost compartment, away from its surface."""
+    """Return the points of a regular grid in the innermost compartment, more than `MARGIN` inside its surface."""
     if not 1e-3 <= step < 0.1:
         raise ValueError(f"a grid of {1e3 * step:g} mm is asked for, but its spacing must be 1 to 100 mm")
     inner = _innermost(head, "bem" if head.mesh is None else "fem")
     low, high = inner.vertices.min(axis=0), inner.vertices.max(axis=0)
-    sides = [np.arange(np.ceil(a / step), np.floor(b / step) + 1) * step for a, b in zip(low, high, strict=True)]
-    points = np.stack(np.meshgrid(*sides, indexing="ij"), axis=-1).reshape(-1, 3)
+    ticks = [np.arange(np.ceil(a / step), np.floor(b / step) + 1) * step for a, b in zip(low, high, strict=True)]
+    points = np.stack(np.meshgrid(*ticks, indexing="ij"), axis=-1).reshape(-1, 3)
     points = points[inside(inner, points)] if len(points) else points
     points = points[nearest(inner, points)[2] > MARGIN] if len(points) else points
     if not len(points):
@@ -378,24 +380,24 @@ def _source_space(path: str, to_head: Array | None) -> Sources:
         if to_head is None:
             raise ValueError(f"{path} is in MRI coordinates; give the transform to head coordinates with --trans")
         positions = template.transformed(to_head, positions)
-    turn = to_head if spaces[0]["coord_frame"] == FIFF.FIFFV_COORD_MRI and to_head is not None else np.eye(4)
+    rotation = to_head if spaces[0]["coord_frame"] == FIFF.FIFFV_COORD_MRI and to_head is not None else np.eye(4)
     to_mri = None if to_head is None else np.asarray(np.linalg.inv(to_head), dtype=np.float64)
     subject = spaces[0].get("subject_his_id") or ""
     if spaces.kind not in ("surface", "discrete"):
         return Sources(positions, to_mri=to_mri, subject=subject)
-    normals = np.concatenate([source_normals(space) for space in spaces]) @ turn[:3, :3].T
+    normals = np.concatenate([source_normals(space) for space in spaces]) @ rotation[:3, :3].T
     if spaces.kind == "discrete":
         return Sources(positions, normals, to_mri=to_mri, subject=subject)
     tables = [source_triangles(space) for space in spaces]
     starts = np.cumsum([0, *(len(space["vertno"]) for space in spaces)])
     known = [table + start for table, start in zip(tables, starts, strict=False) if table is not None]
-    sides = [int(space["id"] == FIFF.FIFFV_MNE_SURF_RIGHT_HEMI) for space in spaces]
+    hemispheres = [int(space["id"] == FIFF.FIFFV_MNE_SURF_RIGHT_HEMI) for space in spaces]
     return Sources(
         positions,
         normals,
         np.concatenate(known) if len(known) == len(tables) else None,
         vertices=np.concatenate([space["vertno"] for space in spaces]),
-        hemispheres=np.repeat(sides, np.diff(starts)),
+        hemispheres=np.repeat(hemispheres, np.diff(starts)),
         to_mri=to_mri,
         subject=subject,
     )

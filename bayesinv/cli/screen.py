@@ -1,4 +1,4 @@
-"""What is shown in a terminal: stages with the time they took, and tables."""
+"""Terminal output: stages with their durations, lines and tables."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Stages:
-    """Shows what is being done, and keeps how long it took."""
+    """Shows the running stage, and keeps the duration of each in s."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -40,11 +40,11 @@ def _console(error: bool = False) -> Console:
     from rich.console import Console
 
     stream = sys.stderr if error else sys.stdout
-    # Into a file or pipe nobody's window tells how wide a table may be.
+    # A file or pipe has no width of its own.
     return Console(file=stream, soft_wrap=True, width=None if stream.isatty() else 120)
 
 
-def tell(text: str) -> None:
+def show_text(text: str) -> None:
     """Print a line."""
     print(text)
 
@@ -101,17 +101,17 @@ def show_posterior(posterior: Posterior, maps: tuple[Maps, Maps | None], stages:
 
 
 def _where(posterior: Posterior, peak: Peak) -> str:
-    """Return in words where a peak is, and how sure that is."""
+    """Return position and probability of a peak, and the credible radius, in words."""
     facts = peak_facts(posterior, peak)
-    where = f"source {peak.source}"
+    position = f"source {peak.source}"
     if "position_mm" in facts:
-        where = f"({', '.join(f'{x:.0f}' for x in facts['position_mm'])}) mm {facts['frame']}"
-    lines = [f"{where}, probability {facts['probability']:.2g}"]
+        position = f"({', '.join(f'{x:.0f}' for x in facts['position_mm'])}) mm {facts['frame']}"
+    lines = [f"{position}, probability {facts['probability']:.2g}"]
     if "position_mm" in facts:
         mean = ", ".join(f"{x:.0f}" for x in facts["strongest_mean_position_mm"])
         lines.append(f"{LEVEL:.0%} within {facts['radius_mm']:.0f} mm of the strongest mean ({mean})")
     if "probability_left" in facts:
         left = facts["probability_left"]
-        side, share = ("left", left) if left >= 0.5 else ("right", 1 - left)
-        lines.append(f"in the {side} hemisphere with probability {share:.2g}")
+        hemisphere, probability = ("left", left) if left >= 0.5 else ("right", 1 - left)
+        lines.append(f"in the {hemisphere} hemisphere with probability {probability:.2g}")
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""One posterior when the model is not known."""
+"""Bayesian model averaging and stacking: one posterior of several models."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def average(
         p(current | recording) = Σ_k weight_k p(current | recording, model k)
 
     posteriors : name to posterior, of one recording and the same sources
-    weights : "evidence" gives each model its posterior probability, "stacking" what predicts components that were
-        left out best (see `compare`); or numbers, one per model
-    prior : probability of each model beforehand, with "evidence"; all alike if None
+    weights : "evidence" gives each model its posterior probability, "stacking" the weights that predict left-out
+        components best (see `compare`); or numbers, one per model
+    prior : prior probability of each model, with "evidence"; equal if None
 
     The result has every method of a `Posterior`. Its `hyper` holds what all models have in common, and "model", the
-    index of the model; its log evidence is that of the prior over models, with "evidence" alone.
+    index of the model; its log evidence, averaged over the prior of models, is known with "evidence" only.
 
     Raises
     ------
@@ -52,11 +52,11 @@ def average(
     structures = _all_structures(every)
     masses = [part * one.mixture.weights / one.mixture.weights.sum() for part, one in zip(share, every, strict=True)]
     mixtures = [one.mixture.picked(np.arange(len(mass)), mass) for one, mass in zip(every, masses, strict=True)]
-    said = ", ".join(f"{name} {part:.3g}" for name, part in zip(names, share, strict=True))
+    listed = ", ".join(f"{name} {part:.3g}" for name, part in zip(names, share, strict=True))
     return Posterior(
         problem=every[0].problem,
         model=f"average of {', '.join(names)}",
-        method=f"{weights if isinstance(weights, str) else 'weights'}: {said}",
+        method=f"{weights if isinstance(weights, str) else 'weights'}: {listed}",
         mixture=_joined(mixtures, structures),
         hyper=_joined_hyper(every, share, structures),
         log_evidence=evidence,
@@ -72,7 +72,7 @@ def average(
 
 
 def _same_lead_field(posteriors: Mapping[str, Posterior]) -> None:
-    """Raise unless all posteriors are of the same currents seen by the same gain."""
+    """Raise unless all posteriors are of the same sources with the same gain."""
     first, *others = posteriors
     ours = posteriors[first]
 
@@ -101,7 +101,7 @@ def _all_structures(posteriors: Sequence[Posterior]) -> dict[Any, Structure]:
 
 
 def _joined(mixtures: Sequence[Mixture], structures: Mapping[Any, Structure]) -> Mixture:
-    """One mixture of all nodes, with the weights that they have."""
+    """One mixture of all nodes; their weights are kept as they are."""
     index = {key: i for i, key in enumerate(structures)}
     which = [
         np.array([index[structure.key] for structure in one.structures], dtype=np.int64)[one.which] for one in mixtures
@@ -115,7 +115,7 @@ def _joined(mixtures: Sequence[Mixture], structures: Mapping[Any, Structure]) ->
 def _joined_hyper(posteriors: Sequence[Posterior], share: Array, structures: Mapping[Any, Structure]) -> Hyper:
     """Hyperparameters that all models have, each model's weighted by its share, and the model itself as one of them.
 
-    A model has as many equally weighted draws as its weight says, spread evenly over its own.
+    A model has as many equally weighted draws as its weight says, picked at even steps from its own.
     """
     hypers = [one.hyper for one in posteriors]
     lengths = [len(one["lambda"].draws) for one in hypers]
@@ -127,18 +127,18 @@ def _joined_hyper(posteriors: Sequence[Posterior], share: Array, structures: Map
     common = [name for name in hypers[0] if all(name in one for one in hypers)]
     nodes = {name: np.concatenate([one.nodes[name] for one in hypers]) for name in common}
     drawn = {
-        name: np.concatenate([one.draws[name][some] for one, some in zip(hypers, picked, strict=True)])
+        name: np.concatenate([one.draws[name][draws] for one, draws in zip(hypers, picked, strict=True)])
         for name in common
     }
     weights = [part * one.weights / one.weights.sum() for part, one in zip(share, hypers, strict=True)]
     nodes["model"] = np.repeat(np.arange(len(hypers), dtype=float), [len(one) for one in weights])
-    drawn["model"] = np.repeat(np.arange(len(hypers), dtype=float), [len(some) for some in picked])
+    drawn["model"] = np.repeat(np.arange(len(hypers), dtype=float), [len(draws) for draws in picked])
     scales = None
     known = [one.scales for one in hypers if one.scales is not None]
     if len(known) == len(hypers):
-        total = sum(len(some) for some in picked)
-        thinned = [one.picked(some, np.full(len(some), 1 / total)) for one, some in zip(known, picked, strict=True)]
-        scales = _joined(thinned, structures)
+        total = sum(len(draws) for draws in picked)
+        mixtures = [one.picked(draws, np.full(len(draws), 1 / total)) for one, draws in zip(known, picked, strict=True)]
+        scales = _joined(mixtures, structures)
     return Hyper(nodes, np.concatenate(weights), drawn, scales=scales)
 
 
@@ -154,16 +154,17 @@ def _model_weights(posteriors: Mapping[str, Posterior], weights: Any, prior: Any
         return _shares("weights", weights, tuple(posteriors)), None
     known = [one.log_evidence for one in posteriors.values() if one.log_evidence is not None]
     if len(known) < len(posteriors):
-        lacking = [name for name, one in posteriors.items() if one.log_evidence is None]
-        raise ValueError(f"{', '.join(lacking)} gives no evidence; use weights='stacking', or infer by quadrature")
-    before = np.full(len(known), 1 / len(known)) if prior is None else _shares("prior", prior, tuple(posteriors))
+        missing = [name for name, one in posteriors.items() if one.log_evidence is None]
+        raise ValueError(f"{', '.join(missing)} gives no evidence; use weights='stacking', or infer by quadrature")
+    prior_weights = np.full(len(known), 1 / len(known)) if prior is None else _shares("prior", prior, tuple(posteriors))
     with np.errstate(divide="ignore"):
-        joint = np.array([float(one) for one in known]) + np.log(before)
+        joint = np.array([float(one) for one in known]) + np.log(prior_weights)
     share = softmax(joint)
     return share, Evidence(float(logsumexp(joint)), float(share @ [one.error for one in known]))
 
 
 def _shares(what: str, given: Any, names: tuple[str, ...]) -> Array:
+    """Return weights (model,) that sum to one, of numbers in the order of the models or by their names."""
     if isinstance(given, Mapping):
         if set(given) != set(names):
             raise ValueError(f"{what} are of {', '.join(map(str, given))}, but the models are {', '.join(names)}")

@@ -1,4 +1,4 @@
-"""How often a right interval may fail."""
+"""Simultaneous bands of the empirical distribution of uniform numbers, and its exact p-value."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from bayesinv.posterior.quantiles import credible_level
 BANDS = Memory("bands")
 
 
-def held(low: Index, high: Index) -> float:
-    """Probability that as many uniform numbers as there are counts stay within them: an exact recursion.
+def containment_probability(low: Index, high: Index) -> float:
+    """Return the probability that cumulative counts of uniform numbers stay within bounds, by an exact recursion.
 
         P(low_k <= #{u_i <= k/n} <= high_k for k = 1 ... n)
 
-    Counts of n uniform numbers are those of a Poisson process of rate n, given that it counts n at 1; in between the
-    process is Markov, with one more expected in every step.
+    Counts of n uniform numbers are those of a Poisson process of rate n, given that its count at 1 is n. The process is
+    Markov, and its increment over a step of 1/n is Poisson with mean 1.
 
-    low, high : (count,), for k = 1 ... n
+    low, high : (count,), smallest and largest count allowed at k/n, for k = 1 ... n
 
     Reference: Säilynoja, Bürkner & Vehtari (2022), algorithm 1; Moscovich & Nadler (2017), Stat. Probab. Lett. 123,
     177-182 (the Poisson process).
@@ -38,8 +38,8 @@ def held(low: Index, high: Index) -> float:
 
 
 def bounds(count: int, tail: float) -> tuple[Index, Index]:
-    """Counts (count,) that a binomial number has, at each k/count, with more than `tail` on either side of it."""
-    # Rounding must not put a count whose tail is the limit itself on one side here and on the other there.
+    """Return the smallest and largest binomial counts (count,) at k/count whose tails exceed `tail`."""
+    # Rounding must not include a count whose tail equals the limit here and exclude it there.
     low = binom.ppf(tail * (1 + 1e-9), count, np.arange(count) / count).astype(np.int64)
     return np.r_[low[1:], count], np.r_[count - low[:0:-1], count]
 
@@ -48,8 +48,8 @@ def bounds(count: int, tail: float) -> tuple[Index, Index]:
 def band(count: int, level: float) -> tuple[Array, Array]:
     """Return the simultaneous band of the empirical distribution of uniform numbers.
 
-    All of it lies inside with probability `level` or a little more: the counts at every k/count are those within
-    equal binomial tails, the widest tail that leaves enough.
+    The whole curve lies inside with probability `level` or a little more: the bounds at every k/count are binomial
+    quantiles with the same tail probability, the largest for which this holds.
 
     count : number of values
     level : probability that the whole curve lies inside
@@ -59,31 +59,32 @@ def band(count: int, level: float) -> tuple[Array, Array]:
     Reference: Säilynoja, Bürkner & Vehtari (2022), Stat. Comput. 32, 32.
     """
     credible_level(level)
-    # Between Bonferroni's share of each place and what one place would have by itself.
+    # The pointwise tail lies between Bonferroni's, for all points, and that of a single point.
     low, high = np.log((1 - level) / (2 * count)), np.log((1 - level) / 2)
     for _ in range(40):
         middle = (low + high) / 2
-        low, high = (middle, high) if held(*bounds(count, float(np.exp(middle)))) >= level else (low, middle)
+        low, high = (
+            (middle, high) if containment_probability(*bounds(count, float(np.exp(middle)))) >= level else (low, middle)
+        )
     lower, upper = bounds(count, float(np.exp(low)))
     return lower / count, upper / count
 
 
-def probability(ranks: ArrayLike) -> float:
-    """Probability that uniform numbers stray as far from uniform as these, at the place where they stray most.
+def uniformity_p_value(ranks: ArrayLike) -> float:
+    """Return the exact p-value of ranks being uniform: the test statistic is the smallest pointwise binomial tail.
 
     ranks : (simulation,), in [0, 1]
 
-    It is exact. Where it is small for ranks that ought to be uniform, they are not; the curve leaves the `band` of
-    level 1 - p if and only if it is at most p.
+    The curve of the ranks leaves the `band` of level 1 - p if and only if the p-value is at most p.
     """
-    places = np.sort(np.ravel(np.asarray(ranks, dtype=float)))
-    count = len(places)
+    ordered = np.sort(np.ravel(np.asarray(ranks, dtype=float)))
+    count = len(ordered)
     at = np.arange(1, count + 1) / count
-    counts = np.searchsorted(places, at, side="right")
+    counts = np.searchsorted(ordered, at, side="right")
     below = binom.cdf(counts[:-1], count, at[:-1])
     above = binom.sf(counts[:-1] - 1, count, at[:-1])
     tail = float(min(below.min(initial=1.0), above.min(initial=1.0)))
     if tail < 1e-13:
-        # The recursion cannot tell so small a number from rounding; a union over all places bounds it.
+        # So small a number is below the recursion's rounding error; the union bound over all points stands in for it.
         return min(1.0, 2 * count * tail)
-    return min(1.0, max(0.0, 1 - held(*bounds(count, tail))))
+    return min(1.0, max(0.0, 1 - containment_probability(*bounds(count, tail))))

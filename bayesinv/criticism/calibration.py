@@ -1,7 +1,7 @@
-"""Calibration: whether posteriors of recordings drawn from the prior hold their truths as often as they say.
+"""Simulation-based calibration: ranks of truths drawn from the prior in the posteriors of their recordings.
 
-Averaged over hyperparameters, currents and recordings drawn from the prior, the place of the truth in the posterior
-is uniform, whatever the quantity. A mistake in a likelihood, a Jacobian, a quadrature or a quantile moves some place;
+Averaged over hyperparameters, currents and recordings drawn from the prior, the rank of the truth in the posterior is
+uniform, whatever the quantity. A mistake in a likelihood, a Jacobian, a quadrature or a quantile shifts some ranks;
 which quantity is off, and how, says where to look.
 
 References: Talts et al. (2018), arXiv 1804.06788; Modrák et al. (2023), Bayesian Anal. 20, 461-488 (test quantities);
@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bayesinv.axes import Array
-from bayesinv.criticism.bands import probability
-from bayesinv.criticism.calibration_run import Functional, Place, Run
+from bayesinv.criticism.bands import uniformity_p_value
+from bayesinv.criticism.calibration_run import CurrentFunctional, RankedTruth, Run
 from bayesinv.criticism.prior_draws import Prior
 from bayesinv.inference.infer import choose_method
 from bayesinv.inference.methods import check_options
@@ -36,17 +36,17 @@ if TYPE_CHECKING:
 
 
 CHUNK = 25
-"""Simulations that share what has been worked out of a gain, where several run at once."""
+"""Simulations that run in one task, and share decompositions of the gain, where several tasks run at once."""
 
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """Places of truths in their posteriors, by quantity; uniform on [0, 1] if the posterior is right.
+    """Ranks of truths in their posteriors, by quantity; uniform on [0, 1] if the posterior is right.
 
     model, method : what was calibrated
     ranks : quantity to (simulation,)
     level : probability with which a right posterior passes
-    unsure : check of the posterior to how many simulations it did not pass in
+    unsure : name of a check of the posterior to the number of simulations in which it failed
     """
 
     model: str
@@ -72,8 +72,8 @@ class Calibration:
 
     @cached_property
     def probabilities(self) -> dict[str, float]:
-        """Of every quantity, the probability of straying so far from uniform by chance; see `probability`."""
-        return {name: probability(places) for name, places in self.ranks.items()}
+        """P-value of uniform ranks, by quantity; see `bands.uniformity_p_value`."""
+        return {name: uniformity_p_value(ranks) for name, ranks in self.ranks.items()}
 
     @property
     def failed(self) -> list[str]:
@@ -94,7 +94,7 @@ class Calibration:
             If the level lies outside (0, 1).
         """
         wanted = [credible_level(level)]
-        return {name: float(coverage(places, wanted)[0]) for name, places in self.ranks.items()}
+        return {name: float(coverage(ranks, wanted)[0]) for name, ranks in self.ranks.items()}
 
     def table(self) -> list[dict[str, Any]]:
         """A row per quantity, worst first: "quantity", "simulations", "mean" and "sd" of the ranks (of uniform ones
@@ -104,14 +104,14 @@ class Calibration:
             {
                 "quantity": name,
                 "simulations": self.count,
-                "mean": float(np.mean(places)),
-                "sd": float(np.std(places)),
+                "mean": float(np.mean(ranks)),
+                "sd": float(np.std(ranks)),
                 "coverage": inside[name],
                 "probability": self.probabilities[name],
                 "passed": name not in self.failed,
-                "finding": _finding(places) if name in self.failed else "",
+                "finding": _finding(ranks) if name in self.failed else "",
             }
-            for name, places in self.ranks.items()
+            for name, ranks in self.ranks.items()
         ]
         return sorted(rows, key=lambda row: float(row["probability"]))
 
@@ -130,10 +130,11 @@ class Calibration:
                     f"  {row['quantity']}: {row['finding']}; 90 % intervals hold {100 * row['coverage']:.0f} % of the "
                     f"truths; such ranks come by chance with probability {row['probability']:.1g}"
                 )
-        least = rows[0]
+        worst = rows[0]
         if self.passed:
             lines.append(
-                f"  the farthest is {least['quantity']}, as far by chance with probability {least['probability']:.2g}"
+                f"  the least uniform is {worst['quantity']}, so far by chance with "
+                f"probability {worst['probability']:.2g}"
             )
         lines.append(
             f"  A posterior that is right passes with probability {100 * self.level:g} %, over all quantities at once."
@@ -143,12 +144,12 @@ class Calibration:
         return "\n".join(lines)
 
 
-def _finding(places: Array) -> str:
-    """How ranks that are not uniform differ from uniform ones most: by their middle or by their spread."""
-    count = len(places)
-    # Ranks of a right posterior have mean 1/2 and variance 1/12, and these the variances 1/12 and 1/180 over the count.
-    shift = (places.mean() - 0.5) * np.sqrt(12 * count)
-    width = (places.var() - 1 / 12) * np.sqrt(180 * count)
+def _finding(ranks: Array) -> str:
+    """Say in words how ranks differ most from uniform ones: by their mean or by their spread."""
+    count = len(ranks)
+    # Uniform ranks have mean 1/2 and variance 1/12; over n samples their estimates have variances 1/12n and 1/180n.
+    shift = (ranks.mean() - 0.5) * np.sqrt(12 * count)
+    width = (ranks.var() - 1 / 12) * np.sqrt(180 * count)
     if max(abs(shift), abs(width)) < 2:
         return "the posterior has another shape than it should"
     if abs(shift) > abs(width):
@@ -163,7 +164,7 @@ def sbc(
     *,
     draws: int = 199,
     truth: str | PathLike[str] | Callable[[Problem], pm.Model] | None = None,
-    functionals: Mapping[str, Functional] | None = None,
+    functionals: Mapping[str, CurrentFunctional] | None = None,
     method: str | None = None,
     level: float = 0.95,
     rng: np.random.Generator | None = None,
@@ -174,18 +175,18 @@ def sbc(
     """Rank truths drawn from a model's prior in the posteriors of the recordings that they make.
 
     Ranked are every free hyperparameter, λ, the log likelihood of the recording at the hyperparameters, and
-    functionals of the currents at one sample, which is another in every simulation. Linear functionals have exact
-    places; all else is ranked among draws, and the rank spread over its step so that it is uniform.
+    functionals of the currents at one sample, which is drawn anew in every simulation. Ranks of linear functionals are
+    exact; all others are ranked among draws, and the discrete rank is randomised so that it is uniform.
 
     model : as in `infer`, but no model built already
     problem : its gain, times and the size of its baseline; recordings are drawn anew
     simulations : number of truths
     draws : of the posterior, among which a truth is ranked
-    truth : the model that truths are drawn from; None takes `model`. Another one shows what it does to a posterior
-        that the world differs from what it believes
+    truth : the model that truths are drawn from; None takes `model`. Another one shows what misspecification does to
+        the posterior
     functionals : name to weights, (source,) or with free orientation (source, 3), of a linear functional; or to a
         function of the currents at a sample, (source,) or (source, 3) in A m, that returns a number. None takes a
-        region's mean, a single source, the pattern that the sensors see best, and the largest current
+        region's mean, a single source, the pattern of the gain's largest singular value, and the largest current
     method, options : of `infer`
     level : probability with which a right posterior passes
     rng : default_rng(0) if None; the same generator gives the same ranks, however many run at once
@@ -219,31 +220,31 @@ def sbc(
     seeds = rng.integers(2**63, size=simulations)
     table = _defaults(problem) if functionals is None else _checked(functionals, problem)
     run = Run(model, truths, table, draws, choice, options)
-    cuts = np.array_split(np.arange(simulations), max(effective_n_jobs(n_jobs), -(-simulations // CHUNK)))
+    parts = np.array_split(np.arange(simulations), max(effective_n_jobs(n_jobs), -(-simulations // CHUNK)))
     running = Parallel(n_jobs=n_jobs, return_as="generator")(
-        delayed(run)(list(map(int, some)), [int(seed) for seed in seeds[some]]) for some in cuts if some.size
+        delayed(run)(list(map(int, part)), [int(seed) for seed in seeds[part]]) for part in parts if part.size
     )
-    found: list[Place | Exception] = []
+    found: list[RankedTruth | Exception] = []
     with steps("simulations", simulations, progress) as advance:
-        for part in running:
-            found += part
-            advance(len(part))
-    wrong = [(k, one) for k, one in enumerate(found) if isinstance(one, Exception)]
-    if wrong:
-        k, error = wrong[0]
-        told = ", ".join(f"{name} = {values[k]:.3g}" for name, values in truths.hyper.items())
+        for ranked in running:
+            found += ranked
+            advance(len(ranked))
+    failures = [(k, one) for k, one in enumerate(found) if isinstance(one, Exception)]
+    if failures:
+        k, error = failures[0]
+        values = ", ".join(f"{name} = {drawn[k]:.3g}" for name, drawn in truths.hyper.items())
         raise RuntimeError(
-            f"{len(wrong)} of {simulations} simulations raised; the first, number {k}, whose truth is {told}, raised "
-            f"{type(error).__name__}: {error}"
+            f"{len(failures)} of {simulations} simulations raised; the first, number {k}, whose truth is {values}, "
+            f"raised {type(error).__name__}: {error}"
         ) from error
-    right = [one for one in found if not isinstance(one, Exception)]
-    ranks = {name: np.array([one.ranks[name] for one in right]) for name in right[0].ranks}
-    unsure = Counter(name for one in right for name in one.unsure)
+    ranked_truths = [one for one in found if not isinstance(one, Exception)]
+    ranks = {name: np.array([one.ranks[name] for one in ranked_truths]) for name in ranked_truths[0].ranks}
+    unsure = Counter(name for one in ranked_truths for name in one.failed_checks)
     return Calibration(truths.model if truth is None else build(model, problem)[0], choice, ranks, level, dict(unsure))
 
 
-def _defaults(problem: Problem) -> dict[str, Functional]:
-    """A region's mean, a single source, the pattern that the sensors see best, and the largest current."""
+def _defaults(problem: Problem) -> dict[str, CurrentFunctional]:
+    """A region's mean, a single source, the pattern of the gain's largest singular value, and the largest current."""
     count, axes = problem.source_count, problem.axes
     along = np.full((count, axes), 1 / np.sqrt(axes))
     if axes == 3 and problem.sources is not None and problem.sources.normals is not None:
@@ -264,11 +265,12 @@ def _defaults(problem: Problem) -> dict[str, Functional]:
 
 
 def _largest(current: Array) -> float:
-    """Size of the largest current."""
+    """Magnitude of the largest current, A m."""
     return float(np.abs(current).max() if current.ndim == 1 else np.linalg.norm(current, axis=1).max())
 
 
-def _checked(functionals: Mapping[str, Functional], problem: Problem) -> dict[str, Functional]:
+def _checked(functionals: Mapping[str, CurrentFunctional], problem: Problem) -> dict[str, CurrentFunctional]:
+    """Return the functionals; raise where weights do not fit the currents."""
     shape = (problem.source_count,) if problem.axes == 1 else (problem.source_count, 3)
     for name, one in functionals.items():
         if not callable(one) and (np.shape(one) != shape or not np.asarray(one, dtype=float).any()):

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from bayesinv.axes import Array
+from bayesinv.criticism.draws import thinned
 from bayesinv.criticism.prior_draws import Prior
 from bayesinv.evidence.spectrum import Spectrum
 from bayesinv.inference.infer import infer
@@ -18,57 +19,58 @@ from bayesinv.prior.catalogue import build
 from bayesinv.prior.density import Density
 from bayesinv.problem.problem import Problem
 
-FEW = 49
+LIKELIHOOD_DRAWS = 49
 """Draws that the log likelihood of the truth is ranked among; each may want a decomposition."""
 
-CHAINED = 10
-"""Draws that chains make for every draw kept, so that those kept are all but independent."""
+CHAIN_THINNING = 10
+"""Draws that chains make for every draw that is used, so that these are nearly independent."""
 
-Functional = ArrayLike | Callable[[Array], float]
+CurrentFunctional = ArrayLike | Callable[[Array], float]
+"""Weights of a linear functional of the currents at a sample, or any function of them."""
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a truth lies in its posterior, by quantity, and the checks that the posterior did not pass."""
+class RankedTruth:
+    """Ranks of one truth in its posterior, by quantity, and names of the checks that the posterior failed."""
 
     ranks: dict[str, float]
-    unsure: tuple[str, ...]
+    failed_checks: tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """What every simulation has in common."""
+    """Everything that the simulations of a calibration share; called with numbers of truths and seeds."""
 
     model: Any
     truths: Prior
-    functionals: Mapping[str, Functional]
+    functionals: Mapping[str, CurrentFunctional]
     draws: int
     method: str
     options: Mapping[str, Any]
 
-    def __call__(self, which: Sequence[int], seeds: Sequence[int]) -> list[Place | Exception]:
+    def __call__(self, which: Sequence[int], seeds: Sequence[int]) -> list[RankedTruth | Exception]:
         density = Density.of(build(self.model, self.truths.problem)[1])
-        found: list[Place | Exception] = []
+        found: list[RankedTruth | Exception] = []
         for k, seed in zip(which, seeds, strict=True):
             try:
                 found.append(self._one(density, k, np.random.default_rng(seed)))
             except Exception as error:
-                # The others' failures are wanted too, so this one is told at the end.
+                # The other simulations go on; `sbc` reports all failures at the end.
                 found.append(error)
         return found
 
-    def _one(self, density: Density, k: int, rng: np.random.Generator) -> Place:
+    def _one(self, density: Density, k: int, rng: np.random.Generator) -> RankedTruth:
         current, problem = self.truths.truth(k, rng)
         chained = self.method == "nuts"
-        draws = max(100, CHAINED * self.draws // 4) if chained else self.draws
+        draws = max(100, CHAIN_THINNING * self.draws // 4) if chained else self.draws
         posterior = infer(self.model, problem, self.method, rng=rng, draws=draws, **self.options)
         sample = slice(at := int(rng.integers(len(problem.times))), at + 1)
         ranks = self._of_hyper(posterior, density, k, rng)
         ranks |= self._of_currents(posterior, current.reshape(problem.source_count, problem.axes, -1), sample, rng)
-        return Place(ranks, tuple(check.name for check in posterior.checks if not check.passed))
+        return RankedTruth(ranks, tuple(check.name for check in posterior.checks if not check.passed))
 
     def _of_hyper(self, posterior: Posterior, density: Density, k: int, rng: np.random.Generator) -> dict[str, float]:
-        drawn = {name: _spaced(scalar.draws, self.draws) for name, scalar in posterior.hyper.items()}
+        drawn = {name: _thinned(scalar.draws, self.draws) for name, scalar in posterior.hyper.items()}
         free = [name for name in self.truths.free if name in drawn]
         if np.ptp(drawn["lambda"]) > 0:
             free.append("lambda")
@@ -76,51 +78,53 @@ class Run:
         variables = density.model.free_RVs
         known = [name for name in drawn if name in self.truths.hyper]
         if variables and all(name in known for variable in variables for name in _names(variable.name, drawn)):
-            among = {name: np.r_[self.truths.hyper[name][k], _spaced(drawn[name], FEW)] for name in known}
-            heights = _log_likelihood(density, posterior.problem, among)
-            ranks["log likelihood"] = _rank(heights[0], heights[1:], rng)
+            values = {
+                name: np.r_[self.truths.hyper[name][k], _thinned(drawn[name], LIKELIHOOD_DRAWS)] for name in known
+            }
+            log_likelihood = _log_likelihood(density, posterior.problem, values)
+            ranks["log likelihood"] = _rank(log_likelihood[0], log_likelihood[1:], rng)
         return ranks
 
     def _of_currents(
         self, posterior: Posterior, current: Array, sample: slice, rng: np.random.Generator
     ) -> dict[str, float]:
-        now = current[:, :, sample.start]
+        at_sample = current[:, :, sample.start]
         free = posterior.problem.axes == 3
         ranks = {}
         linear = {name: np.asarray(one, dtype=float) for name, one in self.functionals.items() if not callable(one)}
         if linear:
             rows = np.array(list(linear.values()))
             found = posterior.contrast(rows, float(posterior.problem.times[sample.start]))
-            truths = rows.reshape(len(rows), -1) @ now.ravel()
+            truths = rows.reshape(len(rows), -1) @ at_sample.ravel()
             for i, (name, value) in enumerate(zip(linear, truths, strict=True)):
                 ranks[name] = float(1 - found.exceedance(value)[i, 0])
         others = {name: one for name, one in self.functionals.items() if callable(one)}
         if others:
             drawn = posterior.draw(self.draws, rng, sample)[..., 0]
-            here = now if free else now[:, 0]
+            truth = at_sample if free else at_sample[:, 0]
             for name, function in others.items():
-                ranks[name] = _rank(float(function(here)), np.array([float(function(one)) for one in drawn]), rng)
+                ranks[name] = _rank(float(function(truth)), np.array([float(function(one)) for one in drawn]), rng)
         return ranks
 
 
 def _rank(truth: float, drawn: Array, rng: np.random.Generator) -> float:
-    """Share of draws below the truth, spread over its step so that it is uniform and not only discretely so."""
+    """Share of draws below the truth, randomised within its step so that its distribution is continuous."""
     below, tied = np.count_nonzero(drawn < truth), np.count_nonzero(drawn == truth)
     return float((below + (tied + 1) * rng.uniform()) / (len(drawn) + 1))
 
 
-def _spaced(values: Array, count: int) -> Array:
-    """As many values at even distances, the farther apart the more there are."""
-    return values[np.linspace(0, len(values) - 1, min(count, len(values))).astype(int)]
+def _thinned(values: Array, count: int) -> Array:
+    """At most `count` of the values, at even steps."""
+    return values[thinned(len(values), 1, count)]
 
 
 def _names(variable: str, hyper: Mapping[str, Array]) -> list[str]:
-    """Names that the numbers of a variable have in `hyper`."""
+    """Names in `hyper` of the elements of a variable."""
     return [name for name in hyper if name == variable or name.startswith(f"{variable}[")]
 
 
 def _log_likelihood(density: Density, problem: Problem, hyper: Mapping[str, Array]) -> Array:
-    """Log density (draw,) of a recording and its baseline at hyperparameters, whatever recording the density has."""
+    """Log density (draw,) of the problem's recording and baseline at hyperparameters, under the model of `density`."""
     values = []
     for variable in density.model.free_RVs:
         names = _names(variable.name, hyper)
@@ -129,9 +133,9 @@ def _log_likelihood(density: Density, problem: Problem, hyper: Mapping[str, Arra
         values.append(table.reshape(len(table), *shape))
     nodes = density.unconstrained(values)
     variance, noise = density.scales(nodes)
-    places, which = density.structural_nodes(nodes)
+    points, which = density.structural_nodes(nodes)
     out = np.empty(len(nodes))
-    for i, structure in enumerate(density.structures(places)):
+    for i, structure in enumerate(density.structures(points)):
         mine, likelihood = which == i, Spectrum.of(problem, structure).likelihood
         out[mine] = likelihood.log_likelihood(variance[mine], noise[mine])
         if density.observation.baseline is not None:

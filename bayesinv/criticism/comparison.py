@@ -1,4 +1,4 @@
-"""Models of one recording side by side: evidence, and what each says of what it has not seen."""
+"""Models of one recording side by side: evidence, and predictive density of left-out parts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bayesinv.criticism.densities import block_densities, component_densities
 from bayesinv.criticism.leave_out import LeftOut, left_out_of
 from bayesinv.posterior.posterior import Posterior
 from bayesinv.problem.problem import Problem
-from bayesinv.wording import aligned
+from bayesinv.wording import aligned, with_error
 
 BLOCKS = 10
 """Blocks that a recording is cut into where no length is given."""
@@ -37,14 +37,14 @@ MODEL_HEADS = (
 
 @dataclass(frozen=True)
 class ModelRow:
-    """What is known of one model beside the others.
+    """Evidence and predictive density of one model, and their differences to the other models.
 
     name, method : as given, and what it is
     log_evidence, log_evidence_error : nats; None where its method gives none
-    log_bayes_factor, log_bayes_factor_error : against the model of most evidence, nats; None where one of them lacks
+    log_bayes_factor, log_bayes_factor_error : against the model of largest evidence, nats; None without evidence
     components..., blocks... : leave-one-out over components and over blocks of time: expected log density, its
-        standard error, its difference to the best, that one's standard error, stacking and pseudo-BMA+ weights, and
-        the largest k̂; None where the recording is one block
+        standard error, its difference to the best, the standard error of the difference, stacking and pseudo-BMA+
+        weights, and the largest k̂; None where the recording is one block
     """
 
     name: str
@@ -99,7 +99,7 @@ class ModelComparison:
 
     @property
     def probabilities(self) -> dict[str, float] | None:
-        """Probability of each model, all being as probable before; None where an evidence is not known."""
+        """Probability of each model, all being equally probable before; None where a model has no evidence."""
         known = [row.log_evidence for row in self.rows if row.log_evidence is not None]
         if len(known) < len(self.rows):
             return None
@@ -107,7 +107,7 @@ class ModelComparison:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What cannot be relied upon, in words."""
+        """Where leave-one-out is not reliable, in words."""
         return (*self.components.warnings, *(self.blocks.warnings if self.blocks is not None else ()))
 
     def cells(self) -> list[tuple[str, ...]]:
@@ -116,19 +116,19 @@ class ModelComparison:
         for row in self.rows:
             cells = [
                 row.name,
-                "" if row.log_evidence is None else f"{row.log_evidence:.1f} ± {row.log_evidence_error:.1g}",
+                "" if row.log_evidence is None else with_error(row.log_evidence, row.log_evidence_error or 0.0),
                 ""
                 if row.log_bayes_factor is None
-                else f"{row.log_bayes_factor:.1f} ± {row.log_bayes_factor_error:.1g}",
+                else with_error(row.log_bayes_factor, row.log_bayes_factor_error or 0.0),
             ]
             for kind in CRITERIA:
-                elpd, se, less, less_se, weight = (
+                elpd, se, difference, difference_se, weight = (
                     getattr(row, f"{kind}_{what}") for what in ("elpd", "se", "difference", "difference_se", "weight")
                 )
                 if elpd is None:
                     cells += ["", "", ""]
                 else:
-                    cells += [f"{elpd:.1f} ± {se:.1f}", f"{less:.1f} ± {less_se:.1f}", f"{weight:.2f}"]
+                    cells += [f"{elpd:.1f} ± {se:.1f}", f"{difference:.1f} ± {difference_se:.1f}", f"{weight:.2f}"]
             largest = max(row.components_khat, row.blocks_khat or 0.0)
             table.append((*cells, f"{largest:.2f}" if largest else "exact"))
         return table
@@ -140,19 +140,19 @@ class ModelComparison:
 def compare(
     posteriors: Mapping[str, Posterior], *, block: float | None = None, over: str = "components", draws: int = 500
 ) -> ModelComparison:
-    """Compare models of one recording by evidence, and by what each says of what it has not seen.
+    """Compare models of one recording by evidence, and by the predictive density of parts that are left out.
 
     posteriors : name to posterior
     block : s, length of the blocks of time that are left out; a tenth of the recording if None
     over : "components" or "blocks", which the stacking weights are of
-    draws : hyperparameters that leave-one-out densities are averaged over; of learned structures each has the
-        mixture's nearest
+    draws : draws of the hyperparameters that leave-one-out densities are averaged over; learned structures are those of
+        the mixture's nearest nodes
 
     Given hyperparameters θ, the density of a component or block given all others is exact (`predictive.left_out`).
-    The posterior of θ without the part is reached from that with it by importance weights 1 / p(part | rest, θ),
-    whose tail is smoothed and judged by its shape k̂; where that is too heavy, the posterior of θ is taken for
-    Gaussian, and if that does not fit either, it is said. The baseline is seen throughout. Where neighbouring samples'
-    noise is alike a block hints at the next: long blocks are fairer than short ones.
+    The posterior of θ without the part is obtained from that with it by importance weights 1 / p(part | rest, θ),
+    whose tail is smoothed and judged by its shape k̂; where the tail is too heavy, the posterior of θ is approximated
+    by a Gaussian, and where that does not fit either, `warnings` says so. The baseline is never left out. Where noise
+    is correlated over time a block informs the next, so that long blocks are fairer than short ones.
 
     Raises
     ------
@@ -173,15 +173,15 @@ def compare(
     if over == "blocks" and len(parts) < 2:
         raise ValueError("the recording is one block; stack over components, or give a shorter block")
     bounds = np.array([[problem.times[part.start], problem.times[part.stop - 1]] for part in parts])
-    left = left_out_of(
+    components = left_out_of(
         "components",
         {name: component_densities(one, draws) for name, one in posteriors.items()},
         posteriors,
         tuple(f"component {i}" for i in range(problem.components)),
     )
-    timed = None
+    blocks = None
     if len(parts) > 1:
-        timed = left_out_of(
+        blocks = left_out_of(
             "blocks",
             {name: block_densities(one, draws, parts) for name, one in posteriors.items()},
             posteriors,
@@ -192,12 +192,12 @@ def compare(
     rows = []
     for k, (name, one) in enumerate(posteriors.items()):
         evidence = one.log_evidence
-        factor, doubt = None, None
+        factor, factor_error = None, None
         if evidence is not None and best is not None:
             factor = float(evidence) - float(best)
-            doubt = 0.0 if evidence is best else evidence.error + best.error
+            factor_error = 0.0 if evidence is best else evidence.error + best.error
         numbers: dict[str, float] = {}
-        for table in (left, timed):
+        for table in (components, blocks):
             if table is not None:
                 numbers |= {
                     f"{table.over}_elpd": float(table.elpd[k]),
@@ -215,15 +215,15 @@ def compare(
                 None if evidence is None else float(evidence),
                 None if evidence is None else evidence.error,
                 factor,
-                doubt,
+                factor_error,
                 **numbers,
             )
         )
-    return ModelComparison(tuple(rows), left, timed, over, bounds)
+    return ModelComparison(tuple(rows), components, blocks, over, bounds)
 
 
 def blocks_of(problem: Problem, length: float | None = None) -> list[slice]:
-    """Cut a recording into blocks of samples that follow each other.
+    """Cut a recording into contiguous blocks of samples.
 
     length : s; a tenth of the recording if None
 
@@ -250,6 +250,7 @@ def blocks_of(problem: Problem, length: float | None = None) -> list[slice]:
 
 
 def same_recording(posteriors: Mapping[str, Posterior]) -> None:
+    """Raise unless all are posteriors of one whitened recording."""
     if not posteriors:
         raise ValueError("there is nothing to compare; give a dictionary of names to posteriors")
     for name, one in posteriors.items():
@@ -267,13 +268,13 @@ def same_recording(posteriors: Mapping[str, Posterior]) -> None:
             ("another baseline", ours.baseline, theirs.baseline),
             ("other times", ours.times, theirs.times),
         ):
-            # A whitener that is not known is told by what it made of the recording.
+            # Where a whitener is not known, the whitened recordings are compared.
             if what == "another whitening" and (mine is None or yours is None):
                 continue
-            alike = (mine is None) == (yours is None) and (
+            equal = (mine is None) == (yours is None) and (
                 mine is None or yours is None or (mine.shape == yours.shape and np.allclose(mine, yours, rtol=1e-9))
             )
-            if not alike:
+            if not equal:
                 raise ValueError(
                     f"{name!r} has {what} than {first!r}; only models of one whitened recording can be compared"
                 )

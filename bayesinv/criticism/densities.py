@@ -1,4 +1,4 @@
-"""Log densities of components and blocks of a recording, left out or given."""
+"""Leave-one-out log densities of components and blocks of a recording."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from bayesinv.posterior.posterior import Posterior
 
 
 def left_out(spectrum: Spectrum, variance: float, noise: float, along: Array | None = None) -> tuple[Array, Array]:
-    """What the rest of the recording leaves open of a component, or along a direction, at given hyperparameters.
+    """Return leave-one-out residuals and precisions of components, or along directions, at given hyperparameters.
 
         q_i = a_iᵀ C⁻¹ a_i,   r_it = a_iᵀ C⁻¹ y_t,   C = variance G D Gᵀ + noise² N
 
-    Without directions, y_it given all other components is normal with precision q_i, and r_it / q_i is how far it is
-    from its mean. Along a_i, r_it / sqrt(q_i) is the standard normal statistic of whether something was added there.
+    Without directions, y_it given all other components is normal with precision q_i, and r_it / q_i is its
+    deviation from its mean. Along a_i, r_it / sqrt(q_i) is the standard normal test statistic of a mean shift.
 
     along : (component, direction); None takes the components themselves
 
-    Returns residuals r (direction, time) and precisions q (direction, 1); where courses are correlated over time,
-    in their independent modes, (direction, mode) both, and a component is left out with its whole course.
+    Returns residuals r (direction, time) and precisions q (direction, 1); where time courses are
+    correlated, both are in their independent modes, (direction, mode), and a component is left out at all times.
 
     References: Sundararajan & Keerthi (2001), Neural Comput. 13, 1103-1118; Cook & Weisberg (1982), Residuals and
     Influence in Regression, §2.2 (the mean shift).
     """
-    inward = spectrum.to_components if along is None else along.T @ spectrum.to_components
+    project = spectrum.to_components if along is None else along.T @ spectrum.to_components
     total = (variance * spectrum.likelihood.eigenvalues + noise**2).reshape(len(spectrum.values), -1)
-    return inward @ (spectrum.coefficients / total), inward**2 @ (1 / total)
+    return project @ (spectrum.coefficients / total), project**2 @ (1 / total)
 
 
 def component_densities(posterior: Posterior, count: int) -> Array:
-    """Log density of each component's course given all others', at equally weighted hyperparameters.
+    """Log density of each component's time course given all others', at equally weighted hyperparameters.
 
     Returns (draw, component).
     """
@@ -52,8 +52,8 @@ def component_densities(posterior: Posterior, count: int) -> Array:
 def block_densities(posterior: Posterior, count: int, blocks: Sequence[slice]) -> Array:
     """Log density of each block of samples given all other samples, at equally weighted hyperparameters.
 
-    Samples that are independent given the hyperparameters know nothing of each other; where courses are correlated
-    over time a block is conditioned on what lies before and behind.
+    Where time courses are correlated a block is conditioned on the samples before and after it; otherwise samples are
+    independent given the hyperparameters.
 
     Returns (draw, block).
 
@@ -82,6 +82,6 @@ def block_densities(posterior: Posterior, count: int, blocks: Sequence[slice]) -
 
 
 def each_spectrum(posterior: Posterior, scales: Mixture) -> Iterator[tuple[int, Spectrum]]:
-    """Every draw and its spectrum; draws of one structure come together."""
+    """Yield every draw and its spectrum; draws of one structure follow each other."""
     for n in np.argsort(scales.which, kind="stable"):
         yield int(n), Spectrum.of(posterior.problem, scales.structures[scales.which[n]])

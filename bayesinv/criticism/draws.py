@@ -1,4 +1,4 @@
-"""Hyperparameters of a posterior, thinned or drawn, to predict by."""
+"""Equally weighted hyperparameters of a posterior: its draws thinned, or its mixture resampled."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from bayesinv.posterior.posterior import Posterior
 
 
 def drawn(posterior: Posterior, count: int) -> Mixture:
-    """Equally weighted hyperparameters of a posterior, at most `count`: its draws where their scales are known.
+    """Return equally weighted hyperparameters of a posterior, at most `count`: its draws where their scales are known.
 
-    Chains stay one after the other and equally long. A learned structure is that of the mixture's nearest node.
+    Chains stay one after the other and equally long. The structure of a draw is that of the mixture's nearest node.
     """
     scales, mixture = posterior.hyper.scales, posterior.mixture
     if scales is not None:
@@ -21,7 +21,7 @@ def drawn(posterior: Posterior, count: int) -> Mixture:
 
 
 def thinned(length: int, chains: int, count: int) -> Index:
-    """At most `count` draws out of chains that come one after the other, as many from each and evenly spread."""
+    """Return indices of at most `count` draws of concatenated chains: as many of each chain, at even steps."""
     each = length // chains
     within = np.linspace(0, each - 1, max(1, min(count // chains, each))).astype(np.int64)
     return np.asarray((each * np.arange(chains)[:, None] + within).ravel())

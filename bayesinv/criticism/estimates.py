@@ -12,14 +12,25 @@ from bayesinv.classical.estimate import Estimate
 from bayesinv.posterior.posterior import Posterior
 from bayesinv.problem.problem import Problem
 from bayesinv.problem.windows import samples_of
-from bayesinv.wording import aligned
+from bayesinv.wording import aligned, with_error
 
-HEADS = ("name", "λ", "interval of λ", "SNR", "peak", "at (mm)", "height", "spread (mm)", "fit", "log evidence")
+ESTIMATE_HEADS = (
+    "name",
+    "λ",
+    "interval of λ",
+    "SNR",
+    "peak",
+    "at (mm)",
+    "height",
+    "spread (mm)",
+    "fit",
+    "log evidence",
+)
 
 
 @dataclass(frozen=True)
 class Row:
-    """What one estimator or model says of the recording.
+    """The answer of one estimator or model to the recording.
 
     name, method : as given, and what it is
     lam : λ, 1/(A m)²; of a posterior the median; None where the method has none
@@ -29,7 +40,7 @@ class Row:
     position : (x, y, z) of it, m, head coordinates; None where positions are not known
     height : its magnitude in `unit`
     spread : root mean square distance from the peak, weighted by squared magnitude, m
-    goodness_of_fit : share of the whitened recording's power that is explained; None where nothing is fitted
+    goodness_of_fit : explained share of the whitened recording's power; None where nothing is fitted
     log_evidence, log_evidence_error : of a posterior, nats; None where there is none
     """
 
@@ -70,12 +81,12 @@ class Comparison:
         raise KeyError(f"nothing named {name!r} was compared; there are {', '.join(self.maps)}")
 
     def cells(self) -> list[tuple[str, ...]]:
-        """The table as text, a tuple per row in the order of its heads."""
+        """The table as text, a tuple per row in the order of `ESTIMATE_HEADS`."""
         table: list[tuple[str, ...]] = []
         for row in self.rows:
-            place = "" if row.position is None else ", ".join(f"{1e3 * x:.0f}" for x in row.position)
+            position = "" if row.position is None else ", ".join(f"{1e3 * x:.0f}" for x in row.position)
             height = f"{1e9 * row.height:.3g} nA m" if row.unit == "A m" else f"{row.height:.3g}"
-            evidence = "" if row.log_evidence is None else f"{row.log_evidence:.1f} ± {row.log_evidence_error:.1g}"
+            evidence = "" if row.log_evidence is None else with_error(row.log_evidence, row.log_evidence_error or 0.0)
             table.append(
                 (
                     row.name,
@@ -83,7 +94,7 @@ class Comparison:
                     "" if row.lam_interval is None else "{:.3g} to {:.3g}".format(*row.lam_interval),
                     "" if row.snr is None else f"{row.snr:.2f}",
                     str(row.peak),
-                    place,
+                    position,
                     height,
                     "" if row.spread is None else f"{1e3 * row.spread:.1f}",
                     "" if row.goodness_of_fit is None else f"{row.goodness_of_fit:.3f}",
@@ -93,7 +104,7 @@ class Comparison:
         return table
 
     def __str__(self) -> str:
-        return f"at {1e3 * self.time:.0f} ms\n{aligned([HEADS, *self.cells()])}"
+        return f"at {1e3 * self.time:.0f} ms\n{aligned([ESTIMATE_HEADS, *self.cells()])}"
 
 
 def compare_estimates(
@@ -136,22 +147,23 @@ def compare_estimates(
 
 
 def _magnitude(result: Estimate | Posterior, sample: int) -> Array:
+    """Magnitude (source,) of an estimate or posterior mean at one sample."""
     if isinstance(result, Estimate):
         return np.asarray(result.strength[:, sample])
     mean = result.mean
     return np.asarray(np.linalg.norm(mean[:, :, sample], axis=1) if mean.ndim == 3 else np.abs(mean[:, sample]))
 
 
-def _row(name: str, result: Estimate | Posterior, size: Array, level: float) -> Row:
-    peak = int(size.argmax())
+def _row(name: str, result: Estimate | Posterior, magnitude: Array, level: float) -> Row:
+    peak = int(magnitude.argmax())
     sources = result.problem.sources
     position, spread = None, None
     if sources is not None:
         x, y, z = (float(value) for value in sources.positions[peak])
         position = (x, y, z)
-        far = np.sum((sources.positions - sources.positions[peak]) ** 2, axis=1)
-        power = float(np.sum(size**2))
-        spread = float(np.sqrt(np.sum(size**2 * far) / power)) if power else None
+        squared_distance = np.sum((sources.positions - sources.positions[peak]) ** 2, axis=1)
+        power = float(np.sum(magnitude**2))
+        spread = float(np.sqrt(np.sum(magnitude**2 * squared_distance) / power)) if power else None
     lam: float | None
     snr: float | None
     fit: float | None
@@ -175,7 +187,7 @@ def _row(name: str, result: Estimate | Posterior, size: Array, level: float) -> 
         snr=snr,
         peak=peak,
         position=position,
-        height=float(size[peak]),
+        height=float(magnitude[peak]),
         unit=unit,
         spread=spread,
         goodness_of_fit=None if fit is None else float(fit),

@@ -1,4 +1,4 @@
-"""What a model says of parts that it has not seen: leave-one-out by importance sampling, and weights of models."""
+"""Leave-one-out predictive density by importance sampling, and weights of models."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from bayesinv.axes import Array
 from bayesinv.criticism.draws import thinned
 from bayesinv.posterior.posterior import Posterior
 
-STEPS, EXACT = 20000, 1e-7
-"""Most steps that stacking takes, and nats per part that its weights may be from the best."""
+MAX_STACKING_STEPS, STACKING_TOLERANCE = 20000, 1e-7
+"""Most steps of the optimiser of stacking weights, and nats per part that they may lie below the optimum."""
 
-MOST = 6
-"""Coordinates of the hyperparameters up to which a density is fitted by a quadratic of them."""
+MAX_COORDINATES = 6
+"""Coordinates of the hyperparameters up to which a log density is fitted by a quadratic in them."""
 
-RESIDUAL, MOVED = 0.5, 0.3
-"""Nats that a quadratic may leave of a density, as standard deviation over the draws; and how far the logarithms of
-source variance and noise scale may move when a part is left out. Beyond, a quadratic is not to be trusted."""
+MAX_RESIDUAL_SD, MAX_SHIFT = 0.5, 0.3
+"""Nats, standard deviation over the draws of what a quadratic leaves unexplained of a log density; and shift of the
+logarithms of source variance and noise scale when a part is left out. Beyond either the quadratic is not trusted."""
 
 
 @dataclass(frozen=True, eq=False)
 class LeftOut:
-    """What models say of each part of a recording when they have seen all the others.
+    """Predictive density of each part of a recording given all others, by model.
 
     over : "components" or "blocks"
     names : of the models
     log_density : (model, part), nats
     khat : (model, part), shape of the tail of the importance weights; 0 where the density is exact
     limit : (model,), largest k̂ up to which importance sampling can be relied upon
-    gaussian : (model, part), whether the hyperparameters' posterior was taken for Gaussian instead, beyond that
+    gaussian : (model, part), whether the hyperparameters' posterior was approximated by a Gaussian, where k̂ is larger
     parts : what the parts are, in words
 
     References: Vehtari, Gelman & Gabry (2017), Stat. Comput. 27, 1413-1432; Vehtari et al. (2024), J. Mach. Learn.
@@ -58,7 +58,7 @@ class LeftOut:
 
     @property
     def se(self) -> Array:
-        """Standard error of `elpd` for the parts being few: (model,)."""
+        """Standard error of `elpd` over the finite sample of parts: (model,)."""
         return _summed_error(self.log_density)
 
     @property
@@ -73,24 +73,24 @@ class LeftOut:
 
     @cached_property
     def weights(self) -> Array:
-        """Weights (model,) of the mixture of predictive densities that says most of the parts left out: stacking.
+        """Weights (model,) of the mixture of predictive densities with the largest leave-one-out density: stacking.
 
         Reference: Yao et al. (2018), Bayesian Anal. 13, 917-1007.
         """
-        # The best of each part is taken out, which changes no weight and keeps the densities within range.
+        # Dividing by the largest density of each part changes no weight and avoids underflow.
         density = np.exp(self.log_density - self.log_density.max(axis=0))
         weights = np.full(len(density), 1 / len(density))
-        for _ in range(STEPS):
-            # Expectation-maximisation; no weights say more than log(largest) beyond these per part.
+        for _ in range(MAX_STACKING_STEPS):
+            # Expectation-maximisation; the optimum lies at most log(largest step) nats per part above these weights.
             step = (density / (weights @ density)).mean(axis=1)
-            if step.max() < 1 + EXACT:
+            if step.max() < 1 + STACKING_TOLERANCE:
                 break
             weights *= step
         return np.asarray(weights / weights.sum())
 
     @cached_property
     def pseudo_weights(self) -> Array:
-        """Weights (model,) by `elpd`, averaged over which parts could have been recorded: pseudo-BMA+.
+        """Weights (model,) by `elpd`, averaged over the Bayesian bootstrap of the parts: pseudo-BMA+.
 
         Reference: Yao et al. (2018), Bayesian Anal. 13, 917-1007, §3.4.
         """
@@ -100,22 +100,26 @@ class LeftOut:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Where importance sampling does not carry, in words; empty where it does."""
-        said = []
+        """Where importance sampling is not reliable, in words; empty where it is."""
+        texts = []
         for name, khat, limit, gaussian in zip(self.names, self.khat, self.limit, self.gaussian, strict=True):
             worst = int(khat.argmax())
-            heavy, lost = int(np.sum(khat > limit)), int(np.sum((khat > limit) & ~gaussian))
-            if heavy:
-                said.append(
-                    f"{name}: {heavy} of the {khat.size} {self.over} weigh too much on the hyperparameters for "
+            heavy_tailed, unreliable = int(np.sum(khat > limit)), int(np.sum((khat > limit) & ~gaussian))
+            if heavy_tailed:
+                texts.append(
+                    f"{name}: {heavy_tailed} of the {khat.size} {self.over} weigh too much on the hyperparameters for "
                     f"importance sampling (k̂ above {limit:.2f}; {khat[worst]:.2f} for {self.parts[worst]}); "
-                    + (f"{lost} cannot be relied upon" if lost else "a Gaussian posterior of these was used instead")
+                    + (
+                        f"{unreliable} cannot be relied upon"
+                        if unreliable
+                        else "a Gaussian posterior of these was used instead"
+                    )
                 )
-        return tuple(said)
+        return tuple(texts)
 
 
 def _summed_error(values: Array) -> Array:
-    """Standard error (row,) of sums over columns that are a sample."""
+    """Standard error (row,) of the sum over the columns of a table, which are independent samples."""
     count = values.shape[1]
     return np.asarray(np.sqrt(count * values.var(axis=1, ddof=1))) if count > 1 else np.zeros(len(values))
 
@@ -123,7 +127,7 @@ def _summed_error(values: Array) -> Array:
 def left_out_of(
     over: str, densities: Mapping[str, Array], posteriors: Mapping[str, Posterior], parts: tuple[str, ...]
 ) -> LeftOut:
-    """Integrate densities (draw, part) over the hyperparameters' posterior without each part."""
+    """Integrate log densities (draw, part), by model, over the posterior of the hyperparameters without each part."""
     shape = (len(posteriors), len(parts))
     found, khat, limits, gaussian = (
         np.empty(shape),
@@ -135,21 +139,21 @@ def left_out_of(
         density = densities[name]
         found[k], khat[k] = _smoothed(density, one.hyper.chains)
         if len(density) > 1:
-            # Vehtari et al. (2024): with few draws a tail must be lighter still.
+            # Vehtari et al. (2024): the fewer the draws, the lighter the tail must be.
             limits[k] = min(1 - 1 / np.log10(max(len(density), 11)), 0.7)
-        bad = khat[k] > limits[k]
-        if bad.any():
-            other, good = _extrapolated(density[:, bad], _coordinates(one, len(density)))
-            gaussian[k, bad] = good
-            found[k, bad] = np.where(good, other, found[k, bad])
+        heavy_tailed = khat[k] > limits[k]
+        if heavy_tailed.any():
+            extrapolated, trusted = _extrapolated(density[:, heavy_tailed], _coordinates(one, len(density)))
+            gaussian[k, heavy_tailed] = trusted
+            found[k, heavy_tailed] = np.where(trusted, extrapolated, found[k, heavy_tailed])
     return LeftOut(over, tuple(posteriors), found, khat, limits, gaussian, parts)
 
 
 def _coordinates(posterior: Posterior, count: int) -> tuple[Array, Array] | None:
-    """Uncorrelated coordinates (draw, coordinate) of mean 0 and variance 1 of the hyperparameters drawn.
+    """Return uncorrelated coordinates (draw, coordinate) of the hyperparameter draws, of mean 0 and variance 1.
 
-    With them, what a unit of each moves the logarithms of source variance and noise scale by: (coordinate, 2). None
-    where their draws are not known one by one, or there are too many.
+    With them the change (coordinate, 2) of the logarithms of source variance and noise scale per unit of each. None
+    where the scales of the draws are not known, or there are too many coordinates.
     """
     hyper, scales = posterior.hyper, posterior.hyper.scales
     if scales is None:
@@ -163,46 +167,48 @@ def _coordinates(posterior: Posterior, count: int) -> tuple[Array, Array] | None
     table = table[:, size > 1e-12 * np.maximum(1, np.abs(table).max(axis=0))]
     left, values, _ = np.linalg.svd(table / table.std(axis=0), full_matrices=False)
     left = left[:, values > 0.03 * values[0]] * np.sqrt(len(picked))
-    return (left, left.T @ logs / len(left)) if 0 < left.shape[1] <= MOST else None
+    return (left, left.T @ logs / len(left)) if 0 < left.shape[1] <= MAX_COORDINATES else None
 
 
 def _extrapolated(density: Array, coordinates: tuple[Array, Array] | None) -> tuple[Array, NDArray[np.bool_]]:
-    """Leave-one-out log density (part,) by a Gaussian posterior and a quadratic log density, and whether both fit.
+    """Leave-one-out log density (part,) by a Gaussian posterior and a quadratic log density, and whether to trust it.
 
         log p(part | rest, z) = a + g z + z H z / 2,    z ~ Normal(0, 1)
         -log E[1 / p(part | rest, z)] = a + log|1 + H| / 2 - g (1 + H)⁻¹ g / 2
 
-    Where a part weighs much on the hyperparameters, these are so well known that this is all but exact, while the
-    draws hardly reach to where they would be without the part.
+    Where a part is influential, importance sampling fails because draws are rare where the hyperparameters would lie
+    without it; the posterior is then usually narrow enough for this approximation to be accurate.
     """
     count = density.shape[1]
-    out, good = np.full(count, np.nan), np.zeros(count, dtype=bool)
+    out, trusted = np.full(count, np.nan), np.zeros(count, dtype=bool)
     if coordinates is None:
-        return out, good
-    places, logs = coordinates
-    size = places.shape[1]
+        return out, trusted
+    standardised, log_changes = coordinates
+    size = standardised.shape[1]
     rows, columns = np.triu_indices(size)
-    design = np.column_stack([np.ones(len(places)), places, places[:, rows] * places[:, columns]])
+    design = np.column_stack(
+        [np.ones(len(standardised)), standardised, standardised[:, rows] * standardised[:, columns]]
+    )
     if 2 * design.shape[1] > len(design):
-        return out, good
-    found = np.linalg.lstsq(design, density, rcond=None)[0]
-    rest = np.std(density - design @ found, axis=0)
-    for part, (constant, slope, bend) in enumerate(
-        zip(found[0], found[1 : 1 + size].T, found[1 + size :].T, strict=True)
+        return out, trusted
+    coefficients = np.linalg.lstsq(design, density, rcond=None)[0]
+    residual_sd = np.std(density - design @ coefficients, axis=0)
+    for part, (constant, gradient, quadratic) in enumerate(
+        zip(coefficients[0], coefficients[1 : 1 + size].T, coefficients[1 + size :].T, strict=True)
     ):
-        curved = np.zeros((size, size))
-        curved[rows, columns] = bend
-        precision = np.eye(size) + curved + curved.T
+        upper = np.zeros((size, size))
+        upper[rows, columns] = quadratic
+        precision = np.eye(size) + upper + upper.T
         values, vectors = np.linalg.eigh(precision)
-        if values[0] > 0.1 and rest[part] < RESIDUAL:
-            moved = vectors @ (vectors.T @ slope / values)
-            out[part] = constant + 0.5 * (np.log(values).sum() - slope @ moved)
-            good[part] = np.abs(moved @ logs).max() < MOVED
-    return out, good
+        if values[0] > 0.1 and residual_sd[part] < MAX_RESIDUAL_SD:
+            shift = vectors @ (vectors.T @ gradient / values)
+            out[part] = constant + 0.5 * (np.log(values).sum() - gradient @ shift)
+            trusted[part] = np.abs(shift @ log_changes).max() < MAX_SHIFT
+    return out, trusted
 
 
 def _smoothed(density: Array, chains: int) -> tuple[Array, Array]:
-    """Leave-one-out log density and k̂ of each part, both (part,), by Pareto smoothed importance sampling."""
+    """Return leave-one-out log density and k̂ of each part, both (part,), by Pareto smoothed importance sampling."""
     if len(density) < 2 or not np.ptp(density, axis=0).any():
         return density[0], np.zeros(density.shape[1])
     import arviz_stats
@@ -218,7 +224,7 @@ def _smoothed(density: Array, chains: int) -> tuple[Array, Array]:
         }
     )
     with warnings.catch_warnings():
-        # What it warns of is said by `LeftOut.warnings`.
+        # `LeftOut.warnings` reports what it warns of.
         warnings.simplefilter("ignore")
         found: Any = arviz_stats.loo(tree, pointwise=True)
     return np.asarray(found.elpd_i, dtype=float), np.asarray(found.pareto_k, dtype=float)

@@ -1,4 +1,4 @@
-"""Recordings that could have been, beside the one that was."""
+"""Posterior predictive checks: replicated recordings beside the one that was recorded."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from bayesinv.posterior.quantiles import tail_probabilities
 from bayesinv.problem.problem import Problem
 from bayesinv.problem.windows import samples_of
 
-SEEN = 50
-"""Hyperparameters that residuals are averaged over: they hardly differ in them."""
+RESIDUAL_DRAWS = 50
+"""Draws of the hyperparameters that residuals are averaged over: residuals hardly depend on them."""
 
 
 @dataclass(frozen=True, eq=False)
 class PosteriorPredictive:
-    """Recordings that could have been, had the model been right, beside the one that was.
+    """Recordings replicated from the posterior, beside the one that was recorded.
 
     problem, model : of the posterior
     currents : "inferred" or "new", see `posterior_predictive`
     replicated : (draw, component, time), whitened recordings
     names : of the sensors, or of the components where sensors are not known
     residual : (name,), root mean square of a sensor's standardised residual given all other sensors; 1 is expected
-    p_values : (name,), probability of a larger residual than that: near 0 a sensor that the rest does not explain,
-        near 1 one that is too quiet
+    p_values : (name,), probability of a larger residual than that: near 0 where the other sensors do not
+        explain this one, near 1 where its residual is smaller than the noise allows
     recorded_quantity, replicated_quantity : of the test quantity, () and (draw,); None where none was given
     """
 
@@ -78,26 +78,28 @@ class PosteriorPredictive:
         return low, high
 
     def topography(self, time: float | None = None) -> tuple[Array, Array, Array]:
-        """What was recorded at one time, and mean and standard deviation of the replicates, in the sensors' SI units.
+        """Return the recording at one time, and the replicates' mean and standard deviation, in the sensors' SI units.
 
         time : s; None takes the sample at which the recording is strongest
 
-        Returns three arrays (sensor,), of what the whitener lets through; the rest the noise covariance says is none.
+        Returns three arrays (sensor,), within the range of the noise covariance.
 
         Raises
         ------
         ValueError
             If the problem has no whitener, or the time lies outside the recording.
         """
-        back = self.problem.unwhitener
-        if back is None:
-            raise ValueError("there is no way back to the sensors: the problem has no whitener; give it noise_cov")
+        unwhitener = self.problem.unwhitener
+        if unwhitener is None:
+            raise ValueError(
+                "there is no topography of whitened components: the problem has no whitener; give it noise_cov"
+            )
         sample = self.sample(time)
-        at_sensors = self.replicated[:, :, sample] @ back.T
-        return back @ self.problem.recording[:, sample], at_sensors.mean(axis=0), at_sensors.std(axis=0)
+        at_sensors = self.replicated[:, :, sample] @ unwhitener.T
+        return unwhitener @ self.problem.recording[:, sample], at_sensors.mean(axis=0), at_sensors.std(axis=0)
 
     def sample(self, time: float | None) -> int:
-        """Number of the sample at a time in s; None takes the one at which the recording is strongest.
+        """Index of the sample at a time in s; None takes the one at which the recording is strongest.
 
         Raises
         ------
@@ -114,14 +116,14 @@ def posterior_predictive(
     quantity: Callable[[Array], float] | None = None,
     currents: str = "inferred",
 ) -> PosteriorPredictive:
-    """Draw whitened recordings from the joint posterior, and hold the one that was recorded against them.
+    """Draw whitened recordings from the posterior predictive distribution, and compare the recording with them.
 
     draws : number of replicated recordings
     rng : default_rng(0) if None
-    quantity : a number that a whitened recording (component, time) has, to be compared
-    currents : "inferred" sees the currents of this recording once more in new noise, which asks whether the fit is
-        as good as the noise allows; "new" draws other currents of the same hyperparameters, which asks whether the
-        prior makes recordings like this one
+    quantity : test quantity, a function of a whitened recording (component, time) that returns a number
+    currents : "inferred" adds new noise to the field of currents drawn from their posterior, which asks whether the
+        fit is as good as the noise allows; "new" draws currents from their prior at the posterior's hyperparameters,
+        which asks whether the prior makes recordings like this one
 
     Raises
     ------
@@ -148,17 +150,17 @@ def posterior_predictive(
         names = tuple(f"sensor {i}" for i in range(problem.whitener.shape[1]))
         names = names if problem.sensors is None else tuple(problem.sensors.names)
     power, p_values = np.zeros(len(names)), np.zeros(len(names))
-    few = drawn(posterior, min(draws, SEEN))
-    for n, spectrum in each_spectrum(posterior, few):
-        residual, precision = left_out(spectrum, few.variance[n], few.noise[n], problem.whitener)
+    subset = drawn(posterior, min(draws, RESIDUAL_DRAWS))
+    for n, spectrum in each_spectrum(posterior, subset):
+        residual, precision = left_out(spectrum, subset.variance[n], subset.noise[n], problem.whitener)
         square = np.sum(np.divide(residual**2, precision, out=np.ones_like(residual), where=precision > 0), axis=1)
-        power += square / len(few.noise)
-        p_values += chi2.sf(square, residual.shape[1]) / len(few.noise)
-    recorded, others = None, None
+        power += square / len(subset.noise)
+        p_values += chi2.sf(square, residual.shape[1]) / len(subset.noise)
+    recorded_quantity, replicated_quantity = None, None
     if quantity is not None:
-        recorded, others = (
-            _measured(quantity, problem.recording),
-            np.array([_measured(quantity, r) for r in replicated]),
+        recorded_quantity, replicated_quantity = (
+            _test_quantity(quantity, problem.recording),
+            np.array([_test_quantity(quantity, r) for r in replicated]),
         )
     return PosteriorPredictive(
         problem,
@@ -168,12 +170,13 @@ def posterior_predictive(
         names,
         np.sqrt(power / len(problem.times)),
         p_values,
-        recorded,
-        others,
+        recorded_quantity,
+        replicated_quantity,
     )
 
 
-def _measured(quantity: Callable[[Array], float], recording: Array) -> float:
+def _test_quantity(quantity: Callable[[Array], float], recording: Array) -> float:
+    """Return the test quantity of a recording; raise unless it is a finite number."""
     value = np.asarray(quantity(recording))
     if value.ndim or not np.isfinite(value):
         raise ValueError(f"quantity gave {value!r} for a recording (component, time), but must give a finite number")
@@ -181,7 +184,7 @@ def _measured(quantity: Callable[[Array], float], recording: Array) -> float:
 
 
 def _replicate(spectrum: Spectrum, variance: float, noise: float, new: bool, rng: np.random.Generator) -> Array:
-    """A whitened recording (component, time) of the same or of other currents in other noise."""
+    """Draw a whitened recording (component, time) of inferred or new currents with new noise."""
     signal = (variance * spectrum.likelihood.eigenvalues).reshape(len(spectrum.values), -1)
     total = signal + noise**2
     unit = rng.standard_normal(spectrum.coefficients.shape)

@@ -29,10 +29,10 @@ Model = Any
 class Prior:
     """Draws from the prior of a model on a problem's gain.
 
-    problem : its gain, times and the size of its baseline are what is drawn for; its recording plays no part
+    problem : its gain, times and the size of its baseline are used; its recording is not
     model : name of the prior
     hyper : name to (draw,), on their own scale, with "lambda" and "snr"; named as in `Posterior.hyper`
-    free : the names in `hyper` that the model has a prior for, in its order
+    free : the names in `hyper` of the model's free variables, in its order
     variance : (draw,), (A m)²
     noise : (draw,), scale of the whitened noise
     structures : relative covariances, one per draw
@@ -62,7 +62,7 @@ class Prior:
         count: int = 1000,
         rng: np.random.Generator | None = None,
     ) -> Prior:
-        """Draw hyperparameters, and what they make of scales and structure.
+        """Draw hyperparameters from the prior, and work out scales and structures at them.
 
         model : as in `infer`
         count : number of draws
@@ -83,31 +83,31 @@ class Prior:
         density = Density.of(built)
         nodes, free = np.zeros((count, 0)), {}
         if built.free_RVs:
-            # Seldom drawn and small: what compiling takes would never come back.
+            # Few draws of a small graph: compiling it would take longer than it saves.
             drawn = pm.draw(built.free_RVs, draws=count, random_seed=int(rng.integers(2**31)), mode="FAST_COMPILE")
             values = [np.asarray(one, dtype=float).reshape(count, *np.shape(one)[count > 1 :]) for one in drawn]
             free = {variable.name: value for variable, value in zip(built.free_RVs, values, strict=True)}
             nodes = density.unconstrained(values)
         variance, noise = density.scales(nodes)
-        wrong = ~(np.isfinite(variance) & np.isfinite(noise) & (variance > 0) & (noise > 0))
-        if wrong.any():
-            k = int(np.argmax(wrong))
+        invalid = ~(np.isfinite(variance) & np.isfinite(noise) & (variance > 0) & (noise > 0))
+        if invalid.any():
+            k = int(np.argmax(invalid))
             raise ValueError(
                 f"the prior of model {name!r} draws a source variance of {variance[k]:.3g} with a noise scale of "
                 f"{noise[k]:.3g}; both must be positive and finite, so its priors are too wide"
             )
-        places, which = density.structural_nodes(nodes)
-        every = density.structures(places)
+        points, which = density.structural_nodes(nodes)
+        structures = density.structures(points)
         hyper = flattened({**density.hyper(nodes), **free})
-        return cls(problem, name, hyper, tuple(flattened(free)), variance, noise, tuple(every[i] for i in which))
+        return cls(problem, name, hyper, tuple(flattened(free)), variance, noise, tuple(structures[i] for i in which))
 
     def truth(self, draw: int, rng: np.random.Generator) -> tuple[Array, Problem]:
-        """Draw currents (amplitude, time) in A m, and the problem of a recording and baseline that they make.
+        """Draw currents (amplitude, time) in A m, and the problem of a recording and baseline drawn for them.
 
             current ~ Normal(0, variance D)     recording = G current + sqrt(variance) error A u + noise L e
 
-        with courses of u and of the currents that are correlated over time where the structure says so, L Lᵀ = N,
-        and u and e standard normal. Everything has the hyperparameters of one draw.
+        with L Lᵀ = N, and u and e standard normal; where the structure correlates time courses, those of u and of the
+        currents are. All hyperparameters are those of one draw.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""What a prior believes of recordings before it has seen one."""
+"""Prior predictive checks: what the hyperpriors of a model imply for recordings and currents."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 TAILS = (0.05, 0.5, 0.95)
-"""Probabilities at which tables of what is implied are read."""
+"""Probabilities of the quantiles in tables of implied quantities."""
 
 IMPLIED = {
     "snr": ("signal-to-noise ratio (amplitude)", "", 1.0),
@@ -30,22 +30,23 @@ IMPLIED = {
     "large": ("sd that 10 % of sources exceed", "nA·m", 1e9),
     "field": ("whitened field power (RMS)", "noise = 1", 1.0),
 }
-"""What a prior implies, by name: in words, the unit people read, and how many of it the SI unit has."""
+"""Quantities that a prior implies, by name: words, unit of display, and the factor from SI units to it."""
 
 PRIOR_HEADS = ("what the prior implies", "5 %", "median", "95 %", "unit")
 
 
 @dataclass(frozen=True, eq=False)
 class PriorPredictive:
-    """What the prior of a model implies before the recording.
+    """Quantities that the prior of a model implies before the recording.
 
-    prior : the draws it is read from
+    prior : the draws behind them
     implied : name in `IMPLIED` to (draw,), SI units:
         snr, lambda : as in `Posterior.hyper`
         explained : signal's share of the whitened recording's expected power
-        current, large : A m, standard deviation of the median source, and that which one in ten sources exceeds; of
-            the three axes' root of the summed variances with free orientation
-        field : root mean square of the whitened recording over components and samples; the covariance says 1 for noise
+        current, large : A m, median and 90 % quantile over sources of the prior standard deviation; with free
+            orientation of the root of the three axes' summed variances
+        field : expected root mean square of the whitened recording over components and samples; noise of scale 1
+            alone gives 1
     """
 
     prior: Prior
@@ -62,7 +63,7 @@ class PriorPredictive:
         ]
 
     def table(self) -> str:
-        """Quantiles of everything that is implied, as text."""
+        """Quantiles of the implied quantities, as text."""
         return aligned([PRIOR_HEADS, *self.cells()])
 
     def __str__(self) -> str:
@@ -75,11 +76,11 @@ def prior_predictive(
     draws: int = 1000,
     rng: np.random.Generator | None = None,
 ) -> PriorPredictive:
-    """Say what the hyperpriors of a model imply for recordings and currents, without looking at the recording.
+    """Return what the hyperpriors of a model imply for recordings and currents; the recording is not used.
 
     model : as in `infer`
     problem : its gain and noise are used
-    draws : from the prior
+    draws : number of draws from the prior
     rng : default_rng(0) if None
 
     Raises
@@ -87,16 +88,16 @@ def prior_predictive(
     ValueError
         As `Prior.of`.
 
-    Reference: Gabry et al. (2019), J. R. Stat. Soc. A 182, 389-402 (why to look before).
+    Reference: Gabry et al. (2019), J. R. Stat. Soc. A 182, 389-402 (prior predictive checks).
     """
     prior = Prior.of(model, problem, draws, rng)
     known: dict[Any, tuple[float, float, float, float]] = {}
-    each = []
+    per_draw = []
     for structure in prior.structures:
         if structure.key not in known:
             known[structure.key] = _per_unit(problem, structure)
-        each.append(known[structure.key])
-    median, large, signal, noise_power = np.array(each).T
+        per_draw.append(known[structure.key])
+    median, large, signal, noise_power = np.array(per_draw).T
     scale = np.sqrt(prior.variance)
     signal, noise_power = prior.variance * signal, prior.noise**2 * noise_power
     implied = {
@@ -111,7 +112,7 @@ def prior_predictive(
 
 
 def _per_unit(problem: Problem, structure: Structure) -> tuple[float, float, float, float]:
-    """Of currents of variance 1 and noise of scale 1: two quantiles of sources' sds, and both powers per component."""
+    """Return median and 90 % quantile of sources' sds, signal and noise power per component, at unit scales."""
     diagonal = structure.diagonal(problem)
     sds = np.sqrt(diagonal.reshape(-1, problem.axes).sum(axis=1))
     signal = float(diagonal @ problem.gain_powers if structure.diagonal_only else np.trace(structure.gram(problem)))

@@ -1,7 +1,6 @@
-"""Figures: nouns in pictures, each a `matplotlib.figure.Figure` that belongs to no window and no global state.
+"""Figures: each function draws one noun and returns a `matplotlib.figure.Figure`, without window or global state.
 
-SI units come in; nA·m, ms, µV, fT and mm are drawn. Every function takes the noun that it draws; a room is entered
-when one of its names is first asked for.
+Arguments are in SI units; nA·m, ms, µV, fT and mm are drawn. A module is imported when one of its names is first used.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
     from bayesinv.wording import percent as percent
     from bayesinv.wording import spell as spell
 
-# Public names and the rooms they live in; no room bears the name of one.
+# Public names and the modules that define them; no module has the name of one.
 _ROOMS = {
     "HYPER": "figures.hyperparameters",
     "VIEWS": "figures.surface",

@@ -1,4 +1,4 @@
-"""Calibration: coverage of intervals, reliability of probabilities, places of truths in their posteriors."""
+"""Calibration: coverage of intervals, reliability of probabilities, ranks of truths in their posteriors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from scipy.special import ndtri
 
 from bayesinv.criticism.bands import band
 from bayesinv.criticism.calibration import Calibration
-from bayesinv.figures.style import BLUE, FAINT, INK, ORANGE, QUIET, blank, plain, unit_square
+from bayesinv.figures.style import BLUE, FAINT, INK, MUTED, ORANGE, blank, plain, unit_square
 from bayesinv.scoring.coverage import Pit
 from bayesinv.scoring.reliability import Reliability
 from bayesinv.wording import percent, three_digits
@@ -74,14 +74,14 @@ def reliability_diagram(tables: Mapping[str, Reliability]) -> Figure:
     return figure
 
 
-def reliability_line(axes: Axes, found: Reliability, least: float = 0.0, **style: Any) -> Line2D:
+def reliability_line(axes: Axes, found: Reliability, min_share: float = 0.0, **style: Any) -> Line2D:
     """Draw how often what was claimed with some probability happened.
 
-    least : share of all claims that a probability must exceed to be drawn
+    min_share : share of all claims that a probability must exceed to be drawn
     """
     claimed, happened, counts = found.table.T
-    kept = counts > least * counts.sum()
-    (line,) = axes.plot(claimed[kept], happened[kept], **style)
+    shown = counts > min_share * counts.sum()
+    (line,) = axes.plot(claimed[shown], happened[shown], **style)
     return line
 
 
@@ -89,9 +89,9 @@ def pit_histogram(pit: Pit, bins: int = 20, independent: float | None = None) ->
     """Draw where in its posterior the truth lies: flat if calibrated, ∪ if intervals are too narrow, ∩ if too wide.
 
     pit : of a stratum, model or run
-    bins : number of bars, a divisor of the bins kept
+    bins : number of bars, a divisor of the bins that were counted
     independent : how many independent truths the counts are worth, for a band that 95 % of the bars of a calibrated
-        posterior lie in; None draws none, as neighbouring currents are anything but independent
+        posterior lie in; None draws none, as neighbouring currents are far from independent
 
     Raises
     ------
@@ -118,11 +118,11 @@ def pit_histogram(pit: Pit, bins: int = 20, independent: float | None = None) ->
 
 
 def rank_curves(calibration: Calibration) -> Figure:
-    """Draw, of every quantity, how many more truths than expected lie below each place in their posteriors.
+    """Draw, for every quantity, the empirical distribution of ranks less the uniform one.
 
     The curve of a right posterior lies inside its band, all curves at once with the calibration's level; one that
-    does not is drawn in orange. First above and then below zero says that the posterior lies too high, the other
-    sides that it is too wide or too narrow.
+    does not is drawn in orange. A curve above zero says that the posterior lies too high, one below that it lies
+    too low; one that falls from above to below zero that it is too narrow, and one that rises that it is too wide.
 
     Reference: Säilynoja, Bürkner & Vehtari (2022), Stat. Comput. 32, 32.
     """
@@ -133,11 +133,11 @@ def rank_curves(calibration: Calibration) -> Figure:
     rows = -(-len(calibration.ranks) // columns)
     figure = blank(2.4 * columns + 0.4, 2.0 * rows + 0.3)
     every = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
-    for axes, (name, places) in zip(every, calibration.ranks.items(), strict=False):
+    for axes, (name, ranks) in zip(every, calibration.ranks.items(), strict=False):
         colour = ORANGE if name in failed else BLUE
         axes.fill_between(at, np.r_[0, lower] - at, np.r_[0, upper] - at, color=FAINT, alpha=0.7, linewidth=0)
-        axes.axhline(0, color=QUIET, linewidth=0.6)
-        axes.plot(at, np.searchsorted(np.sort(places), at, side="right") / count - at, color=colour, linewidth=1.3)
+        axes.axhline(0, color=MUTED, linewidth=0.6)
+        axes.plot(at, np.searchsorted(np.sort(ranks), at, side="right") / count - at, color=colour, linewidth=1.3)
         axes.set_title(name, loc="left", fontsize=9, color=colour if name in failed else INK)
         axes.set(xlim=(0, 1), xticks=(0, 0.5, 1), xticklabels=("0", "½", "1"))
         plain(axes)
@@ -149,7 +149,7 @@ def rank_curves(calibration: Calibration) -> Figure:
 
 
 def _square(named: Mapping[str, Any], height: float = 4.4, rows: Sequence[float] = (1,)) -> tuple[Figure, list[Axes]]:
-    """A figure whose first row is the unit square with its diagonal, for things that counted something."""
+    """Return a figure whose first row is the unit square with its diagonal; raise where a table counts nothing."""
     empty = [name for name, one in named.items() if not one.count]
     if empty or not named:
         raise ValueError(f"nothing was counted{' in ' * bool(empty)}{', '.join(empty)}, so there is nothing to draw")

@@ -1,4 +1,4 @@
-"""Maps on the cortex: what a posterior says of every source, and several maps side by side."""
+"""Maps on the cortex: a posterior's maps of sources or patches, and several maps side by side."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def cortex_maps(
     """Draw mean, standard deviation, shrinkage, exceedance and probable peak of the currents on the cortex.
 
     window, radius, threshold, draws : see `maps.posterior_maps`
-    marks : (mark, 3), m, head coordinates: places to ring, such as a known truth
+    marks : (mark, 3), m, head coordinates: positions to ring, such as a known truth
     views : names among `VIEWS`; None takes both hemispheres from the side and from between them
     maps : maps already made, drawn instead of new ones
 
@@ -53,15 +53,16 @@ def cortex_maps(
 
 
 def layers_of(maps: Maps) -> list[Layer]:
+    """Return mean, standard deviation, shrinkage, exceedance and peak of a posterior as layers, in units of display."""
     free = maps.mean.ndim == 2
-    who = f"mean over {1e3 * maps.radius:.0f} mm patches" if maps.radius else "single sources"
+    averaged = f"mean over {1e3 * maps.radius:.0f} mm patches" if maps.radius else "single sources"
     strength, spread = 1e9 * maps.strength, 1e9 * maps.uncertainty
-    limit = f"{1e9 * maps.threshold:.2g} nA·m"
-    before = 100 * float(np.median(maps.prior_exceedance))
+    threshold = f"{1e9 * maps.threshold:.2g} nA·m"
+    prior_chance = 100 * float(np.median(maps.prior_exceedance))
     layers = [
         Layer(
             "Posterior mean" + (", norm" if free else ", absolute"),
-            who,
+            averaged,
             strength,
             "nA·m",
             "fading",
@@ -91,8 +92,8 @@ def layers_of(maps: Maps) -> list[Layer]:
             _top(100 * maps.shrinkage),
         ),
         Layer(
-            f"Probability that the current exceeds {limit}",
-            f"{before:.0f} % before the recording (median)",
+            f"Probability that the current exceeds {threshold}",
+            f"{prior_chance:.0f} % before the recording (median)",
             100 * maps.exceedance,
             "%",
             "chance",
@@ -123,7 +124,7 @@ def layers_of(maps: Maps) -> list[Layer]:
 
 
 def _top(values: Array) -> float:
-    """Upper end of a colour scale that a few odd sources do not set."""
+    """Upper end of a colour scale: a high quantile, so that outlying sources do not set it."""
     high = float(np.quantile(values, 0.995))
     return high if high > 0 else max(float(values.max()), 1e-9)
 
@@ -137,10 +138,10 @@ def compare_maps(
     marks: ArrayLike | None = None,
     views: Sequence[str] | None = None,
 ) -> Figure:
-    """Draw several maps one below the other on the same cortex, seen from the same sides.
+    """Draw several maps one below the other on the same cortex and in the same views.
 
     maps : title to (source,) values
-    units : title to "A m" (drawn in nA·m), "probability" (drawn in %) or any other text, which is printed as it is;
+    units : title to "A m" (drawn in nA·m), "probability" (drawn in %) or any other text, which is printed unchanged;
         "A m" for titles that are not named
     common : one colour scale for all maps of one unit, instead of one each
     marks, views : as in `cortex_maps`

@@ -10,13 +10,13 @@ import numpy as np
 from bayesinv.evaluation.cell import CRIME
 from bayesinv.evaluation.results import STRATA, Evaluation
 from bayesinv.figures.calibration import coverage_line, reliability_line
-from bayesinv.figures.style import BLUE, INK, ORANGE, QUIET, blank, plain, unit_square
+from bayesinv.figures.style import BLUE, INK, MUTED, ORANGE, blank, plain, unit_square
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-LEAST = 1e-3
-"""Share of all claims from which a frequency is drawn: a handful among thousands says nothing of one."""
+MIN_SHARE = 1e-3
+"""Smallest share of all claims at which a frequency is drawn; fewer claims give no useful estimate."""
 
 TICKS: dict[str, Any] = {"xticks": (0, 0.5, 1), "yticks": (0, 0.5, 1)}
 
@@ -40,7 +40,7 @@ def evaluation_coverage(evaluation: Evaluation) -> Figure:
             for method, tally in counted.items():
                 lines[method] = coverage_line(axes, tally.pit, linewidth=1.3, **_style(evaluation, method))
             if not counted:
-                axes.text(0.5, 0.5, "none", ha="center", va="center", color=QUIET, fontsize=9)
+                axes.text(0.5, 0.5, "none", ha="center", va="center", color=MUTED, fontsize=9)
     figure.supxlabel("level of the interval", fontsize=9, color=INK)
     figure.supylabel("share of truths inside", fontsize=9, color=INK)
     _legend(figure, evaluation, lines)
@@ -48,7 +48,7 @@ def evaluation_coverage(evaluation: Evaluation) -> Figure:
 
 
 def evaluation_reliability(evaluation: Evaluation) -> Figure:
-    """Draw how often currents exceeded what they were said to exceed with some probability, by truth."""
+    """Draw how often currents exceeded a threshold against the probability claimed for it, by truth."""
     rows = [truth for truth in evaluation.truths if evaluation.by_truth(truth)]
     figure = blank(2.8 * len(rows) + 2.6, 3.4)
     lines: dict[str, Any] = {}
@@ -58,7 +58,7 @@ def evaluation_reliability(evaluation: Evaluation) -> Figure:
         axes.set_title(truth, loc="left", fontsize=9, color=INK)
         for method, tallies in evaluation.by_truth(truth).items():
             style = {"marker": "o", "markersize": 3, "linewidth": 1.2, **_style(evaluation, method)}
-            lines[method] = reliability_line(axes, tallies["all"].exceedance, LEAST, **style)
+            lines[method] = reliability_line(axes, tallies["all"].exceedance, MIN_SHARE, **style)
     figure.supxlabel("probability claimed that a current exceeds the truth's root mean square", fontsize=9)
     figure.supylabel("how often it did", fontsize=9)
     _legend(figure, evaluation, lines)
@@ -84,7 +84,7 @@ def evaluation_localisation(evaluation: Evaluation) -> Figure:
             boxprops={"color": BLUE},
         )
         for k, each in enumerate(values, 1):
-            axes.plot(each, np.full(len(each), k), ".", color=QUIET, markersize=3)
+            axes.plot(each, np.full(len(each), k), ".", color=MUTED, markersize=3)
         axes.invert_yaxis()
         axes.set_title(truth, loc="left", fontsize=9, color=INK)
         plain(axes)
@@ -94,14 +94,14 @@ def evaluation_localisation(evaluation: Evaluation) -> Figure:
 
 
 def _style(evaluation: Evaluation, method: str) -> dict[str, Any]:
-    """Colour of a method, dashed where it knows of the lead field's error."""
-    known = list(dict.fromkeys(name.removesuffix(" + forward error") for name in evaluation.methods))
-    number = known.index(method.removesuffix(" + forward error"))
+    """Colour of a method, dashed where it models the error of the lead field."""
+    base_names = list(dict.fromkeys(name.removesuffix(" + forward error") for name in evaluation.methods))
+    number = base_names.index(method.removesuffix(" + forward error"))
     return {"color": _colours()[number % 20], "linestyle": "--" if method.endswith(" + forward error") else "-"}
 
 
 def _colours() -> list[str]:
-    """Twenty colours, strong ones first."""
+    """Twenty colours, saturated ones first."""
     from matplotlib import colormaps
     from matplotlib.colors import to_hex
 
@@ -110,13 +110,13 @@ def _colours() -> list[str]:
 
 
 def _legend(figure: Figure, evaluation: Evaluation, lines: Mapping[str, Any]) -> None:
-    """Methods by their lines, beside all panels."""
+    """Add a legend of the methods beside all panels."""
     ordered = [method for method in evaluation.methods if method in lines]
     figure.legend([lines[name] for name in ordered], ordered, loc="outside right upper", frameon=False, fontsize=8)
 
 
 def _stamped(figure: Figure, evaluation: Evaluation) -> Figure:
-    """The figure, with what it must not be taken for above it."""
+    """Return the figure, with a title that marks an inverse crime."""
     if evaluation.crime:
         figure.suptitle(CRIME.upper(), color=ORANGE, fontsize=11, fontweight="bold")
     return figure

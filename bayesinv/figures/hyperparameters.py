@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from bayesinv.axes import Array
-from bayesinv.figures.style import BLUE, DASHED, INK, ORANGE, QUIET, blank, plain
+from bayesinv.figures.style import BLUE, DASHED, INK, MUTED, ORANGE, blank, plain
 from bayesinv.posterior.hyper import Scalar
 from bayesinv.posterior.posterior import Posterior
 from bayesinv.posterior.quantiles import credible_level
@@ -50,19 +50,19 @@ def hyper(posterior: Posterior, level: float = 0.9, prior: Mapping[str, ArrayLik
     columns = 2 if len(names) in (2, 4) else 3
     rows = -(-len(names) // columns)
     figure = blank(9.6, 2.9 * rows)
-    for place, name in enumerate(names):
-        axes = figure.add_subplot(rows, columns, place + 1)
-        earlier = None if prior is None or name not in prior else np.asarray(prior[name], dtype=float)
-        _density(axes, name, posterior.hyper[name], level, earlier)
+    for position, name in enumerate(names, 1):
+        axes = figure.add_subplot(rows, columns, position)
+        given = None if prior is None or name not in prior else np.asarray(prior[name], dtype=float)
+        _density(axes, name, posterior.hyper[name], level, given)
     engine: Any = figure.get_layout_engine()
     engine.set(hspace=0.08, wspace=0.04)
     return figure
 
 
 def chains(posterior: Posterior, most: int = 6) -> Figure:
-    """Draw the chains of the hyperparameters: their course on the left, the ranks of each chain's draws on the right.
+    """Draw the chains of the hyperparameters: their traces on the left, the ranks of each chain's draws on the right.
 
-    Ranks are spread evenly where the chains agree; a chain that lies apart has a hump of its own.
+    Ranks are uniform where the chains agree; a chain that explores another region has a peak in its ranks.
 
     most : hyperparameters drawn, those of the model first
 
@@ -82,30 +82,31 @@ def chains(posterior: Posterior, most: int = 6) -> Figure:
         )
     names = [*[name for name in posterior.hyper if name not in ("lambda", "snr")][: most - 1], "lambda"]
     figure = blank(9.6, 1.5 * len(names) + 0.4)
-    colours = [BLUE, ORANGE, INK, QUIET]
+    colours = [BLUE, ORANGE, INK, MUTED]
     for row, name in enumerate(names):
         title, unit, factor = HYPER.get(name, (name, "", 1.0))
         draws = factor * posterior.hyper[name].draws.reshape(count, -1)
         ranks = rankdata(draws).reshape(draws.shape)
-        course, spread = (figure.add_subplot(len(names), 2, 2 * row + side) for side in (1, 2))
+        trace, spread = (figure.add_subplot(len(names), 2, 2 * row + side) for side in (1, 2))
         bins = np.linspace(0, draws.size, 21)
         for chain in range(count):
             colour = colours[chain % len(colours)]
-            course.plot(draws[chain], color=colour, linewidth=0.4, alpha=0.8)
+            trace.plot(draws[chain], color=colour, linewidth=0.4, alpha=0.8)
             tally = np.histogram(ranks[chain], bins)[0]
             spread.stairs(tally / (draws.shape[1] / 20), bins, color=colour, linewidth=1.0)
-        spread.axhline(1, color=QUIET, linewidth=0.6)
+        spread.axhline(1, color=MUTED, linewidth=0.6)
         spread.set(yticks=[0, 1], xticks=[])
-        course.set_title(f"{title} ({unit})" if unit else title, loc="left", fontsize=9, color=INK)
-        for axes in (course, spread):
+        trace.set_title(f"{title} ({unit})" if unit else title, loc="left", fontsize=9, color=INK)
+        for axes in (trace, spread):
             plain(axes)
         if row == len(names) - 1:
-            course.set_xlabel("draw")
+            trace.set_xlabel("draw")
             spread.set_xlabel("rank among all draws; 1 is even")
     return figure
 
 
 def _density(axes: Axes, name: str, scalar: Scalar, level: float, prior: Array | None) -> None:
+    """Draw the density of one hyperparameter with its interval, nodes and prior."""
     from scipy.stats import gaussian_kde
 
     title, unit, factor = HYPER.get(name, (name, "", 1.0))
@@ -119,29 +120,29 @@ def _density(axes: Axes, name: str, scalar: Scalar, level: float, prior: Array |
         axes.axvline(middle, color=BLUE, linewidth=2)
         axes.set_title(f"{three_digits(middle)}, fixed by the model", loc="left", fontsize=10, color=INK)
         return
-    share = name in ("depth", "tangential", "extent")
-    logs = not share and bool((draws > 0).all())
-    seen = np.log(draws) if logs else draws
-    bounds = np.quantile(seen, [0.0005, 0.9995])
-    earlier = None
+    bounded = name in ("depth", "tangential", "extent")
+    logs = not bounded and bool((draws > 0).all())
+    values = np.log(draws) if logs else draws
+    bounds = np.quantile(values, [0.0005, 0.9995])
+    prior_values = None
     if prior is not None and np.isfinite(prior).all() and (not logs or (prior > 0).all()) and np.ptp(prior) > 0:
-        earlier = np.log(factor * prior) if logs else factor * prior
+        prior_values = np.log(factor * prior) if logs else factor * prior
     margin = 0.35 * np.ptp(bounds)
     x = np.linspace(bounds[0] - margin, bounds[1] + margin, 300)
-    if share:
+    if bounded:
         x = x[(x >= 0) & (x <= 1)]
     drawn = np.exp(x) if logs else x
-    density = gaussian_kde(seen)(x)
+    density = gaussian_kde(values)(x)
     axes.fill_between(drawn, density, color=BLUE, alpha=0.18, linewidth=0)
     inside = (drawn >= low) & (drawn <= high)
     axes.fill_between(drawn[inside], density[inside], color=BLUE, alpha=0.35, linewidth=0)
     axes.plot(drawn, density, color=BLUE, linewidth=1.5)
-    if earlier is not None:
-        axes.plot(drawn, gaussian_kde(earlier)(x), color=QUIET, linewidth=1, linestyle=DASHED)
+    if prior_values is not None:
+        axes.plot(drawn, gaussian_kde(prior_values)(x), color=MUTED, linewidth=1, linestyle=DASHED)
         tail = (1 - level) / 2
         first, last = (three_digits(bound) for bound in factor * np.quantile(np.asarray(prior), [tail, 1 - tail]))
         words = f"prior (dashed):\n{percent(level)} in {first} to {last}"
-        axes.text(0.99, 0.97, words, transform=axes.transAxes, ha="right", va="top", fontsize=8, color=QUIET)
+        axes.text(0.99, 0.97, words, transform=axes.transAxes, ha="right", va="top", fontsize=8, color=MUTED)
     if logs:
         axes.set_xscale("log")
         _log_ticks(axes, drawn)
@@ -161,7 +162,7 @@ def _density(axes: Axes, name: str, scalar: Scalar, level: float, prior: Array |
 
 
 def _log_ticks(axes: Axes, drawn: Array) -> None:
-    """Few plain labels, whether the axis spans a tenth of a decade or many."""
+    """Set about four labels in plain notation, whether the axis spans a tenth of a decade or many."""
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
     if drawn[-1] / drawn[0] < 20:
@@ -176,7 +177,7 @@ def _log_ticks(axes: Axes, drawn: Array) -> None:
 def prior_draws(
     model: Any, problem: Problem, count: int = 1000, rng: np.random.Generator | None = None
 ) -> dict[str, Array]:
-    """Return draws (draw,) of a model's hyperparameters, λ and SNR before it sees the recording.
+    """Return draws (draw,) of a model's hyperparameters, λ and SNR from its prior.
 
     model : as in `infer`
     rng : default_rng(0) if None

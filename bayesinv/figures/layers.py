@@ -1,4 +1,4 @@
-"""Layers: one map below the other, on a surface, as points seen from three sides, or as lines."""
+"""Layers: maps one below the other, on a surface, as points in three projections, or as lines."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from bayesinv.axes import Array, Index, one_of, real
-from bayesinv.figures.style import BLUE, INK, QUIET, blank, plain
-from bayesinv.figures.surface import PROJECTIONS, VIEWS, Scene, Surface
+from bayesinv.figures.style import BLUE, INK, MUTED, blank, plain
+from bayesinv.figures.surface import PROJECTIONS, VIEWS, RenderedView, Surface
 from bayesinv.head.sources import Sources
 from bayesinv.memory import Memory
 
@@ -26,7 +26,7 @@ GREY = np.array([0.80, 0.80, 0.80])
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """One map with the way it is to be drawn."""
+    """One map (source,) with its title, unit of display, palette and ends of the colour scale."""
 
     title: str
     note: str
@@ -38,7 +38,7 @@ class Layer:
 
 
 def colour_map(name: str) -> Colormap:
-    """Colour maps whose lightness changes evenly; those of sparse quantities start as bare cortex."""
+    """Return a colour map of even lightness steps; those of sparse quantities start at the grey of bare cortex."""
     from matplotlib import colormaps
     from matplotlib.colors import LinearSegmentedColormap, ListedColormap
 
@@ -58,16 +58,17 @@ def colour_map(name: str) -> Colormap:
 def draw_layers(
     layers: Sequence[Layer], sources: Sources | None, marks: ArrayLike | None, views: Sequence[str] | None
 ) -> Figure:
-    places = None if marks is None else real("marks", np.atleast_2d(np.asarray(marks, dtype=float)), "mark axis")
-    if places is not None and places.shape[1] != 3:
-        raise ValueError(f"marks has shape {places.shape}, but its axes are (mark, 3)")
+    """Draw layers on the surface between sources, as points or as lines, whichever the sources allow."""
+    positions = None if marks is None else real("marks", np.atleast_2d(np.asarray(marks, dtype=float)), "mark axis")
+    if positions is not None and positions.shape[1] != 3:
+        raise ValueError(f"marks has shape {positions.shape}, but its axes are (mark, 3)")
     for view in views or ():
         one_of("view", view, VIEWS)
     if sources is None:
         return _as_lines(layers)
     if sources.triangles is None or not len(sources.triangles):
-        return _as_points(layers, sources, places)
-    return _as_surfaces(layers, sources, places, views)
+        return _as_points(layers, sources, positions)
+    return _as_surfaces(layers, sources, positions, views)
 
 
 def _as_lines(layers: Sequence[Layer]) -> Figure:
@@ -86,8 +87,8 @@ def _as_lines(layers: Sequence[Layer]) -> Figure:
 
 
 def _as_points(layers: Sequence[Layer], sources: Sources, marks: Array | None) -> Figure:
-    places = 1e3 * sources.positions
-    low, high = places.min(axis=0) - 4, places.max(axis=0) + 4
+    positions = 1e3 * sources.positions
+    low, high = positions.min(axis=0) - 4, positions.max(axis=0) + 4
     span, middle = high - low, (low + high) / 2
     tall = span[1:].max()
     figure = blank(9.6, 3.3 * len(layers))
@@ -100,7 +101,7 @@ def _as_points(layers: Sequence[Layer], sources: Sources, marks: Array | None) -
         order = np.argsort(np.abs(layer.values))
         for column, (_, across, up, direction) in enumerate(PROJECTIONS):
             axes = part.add_subplot(grid[0, column])
-            x, y = places[order][:, [across, up]].T
+            x, y = positions[order][:, [across, up]].T
             style: dict[str, Any] = {"cmap": colour_map(layer.palette), "vmin": layer.low, "vmax": layer.high}
             points = axes.scatter(x, y, c=layer.values[order], s=10, linewidths=0, **style)
             if marks is not None:
@@ -123,63 +124,63 @@ def _as_surfaces(layers: Sequence[Layer], sources: Sources, marks: Array | None,
     if views is None:
         halves = sources.hemispheres is not None and len(np.unique(sources.hemispheres)) == 2
         views = tuple(VIEWS)[:4] if halves else ("left", "top", "right", "back")
-    scenes = _scenes(sources, tuple(views))
-    # All views of a map are one picture with one scale; lengths are in inches, but for those in drawn pixels.
-    inch = 7.9 / sum(scene.cover.shape[1] for scene in scenes)
-    tall, gap = max(scene.cover.shape[0] for scene in scenes), round(0.12 / inch)
-    starts = np.cumsum([gap, *(scene.cover.shape[1] + gap for scene in scenes)])
+    rendered = _rendered(sources, tuple(views))
+    # All views of a map are one image with one colour scale. Lengths are in inches, unless they are in pixels.
+    inch = 7.9 / sum(view.cover.shape[1] for view in rendered)
+    tall, gap = max(view.cover.shape[0] for view in rendered), round(0.12 / inch)
+    starts = np.cumsum([gap, *(view.cover.shape[1] + gap for view in rendered)])
     wide = int(starts[-1])
     head, top, foot, side = 0.52, 0.28, 0.12, 0.95
     width, height = wide * inch + side, (tall * inch + head) * len(layers) + top + foot
     figure = blank(width, height, layout=None)
-    for view, scene, start in zip(views, scenes, starts, strict=False):
-        middle = (start + scene.cover.shape[1] / 2) * inch / width
-        figure.text(middle, 1 - 0.2 / height, view, ha="center", fontsize=8.5, color=QUIET)
+    for name, view, start in zip(views, rendered, starts, strict=False):
+        middle = (start + view.cover.shape[1] / 2) * inch / width
+        figure.text(middle, 1 - 0.2 / height, name, ha="center", fontsize=8.5, color=MUTED)
     for row, layer in enumerate(layers):
         palette, norm = colour_map(layer.palette), Normalize(layer.low, layer.high)
         bottom = height - top - (row + 1) * (tall * inch + head)
         axes = figure.add_axes((0, bottom / height, wide * inch / width, tall * inch / height), label=layer.title)
         picture = np.ones((tall, wide, 3))
-        for scene, start in zip(scenes, starts, strict=False):
-            rows, columns = scene.cover.shape
+        for view, start in zip(rendered, starts, strict=False):
+            rows, columns = view.cover.shape
             above = (tall - rows) // 2
-            picture[above : above + rows, start : start + columns] = scene.paint(
-                palette(norm(scene.values(layer.values)))
+            picture[above : above + rows, start : start + columns] = view.paint(
+                palette(norm(view.values(layer.values)))
             )
         axes.imshow(picture, interpolation="antialiased", aspect="auto")
         axes.set_axis_off()
         if marks is not None:
-            _ring(axes, scenes, starts, tall, marks)
+            _ring(axes, rendered, starts, tall, marks)
         words = bottom + tall * inch + 0.19
         figure.text(gap * inch / width, words / height, layer.title, fontsize=10.5, color=INK, fontweight="bold")
-        figure.text(wide * inch / width, words / height, layer.note, fontsize=8.5, color=QUIET, ha="right")
-        place = (wide * inch + 0.1, bottom + 0.1 * tall * inch, 0.11, 0.8 * tall * inch)
-        bar_axes = figure.add_axes(tuple(np.array(place) / (width, height, width, height)))
+        figure.text(wide * inch / width, words / height, layer.note, fontsize=8.5, color=MUTED, ha="right")
+        box = (wide * inch + 0.1, bottom + 0.1 * tall * inch, 0.11, 0.8 * tall * inch)
+        bar_axes = figure.add_axes(tuple(np.array(box) / (width, height, width, height)))
         _bar(figure.colorbar(ScalarMappable(norm, palette), cax=bar_axes, extend=_extend(layer)), layer)
     return figure
 
 
-SCENES = Memory("scenes", max_bytes=2**26)
+RENDERED = Memory("rendered views", max_bytes=2**26)
 
 
-@SCENES.keep
-def _scenes(sources: Sources, views: tuple[str, ...]) -> list[Scene]:
-    """The cortex from all sides; kept, for the next figure shows it again."""
+@RENDERED.keep
+def _rendered(sources: Sources, views: tuple[str, ...]) -> list[RenderedView]:
+    """Return the cortex in several views; cached, as most figures show the same ones."""
     surface = Surface(sources)
-    return [surface.scene(view) for view in views]
+    return [surface.render(view) for view in views]
 
 
-def _ring(axes: Axes, scenes: Sequence[Scene], starts: Index, tall: int, marks: Array) -> None:
-    """Ring the marks in sight, and with a dotted line those that no view shows."""
-    seen, hidden = [], []
-    found = [scene.places(marks) for scene in scenes]
-    nowhere = ~np.any([sight for _, sight, _ in found], axis=0)
-    for scene, start, (places, sight, mine) in zip(scenes, starts, found, strict=False):
-        at = places + np.array([start - 0.5, (tall - scene.cover.shape[0]) // 2 - 0.5])
-        seen.append(at[sight])
-        hidden.append(at[nowhere & mine])
+def _ring(axes: Axes, rendered: Sequence[RenderedView], starts: Index, tall: int, marks: Array) -> None:
+    """Ring visible marks, and with a dotted line those that no view shows."""
+    visible, hidden = [], []
+    projected = [view.project(marks) for view in rendered]
+    never_visible = ~np.any([in_front for _, in_front, _ in projected], axis=0)
+    for view, start, (pixels, in_front, shown) in zip(rendered, starts, projected, strict=False):
+        at = pixels + np.array([start - 0.5, (tall - view.cover.shape[0]) // 2 - 0.5])
+        visible.append(at[in_front])
+        hidden.append(at[never_visible & shown])
     for line, colour, style in ((3.4, "white", "-"), (1.7, INK, "-"), (1.1, INK, ":")):
-        x, y = np.concatenate(hidden if style == ":" else seen).T
+        x, y = np.concatenate(hidden if style == ":" else visible).T
         axes.scatter(x, y, s=85, facecolors="none", edgecolors=colour, linewidths=line, linestyle=style)
     axes.set(xlim=(-0.5, starts[-1] - 0.5), ylim=(tall - 0.5, -0.5))
 
@@ -196,8 +197,8 @@ def _bar(bar: Any, layer: Layer) -> None:
     bar.locator = MaxNLocator(4)
     bar.update_ticks()
     bar.outline.set_visible(False)
-    bar.ax.tick_params(labelsize=8, colors=QUIET, length=2)
-    bar.ax.set_title(layer.unit, fontsize=8.5, color=QUIET, loc="left", pad=7)
+    bar.ax.tick_params(labelsize=8, colors=MUTED, length=2)
+    bar.ax.set_title(layer.unit, fontsize=8.5, color=MUTED, loc="left", pad=7)
 
 
 def _note(layer: Layer) -> str:

@@ -1,4 +1,4 @@
-"""Predictive checks: what a prior implies, and recordings that could have been beside the one that was."""
+"""Predictive checks: quantities that a prior implies, and replicated recordings beside the recorded one."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from scipy.stats import chi2
 from bayesinv.axes import Array
 from bayesinv.criticism.posterior_predictive import PosteriorPredictive
 from bayesinv.criticism.prior_predictive import IMPLIED, TAILS, PriorPredictive
-from bayesinv.figures.style import BLUE, INK, KINDS, ORANGE, QUIET, blank, limits, plain, timeline
-from bayesinv.problem.noise import KINDS as ORDER
+from bayesinv.figures.style import BLUE, INK, KINDS, MUTED, ORANGE, blank, limits, plain, timeline
+from bayesinv.problem.noise import KINDS as SENSOR_KINDS
 from bayesinv.wording import percent
 
 if TYPE_CHECKING:
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 def prior_predictive(implied: PriorPredictive) -> Figure:
     """Draw the density of each quantity over the prior's draws; a quantity that the model fixes is a line."""
     figure = blank(9.6, 5.2)
-    for place, (name, (words, unit, factor)) in enumerate(IMPLIED.items()):
-        axes = figure.add_subplot(2, 3, place + 1)
+    for position, (name, (words, unit, factor)) in enumerate(IMPLIED.items(), 1):
+        axes = figure.add_subplot(2, 3, position)
         drawn = factor * implied.implied[name]
         low, middle, high = np.quantile(drawn, TAILS)
         plain(axes, left=False)
@@ -35,13 +35,13 @@ def prior_predictive(implied: PriorPredictive) -> Figure:
             axes.axvline(middle, color=BLUE, linewidth=2)
         else:
             logs = name != "explained" and low > 0 and high / low > 30
-            # Heavy tails would leave one bar of all else.
+            # With heavy tails the full range would put almost all draws into one bar.
             first, last = np.quantile(drawn, [0.005, 0.995])
             edges = np.geomspace(first, last, 41) if logs else np.linspace(first, last, 41)
             axes.hist(drawn, list(edges), color=BLUE, alpha=0.35)
             axes.axvline(middle, color=BLUE, linewidth=1.4)
             for end in (low, high):
-                axes.axvline(end, color=QUIET, linewidth=0.8, linestyle=(0, (3, 2)))
+                axes.axvline(end, color=MUTED, linewidth=0.8, linestyle=(0, (3, 2)))
             if logs:
                 axes.set_xscale("log")
         text = f"{middle:.3g}, fixed by the model" if fixed else f"{middle:.3g}  (90 %: {low:.3g} to {high:.3g})"
@@ -62,7 +62,7 @@ def posterior_predictive(checked: PosteriorPredictive, level: float = 0.9, time:
         If the level lies outside (0, 1), or the time outside the recording.
     """
     sensors = checked.problem.sensors if checked.problem.whitener is not None else None
-    kinds = () if sensors is None else tuple(kind for kind in ORDER if sensors.where(kind).size)
+    kinds = () if sensors is None else tuple(kind for kind in SENSOR_KINDS if sensors.where(kind).size)
     figure = blank(9.6, 5.2 + 2.3 * len(kinds))
     top, *rest = figure.subfigures(
         2 if kinds else 1, 1, height_ratios=[5.2, 2.3 * len(kinds)][: 1 + bool(kinds)], squeeze=False
@@ -83,7 +83,7 @@ def posterior_predictive(checked: PosteriorPredictive, level: float = 0.9, time:
 
 
 def _field_power(axes: Axes, checked: PosteriorPredictive, level: float) -> None:
-    """The recording's global field power over the band of the replicates'."""
+    """Draw the recording's global field power over the band of the replicates'."""
     clock, label = timeline(checked.problem)
     low, high = checked.band(level)
     top = float(max(high.max(), checked.recorded_gfp.max()))
@@ -98,7 +98,7 @@ def _field_power(axes: Axes, checked: PosteriorPredictive, level: float) -> None
 
 
 def _residuals(axes: Axes, checked: PosteriorPredictive) -> None:
-    """Every sensor's residual given all others, the worst by name."""
+    """Draw every sensor's residual given all others, and name the largest."""
     what = "component" if checked.problem.whitener is None else "sensor"
     spread = chi2.ppf([0.005, 0.995], len(checked.problem.times)) / len(checked.problem.times)
     axes.axhspan(*np.sqrt(spread), color=BLUE, alpha=0.2, lw=0, label=f"99 % of {what}s, were the model right")
@@ -120,12 +120,12 @@ def _residuals(axes: Axes, checked: PosteriorPredictive) -> None:
 
 
 def _topographies(part: Any, checked: PosteriorPredictive, kinds: tuple[str, ...], time: float | None) -> None:
-    """Recorded and replicated fields at one time, a row per kind of sensor."""
+    """Draw recorded and replicated fields at one time, a row per kind of sensor."""
     sensors = checked.problem.sensors
     assert sensors is not None
     recorded, mean, sd = checked.topography(time)
-    apart = np.divide(recorded - mean, sd, out=np.zeros_like(sd), where=sd > 0)
-    flat = _unrolled(sensors.positions)
+    deviation = np.divide(recorded - mean, sd, out=np.zeros_like(sd), where=sd > 0)
+    flat = _flattened(sensors.positions)
     panels = part.subplots(len(kinds), 3, squeeze=False)
     moment = 1e3 * checked.problem.times[checked.sample(time)]
     for row, kind in zip(panels, kinds, strict=True):
@@ -135,11 +135,11 @@ def _topographies(part: Any, checked: PosteriorPredictive, kinds: tuple[str, ...
         columns = (
             (factor * recorded, top, f"recorded at {moment:.0f} ms"),
             (factor * mean, top, "mean of the replicates"),
-            (apart, 4.0, "recorded − mean, in their sds"),
+            (deviation, 4.0, "recorded − mean, in their sds"),
         )
         for axes, (values, limit, words) in zip(row, columns, strict=True):
             style: dict[str, Any] = {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit}
-            image = axes.scatter(*flat[index].T, c=values[index], s=14, edgecolors=QUIET, linewidths=0.2, **style)
+            image = axes.scatter(*flat[index].T, c=values[index], s=14, edgecolors=MUTED, linewidths=0.2, **style)
             axes.set(aspect="equal", xticks=[], yticks=[])
             axes.set_frame_on(False)
             if kind == kinds[0]:
@@ -149,10 +149,10 @@ def _topographies(part: Any, checked: PosteriorPredictive, kinds: tuple[str, ...
         row[0].set_ylabel(f"{name}\n({unit})", fontsize=9, color=INK)
 
 
-def _unrolled(places: Array) -> Array:
-    """Places on a head seen from above, unrolled so that those at the rim do not overlap: (place, 2)."""
-    about = places - places.mean(axis=0)
-    about[:, 2] = places[:, 2] - np.quantile(places[:, 2], 0.1)
-    across = np.linalg.norm(about[:, :2], axis=1)
-    angle = np.arctan2(across, about[:, 2])
-    return about[:, :2] * (angle / np.maximum(across, 1e-12))[:, None]
+def _flattened(positions: Array) -> Array:
+    """Return the azimuthal equidistant projection (sensor, 2) of sensors on a head, from above."""
+    centred = positions - positions.mean(axis=0)
+    centred[:, 2] = positions[:, 2] - np.quantile(positions[:, 2], 0.1)
+    horizontal = np.linalg.norm(centred[:, :2], axis=1)
+    angle = np.arctan2(horizontal, centred[:, 2])
+    return centred[:, :2] * (angle / np.maximum(horizontal, 1e-12))[:, None]

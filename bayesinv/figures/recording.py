@@ -1,4 +1,4 @@
-"""The recording beside what a posterior explains of it."""
+"""The recording beside the fit of a posterior mean."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesinv.axes import Array
-from bayesinv.figures.style import BLUE, DASHED, INK, KINDS, ORANGE, QUIET, blank, limits, plain, timeline
+from bayesinv.figures.style import BLUE, DASHED, INK, KINDS, MUTED, ORANGE, blank, limits, plain, timeline
 from bayesinv.posterior.posterior import Posterior
 from bayesinv.problem.problem import Problem
 
@@ -36,7 +36,7 @@ def recording_and_fit(posterior: Posterior) -> Figure:
             shared = axes
             for line, colour in zip(lines, colours, strict=True):
                 axes.plot(time, line, color=colour, linewidth=0.6, alpha=0.75, **style)
-            axes.axhline(0, color=QUIET, linewidth=0.5)
+            axes.axhline(0, color=MUTED, linewidth=0.5)
             plain(axes)
             axes.set_xlim(*limits(time))
             axes.tick_params(labelbottom=row == len(rows) - 1, labelleft=column == 0)
@@ -49,7 +49,7 @@ def recording_and_fit(posterior: Posterior) -> Figure:
     for values, colour, width, label in (
         (problem.recording, INK, 1.6, "recording"),
         (fitted, ORANGE, 1.6, "posterior mean"),
-        (residual, QUIET, 0.9, "residual"),
+        (residual, MUTED, 0.9, "residual"),
     ):
         axes.plot(time, np.sqrt(np.mean(values**2, axis=0)), color=colour, linewidth=width, label=label, **style)
     axes.axhline(1, color=BLUE, linewidth=1, linestyle=DASHED, label="noise by the covariance, 1")
@@ -69,22 +69,22 @@ def recording_and_fit(posterior: Posterior) -> Figure:
 
 def _sensor_rows(problem: Problem, fitted: Array) -> list[tuple[str, str, Array, Array, Any]]:
     """Per sensor kind its name, unit, recorded and fitted lines (sensor, time) and a colour per line."""
-    back = problem.unwhitener
-    if problem.sensors is None or back is None:
-        grey = [QUIET] * problem.components
+    unwhitener = problem.unwhitener
+    if problem.sensors is None or unwhitener is None:
+        grey = [MUTED] * problem.components
         return [("Whitened components", "noise = 1", problem.recording, fitted, grey)]
-    recorded, fit = back @ problem.recording, back @ fitted
+    recorded, fit = unwhitener @ problem.recording, unwhitener @ fitted
     rows = []
     for kind, (name, unit, factor) in KINDS.items():
         index = problem.sensors.where(kind)
         if index.size:
-            colours = _place_colours(problem.sensors.positions[index])
+            colours = _position_colours(problem.sensors.positions[index])
             rows.append((name, unit, factor * recorded[index], factor * fit[index], colours))
     return rows
 
 
-def _place_colours(positions: Array) -> NDArray[Any]:
-    """A colour per sensor by its place, so that a field pattern can be followed: (sensor, 3)."""
+def _position_colours(positions: Array) -> NDArray[Any]:
+    """Return a colour (sensor, 3) by position, so that neighbouring sensors have similar lines."""
     if len(positions) < 2 or not np.ptp(positions, axis=0).any():
         return np.tile([[0.4, 0.45, 0.5]], (len(positions), 1))
     spread = np.ptp(positions, axis=0)

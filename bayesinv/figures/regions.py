@@ -8,7 +8,7 @@ import numpy as np
 from scipy.special import ndtri
 
 from bayesinv.axes import Array, Index
-from bayesinv.figures.style import BLUE, INK, ORANGE, QUIET, blank, counted, limits, place_of, plain, timeline
+from bayesinv.figures.style import BLUE, INK, MUTED, ORANGE, blank, counted, limits, plain, position_text, timeline
 from bayesinv.posterior.maps import REGION, span, strongest_region
 from bayesinv.posterior.posterior import Posterior
 from bayesinv.posterior.quantiles import credible_level
@@ -42,7 +42,7 @@ def region_course(posterior: Posterior, window: Window = None, level: float = 0.
     low, high = (1e9 * bound[0] for bound in course.interval(level))
     prior = 1e9 * ndtri(0.5 + level / 2) * _prior_sd(posterior, index)
     axes.axhspan(-prior, prior, color="#eef1f4", linewidth=0, zorder=0, label=f"{percent(level)} before the recording")
-    axes.axhline(0, color=QUIET, linewidth=0.6)
+    axes.axhline(0, color=MUTED, linewidth=0.6)
     if len(time) < 3:
         axes.errorbar(
             time, mean, [mean - low, high - mean], fmt="o", color=BLUE, label=f"mean and {percent(level)} interval"
@@ -58,10 +58,10 @@ def region_course(posterior: Posterior, window: Window = None, level: float = 0.
     axes.set_xlim(*limits(time))
     axes.set_xlabel(clock)
     along_normals = problem.axes == 1 and problem.sources is not None and problem.sources.normals is not None
-    outward = ",\npositive out of the cortex" if along_normals else ""
-    axes.set_ylabel(f"current (nA·m){outward}")
+    sign = ",\npositive out of the cortex" if along_normals else ""
+    axes.set_ylabel(f"current (nA·m){sign}")
     what = f"Mean of {len(index)} sources within {1e3 * radius:.0f} mm of " if len(index) > 1 else ""
-    axes.set_title(f"{what}source {centre}{place_of(problem, centre)}", loc="left", fontsize=10, color=INK)
+    axes.set_title(f"{what}source {centre}{position_text(problem, centre)}", loc="left", fontsize=10, color=INK)
     axes.legend(loc="upper right", frameon=False, fontsize=8, ncols=4)
     bottom, top = axes.get_ylim()
     axes.set_ylim(bottom, top + 0.14 * (top - bottom))
@@ -76,8 +76,8 @@ def _prior_sd(posterior: Posterior, index: Index) -> float:
 
 
 def _widened(start: float, stop: float, time: Array, problem: Problem) -> tuple[float, float]:
-    """The window in drawn units, at least wide enough to be seen."""
+    """Return the window in units of the time axis, widened to a visible minimum."""
     factor = 1.0 if counted(problem) else 1e3
-    least = 0.004 * float(np.ptp(time)) if len(time) > 1 else 0.02
-    middle, half = factor * (start + stop) / 2, max(factor * (stop - start) / 2, least / 2)
+    min_width = 0.004 * float(np.ptp(time)) if len(time) > 1 else 0.02
+    middle, half = factor * (start + stop) / 2, max(factor * (stop - start) / 2, min_width / 2)
     return middle - half, middle + half

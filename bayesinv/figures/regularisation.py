@@ -37,41 +37,41 @@ def l_curve(estimate: Estimate, posterior: Posterior | None = None) -> Figure:
     shown = np.isfinite(grid.log_residual) & np.isfinite(grid.log_solution)
     draws = None if posterior is None else _lambda_draws(estimate, posterior)
     marked = {name: chosen.lam for name, chosen in estimate.choices.items() if np.isfinite(chosen.lam)}
-    here = np.array([*marked.values(), lam] if draws is None else [*marked.values(), lam, *draws])
-    # Far beyond every mark the curve is a straight line that only hides the bend.
-    shown &= (grid.lam >= here.min() / 300) & (grid.lam <= here.max() * 300)
+    marks = np.array([*marked.values(), lam] if draws is None else [*marked.values(), lam, *draws])
+    # Far from all marks the curve is nearly straight, and would only compress its corner.
+    shown &= (grid.lam >= marks.min() / 300) & (grid.lam <= marks.max() * 300)
     figure = Figure(figsize=(7.0, 5.0 if draws is None else 6.5), layout="constrained")
     panels = figure.subplots(1 if draws is None else 2, squeeze=False, height_ratios=None if draws is None else [3, 1])
     axes = panels[0, 0]
 
-    def place(at: Array) -> tuple[Array, Array]:
-        curve = scan.curve(np.atleast_1d(at))
+    def norms(lam: Array) -> tuple[Array, Array]:
+        curve = scan.curve(np.atleast_1d(lam))
         return np.exp(curve.log_residual), np.exp(curve.log_solution) * 1e9
 
-    axes.plot(*place(grid.lam[shown]), color="0.35", lw=1.2, zorder=2, label="L-curve")
+    axes.plot(*norms(grid.lam[shown]), color="0.35", lw=1.2, zorder=2, label="L-curve")
     if draws is not None:
         low, high = np.quantile(draws, [0.05, 0.95])
         inside = np.geomspace(low, high, 50)
         label = f"posterior, 90 %: {low:.2g} to {high:.2g}"
-        axes.plot(*place(inside), color="C9", lw=7, alpha=0.6, solid_capstyle="butt", zorder=3, label=label)
-        _density(panels[1, 0], draws, here)
+        axes.plot(*norms(inside), color="C9", lw=7, alpha=0.6, solid_capstyle="butt", zorder=3, label=label)
+        _density(panels[1, 0], draws, marks)
     for number, (name, chosen) in enumerate(estimate.choices.items()):
         color = f"C{number}"
         if not np.isfinite(chosen.lam):
             axes.plot([], [], MARKERS[name], color=color, label=f"{name}: none")
             continue
         label = f"{name}: {chosen.lam:.2g}" + (" (in doubt)" if chosen.note else "")
-        axes.plot(*place(np.array(chosen.lam)), MARKERS[name], ms=7, mec="white", color=color, zorder=4, label=label)
+        axes.plot(*norms(np.array(chosen.lam)), MARKERS[name], ms=7, mec="white", color=color, zorder=4, label=label)
         if draws is not None:
             panels[1, 0].plot(chosen.lam, 0.0, MARKERS[name], ms=7, mec="white", color=color, clip_on=False, zorder=4)
-    axes.plot(*place(np.array(lam)), "o", ms=13, mfc="none", mec="k", zorder=5, label=f"used: {lam:.2g}")
-    _norms(axes)
+    axes.plot(*norms(np.array(lam)), "o", ms=13, mfc="none", mec="k", zorder=5, label=f"used: {lam:.2g}")
+    _format_norms(axes)
     axes.legend(frameon=False, fontsize=8, title="λ", title_fontsize=8)
     return figure
 
 
-def _norms(axes: Axes) -> None:
-    """Logarithmic axes of both norms, with labels that can be read off."""
+def _format_norms(axes: Axes) -> None:
+    """Set logarithmic axes for both norms, with enough labels."""
     from matplotlib.ticker import MaxNLocator, NullLocator, ScalarFormatter
 
     axes.set(
@@ -82,7 +82,7 @@ def _norms(axes: Axes) -> None:
     )
     left, right = axes.get_xlim()
     if right < 10 * left:
-        # Less than a decade: labels at powers of ten alone would be too few, at all minor ticks too many.
+        # Within a decade, labels at powers of ten only are too few, and at all minor ticks too many.
         axes.xaxis.set(major_locator=MaxNLocator(6), major_formatter=ScalarFormatter(), minor_locator=NullLocator())
 
 

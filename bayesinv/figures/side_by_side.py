@@ -10,7 +10,7 @@ from bayesinv.axes import Array
 from bayesinv.criticism.comparison import ModelComparison
 from bayesinv.criticism.estimates import Comparison
 from bayesinv.criticism.leave_out import LeftOut
-from bayesinv.figures.style import BLUE, INK, ORANGE, QUIET, blank, plain
+from bayesinv.figures.style import BLUE, INK, MUTED, ORANGE, blank, plain
 from bayesinv.figures.surface import PROJECTIONS
 
 if TYPE_CHECKING:
@@ -23,20 +23,20 @@ def comparison(table: Comparison) -> Figure:
     """Draw the maps of estimates, each as a share of its own largest value, on one scale from 0 to 1."""
     from matplotlib.figure import Figure
 
-    places = None if table.problem.sources is None else table.problem.sources.positions
+    positions = None if table.problem.sources is None else table.problem.sources.positions
     count = len(table.rows)
-    views = len(PROJECTIONS) if places is not None else 1
+    views = len(PROJECTIONS) if positions is not None else 1
     figure = Figure(figsize=(2.4 * views + 1.0, 2.0 * count + 0.4), layout="constrained")
     panels = figure.subplots(count, views, squeeze=False)
     image = None
     for line, row in zip(panels, table.rows, strict=True):
         share = table.maps[row.name] / max(float(table.maps[row.name].max()), np.finfo(float).tiny)
-        if places is None:
+        if positions is None:
             line[0].plot(share, color="k", lw=0.8)
             line[0].set(ylim=(0, 1.05), ylabel=row.name, xlabel="source")
             continue
         for panel, view in zip(line, PROJECTIONS, strict=True):
-            image = _projected(panel, places, share, row.peak, view)
+            image = _projected(panel, positions, share, row.peak, view)
         line[0].set_ylabel(row.name)
     if image is not None:
         for panel, view in zip(panels[0], PROJECTIONS, strict=True):
@@ -46,12 +46,12 @@ def comparison(table: Comparison) -> Figure:
 
 
 def _projected(
-    panel: Axes, places: Array, share: Array, peak: int, view: tuple[str, int, int, float]
+    panel: Axes, positions: Array, share: Array, peak: int, view: tuple[str, int, int, float]
 ) -> PathCollection:
-    """Sources seen from one side, strong ones on top, the peak ringed."""
+    """Draw sources in one projection, strong ones on top, the peak ringed."""
     _, across, up, sign = view
     order = np.argsort(share)
-    x, y = sign * 1e3 * places[:, across], 1e3 * places[:, up]
+    x, y = sign * 1e3 * positions[:, across], 1e3 * positions[:, up]
     image = panel.scatter(x[order], y[order], c=share[order], s=5, cmap="inferno_r", vmin=0, vmax=1, lw=0)
     panel.plot(x[peak], y[peak], "o", ms=9, mfc="none", mec="C0", mew=1.2)
     panel.set(aspect="equal", xticks=[], yticks=[])
@@ -61,14 +61,14 @@ def _projected(
 
 
 def model_comparison(found: ModelComparison) -> Figure:
-    """Draw evidence and leave-one-out relative to the best, the weights they give, and who is better when."""
+    """Draw evidence and leave-one-out relative to the best, the weights they give, and differences over time."""
     count, blocks = len(found.rows), found.blocks
     figure = blank(9.6, 1.6 + 0.32 * count + (2.4 if blocks is not None else 0.0))
     rows = 2 if blocks is not None else 1
     grid = figure.add_gridspec(rows, 3, height_ratios=[1.2 + 0.32 * count, 2.4][:rows])
-    less, panel = figure.add_subplot(grid[0, :2]), figure.add_subplot(grid[0, 2])
-    _differences(less, found)
-    _weights(panel, found)
+    differences, weights = figure.add_subplot(grid[0, :2]), figure.add_subplot(grid[0, 2])
+    _differences(differences, found)
+    _weights(weights, found)
     if blocks is not None:
         _over_time(figure.add_subplot(grid[1, :]), blocks, found.block_times)
     return figure
@@ -81,9 +81,9 @@ def _left_out(found: ModelComparison) -> list[tuple[LeftOut, str]]:
 
 
 def _differences(axes: Axes, found: ModelComparison) -> None:
-    """How much less than the best each model has of evidence and of predictive density, with errors."""
+    """Draw evidence and predictive density of each model less those of the best, with errors."""
     count = len(found.rows)
-    place = np.arange(count)[::-1]
+    heights = np.arange(count)[::-1]
     known = [row for row in found.rows if row.log_bayes_factor is not None]
     series = [
         (
@@ -91,27 +91,27 @@ def _differences(axes: Axes, found: ModelComparison) -> None:
             INK,
             np.array([row.log_bayes_factor for row in known]),
             np.array([row.log_bayes_factor_error for row in known]),
-            place[[row.log_bayes_factor is not None for row in found.rows]],
+            heights[[row.log_bayes_factor is not None for row in found.rows]],
         )
     ]
     for one, colour in _left_out(found):
-        series.append((f"LOO over {one.over}, ± 2 se", colour, one.difference, 2 * one.difference_se, place))
+        series.append((f"LOO over {one.over}, ± 2 se", colour, one.difference, 2 * one.difference_se, heights))
     for i, (words, colour, values, error, at) in enumerate(series):
         if len(values):
             shift = at + 0.22 * (1 - i)
             axes.errorbar(values, shift, xerr=error, fmt="o", color=colour, markersize=4, lw=1, label=words)
-    least = min(float(values.min()) for _, _, values, _, _ in series if len(values))
-    if least < -100:
+    smallest = min(float(values.min()) for _, _, values, _, _ in series if len(values))
+    if smallest < -100:
         axes.set_xscale("symlog", linthresh=10)
-    axes.axvline(0, color=QUIET, linewidth=0.8)
+    axes.axvline(0, color=MUTED, linewidth=0.8)
     names = found.components.names
-    axes.set(yticks=place, yticklabels=names, ylim=(-0.6, count - 0.4), xlabel="less than the best (nats)")
+    axes.set(yticks=heights, yticklabels=names, ylim=(-0.6, count - 0.4), xlabel="less than the best (nats)")
     axes.legend(frameon=False, fontsize=7.5, loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderaxespad=0.1)
     plain(axes)
 
 
 def _weights(axes: Axes, found: ModelComparison) -> None:
-    """The models' probabilities and stacking weights."""
+    """Draw the models' probabilities and stacking weights."""
     count = len(found.rows)
     weights = [("evidence", INK, np.array(list((found.probabilities or {}).values())))]
     weights += [(f"stacking over {one.over}", colour, one.weights) for one, colour in _left_out(found)]
@@ -123,14 +123,14 @@ def _weights(axes: Axes, found: ModelComparison) -> None:
 
 
 def _over_time(axes: Axes, blocks: LeftOut, block_times: Array) -> None:
-    """What each model says of each block given all others, less what the best says."""
-    about = blocks.log_density - blocks.log_density[blocks.elpd.argmax()]
+    """Draw the log density of each block given all others, by model, less that of the best model."""
+    difference = blocks.log_density - blocks.log_density[blocks.elpd.argmax()]
     edges = 1e3 * np.append(block_times[:, 0], block_times[-1, 1])
-    for k, (name, values) in enumerate(zip(blocks.names, about, strict=True)):
+    for k, (name, values) in enumerate(zip(blocks.names, difference, strict=True)):
         axes.stairs(values, edges, baseline=None, color=f"C{k % 10}", linewidth=1.6, label=name)
-        unsure = (blocks.khat[k] > blocks.limit[k]) & ~blocks.gaussian[k]
-        axes.plot(((edges[1:] + edges[:-1]) / 2)[unsure], values[unsure], "x", color=f"C{k % 10}", markersize=5)
-    axes.axhline(0, color=QUIET, linewidth=0.6)
+        unreliable = (blocks.khat[k] > blocks.limit[k]) & ~blocks.gaussian[k]
+        axes.plot(((edges[1:] + edges[:-1]) / 2)[unreliable], values[unreliable], "x", color=f"C{k % 10}", markersize=5)
+    axes.axhline(0, color=MUTED, linewidth=0.6)
     if np.any((blocks.khat > blocks.limit[:, None]) & ~blocks.gaussian):
         axes.plot([], [], "x", color=INK, markersize=5, label="cannot be relied upon")
     axes.set(
@@ -138,7 +138,7 @@ def _over_time(axes: Axes, blocks: LeftOut, block_times: Array) -> None:
         ylabel="log density of a block\nfrom all others, less that\nof the best model (nats)",
     )
     axes.set_xlim(edges[0], edges[-1])
-    if np.abs(about).max() > 100:
+    if np.abs(difference).max() > 100:
         axes.set_yscale("symlog", linthresh=10)
     axes.legend(frameon=False, fontsize=8, ncols=4, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.1)
     plain(axes)

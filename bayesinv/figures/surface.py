@@ -1,4 +1,4 @@
-"""A cortex seen from any side: its triangles unfolded a little, projected, hidden where others lie in front, shaded."""
+"""Rendering of a cortex: its triangles are smoothed, projected, depth-tested and shaded."""
 
 from __future__ import annotations
 
@@ -28,28 +28,30 @@ VIEWS = {
 """Name to the direction towards the viewer, the direction up, and the hemisphere shown; head coordinates."""
 
 PROJECTIONS = (("left", 1, 2, -1.0), ("top", 0, 1, 1.0), ("back", 0, 2, 1.0))
-"""Where there is no surface: name, horizontal and vertical head axis, and direction of the horizontal one."""
+"""Projections of sources without a surface: name, horizontal and vertical head axis, sign of the horizontal one."""
 
-FINE = 2
-"""Pixels per drawn pixel and side, averaged, so that edges are smooth."""
+OVERSAMPLING = 2
+"""Rendered pixels per drawn pixel along each axis; they are averaged, so that edges are smooth."""
 
 PIXELS_PER_METRE = 3400.0
-SIGHT = 0.006
-"""Depth in m below the surface from which a mark still counts as in sight."""
+VISIBLE_DEPTH = 0.006
+"""Largest depth in m below the surface at which a mark counts as visible."""
 
-UNFOLDING = 6
-"""Smoothing steps that open the sulci a little, so that their walls can be seen."""
+SMOOTHING_STEPS = 6
+"""Smoothing steps of the surface, which open the sulci so that their walls are visible."""
 
 
 @dataclass(frozen=True, eq=False)
-class Scene:
-    """A surface seen from one side: what of it every drawn pixel shows.
+class RenderedView:
+    """A surface rendered in one view.
 
-    weights : (row * column, source), sparse, what a pixel takes of each source; they sum to its cover
+    weights : (row * column, source), sparse, interpolation weights of the sources at each pixel; they sum to its cover
     cover : (row, column), share of the pixel that the surface covers
     shading : (row, column), brightness
-    depth : (FINE * row, FINE * column), m, of the surface towards the viewer
-    corner : left and top in m
+    depth : (OVERSAMPLING * row, OVERSAMPLING * column), m, coordinate of the surface towards the viewer
+    corner : left and top edge in m
+    frame : (3, 3), directions right, up and towards the viewer
+    shown : (source,), whether a source belongs to the hemisphere of the view
     """
 
     weights: Any
@@ -62,26 +64,26 @@ class Scene:
     shown: NDArray[np.bool_]
 
     def values(self, values: Array) -> Array:
-        """A map at every pixel."""
+        """Return a map (source,) interpolated at every pixel: (row, column)."""
         return np.asarray((self.weights @ values).reshape(self.cover.shape) / np.maximum(self.cover, 1e-9))
 
     def paint(self, colours: Array) -> Array:
-        """Colours (row, column, 4) of a map shaded, on white."""
-        lit = np.minimum(colours[:, :, :3] * self.shading[:, :, None], 1)
-        return np.asarray(1 + (lit - 1) * self.cover[:, :, None])
+        """Return the colours (row, column, 4) of a map, shaded and on white: (row, column, 3)."""
+        shaded = np.minimum(colours[:, :, :3] * self.shading[:, :, None], 1)
+        return np.asarray(1 + (shaded - 1) * self.cover[:, :, None])
 
-    def places(self, marks: Array) -> tuple[Array, NDArray[np.bool_], NDArray[np.bool_]]:
-        """Where marks lie (mark, column and row), which are in sight, and which belong to what is shown."""
-        near, offset = self.surface.nearest(marks)
-        turned = (self.surface.unfolded[near] + offset) @ self.frame.T
-        fine = (turned[:, :2] - self.corner) * (1, -1) * PIXELS_PER_METRE
-        column, row = np.clip(fine.astype(int), 0, np.array(self.depth.shape)[::-1] - 1).T
-        mine = self.shown[near]
-        return fine / FINE, mine & (turned[:, 2] >= self.depth[row, column] - SIGHT), mine
+    def project(self, marks: Array) -> tuple[Array, NDArray[np.bool_], NDArray[np.bool_]]:
+        """Return pixels of marks (mark, column and row), which are visible, and which are on what is shown."""
+        nearest, offset = self.surface.nearest(marks)
+        rotated = (self.surface.unfolded[nearest] + offset) @ self.frame.T
+        pixels = (rotated[:, :2] - self.corner) * (1, -1) * PIXELS_PER_METRE
+        column, row = np.clip(pixels.astype(int), 0, np.array(self.depth.shape)[::-1] - 1).T
+        shown = self.shown[nearest]
+        return pixels / OVERSAMPLING, shown & (rotated[:, 2] >= self.depth[row, column] - VISIBLE_DEPTH), shown
 
 
 class Surface:
-    """The triangles between sources, unfolded a little, and how they look from any side."""
+    """The smoothed triangles between sources, which can be rendered in any view."""
 
     def __init__(self, sources: Sources) -> None:
         assert sources.triangles is not None
@@ -89,39 +91,40 @@ class Surface:
         self.hemispheres = sources.hemispheres
 
     @cached_property
-    def _outward(self) -> Array | None:
-        """1 or -1 per triangle, as its corners turn seen from outside; None where the surface is open.
+    def _orientation(self) -> Array | None:
+        """Orientation (triangle,) of corners seen from outside, 1 or -1; None where the surface is open.
 
-        The far side of a closed surface need not be drawn.
+        Triangles of a closed surface that face away from the viewer need not be drawn.
         """
         edges = self.triangles[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2)
-        there = {*map(tuple, edges.tolist())}
-        if len(there) < len(edges) or any((two, one) not in there for one, two in there):
+        directed = {*map(tuple, edges.tolist())}
+        if len(directed) < len(edges) or any((two, one) not in directed for one, two in directed):
             return None
         sign = np.ones(len(self.triangles))
         for part in self._parts():
-            mine = np.isin(self.triangles[:, 0], part)
+            members = np.isin(self.triangles[:, 0], part)
             one, two, three = (
-                self.unfolded[self.triangles[mine, i]] - self.unfolded[part].mean(axis=0) for i in range(3)
+                self.unfolded[self.triangles[members, i]] - self.unfolded[part].mean(axis=0) for i in range(3)
             )
-            sign[mine] = np.sign(np.einsum("ti,ti->", one, np.cross(two, three)))
+            sign[members] = np.sign(np.einsum("ti,ti->", one, np.cross(two, three)))
         return sign
 
     @cached_property
     def _mean_of_neighbours(self) -> Any:
+        """Sparse matrix (source, source) that averages over the neighbours of each source."""
         count = len(self.sources)
-        sides = np.concatenate([self.triangles[:, [i, j]] for i in range(3) for j in range(3) if i != j])
-        table = csr_array((np.ones(len(sides)), sides.T), shape=(count, count))
+        edges = np.concatenate([self.triangles[:, [i, j]] for i in range(3) for j in range(3) if i != j])
+        table = csr_array((np.ones(len(edges)), edges.T), shape=(count, count))
         table.data[:] = 1.0
-        lonely = np.flatnonzero(np.bincount(sides[:, 0], minlength=count) == 0)
-        table = table + csr_array((np.ones(len(lonely)), (lonely, lonely)), shape=(count, count))
+        isolated = np.flatnonzero(np.bincount(edges[:, 0], minlength=count) == 0)
+        table = table + csr_array((np.ones(len(isolated)), (isolated, isolated)), shape=(count, count))
         return table / table.sum(axis=1)[:, None]
 
     @cached_property
     def unfolded(self) -> Array:
-        """Positions (source, 3), m, smoothed and grown back to the size they had."""
+        """Positions (source, 3), m, smoothed and rescaled to the size of the folded surface."""
         smooth = self.sources.positions
-        for _ in range(UNFOLDING):
+        for _ in range(SMOOTHING_STEPS):
             smooth = 0.5 * smooth + 0.5 * (self._mean_of_neighbours @ smooth)
         out = smooth.copy()
         for part in self._parts():
@@ -131,75 +134,89 @@ class Surface:
         return out
 
     def _parts(self) -> list[Index]:
+        """Indices of the sources of each hemisphere."""
         if self.hemispheres is None:
             return [np.arange(len(self.sources))]
         return [np.flatnonzero(self.hemispheres == side) for side in np.unique(self.hemispheres)]
 
     @cached_property
     def _normals(self) -> Array:
+        """Unit normals (source, 3) of the smoothed surface."""
         corners = self.unfolded[self.triangles]
-        sides = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+        areas = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
         normals = np.zeros_like(self.unfolded)
         for corner in range(3):
-            np.add.at(normals, self.triangles[:, corner], sides)
+            np.add.at(normals, self.triangles[:, corner], areas)
         return np.asarray(normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-300))
 
     @cached_property
     def _sulci(self) -> Array:
-        """Brightness (source,) that tells gyri from sulci of the folded surface."""
+        """Brightness (source,) that distinguishes gyri from sulci of the folded surface."""
         from scipy.special import erf
 
-        inward = self._mean_of_neighbours @ self.sources.positions - self.sources.positions
-        height = -np.einsum("si,si->s", inward, self._normals)
+        to_mean = self._mean_of_neighbours @ self.sources.positions - self.sources.positions
+        height = -np.einsum("si,si->s", to_mean, self._normals)
         height = 0.5 * height + 0.5 * (self._mean_of_neighbours @ height)
         return np.asarray(1.0 + 0.1 * erf(height / max(float(np.std(height)), 1e-12)))
 
     def nearest(self, marks: Array) -> tuple[Index, Array]:
-        """The source (mark,) nearest to each mark, and the way (mark, 3) from it to the mark."""
+        """The source (mark,) nearest to each mark, and the vector (mark, 3) from it to the mark, m."""
         distance = np.linalg.norm(self.sources.positions - marks[:, None], axis=2)
-        near = distance.argmin(axis=1)
-        return near, marks - self.sources.positions[near]
+        nearest = distance.argmin(axis=1)
+        return nearest, marks - self.sources.positions[nearest]
 
-    def scene(self, view: str) -> Scene:
-        """What is seen from one side, by a depth buffer."""
-        toward, up, side = VIEWS[view]
+    def render(self, view: str) -> RenderedView:
+        """Render one of `VIEWS` with a depth buffer."""
+        toward, up, hemisphere = VIEWS[view]
         frame = np.array([np.cross(up, toward), up, toward], dtype=float)
         shown = np.ones(len(self.sources), dtype=bool)
-        if side is not None and self.hemispheres is not None:
-            shown = self.hemispheres == side
-        turned = self.unfolded @ frame.T
-        towards = np.ones(len(self.triangles), dtype=bool)
-        if self._outward is not None:
-            one, two, three = (turned[self.triangles[:, i], :2] for i in range(3))
+        if hemisphere is not None and self.hemispheres is not None:
+            shown = self.hemispheres == hemisphere
+        rotated = self.unfolded @ frame.T
+        facing = np.ones(len(self.triangles), dtype=bool)
+        if self._orientation is not None:
+            one, two, three = (rotated[self.triangles[:, i], :2] for i in range(3))
             (x, y), (u, v) = (two - one).T, (three - one).T
-            towards = (x * v - y * u) * self._outward > 0
-        triangles = self.triangles[towards & shown[self.triangles].all(axis=1)]
+            facing = (x * v - y * u) * self._orientation > 0
+        triangles = self.triangles[facing & shown[self.triangles].all(axis=1)]
         if not len(triangles):
             raise ValueError(f"view {view!r} shows a hemisphere without sources")
-        low, high = turned[shown].min(axis=0)[:2] - 0.001, turned[shown].max(axis=0)[:2] + 0.001
-        columns, rows = np.ceil((high - low) * PIXELS_PER_METRE / FINE).astype(int).tolist()
+        low, high = rotated[shown].min(axis=0)[:2] - 0.001, rotated[shown].max(axis=0)[:2] + 0.001
+        columns, rows = np.ceil((high - low) * PIXELS_PER_METRE / OVERSAMPLING).astype(int).tolist()
         corner = np.array([low[0], high[1]])
-        flat = (turned[:, :2] - corner) * (1, -1) * PIXELS_PER_METRE - 0.5
-        pixel, which, weights = _covered(flat[triangles], FINE * columns)
-        depth = np.einsum("nk,nk->n", weights, turned[triangles[which], 2])
-        # Of several triangles at one pixel the nearest is seen.
-        deep = np.full(FINE**2 * rows * columns, -np.inf)
-        np.maximum.at(deep, pixel, depth)
-        front = depth == deep[pixel]
+        flat = (rotated[:, :2] - corner) * (1, -1) * PIXELS_PER_METRE - 0.5
+        pixel, which, weights = _covered(flat[triangles], OVERSAMPLING * columns)
+        depth = np.einsum("nk,nk->n", weights, rotated[triangles[which], 2])
+        # Of several triangles at one pixel the nearest is visible.
+        buffer = np.full(OVERSAMPLING**2 * rows * columns, -np.inf)
+        np.maximum.at(buffer, pixel, depth)
+        front = depth == buffer[pixel]
         pixel, which, weights = pixel[front], which[front], weights[front]
         # Where two triangles share an edge the pixel may lie in both.
         pixel, first = np.unique(pixel, return_index=True)
-        drawn = pixel // (FINE * columns) // FINE * columns + pixel % (FINE * columns) // FINE
-        table = csr_array(
-            (weights[first].ravel() / FINE**2, (np.repeat(drawn, 3), triangles[which[first]].ravel())),
-            shape=(rows * columns, len(turned)),
+        drawn = (
+            pixel // (OVERSAMPLING * columns) // OVERSAMPLING * columns
+            + pixel % (OVERSAMPLING * columns) // OVERSAMPLING
         )
-        cover = np.bincount(drawn, minlength=rows * columns).reshape(rows, columns) / FINE**2
+        table = csr_array(
+            (weights[first].ravel() / OVERSAMPLING**2, (np.repeat(drawn, 3), triangles[which[first]].ravel())),
+            shape=(rows * columns, len(rotated)),
+        )
+        cover = np.bincount(drawn, minlength=rows * columns).reshape(rows, columns) / OVERSAMPLING**2
         light = np.array([-0.25, 0.45, 0.86])
-        lit = np.maximum(self._normals @ frame.T @ light, 0)
-        bright = table @ ((0.62 + 0.42 * lit) * self._sulci)
+        diffuse = np.maximum(self._normals @ frame.T @ light, 0)
+        bright = table @ ((0.62 + 0.42 * diffuse) * self._sulci)
         shading = bright.reshape(rows, columns) / np.maximum(cover, 1e-9)
-        return Scene(table, cover, shading, deep.reshape(FINE * rows, FINE * columns), corner, self, frame, shown)
+        return RenderedView(
+            table,
+            cover,
+            shading,
+            buffer.reshape(OVERSAMPLING * rows, OVERSAMPLING * columns),
+            corner,
+            self,
+            frame,
+            shown,
+        )
 
 
 def _covered(corners: Array, columns: int) -> tuple[Index, Index, Array]:

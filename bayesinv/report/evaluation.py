@@ -31,15 +31,15 @@ def evaluate(
     """Run a matrix of truths, methods and seeds, and write tables, figures and a page.
 
     configuration : a checked one, a dict, a TOML file, or the name of a shipped one
-    out : folder; one in which the same configuration was begun is continued, cells that are there are not run again
+    out : folder; a run of the same configuration in it is continued, and finished cells are not run again
     jobs : cells that run at once, as in joblib
-    allow_inverse_crime : as in the configuration, and before it
+    allow_inverse_crime : overrides that of the configuration
     referees : name to an estimator, which is given the problem and the truth; run beside the baselines. One of the same
         name counts as the same when a run is continued
     progress : show a progress bar
 
-    The same configuration gives the same scores, whatever the number of jobs. A cell that raises is told of in
-    `failures`, and is tried again when the run is continued.
+    The same configuration gives the same scores, whatever the number of jobs. A cell that raises is reported in
+    `failures`, and is run again when the run is continued.
 
     Raises
     ------
@@ -66,7 +66,7 @@ def evaluate(
 def write(evaluation: Evaluation, out: str | PathLike[str]) -> Path:
     """Write tables, pictures and the page of an evaluation into a folder; return the path of the page.
 
-    Each file is renamed into place when it is whole. In an inverse crime every name begins with it.
+    Each file is renamed into place when it is complete. In an inverse crime every file name begins with a prefix.
     """
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
@@ -79,13 +79,13 @@ def write(evaluation: Evaluation, out: str | PathLike[str]) -> Path:
 
 
 def _page(evaluation: Evaluation, stamp: str) -> Page:
-    """What was run, what failed, and how every method fared; the stamp stands before every heading."""
+    """Return the page: what was run, failures, and scores of every method; the stamp precedes every heading."""
     page = Page()
     page.body += _preface(evaluation)
     heads, rows = evaluation.cells_for_people()
     for truth in evaluation.truths:
-        mine = [row[1:] for row in rows if row[0] == truth]
-        page.section(f"{stamp}{truth}", html_table(heads[1:], mine))
+        own_rows = [row[1:] for row in rows if row[0] == truth]
+        page.section(f"{stamp}{truth}", html_table(heads[1:], own_rows))
     if any(one.tallies for one in evaluation.results):
         coverage = page.picture(
             "coverage.png",
@@ -106,25 +106,27 @@ def _page(evaluation: Evaluation, stamp: str) -> Page:
         "Distance from the map's peak to the truth.",
     )
     page.section(f"{stamp}Localisation", localisation)
-    given = [(name, _in_words(value)) for name, value in asdict(evaluation.configuration).items()]
-    page.section("Configuration", html_table(("", ""), given, numbers=False))
+    configuration = [(name, _in_words(value)) for name, value in asdict(evaluation.configuration).items()]
+    page.section("Configuration", html_table(("", ""), configuration, numbers=False))
     return page
 
 
 def _preface(evaluation: Evaluation) -> list[str]:
-    """What must be known before a number is read: an inverse crime, how many answers there are, what failed."""
-    said = []
+    """Return the notes above all numbers: inverse crime, number of answers, failures."""
+    paragraphs = []
     if evaluation.crime:
-        said.append(
+        paragraphs.append(
             f'<p class="bad">{CRIME.upper()}: some truths were made with the inversion’s own lead field. These '
-            "numbers tell how methods fare in a world that is just as they believe, and nothing about others.</p>"
+            "numbers show how methods perform if their assumptions hold exactly, and say nothing about other cases.</p>"
         )
     seeds = len({one.cell.seed for one in evaluation.results})
-    said.append(f"<p>{len(evaluation.results)} answers to simulations of {seeds} worlds.</p>")
+    paragraphs.append(f"<p>{len(evaluation.results)} answers to simulations of {seeds} worlds.</p>")
     if evaluation.failures:
         listed = "".join(f"<li>{escape(one)}</li>" for one in evaluation.failures)
-        said.append(f'<p class="bad">{len(evaluation.failures)} cells raised and are missing:</p><ul>{listed}</ul>')
-    return said
+        paragraphs.append(
+            f'<p class="bad">{len(evaluation.failures)} cells raised and are missing:</p><ul>{listed}</ul>'
+        )
+    return paragraphs
 
 
 def _in_words(value: Any) -> str:

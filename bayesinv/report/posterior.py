@@ -42,22 +42,22 @@ def write(
     radius: float = REGION,
     maps: tuple[Maps, Maps | None] | None = None,
 ) -> Path:
-    """Write pictures and `report.html`, which holds them all and asks for nothing else, into a folder.
+    """Write pictures and `report.html`, which embeds them all and needs no other file, into a folder.
 
     out : folder, made if it is not there
     window : (start, stop) in s, one time in s, or None for the sample with most signal
     title : of the page
-    sections : further (heading, HTML or Figure); HTML is taken as it is, headings are escaped
-    truth : (mark, 3), m, head coordinates: known places of current, ringed on the maps
+    sections : further (heading, HTML or Figure); HTML is inserted unescaped, headings are escaped
+    truth : (mark, 3), m, head coordinates: positions of known currents, ringed on the maps
     others : title to (source,) maps in A m of other estimates, drawn beside the posterior's
     prior : draws from the prior of the hyperparameters, see `figures.prior_draws`
     card : of the model; None reads that of the shipped model of this name
     draws : joint draws behind the peak
-    radius : m, of the patches of cortex that stand for regions
-    maps : of single sources and of patches, see `maps.both`, already made; then window, draws and radius are theirs
+    radius : m, of the cortical patches that regional maps average over
+    maps : of single sources and of patches, see `maps.both`, if computed before; replaces window, draws and radius
 
     Returns the path of `report.html`. Everything is drawn before the first file is written, and each file is
-    renamed into place when it is whole.
+    renamed into place when it is complete.
 
     Raises
     ------
@@ -91,14 +91,14 @@ def write(
 
 
 def _headline(posterior: Posterior, single: Maps, regional: Maps | None, truth: Array | None) -> str:
-    """What was found in words, whether it can be trusted, and the numbers behind it."""
+    """Return the result in words, whether all checks passed, and the main numbers."""
     paragraphs = "".join(f"<p>{escape(text)}</p>" for text in sentences(posterior, single, regional, truth))
     failed = [check.name for check in posterior.checks if not check.passed]
     mark = '<p class="good">All checks passed.</p>' if posterior.checks else ""
     if failed:
         names = escape(", ".join(failed))
         mark = f'<p class="bad">Checks failed: {names}. Do not trust these numbers before reading why.</p>'
-    peak = tables.places(posterior, single, regional)
+    peak = tables.peak_probabilities(posterior, single, regional)
     return f'<section class="answer">{paragraphs}{mark}</section>{peak}{tables.facts(posterior)}'
 
 
@@ -149,8 +149,8 @@ def _patches(page: Page, posterior: Posterior, regional: Maps, truth: Array | No
     picture = page.picture(
         "maps.png",
         figures.cortex_maps(posterior, maps=regional, marks=truth),
-        f"Every point shows the mean current over the cortex within {radius} of it. Sensors tell "
-        "patches apart better than single sources, so this is where the recording speaks; a patch is as sharp "
+        f"Every point shows the mean current over the cortex within {radius} of it. Sensors resolve "
+        "patches better than single sources, so this is where the recording is informative; a patch is as precise "
         "an answer as these sensors and this prior give." + _rings(truth),
         f"Cortical maps of the mean current over {radius} patches: mean, standard deviation, "
         "shrinkage, exceedance and peak.",
@@ -162,8 +162,8 @@ def _sources(page: Page, posterior: Posterior, single: Maps, regional: Maps | No
     picture = page.picture(
         "sources.png" if regional is not None else "maps.png",
         figures.cortex_maps(posterior, maps=single, marks=truth),
-        "With more sources than sensors no single source can be told from its neighbours: its standard deviation "
-        "stays close to the prior's, and its probability close to what it was. A bright mean is therefore no "
+        "With more sources than sensors no single source can be distinguished from its neighbours: its standard "
+        "deviation stays close to the prior's, and its probability close to what it was. A bright mean is therefore no "
         "evidence for that one source. Shrinkage shows how little or much was learned of each.",
         "Cortical maps of single sources: mean, standard deviation, shrinkage, exceedance and peak.",
     )
@@ -200,7 +200,7 @@ def _beside(
     maps: dict[str, ArrayLike] = {title: np.asarray(values) for title, values in others.items()}
     maps["Posterior mean, absolute"] = single.strength
     last = single if regional is None else regional
-    who = f"mean over {1e3 * last.radius:.0f} mm patches" if last.radius else "single sources"
-    name = f"Probability that the current exceeds {1e9 * last.threshold:.2g} nA·m, {who}"
+    averaged = f"mean over {1e3 * last.radius:.0f} mm patches" if last.radius else "single sources"
+    name = f"Probability that the current exceeds {1e9 * last.threshold:.2g} nA·m, {averaged}"
     maps[name] = last.exceedance
     return figures.compare_maps(maps, posterior.problem, units={name: "probability"}, marks=truth)

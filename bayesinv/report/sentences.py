@@ -1,4 +1,4 @@
-"""What a posterior says, in sentences."""
+"""Main results of a posterior, in sentences."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from bayesinv.figures.style import counted, located
 from bayesinv.posterior.maps import Maps
 from bayesinv.posterior.peak import Peak
 from bayesinv.posterior.posterior import Posterior
-from bayesinv.wording import percent
+from bayesinv.wording import from_draws, percent
 
 LEVEL = 0.9
 RADII = (0.01, 0.02, 0.03)
-"""Distances in m about the strongest mean for which the probability of the peak is told."""
+"""Distances in m from the strongest mean within which the probability of the peak is reported."""
 
 
 def sentences(posterior: Posterior, single: Maps, regional: Maps | None, truth: Array | None) -> list[str]:
-    """Return what was found and how sure it is: place and current of the peak, strength of the signal, the truth.
+    """Return the main results and their uncertainty: position and current of the peak, signal, and the truth.
 
-    single, regional : maps of single sources and, where there are any, of patches; then the peak is that of patches
+    single, regional : maps of single sources and of patches; the peak is that of patches, if there are any
     truth : (mark, 3), m, head coordinates; None where it is not known
     """
     problem = posterior.problem
@@ -35,17 +35,18 @@ def sentences(posterior: Posterior, single: Maps, regional: Maps | None, truth: 
         f"{1e9 * mean:.2g} nA·m, its posterior standard deviation {1e9 * float(main.uncertainty[peak.strongest]):.2g}."
     ]
     if problem.sources is not None:
-        near = peak.within(RADII[1])
-        wide = peak.radius(LEVEL)
+        within = peak.within(RADII[1])
+        radius = peak.radius(LEVEL)
         words.append(
-            f"That the peak truly lies within {1e3 * RADII[1]:.0f} mm of this place has probability "
-            f"{share(near, peak.draws)}; it takes {1e3 * wide:.0f} mm to be {percent(LEVEL)} sure."
+            f"That the peak truly lies within {1e3 * RADII[1]:.0f} mm of this position has probability "
+            f"{from_draws(within, peak.draws)}; it takes {1e3 * radius:.0f} mm to be {percent(LEVEL)} sure."
         )
-        words.append(_judged(wide))
+        words.append(_precision(radius))
     low, high = posterior.hyper["snr"].interval(LEVEL)
-    strong = "stands clear of the noise" if low > 0.5 else "is weak" if low > 0.1 else "can hardly be told from noise"
+    weak = "is weak" if low > 0.1 else "can hardly be distinguished from noise"
+    strength = "stands clear of the noise" if low > 0.5 else weak
     words.append(
-        f"Over the whole recording the signal {strong}: its amplitude is {low:.2g} to {high:.2g} times the noise's "
+        f"Over the whole recording the signal {strength}: its amplitude is {low:.2g} to {high:.2g} times the noise's "
         f"({percent(LEVEL)} interval), and the posterior mean explains "
         f"{percent(posterior.goodness_of_fit, 2)} of the power."
     )
@@ -54,35 +55,38 @@ def sentences(posterior: Posterior, single: Maps, regional: Maps | None, truth: 
     return words
 
 
-def _judged(radius: float) -> str:
+def _precision(radius: float) -> str:
+    """Say how well the peak is localised, given the radius in m of its credible ball."""
     if radius <= 0.02:
-        return "The place is well determined, given the model."
+        return "The position is well determined, given the model."
     if radius <= 0.05:
-        return "The place is determined to a few centimetres, given the model."
+        return "The position is determined to a few centimetres, given the model."
     return (
-        "Under this prior, in which sources are independent of their neighbours, the recording does not pin "
-        "down one place; the maps below show which parts of the cortex are probable and which are not."
+        "Under this prior, in which sources are independent of their neighbours, the recording does not determine "
+        "one position; the maps below show which parts of the cortex are probable and which are not."
     )
 
 
 def _against(truth: Array, posterior: Posterior, peak: Peak) -> str:
+    """Compare the peak with a known truth (mark, 3), m."""
     assert peak.positions is not None
     distance = np.linalg.norm(peak.positions[:, None] - truth, axis=2).min(axis=1)
     mass = float(peak.probability[distance <= RADII[1]].sum())
     return (
         f"The truth is known here: the strongest mean lies {1e3 * distance[peak.strongest]:.0f} mm from it, and the "
-        f"posterior gives probability {share(mass, peak.draws)} to a peak within {1e3 * RADII[1]:.0f} mm of it."
+        f"posterior gives probability {from_draws(mass, peak.draws)} to a peak within {1e3 * RADII[1]:.0f} mm of it."
     )
 
 
 def _where(posterior: Posterior, source: int) -> str:
+    """Position of a source in words, in mm."""
     sources = posterior.problem.sources
     if sources is None:
         return f"at source {source}"
-    side, frame, (x, y, z) = located(sources, source)
-    half = f"in the {side} hemisphere " if side else ""
+    hemisphere, frame, (x, y, z) = located(sources, source)
+    prefix = f"in the {hemisphere} hemisphere " if hemisphere else ""
     coordinates = "head coordinates" if frame == "head" else "MRI (surface RAS) coordinates"
-    return f"{half}near ({x:.0f}, {y:.0f}, {z:.0f}) mm in {coordinates}".replace("-", "−")
+    return f"{prefix}near ({x:.0f}, {y:.0f}, {z:.0f}) mm in {coordinates}".replace("-", "−")
 
 
 def when(window: tuple[float, float], posterior: Posterior) -> str:
@@ -93,16 +97,8 @@ def when(window: tuple[float, float], posterior: Posterior) -> str:
     return f"at {1e3 * start:.0f} ms" if start == stop else f"mean of {1e3 * start:.0f} to {1e3 * stop:.0f} ms"
 
 
-def share(probability: float, draws: int) -> str:
-    """A probability read off draws, not more certain than they are."""
-    if probability <= 0:
-        return f"below {1 / draws:.2g}"
-    if probability >= 1:
-        return f"above {1 - 1 / draws:.4g}"
-    return f"{probability:.2f}" if probability >= 0.1 else f"{probability:.2g}"
-
-
 def _probability(value: float, maps: Maps) -> str:
+    """Probability of exceedance in words; with free orientation it is estimated from draws."""
     if maps.mean.ndim == 2:
-        return share(value, maps.draws)
+        return from_draws(value, maps.draws)
     return "above 0.999" if value > 0.999 else f"{value:.2g}" if value < 0.1 else f"{value:.3f}".rstrip("0")

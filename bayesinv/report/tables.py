@@ -1,10 +1,8 @@
-"""Tables of a posterior: facts, places of the peak, hyperparameters, checks, and how it was made."""
+"""Tables of a posterior: summary, probabilities of the peak, hyperparameters, checks and provenance."""
 
 from __future__ import annotations
 
-import platform
 from html import escape
-from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 
@@ -15,28 +13,29 @@ from bayesinv.posterior.maps import Maps
 from bayesinv.posterior.posterior import Posterior
 from bayesinv.prior.catalogue import read_card
 from bayesinv.report.page import html_table
-from bayesinv.report.sentences import LEVEL, RADII, share
-from bayesinv.wording import percent, spell
+from bayesinv.report.sentences import LEVEL, RADII
+from bayesinv.versions import versions
+from bayesinv.wording import from_draws, percent, spell
 
 PACKAGES = ("bayesinv", "numpy", "scipy", "pymc", "arviz", "mne", "matplotlib")
 
 
-def places(posterior: Posterior, single: Maps, regional: Maps | None) -> str:
+def peak_probabilities(posterior: Posterior, single: Maps, regional: Maps | None) -> str:
     """Probability that the peak lies within some distances of the strongest mean; empty without positions."""
     sources = posterior.problem.sources
     if sources is None:
         return ""
-    alone = single.place(posterior.problem)
-    patch = None if regional is None else regional.place(posterior.problem)
-    centre = (patch or alone).strongest
+    single_peak = single.place(posterior.problem)
+    patch_peak = None if regional is None else regional.place(posterior.problem)
+    centre = (patch_peak or single_peak).strongest
     distance = np.linalg.norm(sources.positions - sources.positions[centre], axis=1)
     rows: list[tuple[str, ...]] = []
     for radius in RADII:
         rows.append(
             (
                 f"{1e3 * radius:.0f} mm",
-                "–" if patch is None else share(patch.within(radius, centre), patch.draws),
-                share(alone.within(radius, centre), alone.draws),
+                "–" if patch_peak is None else from_draws(patch_peak.within(radius, centre), patch_peak.draws),
+                from_draws(single_peak.within(radius, centre), single_peak.draws),
                 f"{float(np.mean(distance <= radius)):.2g}",
             )
         )
@@ -44,7 +43,7 @@ def places(posterior: Posterior, single: Maps, regional: Maps | None) -> str:
 
 
 def facts(posterior: Posterior) -> str:
-    """Medians and intervals of what regularises, evidence, fit, and sizes."""
+    """Medians and intervals of SNR and λ, with evidence, fit, and sizes of the problem."""
     problem = posterior.problem
     evidence = posterior.log_evidence
     lam, snr = posterior.hyper["lambda"], posterior.hyper["snr"]
@@ -57,8 +56,8 @@ def facts(posterior: Posterior) -> str:
         else f"{len(problem.times)} samples, {1e3 * problem.times[0]:.0f} to {1e3 * problem.times[-1]:.0f} ms"
     )
     rows = [
-        ("signal-to-noise ratio (amplitude)", _spelled(snr, 1.0)),
-        ("λ, 1/(nA·m)²", _spelled(lam, 1e-18)),
+        ("signal-to-noise ratio (amplitude)", _with_interval(snr, 1.0)),
+        ("λ, 1/(nA·m)²", _with_interval(lam, 1e-18)),
         (
             "λ² as MNE-Python counts it, 1/SNR²",
             spell(lambda2[1], lambda2[0], lambda2[2], LEVEL) if np.isfinite(lambda2).all() else "unbounded",
@@ -80,7 +79,8 @@ def facts(posterior: Posterior) -> str:
     return html_table(("", f"median and {percent(LEVEL)} interval"), rows, numbers=False)
 
 
-def _spelled(scalar: Scalar, factor: float) -> str:
+def _with_interval(scalar: Scalar, factor: float) -> str:
+    """Median and interval of a hyperparameter, times a factor, in words."""
     low, high = scalar.interval(LEVEL)
     return spell(factor * float(scalar.quantile(0.5)), factor * low, factor * high, LEVEL)
 
@@ -97,7 +97,7 @@ def hyperparameters(posterior: Posterior) -> str:
 
 
 def checks(posterior: Posterior) -> str:
-    """Every check with what was measured and what was wanted."""
+    """Every check with its measured value and its limit."""
     if not posterior.checks:
         return "<p>This posterior is exact; nothing had to be checked.</p>"
     lines = []
@@ -127,12 +127,7 @@ def card_of(posterior: Posterior, card: str | None) -> str:
 def provenance(posterior: Posterior) -> str:
     """Times of the stages and versions of the packages."""
     stages = [(name, f"{seconds:.2f} s") for name, seconds in posterior.timings.items()]
-    packages = [("Python", platform.python_version())]
-    for name in PACKAGES:
-        try:
-            packages.append((name, version(name)))
-        except PackageNotFoundError:
-            continue
+    packages = [("Python" if name == "python" else name, text) for name, text in versions(*PACKAGES).items()]
     return (
         '<div class="pair">'
         + html_table(("stage", "time"), stages)

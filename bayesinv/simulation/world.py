@@ -61,7 +61,7 @@ def draw_world(
     avoid : the inversion's sources, whose vertices the cortex leaves out
     displacement, coregistration : of the sensors, see `displaced`
     resolution : of the mesh, "coarse" or "fine", see `template_mesh.finite_elements`
-    cache : folder of computed gains, see `gain_files.kept`
+    cache : folder of computed gains, see `gain_files.cached_lead_field`
 
     The same generator, sensors and settings give the same world, which is computed once and then read from disk.
 

@@ -1,4 +1,4 @@
-"""The archive: every noun comes back as it was, and a file is whole or not there."""
+"""The archive: every noun is loaded as it was saved, and a file is complete or absent."""
 
 from __future__ import annotations
 
@@ -52,10 +52,10 @@ def sources(rng):
 
 def problem(rng, axes=1, count=7):
     """A problem with all its parts."""
-    where, seen = sources(rng), sensors(rng)
+    cortex, channels = sources(rng), sensors(rng)
     gain = rng.normal(size=(4, 6, axes))
     covariance = np.diag(rng.uniform(1, 2, 4))
-    noise = Noise(covariance, seen.kinds, {"meg": 2, "eeg": 2}, 3)
+    noise = Noise(covariance, channels.kinds, {"meg": 2, "eeg": 2}, 3)
     field, times = rng.normal(size=(4, count)), np.linspace(0.01, 0.05, count)
     return Problem(
         gain=noise.whitener @ gain.reshape(4, -1),
@@ -65,11 +65,11 @@ def problem(rng, axes=1, count=7):
         baseline_centred=True,
         axes=axes,
         whitener=noise.whitener,
-        sensors=seen,
-        sources=where,
-        lead_field=LeadField(gain, seen, where, "average", {"solver": "sphere", "note": "µ/π"}),
+        sensors=channels,
+        sources=cortex,
+        lead_field=LeadField(gain, channels, cortex, "average", {"solver": "sphere", "note": "µ/π"}),
         noise=noise,
-        field=Recording(rng.normal(size=(4, count + 2)), np.arange(count + 2.0), seen.names, 3),
+        field=Recording(rng.normal(size=(4, count + 2)), np.arange(count + 2.0), channels.names, 3),
     )
 
 
@@ -124,29 +124,29 @@ NOUNS = {
 }
 
 
-def same(found, wanted, place="noun"):
+def same(found, wanted, path="noun"):
     """Assert that two nouns are alike in every bit."""
-    assert type(found) is type(wanted), place
+    assert type(found) is type(wanted), path
     if is_dataclass(wanted):
         for item in fields(wanted):
             if item.name != "origin":
-                same(getattr(found, item.name), getattr(wanted, item.name), f"{place}.{item.name}")
+                same(getattr(found, item.name), getattr(wanted, item.name), f"{path}.{item.name}")
     elif isinstance(wanted, np.ndarray):
-        assert found.dtype == wanted.dtype, place
-        assert found.shape == wanted.shape, place
-        assert found.tobytes() == wanted.tobytes(), place
+        assert found.dtype == wanted.dtype, path
+        assert found.shape == wanted.shape, path
+        assert found.tobytes() == wanted.tobytes(), path
     elif isinstance(wanted, tuple):
-        assert len(found) == len(wanted), place
+        assert len(found) == len(wanted), path
         for i, (one, other) in enumerate(zip(found, wanted, strict=True)):
-            same(one, other, f"{place}[{i}]")
+            same(one, other, f"{path}[{i}]")
     elif isinstance(wanted, dict):
-        assert list(found) == list(wanted), place
+        assert list(found) == list(wanted), path
         for key in wanted:
-            same(found[key], wanted[key], f"{place}[{key!r}]")
+            same(found[key], wanted[key], f"{path}[{key!r}]")
     elif isinstance(wanted, Evidence):
-        assert (float(found), found.error) == (float(wanted), wanted.error), place
+        assert (float(found), found.error) == (float(wanted), wanted.error), path
     else:
-        assert found == wanted or (found != found and wanted != wanted), place
+        assert found == wanted or (found != found and wanted != wanted), path
 
 
 class TestRoundTrip:

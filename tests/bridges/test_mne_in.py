@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from mne.minimum_norm import apply_inverse
 from mne.proj import make_projector
-from mne_objects import far, few, given, on, toy
+from mne_objects import decimated, deviation, given, matching, toy
 from numpy.testing import assert_allclose, assert_array_equal
 
 from bayesinv import Problem, from_mne, infer
@@ -18,7 +18,8 @@ LAMBDA2 = 1 / 9
 
 
 @pytest.fixture(scope="module", autouse=True)
-def quiet():
+def errors_only():
+    """Let MNE-Python log errors only."""
     with mne.use_log_level("ERROR"):
         yield
 
@@ -28,10 +29,10 @@ class TestWhitener:
 
     @pytest.mark.parametrize(("picks", "diagonal"), [("meg", False), ("eeg", False), (None, False), (None, True)])
     def test_is_that_of_mne(self, auditory, forward, noise_cov, picks, diagonal):
-        evoked = few(auditory)
+        evoked = decimated(auditory)
         covariance = noise_cov.copy().as_diag() if diagonal else noise_cov
         problem = from_mne(evoked, forward, covariance, picks=picks)
-        info = on(problem, evoked).info
+        info = matching(problem, evoked).info
         theirs, _ = mne.cov.compute_whitener(covariance, info, pca=True)
         project, *_ = make_projector(info["projs"] + covariance["projs"], info["ch_names"])
         theirs = np.sqrt(evoked.nave) * theirs @ project
@@ -41,23 +42,25 @@ class TestWhitener:
         assert problem.noise.ranks == {
             key: rank for key, rank in mne.compute_rank(covariance, info=info).items() if rank
         }
-        assert far(problem.gain[:, ::7].T @ problem.gain[:, ::7], gain.T @ gain) < 1e-9
-        assert far(problem.gain[:, ::7].T @ problem.recording, gain.T @ recording) < 1e-9
-        assert far(problem.recording.T @ problem.recording, recording.T @ recording) < 1e-9
+        assert deviation(problem.gain[:, ::7].T @ problem.gain[:, ::7], gain.T @ gain) < 1e-9
+        assert deviation(problem.gain[:, ::7].T @ problem.recording, gain.T @ recording) < 1e-9
+        assert deviation(problem.recording.T @ problem.recording, recording.T @ recording) < 1e-9
         inner = theirs.T @ theirs
         spread = np.sqrt(np.diag(inner))
         assert (
-            far(problem.whitener.T @ problem.whitener / np.outer(spread, spread), inner / np.outer(spread, spread))
+            deviation(
+                problem.whitener.T @ problem.whitener / np.outer(spread, spread), inner / np.outer(spread, spread)
+            )
             < 1e-9
         )
 
     def test_rank_can_be_given_and_is_checked(self, auditory, forward, noise_cov):
-        assert from_mne(few(auditory), forward, noise_cov, picks="eeg", rank=50).components == 50
+        assert from_mne(decimated(auditory), forward, noise_cov, picks="eeg", rank=50).components == 50
         with pytest.raises(ValueError, match="rank 59 was given for the eeg sensors"):
-            from_mne(few(auditory), forward, noise_cov, picks="eeg", rank={"eeg": 59})
+            from_mne(decimated(auditory), forward, noise_cov, picks="eeg", rank={"eeg": 59})
 
     def test_the_whitener_takes_the_recording_as_it_was_measured(self, auditory, forward, noise_cov):
-        problem = from_mne(few(auditory), forward, noise_cov)
+        problem = from_mne(decimated(auditory), forward, noise_cov)
         offset = np.where([kind == "eeg" for kind in problem.sensors.kinds], 1.0, 0.0)
         assert_allclose(problem.whitener @ offset, 0, atol=1e-6 * np.abs(problem.whitener).max())
         assert_allclose(problem.whitener @ problem.field.field, problem.recording, rtol=1e-12)
@@ -67,27 +70,29 @@ class TestWhitener:
 
 class TestGain:
     def test_fixed_is_that_of_mne(self, auditory, forward, noise_cov):
-        problem = from_mne(few(auditory), forward, noise_cov)
+        problem = from_mne(decimated(auditory), forward, noise_cov)
         theirs = mne.convert_forward_solution(forward, surf_ori=True, force_fixed=True, use_cps=True)
         rows = [theirs["sol"]["row_names"].index(name) for name in problem.field.names]
         assert_array_equal(problem.lead_field.gain[:, :, 0], theirs["sol"]["data"][rows].astype(float))
         assert_allclose(problem.sources.normals, theirs["source_nn"], atol=1e-7)
 
-    def test_free_is_cartesian_whatever_the_forward_was_turned_to(self, auditory, forward, noise_cov):
-        turned = mne.convert_forward_solution(forward, surf_ori=True)
-        straight, back = (from_mne(few(auditory), one, noise_cov, orientation="free") for one in (forward, turned))
-        assert straight.axes == 3
-        assert_array_equal(straight.gain, back.gain)
+    def test_free_is_cartesian_whatever_the_axes_of_the_forward(self, auditory, forward, noise_cov):
+        rotated = mne.convert_forward_solution(forward, surf_ori=True)
+        direct, converted = (
+            from_mne(decimated(auditory), one, noise_cov, orientation="free") for one in (forward, rotated)
+        )
+        assert direct.axes == 3
+        assert_array_equal(direct.gain, converted.gain)
 
     def test_a_fixed_forward_gives_the_same_gain_and_cannot_be_free(self, auditory, forward, noise_cov):
         fixed = mne.convert_forward_solution(forward, surf_ori=True, force_fixed=True)
-        same = from_mne(few(auditory), fixed, noise_cov, picks="eeg")
-        assert_array_equal(same.gain, from_mne(few(auditory), forward, noise_cov, picks="eeg").gain)
+        same = from_mne(decimated(auditory), fixed, noise_cov, picks="eeg")
+        assert_array_equal(same.gain, from_mne(decimated(auditory), forward, noise_cov, picks="eeg").gain)
         with pytest.raises(ValueError, match="fixed orientation, so it cannot be asked for free"):
-            from_mne(few(auditory), fixed, noise_cov, orientation="free")
+            from_mne(decimated(auditory), fixed, noise_cov, orientation="free")
 
-    def test_sources_know_their_surface(self, auditory, whole, noise_cov):
-        sources = from_mne(few(auditory), whole, noise_cov, picks="eeg").sources
+    def test_sources_know_their_surface(self, auditory, full_forward, noise_cov):
+        sources = from_mne(decimated(auditory), full_forward, noise_cov, picks="eeg").sources
         assert len(sources) == 2052
         assert_array_equal(np.bincount(sources.hemispheres), [1026, 1026])
         assert sources.triangles.shape == (4096, 3)
@@ -98,7 +103,7 @@ class TestGain:
         assert np.mean(left < 0) > 0.98
 
     def test_sensors_lie_on_the_head_they_were_computed_for(self, auditory, forward, noise_cov):
-        problem = from_mne(few(auditory), forward, noise_cov)
+        problem = from_mne(decimated(auditory), forward, noise_cov)
         assert problem.sensors.names == problem.field.names
         distance = np.linalg.norm(problem.sensors.positions - problem.sources.positions.mean(axis=0), axis=1)
         assert (distance > 0.06).all()
@@ -110,8 +115,8 @@ class TestGain:
 
 class TestWindows:
     def test_the_baseline_of_the_average_is_kept(self, auditory, forward, noise_cov):
-        problem = from_mne(few(auditory, 6), forward, noise_cov, picks="eeg")
-        before = few(auditory, 6).times <= 1e-6
+        problem = from_mne(decimated(auditory, 6), forward, noise_cov, picks="eeg")
+        before = decimated(auditory, 6).times <= 1e-6
         assert problem.baseline.shape[1] == before.sum()
         assert problem.baseline_centred
         assert problem.times[0] > 0
@@ -317,33 +322,33 @@ class TestDoors:
 class TestOutliers:
     """Two sources of the real forward solution lie on the inner skull, where its gain has no meaning."""
 
-    def test_are_named(self, whole, noise_cov, auditory):
+    def test_are_named(self, full_forward, noise_cov, auditory):
         with pytest.warns(UserWarning, match=r"2 sources \(39, 21\) have gains many times as large as their neighb"):
-            problem = from_mne(few(auditory), whole, noise_cov)
+            problem = from_mne(decimated(auditory), full_forward, noise_cov)
         norms = problem.source_norms
         assert norms[39] > 50 * np.median(norms)
 
-    def test_can_be_left_out(self, whole, noise_cov, auditory):
+    def test_can_be_left_out(self, full_forward, noise_cov, auditory):
         with pytest.warns(UserWarning, match="outliers='drop'"):
-            full = from_mne(few(auditory), whole, noise_cov)
-        rest = from_mne(few(auditory), whole, noise_cov, outliers="drop")
-        kept = np.setdiff1d(np.arange(full.source_count), [21, 39])
-        assert far(rest.gain, full.gain[:, kept]) < 1e-12
-        assert_array_equal(rest.sources.vertices, full.sources.vertices[kept])
+            full = from_mne(decimated(auditory), full_forward, noise_cov)
+        rest = from_mne(decimated(auditory), full_forward, noise_cov, outliers="drop")
+        retained = np.setdiff1d(np.arange(full.source_count), [21, 39])
+        assert deviation(rest.gain, full.gain[:, retained]) < 1e-12
+        assert_array_equal(rest.sources.vertices, full.sources.vertices[retained])
         assert not rest.outliers.size
-        # Each vertex lost takes the half-dozen triangles around it with it.
+        # Each vertex removed takes the half-dozen triangles around it with it.
         assert 0 < len(full.sources.triangles) - len(rest.sources.triangles) < 20
 
-    def test_leave_an_operator_and_maps_that_fit(self, whole, noise_cov, auditory):
-        problem = from_mne(few(auditory), whole, noise_cov, picks="eeg", outliers="drop")
+    def test_leave_an_operator_and_maps_that_fit(self, full_forward, noise_cov, auditory):
+        problem = from_mne(decimated(auditory), full_forward, noise_cov, picks="eeg", outliers="drop")
         posterior = infer("minimum_norm", problem)
-        found = apply_inverse(on(problem, few(auditory)), posterior.to_inverse_operator(), LAMBDA2, "MNE")
-        assert far(found.data, posterior.mean) < 1e-7
+        found = apply_inverse(matching(problem, decimated(auditory)), posterior.to_inverse_operator(), LAMBDA2, "MNE")
+        assert deviation(found.data, posterior.mean) < 1e-7
         assert posterior.to_mne("mean").data.shape == (problem.source_count, len(problem.times))
 
     def test_a_treatment_that_does_not_exist(self, forward, noise_cov, auditory):
         with pytest.raises(ValueError, match=r"no treatment of outliers named 'dorp'.*did you mean 'drop'"):
-            from_mne(few(auditory), forward, noise_cov, outliers="dorp")
+            from_mne(decimated(auditory), forward, noise_cov, outliers="dorp")
 
     def test_a_smooth_gain_has_none(self, rng):
         places = rng.uniform(-0.06, 0.06, (200, 3))

@@ -6,7 +6,7 @@ import mne
 import numpy as np
 import pytest
 from mne.minimum_norm import apply_inverse, prepare_inverse_operator, read_inverse_operator, write_inverse_operator
-from mne_objects import classical, far, few, given, on
+from mne_objects import classical, decimated, deviation, given, matching
 from numpy.testing import assert_allclose, assert_array_equal
 
 from bayesinv import Problem, Sources, from_mne, infer
@@ -14,48 +14,51 @@ from bayesinv.bridges.mne_maps import to_mne
 from bayesinv.bridges.mne_operator import to_inverse_operator
 
 LAMBDA2 = 1 / 9
-PARTS = ["meg", "eeg", None]
+PICKS = ["meg", "eeg", None]
 
 # Where dSPM with loose orientation peaks, MRI mm.
-PLACES = {
+DSPM_PEAKS = {
     "Right Auditory": {"meg": (-43, -21, 30), "eeg": (-43, -21, 30)},
     "Right visual": {"meg": (-18, -77, -4), "eeg": (-24, -75, 10)},
 }
 
 
 @pytest.fixture(scope="module", autouse=True)
-def quiet():
+def errors_only():
+    """Let MNE-Python log errors only."""
     with mne.use_log_level("ERROR"):
         yield
 
 
 class TestPosteriorMean:
-    @pytest.mark.parametrize("picks", PARTS)
+    @pytest.mark.parametrize("picks", PICKS)
     def test_at_given_scales_is_the_minimum_norm_of_mne(self, auditory, forward, noise_cov, picks):
-        evoked = few(auditory)
+        evoked = decimated(auditory)
         problem = from_mne(evoked, forward, noise_cov, picks=picks)
         posterior = infer("minimum_norm", problem)
-        theirs = apply_inverse(on(problem, evoked), classical(problem, evoked, forward, noise_cov), LAMBDA2, "MNE")
-        assert far(posterior.mean, np.abs(theirs.data) * np.sign(posterior.mean)) < 1e-7
-        assert far(posterior.mean, theirs.data) < 1e-7
+        theirs = apply_inverse(
+            matching(problem, evoked), classical(problem, evoked, forward, noise_cov), LAMBDA2, "MNE"
+        )
+        assert deviation(posterior.mean, np.abs(theirs.data) * np.sign(posterior.mean)) < 1e-7
+        assert deviation(posterior.mean, theirs.data) < 1e-7
 
     @pytest.mark.parametrize("picks", ["eeg", "grad"])
     def test_free_orientation(self, auditory, forward, noise_cov, picks):
-        evoked = few(auditory)
+        evoked = decimated(auditory)
         problem = from_mne(evoked, forward, noise_cov, orientation="free", picks=picks)
         operator = classical(problem, evoked, forward, noise_cov)
-        theirs = apply_inverse(on(problem, evoked), operator, LAMBDA2, "MNE", pick_ori="vector")
-        assert far(infer("minimum_norm", problem).mean, theirs.data) < 1e-7
+        theirs = apply_inverse(matching(problem, evoked), operator, LAMBDA2, "MNE", pick_ori="vector")
+        assert deviation(infer("minimum_norm", problem).mean, theirs.data) < 1e-7
 
     @pytest.mark.parametrize("orientation", ["fixed", "free"])
     def test_prior_minus_posterior_variance_is_the_divisor_of_sloreta(self, auditory, forward, noise_cov, orientation):
-        evoked = few(auditory)
+        evoked = decimated(auditory)
         problem = from_mne(evoked, forward, noise_cov, orientation=orientation, picks="eeg")
         posterior = infer("minimum_norm", problem)
         operator = classical(problem, evoked, forward, noise_cov)
         theirs = 1 / prepare_inverse_operator(operator, evoked.nave, LAMBDA2, "sLORETA")["noisenorm"] ** 2
-        gone = (posterior.prior_variance - posterior.within_variance).reshape(problem.source_count, -1).sum(axis=1)
-        assert_allclose(gone, theirs.ravel(), rtol=1e-7)
+        reduction = (posterior.prior_variance - posterior.within_variance).reshape(problem.source_count, -1).sum(axis=1)
+        assert_allclose(reduction, theirs.ravel(), rtol=1e-7)
 
 
 class TestInverseOperator:
@@ -63,89 +66,91 @@ class TestInverseOperator:
 
     @pytest.mark.parametrize(("orientation", "pick"), [("fixed", None), ("free", "vector")])
     def test_gives_the_posterior_mean_and_its_residual(self, auditory, forward, noise_cov, orientation, pick):
-        evoked = few(auditory)
+        evoked = decimated(auditory)
         problem = from_mne(evoked, forward, noise_cov, orientation=orientation, picks="eeg")
         posterior = infer("hierarchical", problem)
         assert len(posterior.mixture.weights) > 1
         operator = posterior.to_inverse_operator()
-        seen = on(problem, evoked)
-        theirs, residual = apply_inverse(seen, operator, method="MNE", pick_ori=pick, return_residual=True)
-        assert far(theirs.data, posterior.mean) < 1e-9
-        assert far(problem.whitener @ residual.data, problem.recording - posterior.fitted) < 1e-9
+        shown = matching(problem, evoked)
+        theirs, residual = apply_inverse(shown, operator, method="MNE", pick_ori=pick, return_residual=True)
+        assert deviation(theirs.data, posterior.mean) < 1e-9
+        assert deviation(problem.whitener @ residual.data, problem.recording - posterior.fitted) < 1e-9
 
     def test_normal_component_of_free_orientation(self, auditory, forward, noise_cov):
-        problem = from_mne(few(auditory), forward, noise_cov, orientation="free", picks="eeg")
+        problem = from_mne(decimated(auditory), forward, noise_cov, orientation="free", picks="eeg")
         posterior = given(problem, 0.5)
         theirs = apply_inverse(
-            on(problem, few(auditory)), to_inverse_operator(posterior), method="MNE", pick_ori="normal"
+            matching(problem, decimated(auditory)), to_inverse_operator(posterior), method="MNE", pick_ori="normal"
         )
-        assert far(theirs.data, np.einsum("sat,sa->st", posterior.mean, problem.sources.normals)) < 1e-6
+        assert deviation(theirs.data, np.einsum("sat,sa->st", posterior.mean, problem.sources.normals)) < 1e-6
 
     def test_several_structures(self, auditory, forward, noise_cov, rng):
-        problem = from_mne(few(auditory), forward, noise_cov, picks="eeg")
+        problem = from_mne(decimated(auditory), forward, noise_cov, picks="eeg")
         steep = rng.lognormal(0, 1, problem.source_count)
         posterior = given(problem, [0.2, 0.6, 1.1], [0.9, 1.0, 1.3], (None, steep, 1 / steep), [0.2, 0.3, 0.5])
-        seen = on(problem, few(auditory))
-        theirs, residual = apply_inverse(seen, to_inverse_operator(posterior), method="MNE", return_residual=True)
-        assert far(theirs.data, posterior.mean) < 1e-9
-        assert far(problem.whitener @ residual.data, problem.recording - posterior.fitted) < 1e-9
+        shown = matching(problem, decimated(auditory))
+        theirs, residual = apply_inverse(shown, to_inverse_operator(posterior), method="MNE", return_residual=True)
+        assert deviation(theirs.data, posterior.mean) < 1e-9
+        assert deviation(problem.whitener @ residual.data, problem.recording - posterior.fitted) < 1e-9
 
     @pytest.mark.parametrize("method", ["MNE", "dSPM", "sLORETA", "eLORETA"])
     def test_of_given_scales_is_that_of_mne(self, auditory, forward, noise_cov, method):
-        evoked = few(auditory)
+        evoked = decimated(auditory)
         problem = from_mne(evoked, forward, noise_cov, picks="eeg")
         mine = to_inverse_operator(infer("minimum_norm", problem))
         theirs = classical(problem, evoked, forward, noise_cov)
         for lambda2 in (LAMBDA2, 0.5):
-            found, wanted = (apply_inverse(on(problem, evoked), one, lambda2, method).data for one in (mine, theirs))
-            assert far(found, wanted) < 1e-6
+            found, wanted = (
+                apply_inverse(matching(problem, evoked), one, lambda2, method).data for one in (mine, theirs)
+            )
+            assert deviation(found, wanted) < 1e-6
 
     def test_noise_normalisation_counts_the_learned_noise(self, auditory, forward, noise_cov):
-        evoked, noise, scale = few(auditory), 1.7, 0.4
+        evoked, noise, scale = decimated(auditory), 1.7, 0.4
         problem = from_mne(evoked, forward, noise_cov, picks="eeg")
         posterior = given(problem, scale, noise)
         prepared = prepare_inverse_operator(to_inverse_operator(posterior), evoked.nave, LAMBDA2, "sLORETA")
-        gone = posterior.prior_variance - posterior.within_variance
-        assert_allclose(prepared["noisenorm"] ** -2, gone, rtol=1e-7)
+        reduction = posterior.prior_variance - posterior.within_variance
+        assert_allclose(prepared["noisenorm"] ** -2, reduction, rtol=1e-7)
         noisier = noise_cov.copy()
         noisier["data"] = noisier["data"] * noise**2
         theirs = classical(problem, evoked, forward, noisier)
         lambda2 = LAMBDA2 * (noise / scale) ** 2
-        found = apply_inverse(on(problem, evoked), to_inverse_operator(posterior), method="dSPM").data
-        assert far(found, apply_inverse(on(problem, evoked), theirs, lambda2, "dSPM").data) < 1e-7
+        found = apply_inverse(matching(problem, evoked), to_inverse_operator(posterior), method="dSPM").data
+        assert deviation(found, apply_inverse(matching(problem, evoked), theirs, lambda2, "dSPM").data) < 1e-7
 
     def test_amplitudes_do_not_depend_on_the_averages_of_what_it_is_applied_to(self, auditory, forward, noise_cov):
-        problem = from_mne(few(auditory), forward, noise_cov, picks="eeg")
+        problem = from_mne(decimated(auditory), forward, noise_cov, picks="eeg")
         posterior = given(problem, 0.5)
-        other = on(problem, few(auditory))
+        other = matching(problem, decimated(auditory))
         other.nave = 2 * other.nave
-        assert far(apply_inverse(other, to_inverse_operator(posterior), method="MNE").data, posterior.mean) < 1e-9
+        assert deviation(apply_inverse(other, to_inverse_operator(posterior), method="MNE").data, posterior.mean) < 1e-9
 
     def test_survives_a_file_of_mne(self, auditory, forward, noise_cov, tmp_path):
-        problem = from_mne(few(auditory), forward, noise_cov, picks="eeg")
+        problem = from_mne(decimated(auditory), forward, noise_cov, picks="eeg")
         posterior = given(problem, [0.3, 0.6])
         write_inverse_operator(tmp_path / "learned-inv.fif", to_inverse_operator(posterior))
-        back = read_inverse_operator(tmp_path / "learned-inv.fif")
-        theirs = apply_inverse(on(problem, few(auditory)), back, method="MNE")
-        assert far(theirs.data, posterior.mean) < 1e-4
+        loaded = read_inverse_operator(tmp_path / "learned-inv.fif")
+        theirs = apply_inverse(matching(problem, decimated(auditory)), loaded, method="MNE")
+        assert deviation(theirs.data, posterior.mean) < 1e-4
 
-    def test_takes_the_objects_again_where_the_problem_lost_them(self, auditory, forward, noise_cov):
+    def test_takes_the_objects_again_where_the_problem_lacks_them(self, auditory, forward, noise_cov):
         from dataclasses import replace
 
-        evoked = few(auditory)
+        evoked = decimated(auditory)
         problem = from_mne(evoked, forward, noise_cov, picks="eeg")
-        lost = given(replace(problem, origin=None), 0.5)
+        loaded = given(replace(problem, origin=None), 0.5)
         with pytest.raises(ValueError, match=r"give to_inverse_operator\(info=, forward=, noise_cov=\)"):
-            to_inverse_operator(lost)
-        operator = lost.to_inverse_operator(info=evoked.info, forward=forward, noise_cov=noise_cov)
-        assert far(apply_inverse(on(problem, evoked), operator, method="MNE").data, lost.mean) < 1e-9
+            to_inverse_operator(loaded)
+        operator = loaded.to_inverse_operator(info=evoked.info, forward=forward, noise_cov=noise_cov)
+        assert deviation(apply_inverse(matching(problem, evoked), operator, method="MNE").data, loaded.mean) < 1e-9
         other = noise_cov.copy()
         other["data"] = other["data"] * np.linspace(1, 2, len(other["data"]))[:, None] ** 0.5
         other["data"] = other["data"] * np.linspace(1, 2, len(other["data"])) ** 0.5
         with pytest.raises(ValueError, match="noise covariance is not the one"):
-            lost.to_inverse_operator(info=evoked.info, forward=forward, noise_cov=other)
+            loaded.to_inverse_operator(info=evoked.info, forward=forward, noise_cov=other)
         with pytest.raises(ValueError, match="forward solution is not the one"):
-            lost.to_inverse_operator(
+            loaded.to_inverse_operator(
                 info=evoked.info,
                 forward=mne.forward.restrict_forward_to_stc(
                     forward, mne.SourceEstimate(np.ones((9, 1)), [np.arange(5), np.arange(4)], 0, 1)
@@ -156,7 +161,7 @@ class TestInverseOperator:
 
 class TestMaps:
     def test_fixed(self, auditory, forward, noise_cov):
-        problem = from_mne(few(auditory), forward, noise_cov, picks="eeg")
+        problem = from_mne(decimated(auditory), forward, noise_cov, picks="eeg")
         posterior = given(problem, [0.3, 0.6])
         low, high = posterior.interval(0.8)
         for what, wanted in {"mean": posterior.mean, "sd": posterior.sd, "lower": low, "upper": high}.items():
@@ -172,7 +177,7 @@ class TestMaps:
         assert_allclose(to_mne(posterior, "prior_sd").data[:, 0] ** 2, posterior.prior_variance)
 
     def test_free(self, auditory, forward, noise_cov):
-        problem = from_mne(few(auditory, 60), forward, noise_cov, orientation="free", picks="eeg", tmax=0.2)
+        problem = from_mne(decimated(auditory, 60), forward, noise_cov, orientation="free", picks="eeg", tmax=0.2)
         posterior = given(problem, 0.6)
         for what in ("mean", "sd"):
             estimate = to_mne(posterior, what)
@@ -220,17 +225,17 @@ def peak(problem, strength):
 class TestRealResponses:
     """What is known of the responses: tones to the right ear, a checkerboard in the right half of the visual field."""
 
-    @pytest.mark.parametrize("condition", PLACES)
+    @pytest.mark.parametrize("condition", DSPM_PEAKS)
     @pytest.mark.parametrize("picks", ["meg", "eeg"])
-    def test_peak_in_the_opposite_hemisphere(self, sample, whole, noise_cov, condition, picks):
-        evoked = few(mne.read_evokeds(sample / "sample-right-ave.fif", condition), 12)
-        problem = from_mne(evoked, whole, noise_cov, picks=picks, tmax=0.3)
+    def test_peak_in_the_opposite_hemisphere(self, sample, full_forward, noise_cov, condition, picks):
+        evoked = decimated(mne.read_evokeds(sample / "sample-right-ave.fif", condition), 12)
+        problem = from_mne(evoked, full_forward, noise_cov, picks=picks, tmax=0.3)
         posterior = infer("hierarchical", problem)
         assert posterior.passed
-        wanted = PLACES[condition][picks]
-        # Weighed by what the recording taught of each source, a point source peaks where it is.
-        taught = np.sqrt(posterior.prior_variance - posterior.within_variance)
-        place, _ = peak(problem, np.abs(posterior.mean) / taught[:, None])
+        wanted = DSPM_PEAKS[condition][picks]
+        # Divided by the root of its variance reduction, the mean peaks at a point source.
+        sensitivity = np.sqrt(posterior.prior_variance - posterior.within_variance)
+        place, _ = peak(problem, np.abs(posterior.mean) / sensitivity[:, None])
         assert place[0] < 0
         assert np.linalg.norm(place - wanted) < 30
         # The mean itself prefers the surface; tones, in the Sylvian fissure, are too deep for it in EEG.
@@ -239,13 +244,13 @@ class TestRealResponses:
         if (condition, picks) != ("Right Auditory", "eeg"):
             assert np.linalg.norm(place - wanted) < 30
 
-    @pytest.mark.parametrize("condition", PLACES)
+    @pytest.mark.parametrize("condition", DSPM_PEAKS)
     @pytest.mark.parametrize("picks", ["meg", "eeg"])
-    def test_the_signal_is_in_the_response_and_not_before(self, sample, whole, noise_cov, condition, picks):
-        evoked = few(mne.read_evokeds(sample / "sample-right-ave.fif", condition), 6)
+    def test_the_signal_is_in_the_response_and_not_before(self, sample, full_forward, noise_cov, condition, picks):
+        evoked = decimated(mne.read_evokeds(sample / "sample-right-ave.fif", condition), 6)
         snr = {}
         for name, (tmin, tmax) in {"before": (-0.2, 0.0), "after": (0.05, 0.2)}.items():
-            problem = from_mne(evoked, whole, noise_cov, picks=picks, tmin=tmin, tmax=tmax, baseline=None)
+            problem = from_mne(evoked, full_forward, noise_cov, picks=picks, tmin=tmin, tmax=tmax, baseline=None)
             snr[name] = infer("hierarchical", problem).hyper["snr"].interval(0.9)
         assert snr["after"][0] > 1.5 * snr["before"][1]
         # Before the checkerboard the brain is not quite silent.

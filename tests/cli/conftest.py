@@ -23,18 +23,18 @@ def files(tmp_path_factory) -> dict[str, Path]:
         warnings.simplefilter("ignore")
         info = mne.create_info(NAMES, 100.0, "eeg")
         info.set_montage("standard_1020")
-        places = rng.standard_normal((9, 3))
-        places /= np.linalg.norm(places, axis=1, keepdims=True)
-        space = mne.setup_volume_source_space(pos={"rr": 0.06 * places + [0, 0, 0.04], "nn": places})
+        directions = rng.standard_normal((9, 3))
+        directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+        space = mne.setup_volume_source_space(pos={"rr": 0.06 * directions + [0, 0, 0.04], "nn": directions})
         sphere = mne.make_sphere_model((0.0, 0.0, 0.04), 0.09)
         forward = mne.make_forward_solution(info, None, space, sphere, meg=False)
         gain = forward["sol"]["data"]
         times = np.arange(-20, 31) / 100
-        course = np.exp(-0.5 * ((times - 0.1) / 0.03) ** 2)
+        time_course = np.exp(-0.5 * ((times - 0.1) / 0.03) ** 2)
         averages = []
         for number, name in enumerate(("left ear", "right ear")):
             current = np.zeros((gain.shape[1], len(times)))
-            current[3 * number : 3 * number + 3] = 2e-8 * places[number][:, None] * course
+            current[3 * number : 3 * number + 3] = 2e-8 * directions[number][:, None] * time_course
             field = gain @ current + 1e-6 * rng.standard_normal((len(NAMES), len(times)))
             average = mne.EvokedArray(field, info, tmin=-0.2, comment=name, nave=1)
             average.set_eeg_reference("average", projection=True)

@@ -1,4 +1,4 @@
-"""`bayesinv demo` refuses what it cannot tell a story of; the story has tests of its own."""
+"""`bayesinv demo` refuses invalid options; `test_story.py` tests what it computes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`bayesinv fit` writes a whole result, whose numbers are those of the library."""
+"""`bayesinv fit` writes a complete result, whose numbers are those of the library."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class TestFit:
         assert {"mean", "low", "high"} <= set(found["hyper"]["lambda"])
         assert found["versions"]["bayesinv"] == bi.__version__
         assert {"infer", "whiten", "write"} <= set(found["timings"])
-        kept = load(folder / "posterior.nc")
-        assert kept.hyper["lambda"].mean == pytest.approx(found["hyper"]["lambda"]["mean"], rel=1e-12)
+        loaded = load(folder / "posterior.nc")
+        assert loaded.hyper["lambda"].mean == pytest.approx(found["hyper"]["lambda"]["mean"], rel=1e-12)
         for facts in found["peak"].values():
             assert 0 < facts["probability"] <= 1
             assert len(facts["position_mm"]) == 3

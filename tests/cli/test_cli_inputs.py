@@ -34,8 +34,8 @@ class TestBadInput:
     @pytest.mark.parametrize("key", ["ave", "fwd", "cov"])
     def test_truncated_fif(self, fit, files, tmp_path, key):
         path = tmp_path / f"cut-{key}.fif"
-        whole = files[key].read_bytes()
-        path.write_bytes(whole[: len(whole) // 2])
+        content = files[key].read_bytes()
+        path.write_bytes(content[: len(content) // 2])
         name = {"ave": "recording", "fwd": "forward", "cov": "noise_cov"}[key]
         refused(fit(**{name: path}), tmp_path)
 
@@ -44,7 +44,7 @@ class TestBadInput:
         refused(fit(condition="2"), tmp_path, "no condition number 2", "'left ear', 'right ear'")
         refused(fit(condition=None), tmp_path, "holds 2 conditions", "--condition")
 
-    def test_unknown_model_is_told_before_anything_is_read(self, fit, tmp_path):
+    def test_unknown_model_is_refused_before_anything_is_read(self, fit, tmp_path):
         refused(fit("--model", "hierachical"), tmp_path, "did you mean 'hierarchical'?", "minimum_norm")
         refused(fit("--model", tmp_path / "mine.py"), tmp_path, "no model file", "mine.py")
 

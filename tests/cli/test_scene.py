@@ -40,10 +40,10 @@ def subjects(tmp_path_factory, turn):
         surface = {"rr": radius * ball.vertices, "tris": ball.triangles, "id": ident, "sigma": 0.3}
         surface.update(nn=ball.vertices, ntri=len(ball.triangles), np=len(ball.vertices), coord_frame=5)
         surfaces.append(surface)
-    places = 0.05 * geodesic_sphere(1).vertices
+    positions = 0.05 * geodesic_sphere(1).vertices
     with mne.use_log_level("ERROR"):
         mne.write_bem_surfaces(bem / "round-bem.fif", surfaces)
-        space = mne.setup_volume_source_space(pos={"rr": places, "nn": geodesic_sphere(1).vertices})
+        space = mne.setup_volume_source_space(pos={"rr": positions, "nn": geodesic_sphere(1).vertices})
         mne.write_source_spaces(bem / "round-src.fif", space)
         mne.write_trans(home / "round" / "round-trans.fif", mne.Transform("mri", "head", turn))
     return home
@@ -161,10 +161,10 @@ class TestMeshFile:
         import meshio
 
         mesh = nested_spheres([0.06, 0.09], 0.018, centre=(0, 0.01, 0.045))
-        place = tmp_path_factory.mktemp("mesh") / "head.vtu"
+        path = tmp_path_factory.mktemp("mesh") / "head.vtu"
         labels = {"label": [mesh.labels]}
-        meshio.Mesh(1e3 * mesh.nodes, [("tetra", mesh.elements)], cell_data=labels).write(place)
-        return place
+        meshio.Mesh(1e3 * mesh.nodes, [("tetra", mesh.elements)], cell_data=labels).write(path)
+        return path
 
     def test_it_is_solved_by_finite_elements(self, solved, path):
         made, found = solved(str(path), None, "32", "30", unit="mm", conductivities=[0.33, 0.2])

@@ -1,4 +1,4 @@
-"""The demo's truth is where it is said, its recording is no inverse crime, and its scores know a right answer."""
+"""The demo's truth is where it is reported, is no inverse crime, and its scores recognise a right answer."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def story():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("bayesinv.forward.template_lead_field.lead_field", unbounded)
         patch.setattr("bayesinv.cli.story.true_lead_field", unbounded)
-        return demo.tell("oct4", 32, 2.0, np.random.default_rng(1))
+        return demo.simulate_demo("oct4", 32, 2.0, np.random.default_rng(1))
 
 
 @pytest.fixture(scope="module")
@@ -38,21 +38,21 @@ def problem(story):
     return bi.from_mne(*story.to_mne())
 
 
-def test_truth_is_off_the_grid_and_where_it_is_said(story):
+def test_truth_is_off_the_grid_and_where_it_is_reported(story):
     truth, grid = story.simulation.truth, story.lead_field.sources
     used = {*zip(grid.vertices.tolist(), grid.hemispheres.tolist(), strict=True)}
     assert not used & {*zip(truth.sources.vertices.tolist(), truth.sources.hemispheres.tolist(), strict=True)}
     assert set(truth.sources.hemispheres) == {0}
     assert np.linalg.norm(story.centre_mri - demo.ACTIVE_MRI) < 0.01
-    assert np.linalg.norm(grid.positions[story.near] - truth.centre, axis=1).max() < 0.03
+    assert np.linalg.norm(grid.positions[story.nearest] - truth.centre, axis=1).max() < 0.03
 
 
 def test_files_are_those_of_the_problem(story, problem):
     direct = story.simulation.problem(story.lead_field.fixed())
     # Whiteners may differ by a rotation; what they make of gain and recording may not.
     assert_allclose(problem.sources.positions, direct.sources.positions, atol=1e-9)
-    now = problem.gain.T @ problem.recording[:, -90:]
-    assert_allclose(now, direct.gain.T @ direct.recording[:, -90:], rtol=1e-5, atol=1e-5 * abs(now).max())
+    ours = problem.gain.T @ problem.recording[:, -90:]
+    assert_allclose(ours, direct.gain.T @ direct.recording[:, -90:], rtol=1e-5, atol=1e-5 * abs(ours).max())
 
 
 def test_the_classical_answers_are_those_of_mne_python(story, problem):
@@ -73,11 +73,11 @@ def test_the_classical_answers_are_those_of_mne_python(story, problem):
         assert_allclose(table, np.abs(theirs.data[:, inside].mean(axis=1)), rtol=1e-6, atol=1e-9 * table.max())
 
 
-def test_scores_know_the_truth_when_they_see_it(story, problem):
+def test_scores_recognise_the_truth(story, problem):
     posterior = bi.infer("minimum_norm", problem)
     at = np.zeros(problem.source_count)
-    at[story.near[0]] = 1.0
-    right = Peak(at, int(story.near[0]), problem.sources.positions, story.window, 100)
+    at[story.nearest[0]] = 1.0
+    right = Peak(at, int(story.nearest[0]), problem.sources.positions, story.window, 100)
     found = demo.scores(story, posterior, {"right": right}, {"right": at, "wrong": np.eye(1, len(at), len(at) - 1)[0]})
     assert found["right"]["off_mm"] < 25
     assert found["wrong"]["off_mm"] > 40
@@ -85,13 +85,13 @@ def test_scores_know_the_truth_when_they_see_it(story, problem):
     assert found["posterior mean, right"]["radius_mm"] == 0
     assert found["posterior mean, right"]["ball_holds_truth"] is False
     half = Peak(
-        (at + np.roll(at, 1 + len(at) // 2)) / 2, int(story.near[0]), problem.sources.positions, story.window, 100
+        (at + np.roll(at, 1 + len(at) // 2)) / 2, int(story.nearest[0]), problem.sources.positions, story.window, 100
     )
     answer = demo.scores(story, posterior, {"half": half}, {})["posterior mean, half"]
     assert answer["ball_holds_truth"] is True
     assert answer["probability_near_truth"] in (0.0, 0.5)
     patch = found["current of the patch"]
-    weights = np.isin(np.arange(len(at)), story.near).astype(float)
+    weights = np.isin(np.arange(len(at)), story.nearest).astype(float)
     assert patch["mean_nAm"] == pytest.approx(1e9 * float(posterior.contrast(weights, story.window).mean[0, 0]))
     page = demo.page(story, found)
     for text in ("does not hold the truth", "no statement", "Truth and inversion differ in their sources"):

@@ -1,8 +1,8 @@
 """Posteriors of recordings whose currents and hyperparameters were drawn from the prior.
 
-Averaged over such recordings a credible interval of level q holds the truth with probability q, and the place of the
-truth among the posterior is uniform, whatever the functional. Any mistake in a likelihood, a Jacobian, a quadrature
-or a quantile shows here; and an instrument that would not show it is no instrument.
+Averaged over such recordings a credible interval of level q holds the truth with probability q, and the rank of the
+truth in the posterior is uniform, whatever the functional. Any mistake in a likelihood, a Jacobian, a quadrature
+or a quantile shows here, and the tests of broken models show that it does.
 
 Reference: Talts et al. (2018), arXiv 1804.06788; Modrák et al. (2023), Bayesian Anal.
 """
@@ -20,7 +20,7 @@ from templates import simulate, template
 import bayesinv as bi
 from bayesinv import figures
 from bayesinv.criticism import calibration
-from bayesinv.criticism.bands import band, held, probability
+from bayesinv.criticism.bands import band, containment_probability, uniformity_p_value
 from bayesinv.criticism.calibration import Calibration, sbc
 
 pytestmark = pytest.mark.filterwarnings(
@@ -46,7 +46,7 @@ SLOW = {
 CHEAP = {"multiple_sparse_priors": {"method": "laplace"}, "oriented": {"method": "laplace"}}
 CHAINS = {"multiple_sparse_priors": {"sampler": "pymc", "chains": 2, "tune": 500}}
 
-BROKEN = '''"""Hierarchical minimum norm that believes currents to be twice as large as those who drew them.
+BROKEN = '''"""Hierarchical minimum norm that assumes currents twice as large as those drawn.
 
     current[s, t] ~ Normal(0, (2 scale)²)       scale ~ HalfNormal(problem.scale_guess)
 
@@ -66,8 +66,8 @@ def model(problem: Problem) -> pm.Model:
 '''
 
 
-def louder(problem):
-    """The hierarchical model in which the noise is half again what its scale says."""
+def noisier(problem):
+    """The hierarchical model with noise 1.5 times as large as its scale says."""
     import pymc as pm
 
     with pm.Model(coords=problem.coords) as built:
@@ -77,7 +77,7 @@ def louder(problem):
     return built
 
 
-def quiet_noise(problem):
+def unit_noise(problem):
     """Source scale learned, noise of scale one."""
     import pymc as pm
 
@@ -88,22 +88,22 @@ def quiet_noise(problem):
 
 
 @pytest.fixture(scope="module")
-def loud():
-    """What truths whose noise is louder than the model believes make of it."""
-    return sbc("hierarchical", toy(), 15, truth=louder)
+def underestimated():
+    """Calibration of the model on truths with more noise than it assumes."""
+    return sbc("hierarchical", toy(), 15, truth=noisier)
 
 
 def head(rng, sensors, sources, samples, quiet):
     """A problem whose gain is smooth over neighbours and falls with depth, as a head's does."""
     angle = rng.uniform(0, 2 * np.pi, sources)
     radius = np.sqrt(rng.uniform(0.1, 0.9, sources))
-    places = radius * np.array([np.cos(angle), np.sin(angle)])
+    positions = radius * np.array([np.cos(angle), np.sin(angle)])
     around = 2 * np.pi * np.arange(sensors) / sensors
     ring = 1.2 * np.array([np.cos(around), np.sin(around)])
-    apart = ring[:, :, None] - places[:, None, :]
-    turned = rng.uniform(0, 2 * np.pi, sources)
-    along = apart[0] * np.cos(turned) + apart[1] * np.sin(turned)
-    gain = 1e8 * along / np.sum(apart**2, axis=0)
+    offset = ring[:, :, None] - positions[:, None, :]
+    orientation = rng.uniform(0, 2 * np.pi, sources)
+    along = offset[0] * np.cos(orientation) + offset[1] * np.sin(orientation)
+    gain = 1e8 * along / np.sum(offset**2, axis=0)
     return bi.Problem.from_arrays(gain, np.ones((sensors, samples)), baseline=rng.normal(size=(sensors, quiet)))
 
 
@@ -134,7 +134,7 @@ class TestBand:
         for cells in product(range(5), repeat=4):
             if sum(cells) == 4 and all(a <= c <= b for a, c, b in zip(low, np.cumsum(cells), high, strict=True)):
                 total += multinomial.pmf(cells, 4, [0.25] * 4)
-        assert_allclose(held(np.array(low), np.array(high)), total, rtol=1e-12)
+        assert_allclose(containment_probability(np.array(low), np.array(high)), total, rtol=1e-12)
 
     @pytest.mark.parametrize(("count", "level"), [(20, 0.95), (60, 0.95), (60, 0.995)])
     def test_it_holds_uniform_numbers_as_often_as_it_says(self, rng, count, level):
@@ -145,7 +145,7 @@ class TestBand:
         for _ in range(tries):
             share = np.searchsorted(np.sort(rng.random(count)), at, side="right") / count
             inside += bool(((lower - 1e-12 <= share) & (share <= upper + 1e-12)).all())
-        # Counts are whole numbers, so that the level is kept and no more than a little given away.
+        # Counts are integers, so that the coverage is the level or slightly more.
         assert binom.cdf(inside, tries, level) > 1e-3
         assert inside / tries < level + (1 - level) / 3 + 3 * np.sqrt(level * (1 - level) / tries)
 
@@ -165,18 +165,18 @@ class TestBand:
         at = np.arange(1, 41) / 40
         found = []
         for _ in range(200):
-            places = rng.random(40)
-            share = np.searchsorted(np.sort(places), at, side="right") / 40
+            ranks = rng.random(40)
+            share = np.searchsorted(np.sort(ranks), at, side="right") / 40
             outside = bool(((share < lower - 1e-12) | (share > upper + 1e-12)).any())
-            found.append(probability(places))
+            found.append(uniformity_p_value(ranks))
             assert outside == (found[-1] <= 0.2)
         assert binom.cdf(np.sum(np.array(found) <= 0.2), 200, 0.2) < 0.9999
         assert np.mean(found) > 0.4
 
     def test_ranks_that_are_all_alike_are_found_out(self):
-        assert probability(np.full(30, 0.5)) < 1e-8
-        assert probability(np.full(30, 0.001)) < 1e-15
-        assert probability((np.arange(30) + 0.5) / 30) > 0.99
+        assert uniformity_p_value(np.full(30, 0.5)) < 1e-8
+        assert uniformity_p_value(np.full(30, 0.001)) < 1e-15
+        assert uniformity_p_value((np.arange(30) + 0.5) / 30) > 0.99
 
 
 class TestCalibration:
@@ -209,17 +209,17 @@ class TestCalibration:
         assert 0.8 - 3 * 0.023 < np.mean(passed) < 0.95
 
     def test_coverage_counts(self, found):
-        places = found.ranks["too narrow"]
-        assert_allclose(found.coverage(0.5)["too narrow"], np.mean((places >= 0.25) & (places <= 0.75)))
+        ranks = found.ranks["too narrow"]
+        assert_allclose(found.coverage(0.5)["too narrow"], np.mean((ranks >= 0.25) & (ranks <= 0.75)))
 
     def test_the_picture_shows_the_curves(self, found, tmp_path):
         figure = figures.rank_curves(found)
         figure.savefig(tmp_path / "curves.png")
         shown = [axes for axes in figure.axes if axes.get_visible()]
         assert [axes.get_title(loc="left") for axes in shown] == list(found.ranks)
-        for axes, places in zip(shown, found.ranks.values(), strict=True):
+        for axes, ranks in zip(shown, found.ranks.values(), strict=True):
             at, curve = axes.get_lines()[-1].get_data()
-            assert_allclose(curve, [np.mean(places <= x) - x for x in at], atol=1e-12)
+            assert_allclose(curve, [np.mean(ranks <= x) - x for x in at], atol=1e-12)
 
     def test_there_is_something_to_rank(self):
         with pytest.raises(ValueError, match="no quantity whose truth could be ranked"):
@@ -257,31 +257,31 @@ class TestSmall:
 
 
 class TestBroken:
-    def test_a_noise_that_is_wrong_by_half_is_found_out(self, loud):
-        assert not loud.passed
-        assert loud.probabilities["noise"] < 1e-8
-        assert "noise: the posterior lies too high" in loud.verdict()
+    def test_a_noise_that_is_wrong_by_half_is_found_out(self, underestimated):
+        assert not underestimated.passed
+        assert underestimated.probabilities["noise"] < 1e-8
+        assert "noise: the posterior lies too high" in underestimated.verdict()
 
-    def test_coverage_of_a_broken_model_is_not_what_it_says(self, loud):
-        assert binom.cdf(15 * loud.coverage(0.9)["noise"], 15, 0.9) < 1e-6
-        assert binom.cdf(15 * loud.coverage(0.9)["region mean"], 15, 0.9) > 1e-3
+    def test_coverage_of_a_broken_model_is_not_what_it_says(self, underestimated):
+        assert binom.cdf(15 * underestimated.coverage(0.9)["noise"], 15, 0.9) < 1e-6
+        assert binom.cdf(15 * underestimated.coverage(0.9)["region mean"], 15, 0.9) > 1e-3
 
     def test_a_prior_variance_that_is_wrong_is_found_out(self, tmp_path):
         (tmp_path / "twice.py").write_text(BROKEN, encoding="utf-8")
         problem = toy(sensors=7, sources=19, samples=3, quiet=0)
-        found = sbc(tmp_path / "twice.py", problem, 20, truth=quiet_noise)
+        found = sbc(tmp_path / "twice.py", problem, 20, truth=unit_noise)
         assert found.probabilities["scale"] < 1e-8
         assert "scale: the posterior lies too low" in found.verdict()
-        assert sbc(quiet_noise, problem, 10, truth=quiet_noise).passed
+        assert sbc(unit_noise, problem, 10, truth=unit_noise).passed
 
 
 class TestSbc:
-    def test_the_same_generator_gives_the_same_ranks_however_they_are_shared_out(self, monkeypatch):
+    def test_the_same_generator_gives_the_same_ranks_however_they_are_split(self, monkeypatch):
         one = sbc("minimum_norm", toy(), 6, rng=np.random.default_rng(3))
         monkeypatch.setattr(calibration, "CHUNK", 2)
         two = sbc("minimum_norm", toy(), 6, rng=np.random.default_rng(3))
-        for name, places in one.ranks.items():
-            assert_array_equal(places, two.ranks[name])
+        for name, ranks in one.ranks.items():
+            assert_array_equal(ranks, two.ranks[name])
         other = sbc("minimum_norm", toy(), 6, rng=np.random.default_rng(4))
         assert not np.array_equal(one.ranks["region mean"], other.ranks["region mean"])
 
@@ -292,16 +292,18 @@ class TestSbc:
         assert set(found.ranks) == set(given)
         assert_allclose(found.ranks["linear"], found.ranks["the same by draws"], atol=4 * 0.5 / np.sqrt(3000))
 
-    def test_a_simulation_that_raises_is_told(self):
+    def test_a_simulation_that_raises_is_reported(self):
         def wrong(current):
             raise ArithmeticError("no such number")
 
-        said = r"3 of 3 simulations raised; the first, number 0, .*lambda = .* raised ArithmeticError: no such number"
-        with pytest.raises(RuntimeError, match=said):
+        message = (
+            r"3 of 3 simulations raised; the first, number 0, .*lambda = .* raised ArithmeticError: no such number"
+        )
+        with pytest.raises(RuntimeError, match=message):
             sbc("minimum_norm", toy(), 3, functionals={"wrong": wrong})
 
     @pytest.mark.parametrize(
-        ("given", "said"),
+        ("given", "message"),
         [
             ({"simulations": 1}, "1 simulations of 199 draws are too few"),
             ({"draws": 0}, "simulations of 0 draws are too few"),
@@ -311,8 +313,8 @@ class TestSbc:
             ({"truth": "no such"}, "no model named"),
         ],
     )
-    def test_what_cannot_be_is_refused(self, given, said):
-        with pytest.raises(ValueError, match=said):
+    def test_what_cannot_be_is_refused(self, given, message):
+        with pytest.raises(ValueError, match=message):
             sbc("minimum_norm", toy(), **given)
 
     def test_a_model_built_already_is_refused(self):
@@ -344,5 +346,5 @@ class TestLarge:
 
     def test_processes_give_the_ranks_of_one(self):
         one, two = (sbc("hierarchical", toy(), 8, n_jobs=jobs, progress=True) for jobs in (1, 2))
-        for name, places in one.ranks.items():
-            assert_array_equal(places, two.ranks[name])
+        for name, ranks in one.ranks.items():
+            assert_array_equal(ranks, two.ranks[name])

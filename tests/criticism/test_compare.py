@@ -29,9 +29,9 @@ from bayesinv.prior.density import Density
 @pytest.fixture
 def problem(rng):
     gain = rng.standard_normal((9, 16))
-    places = Sources(rng.standard_normal((16, 3)) / 20)
+    sources = Sources(rng.standard_normal((16, 3)) / 20)
     recording = gain[:, [4]] * np.array([1.0, 8.0, 3.0]) + rng.standard_normal((9, 3))
-    return Problem(gain, recording, np.array([0.01, 0.02, 0.03]), sources=places)
+    return Problem(gain, recording, np.array([0.01, 0.02, 0.03]), sources=sources)
 
 
 @pytest.fixture
@@ -64,8 +64,8 @@ def test_rows_hold_what_the_results_say(problem, results):
     assert table["LCMV"].lam is None
     assert table["LCMV"].goodness_of_fit is None
     size = np.abs(results["plain"].current[:, 1])
-    far = np.linalg.norm(problem.sources.positions - problem.sources.positions[size.argmax()], axis=1)
-    assert_allclose(table["plain"].spread, np.sqrt(np.sum((size * far) ** 2) / np.sum(size**2)))
+    distance = np.linalg.norm(problem.sources.positions - problem.sources.positions[size.argmax()], axis=1)
+    assert_allclose(table["plain"].spread, np.sqrt(np.sum((size * distance) ** 2) / np.sum(size**2)))
 
 
 def test_the_table_reads(results):
@@ -107,31 +107,31 @@ def test_says_what_is_wrong(problem, results, rng):
 
 
 @pytest.fixture(scope="module")
-def seen():
+def recorded():
     return toy(1, sensors=8, sources=15, samples=12)
 
 
 @pytest.fixture(scope="module")
-def posteriors(seen):
-    return {name: infer(name, seen, draws=4000) for name in ("minimum_norm", "hierarchical", "temporal")}
+def posteriors(recorded):
+    return {name: infer(name, recorded, draws=4000) for name in ("minimum_norm", "hierarchical", "temporal")}
 
 
 def by_nodes(posterior, densities):
-    """Leave-one-out densities with every node of the lattice weighed as its posterior without the part has it."""
+    """Leave-one-out densities with every node of the lattice weighted by its posterior without the part."""
     density = Density.of(build(posterior.model, posterior.problem)[1])
     lattice = integrate(density)
     every, _ = mixture(density, lattice.weights, lattice.nodes, lightest=0.0)
     table = densities(replace(posterior, hyper=replace(posterior.hyper, scales=every)), len(every.weights))
     weights = every.weights / every.weights.sum()
     assert len(table) == len(weights)
-    lost = np.log(weights, out=np.full(len(weights), -np.inf), where=weights > 0)[:, None] - table
-    share = np.exp(lost - logsumexp(lost, axis=0))
+    log_ratio = np.log(weights, out=np.full(len(weights), -np.inf), where=weights > 0)[:, None] - table
+    share = np.exp(log_ratio - logsumexp(log_ratio, axis=0))
     return np.log(np.sum(share * np.exp(table), axis=0))
 
 
 @pytest.mark.parametrize("name", ["hierarchical", "temporal"])
-def test_smoothed_importance_sampling_agrees_with_the_nodes(posteriors, seen, name):
-    parts = blocks_of(seen, 0.03)
+def test_smoothed_importance_sampling_agrees_with_the_nodes(posteriors, recorded, name):
+    parts = blocks_of(recorded, 0.03)
     found = compare({name: posteriors[name]}, block=0.03, draws=2000)
     exact = by_nodes(posteriors[name], component_densities)
     assert_allclose(found.components.log_density[0], exact, atol=0.05)
@@ -142,46 +142,46 @@ def test_smoothed_importance_sampling_agrees_with_the_nodes(posteriors, seen, na
 
 
 def without(problem, block):
-    kept = np.ones(len(problem.times), dtype=bool)
-    kept[block] = False
-    return problem.again(problem.recording[:, kept], problem.times[kept], problem.baseline)
+    remaining = np.ones(len(problem.times), dtype=bool)
+    remaining[block] = False
+    return problem.again(problem.recording[:, remaining], problem.times[remaining], problem.baseline)
 
 
-def test_a_block_left_out_is_what_the_evidence_loses(posteriors, seen):
+def test_a_block_left_out_is_the_difference_of_evidence(posteriors, recorded):
     """p(block | rest) is a ratio of evidences: the model is inferred anew without the block."""
     posterior = posteriors["hierarchical"]
     found = compare({"a": posterior}, block=0.03, draws=4000).blocks
-    for k, block in enumerate(blocks_of(seen, 0.03)):
-        lost = posterior.log_evidence - infer("hierarchical", without(seen, block)).log_evidence
-        assert_allclose(found.log_density[0, k], lost, atol=0.05)
+    for k, block in enumerate(blocks_of(recorded, 0.03)):
+        difference = posterior.log_evidence - infer("hierarchical", without(recorded, block)).log_evidence
+        assert_allclose(found.log_density[0, k], difference, atol=0.05)
 
 
 @pytest.mark.parametrize(("name", "atol"), [("hierarchical", 1.0), ("depth_weighted", 2.5)])
 def test_where_importance_sampling_fails_a_gaussian_takes_over(name, atol):
-    """One block is louder than the others: without it the scales lie beyond what draws reach.
+    """One block has a larger amplitude than the others: without it the scales lie outside the range of the draws.
 
-    A depth exponent near its bound is no Gaussian, and the answer is as much rougher.
+    A depth exponent near its bound has no Gaussian posterior, and the answer is less accurate.
     """
     problem = toy(1, sensors=20, sources=45, samples=150, quiet=40)
     blocks = blocks_of(problem)
-    course = 1 + 0.6 * (np.arange(150) // 15 == 3)
-    problem = problem.again(problem.recording * course, problem.times, problem.baseline)
+    envelope = 1 + 0.6 * (np.arange(150) // 15 == 3)
+    problem = problem.again(problem.recording * envelope, problem.times, problem.baseline)
     posterior = infer(name, problem)
     found = compare({"a": posterior}, draws=4000).blocks
     assert found.khat[0].argmax() == 3
     assert found.gaussian[0, 3]
     assert "of the 10 blocks weigh too much" in found.warnings[0]
     assert "a Gaussian posterior of these was used instead" in found.warnings[0]
-    lost = posterior.log_evidence - infer(name, without(problem, blocks[3])).log_evidence
-    assert_allclose(found.log_density[0, 3], lost, atol=atol)
+    difference = posterior.log_evidence - infer(name, without(problem, blocks[3])).log_evidence
+    assert_allclose(found.log_density[0, 3], difference, atol=atol)
     # Importance sampling alone is several nats off.
-    assert _smoothed(block_densities(posterior, 500, blocks), 1)[0][3] - lost > 4
+    assert _smoothed(block_densities(posterior, 500, blocks), 1)[0][3] - difference > 4
 
 
 def test_what_neither_carries_is_said():
     problem = toy(1, sensors=20, sources=45, samples=150, quiet=40)
-    course = 1 + 2 * (np.arange(150) // 15 == 3)
-    posterior = infer("hierarchical", problem.again(problem.recording * course, problem.times, problem.baseline))
+    envelope = 1 + 2 * (np.arange(150) // 15 == 3)
+    posterior = infer("hierarchical", problem.again(problem.recording * envelope, problem.times, problem.baseline))
     found = compare({"a": posterior})
     assert found.blocks.khat[0].argmax() == 3
     assert not found.blocks.gaussian[0, 3]
@@ -199,8 +199,8 @@ def test_bayes_factors_are_differences_of_evidence(posteriors):
     fixed = posteriors["minimum_norm"]
     assert found["minimum_norm"].components_khat == 0
     assert_allclose(found.components.log_density[0], component_densities(fixed, 1)[0])
-    silent = {**posteriors, "hierarchical": replace(posteriors["hierarchical"], log_evidence=None)}
-    found = compare(silent)
+    without_evidence = {**posteriors, "hierarchical": replace(posteriors["hierarchical"], log_evidence=None)}
+    found = compare(without_evidence)
     assert found.probabilities is None
     assert found["hierarchical"].log_bayes_factor is None
     assert found["temporal"].log_bayes_factor is not None
@@ -253,7 +253,7 @@ def test_stacking_and_errors_are_those_of_arviz(rng):
 
 
 def test_what_made_the_recording_is_preferred():
-    """Recordings of a slow prior and of one without memory: evidence and leave-one-out tell which was which."""
+    """Recordings of a slow prior and of one without memory: evidence and leave-one-out identify the prior of each."""
     rng = np.random.default_rng(7)
 
     def fixed(**shape):
@@ -277,16 +277,16 @@ def test_what_made_the_recording_is_preferred():
         assert_allclose(found.components.weights.sum(), 1)
 
 
-def test_blocks_cover_the_recording_once(seen):
+def test_blocks_cover_the_recording_once(recorded):
     for length in (None, 0.01, 0.025, 0.05, 0.11):
-        blocks = blocks_of(seen, length)
+        blocks = blocks_of(recorded, length)
         assert [i for block in blocks for i in range(block.start, block.stop)] == list(range(12))
-    assert [block.stop - block.start for block in blocks_of(seen, 0.05)] == [5, 7]
-    assert len(blocks_of(seen)) == 10
+    assert [block.stop - block.start for block in blocks_of(recorded, 0.05)] == [5, 7]
+    assert len(blocks_of(recorded)) == 10
     assert len(blocks_of(toy(samples=1))) == 1
 
 
-def test_the_models_table_and_figure_read(posteriors, seen):
+def test_the_models_table_and_figure_read(posteriors, recorded):
     found = compare(posteriors)
     lines = str(found).splitlines()
     assert lines[0].startswith("model")
@@ -357,20 +357,23 @@ def test_an_average_of_one_is_itself(posteriors):
     assert_allclose(float(found.log_evidence), float(one.log_evidence))
 
 
-def test_models_of_other_recordings_are_refused(posteriors, seen, rng):
+def test_models_of_other_recordings_are_refused(posteriors, recorded, rng):
     one = posteriors["minimum_norm"]
     for other, words in (
-        (seen.again(seen.recording + 1, baseline=seen.baseline), "'b' has another recording than 'a'"),
-        (seen.again(seen.recording[:, 1:], seen.times[1:], seen.baseline), "'b' has another recording than 'a'"),
-        (seen.again(seen.recording), "'b' has another baseline than 'a'"),
-        (seen.again(seen.recording, 2 * seen.times, seen.baseline), "'b' has other times than 'a'"),
+        (recorded.again(recorded.recording + 1, baseline=recorded.baseline), "'b' has another recording than 'a'"),
+        (
+            recorded.again(recorded.recording[:, 1:], recorded.times[1:], recorded.baseline),
+            "'b' has another recording than 'a'",
+        ),
+        (recorded.again(recorded.recording), "'b' has another baseline than 'a'"),
+        (recorded.again(recorded.recording, 2 * recorded.times, recorded.baseline), "'b' has other times than 'a'"),
     ):
         with pytest.raises(ValueError, match=words):
             compare({"a": one, "b": infer("minimum_norm", other)})
     whitened = [infer("minimum_norm", toy(0, sensors=6, quiet=0, noise_cov=scale * np.eye(6))) for scale in (1.0, 2.0)]
     with pytest.raises(ValueError, match="'b' has another whitening than 'a'"):
         average(dict(zip("ab", whitened, strict=True)))
-    gain = infer("minimum_norm", replace(seen, gain=2 * seen.gain))
+    gain = infer("minimum_norm", replace(recorded, gain=2 * recorded.gain))
     assert compare({"a": one, "b": gain}).weights.keys() == {"a", "b"}
     with pytest.raises(ValueError, match="'b' has another gain than 'a'"):
         average({"a": one, "b": gain})

@@ -1,4 +1,4 @@
-"""What a prior implies, what a posterior says of what it does not see, and of recordings that could have been."""
+"""Prior predictive, leave-one-out and posterior predictive checks."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def kinds():
 
 
 def joint_covariance(posterior, node, scales):
-    """Covariance of a whole recording, component by component and sample by sample, as one matrix."""
+    """Covariance of a full recording, component by component and sample by sample, as one matrix."""
     problem, structure = posterior.problem, scales.structures[scales.which[node]]
     gram = problem.gain @ structure.product(problem, problem.gain.T)
     noise = structure.noise_covariance(problem)
@@ -55,16 +55,16 @@ def joint_covariance(posterior, node, scales):
     over_time = np.eye(len(problem.times))
     if structure.time is not None:
         over_time = correlation_over_time(problem.times, structure.time, structure.course)
-    quiet = np.kron(scales.noise[node] ** 2 * noise, np.eye(len(problem.times)))
-    return np.kron(scales.variance[node] * gram, over_time) + quiet
+    noise_part = np.kron(scales.noise[node] ** 2 * noise, np.eye(len(problem.times)))
+    return np.kron(scales.variance[node] * gram, over_time) + noise_part
 
 
 def left_to_the_rest(posterior, node, scales, inside):
     """log p(inside | rest) as the ratio of two Gaussian densities of the stacked recording."""
     values, covariance = posterior.problem.recording.ravel(), joint_covariance(posterior, node, scales)
     rest = ~inside.ravel()
-    whole = multivariate_normal(np.zeros(len(values)), covariance).logpdf(values)
-    return whole - multivariate_normal(np.zeros(rest.sum()), covariance[np.ix_(rest, rest)]).logpdf(values[rest])
+    total = multivariate_normal(np.zeros(len(values)), covariance).logpdf(values)
+    return total - multivariate_normal(np.zeros(rest.sum()), covariance[np.ix_(rest, rest)]).logpdf(values[rest])
 
 
 MODELS = {
@@ -132,8 +132,8 @@ def test_replicates_see_the_posterior_draws_of_currents(problem):
     posterior = bi.infer("hierarchical", problem)
     found = posterior_predictive(posterior, 4000, np.random.default_rng(1))
     weights, _, covariances = dense_mixture(posterior)
-    seen = np.einsum("n,cp,npq,cq->c", weights, problem.gain, covariances, problem.gain)
-    within = seen + weights @ posterior.mixture.noise**2
+    projected = np.einsum("n,cp,npq,cq->c", weights, problem.gain, covariances, problem.gain)
+    within = projected + weights @ posterior.mixture.noise**2
     between = posterior_predictive(posterior, 4000, np.random.default_rng(3)).replicated.var(axis=0)
     assert_allclose(found.replicated.mean(axis=0), posterior.fitted, atol=6 * np.sqrt(within.max() / 4000) + 0.05)
     # What hyperparameters add between them is small here.
@@ -145,8 +145,8 @@ def test_p_values_are_uniform_where_the_model_is_right(problem):
     rng = np.random.default_rng(8)
     residual, quantity = [], []
     for _ in range(40):
-        _, seen = prior.truth(0, rng)
-        posterior = bi.infer(MODELS["slow"], seen)
+        _, sampled = prior.truth(0, rng)
+        posterior = bi.infer(MODELS["slow"], sampled)
         found = posterior_predictive(posterior, 49, rng, lambda y: np.abs(y).max(), currents="new")
         residual.append(found.p_values[2])
         quantity.append(found.p_value)
@@ -157,15 +157,15 @@ def test_p_values_are_uniform_where_the_model_is_right(problem):
 
 def test_p_values_are_extreme_where_it_is_wrong(problem):
     rng = np.random.default_rng(3)
-    _, seen = Prior.of(fixed(2.0), problem, 1).truth(0, rng)
-    loud, flat = seen.recording.copy(), seen.recording.copy()
-    loud[1] += 30 * rng.normal(size=loud.shape[1])
+    _, sampled = Prior.of(fixed(2.0), problem, 1).truth(0, rng)
+    outlying, flat = sampled.recording.copy(), sampled.recording.copy()
+    outlying[1] += 30 * rng.normal(size=outlying.shape[1])
     flat *= 0.02
-    found = posterior_predictive(bi.infer(fixed(2.0), seen.again(loud)), 99, rng, lambda y: np.sum(y**2), "new")
+    found = posterior_predictive(bi.infer(fixed(2.0), sampled.again(outlying)), 99, rng, lambda y: np.sum(y**2), "new")
     assert found.p_values[1] < 1e-3
     assert found.residual[1] == found.residual.max()
     assert found.p_value == 0.01
-    found = posterior_predictive(bi.infer(fixed(2.0), seen.again(flat)), 99, rng, lambda y: np.sum(y**2), "new")
+    found = posterior_predictive(bi.infer(fixed(2.0), sampled.again(flat)), 99, rng, lambda y: np.sum(y**2), "new")
     assert found.p_values.min() > 0.999
     assert found.p_value == 1.0
 
@@ -226,10 +226,10 @@ def test_prior_implies_what_its_draws_show(kinds):
     problem = kinds.again(np.zeros((6, 3000)))
     found = prior_predictive("sensor_noise", problem, 4, rng)
     for draw in range(4):
-        current, seen = found.prior.truth(draw, rng)
+        current, sampled = found.prior.truth(draw, rng)
         signal = np.mean((problem.gain @ current) ** 2)
-        assert_allclose(np.sqrt(np.mean(seen.recording**2)), found["field"][draw], rtol=0.05)
-        assert_allclose(signal / np.mean(seen.recording**2), found["explained"][draw], atol=0.05)
+        assert_allclose(np.sqrt(np.mean(sampled.recording**2)), found["field"][draw], rtol=0.05)
+        assert_allclose(signal / np.mean(sampled.recording**2), found["explained"][draw], atol=0.05)
         assert_allclose(np.median(current.std(axis=1)), found["current"][draw], rtol=0.05)
     deep = prior_predictive("depth_weighted", problem, 50)
     assert (deep["large"] >= deep["current"]).all()

@@ -58,10 +58,10 @@ class TestPrior:
         for draw in range(60):
             current, problem = prior.truth(draw, rng)
             values = {key: prior.hyper[key][draw] for key in prior.free}
-            currents, course, noise = covariances(name, prior.problem, values)
+            currents, over_time, noise = covariances(name, prior.problem, values)
             field = problem.gain @ current
-            seen = np.linalg.cholesky(problem.gain @ currents @ problem.gain.T)
-            fields.append(np.linalg.solve(np.linalg.cholesky(course), np.linalg.solve(seen, field).T))
+            root = np.linalg.cholesky(problem.gain @ currents @ problem.gain.T)
+            fields.append(np.linalg.solve(np.linalg.cholesky(over_time), np.linalg.solve(root, field).T))
             root = np.linalg.cholesky(noise)
             errors.append(np.linalg.solve(root, problem.recording - field))
             quiets.append(np.linalg.solve(root, problem.baseline))

@@ -8,7 +8,7 @@ from recovered import correlated_currents, covers, disc_problem, fewest_hits, ma
 from structured import cortex
 
 import bayesinv as bi
-from bayesinv.criticism.bands import probability
+from bayesinv.criticism.bands import uniformity_p_value
 from bayesinv.head.cortical_field import Matern
 
 pytestmark = pytest.mark.filterwarnings(
@@ -211,7 +211,7 @@ class TestNumbers:
     def test_their_intervals_hold_the_truth_as_often_as_they_say(self, name):
         truth, mean, _, places, inside = drawn(name, NUMBERS[name][2])
         assert inside.sum() >= fewest_hits(len(truth), 0.9)
-        assert probability(places) > 0.005
+        assert uniformity_p_value(places) > 0.005
         assert np.corrcoef(truth, mean)[0, 1] > 0.7
 
 
