@@ -16,7 +16,7 @@ from bayesinv.axes import Array, Index
 from bayesinv.covariance.covariance import Structure
 from bayesinv.evidence.gaussian import Likelihood
 from bayesinv.evidence.gradient import FactorisedDensity
-from bayesinv.evidence.graph import SLACK
+from bayesinv.evidence.graph import BOUND_SLACK
 from bayesinv.evidence.spectrum import Spectrum
 from bayesinv.memory import Memory, cached_property
 from bayesinv.prior.graphs import GRAPHS
@@ -232,7 +232,7 @@ class Density:
         values = self._shapes(nodes)
         for name, _, low, high in reversed(self.observation.bounded):
             value = values.pop()
-            slack = SLACK * (high - low)
+            slack = BOUND_SLACK * (high - low)
             outside = (value < low - slack) | (value > high + slack)
             if outside.any():
                 raise ValueError(

@@ -76,7 +76,7 @@ class Observation(PickledByFields):
         return [(name, one, *ends.get(name, lambda: (0.0, 1.0))()) for name, one in loose if symbolic(one)]
 
     @cached_property
-    def family(self) -> InterpolatedSpectrum:
+    def interpolated_spectrum(self) -> InterpolatedSpectrum:
         """Spectra over the one number that shapes the structure, or the spectrum of a fixed structure.
 
         Raises
@@ -88,7 +88,7 @@ class Observation(PickledByFields):
         if not self.learned:
             return InterpolatedSpectrum.single(Spectrum.of(problem, self.base))
         if self.only is None:
-            raise ValueError("several numbers shape the structure; there is no family of spectra along one")
+            raise ValueError("several numbers shape the structure; there is no spectrum interpolated along one")
         name, _, low, high = self.only
         logs = name in LOGARITHMIC
 
@@ -98,18 +98,18 @@ class Observation(PickledByFields):
 
         ends = (float(np.log(low)), float(np.log(high))) if logs else (low, high)
         key = (name, self.base.key, None if currents.weights is None else currents.weights.tobytes())
-        return problem.memory.recall("family", key, lambda: InterpolatedSpectrum.along(at, *ends))
+        return problem.memory.recall("interpolated_spectrum", key, lambda: InterpolatedSpectrum.along(at, *ends))
 
     def graph(self, value: Any, variance: Any, noise: Any, learned: Mapping[str, Any]) -> Any:
         """Log density of the recording: interpolated along one bounded number, else by a factorisation each time."""
         import pytensor.tensor as pt
 
         if not self.learned:
-            return self.family.graph(value, variance, noise)
+            return self.interpolated_spectrum.graph(value, variance, noise)
         if self.only is not None:
             number = learned["only"]
             try:
-                interpolated = self.family
+                interpolated = self.interpolated_spectrum
             except InterpolationError:
                 # Courses have nothing else; for the rest a factorisation each time is slower, and exact.
                 if "time" in self.learned:
