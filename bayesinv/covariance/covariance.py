@@ -254,7 +254,7 @@ class Structure(PickledByFields):
         return None if covariance is None else np.asarray(np.linalg.cholesky(covariance))
 
     def modes(self, times: Array) -> tuple[Array, Array] | None:
-        """Powers (mode,) and time courses (time, mode) of the independent modes of time; None if white."""
+        """Powers (mode,) and time courses (time, mode) of the independent temporal modes; None where samples are independent."""
         if self.time is None:
             return None
         values, vectors = np.linalg.eigh(correlation_over_time(times, self.time, self.course))
@@ -316,7 +316,7 @@ class LengthTable:
         if not low * (1 - 1e-6) <= length <= high * (1 + 1e-6):
             raise ValueError(
                 f"a length-scale is {1e3 * length:.3g} mm, but on this cortex it must stay between "
-                f"{1e3 * low:.3g} and {1e3 * high:.3g} mm; give it a prior that lives there"
+                f"{1e3 * low:.3g} and {1e3 * high:.3g} mm; give it a prior within that range"
             )
         return float(np.clip(np.log(length), self.series.low, self.series.high))
 

@@ -123,7 +123,8 @@ class InterpolatedSpectrum(PickledByFields):
         if outside.any():
             raise ValueError(
                 f"the learned structural number reaches {number[outside][0]:.3g}, but must stay between {self.low:g} "
-                f"and {self.high:g}; give it a prior that lives there, such as pm.Uniform or pm.Beta"
+                f"and {self.high:g}; give it a prior within that range, such as "
+                "pm.Uniform or pm.Beta"
             )
         table = np.stack([spectrum.log_likelihood(variance, noise) for spectrum in self.spectra], axis=1)
         common = table[:, :1]

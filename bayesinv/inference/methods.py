@@ -100,7 +100,7 @@ class Method:
 
     @property
     def posterior(self) -> MethodFunction:
-        """Its function from a density to a posterior; importing its module."""
+        """The method's function from a density to a posterior; its module is imported now."""
         function: MethodFunction = import_module(self.room).posterior
         return function
 

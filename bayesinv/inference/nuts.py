@@ -16,7 +16,7 @@ from bayesinv.inference.chains import as_tree, diagnose
 from bayesinv.posterior.hyper import Hyper
 from bayesinv.posterior.posterior import Posterior
 from bayesinv.prior.density import Density
-from bayesinv.prior.graphs import GRAPHS
+from bayesinv.prior.graphs import GRAPH_LOCK
 from bayesinv.prior.vectorised import with_lambda
 
 MIN_DRAWS = 100
@@ -93,7 +93,7 @@ def posterior(
 def _nutpie(density: Density, draws: int, tune: int, chains: int, seed: int, progress: bool) -> xr.DataTree:
     import nutpie
 
-    with GRAPHS:
+    with GRAPH_LOCK:
         compiled = nutpie.compile_pymc_model(density.model)
     running = nutpie.sample(
         compiled,
@@ -117,7 +117,7 @@ def _pymc(density: Density, draws: int, tune: int, chains: int, seed: int, progr
     import pymc as pm
 
     # PyMC compiles and samples in one go.
-    with GRAPHS, density.model:
+    with GRAPH_LOCK, density.model:
         return as_tree(
             pm.sample(
                 draws=draws,

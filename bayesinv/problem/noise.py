@@ -148,7 +148,8 @@ class Noise(PickledByFields):
             asked = self.rank
             if len(self._groups) > 1:
                 raise ValueError(
-                    f'rank is one number ({asked}), but MEG and EEG are whitened apart; give {{"meg": ..., "eeg": ...}}'
+                    f"rank is one number ({asked}), but MEG and EEG are whitened separately; "
+                    'give {"meg": ..., "eeg": ...}'
                 )
         if asked != int(asked):
             raise ValueError(f"rank {asked} was given for the {name} sensors, but a rank is a whole number")

@@ -151,7 +151,7 @@ class Problem(PickledByFields):
         baseline : (sensor, sample), recording without response; the noise scale is learned from it
         baseline_centred : whether the baseline's own mean was subtracted
         rank : of the covariance, see `Noise`
-        kinds : "eeg", "mag" or "grad" per sensor; EEG and MEG are whitened apart if their covariance is zero
+        kinds : "eeg", "mag" or "grad" per sensor; EEG and MEG are whitened separately if their covariance is zero
         names : of the sensors
         positions, normals : (source, 3), m; or `sources`
         sensors : names, kinds and positions at once, for pictures

@@ -186,10 +186,11 @@ class TestEvidence:
         logp = model.compile_logp(mode="FAST_COMPILE")
         nodes = somewhere(density, rng, 2)
         for node, height in zip(nodes, density(nodes), strict=True):
-            cuts = np.cumsum([np.size(density._start[value.name]) for value in density.values])[:-1]
+            cuts = np.cumsum([np.size(density._initial_point[value.name]) for value in density.values])[:-1]
             parts = np.split(node, cuts) if density.dimension else []
             point = {
-                v.name: p.reshape(np.shape(density._start[v.name])) for v, p in zip(density.values, parts, strict=True)
+                value.name: part.reshape(np.shape(density._initial_point[value.name]))
+                for value, part in zip(density.values, parts, strict=True)
             }
             assert_allclose(logp(point), height, rtol=1e-6)
 

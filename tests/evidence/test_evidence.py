@@ -9,7 +9,7 @@ from bayesinv.evidence.graph import LIKELIHOOD_TOLERANCE, InterpolatedSpectrum
 from bayesinv.evidence.spectrum import Spectrum
 from bayesinv.prior.currents import Currents, depth_weights
 from bayesinv.prior.observation import observation
-from bayesinv.prior.shaping import SHAPES, shaped
+from bayesinv.prior.structure_fields import STRUCTURAL_NAMES, scaled_fields
 
 pytestmark = pytest.mark.filterwarnings("ignore:(?s).*ArviZ is undergoing a major refactor:FutureWarning")
 
@@ -110,8 +110,8 @@ class TestDepthWeights:
         problem = toy(axes=axes)
         given = np.linspace(1, 2, 11)
         exponent = pt.dscalar()
-        shape = {**dict.fromkeys(SHAPES), "depth": exponent, "weights": given}
-        graph = shaped(Currents(1.0), problem, shape, pt.exp)["scale"]
+        shape = {**dict.fromkeys(STRUCTURAL_NAMES), "depth": exponent, "weights": given}
+        graph = scaled_fields(Currents(1.0), problem, shape, pt.exp)["scale"]
         scale = graph.eval({exponent: 0.6}, mode="FAST_COMPILE")
         found = np.repeat(scale * given * np.exp(-1.2 * problem.log_norms), axes)
         wanted = depth(problem, 0.6) * np.repeat(given, axes)
