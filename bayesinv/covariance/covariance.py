@@ -254,7 +254,7 @@ class Structure(PickledByFields):
         return None if covariance is None else np.asarray(np.linalg.cholesky(covariance))
 
     def modes(self, times: Array) -> tuple[Array, Array] | None:
-        """Powers (mode,) and time courses (time, mode) of the independent temporal modes; None where samples are independent."""
+        """Powers (mode,) and time courses (time, mode) of temporal modes; None where samples are independent."""
         if self.time is None:
             return None
         values, vectors = np.linalg.eigh(correlation_over_time(times, self.time, self.course))
