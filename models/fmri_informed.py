@@ -6,7 +6,7 @@
     noise         ~ noise_scale(problem)
 
 The maps are those of the problem (`problem.with_maps`), standardised over the sources. The prior of a weight is
-centred on 0: a map that tells nothing gets no weight, and one that is wrong gets a negative one.
+centred on 0: a map that is not informative gets no weight, and one that is wrong gets a negative one.
 
 References: Liu, Belliveau & Dale (1998), PNAS 95, 8945-8950; Henson et al. (2010), Hum. Brain Mapp. 31, 1512-1531.
 """

@@ -6,7 +6,7 @@
     noise         ~ noise_scale(problem)
 
 It wants free orientation and the normals of the sources. `tangential` is what is known as the loose parameter: 0 for
-currents along the normal alone, 1 for none preferred. It is learned where the sensors tell orientations apart.
+currents along the normal alone, 1 for none preferred. It is learned where the sensors distinguish orientations.
 
 References: Lin et al. (2006), Hum. Brain Mapp. 27, 1-13; Lin et al. (2006), NeuroImage 31, 160-171.
 """

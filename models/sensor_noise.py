@@ -7,7 +7,7 @@
     noise         ~ noise_scale(problem); so is ratio
 
 It wants the noise covariance and the kinds of its sensors. One source prior serves all kinds, so that a kind whose
-covariance is wrong no longer tells the others what to believe. The baseline pins the scales.
+covariance is wrong no longer biases the others. The baseline determines the noise scales.
 
 References: Henson, Mouchlianitis & Friston (2009), NeuroImage 47, 581-589; Engemann & Gramfort (2015), NeuroImage 108.
 """

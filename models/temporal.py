@@ -7,7 +7,7 @@
     noise         ~ noise_scale(problem)
 
 It wants equally spaced samples. Models that take samples for independent count a slow response many times over, and
-are too sure of its scale; here a sample borrows from those beside it. K is Matérn with ν = 3/2.
+give too narrow intervals of its scale; here neighbouring samples inform each other. K is Matérn with ν = 3/2.
 
 References: Bijma, de Munck & Heethaar (2005), NeuroImage 27, 402-415; Stegle et al. (2011), NeurIPS 24 (the algebra).
 """

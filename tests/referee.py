@@ -1,11 +1,11 @@
-"""Dense algebra that the core is held against: slow, plain, and sharing no formula with it."""
+"""Dense reference algebra for tests: slow, plain, and sharing no formula with the package."""
 
 import mpmath as mp
 import numpy as np
 
 import bayesinv as bi
 
-GAIN = 2e8  # 1/(A m): whitened gains of MEG and EEG are of this size, which currents of 1e-9 A m undo
+GAIN = 2e8  # 1/(A m): the size of whitened gains of MEG and EEG, for currents of some 1e-9 A m
 
 
 def toy(
@@ -47,7 +47,7 @@ def depth(problem, exponent):
 
 
 def exact_posterior(gain, recording, prior, noise):
-    """Mean, covariance and resolution matrix of currents ~ N(0, prior) seen through gain in white noise, in mpmath."""
+    """Mean, covariance and resolution matrix of currents ~ N(0, prior) from a gain in white noise, in mpmath."""
     with mp.workdps(40):
         G, Y, P = (mp.matrix(table.tolist()) for table in (gain, recording, prior))
         cross = P * G.T

@@ -1,4 +1,4 @@
-"""A small problem on a cortex of two sheets that every shipped prior can be asked of."""
+"""A small problem on a cortex of two sheets that every shipped prior can be applied to."""
 
 import numpy as np
 
@@ -22,10 +22,12 @@ def cortex(side=4):
                 triangles += [[a + side_of_head * side**2, b + side_of_head * side**2, c + side_of_head * side**2]]
                 triangles += [[a + side_of_head * side**2, c + side_of_head * side**2, d + side_of_head * side**2]]
         hemispheres += [side_of_head] * side**2
-    places = np.vstack(sheets)
-    normals = np.column_stack([0.3 * rng.normal(size=(len(places), 2)), np.ones(len(places))])
+    positions = np.vstack(sheets)
+    normals = np.column_stack([0.3 * rng.normal(size=(len(positions), 2)), np.ones(len(positions))])
     normals /= np.linalg.norm(normals, axis=1, keepdims=True)
-    return bi.Sources(places, normals, np.array(triangles), np.full(len(places), 1e-4), None, np.array(hemispheres))
+    return bi.Sources(
+        positions, normals, np.array(triangles), np.full(len(positions), 1e-4), None, np.array(hemispheres)
+    )
 
 
 def scene(axes=1, *, sensors=9, samples=5, quiet=7, seed=0, amplitude=3.0, maps=True, error=False, side=4):

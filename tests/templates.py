@@ -14,7 +14,7 @@ MAP = np.sin(np.arange(19.0)) + 0.1 * np.arange(19)
 
 
 def template(name, **given):
-    """A problem with all that a model asks for, of the size and the random numbers that do for the others."""
+    """A problem with all that a model asks for, of the same size and random numbers as the others where possible."""
     size = SIZE | given
     if name == "oriented":
         return toy(axes=3, **size | {"sources": 11})
@@ -35,8 +35,8 @@ def ball(*, sensors, samples, quiet, sources=None):
     rng = np.random.default_rng(2)
     sphere = geodesic_sphere(2)
     around = rng.normal(size=(sensors, 3))
-    away = 0.11 * around[:, None] / np.linalg.norm(around[:, None], axis=2, keepdims=True) - 0.08 * sphere.vertices
-    gain = np.sum(away * sphere.vertices, axis=2) / np.linalg.norm(away, axis=2) ** 3
+    offset = 0.11 * around[:, None] / np.linalg.norm(around[:, None], axis=2, keepdims=True) - 0.08 * sphere.vertices
+    gain = np.sum(offset * sphere.vertices, axis=2) / np.linalg.norm(offset, axis=2) ** 3
     gain *= GAIN / np.sqrt(np.sum(gain**2) / sensors)
     return bi.Problem.from_arrays(
         gain,
@@ -73,7 +73,7 @@ def hyper(name, problem, rng):
 
 
 def covariances(name, problem, values):
-    """Covariances of the currents (amplitude, amplitude), their courses (time, time) and the noise, dense."""
+    """Covariances of the currents (amplitude, amplitude), their time courses (time, time) and the noise, dense."""
     size, samples = problem.gain.shape[1], len(problem.times)
     guess = 3 * np.sqrt(len(problem.gain) / np.sum(problem.gain**2))
     relative, course, noise = np.eye(size), np.eye(samples), np.eye(len(problem.gain))
@@ -94,8 +94,8 @@ def covariances(name, problem, values):
         shares = [np.exp(values["spread"] * values[f"raw[{k}]"]) for k in (0, 1)] + [0.0]
         relative = np.diag([shares[k] for k in PARCELS])
     if name == "temporal":
-        apart = np.sqrt(3) * np.abs(problem.times[:, None] - problem.times) / np.exp(values["log_constant"])
-        course = (1 + apart) * np.exp(-apart)
+        lag = np.sqrt(3) * np.abs(problem.times[:, None] - problem.times) / np.exp(values["log_constant"])
+        course = (1 + lag) * np.exp(-lag)
     if name == "sensor_noise":
         other = next(key for key in values if key.startswith("ratio"))
         scales = np.diag([values[other] if other.endswith(kind) else 1.0 for kind in problem.noise.kinds])

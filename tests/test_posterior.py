@@ -190,13 +190,13 @@ class TestMixture:
             assert_allclose(posterior.exceedance(1e-9, window), posterior.exceedance(1e-9)[:, samples])
 
     def test_blocks_of_rows_do_not_show(self, monkeypatch):
-        whole, parts = mixed(toy(), structures=deep(toy(), 3)), mixed(toy(), structures=deep(toy(), 3))
-        monkeypatch.setattr("bayesinv.posterior.conditional.ROWS", 4)
+        at_once, in_blocks = mixed(toy(), structures=deep(toy(), 3)), mixed(toy(), structures=deep(toy(), 3))
+        monkeypatch.setattr("bayesinv.posterior.conditional.BLOCK_SIZE", 4)
         for name in ("mean", "sd", "shrinkage", "within_variance"):
-            blocked = getattr(parts, name)
-            monkeypatch.setattr("bayesinv.posterior.conditional.ROWS", 4096)
-            assert_allclose(blocked, getattr(whole, name), rtol=1e-12)
-            monkeypatch.setattr("bayesinv.posterior.conditional.ROWS", 4)
+            blocked = getattr(in_blocks, name)
+            monkeypatch.setattr("bayesinv.posterior.conditional.BLOCK_SIZE", 4096)
+            assert_allclose(blocked, getattr(at_once, name), rtol=1e-12)
+            monkeypatch.setattr("bayesinv.posterior.conditional.BLOCK_SIZE", 4)
 
     def test_hyperparameters_that_overflow(self):
         with pytest.raises(ValueError, match="hyperparameters are not finite"):

@@ -1,4 +1,4 @@
-"""Relative covariances of currents, noise and time, at one place of whatever numbers shape them."""
+"""Relative covariances of currents, noise and time, at given values of the hyperparameters that shape them."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ from bayesinv.interpolation.chebyshev import Chebyshev, refined, terms_of_expone
 from bayesinv.memory import PickledByFields, cached_property
 from bayesinv.problem.problem import Problem
 
-EXACT = 1e-6
+GRAM_TOLERANCE = 1e-6
 """Largest relative error that interpolating a Gram matrix over the length-scale may have."""
 
-PRECISE = 1e-12
+SERIES_TOLERANCE = 1e-12
 """Relative size of the first term that a series over the depth exponent leaves out."""
 
 
 @dataclass(frozen=True, eq=False)
 class Structure(PickledByFields):
-    """Relative covariance D of the currents, and what else shapes the covariance of the recording.
+    """Relative covariance D of the currents, and the other terms of the covariance of the recording.
 
         D = scale H Q H,    H_s = sqrt(weights_s) ‖g_s‖^-depth (n nᵀ + sqrt(tangential) (1 - n nᵀ))
         Q = 1, the correlation of a smooth field, or L diag(shares) Lᵀ
         recording ~ Normal(0, variance (G D Gᵀ + error² A Aᵀ) + noise² N)    in every independent sample
 
-    scale : what keeps the power that unit variance brings to the sensors, whatever the rest
+    scale : factor with which the sensors' mean power for unit variance is the same for all structures
     weights : (source,) or (amplitude,), relative variances; None for ones
     depth : exponent of the depth weighting, of gains relative to their geometric mean; None for none
-    tangential : variance of tangential currents, that of the normal one being 1; None where axes are alike
+    tangential : variance of tangential currents, that of the normal one being 1; None where all axes have one variance
     length : m, of a Matérn field over the cortex; None where sources are independent
     factor, shares : (amplitude, part) and (part,), L and the variances of its columns; None for single sources
     noise : (kind,), relative scale of the noise of every sensor kind of the problem; None for ones
-    error : relative scale of the lead field's error, see `Problem.error`; 0 leaves it out
+    error : relative scale of the lead field's error, see `Problem.error_factor`; 0 leaves it out
     time : s, time constant of the currents' time courses; None where samples are independent
-    course : how they are correlated, see `correlation_over_time`
-    tabled : whether G D Gᵀ comes from a table over the depth exponent, as it does where that is learned
+    course : kind of their correlation, see `correlation_over_time`
+    tabled : whether G D Gᵀ is interpolated in a table over the depth exponent, as where that is learned
     """
 
     scale: float = 1.0
@@ -62,7 +62,7 @@ class Structure(PickledByFields):
 
     @cached_property
     def key(self) -> Hashable:
-        """What tells one structure from another."""
+        """All fields as one hashable key; equal for equal structures."""
         return tuple(
             value.tobytes() if isinstance(value, np.ndarray) else value
             for value in (getattr(self, one.name) for one in fields(self))
@@ -93,7 +93,7 @@ class Structure(PickledByFields):
             weights = weights * np.repeat(np.exp(-2 * self.depth * problem.log_norms), problem.axes)
         return self.scale * weights
 
-    def _half(self, problem: Problem, table: Array) -> Array:
+    def _apply_half(self, problem: Problem, table: Array) -> Array:
         """H @ table: (amplitude, column)."""
         if self.tangential is not None:
             normals = normals_of(problem)
@@ -114,7 +114,7 @@ class Structure(PickledByFields):
         """Diagonal of D: (amplitude,)."""
         if self.factor is not None:
             assert self.shares is not None
-            half = self._half(problem, self.factor)
+            half = self._apply_half(problem, self.factor)
             return np.asarray(half**2 @ self.shares)
         weights = self._weights(problem)
         out = np.ones(problem.gain.shape[1]) if weights is None else weights
@@ -129,7 +129,7 @@ class Structure(PickledByFields):
             weights = self._weights(problem)
             return table if weights is None else weights[:, None] * table
         if self.independent:
-            # H H at once: a pass over the table is what this costs.
+            # H H in one pass over the table, which is the cost.
             assert self.tangential is not None
             normals = normals_of(problem)
             blocks = table.reshape(len(normals), 3, -1)
@@ -140,17 +140,17 @@ class Structure(PickledByFields):
             if weights is not None:
                 rotated *= weights.reshape(len(normals), 3, 1)
             return rotated.reshape(table.shape)
-        half = self._half(problem, table)
+        half = self._apply_half(problem, table)
         if self.length is not None:
             count = problem.source_count
             half = self.field(problem).product(half.reshape(count, -1)).reshape(half.shape)
         elif self.factor is not None:
             assert self.shares is not None
             half = self.factor @ (self.shares[:, None] * (self.factor.T @ half))
-        return self._half(problem, half)
+        return self._apply_half(problem, half)
 
     def sample_size(self, problem: Problem) -> int:
-        """Standard normal numbers behind one draw of the currents."""
+        """Number of standard normal variables in one draw of the currents."""
         return problem.gain.shape[1] if self.factor is None else self.factor.shape[1]
 
     def sample(self, problem: Problem, unit: Array) -> Array:
@@ -161,17 +161,17 @@ class Structure(PickledByFields):
         elif self.factor is not None:
             assert self.shares is not None
             unit = self.factor @ (np.sqrt(self.shares)[:, None] * unit)
-        return self._half(problem, unit)
+        return self._apply_half(problem, unit)
 
     def gram(self, problem: Problem, *, exact: bool = False) -> Array:
-        """G D Gᵀ: (component, component); from a table, unless exact is asked."""
+        """G D Gᵀ: (component, component); interpolated in a table, unless exact is true."""
         if self.diagonal_only and not self.weighted:
             return np.array(problem.shared.recall("plain gram", (), lambda: problem.gain @ problem.gain.T))
         if not exact:
             table = self._table(problem)
             if table is not None:
                 return self.scale * table.gram(self)
-        projected = self._half(problem, problem.gain.T)
+        projected = self._apply_half(problem, problem.gain.T)
         if self.length is not None:
             return self._field_gram(problem, projected)
         if self.factor is not None:
@@ -182,7 +182,7 @@ class Structure(PickledByFields):
     def _table(self, problem: Problem) -> LengthTable | DepthTable | None:
         if self.length is not None:
             return LengthTable.of(problem, self)
-        # A table is made where an exponent is learned; a fixed one is had for less.
+        # A table pays where an exponent is learned; at a fixed one the product itself is cheaper.
         return DepthTable.of(problem, self) if self.tabled and self.depth is not None and self.independent else None
 
     @property
@@ -197,9 +197,9 @@ class Structure(PickledByFields):
         return np.asarray(sum(self.field(problem).gram(blocks[:, axis].T) for axis in range(3)))
 
     def slope(self, problem: Problem, name: str, by_gram: Array, by_noise: Array, gram: Array | None = None) -> Any:
-        """Derivative of the log density by a field of the structure, from those by Gram matrix and noise covariance.
+        """Derivative of the log density by a field of the structure, by the chain rule.
 
-        by_gram, by_noise : (component, component), symmetric
+        by_gram, by_noise : (component, component), symmetric derivatives by Gram matrix and noise covariance
         gram : G D Gᵀ, where it is known
         """
         if name == "noise":
@@ -214,7 +214,7 @@ class Structure(PickledByFields):
             return float(np.sum(by_gram * gram)) / self.scale
         if name == "shares":
             assert self.factor is not None
-            projected = problem.gain @ self._half(problem, self.factor)
+            projected = problem.gain @ self._apply_half(problem, self.factor)
             return np.sum(projected * (by_gram @ projected), axis=0)
         if name in ("depth", "tangential") and isinstance(table := self._table(problem), DepthTable):
             return self.scale * float(np.sum(by_gram * table.slope(self, name)))
@@ -229,12 +229,12 @@ class Structure(PickledByFields):
                 projected = along_normals(problem)
                 along = np.sum(projected * (by_gram @ projected), axis=0)
             rest = 1.0 if self.weights is None else self.weights
-            deep = 1.0 if self.depth is None else np.exp(-2 * self.depth * problem.log_norms)
+            depth_weights = 1.0 if self.depth is None else np.exp(-2 * self.depth * problem.log_norms)
             if name == "tangential":
-                return self.scale * float(np.sum(rest * deep * (sums - along)))
+                return self.scale * float(np.sum(rest * depth_weights * (sums - along)))
             ratio = 1.0 if self.tangential is None else self.tangential
-            mixed = self.scale * deep * (ratio * sums + (1 - ratio) * along)
-            return mixed if name == "weights" else float(np.sum(-2 * problem.log_norms * rest * mixed))
+            by_weights = self.scale * depth_weights * (ratio * sums + (1 - ratio) * along)
+            return by_weights if name == "weights" else float(np.sum(-2 * problem.log_norms * rest * by_weights))
         return 0.0
 
     def with_error(self, problem: Problem, gram: Array) -> Array:
@@ -254,7 +254,7 @@ class Structure(PickledByFields):
         return None if covariance is None else np.asarray(np.linalg.cholesky(covariance))
 
     def modes(self, times: Array) -> tuple[Array, Array] | None:
-        """Powers (mode,) and time courses (time, mode) of the independent modes of time; None if white."""
+        """Powers (mode,) and time courses (time, mode) of temporal modes; None where samples are independent."""
         if self.time is None:
             return None
         values, vectors = np.linalg.eigh(correlation_over_time(times, self.time, self.course))
@@ -272,7 +272,7 @@ class LengthTable:
 
     series : over the logarithm of the length-scale in m
     coefficients : (coefficient, component, component)
-    error : measured relative error of the matrix between the points
+    error : measured relative error of the matrix between Chebyshev points
     """
 
     series: Chebyshev
@@ -281,9 +281,9 @@ class LengthTable:
 
     @classmethod
     def of(cls, problem: Problem, structure: Structure) -> LengthTable:
-        """Factorise at Chebyshev points until the matrices between them are exact to `EXACT`; remembered.
+        """Return the table whose matrices between the points are exact to `GRAM_TOLERANCE`; computed once.
 
-        structure : whatever its length and scale, the table is of the rest
+        structure : its length, scale, noise, error and time do not enter
         """
         weights = structure.weights
         key = (None if weights is None else weights.tobytes(), structure.depth, structure.tangential)
@@ -295,15 +295,15 @@ class LengthTable:
         def at(log_length: float) -> Array:
             return replace(structure, length=float(np.exp(log_length))).gram(problem, exact=True)
 
-        def through(series: Chebyshev, grams: tuple[Array, ...]) -> LengthTable:
+        def interpolated_by(series: Chebyshev, grams: tuple[Array, ...]) -> LengthTable:
             return cls(series, series.coefficients(np.stack(grams)))
 
-        def off(table: LengthTable, log_length: float, gram: Array) -> float:
+        def error_at(table: LengthTable, log_length: float, gram: Array) -> float:
             return float(np.abs(table._at(log_length) - gram).max() / np.abs(gram).max())
 
         low, high = np.log(problem.length_range).tolist()
-        table, error = refined(low, high, at, through, off, EXACT)
-        if error > EXACT:
+        table, error = refined(low, high, at, interpolated_by, error_at, GRAM_TOLERANCE)
+        if error > GRAM_TOLERANCE:
             raise ValueError(f"Gram matrices between length-scales could not be interpolated (error {error:.1e})")
         return replace(table, error=error)
 
@@ -311,12 +311,12 @@ class LengthTable:
         return weighted(self.series.polynomials(log_length).ravel(), self.coefficients)
 
     def _log_length(self, length: float) -> float:
-        """Logarithm of a length-scale, which must lie in the range that the table spans."""
+        """Logarithm of a length-scale, checked to lie in the range of the table."""
         low, high = np.exp([self.series.low, self.series.high])
         if not low * (1 - 1e-6) <= length <= high * (1 + 1e-6):
             raise ValueError(
                 f"a length-scale is {1e3 * length:.3g} mm, but on this cortex it must stay between "
-                f"{1e3 * low:.3g} and {1e3 * high:.3g} mm; give it a prior that lives there"
+                f"{1e3 * low:.3g} and {1e3 * high:.3g} mm; give it a prior within that range"
             )
         return float(np.clip(np.log(length), self.series.low, self.series.high))
 
@@ -355,21 +355,21 @@ class LengthTable:
 
 @dataclass(frozen=True, eq=False)
 class DepthTable:
-    """Gram matrix as a Chebyshev series in the depth exponent, of all currents and of those along the normals.
+    """Gram matrices of all currents, and of those along the normals, as Chebyshev series in the depth exponent.
 
     series : over depth exponents from 0 to 1
-    whole, along : (coefficient, component, component); along is None where orientations are alike
+    total, along : (coefficient, component, component); along is None where all orientations have one variance
     """
 
     series: Chebyshev
-    whole: Array
+    total: Array
     along: Array | None
 
     @classmethod
     def of(cls, problem: Problem, structure: Structure) -> DepthTable:
-        """Sum the Gram matrix at as many Chebyshev points as its exponentials want; remembered.
+        """Return the table over as many Chebyshev points as its exponentials need; computed once.
 
-        structure : whatever its depth, tangential variance and scale, the table is of the rest
+        structure : of its fields only the weights enter, and whether it has a tangential variance
         """
         weights, rotated = structure.weights, structure.tangential is not None
         key = (None if weights is None else weights.tobytes(), rotated)
@@ -379,14 +379,15 @@ class DepthTable:
     def _made(cls, problem: Problem, weights: Array | None, rotated: bool) -> DepthTable:
         logs = problem.log_norms
         # exp(-2 depth log) over depth in [0, 1] goes as exp(|log| unit) over [-1, 1].
-        series = Chebyshev.inner(0.0, 1.0, max(4, terms_of_exponential(float(np.abs(logs).max()), PRECISE)))
+        series = Chebyshev.inner(0.0, 1.0, max(4, terms_of_exponential(float(np.abs(logs).max()), SERIES_TOLERANCE)))
         rest = np.ones(problem.source_count) if weights is None else weights
 
         def coefficients(gain: Array, repeat: int) -> Array:
             grams = []
             for point in series.points:
-                deep = np.repeat(np.exp(-2 * point * logs), repeat)
-                projected = gain * np.sqrt(deep * (rest if len(rest) == len(deep) else np.repeat(rest, repeat)))
+                depth_weights = np.repeat(np.exp(-2 * point * logs), repeat)
+                others = rest if len(rest) == len(depth_weights) else np.repeat(rest, repeat)
+                projected = gain * np.sqrt(depth_weights * others)
                 grams.append(projected @ projected.T)
             return series.coefficients(np.stack(grams))
 
@@ -399,19 +400,19 @@ class DepthTable:
 
     def gram(self, structure: Structure) -> Array:
         """G D Gᵀ (component, component) at a structure's depth and tangential variance, its scale left out."""
-        return self._mixed(structure.tangential, self._weights(structure.depth))
+        return self._combined(structure.tangential, self._weights(structure.depth))
 
-    def _mixed(self, tangential: float | None, weights: Array) -> Array:
-        whole = weighted(weights, self.whole)
+    def _combined(self, tangential: float | None, weights: Array) -> Array:
+        total = weighted(weights, self.total)
         if self.along is None or tangential is None:
-            return whole
-        return tangential * whole + (1 - tangential) * weighted(weights, self.along)
+            return total
+        return tangential * total + (1 - tangential) * weighted(weights, self.along)
 
     def slope(self, structure: Structure, name: str) -> Array:
         """Derivative of `gram` by "depth" or "tangential"."""
         if name == "depth":
             assert structure.depth is not None
-            return self._mixed(structure.tangential, self.series.slopes(structure.depth))
+            return self._combined(structure.tangential, self.series.slopes(structure.depth))
         assert self.along is not None
         weights = self._weights(structure.depth)
-        return weighted(weights, self.whole) - weighted(weights, self.along)
+        return weighted(weights, self.total) - weighted(weights, self.along)

@@ -1,4 +1,4 @@
-"""Orientation: the gain along the sources' normals, against which tangential currents are told apart."""
+"""Orientation: the gain along the sources' normals, from which tangential currents are distinguished."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Time courses of currents: how their samples are correlated, and which time constants can be told."""
+"""Time courses of currents: correlation between samples, and the range of time constants."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ COURSES = ("matern", "autoregressive")
 def correlation_over_time(times: Array, constant: float, course: str = "matern") -> Array:
     """Return the correlation (time, time) of the currents' time courses.
 
-        K_tu = (1 + d) exp(-d), d = sqrt(3) |t - u| / constant      "matern": Matérn with ν = 3/2, smooth courses
-        K_tu = exp(-|t - u| / constant)                              "autoregressive": of first order, rough courses
+        K_tu = (1 + d) exp(-d), d = sqrt(3) |t - u| / constant      "matern": Matérn with ν = 3/2, smooth time courses
+        K_tu = exp(-|t - u| / constant)                              "autoregressive": first order, rough time courses
 
     times : (time,), s, equally spaced
     constant : s
 
     Reference: Rasmussen & Williams (2006), Gaussian Processes for Machine Learning, §4.2.
     """
-    apart = (times - times[0]) / constant
+    lag = (times - times[0]) / constant
     if course == "autoregressive":
-        return np.asarray(toeplitz(np.exp(-apart)))
-    apart = np.sqrt(3) * apart
-    return np.asarray(toeplitz((1 + apart) * np.exp(-apart)))
+        return np.asarray(toeplitz(np.exp(-lag)))
+    lag = np.sqrt(3) * lag
+    return np.asarray(toeplitz((1 + lag) * np.exp(-lag)))
 
 
 def check_times(times: Array, constant: Any) -> None:
-    """Raise unless samples are equally spaced, and enough to tell a time constant from."""
+    """Raise unless samples are equally spaced, and enough to estimate a time constant."""
     if len(times) < 3:
         raise ValueError(
             f"time courses that are correlated over time want at least 3 samples, but there are {len(times)}"

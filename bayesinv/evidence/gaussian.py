@@ -10,20 +10,22 @@ from bayesinv.axes import Array
 
 LOG_2PI = float(np.log(2 * np.pi))
 
+FACTORS = 6
+"""Factors of a product whose logarithm is taken at once."""
+
 CHUNK = 2**16
-"""Numbers held at once while many hyperparameters are evaluated."""
+"""Numbers held in memory at once while many hyperparameters are evaluated."""
 
 
 def sum_of_logs(total: Array) -> Array:
     """Sum over components of log(total): (node,); one logarithm per product of a few factors."""
-    few = 6
-    width = total.shape[1] // few
-    product = total[:, few * width :].prod(axis=1)
+    width = total.shape[1] // FACTORS
+    product = total[:, FACTORS * width :].prod(axis=1)
     if width:
         blocks = total[:, :width].copy()
-        for k in range(1, few):
+        for k in range(1, FACTORS):
             blocks *= total[:, k * width : (k + 1) * width]
-        # Six factors stay within the range of a double unless the scales themselves are absurd.
+        # A product of so few factors stays within the range of a double unless the scales are extreme.
         if blocks.min() > 1e-290 and blocks.max() < 1e290 and product.min() > 1e-290 and product.max() < 1e290:
             return np.asarray(np.log(blocks).sum(axis=1) + np.log(product))
     return np.asarray(np.log(total).sum(axis=1))
@@ -33,10 +35,10 @@ def sum_of_logs(total: Array) -> Array:
 class Likelihood:
     """Likelihood of a recording's independent parts under one structure, as a function of the two scales.
 
-    A part is a component, or with time courses that are correlated a component and a mode of time.
+    A part is a component, or a pair of component and temporal mode where time courses are correlated.
 
-    eigenvalues : (part,), 1/(A m)², variance that currents of unit variance have in a part
-    powers : (part,), power of the recording, summed over the samples of a part
+    eigenvalues : (part,), 1/(A m)², variance of a part that currents of unit variance cause
+    powers : (part,), squares of the recording, summed over the samples of a part
     count : samples per part
     constant : term of the log likelihood that does not depend on the scales
     baseline_power : sum of squares of the baseline; None where there is none
@@ -59,7 +61,7 @@ class Likelihood:
             part = slice(start, start + step)
             total = variance[part, None] * self.eigenvalues + (noise[part] ** 2)[:, None]
             logs = sum_of_logs(total)
-            # A product of BLAS would wake its threads, which takes longer than these few sums.
+            # Starting BLAS's threads for a matrix product would take longer than these sums.
             out[part] = -0.5 * (self.count * logs + np.einsum("nc,c->n", np.divide(1, total, out=total), self.powers))
         return out + self.constant
 

@@ -1,4 +1,4 @@
-"""The log density of a recording by one factorisation, and its derivatives by everything that shapes it."""
+"""The log density of a recording by one factorisation, and its derivatives by scales and covariances."""
 
 from __future__ import annotations
 
@@ -16,12 +16,11 @@ from bayesinv.problem.problem import Problem
 class FactorisedDensity:
     """Log density and its derivatives at one value of all hyperparameters, by one factorisation.
 
-    Cheaper than a decomposition where a structure is met once, as by a search for the mode.
+    Cheaper than an eigendecomposition where a structure is evaluated once, as in a search for the mode.
 
     log_density : of recording and baseline
     by_variance, by_scale : derivatives by source variance and noise scale
-    by_gram, by_noise : (component, component), derivatives by G D Gᵀ and, where it is not fixed, by the relative
-        noise covariance N
+    by_gram, by_noise : (component, component), derivatives by G D Gᵀ and by the relative noise covariance N
     gram : G D Gᵀ
     """
 

@@ -1,4 +1,4 @@
-"""The log density along one number that shapes the structure, as an array or a PyTensor graph."""
+"""The log density as a function of one structural hyperparameter, as an array or a PyTensor graph."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from bayesinv.evidence.spectrum import Spectrum
 from bayesinv.interpolation.chebyshev import Chebyshev, refined
 from bayesinv.memory import PickledByFields, cached_property
 
-TOLERANCE = 1e-6
-"""Largest error, in nats, that interpolating the log-likelihood may have."""
+LIKELIHOOD_TOLERANCE = 1e-6
+"""Largest error, in nats, of the interpolated log-likelihood."""
 
-SLACK = 1e-9
-"""How far rounding may carry a structural number over its bounds."""
+BOUND_SLACK = 1e-9
+"""Distance beyond its bounds at which a structural number is taken for rounded."""
 
 
 class InterpolationError(ValueError):
-    """The log likelihood changes too fast along a number to be interpolated."""
+    """The log-likelihood changes too fast along a structural number to be interpolated."""
 
 
 @dataclass(frozen=True, eq=False)
 class InterpolatedSpectrum(PickledByFields):
     """Spectra of a prior covariance D(x) at Chebyshev points x of one structural number, or just one spectrum.
 
-    points : (node,), in [low, high], Chebyshev points of the second kind; one point where nothing is learned
+    points : (node,), in [low, high], Chebyshev points of the second kind; one point where no structure is learned
     spectra : one per point
     error : measured error of the interpolated log-likelihood, nats
     """
@@ -46,33 +46,33 @@ class InterpolatedSpectrum(PickledByFields):
 
     @classmethod
     def along(cls, spectrum_at: Callable[[float], Spectrum], low: float, high: float) -> InterpolatedSpectrum:
-        """Decompose at Chebyshev points until the log-likelihood between them is exact to `TOLERANCE`.
+        """Decompose at Chebyshev points until the log-likelihood between them is exact to `LIKELIHOOD_TOLERANCE`.
 
-        Points of the second kind nest, so a finer set keeps the decompositions already made.
+        Points of the second kind are nested, so a finer set reuses the decompositions of a coarser one.
 
         Raises
         ------
         InterpolationError
-            If 65 points do not eigenvalues the tolerance.
+            If the largest number of points does not reach the tolerance.
         """
 
-        def through(series: Chebyshev, spectra: tuple[Spectrum, ...]) -> InterpolatedSpectrum:
+        def interpolated_by(series: Chebyshev, spectra: tuple[Spectrum, ...]) -> InterpolatedSpectrum:
             return cls(series.points, spectra, low, high)
 
-        interpolated, error = refined(low, high, spectrum_at, through, cls._error_at, TOLERANCE)
-        if error > TOLERANCE:
+        interpolated, error = refined(low, high, spectrum_at, interpolated_by, cls._error_at, LIKELIHOOD_TOLERANCE)
+        if error > LIKELIHOOD_TOLERANCE:
             raise InterpolationError(
-                f"the log-likelihood between {low:g} and {high:g} could not be interpolated to {TOLERANCE:g} nats "
-                f"({len(interpolated.points)} points leave {error:.1e}); fix the structural parameter or narrow its "
-                "range"
+                f"the log-likelihood between {low:g} and {high:g} could not be interpolated to "
+                f"{LIKELIHOOD_TOLERANCE:g} nats ({len(interpolated.points)} points leave {error:.1e}); "
+                "fix the structural parameter or narrow its range"
             )
         return replace(interpolated, error=error)
 
-    def _error_at(self, place: float, spectrum: Spectrum) -> float:
-        """Largest error at a place where the spectrum is known, over signal-to-noise ratios up to the recording's.
+    def _error_at(self, number: float, spectrum: Spectrum) -> float:
+        """Largest error at a number whose spectrum is known, over signal-to-noise ratios up to the recording's.
 
-        The noise has scale 1, and at each ratio, from 0.03, the scale that fits best. An error counts as far as the
-        likelihood there reaches that of the best ratio: where the recording rules the scales out, no error matters.
+        At each ratio, from 0.03, the noise has scale 1 and the scale that fits best. Errors are weighted by the
+        likelihood relative to the largest: at scales that the recording rules out an error has no effect.
         """
         problem, likelihood = spectrum.problem, spectrum.likelihood
         top = 10 * max(3.0, float(np.sqrt(np.mean(problem.recording**2))))
@@ -84,7 +84,7 @@ class InterpolatedSpectrum(PickledByFields):
         for noise in (np.ones(len(ratio)), np.maximum(fit, 1e-6)):
             variance = variance_at_unit_noise * noise**2
             exact = spectrum.log_likelihood(variance, noise)
-            error = np.abs(self.log_likelihood(variance, noise, np.full(len(ratio), place)) - exact)
+            error = np.abs(self.log_likelihood(variance, noise, np.full(len(ratio), number)) - exact)
             worst = max(worst, float(np.max(error * np.exp(exact - exact.max()))))
         return worst
 
@@ -95,7 +95,7 @@ class InterpolatedSpectrum(PickledByFields):
 
     @property
     def mean_power(self) -> float:
-        """Mean eigenvalue of G D Gᵀ, 1/(A m)²; a learned structure keeps it the same."""
+        """Mean eigenvalue of G D Gᵀ, 1/(A m)²; the same for every structure."""
         return float(self.spectra[0].values.mean())
 
     @cached_property
@@ -103,33 +103,34 @@ class InterpolatedSpectrum(PickledByFields):
         """The Chebyshev series through the points."""
         return Chebyshev(self.points, self.low, self.high)
 
-    def cardinal(self, place: Array) -> Array:
-        """Weights (place, node) with which values at the points give the value at each place."""
+    def cardinal(self, number: Array) -> Array:
+        """Interpolation weights (number, node) of the values at the Chebyshev points."""
         if not self.learned:
-            return np.ones((len(place), 1))
-        return self.series.cardinal(place)
+            return np.ones((len(number), 1))
+        return self.series.cardinal(number)
 
-    def log_likelihood(self, variance: Array, noise: Array, place: Array | None = None) -> Array:
-        """Log density (node,) of the recording; `place` (node,) is the structural number.
+    def log_likelihood(self, variance: Array, noise: Array, number: Array | None = None) -> Array:
+        """Log density (node,) of the recording; `number` (node,) is the structural number.
 
         Raises
         ------
         ValueError
-            If a place lies outside the range that the spectra span.
+            If a number lies outside [low, high].
         """
-        if not self.learned or place is None:
+        if not self.learned or number is None:
             return self.spectra[0].log_likelihood(variance, noise)
-        outside = (place < self.low - SLACK) | (place > self.high + SLACK)
+        outside = (number < self.low - BOUND_SLACK) | (number > self.high + BOUND_SLACK)
         if outside.any():
             raise ValueError(
-                f"the learned structural number reaches {place[outside][0]:.3g}, but must stay between {self.low:g} "
-                f"and {self.high:g}; give it a prior that lives there, such as pm.Uniform or pm.Beta"
+                f"the learned structural number reaches {number[outside][0]:.3g}, but must stay between {self.low:g} "
+                f"and {self.high:g}; give it a prior within that range, such as "
+                "pm.Uniform or pm.Beta"
             )
         table = np.stack([spectrum.log_likelihood(variance, noise) for spectrum in self.spectra], axis=1)
         common = table[:, :1]
-        return np.asarray(common[:, 0] + np.einsum("nk,nk->n", self.cardinal(place), table - common))
+        return np.asarray(common[:, 0] + np.einsum("nk,nk->n", self.cardinal(number), table - common))
 
-    def graph(self, value: Any, variance: Any, noise: Any, place: Any = None) -> Any:
+    def graph(self, value: Any, variance: Any, noise: Any, number: Any = None) -> Any:
         """The log density as a PyTensor graph.
 
         One term per component where no structure is learned, the total otherwise.
@@ -141,26 +142,23 @@ class InterpolatedSpectrum(PickledByFields):
             likelihood = spectra[0].likelihood
             power = pt.sum(pt.dot(spectra[0].to_components.T, value) ** 2, axis=1)
             total = variance * likelihood.eigenvalues + noise**2
-            return likelihood.constant / len(likelihood.eigenvalues) - 0.5 * (
-                likelihood.count * pt.log(total) + power / total
-            )
-        to_components = np.concatenate([spectrum.to_components.T for spectrum in spectra])
-        coefficients = pt.dot(to_components, value).reshape((len(spectra), len(spectra[0].values), -1))
-        if spectra[0].modes is not None:
-            powers = (
-                pt.matmul(coefficients, np.stack([spectrum.modes[1] for spectrum in spectra if spectrum.modes])) ** 2
-            )
-        else:
+            constant = likelihood.constant / len(likelihood.eigenvalues)
+            return constant - 0.5 * (likelihood.count * pt.log(total) + power / total)
+        size = len(spectra[0].values)
+        to_components = np.concatenate([one.to_components.T for one in spectra])
+        coefficients = pt.dot(to_components, value).reshape((len(spectra), size, -1))
+        if spectra[0].modes is None:
             powers = pt.sum(coefficients**2, axis=2, keepdims=True)
-        eigenvalues = np.stack(
-            [spectrum.likelihood.eigenvalues.reshape(len(spectrum.values), -1) for spectrum in spectra]
-        )
+        else:
+            time_courses = np.stack([one.modes[1] for one in spectra if one.modes])
+            powers = pt.matmul(coefficients, time_courses) ** 2
+        eigenvalues = np.stack([one.likelihood.eigenvalues.reshape(size, -1) for one in spectra])
         total = variance * eigenvalues + noise**2
-        constant = np.array([[spectrum.likelihood.constant / len(spectrum.values)] for spectrum in spectra])
-        terms = constant - 0.5 * pt.sum(spectra[0].likelihood.count * pt.log(total) + powers / total, axis=2)
+        constants = np.array([[one.likelihood.constant / size] for one in spectra])
+        terms = constants - 0.5 * pt.sum(spectra[0].likelihood.count * pt.log(total) + powers / total, axis=2)
         if not self.learned:
             return terms[0]
         table = pt.sum(terms, axis=1)
-        cardinal = pt.dot(self.series.graph(place), self.series.transform)
-        inside = pt.and_(place >= self.low - SLACK, place <= self.high + SLACK)
+        cardinal = pt.dot(self.series.graph(number), self.series.transform)
+        inside = pt.and_(number >= self.low - BOUND_SLACK, number <= self.high + BOUND_SLACK)
         return pt.switch(inside, table[0] + pt.dot(cardinal, table - table[0]), -np.inf)

@@ -1,4 +1,4 @@
-"""Spectrum: G D Gᵀ decomposed, in which a recording is independent components.
+"""Spectrum: the eigendecomposition of G D Gᵀ, in whose basis the components of a recording are independent.
 
 With currents of covariance `variance * D` and noise of variance `noise²` the recording is Gaussian with
 covariance `variance * G D Gᵀ + noise² I`. The eigendecomposition `G D Gᵀ = U diag(values) Uᵀ` is made once;
@@ -22,7 +22,7 @@ from bayesinv.problem.problem import Problem
 
 @dataclass(frozen=True, eq=False)
 class Decomposition:
-    """Gram matrix of one structure in units of its noise, decomposed: what depends on the gain alone.
+    """Eigendecomposition of one structure's Gram matrix in units of its noise; it depends on the gain alone.
 
         L⁻¹ (G D Gᵀ + error² A Aᵀ) L⁻ᵀ = U diag(values) Uᵀ,   N = L Lᵀ
 
@@ -39,7 +39,7 @@ class Decomposition:
 
     @classmethod
     def of(cls, problem: Problem, structure: Structure) -> Decomposition:
-        """Decompose the Gram matrix of a structure; one that was decomposed lately is remembered."""
+        """Decompose the Gram matrix of a structure; recent decompositions are remembered."""
 
         def made() -> Decomposition:
             gram = structure.with_error(problem, structure.gram(problem))
@@ -57,7 +57,7 @@ class Decomposition:
 
 @dataclass(frozen=True, eq=False)
 class Spectrum(PickledByFields):
-    """One structure of a problem, decomposed; and the recording in its basis.
+    """Eigendecomposition of one structure of a problem, and the recording in its basis.
 
     problem : the whitened gain and recording
     structure : relative covariances of currents, noise and time
@@ -101,7 +101,7 @@ class Spectrum(PickledByFields):
 
     @cached_property
     def modes(self) -> tuple[Array, Array] | None:
-        """Powers (mode,) and courses (time, mode) of independent modes; None where samples are independent."""
+        """Powers (mode,) and time courses (time, mode) of independent modes; None where samples are independent."""
         return self.structure.modes(self.problem.times)
 
     @cached_property
@@ -118,21 +118,17 @@ class Spectrum(PickledByFields):
         constant = -0.5 * samples * (len(self.values) * LOG_2PI + volume)
         baseline_power, baseline_count, baseline_constant = None, 0, 0.0
         if problem.baseline is not None:
-            white = (
-                problem.baseline
-                if self.to_components is self.from_components
-                else self.to_components.T @ problem.baseline
-            )
+            white = problem.baseline
+            if self.to_components is not self.from_components:
+                white = self.to_components.T @ white
             baseline_power, free = float(np.sum(white**2)), white.shape[1] - int(problem.baseline_centred)
             baseline_count = free * len(white)
             baseline_constant = -0.5 * (baseline_count * LOG_2PI + free * volume)
         if self.modes is None:
             powers = np.einsum("ct,ct->c", self.coefficients, self.coefficients)
             return Likelihood(self.values, powers, samples, constant, baseline_power, baseline_count, baseline_constant)
-        eigenvalues = np.outer(self.values, self.modes[0]).ravel()
-        return Likelihood(
-            eigenvalues, self.coefficients.ravel() ** 2, 1, constant, baseline_power, baseline_count, baseline_constant
-        )
+        eigenvalues, powers = np.outer(self.values, self.modes[0]).ravel(), self.coefficients.ravel() ** 2
+        return Likelihood(eigenvalues, powers, 1, constant, baseline_power, baseline_count, baseline_constant)
 
     def log_likelihood(self, variance: Array, noise: Array) -> Array:
         """Log density (node,) of the recording for source variances and noise scales (node,)."""
@@ -143,7 +139,7 @@ class Spectrum(PickledByFields):
         return self.likelihood.baseline_log_likelihood(noise)
 
     def sensitivity(self, variance: float, noise: float, baseline: bool = True) -> tuple[Array, Array]:
-        """Derivatives (component, component) of both log densities by Gram matrix G D Gᵀ and by noise covariance N.
+        """Derivatives (component, component) of the log density by Gram matrix G D Gᵀ and by noise covariance N.
 
         d/dC log Normal(Y; 0, C) = (C⁻¹ Y Yᵀ C⁻¹ - T C⁻¹) / 2
         """
@@ -166,7 +162,7 @@ class Spectrum(PickledByFields):
         return by_gram, by_noise
 
     def to_sources(self, rows: slice = slice(None)) -> Array:
-        """D Gᵀ U (amplitude, component), or some rows of it: from filtered coefficients to currents."""
+        """D Gᵀ U (amplitude, component), or some rows of it: the map from filtered coefficients to currents."""
         if self.structure.diagonal_only:
             found = self.problem.gain[:, rows].T @ self.to_components
             if self.structure.weighted:
@@ -176,7 +172,7 @@ class Spectrum(PickledByFields):
 
     @cached_property
     def explained(self) -> Array:
-        """G D Gᵀ U (component, component): the recording that currents of unit coefficients make."""
+        """G D Gᵀ U (component, component): the recordings of currents with unit coefficients."""
         if not self.structure.error:
             return np.asarray(self.from_components * self.values)
         return np.asarray(self.structure.gram(self.problem) @ self.to_components)

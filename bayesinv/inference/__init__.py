@@ -1,1 +1,1 @@
-"""Integrals over beliefs: every method is a function from a model to a `Posterior`."""
+"""Integration over hyperparameters: every method is a function from a model's density to a `Posterior`."""

@@ -1,4 +1,4 @@
-"""From nodes of the hyperparameters to a `Posterior`: what every method ends with."""
+"""From nodes of the hyperparameters to a `Posterior`: the last step of every method."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from bayesinv.posterior.posterior import Posterior
 from bayesinv.prior.density import Density
 from bayesinv.prior.observation import Observation
 
-MOST_STRUCTURES = 64
-"""Different structures that the currents are mixed over; beyond, neighbours share one."""
+MAX_MIXTURE_STRUCTURES = 64
+"""Largest number of structures that the currents are mixed over; of more, neighbours share one."""
 
-MOST_NODES = 4000
-"""Hyperparameters that the currents are mixed over; of more, some are picked in proportion to their weights."""
+MAX_MIXTURE_NODES = 4000
+"""Largest number of nodes that the currents are mixed over; of more, some are resampled by weight."""
 
-Nearest = Callable[[Array, Array], Mixture]
-"""From nodes and weights to the same with structures of a mixture, each the one that is nearest to its own."""
+NearestStructures = Callable[[Array, Array], Mixture]
+"""From nodes and weights to a mixture in which each node has the nearest of the retained structures."""
 
-LIGHTEST = 3e-3
-"""Probability of the lightest structures that share a neighbour's."""
+MERGED_PROBABILITY = 3e-3
+"""Total probability of the least probable structures, which are replaced by the nearest retained ones."""
 
 
 def assemble(
@@ -38,19 +38,19 @@ def assemble(
     evidence: Evidence | None,
     checks: tuple[Check, ...],
     timings: dict[str, float],
-    fewer: tuple[Array, Array] | None = None,
-    alone: bool = False,
+    mixed_over: tuple[Array, Array] | None = None,
+    separate: bool = False,
 ) -> Posterior:
     """Return the posterior that weighted unconstrained `nodes` and equally weighted `draws` stand for.
 
-    fewer : nodes of fewer structures, and weights, that currents are mixed over in place of the nodes
-    alone : whether every node has a structure of its own, as draws have; draws then take the fewer nodes' structures
+    mixed_over : nodes with fewer structures, and their weights, that currents are mixed over in place of all nodes
+    separate : whether every node has a structure of its own, as draws have; all then take the nearest of the fewer
     """
-    if fewer is None:
+    if mixed_over is None:
         mixed, nearest = mixture(density, weights, nodes)
     else:
-        mixed, nearest = mixture(density, fewer[1], fewer[0], lightest=0.0, cloud=nodes if alone else None)
-        if not alone:
+        mixed, nearest = mixture(density, mixed_over[1], mixed_over[0], merged=0.0, samples=nodes if separate else None)
+        if not separate:
             _, nearest = mixture(density, weights, nodes)
     scales = nearest(draws, np.full(len(draws), 1 / len(draws)))
     return Posterior(
@@ -66,7 +66,7 @@ def assemble(
 
 
 def flattened(hyper: dict[str, Array]) -> dict[str, Array]:
-    """One (node,) array per scalar: a vector "h" becomes "h[0]", "h[1]", ..."""
+    """Return one (node,) array per scalar: a vector "h" becomes "h[0]", "h[1]", ..."""
     flat: dict[str, Array] = {}
     for name, values in hyper.items():
         if values.ndim == 1:
@@ -78,49 +78,50 @@ def flattened(hyper: dict[str, Array]) -> dict[str, Array]:
 
 
 def mixture(
-    density: Density, weights: Array, nodes: Array, lightest: float = LIGHTEST, cloud: Array | None = None
-) -> tuple[Mixture, Nearest]:
-    """Mixture over nodes, and a function that brings nodes to it.
+    density: Density, weights: Array, nodes: Array, merged: float = MERGED_PROBABILITY, samples: Array | None = None
+) -> tuple[Mixture, NearestStructures]:
+    """Return the mixture over nodes, and a function that gives other nodes the mixture's structures.
 
-    Where there are many structures the heaviest are kept, and the others' nodes go to the one that is nearest.
+    Where there are many structures the most probable are retained, and nodes of the others take the nearest of these.
 
-    lightest : probability of the lightest structures, together, that are not kept
-    cloud : (draw, coordinate), equally weighted draws of the posterior, where the nodes are few
+    merged : total probability of the structures that are not retained
+    samples : (draw, coordinate), equally weighted draws of the posterior, where the nodes are too few to estimate it
     """
-    places, which = density.structural_nodes(nodes)
-    mass = np.bincount(which, weights, minlength=len(places))
+    coordinates, which = density.structural_nodes(nodes)
+    mass = np.bincount(which, weights, minlength=len(coordinates))
     order = np.argsort(mass)[::-1]
-    enough = int(np.searchsorted(np.cumsum(mass[order]) / mass.sum(), 1 - lightest)) + 1
-    kept = np.sort(order[: min(enough, MOST_STRUCTURES)])
-    spread = np.sqrt(np.maximum(mass @ (places - mass @ places / mass.sum()) ** 2 / mass.sum(), 1e-300))
-    tree = cKDTree(places[kept] / spread) if places.shape[1] else None
+    enough = int(np.searchsorted(np.cumsum(mass[order]) / mass.sum(), 1 - merged)) + 1
+    retained = np.sort(order[: min(enough, MAX_MIXTURE_STRUCTURES)])
+    spread = np.sqrt(np.maximum(mass @ (coordinates - mass @ coordinates / mass.sum()) ** 2 / mass.sum(), 1e-300))
+    tree = cKDTree(coordinates[retained] / spread) if coordinates.shape[1] else None
 
     first = list(density.structural)
-    cloud, share = (nodes, weights) if cloud is None else (cloud, np.ones(len(cloud)))
-    about = cloud - share @ cloud / share.sum()
-    # By how much everything moves, in the mean, when the structure does.
-    mean_shift = np.linalg.lstsq(about[:, first].T * share @ about[:, first], about[:, first].T * share @ about)[0]
-    structures = tuple(density.structures(places[kept]))
+    samples, share = (nodes, weights) if samples is None else (samples, np.ones(len(samples)))
+    centred = samples - share @ samples / share.sum()
+    # Regression of all coordinates on the structural ones: their mean shift when the structure changes.
+    weighted = centred[:, first].T * share
+    mean_shift = np.linalg.lstsq(weighted @ centred[:, first], weighted @ centred)[0]
+    structures = tuple(density.structures(coordinates[retained]))
 
     def nearest(other: Array, mass: Array) -> Mixture:
         if tree is None:
             return Mixture(mass, *density.scales(other), np.zeros(len(other), dtype=np.int64), structures)
         index = np.asarray(tree.query(other[:, first] / spread)[1], dtype=np.int64)
-        # Scales go along with the structure: those of one structure do not fit the recording with another.
-        moved = other + (places[kept][index] - other[:, first]) @ mean_shift
-        return Mixture(mass, *density.scales(moved), index, structures)
+        # Scales shift with the structure: those that fit the recording with one structure do not with another.
+        shifted = other + (coordinates[retained][index] - other[:, first]) @ mean_shift
+        return Mixture(mass, *density.scales(shifted), index, structures)
 
     mixed = nearest(nodes, weights)
-    if len(weights) > MOST_NODES:
-        # Picked along the lattice, every part of it stays in proportion.
+    if len(weights) > MAX_MIXTURE_NODES:
+        # Resampling along the lattice keeps every part of it in proportion.
         order = np.lexsort((mixed.noise, mixed.variance, mixed.which))
-        picked, count = np.unique(systematic(weights, MOST_NODES, order), return_counts=True)
-        mixed = mixed.picked(picked, count / MOST_NODES)
+        picked, count = np.unique(systematic(weights, MAX_MIXTURE_NODES, order), return_counts=True)
+        mixed = mixed.picked(picked, count / MAX_MIXTURE_NODES)
     return mixed, nearest
 
 
 def data_checks(observation: Observation, mixed: Mixture) -> tuple[Check, ...]:
-    """Facts about the recording that any posterior of it leans on."""
+    """Return the checks of the recording and its noise, which every posterior of it depends on."""
     noise = float(mixed.weights @ mixed.noise)
     checks = [
         Check(

@@ -1,4 +1,4 @@
-"""Whether chains can be trusted: R-hat, effective draws, divergences."""
+"""Convergence of chains: R-hat, effective draws, divergences."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def as_tree(found: Any) -> xr.DataTree:
 
 
 def diagnose(tree: xr.DataTree, names: list[str]) -> tuple[Check, ...]:
-    """Return R-hat, effective sample size and divergences of chains, refusing those that cannot be used."""
+    """Return R-hat, effective sample size and divergences of chains as checks; raise where they cannot be used."""
     import arviz_stats
 
     table = tree["posterior"].to_dataset()[names]

@@ -1,4 +1,4 @@
-"""A grid on axes that widen in the tails, grown until it holds the mass, and thinned where there is none."""
+"""A grid on transformed axes that widen in the tails, grown until it holds the posterior mass."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from bayesinv.axes import Array
 from bayesinv.inference.interpolant import Interpolant, grid_points, log_jacobian, nodes_at
 from bayesinv.prior.density import Density
 
-EDGE = 1e-8
-"""Share of the mass that a face of the lattice may hold."""
+EDGE_MASS = 1e-8
+"""Largest share of the mass on a face of the lattice."""
 
-EDGE_STRUCTURE = 1e-5
-"""The same along axes of the structure, where a face costs decompositions."""
+STRUCTURE_EDGE_MASS = 1e-5
+"""The same for faces across structural axes, where growing costs decompositions."""
 
-MOST_NODES = 2_000_000
+MAX_GRID_NODES = 2_000_000
+"""Largest number of nodes of a lattice."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,15 +26,15 @@ class Lattice:
 
         node = centre + axes @ sinh(WIDENING * step * index) / WIDENING
 
-    index : (node, coordinate), integer places on the lattice
+    index : (node, coordinate), integer grid coordinates
     weights : (node,), sum to 1
     log_density : (node,), log of prior, likelihood and the transform's Jacobian
     centre, axes : (coordinate,) mode; (coordinate, coordinate) axes in columns
-    step : distance of neighbours on the lattice
+    step : spacing of the lattice along the transformed axes
     log_evidence, error : log marginal likelihood of the recording, and its numerical error
     edge : share of the mass on the outermost faces
     change_of_moments : last change of the moments under refinement, in sd
-    interpolant : what the density was interpolated by along axes of the structure, where there are any
+    interpolant : of the density along structural axes, where there are any
     """
 
     index: Array
@@ -49,7 +50,7 @@ class Lattice:
     interpolant: Interpolant | None = None
 
     def nodes_of(self, index: Array) -> Array:
-        """Unconstrained hyperparameters (node, coordinate) at places on the lattice."""
+        """Unconstrained hyperparameters (node, coordinate) at grid coordinates."""
         return nodes_at(self.centre, self.axes, self.step * index)
 
     @property
@@ -59,53 +60,56 @@ class Lattice:
 
     @property
     def structural(self) -> int:
-        """Number of axes of the structure, which come first."""
+        """Number of structural axes, which come first."""
         return 0 if self.interpolant is None else self.interpolant.structural
 
     def log_target(self, density: Density, index: Array) -> Array:
-        """Log density (node,) with respect to the lattice's own coordinates."""
+        """Log density (node,) with respect to the transformed axes."""
         log_densities = density(self.nodes_of(index)) if len(index) else np.zeros(0)
         return log_densities + log_jacobian(self.step * index)
 
 
 def grown(
-    density: Density, lattice: Lattice, low: Array, high: Array, coarse: Lattice | None, several: bool
+    density: Density, lattice: Lattice, low: Array, high: Array, coarse: Lattice | None, multimodal: bool
 ) -> Lattice:
-    """Evaluate the lattice between `low` and `high` (moved in point), outwards until its faces hold no mass.
+    """Return the lattice between `low` and `high`, grown until its faces hold no more than `EDGE_MASS`.
 
-    Places around which the lattice of twice the step has no mass are left out.
+    low, high : (axis,), bounds along the transformed axes; widened in place
+    coarse : lattice of twice the step; points without mass around them in it are left out
+    multimodal : whether mass may lie in several places, so that every structure is evaluated
     """
     size, step = len(low), lattice.step
-    heavy: set[str] = set()
+    open_ends: set[str] = set()
     for _ in range(60):
         axes_points = [np.arange(np.floor(low[a] / step), np.ceil(high[a] / step) + 1) for a in range(size)]
-        if np.prod([float(len(side)) for side in axes_points]) > MOST_NODES:
+        if np.prod([float(len(points)) for points in axes_points]) > MAX_GRID_NODES:
             break
         index = grid_points(axes_points)
         if lattice.interpolant is not None:
-            places, columns = (
+            structures, columns = (
                 step * grid_points(part)
                 for part in (axes_points[: lattice.structural], axes_points[lattice.structural :])
             )
-            lattice.interpolant.explore(places.min(axis=0), places.max(axis=0), columns, whole=several)
-            log_densities = lattice.interpolant.at(places, columns).ravel()
+            lattice.interpolant.explore(structures.min(axis=0), structures.max(axis=0), columns, everywhere=multimodal)
+            log_densities = lattice.interpolant.at(structures, columns).ravel()
         elif coarse is None:
             log_densities = lattice.log_target(density, index)
         else:
             log_densities = np.full(len(index), -np.inf)
-            alive = _near_mass(coarse, index)
-            log_densities[alive] = lattice.log_target(density, index[alive])
+            near_mass = _near_mass(coarse, index)
+            log_densities[near_mass] = lattice.log_target(density, index[near_mass])
         shares = np.exp(log_densities - log_densities.max())
         weights = shares / shares.sum()
         grown = False
         for a in range(size):
-            for bound, way, face in (
+            for bound, direction, face in (
                 (low, "downwards", index[:, a].min()),
                 (high, "upwards", index[:, a].max()),
             ):
-                if weights[index[:, a] == face].sum() > (EDGE if a >= len(density.structural) else EDGE_STRUCTURE):
+                allowed = EDGE_MASS if a >= len(density.structural) else STRUCTURE_EDGE_MASS
+                if weights[index[:, a] == face].sum() > allowed:
                     bound[a] += np.copysign(1.5, bound[a])
-                    heavy.add(f"{density.names[a]} {way}")
+                    open_ends.add(f"{density.names[a]} {direction}")
                     grown = True
         if not grown:
             log_evidence = (
@@ -123,24 +127,25 @@ def grown(
         if max(np.abs(low).max(), high.max()) > 40:
             break
     raise ValueError(
-        f"posterior mass lies at the edge of the lattice however far it grows (from {', '.join(sorted(heavy))}): the "
-        "posterior does not fall off, because a prior is improper or far too wide for these data; give a proper prior"
+        f"posterior mass lies at the edge of the lattice however far it grows (from {', '.join(sorted(open_ends))}): "
+        "the posterior does not fall off, because a prior is improper or far too wide for these data; "
+        "give a proper prior"
     )
 
 
 def _near_mass(coarse: Lattice, index: Array) -> Array:
-    """Whether each point (node, coordinate) of the lattice of half the step lies next to mass of the coarse one."""
+    """Whether each point (node, coordinate) of the lattice of half the step lies next to mass of the coarse lattice."""
     from scipy.ndimage import binary_dilation
 
     corner = coarse.index.min(axis=0)
-    cells = (coarse.index - corner).astype(np.int64)
-    heavy = np.zeros(tuple(cells.max(axis=0) + 3), dtype=bool)
-    heavy[tuple((cells + 1).T)] = coarse.log_density > coarse.log_density.max() + np.log(EDGE) - 7
-    heavy = binary_dilation(heavy, np.ones((3,) * heavy.ndim))
-    near = np.floor(index / 2).astype(np.int64) - corner.astype(np.int64) + 1
-    inside = ((near >= 0) & (near < heavy.shape)).all(axis=1)
+    offsets = (coarse.index - corner).astype(np.int64)
+    has_mass = np.zeros(tuple(offsets.max(axis=0) + 3), dtype=bool)
+    has_mass[tuple((offsets + 1).T)] = coarse.log_density > coarse.log_density.max() + np.log(EDGE_MASS) - 7
+    has_mass = binary_dilation(has_mass, np.ones((3,) * has_mass.ndim))
+    coarse_cell = np.floor(index / 2).astype(np.int64) - corner.astype(np.int64) + 1
+    inside = ((coarse_cell >= 0) & (coarse_cell < has_mass.shape)).all(axis=1)
     out = np.zeros(len(index), dtype=bool)
-    out[inside] = heavy[tuple(near[inside].T)]
+    out[inside] = has_mass[tuple(coarse_cell[inside].T)]
     return out
 
 
@@ -151,13 +156,13 @@ def _edge(index: Array, weights: Array) -> float:
 
 
 def pruned(lattice: Lattice) -> Lattice:
-    """Drop nodes that together hold less than a hundred-millionth of the mass."""
+    """Return the lattice without the least probable nodes, which together hold less than `EDGE_MASS`."""
     order = np.argsort(lattice.weights)
-    keep = np.sort(order[np.cumsum(lattice.weights[order]) > EDGE])
-    weights = lattice.weights[keep]
+    retained = np.sort(order[np.cumsum(lattice.weights[order]) > EDGE_MASS])
+    weights = lattice.weights[retained]
     return replace(
         lattice,
-        index=lattice.index[keep],
+        index=lattice.index[retained],
         weights=weights / weights.sum(),
-        log_density=lattice.log_density[keep],
+        log_density=lattice.log_density[retained],
     )

@@ -1,4 +1,4 @@
-"""From a model and a problem to a posterior, by the method that is asked for or fits."""
+"""From a model and a problem to a posterior, by the method that is asked for or chosen."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bayesinv.inference.methods import METHODS, Choice, check_options, choose, fitting
+from bayesinv.inference.methods import METHODS, MethodChoice, check_options, choose, fitting
 from bayesinv.inference.unsettled import UnsettledError
 from bayesinv.posterior.posterior import Posterior
 from bayesinv.prior.catalogue import build
@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     import pymc as pm
 
 
-def choose_method(model: str | PathLike[str] | pm.Model | Callable[[Problem], pm.Model], problem: Problem) -> Choice:
-    """Say what `infer` would do with a model, before it is done.
+def choose_method(
+    model: str | PathLike[str] | pm.Model | Callable[[Problem], pm.Model], problem: Problem
+) -> MethodChoice:
+    """Return the method that `infer` would use for a model, and why.
 
     Raises
     ------
@@ -47,7 +49,7 @@ def infer(
     model : name of a shipped model, path of a model file, function from a problem to a `pm.Model`, or a `pm.Model`
         built for this problem
     problem : whitened gain and recording
-    method : "exact", "quadrature", "laplace" or "nuts"; None takes what `choose_method` says
+    method : "exact", "quadrature", "laplace" or "nuts"; None takes that of `choose_method`
     rng : randomness of draws and chains; default_rng(0) if None
     draws : draws of the hyperparameters; per chain with "nuts"
     options : of the method (see `bayesinv.inference.methods`): `chains`, `tune`, `sampler`, `progress` with "nuts"
@@ -65,17 +67,17 @@ def infer(
     name, built = build(model, problem)
     density = Density.of(built)
     timings = {"model": time.perf_counter() - started}
-    taken = fitting(choose(density).method if method is None else method, density)
+    used = fitting(choose(density).method if method is None else method, density)
     if method is None:
-        check_options(taken.name, options)
-    elif taken.name != method:
-        # What was asked has nothing to do here, and neither have its options.
+        check_options(used.name, options)
+    elif used.name != method:
+        # The method was replaced, and its options do not apply.
         options = {}
     try:
-        return taken.posterior(density, name, rng, draws, timings, **options)
+        return used.posterior(density, name, rng, draws, timings, **options)
     except UnsettledError as error:
         if method is not None:
             raise
-        # Nobody asked for a lattice, so what a lattice cannot hold is sampled.
+        # No method was asked for, so what quadrature cannot integrate is sampled.
         warnings.warn(f"{error} (NUTS is used now)", stacklevel=2)
         return METHODS["nuts"].posterior(density, name, rng, max(draws // 4, 500), timings)

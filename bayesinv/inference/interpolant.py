@@ -1,8 +1,8 @@
-"""The posterior density at a few structures, and smoothly between them.
+"""Interpolation of the posterior density between structures.
 
-A new structure costs a decomposition, scales next to nothing. So the density is worked out at a few structures, for
+A new structure costs a decomposition, new scales almost nothing. So the density is evaluated at a few structures, for
 all scales of a lattice at once, and interpolated between them, scale by scale, by radial basis functions; structures
-that took no part in it tell how well that goes.
+that were held out measure its error.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ from bayesinv.interpolation.scattered import interpolate_scattered, measured_err
 from bayesinv.prior.density import Density
 
 WIDENING = 0.3
-"""How fast a lattice widens in the tails."""
+"""Rate at which the spacing of a lattice widens in the tails."""
 
 SPACINGS = {2.0: 1e-6, 1.0: 1e-2, 0.5: 1e-2, 0.25: 1e-2}
-"""Distances of structures that are tried, in units of the curvature, and the mass, relative to the heaviest, from which
-one is worked out: what little lies in the tails need not be known as closely."""
+"""Spacings of structures that are tried, in units of the curvature, each with the probability, relative to the largest,
+from which a structure is evaluated."""
 
-CORE = max(SPACINGS)
-"""Distance from the mode to which structures are worked out whatever they weigh."""
+WIDEST_SPACING = max(SPACINGS)
+"""The first spacing, and the distance from the mode up to which structures are always evaluated."""
 
-EXACT = 1e-3
-"""Error of the log density, in nats and in proportion to its mass, with which structures are close enough."""
+DENSITY_TOLERANCE = 1e-3
+"""Largest error of the interpolated log density, in nats, weighted by probability."""
 
-MOST = 1000
-"""Structures that may be worked out."""
+MAX_EVALUATED_STRUCTURES = 1000
+"""Largest number of structures that are evaluated."""
 
-SETTLED = 1e-4
-"""Relative error of the currents' variance that a Gauss rule over structures may have."""
+VARIANCE_TOLERANCE = 1e-4
+"""Largest relative error of the currents' variance by a Gauss rule over structures."""
 
-MOST_POINTS = 7
-"""Points of a Gauss rule along one axis."""
+MAX_GAUSS_POINTS = 7
+"""Largest number of points of a Gauss rule along one axis."""
 
 
 def nodes_at(centre: Array, axes: Array, points: Array) -> Array:
@@ -53,7 +53,7 @@ def log_jacobian(points: Array) -> Array:
 
 
 def grid_points(axes_points: list[Array]) -> Array:
-    """Points (point, axis) of the grid over some axes; one point without numbers where there is no axis."""
+    """Points (point, axis) of the grid over some axes; (1, 0) where there is no axis."""
     if not axes_points:
         return np.zeros((1, 0))
     return np.stack(np.meshgrid(*axes_points, indexing="ij"), axis=-1).reshape(-1, len(axes_points))
@@ -61,139 +61,143 @@ def grid_points(axes_points: list[Array]) -> Array:
 
 @dataclass(eq=False)
 class Interpolant:
-    """The log density over transformed axes, of which the first few shape the structure.
+    """The log density over transformed axes, of which the first are structural.
 
     density : of the hyperparameters
     centre, axes : (coordinate,) and (coordinate, axis); structures do not change along the later axes
-    structural : number of the first
-    spacing : of the structures that are worked out
-    error : largest of the density between them, nats in proportion to mass
+    structural : number of structural axes
+    spacing : of the structures that are evaluated
+    error : largest error of the density between them, nats, weighted by probability
+    evaluated : structural coordinates of the structures that are evaluated
+    rows : points of the scales, as bytes, to the log densities (column,) of the evaluated structures
     """
 
     density: Density
     centre: Array
     axes: Array
     structural: int
-    spacing: float = CORE
+    spacing: float = WIDEST_SPACING
     error: float = np.inf
-    known: list[tuple[float, ...]] = field(default_factory=list)
+    evaluated: list[tuple[float, ...]] = field(default_factory=list)
     rows: dict[bytes, list[Array]] = field(default_factory=dict)
 
     def log_densities(self, points: Array, columns: Array) -> Array:
-        """Log density (point, column) of the hyperparameters, worked out."""
+        """Log density (point, column) of the hyperparameters, evaluated exactly."""
         nodes = np.concatenate(
             [np.repeat(points, len(columns), axis=0), np.tile(columns, (len(points), 1))], axis=1
         ).reshape(len(points) * len(columns), -1)
         return self.density(nodes_at(self.centre, self.axes, nodes)).reshape(len(points), len(columns))
 
     def _rows(self, columns: Array) -> Array:
-        """Log density (known, column) at the structures that are known."""
+        """Log density (structure, column) at the evaluated structures."""
         rows = self.rows.setdefault(columns.tobytes(), [])
-        if len(rows) < len(self.known):
-            rows.extend(self.log_densities(np.array(self.known[len(rows) :]), columns))
+        if len(rows) < len(self.evaluated):
+            rows.extend(self.log_densities(np.array(self.evaluated[len(rows) :]), columns))
         return np.array(rows)
 
     def at(self, points: Array, columns: Array) -> Array:
-        """Log density (point, column) with respect to the transformed axes, at any structures and known scales."""
+        """Log density (point, column) with respect to the transformed axes, interpolated between structures."""
         return self._between(points, columns) + log_jacobian(points)[:, None] + log_jacobian(columns)
 
     def _between(self, points: Array, columns: Array) -> Array:
         """Log density (point, column) of the hyperparameters, interpolated."""
-        # Without the transform the log density is all but a parabola, which the interpolation has for nothing.
-        known, wanted = (np.sinh(WIDENING * one) for one in (np.array(self.known), points))
-        return interpolate_scattered(known, self._rows(columns), wanted)
+        # Before the transform the log density is nearly quadratic, which the interpolation reproduces exactly.
+        evaluated, wanted = (np.sinh(WIDENING * one) for one in (np.array(self.evaluated), points))
+        return interpolate_scattered(evaluated, self._rows(columns), wanted)
 
     def _add(self, points: list[tuple[float, ...]]) -> None:
-        self.known += [point for point in points if point not in self.known]
+        self.evaluated += [point for point in points if point not in self.evaluated]
 
-    def explore(self, low: Array, high: Array, columns: Array, *, whole: bool = False) -> None:
-        """Work out structures wherever there is mass between `low` and `high` (axis,), until none is missing between.
+    def explore(self, low: Array, high: Array, columns: Array, *, everywhere: bool = False) -> None:
+        """Evaluate structures between `low` and `high` (axis,) until the density between them is exact to tolerance.
 
-        whole : do not follow the mass, which may lie in several places
+        everywhere : evaluate all of them, since mass may lie in several places, not only neighbours of probable ones
         """
         for spacing in [one for one in SPACINGS if one <= self.spacing]:
             self.spacing = spacing
-            self._follow(low, high, columns, whole)
-            if self.error > EXACT:
+            self._extend(low, high, columns, everywhere)
+            if self.error > DENSITY_TOLERANCE:
                 self._check(columns)
-            if self.error <= EXACT:
+            if self.error <= DENSITY_TOLERANCE:
                 return
 
-    def _follow(self, low: Array, high: Array, columns: Array, whole: bool) -> None:
+    def _extend(self, low: Array, high: Array, columns: Array, everywhere: bool) -> None:
+        """Evaluate structures of the current spacing until no others are probable."""
         axes_points = [
             self.spacing * np.arange(np.ceil(a / self.spacing), np.floor(b / self.spacing) + 1)
             for a, b in zip(low, high, strict=True)
         ]
-        every = [tuple(point) for point in grid_points(axes_points).tolist()]
-        self._add([point for point in every if whole or max(map(abs, point)) <= min(CORE, self.spacing)])
-        while len(self.known) < MOST:
-            left = [point for point in every if point not in self.known]
-            if not left:
+        candidates = [tuple(point) for point in grid_points(axes_points).tolist()]
+        radius = min(WIDEST_SPACING, self.spacing)
+        self._add([point for point in candidates if everywhere or max(map(abs, point)) <= radius])
+        while len(self.evaluated) < MAX_EVALUATED_STRUCTURES:
+            remaining = [point for point in candidates if point not in self.evaluated]
+            if not remaining:
                 return
-            mass = logsumexp(self.at(np.array([*left, *self.known]), columns), axis=1)
-            least = mass[len(left) :].max() + np.log(SPACINGS[self.spacing])
-            heavy = [point for point, one in zip(left, mass, strict=False) if one > least]
-            if not heavy:
+            mass = logsumexp(self.at(np.array([*remaining, *self.evaluated]), columns), axis=1)
+            least = mass[len(remaining) :].max() + np.log(SPACINGS[self.spacing])
+            probable = [point for point, one in zip(remaining, mass, strict=False) if one > least]
+            if not probable:
                 return
-            self._add(heavy)
+            self._add(probable)
 
     def _check(self, columns: Array) -> None:
         """Compare what is interpolated with the density halfway between structures around the mode."""
         half = self.spacing / 2
         points = grid_points([np.array([-half, half])] * self.structural)
-        if self.spacing < CORE:
-            # Structures that are closer are so because the density bends, which shows beside the mode.
+        if self.spacing < WIDEST_SPACING:
+            # A finer spacing was needed because the density is no quadratic, which shows beside the mode.
             points = np.concatenate([points, 3 * half * np.eye(self.structural), -3 * half * np.eye(self.structural)])
-        points = np.array([point for point in points if tuple(point.tolist()) not in self.known]).reshape(
+        points = np.array([point for point in points if tuple(point.tolist()) not in self.evaluated]).reshape(
             -1, self.structural
         )
         if not len(points):
-            # A wider box brings no new structures here, and what was interpolated of these holds.
+            # These were checked before, within narrower bounds, and their error still holds.
             return
         interpolated = self._between(points, columns)
         self._add([tuple(point) for point in points.tolist()])
         rows = self._rows(columns)
-        exact = np.array([rows[self.known.index(tuple(point))] for point in points.tolist()])
+        exact = np.array([rows[self.evaluated.index(tuple(point))] for point in points.tolist()])
         self.error = measured_error(interpolated, exact, rows)
 
     def gauss(self, axes_points: list[Array], columns: Array) -> tuple[Array, Array]:
-        """Few nodes (node, coordinate) and weights (node,), summing to 1, that currents are mixed over.
+        """Return nodes (node, coordinate) and weights (node,), summing to 1, of few structures to mix currents over.
 
-        Along every axis of the structure stands the Gauss rule of the posterior itself, with as many points as the
-        variances of the currents want; the scales keep the lattice at every one of its structures.
+        Along each structural axis they are a Gauss rule for the posterior itself, with as many points as the currents'
+        variances need; at each of these structures the scales keep the points of the lattice.
 
-        axes_points : points along every axis of the structure
+        axes_points : points along each structural axis
         columns : (column, axis), points of the scales
         """
         counts = [self._points(axis) for axis in range(self.structural)]
         rules: list[tuple[tuple[float, ...], float]] = [((), 1.0)]
         for axis, axis_points in enumerate(axes_points):
             rest = grid_points(axes_points[axis + 1 :])
-            finer = []
+            extended = []
             for point, weight in rules:
                 given = np.array([(*point, x, *other) for x in axis_points for other in rest])
                 mass = logsumexp(self.at(given, columns).reshape(len(axis_points), -1), axis=1)
                 rule, shares = gauss_rule(axis_points, np.exp(mass - mass.max()), counts[axis])
-                finer += [((*point, float(x)), weight * float(w)) for x, w in zip(rule, shares, strict=True)]
-            rules = finer
+                extended += [((*point, float(x)), weight * float(w)) for x, w in zip(rule, shares, strict=True)]
+            rules = extended
         nodes, weights = [], []
         for point, weight in rules:
             row = self.at(np.array([point]), columns)[0]
             share = np.exp(row - logsumexp(row))
-            kept = share > 1e-9
-            where = np.concatenate([np.tile(point, (int(kept.sum()), 1)), columns[kept]], axis=1)
-            nodes.append(nodes_at(self.centre, self.axes, where))
-            weights.append(weight * share[kept] / share[kept].sum())
+            retained = share > 1e-9
+            points = np.concatenate([np.tile(point, (int(retained.sum()), 1)), columns[retained]], axis=1)
+            nodes.append(nodes_at(self.centre, self.axes, points))
+            weights.append(weight * share[retained] / share[retained].sum())
         return np.concatenate(nodes), np.concatenate(weights)
 
     def _points(self, axis: int) -> int:
-        """Points of a Gauss rule that hold the variance of the currents along an axis.
+        """Number of points of a Gauss rule along an axis that integrate the currents' variances to tolerance.
 
-        The n points of exp(2 a u), u ~ Normal(0, 1), leave n! (2a)²ⁿ / (2n)! out; a is by how much a variance changes,
-        as a logarithm: that of a current, or that of the recording in the direction in which it changes most.
+        A rule of n points for exp(2 a u), u ~ Normal(0, 1), has the error n! (2a)²ⁿ / (2n)!; a is the rate at which
+        the logarithm of a variance changes: of a current, or of the recording in the direction that changes most.
         """
         ends = np.zeros((2, len(self.centre)))
-        ends[:, axis] = -CORE, CORE
+        ends[:, axis] = -WIDEST_SPACING, WIDEST_SPACING
         nodes = nodes_at(self.centre, self.axes, ends)
         variance, noise = self.density.scales(nodes)
         problem = self.density.observation.problem
@@ -209,7 +213,7 @@ class Interpolant:
             ratios = [np.sort(totals[1]) / np.sort(totals[0])]
         weights = [v * one.weights for v, one in zip(variance, spectra, strict=True)]
         ratios.append(weights[1][weights[0] > 0] / weights[0][weights[0] > 0])
-        apart = 2 * np.sinh(WIDENING * CORE) / WIDENING
-        rate = max(float(np.abs(np.log(one)).max()) for one in ratios) / apart
-        left = [factorial(n) * (2 * rate) ** (2 * n) / factorial(2 * n) for n in range(2, MOST_POINTS)]
-        return next((n for n, one in enumerate(left, 2) if one < SETTLED), MOST_POINTS)
+        distance = 2 * np.sinh(WIDENING * WIDEST_SPACING) / WIDENING
+        rate = max(float(np.abs(np.log(one)).max()) for one in ratios) / distance
+        errors = [factorial(n) * (2 * rate) ** (2 * n) / factorial(2 * n) for n in range(2, MAX_GAUSS_POINTS)]
+        return next((n for n, one in enumerate(errors, 2) if one < VARIANCE_TOLERANCE), MAX_GAUSS_POINTS)

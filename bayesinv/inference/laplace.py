@@ -15,11 +15,14 @@ from bayesinv.posterior.checks import Check, Evidence
 from bayesinv.posterior.posterior import Posterior
 from bayesinv.prior.density import Density
 
-MIXED, FEW = 200, 64
-"""Draws of the hyperparameters that the currents are mixed over, the latter where structure is learned."""
+MIXTURE_DRAWS = 200
+"""Number of draws of the hyperparameters that the currents are mixed over."""
 
-WEIGHED = 200
-"""Draws whose importance is weighed where structure is learned."""
+MIXTURE_DRAWS_OF_STRUCTURE = 64
+"""The same where structure is learned."""
+
+IMPORTANCE_DRAWS = 200
+"""Number of draws that are used in importance sampling where structure is learned."""
 
 
 def posterior(
@@ -28,26 +31,28 @@ def posterior(
     """Return the posterior with hyperparameters drawn from the Gaussian at their mode.
 
     The log evidence is Laplace's approximation, known as the free energy (Friston et al. 2007, NeuroImage 34,
-    220-234); its error is how far importance sampling from the Gaussian puts the evidence from there. The share of
-    importance weight that the draws keep tells how far the Gaussian can be trusted.
+    220-234); its error is the difference from importance sampling with the Gaussian as the proposal. The share of
+    effective draws in it shows how well the Gaussian fits.
     """
     started = time.perf_counter()
     centre, covariance = mode(density)
     root = np.linalg.cholesky(covariance)
-    # Where structure is learned every draw costs a decomposition: few are weighed, and fewer still are mixed over.
-    mixed_count = FEW if density.structural else MIXED
+    # Where structure is learned a draw costs a decomposition: fewer have importance weights or are mixed over.
+    mixed_count = MIXTURE_DRAWS_OF_STRUCTURE if density.structural else MIXTURE_DRAWS
     half = rng.standard_normal(((max(draws, mixed_count) + 1) // 2, len(centre)))
     unit = np.concatenate([half, -half])
     nodes = centre + unit @ root.T
-    weighed = np.arange(len(nodes)) if not density.structural else np.linspace(0, len(nodes) - 1, WEIGHED).astype(int)
-    height = float(density(centre[None])[0])
+    weighted = np.arange(len(nodes))
+    if density.structural:
+        weighted = np.linspace(0, len(nodes) - 1, IMPORTANCE_DRAWS).astype(int)
+    mode_log_density = float(density(centre[None])[0])
     log_volume = 0.5 * len(centre) * np.log(2 * np.pi) + np.log(np.diag(root)).sum()
-    excess = density(nodes[weighed]) - height + 0.5 * np.sum(unit[weighed] ** 2, axis=1)
+    excess = density(nodes[weighted]) - mode_log_density + 0.5 * np.sum(unit[weighted] ** 2, axis=1)
     share = np.exp(excess - excess.max())
     efficiency = float(share.sum() ** 2 / np.sum(share**2) / len(share))
     correction = float(excess.max() + np.log(share.mean()))
     timings["mode and curvature"] = time.perf_counter() - started
-    free_energy = height + float(log_volume)
+    free_energy = mode_log_density + float(log_volume)
     checks = (
         Check(
             "free energy",
@@ -67,7 +72,6 @@ def posterior(
     )
     evidence = Evidence(free_energy, abs(correction)) if density.proper else None
     mixed = np.concatenate([nodes[: mixed_count // 2], nodes[len(half) : len(half) + mixed_count // 2]])
-    weights = np.full(len(mixed), 1 / len(mixed))
-    every = np.full(len(nodes), 1 / len(nodes))
-    fewer = (mixed, weights)
-    return assemble(density, name, "laplace", nodes, every, nodes, evidence, checks, timings, fewer, alone=True)
+    mixed_over = (mixed, np.full(len(mixed), 1 / len(mixed)))
+    equal = np.full(len(nodes), 1 / len(nodes))
+    return assemble(density, name, "laplace", nodes, equal, nodes, evidence, checks, timings, mixed_over, separate=True)

@@ -1,4 +1,4 @@
-"""Posteriors of many recordings of one operator, such as conditions or windows of time."""
+"""Posteriors of many recordings of one lead field, such as conditions or windows of time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bayesinv.inference.infer import infer
-from bayesinv.inference.methods import PROGRESS, check_options
+from bayesinv.inference.methods import PROGRESS_OPTION, check_options
 from bayesinv.posterior.posterior import Posterior
 from bayesinv.problem.problem import Problem
 from bayesinv.progress import over
@@ -30,36 +30,36 @@ def infer_many(
 ) -> list[Posterior] | dict[str, Posterior]:
     """Return the posteriors of many recordings, such as conditions or windows of time, each as `infer` would.
 
-    What depends on the lead field alone (Gram matrices, their decompositions, tables over learned numbers) is worked
-    out once for all problems of one whitened gain, and the functions of the prior's graph once for all recordings.
+    What depends on the lead field alone (Gram matrices, their decompositions, tables over learned numbers) is computed
+    once for all problems of one whitened gain, and the functions of the prior's graph once for all recordings.
 
     model : name of a shipped model, path of a model file, or function from a problem to a `pm.Model`
     problems : a list, or name to problem; what comes back is of the same kind
     method, draws, options : as in `infer`
-    rng : one child of it for each recording, so that a posterior does not depend on those before it
+    rng : its children, one for each recording, so that no posterior depends on those before it; default_rng(0) if None
     progress : show a bar on the error stream where that is a terminal
 
     Raises
     ------
     ValueError
-        As `infer` does, with the name or number of the problem where it is one's; or if there is none.
+        As `infer` does, with the name or number of the problem where one of them is the cause; or if there is none.
     """
     named = dict(problems) if isinstance(problems, Mapping) else dict(enumerate(problems))
     if not named:
         raise ValueError("there are no problems to infer from; give at least one")
     check_options(method, {"draws": draws, "rng": rng, **options})
-    PROGRESS.check("progress", progress)
+    PROGRESS_OPTION.check("progress", progress)
     rng = np.random.default_rng(0) if rng is None else rng
     seeds = rng.spawn(len(named))
-    firsts: list[Problem] = []
+    distinct: list[Problem] = []
     found: dict[Any, Posterior] = {}
     shown = None if progress and len(named) > 1 else False
     for (name, problem), seed in zip(over(named.items(), "infer", len(named), shown), seeds, strict=True):
-        for first in firsts:
+        for first in distinct:
             if problem.share(first):
                 break
         else:
-            firsts.append(problem)
+            distinct.append(problem)
         try:
             found[name] = infer(model, problem, method, rng=seed, draws=draws, **options)
         except ValueError as error:

@@ -1,4 +1,4 @@
-"""Methods of inference: one registry of what each takes, gives and is called, and which fits a model.
+"""Methods of inference: the registry of their names, options and requirements, and the choice of one for a model.
 
 A method is one entry of `METHODS` and one room with a function `posterior`, whose signature is `MethodFunction`'s and
 whose keyword arguments are the entry's options.
@@ -21,22 +21,22 @@ if TYPE_CHECKING:
     from bayesinv.prior.density import Density
 
 
-MOST_BY_QUADRATURE = 4
+MAX_DIMENSION_QUADRATURE = 4
 """Free hyperparameters up to which a lattice is cheaper and more exact than a chain."""
 
-MOST_BY_NUTS = 40
-"""Free hyperparameters up to which they are sampled where nothing else is said."""
+MAX_DIMENSION_NUTS = 40
+"""Free hyperparameters up to which they are sampled where no method is asked for."""
 
 
 class MethodFunction(Protocol):
     """The function `posterior` of a method's room.
 
     density : log posterior density of the model's hyperparameters
-    name : of the model, as the posterior will say it
+    name : of the model, as the posterior reports it
     rng : randomness of draws and chains
     draws : draws of the hyperparameters
     timings : seconds by stage so far; the method adds its own stages
-    options : the method's own, by keyword alone
+    options : the method's own, keyword-only
     """
 
     def __call__(
@@ -55,7 +55,7 @@ class MethodFunction(Protocol):
 class Option:
     """An option of a method.
 
-    wanted : function of a value that returns None if the value is right, else what is wanted in its place
+    wanted : function of a value that returns None if the value is valid, else a description of valid ones
     default : value where none is given
     meaning : what the option does, in a phrase
     """
@@ -65,12 +65,12 @@ class Option:
     meaning: str
 
     def check(self, name: str, value: Any) -> None:
-        """Say what is wanted where the value is wrong.
+        """Check a value.
 
         Raises
         ------
         ValueError
-            If it is.
+            If the value is not valid; the message describes valid ones.
         """
         wanted = self.wanted(value)
         if wanted is not None:
@@ -83,11 +83,11 @@ class Method:
 
     name : as users give it
     purpose : what it is for, in a sentence
-    room : module that holds its function `posterior`, read when the method is the one
-    unfit : function of a density that returns None if the method fits, else why it does not and what to do
-    reason : function of a density that returns why to take the method where none is named, or None to pass on
+    room : module that holds its function `posterior`, imported when the method is used
+    unfit : function of a density that returns None if the method applies, else why it does not and what to do
+    reason : function of a density that returns why to choose the method where none is asked for, or None to skip it
     options : its own options by name, beside those of every method
-    instead : whether it is taken wherever it fits, in place of any other: then there is nothing for others to do
+    instead : whether it replaces any other method wherever it applies, because then the others reduce to it
     """
 
     name: str
@@ -100,13 +100,13 @@ class Method:
 
     @property
     def posterior(self) -> MethodFunction:
-        """Its function from a density to a posterior; the room is entered now."""
+        """The method's function from a density to a posterior; its module is imported now."""
         function: MethodFunction = import_module(self.room).posterior
         return function
 
 
-class Choice(NamedTuple):
-    """A method of inference, and why it is the one to take."""
+class MethodChoice(NamedTuple):
+    """A method of inference, and the reason for choosing it."""
 
     method: str
     reason: str
@@ -115,23 +115,23 @@ class Choice(NamedTuple):
         return f"{self.method}: {self.reason}"
 
 
-def choose(density: Density) -> Choice:
-    """Return the first method of the registry that fits a density and has a reason to be taken."""
+def choose(density: Density) -> MethodChoice:
+    """Return the first method of the registry that applies to a density and has a reason to be chosen."""
     for method in METHODS.values():
         if method.unfit(density) is None:
             reason = method.reason(density)
             if reason is not None:
-                return Choice(method.name, reason)
+                return MethodChoice(method.name, reason)
     raise ValueError(f"no method fits the model; there are {', '.join(METHODS)}")
 
 
 def fitting(name: str, density: Density) -> Method:
-    """Return the method of that name, or the one that is taken in its place.
+    """Return the method of that name, or the one that replaces it.
 
     Raises
     ------
     ValueError
-        If there is no such method or it does not fit.
+        If there is no such method or it does not apply.
     """
     for method in METHODS.values():
         if method.instead and method.unfit(density) is None:
@@ -144,7 +144,7 @@ def fitting(name: str, density: Density) -> Method:
 
 
 def check_options(method: str | None, given: Mapping[str, Any]) -> None:
-    """Check that a method takes the options given, and their values; None stands for whichever method it will be.
+    """Check that a method takes the options given, and their values; None stands for any method.
 
     Raises
     ------
@@ -152,7 +152,7 @@ def check_options(method: str | None, given: Mapping[str, Any]) -> None:
         If there is no such method, it takes no such option, or a value is wrong.
     """
     methods = list(METHODS.values()) if method is None else [METHODS[one_of("method", method, METHODS)]]
-    known = {name: [option] for name, option in COMMON.items()}
+    known = {name: [option] for name, option in COMMON_OPTIONS.items()}
     for one in methods:
         for name, option in one.options.items():
             known.setdefault(name, []).append(option)
@@ -167,8 +167,8 @@ def check_options(method: str | None, given: Mapping[str, Any]) -> None:
             known[name][0].check(name, value)
 
 
-def whole(least: int) -> Callable[[Any], str | None]:
-    """Want a whole number of at least `least`."""
+def integer_from(least: int) -> Callable[[Any], str | None]:
+    """Return a check for whole numbers of at least `least`."""
 
     def wanted(value: Any) -> str | None:
         if not isinstance(value, Integral) or isinstance(value, bool):
@@ -178,13 +178,13 @@ def whole(least: int) -> Callable[[Any], str | None]:
     return wanted
 
 
-def flag(value: Any) -> str | None:
-    """Want True or False."""
+def boolean(value: Any) -> str | None:
+    """Check for True or False."""
     return None if isinstance(value, bool | np.bool_) else "True or False"
 
 
-def named(*names: str | None) -> Callable[[Any], str | None]:
-    """Want one of some values."""
+def one_of_values(*names: str | None) -> Callable[[Any], str | None]:
+    """Return a check for one of some strings, or None where it is among them."""
 
     def wanted(value: Any) -> str | None:
         right = value is None or isinstance(value, str)
@@ -193,21 +193,21 @@ def named(*names: str | None) -> Callable[[Any], str | None]:
     return wanted
 
 
-def _generator(value: Any) -> str | None:
+def _random_generator(value: Any) -> str | None:
     right = value is None or isinstance(value, np.random.Generator)
     return None if right else "a numpy.random.Generator, such as np.random.default_rng(7),"
 
 
-PROGRESS = Option(flag, False, "show a progress bar")
+PROGRESS_OPTION = Option(boolean, False, "show a progress bar")
 
-COMMON = {
-    "draws": Option(whole(1), 4000, "draws of the hyperparameters, per chain with 'nuts'"),
-    "rng": Option(_generator, None, "randomness of draws and chains, default_rng(0) if None"),
+COMMON_OPTIONS = {
+    "draws": Option(integer_from(1), 4000, "draws of the hyperparameters, per chain with 'nuts'"),
+    "rng": Option(_random_generator, None, "randomness of draws and chains, default_rng(0) if None"),
 }
 """Options of every method."""
 
 
-def _free(density: Density) -> str:
+def _free_names(density: Density) -> str:
     return ", ".join(variable.name for variable in density.model.free_RVs)
 
 
@@ -218,7 +218,7 @@ def _fits_any(density: Density) -> str | None:
 def _unfit_exact(density: Density) -> str | None:
     if not density.dimension:
         return None
-    return f"method 'exact' wants no free hyperparameter, but the model has {_free(density)}"
+    return f"method 'exact' wants no free hyperparameter, but the model has {_free_names(density)}"
 
 
 def _reason_exact(density: Density) -> str:
@@ -226,30 +226,28 @@ def _reason_exact(density: Density) -> str:
 
 
 def _unfit_quadrature(density: Density) -> str | None:
-    if density.dimension <= MOST_BY_QUADRATURE:
+    if density.dimension <= MAX_DIMENSION_QUADRATURE:
         return None
     return (
-        f"quadrature takes up to {MOST_BY_QUADRATURE} hyperparameters, but the model has {density.dimension}; "
+        f"quadrature takes up to {MAX_DIMENSION_QUADRATURE} hyperparameters, but the model has {density.dimension}; "
         "use method='nuts' or 'laplace'"
     )
 
 
 def _reason_quadrature(density: Density) -> str:
-    return (
-        f"{density.dimension} free hyperparameters ({_free(density)}) are integrated on a lattice, with exact evidence"
-    )
+    names = _free_names(density)
+    return f"{density.dimension} free hyperparameters ({names}) are integrated on a lattice, with exact evidence"
 
 
 def _reason_laplace(density: Density) -> str | None:
-    if density.dimension <= MOST_BY_NUTS:
+    if density.dimension <= MAX_DIMENSION_NUTS:
         return None
     return f"{density.dimension} free hyperparameters are too many to sample quickly: a Gaussian at the mode"
 
 
 def _reason_nuts(density: Density) -> str:
-    return (
-        f"{density.dimension} free hyperparameters ({_free(density)}) are too many for a lattice, so they are sampled"
-    )
+    names = _free_names(density)
+    return f"{density.dimension} free hyperparameters ({names}) are too many for a lattice, so they are sampled"
 
 
 METHODS = {
@@ -284,12 +282,14 @@ METHODS = {
             _fits_any,
             _reason_nuts,
             {
-                "chains": Option(whole(1), 4, "number of chains"),
-                "tune": Option(whole(1), 1000, "steps of each chain that adapt the sampler and are thrown away"),
+                "chains": Option(integer_from(1), 4, "number of chains"),
+                "tune": Option(integer_from(1), 1000, "steps of each chain that adapt the sampler and are thrown away"),
                 "sampler": Option(
-                    named("nutpie", "pymc", None), None, "library that samples; None takes nutpie where it is installed"
+                    one_of_values("nutpie", "pymc", None),
+                    None,
+                    "library that samples; None takes nutpie where it is installed",
                 ),
-                "progress": PROGRESS,
+                "progress": PROGRESS_OPTION,
             },
         ),
     )

@@ -1,6 +1,6 @@
 """Modes of the posterior of the hyperparameters: a coarse search, then Newton's method from every peak.
 
-Where only scales are learned, all neighbours of a point are evaluated at once and slopes and curvatures are their
+Where only scales are learned, all neighbours of a point are evaluated at once, and slopes and curvatures are finite
 differences. Where structure is learned too, every point costs a factorisation: slopes are exact, and the curvature is
 updated on the way (Broyden, Fletcher, Goldfarb & Shanno; Nocedal & Wright 2006, Numerical Optimization, §6.1).
 """
@@ -19,38 +19,46 @@ from scipy.optimize import minimize
 from bayesinv.axes import Array, Index
 from bayesinv.prior.density import Density
 
-SEARCH = {
+SCALE_SEARCH = {
     1: np.linspace(-15.0, 15.0, 61),
     2: np.linspace(-10.0, 10.0, 21),
     3: np.linspace(-8.0, 8.0, 9),
     4: np.linspace(-6.0, 6.0, 5),
 }
-"""Where modes are searched along each unconstrained coordinate, by their number."""
+"""Offsets of the search along each unconstrained coordinate that is not structural, by the number of these."""
 
-STRUCTURES = {1: np.linspace(-4.0, 4.0, 5), 2: np.linspace(-2.5, 2.5, 3), 3: np.linspace(-2.0, 2.0, 2)}
-"""The same for coordinates that shape the structure, which cost more."""
+STRUCTURE_SEARCH = {1: np.linspace(-4.0, 4.0, 5), 2: np.linspace(-2.5, 2.5, 3), 3: np.linspace(-2.0, 2.0, 2)}
+"""The same for structural coordinates, which cost more."""
 
-MOST_MODES = 4
+MAX_MODES = 4
+"""Largest number of starts of a climb."""
 
-FAR = 60.0
-"""Nats below the highest mode from which no other mode is worth a climb."""
+NEGLIGIBLE_MODE = 60.0
+"""Nats below the highest mode at which a start is left out."""
 
-MOST_BY_NEWTON = 4
-"""Hyperparameters up to which a climb starts from the curvature; of more, it is learned on the way."""
+MAX_DIMENSION_NEWTON = 4
+"""Hyperparameters up to which a climb starts from the curvature; of more, it is estimated on the way."""
 
-CLOSE = 1e-6
-"""Squared distance, in units of the curvature, at which a mode is found."""
+CONVERGED = 1e-6
+"""Squared distance from a mode, in units of the curvature, at which a climb ends."""
 
-APART = 0.1
-"""Squared distance below which two modes are one."""
+SAME_MODE = 0.1
+"""Squared distance, in units of the curvature, below which two modes are the same."""
 
-LONGEST = 2.0
+MAX_STEP = 2.0
 """Longest step along an unconstrained coordinate."""
 
-FINE, SMALL = 0.05, 1e-3
-"""Step of differences in units of the curvature, and where that is not known yet."""
+DIFFERENCE_STEP = 0.05
+"""Step of finite differences, in units of the curvature."""
 
-MOST_STEPS, MOST_ROUNDS = 200, 5
+INITIAL_DIFFERENCE_STEP = 1e-3
+"""Step of finite differences where the curvature is not known yet."""
+
+MAX_STEPS = 200
+"""Largest number of steps of a climb."""
+
+MAX_RESTARTS = 5
+"""Largest number of times that the curvature is computed anew on a climb by slopes."""
 
 Mode = tuple[float, Array, Array]
 """Log density, point (coordinate,) and covariance (coordinate, coordinate) from the curvature there."""
@@ -66,7 +74,7 @@ def mode(density: Density) -> tuple[Array, Array]:
     """
     _, point, covariance = modes(density)[0]
     if density.structural:
-        covariance = _covariance(_bends(density, point, FINE * np.sqrt(np.diag(covariance))))
+        covariance = _covariance(_curvature(density, point, DIFFERENCE_STEP * np.sqrt(np.diag(covariance))))
     return point, covariance
 
 
@@ -81,66 +89,68 @@ def modes(density: Density) -> list[Mode]:
     ValueError
         If the density is nowhere finite.
     """
-    size, few = density.dimension, len(density.structural)
+    size, structural_count = density.dimension, len(density.structural)
     # Every structure costs a decomposition; scales cost next to nothing.
     free = np.array([i for i in range(size) if i not in density.structural], dtype=np.int64)
-    loose, tight = SEARCH.get(len(free), np.zeros(1)), STRUCTURES.get(few, np.zeros(1))
-    offsets = np.zeros((len(tight) ** few, len(loose) ** len(free), size))
-    offsets[:, :, list(density.structural)] = np.array(list(product(tight, repeat=few)))[:, None]
-    offsets[:, :, free] = np.array(list(product(loose, repeat=len(free))))
+    scale_offsets = SCALE_SEARCH.get(len(free), np.zeros(1))
+    structure_offsets = STRUCTURE_SEARCH.get(structural_count, np.zeros(1))
+    structural_grid = np.array(list(product(structure_offsets, repeat=structural_count)))
+    scale_grid = np.array(list(product(scale_offsets, repeat=len(free))))
+    offsets = np.zeros((len(structural_grid), len(scale_grid), size))
+    offsets[:, :, list(density.structural)] = structural_grid[:, None]
+    offsets[:, :, free] = scale_grid
     starts = density.start + offsets
     log_densities = density(starts.reshape(-1, size)).reshape(starts.shape[:2])
     if not np.isfinite(log_densities).any():
         raise ValueError(
             "the posterior density is nowhere finite near the model's initial point; check its priors and scales"
         )
-    summit = log_densities.max(axis=1)
-    best = [(float(one), starts[i, log_densities[i].argmax()]) for i, one in enumerate(summit)]
-    if few and few < size:
-        # A coarse lattice says little of the log_densities of structures before the scales have found theirs.
+    highest = log_densities.max(axis=1)
+    best = [(float(one), starts[i, log_densities[i].argmax()]) for i, one in enumerate(highest)]
+    if structural_count and structural_count < size:
+        # Structures can be compared only at the scales that fit each best.
         best = [
             _climb_by_differences(density, point, free)[:2] if log_density > -np.inf else (log_density, point)
             for log_density, point in best
         ]
-        summit = np.array([log_density for log_density, _ in best])
+        highest = np.array([log_density for log_density, _ in best])
     # Peaks among structures, and other peaks of the scales at the best of them.
-    shape = [len(tight)] * few
-    best = [best[i] for i in _peaks(summit.reshape(shape))]
-    first = int(summit.argmax())
-    others = [
-        i for i in _peaks(log_densities[first].reshape([len(loose)] * len(free))) if i != log_densities[first].argmax()
-    ]
+    shape = [len(structure_offsets)] * structural_count
+    best = [best[i] for i in _peaks(highest.reshape(shape))]
+    first = int(highest.argmax())
+    scale_peaks = _peaks(log_densities[first].reshape([len(scale_offsets)] * len(free)))
+    others = [i for i in scale_peaks if i != log_densities[first].argmax()]
     best += [(float(log_densities[first, i]), starts[first, i]) for i in others]
-    best = sorted(best, key=lambda one: -one[0])[:MOST_MODES]
+    best = sorted(best, key=lambda one: -one[0])[:MAX_MODES]
     found: list[Mode] = []
     for log_density, start in best:
-        if found and log_density < found[0][0] - FAR:
+        if found and log_density < found[0][0] - NEGLIGIBLE_MODE:
             continue
-        if not few and size <= MOST_BY_NEWTON:
+        if not structural_count and size <= MAX_DIMENSION_NEWTON:
             reached: Mode | None = _climb_by_differences(density, start, np.arange(size))
-        elif size <= MOST_BY_NEWTON:
+        elif size <= MAX_DIMENSION_NEWTON:
             reached = _climb_by_slopes(density, start, found)
         else:
-            reached = _climb_far(density, start)
-        if reached is not None and not _known(reached[1], found, APART):
+            reached = _climb_by_bfgs(density, start)
+        if reached is not None and not _known(reached[1], found, SAME_MODE):
             found.append(reached)
     return sorted(found, key=lambda one: -one[0])
 
 
 def _peaks(log_densities: Array) -> Index:
-    """Flat indices of the finite places of a table that are no lower than their neighbours."""
+    """Flat indices of the finite local maxima of a table."""
     return np.flatnonzero(
         (log_densities == maximum_filter(log_densities, 3, mode="nearest")) & np.isfinite(log_densities)
     )
 
 
-def _known(point: Array, found: Sequence[Mode], apart: float) -> bool:
-    """Whether a point belongs to a mode that was found."""
-    return any((point - other) @ np.linalg.solve(covariance, point - other) <= apart for _, other, covariance in found)
+def _known(point: Array, found: Sequence[Mode], limit: float) -> bool:
+    """Whether a point lies within a squared distance, in units of the curvature, of a mode that was found."""
+    return any((point - other) @ np.linalg.solve(covariance, point - other) <= limit for _, other, covariance in found)
 
 
 def _covariance(curvature: Array) -> Array:
-    """Inverse of minus the curvature; a flat direction, or one that bends upwards, gets a wide step."""
+    """Inverse of minus the curvature; directions of little or positive curvature get a large variance."""
     if not np.isfinite(curvature).all():
         raise ValueError("the posterior density is not finite around its mode; check the model's priors")
     values, vectors = np.linalg.eigh(-curvature)
@@ -150,7 +160,7 @@ def _covariance(curvature: Array) -> Array:
 
 def _uphill(function: Callable[[Array], Any], point: Array, log_density: float, step: Array) -> tuple[Any, Any]:
     """Return the first point along a step, shortened until it leads uphill, and the function there; or (None, None)."""
-    step = step * min(1.0, LONGEST / float(np.abs(step).max()))
+    step = step * min(1.0, MAX_STEP / float(np.abs(step).max()))
     for _ in range(30):
         reached = function(point + step)
         if reached[0] > log_density:
@@ -162,24 +172,24 @@ def _uphill(function: Callable[[Array], Any], point: Array, log_density: float, 
 def _climb_by_differences(density: Density, start: Array, free: Index) -> Mode:
     """Newton's method along some coordinates; the covariance is of these."""
     unit = np.eye(density.dimension)[free]
-    point, steps = start, np.full(len(free), SMALL)
-    log_density, slope, curvature = _around(density, steps[:, None] * unit, point)
-    for _ in range(MOST_STEPS):
+    point, steps = start, np.full(len(free), INITIAL_DIFFERENCE_STEP)
+    log_density, slope, curvature = _derivatives(density, steps[:, None] * unit, point)
+    for _ in range(MAX_STEPS):
         covariance = _covariance(curvature)
         step = covariance @ slope
-        if slope @ step < CLOSE:
+        if slope @ step < CONVERGED:
             break
-        steps = FINE * np.sqrt(np.diag(covariance))
+        steps = DIFFERENCE_STEP * np.sqrt(np.diag(covariance))
         shifts = steps[:, None] * unit
-        further, reached = _uphill(partial(_around, density, shifts), point, log_density, step @ unit)
-        if further is None:
+        next_point, reached = _uphill(partial(_derivatives, density, shifts), point, log_density, step @ unit)
+        if next_point is None:
             break
-        point, (log_density, slope, curvature) = further, reached
+        point, (log_density, slope, curvature) = next_point, reached
     return log_density, point, covariance
 
 
-def _around(density: Density, shifts: Array, point: Array) -> tuple[float, Array, Array]:
-    """Height, and slope and curvature by differences along orthogonal shifts (shift, coordinate)."""
+def _derivatives(density: Density, shifts: Array, point: Array) -> tuple[float, Array, Array]:
+    """Log density, and slope and curvature by differences along orthogonal shifts (shift, coordinate)."""
     size = len(shifts)
     pairs = [(i, j) for i in range(size) for j in range(i)]
     both = np.array([shifts[i] + shifts[j] for i, j in pairs]).reshape(-1, len(point))
@@ -187,50 +197,50 @@ def _around(density: Density, shifts: Array, point: Array) -> tuple[float, Array
     if not np.isfinite(log_densities).all():
         return -np.inf, np.zeros(size), np.full((size, size), np.nan)
     log_density, up, down = log_densities[0], log_densities[1 : size + 1], log_densities[size + 1 : 2 * size + 1]
-    bend = np.diag(up + down - 2 * log_density)
+    curvature = np.diag(up + down - 2 * log_density)
     for k, (i, j) in enumerate(pairs):
         corners = log_densities[2 * size + 1 + k] + log_densities[2 * size + 1 + len(pairs) + k]
-        bend[i, j] = bend[j, i] = (corners + 2 * log_density - up[i] - down[i] - up[j] - down[j]) / 2
+        curvature[i, j] = curvature[j, i] = (corners + 2 * log_density - up[i] - down[i] - up[j] - down[j]) / 2
     steps = np.linalg.norm(shifts, axis=1)
-    return float(log_density), (up - down) / (2 * steps), bend / np.outer(steps, steps)
+    return float(log_density), (up - down) / (2 * steps), curvature / np.outer(steps, steps)
 
 
 def _climb_by_slopes(density: Density, start: Array, found: Sequence[Mode]) -> Mode | None:
-    """Climb by exact slopes; None if the way leads to a mode that was found."""
-    point, steps = start, np.full(len(start), SMALL)
+    """Climb by exact slopes; None if the climb leads to a mode that was found."""
+    point, steps = start, np.full(len(start), INITIAL_DIFFERENCE_STEP)
     log_density, slope = density.slope(point)
-    for _ in range(MOST_ROUNDS):
-        nearby = _covariance(_bends(density, point, steps, slope))
-        began = point
-        for _ in range(MOST_STEPS):
-            step = nearby @ slope
-            if slope @ step < CLOSE:
+    for _ in range(MAX_RESTARTS):
+        covariance = _covariance(_curvature(density, point, steps, slope))
+        origin = point
+        for _ in range(MAX_STEPS):
+            step = covariance @ slope
+            if slope @ step < CONVERGED:
                 break
-            further, reached = _uphill(density.slope, point, log_density, step)
-            if further is None:
+            next_point, reached = _uphill(density.slope, point, log_density, step)
+            if next_point is None:
                 break
-            nearby = _updated(nearby, further - point, slope - reached[1])
-            point, (log_density, slope) = further, reached
+            covariance = _updated(covariance, next_point - point, slope - reached[1])
+            point, (log_density, slope) = next_point, reached
             if _known(point, found, 1.0):
                 return None
-        way = point - began
-        if way @ np.linalg.solve(nearby, way) < APART:
+        moved = point - origin
+        if moved @ np.linalg.solve(covariance, moved) < SAME_MODE:
             break
-        steps = FINE * np.sqrt(np.diag(nearby))
-    return log_density, point, nearby
+        steps = DIFFERENCE_STEP * np.sqrt(np.diag(covariance))
+    return log_density, point, covariance
 
 
-def _updated(covariance: Array, step: Array, fall: Array) -> Array:
-    """Inverse of minus the curvature that explains by how much the slope fell along a step."""
-    share = float(step @ fall)
+def _updated(covariance: Array, step: Array, slope_change: Array) -> Array:
+    """BFGS update: covariance that explains by how much the slope decreased along a step."""
+    share = float(step @ slope_change)
     if share <= 0:
         return covariance
-    half = np.eye(len(step)) - np.outer(step, fall) / share
+    half = np.eye(len(step)) - np.outer(step, slope_change) / share
     return np.asarray(half @ covariance @ half.T + np.outer(step, step) / share)
 
 
-def _bends(density: Density, point: Array, steps: Array, slope: Array | None = None) -> Array:
-    """Curvature by differences of slopes, to both sides where the slope at the point itself is not given."""
+def _curvature(density: Density, point: Array, steps: Array, slope: Array | None = None) -> Array:
+    """Curvature by differences of slopes, central where the slope at the point itself is not given."""
     rows = []
     for shift, step in zip(np.diag(steps), steps, strict=True):
         above = density.slope(point + shift)[1]
@@ -238,8 +248,8 @@ def _bends(density: Density, point: Array, steps: Array, slope: Array | None = N
     return (np.array(rows) + np.array(rows).T) / 2
 
 
-def _climb_far(density: Density, start: Array) -> Mode:
-    """Climb along many coordinates, and polish the mode with the curvature there."""
+def _climb_by_bfgs(density: Density, start: Array) -> Mode:
+    """Climb along many coordinates by BFGS, and refine the mode with the curvature there."""
 
     def downhill(point: Array) -> tuple[float, Array]:
         log_density, slope = density.slope(point)
@@ -250,11 +260,11 @@ def _climb_far(density: Density, start: Array) -> Mode:
         )
 
     point = np.asarray(minimize(downhill, start, jac=True, method="BFGS", options={"maxiter": 500}).x)
-    steps = np.full(len(start), SMALL)
+    steps = np.full(len(start), INITIAL_DIFFERENCE_STEP)
     for _ in range(2):
-        covariance = _covariance(_bends(density, point, steps))
+        covariance = _covariance(_curvature(density, point, steps))
         log_density, slope = density.slope(point)
-        further, _ = _uphill(density.slope, point, log_density, covariance @ slope)
-        point = point if further is None else further
-        steps = FINE * np.sqrt(np.diag(covariance))
+        next_point, _ = _uphill(density.slope, point, log_density, covariance @ slope)
+        point = point if next_point is None else next_point
+        steps = DIFFERENCE_STEP * np.sqrt(np.diag(covariance))
     return density.slope(point)[0], point, covariance

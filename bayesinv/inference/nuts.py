@@ -16,12 +16,17 @@ from bayesinv.inference.chains import as_tree, diagnose
 from bayesinv.posterior.hyper import Hyper
 from bayesinv.posterior.posterior import Posterior
 from bayesinv.prior.density import Density
-from bayesinv.prior.graphs import GRAPHS
+from bayesinv.prior.graphs import GRAPH_LOCK
 from bayesinv.prior.vectorised import with_lambda
 
-SHORTEST = 100
-MIXED, FEW = 1000, 64
-"""Draws that the currents are mixed over, the latter where structure is learned."""
+MIN_DRAWS = 100
+"""Least number of draws per chain."""
+
+MIXTURE_DRAWS = 1000
+"""Number of draws that the currents are mixed over."""
+
+MIXTURE_DRAWS_OF_STRUCTURE = 64
+"""The same where structure is learned."""
 
 
 def posterior(
@@ -48,8 +53,10 @@ def posterior(
         If fewer than 100 draws per chain or two chains are asked for, or the chains are not finite, have not mixed
         (R-hat above 1.05) or diverged in more than a hundredth of their steps.
     """
-    if draws < SHORTEST or chains < 2:
-        raise ValueError(f"{chains} chains of {draws} draws are too short to be trusted; give at least 2 of {SHORTEST}")
+    if draws < MIN_DRAWS or chains < 2:
+        raise ValueError(
+            f"{chains} chains of {draws} draws are too short to be trusted; give at least 2 of {MIN_DRAWS}"
+        )
     started = time.perf_counter()
     sampler = sampler or ("nutpie" if importlib.util.find_spec("nutpie") else "pymc")
     seed = int(rng.integers(2**31))
@@ -65,18 +72,18 @@ def posterior(
     checks = diagnose(tree, [variable.name for variable in density.model.free_RVs])
     flat = {key: value.reshape(-1, *value.shape[2:]) for key, value in values.items()}
     nodes = density.unconstrained([flat[variable.name] for variable in density.model.free_RVs])
-    everything = flattened(with_lambda(flat, *density.scales(nodes), density.observation.mean_power))
-    most = FEW if density.structural else MIXED
-    few = np.unique(np.linspace(0, len(nodes) - 1, min(most, len(nodes))).astype(int))
-    weights = np.full(len(few), 1 / len(few))
-    mixed, nearest = mixture(density, weights, nodes[few], cloud=nodes)
-    every = np.full(len(nodes), 1 / len(nodes))
+    hyper = flattened(with_lambda(flat, *density.scales(nodes), density.observation.mean_power))
+    wanted = MIXTURE_DRAWS_OF_STRUCTURE if density.structural else MIXTURE_DRAWS
+    picked = np.unique(np.linspace(0, len(nodes) - 1, min(wanted, len(nodes))).astype(int))
+    weights = np.full(len(picked), 1 / len(picked))
+    mixed, nearest = mixture(density, weights, nodes[picked], samples=nodes)
+    equal = np.full(len(nodes), 1 / len(nodes))
     return Posterior(
         problem=density.observation.problem,
         model=name,
         method="nuts",
         mixture=mixed,
-        hyper=Hyper(everything, every, everything, chains, nearest(nodes, every)),
+        hyper=Hyper(hyper, equal, hyper, chains, nearest(nodes, equal)),
         log_evidence=None,
         checks=(*checks, *data_checks(density.observation, mixed)),
         timings=timings,
@@ -86,7 +93,7 @@ def posterior(
 def _nutpie(density: Density, draws: int, tune: int, chains: int, seed: int, progress: bool) -> xr.DataTree:
     import nutpie
 
-    with GRAPHS:
+    with GRAPH_LOCK:
         compiled = nutpie.compile_pymc_model(density.model)
     running = nutpie.sample(
         compiled,
@@ -101,7 +108,7 @@ def _nutpie(density: Density, draws: int, tune: int, chains: int, seed: int, pro
     try:
         return as_tree(running.wait())
     except BaseException:
-        # An interrupt ends the run; chains cut short are no result.
+        # An interrupt cancels the run: incomplete chains are no result.
         running.cancel()
         raise
 
@@ -110,7 +117,7 @@ def _pymc(density: Density, draws: int, tune: int, chains: int, seed: int, progr
     import pymc as pm
 
     # PyMC compiles and samples in one go.
-    with GRAPHS, density.model:
+    with GRAPH_LOCK, density.model:
         return as_tree(
             pm.sample(
                 draws=draws,

@@ -1,10 +1,10 @@
-"""Adaptive quadrature over a few hyperparameters: a grid along the posterior's own axes.
+"""Adaptive quadrature over a few hyperparameters: a grid along axes from the curvature at the mode.
 
 The trapezoid rule on a lattice converges exponentially for smooth densities that fall off. The lattice is centred
 on the mode, scaled by the curvature there and transformed in the tails (a hyperbolic sine, so that a tail which
 falls off only exponentially costs few nodes); it grows until its faces hold no mass, and is refined until evidence
-and moments are stable. Along axes of the structure, where a node costs a decomposition, the density is worked out at a
-few places and interpolated between them (see `interpolant`).
+and moments are stable. Along structural axes, where a node costs a decomposition, the density is evaluated at a few
+points and interpolated between them (see `interpolant`).
 
 Reference: Rue, Martino & Chopin (2009), J. R. Stat. Soc. B 71, 319-392, for the strategy.
 """
@@ -18,7 +18,7 @@ import numpy as np
 
 from bayesinv.axes import Array
 from bayesinv.inference.assemble import assemble
-from bayesinv.inference.grid import EDGE, MOST_NODES, Lattice, grown, pruned
+from bayesinv.inference.grid import EDGE_MASS, MAX_GRID_NODES, Lattice, grown, pruned
 from bayesinv.inference.grid_draws import draw
 from bayesinv.inference.interpolant import WIDENING, Interpolant, grid_points
 from bayesinv.inference.modes import modes
@@ -27,19 +27,19 @@ from bayesinv.posterior.checks import Check, Evidence
 from bayesinv.posterior.posterior import Posterior
 from bayesinv.prior.density import Density
 
-STABLE = 1e-3
-"""Change of mean and sd under refinement, in units of the sd, below which the nodes are kept."""
+MOMENT_TOLERANCE = 1e-3
+"""Largest change of mean and sd under refinement, in units of the sd, of an accepted lattice."""
 
-STABLE_EVIDENCE = 1e-3
-"""Change of the log evidence under refinement, in nats, below which it is final."""
+EVIDENCE_TOLERANCE = 1e-3
+"""Largest change of the log evidence under refinement, in nats, of an accepted lattice."""
 
-WORST = 1e-2
-"""Error of the density between structures, in nats, beyond which a lattice is not to be trusted."""
+MAX_INTERPOLATION_ERROR = 1e-2
+"""Largest error of the density between structures, in nats, of an accepted lattice."""
 
-BEYOND = 5.0
-"""How many times the mass on the faces of a lattice may lie beyond them, where tails fall off slowly."""
+TAIL_FACTOR = 5.0
+"""Bound on the mass beyond the faces of a lattice, relative to that on them, for tails that fall off slowly."""
 
-UNSETTLED = (
+UNSETTLED_MESSAGE = (
     "quadrature did not settle: the posterior of the hyperparameters is too rough or too wide for a lattice; use "
     "method='nuts'"
 )
@@ -65,75 +65,72 @@ def integrate(density: Density) -> Lattice:
     low, high = np.full(size, -4.0), np.full(size, 4.0)
     for lower, point, spread in others:
         fall = log_density - lower + 0.5 * float(np.linalg.slogdet(covariance)[1] - np.linalg.slogdet(spread)[1])
-        if fall < -np.log(EDGE):
-            # A lower mode that still holds mass: the lattice reaches over it.
+        if fall < -np.log(EDGE_MASS):
+            # A lower mode that still holds mass: the lattice is extended over it.
             around = point + np.array([-3.0, 0.0, 3.0])[:, None, None] * np.linalg.cholesky(spread).T
             index = np.arcsinh(WIDENING * np.linalg.solve(axes, (around.reshape(-1, size) - centre).T).T) / WIDENING
             low, high = np.minimum(low, index.min(axis=0)), np.maximum(high, index.max(axis=0))
     step = 1.0
     interpolant = Interpolant(density, centre, axes, len(first)) if first else None
-    several = bool((np.abs(np.r_[low, high]) > 4).any())
+    multimodal = bool((np.abs(np.r_[low, high]) > 4).any())
     coarse: Lattice | None = None
     for _ in range(5):
-        nothing = np.zeros((0, size)), np.zeros(0), np.zeros(0)
-        empty = Lattice(*nothing, centre, axes, step, 0.0, 0.0, 0.0, 0.0, interpolant)
-        lattice = grown(density, empty, low, high, coarse, several)
+        no_nodes = np.zeros((0, size)), np.zeros(0), np.zeros(0)
+        empty = Lattice(*no_nodes, centre, axes, step, 0.0, 0.0, 0.0, 0.0, interpolant)
+        lattice = grown(density, empty, low, high, coarse, multimodal)
         between = 0.0 if interpolant is None else interpolant.error
-        if between > WORST:
-            raise UnsettledError(UNSETTLED)
+        if between > MAX_INTERPOLATION_ERROR:
+            raise UnsettledError(UNSETTLED_MESSAGE)
         if coarse is None:
             change_of_moments, change = _by_parity(lattice)
-            if change_of_moments < STABLE and change < STABLE_EVIDENCE:
-                return pruned(
-                    replace(
-                        lattice, error=change + between + BEYOND * lattice.edge, change_of_moments=change_of_moments
-                    )
-                )
+            if change_of_moments < MOMENT_TOLERANCE and change < EVIDENCE_TOLERANCE:
+                error = change + between + TAIL_FACTOR * lattice.edge
+                return pruned(replace(lattice, error=error, change_of_moments=change_of_moments))
         else:
             before, after = _moments(coarse), _moments(lattice)
-            change_of_moments = float(
-                np.max(np.abs(np.r_[(before[0] - after[0]) / after[1], before[1] / after[1] - 1]))
-            )
+            change_of_moments = _largest_change(before, after)
             change = abs(lattice.log_evidence - coarse.log_evidence)
-            if change_of_moments < STABLE and change < STABLE_EVIDENCE:
-                # The coarse nodes are this accurate already, and the finer evidence is free.
-                error = change + between + BEYOND * coarse.edge
+            if change_of_moments < MOMENT_TOLERANCE and change < EVIDENCE_TOLERANCE:
+                # The coarse nodes are accurate enough, and the finer lattice's evidence has been computed.
+                error = change + between + TAIL_FACTOR * coarse.edge
                 return pruned(
                     replace(coarse, log_evidence=lattice.log_evidence, error=error, change_of_moments=change_of_moments)
                 )
-            lattice = replace(
-                lattice, change_of_moments=change_of_moments, error=change + between + BEYOND * lattice.edge
-            )
+            error = change + between + TAIL_FACTOR * lattice.edge
+            lattice = replace(lattice, change_of_moments=change_of_moments, error=error)
         coarse = lattice
-        if len(lattice.index) * 2**size > MOST_NODES:
+        if len(lattice.index) * 2**size > MAX_GRID_NODES:
             break
         step /= 2
     if coarse is None or not 0 < coarse.change_of_moments < 0.02:
-        raise UnsettledError(UNSETTLED)
+        raise UnsettledError(UNSETTLED_MESSAGE)
     return pruned(coarse)
 
 
 def _by_parity(lattice: Lattice) -> tuple[float, float]:
-    """What one lattice says of its own errors: of the moments in sd, and of the log evidence in nats.
+    """Errors of a lattice, estimated from itself: of the moments, in sd, and of the log evidence, in nats.
 
     Every other node along each axis makes a lattice of twice the step. The trapezoid rule on smooth densities
     converges exponentially in the inverse step, so halving the step squares the error; twice that square is reported.
     """
-    mean, sd = _moments(lattice)
+    all_moments = _moments(lattice)
     parity = (lattice.index.astype(np.int64) % 2) @ 2 ** np.arange(lattice.index.shape[1])
     change_of_moments = change = 0.0
     for which in range(2 ** lattice.index.shape[1]):
-        mine = parity == which
-        share = float(lattice.weights[mine].sum())
+        members = parity == which
+        share = float(lattice.weights[members].sum())
         if not share:
             return np.inf, np.inf
-        part = replace(lattice, index=lattice.index[mine], weights=lattice.weights[mine] / share)
-        other = _moments(part)
-        change_of_moments = max(
-            change_of_moments, float(np.max(np.abs(np.r_[(other[0] - mean) / sd, other[1] / sd - 1])))
-        )
+        part = replace(lattice, index=lattice.index[members], weights=lattice.weights[members] / share)
+        change_of_moments = max(change_of_moments, _largest_change(_moments(part), all_moments))
         change = max(change, abs(np.log(share * 2 ** lattice.index.shape[1])))
     return 2 * change_of_moments**2, 2 * change**2
+
+
+def _largest_change(moments: tuple[Array, Array], reference: tuple[Array, Array]) -> float:
+    """Largest difference of means and sds (coordinate,) from a reference, in units of its sd."""
+    (mean, sd), (other, unit) = moments, reference
+    return float(np.max(np.abs(np.r_[(mean - other) / unit, sd / unit - 1])))
 
 
 def _moments(lattice: Lattice) -> tuple[Array, Array]:
@@ -165,14 +162,14 @@ def posterior(
         Check("evidence error", error, "< 0.01 nats", error < 0.01, "numerical error of the log evidence"),
     )
     evidence = Evidence(lattice.log_evidence, error) if density.proper else None
-    mixed = None
+    mixed_over = None
     if lattice.interpolant is not None:
         started = time.perf_counter()
         axes_points = [lattice.step * np.unique(lattice.index[:, axis]) for axis in range(lattice.index.shape[1])]
-        mixed = lattice.interpolant.gauss(
+        mixed_over = lattice.interpolant.gauss(
             axes_points[: lattice.structural], grid_points(axes_points[lattice.structural :])
         )
         timings["structures"] = time.perf_counter() - started
     return assemble(
-        density, name, "quadrature", lattice.nodes, lattice.weights, drawn, evidence, checks, timings, mixed
+        density, name, "quadrature", lattice.nodes, lattice.weights, drawn, evidence, checks, timings, mixed_over
     )

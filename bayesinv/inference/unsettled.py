@@ -1,7 +1,7 @@
-"""What a method raises when its answer did not settle, so that another is taken."""
+"""The error of a method whose result has not converged, so that another method is used."""
 
 from __future__ import annotations
 
 
 class UnsettledError(ValueError):
-    """A lattice that is as fine as it may be does not give the moments: the density wants a sampler."""
+    """The moments have not converged on the finest lattice allowed: the density needs a sampler."""

@@ -1,1 +1,1 @@
-"""The answer: a mixture of exact Gaussians over hyperparameters, and a room for each question that it can be asked."""
+"""The answer: a mixture of exact Gaussians over hyperparameters, and a file for each kind of question to it."""

@@ -1,4 +1,4 @@
-"""What a result is trusted by: checks that must hold, and the log evidence with its error."""
+"""Checks that must hold for a result to be trusted, and the log evidence with its error."""
 
 from __future__ import annotations
 

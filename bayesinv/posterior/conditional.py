@@ -1,7 +1,7 @@
-"""Conditional: what every set of exact Gaussians in the mixture can do, whatever algebra it is made by.
+"""Conditional: the protocol of a set of exact Gaussians in the mixture, independent of the algebra behind it.
 
-A posterior is a sum over such sets, each the nodes of one structure. A room that answers a question speaks to this
-protocol alone, so that another algebra (a few sources above a common background, say) is one more class.
+A posterior is a sum over such sets, each the nodes of one structure. Files that answer a question use this protocol
+alone, so that another algebra (a few sources above a common background, say) is one more class.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from scipy.sparse import csr_array
 from bayesinv.axes import Array, Index
 
 if TYPE_CHECKING:
-    from bayesinv.posterior.functionals import CourseNodes
+    from bayesinv.posterior.functionals import TimeCourseNodes
 
-ROWS = 512
-"""Amplitudes worked on at once."""
+BLOCK_SIZE = 512
+"""Number of amplitudes that are computed at once."""
 
 Gaussian = tuple[float, Array, Array]
 """Weight, mean (row, time) and standard deviation (row, 1 or time) of one node."""
@@ -64,11 +64,11 @@ class Conditional(Protocol):
         """Whitened recording (component, time) that the weighted mean explains."""
 
     def gaussians(self, rows: slice, samples: slice, least: float) -> Iterator[Gaussian]:
-        """Every node heavier than `least`, for some rows and samples."""
+        """Every node whose weight exceeds `least`, for some rows and samples."""
 
     def functionals(
         self, table: Array, samples: slice, time_weights: Array | None, averaged: bool, courses: bool
-    ) -> tuple[list[Array], list[Array], CourseNodes | None]:
+    ) -> tuple[list[Array], list[Array], TimeCourseNodes | None]:
         """Means and covariances of linear functionals (functional, amplitude) at every node."""
 
     def sums(self, weights: csr_array) -> tuple[Array, Array, Array]:
@@ -79,6 +79,6 @@ class Conditional(Protocol):
 
 
 def row_blocks(count: int) -> Iterator[slice]:
-    """Slices of `ROWS` amplitudes each that together hold all of them."""
-    for start in range(0, count, ROWS):
-        yield slice(start, min(start + ROWS, count))
+    """Yield slices of `BLOCK_SIZE` amplitudes that together cover all of them."""
+    for start in range(0, count, BLOCK_SIZE):
+        yield slice(start, min(start + BLOCK_SIZE, count))

@@ -13,15 +13,16 @@ from bayesinv.posterior.conditional import Conditional, row_blocks
 BATCH = 2**23
 """Numbers that are drawn at once."""
 
-MOST_GIGABYTES = 16.0
+MAX_GIGABYTES = 16.0
+"""Largest size of the array of draws."""
 
 
 def check_count(count: int, amplitudes: int, samples: int) -> None:
-    """Raise unless draws are wanted, and fit into memory."""
+    """Raise unless the number of draws is positive and they fit into memory."""
     size = count * amplitudes * samples * 8 / 1e9
     if count < 1:
         raise ValueError(f"count is {count}, but at least one draw is wanted")
-    if size > MOST_GIGABYTES:
+    if size > MAX_GIGABYTES:
         raise ValueError(f"{count} draws take {size:.0f} GB; draw fewer, or give a window of time")
 
 
@@ -43,8 +44,8 @@ def draw_mixture(
     out = np.empty((count, amplitudes, length))
     batch = max(1, int(BATCH / (amplitudes * length)))
     for g, one in enumerate(conditionals):
-        mine = np.array([i for i, pick in enumerate(picks) if nodes[pick][0] == g], dtype=np.int64)
-        for some in np.array_split(mine, range(batch, len(mine), batch)):
+        members = np.array([i for i, pick in enumerate(picks) if nodes[pick][0] == g], dtype=np.int64)
+        for some in np.array_split(members, range(batch, len(members), batch)):
             if some.size:
                 out[some] = one.draw(np.array([nodes[pick][1] for pick in picks[some]]), rng, samples)
     return np.asarray(rng.permutation(out, axis=0))
@@ -61,12 +62,12 @@ def draw_exactly(
 ) -> Array:
     """Draws (draw, amplitude, time) of the currents, one at each node of one structure.
 
-    The prior is perturbed and then corrected by the posterior mean of what its recording, observed in noise, would
-    have been. A filter whose reduction is l stands for noise of variance v²/l - v s in a component of eigenvalue s.
+    A draw of the prior is corrected by the posterior mean for the difference between the recording and a recording
+    simulated from the draw. A reduction l corresponds to noise of variance v²/l - v s in a component of eigenvalue s.
 
     variance : (draw,); filters, reductions : (draw, component, [mode])
     coefficients : (component, time or mode)
-    to_sources : from rows to D Gᵀ U of them
+    to_sources : function from rows to these rows of D Gᵀ U
 
     Reference: Hoffman & Ribak (1991), Astrophys. J. 380, L5-L8 (conditioning by correcting a draw of the prior).
     """
@@ -85,13 +86,13 @@ def draw_exactly(
     prior = structure.sample(problem, unit).reshape(-1, count, columns) * np.sqrt(spread)
     field = problem.gain @ prior.reshape(len(prior), -1)
     if structure.error and problem.error_factor is not None:
-        missed = rng.standard_normal((problem.error_factor.shape[1], count, columns)) * np.sqrt(spread)
-        field += structure.error * (problem.error_factor @ missed.reshape(len(missed), -1))
-    supposed = (spectrum.to_components.T @ field).reshape(-1, count, columns)
-    supposed += error * rng.standard_normal(supposed.shape)
-    missing = filters * coefficients[:, None, :] - share * supposed
+        model_error = rng.standard_normal((problem.error_factor.shape[1], count, columns)) * np.sqrt(spread)
+        field += structure.error * (problem.error_factor @ model_error.reshape(len(model_error), -1))
+    simulated = (spectrum.to_components.T @ field).reshape(-1, count, columns)
+    simulated += error * rng.standard_normal(simulated.shape)
+    correction = filters * coefficients[:, None, :] - share * simulated
     for rows in row_blocks(problem.gain.shape[1]):
-        prior[rows] += (to_sources(rows) @ missing.reshape(len(missing), -1)).reshape(-1, count, columns)
+        prior[rows] += (to_sources(rows) @ correction.reshape(len(correction), -1)).reshape(-1, count, columns)
     flat = prior.transpose(1, 0, 2)
     if varies and spectrum.modes is not None:
         flat = flat @ spectrum.modes[1].T

@@ -18,8 +18,8 @@ from bayesinv.problem.windows import Window, is_time, samples_of
 
 
 @dataclass(frozen=True, eq=False)
-class CourseNodes:
-    """Nodes of one structure, and all that the covariance of functionals' time courses follows from.
+class TimeCourseNodes:
+    """Nodes of one structure, and the terms of the covariance of functionals' time courses.
 
     variance : (node,)
     reductions : (node, component) or (node, component, mode)
@@ -39,11 +39,11 @@ class CourseNodes:
         reduced, count = self.reductions[node], len(self.powers)
         reduced = reduced if reduced.ndim == 2 else np.repeat(reduced[:, None], count, axis=1)
         courses = self.courses
-        before = self.variance[node] * np.kron(self.prior, (courses * self.powers) @ courses.T)
-        known = np.einsum(
+        prior = self.variance[node] * np.kron(self.prior, (courses * self.powers) @ courses.T)
+        reduction = np.einsum(
             "fc,cu,gc,tu,su->ftgs", self.projected, reduced, self.projected, courses, courses, optimize=True
         )
-        return np.asarray(before - known.reshape(before.shape))
+        return np.asarray(prior - reduction.reshape(prior.shape))
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,8 +55,8 @@ class Functional(PickledByFields):
     weights : (node,)
     means : (node, functional, time)
     covariances : (node, time or 1, functional, functional); one where it is the same at every time
-    courses : where samples are not independent given the hyperparameters, what the covariance of the nodes' time
-        courses follows from, the nodes in the order of these parts
+    courses : where samples are not independent given the hyperparameters, the terms of the covariance of the nodes'
+        time courses, in the order of the nodes
     """
 
     names: tuple[str, ...]
@@ -64,7 +64,7 @@ class Functional(PickledByFields):
     weights: Array
     means: Array
     covariances: Array
-    courses: tuple[CourseNodes, ...] = ()
+    courses: tuple[TimeCourseNodes, ...] = ()
 
     @classmethod
     def of(
@@ -90,8 +90,8 @@ class Functional(PickledByFields):
             time_weights = time_weights.mean(axis=1, keepdims=True) if averaged else time_weights
         means, covariances, courses = [], [], []
         for one in conditionals:
-            some, joint, nodes = one.functionals(table, samples, time_weights, averaged, varies and not averaged)
-            means += some
+            node_means, joint, nodes = one.functionals(table, samples, time_weights, averaged, varies and not averaged)
+            means += node_means
             covariances += joint
             courses += [] if nodes is None else [nodes]
         return cls(
@@ -105,19 +105,19 @@ class Functional(PickledByFields):
 
     @cached_property
     def mean(self) -> Array:
-        """(functional, time)."""
+        """Posterior mean, in the unit of the functional: (functional, time)."""
         return np.einsum("n,nft->ft", self.weights, self.means)
 
     @cached_property
     def covariance(self) -> Array:
         """Joint covariance at each time, within plus between hyperparameters: (time, functional, functional)."""
-        about = self.means - self.mean
-        between = np.einsum("n,nft,ngt->tfg", self.weights, about, about)
+        centred = self.means - self.mean
+        between = np.einsum("n,nft,ngt->tfg", self.weights, centred, centred)
         return np.asarray(np.tensordot(self.weights, self.covariances, axes=1) + between)
 
     @property
     def sd(self) -> Array:
-        """(functional, time)."""
+        """Posterior standard deviation: (functional, time)."""
         return np.sqrt(np.einsum("tff->ft", self.covariance))
 
     @cached_property
@@ -148,15 +148,15 @@ class Functional(PickledByFields):
         out = self.means[picks].copy()
         shape = (len(self.names), len(self.times))
         for node in np.unique(picks):
-            mine = picks == node
-            unit = rng.standard_normal((int(mine.sum()), *shape))
+            members = picks == node
+            unit = rng.standard_normal((int(members.sum()), *shape))
             covariance = self.course_covariance(int(node)) if self.courses else self.covariances[node, 0]
             values, vectors = np.linalg.eigh(covariance)
             root = vectors * np.sqrt(np.maximum(values, 0.0))
             if self.courses:
-                out[mine] += (unit.reshape(len(unit), -1) @ root.T).reshape(unit.shape)
+                out[members] += (unit.reshape(len(unit), -1) @ root.T).reshape(unit.shape)
             else:
-                out[mine] += np.einsum("fg,dgt->dft", root, unit)
+                out[members] += np.einsum("fg,dgt->dft", root, unit)
         return out
 
 

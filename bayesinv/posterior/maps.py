@@ -23,11 +23,11 @@ NEIGHBOURHOOD = 0.01
 """Radius in m within which draws of the peak are counted, so that the map does not depend on the source spacing."""
 
 REGION = 0.015
-"""Radius in m of the patch of cortex that stands for a region: about what MEG and EEG tell apart."""
+"""Radius in m of the patch of cortex that stands for a region: about what MEG and EEG resolve."""
 
 
 PRIOR_EXCEEDANCE = 0.1
-"""Probability, before the recording, of a current that counts as large."""
+"""Prior probability that a current exceeds the default threshold."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +39,7 @@ class Maps:
     prior_sd : (source, [axis]), A m, at the learned scale
     shrinkage : (source,), 1 - posterior variance / prior variance
     exceedance : (source,), P(|current| > threshold)
-    prior_exceedance : (source,), the same before the recording is seen, at the learned scale
+    prior_exceedance : (source,), the same under the prior at the learned scale
     peak : (source,), probability that the strongest current lies here; of patches, the current that is strongest
         for the size of its patch, in prior standard deviations, since small patches vary more
     near : (source,), probability that it lies within `NEIGHBOURHOOD` of here; None without positions
@@ -81,7 +81,7 @@ class Maps:
         return self.sd if self.sd.ndim == 1 else np.linalg.norm(self.sd, axis=1)
 
     def place(self, problem: Problem) -> Peak:
-        """Return the posterior of the strongest current's place among the sources of the problem."""
+        """Return the posterior of the strongest current's position among the sources of the problem."""
         positions = None if problem.sources is None else problem.sources.positions
         return Peak(self.peak, self.strongest, positions, self.window, self.draws)
 
@@ -127,8 +127,8 @@ def posterior_maps(
 
     window : (start, stop) in s for the mean over it, one time in s, or None for the sample with most signal
     radius : m; 0 for single sources, otherwise the mean over the patch within this distance of each source
-    threshold : A m; None takes what a source (the median one) exceeds with probability `PRIOR_EXCEEDANCE` before the
-        recording is seen, at the learned scale
+    threshold : A m; None takes what a source (the median one) exceeds with probability `PRIOR_EXCEEDANCE` under the
+        prior at the learned scale
     draws : joint draws for the peak, and for the exceedance of the current's norm with free orientation
     rng : default_rng(0) if None, so that the same posterior gives the same maps
     drawn : (draw, source, [axis,] 1), A m, joint draws of `averaged(posterior, window)` to take instead of new ones
@@ -161,12 +161,12 @@ def posterior_maps(
     flat = one.draw(draws, rng) if drawn is None else drawn
     draws = len(flat)
     flat = flat.reshape(draws, *per_source)
-    turned = flat
+    patch_means = flat
     if radius:
         # One product for all draws.
-        turned = (weights @ flat.swapaxes(0, 1).reshape(per_source[0], -1)).reshape(per_source[0], draws, axes)
-        turned = turned.swapaxes(0, 1)
-    sizes = np.linalg.norm(turned, axis=2)
+        patch_means = (weights @ flat.swapaxes(0, 1).reshape(per_source[0], -1)).reshape(per_source[0], draws, axes)
+        patch_means = patch_means.swapaxes(0, 1)
+    sizes = np.linalg.norm(patch_means, axis=2)
     expected = np.sqrt(prior.reshape(per_source).sum(axis=1)) if radius else 1.0
     peak = np.bincount((sizes / expected).argmax(axis=1), minlength=per_source[0]) / draws
     if axes == 1:
@@ -234,11 +234,11 @@ def _sums(one: Posterior, weights: csr_array) -> tuple[Array, Array, Array, Arra
 def strongest_region(
     posterior: Posterior, window: Window = None, radius: float = REGION
 ) -> tuple[int, Index, Functional]:
-    """Return the centre of the strongest patch at a window, its sources, and its course over time.
+    """Return the centre of the strongest patch at a window, its sources, and its time course.
 
     The patch is the one whose posterior mean is strongest for its size, see `Maps.strongest`; a single source where
-    positions or normals are not known. The course is the exact joint posterior of the mean current over the patch:
-    with fixed orientation along the normals, turned as they were when the patch was picked, see `regions.patches`;
+    positions or normals are not known. The time course is the exact joint posterior of the mean current over the patch:
+    with fixed orientation along the normals, with the same signs as when the patch was picked, see `regions.patches`;
     with free orientation along the direction of the patch's posterior mean at the window.
 
     window : as in `averaged`

@@ -1,6 +1,6 @@
 """Mixture: weighted hyperparameters, and the structure of the prior at each, that the posterior is mixed over.
 
-It knows no problem, no window and no cache: given a problem, every node stands for one exact Gaussian.
+It holds no problem: given one, every node corresponds to one exact Gaussian.
 """
 
 from __future__ import annotations
@@ -54,14 +54,13 @@ def systematic(weights: Array, count: int, order: Index | None = None) -> Index:
     """Pick `count` of weighted things by systematic resampling: each comes as often as its weight says, within one.
 
     weights : (thing,), of any sum
-    order : (thing,), the order in which they stand in line, so that neighbours in it stay in proportion; their own
-        where none is given
+    order : (thing,), the order of the cumulative sum, in which neighbours stay in proportion; None for their own
 
-    Returns indices (count,) in the order of the line.
+    Returns indices (count,) in that order.
 
     Reference: Carpenter, Clifford & Fearnhead (1999), IEE Proc. Radar Sonar Navig. 146, 2-7, with the offset a half.
     """
-    line = np.cumsum(weights if order is None else weights[order])
+    cumulative = np.cumsum(weights if order is None else weights[order])
     ticks = (np.arange(count) + 0.5) / count
-    picked = np.minimum(np.searchsorted(line / line[-1], ticks), len(line) - 1)
+    picked = np.minimum(np.searchsorted(cumulative / cumulative[-1], ticks), len(cumulative) - 1)
     return np.asarray(picked if order is None else order[picked])

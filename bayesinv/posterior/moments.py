@@ -31,7 +31,7 @@ def within(conditionals: Sequence[Conditional], size: int, length: int) -> Array
 def sd(conditionals: Sequence[Conditional], size: int, length: int, mean: Array | None) -> Array:
     """Return the standard deviation (amplitude, time), within plus between hyperparameters.
 
-    mean : (amplitude, time), of the whole mixture where it has several structures; None where it has one
+    mean : (amplitude, time), of the full mixture where it has several structures; None where it has one
     """
     found = [one.second_moments(mean is not None) for one in conditionals]
     out = np.empty((size, length))

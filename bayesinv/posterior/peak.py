@@ -1,4 +1,4 @@
-"""Peak: the posterior of the place where the strongest current lies."""
+"""Peak: the posterior of the position of the strongest current."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bayesinv.posterior.quantiles import credible_level
 
 @dataclass(frozen=True, eq=False)
 class Peak:
-    """Posterior of the place of the strongest current.
+    """Posterior of the position of the strongest current.
 
     probability : (source,), share of the joint draws whose peak lies there
     strongest : the source at which the posterior mean is strongest
@@ -42,8 +42,8 @@ class Peak:
         counts = np.round(self.probability * self.draws).astype(np.int64)
         first = np.random.default_rng(0).multivariate_hypergeometric(counts, int(counts.sum()) // 2)
         second = counts - first
-        near = np.arange(len(counts)) if self.positions is None else self._distance(None)
-        order = np.lexsort((near, -first))
+        distance = np.arange(len(counts)) if self.positions is None else self._distance(None)
+        order = np.lexsort((distance, -first))
         share = np.cumsum(second[order]) / second.sum()
         return np.sort(order[: int(np.searchsorted(share, wanted - 1e-12)) + 1])
 

@@ -28,20 +28,20 @@ from bayesinv.posterior.hyper import Hyper
 from bayesinv.posterior.mixture import Mixture
 from bayesinv.posterior.peak import Peak
 from bayesinv.posterior.predictions import sample_log_density
-from bayesinv.posterior.quantiles import checked_threshold, credible_level, exceedance, heavy_nodes, interval
+from bayesinv.posterior.quantiles import checked_threshold, credible_level, exceedance, interval, significant_nodes
 from bayesinv.posterior.regions import region_weights
 from bayesinv.posterior.spectral import SpectralGaussians
 from bayesinv.problem.problem import Problem
 from bayesinv.problem.windows import Window, samples_of
 
-DENSITIES = 1000
-"""Hyperparameters at which the log density of samples is given where their draws have no scales."""
+DEFAULT_LIKELIHOOD_NODES = 1000
+"""Number of hyperparameters at which samples' log density is computed where the draws have no scales."""
 
-GAUSSIANS = 2**24
-"""Numbers of nodes' means held at once while quantiles are searched."""
+MAX_GAUSSIAN_NUMBERS = 2**24
+"""Largest number of nodes' means in memory at once while quantiles are computed."""
 
-STRENGTHS = 2**26
-"""Numbers of joint draws held at once while peaks are counted."""
+MAX_DRAW_NUMBERS = 2**26
+"""Largest number of drawn currents in memory at once while peaks are counted."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,11 +50,11 @@ class Posterior(PickledByFields):
 
     problem : what was inverted
     model : name of the prior
-    method : how the hyperparameters were integrated over, and why so
+    method : name of the method by which the hyperparameters were integrated over
     mixture : hyperparameters and weights of the exact Gaussians
     hyper : posterior of the hyperparameters
     log_evidence : with its error, or None where the method cannot give it
-    checks : what was verified
+    checks : of the inference and the recording
     timings : seconds per stage
     time_weights : (time,), where this is the posterior of one weighted sum of the samples' currents, see `averaged`;
         None where it is that of the samples
@@ -148,7 +148,7 @@ class Posterior(PickledByFields):
     def within_variance(self) -> Array:
         """Mean over hyperparameters of the conditional variance, (A m)².
 
-        (source, [axis]), the same at all times; (source, [axis,] time) where courses are correlated over time.
+        (source, [axis]), the same at all times; (source, [axis,] time) where time courses are correlated.
         """
         out = moments.within(self.conditionals, self._size, len(self.times))
         return self._shaped(out if self.varies else out[:, 0])
@@ -169,10 +169,10 @@ class Posterior(PickledByFields):
 
     @cached_property
     def shrinkage(self) -> Array:
-        """1 - posterior variance / prior variance: (source, [axis]), 0 where the recording says nothing.
+        """1 - posterior variance / prior variance: (source, [axis]), 0 where the recording is not informative.
 
-        It is the diagonal of the resolution matrix, averaged over the hyperparameters (and over time, where courses
-        are correlated).
+        It is the diagonal of the resolution matrix, averaged over the hyperparameters (and over time, where time
+        courses are correlated).
         """
         out = np.zeros(self._size)
         for one in self.conditionals:
@@ -186,11 +186,11 @@ class Posterior(PickledByFields):
         Raises
         ------
         ValueError
-            If courses are correlated over time: then a sample's mean leans on all samples.
+            If time courses are correlated: then a sample's mean depends on all samples.
         """
         if any(structure.time is not None for structure in self.mixture.structures):
             raise ValueError(
-                "currents whose courses are correlated over time have no kernel from one sample's recording to its "
+                "currents whose time courses are correlated have no kernel from one sample's recording to its "
                 "currents; use a model without `time`"
             )
         out = np.zeros(self.problem.gain.T.shape)
@@ -223,10 +223,10 @@ class Posterior(PickledByFields):
 
         rows : of the amplitudes; samples : of the times
         """
-        least, left = heavy_nodes(self.mixture.weights)
+        least, left = significant_nodes(self.mixture.weights)
         for one in self.conditionals:
             for weight, mean, sd in one.gaussians(rows, samples, least):
-                # Mixtures of models with and without correlated courses have one shape.
+                # Mixtures of models with and without correlated time courses have one shape.
                 yield weight / left, mean, np.broadcast_to(sd, mean.shape) if self.varies else sd
 
     def interval(self, level: float = 0.9, window: Window = None) -> tuple[Array, Array]:
@@ -246,8 +246,8 @@ class Posterior(PickledByFields):
         samples = samples_of(self.times, window)
         count = len(self.times[samples])
         bounds = np.empty((2, self._size, count))
-        # Many Gaussians for a block are held at once, so that quantiles are searched without computing them again.
-        step = max(1, int(GAUSSIANS / (max(1, count) * len(self.mixture.weights))))
+        # All Gaussians of a block are in memory at once, so that the search for quantiles does not recompute them.
+        step = max(1, int(MAX_GAUSSIAN_NUMBERS / (max(1, count) * len(self.mixture.weights))))
         for start in range(0, self._size, step):
             rows = slice(start, min(start + step, self._size))
             bounds[:, rows] = interval(self.gaussians(rows, samples), level)
@@ -275,7 +275,7 @@ class Posterior(PickledByFields):
         """Exact joint posterior of linear functionals of the currents.
 
         weights : (source,) or (functional, source), with free orientation (..., source, axis)
-        window : None gives a course over all samples; (start, stop) in s gives the mean over that window
+        window : None gives a time course over all samples; (start, stop) in s gives the mean over that window
         names : one per functional
 
         Raises
@@ -290,8 +290,8 @@ class Posterior(PickledByFields):
 
         labels : region name to the indices of its sources
         window : as in `contrast`
-        flip : with fixed orientation, turn currents whose normal points against the region's main direction, so
-            that opposite walls of a sulcus do not cancel
+        flip : with fixed orientation, flip the sign of currents whose normal points against the region's main
+            direction, so that opposite walls of a sulcus do not cancel
 
         With free orientation a region has one functional per axis, named "region x", "region y", "region z".
 
@@ -322,9 +322,9 @@ class Posterior(PickledByFields):
         return np.stack([self._shaped(one) for one in flat])
 
     def peak(self, window: Window = None, draws: int = 2000, rng: np.random.Generator | None = None) -> Peak:
-        """Posterior of the place where the current, averaged over a window, is strongest.
+        """Posterior of the position where the current, averaged over a window, is strongest.
 
-        window : (start, stop) in s; a time in s; None takes the sample at which the posterior mean stands out most
+        window : (start, stop) in s; a time in s; None takes `strongest_time`
         draws : joint draws of the currents
         rng : default_rng(0) if None, so that the same posterior gives the same peak
 
@@ -339,7 +339,7 @@ class Posterior(PickledByFields):
         shape = (self.problem.source_count, self.problem.axes)
         tally, done = np.zeros(shape[0]), 0
         while done < draws:
-            part = min(draws - done, max(1, int(STRENGTHS / self._size)))
+            part = min(draws - done, max(1, int(MAX_DRAW_NUMBERS / self._size)))
             drawn = draw_mixture(one.conditionals, part, rng, slice(0, 1), self._size, 1)
             strength = (drawn[:, :, 0].reshape(part, *shape) ** 2).sum(axis=2)
             tally += np.bincount(strength.argmax(axis=1), minlength=len(tally))
@@ -364,7 +364,7 @@ class Posterior(PickledByFields):
         drawn = self.hyper.scales
         if count is not None or drawn is None:
             order = np.argsort(self.mixture.weights)[::-1]
-            drawn = self.mixture.resampled(count or DENSITIES, order)
+            drawn = self.mixture.resampled(count or DEFAULT_LIKELIHOOD_NODES, order)
         return sample_log_density(self.problem, drawn)
 
     def summary(self, level: float = 0.9) -> dict[str, Any]:
@@ -391,16 +391,16 @@ class Posterior(PickledByFields):
         return exporter("to_arviz")(self)
 
     def to_mne(self, what: str = "mean", threshold: float | None = None, level: float = 0.9) -> Any:
-        """A map as MNE-Python's SourceEstimate or VectorSourceEstimate; see `mne_bridge.to_mne`."""
+        """A map as MNE-Python's SourceEstimate or VectorSourceEstimate; see `bridges.mne_maps.to_mne`."""
         return exporter("to_mne")(self, what, threshold=threshold, level=level)
 
     def to_inverse_operator(self, **objects: Any) -> Any:
-        """MNE-Python's InverseOperator of the posterior mean; see `mne_bridge.to_inverse_operator`.
+        """MNE-Python's InverseOperator of the posterior mean; see `bridges.mne_operator.to_inverse_operator`.
 
         objects : `info`, `forward` and `noise_cov` where the problem does not hold them any more
         """
         return exporter("to_inverse_operator")(self, **objects)
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Write to NetCDF; see `archive.save`."""
+        """Write to NetCDF; see `bridges.archive.save`."""
         exporter("save")(self, path)

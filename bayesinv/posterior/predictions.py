@@ -19,9 +19,9 @@ def sample_log_density(problem: Problem, nodes: Mixture) -> Array:
     """
     out = np.empty((len(nodes.noise), len(problem.times)))
     for k in np.unique(nodes.which):
-        mine = nodes.which == k
+        members = nodes.which == k
         spectrum = Spectrum.of(problem, nodes.structures[k])
-        out[mine] = _of_structure(spectrum, nodes.variance[mine], nodes.noise[mine])
+        out[members] = _of_structure(spectrum, nodes.variance[members], nodes.noise[members])
     return out
 
 
@@ -35,10 +35,10 @@ def _of_structure(spectrum: Spectrum, variance: Array, noise: Array) -> Array:
     coefficients = spectrum.coefficients @ modes.T
     correlation = (modes * powers) @ modes.T
     out = np.full((len(variance), len(modes)), -0.5 * (len(spectrum.values) * LOG_2PI + volume))
-    for n, (scale, error) in enumerate(zip(variance, noise, strict=True)):
+    for n, (scale, noise_scale) in enumerate(zip(variance, noise, strict=True)):
         for value, course in zip(spectrum.values, coefficients, strict=True):
-            # The root's rows take each sample's part that those before it do not tell.
-            root = np.linalg.cholesky(scale * value * correlation + error**2 * np.eye(len(modes)))
+            # Solving with the Cholesky factor gives each sample's innovation: what those before it do not predict.
+            root = np.linalg.cholesky(scale * value * correlation + noise_scale**2 * np.eye(len(modes)))
             innovation = solve_triangular(root, course, lower=True)
             out[n] -= 0.5 * innovation**2 + np.log(np.diag(root))
     return out

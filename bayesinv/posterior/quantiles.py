@@ -9,8 +9,8 @@ from scipy.special import ndtr, ndtri
 
 from bayesinv.axes import Array
 
-LIGHT = 1e-7
-"""Probability that quantiles and exceedances of single currents may be off by, for leaving out the lightest nodes."""
+NEGLIGIBLE_PROBABILITY = 1e-7
+"""Total probability of the nodes that quantiles and exceedances of single currents leave out."""
 
 
 def credible_level(level: float) -> float:
@@ -45,22 +45,22 @@ def checked_threshold(threshold: float) -> float:
     return threshold
 
 
-def heavy_nodes(weights: Array) -> tuple[float, float]:
-    """Weight up to which nodes together hold no more than `LIGHT`, and the weight that is left without them."""
+def significant_nodes(weights: Array) -> tuple[float, float]:
+    """Return the largest weight of the nodes that together hold `NEGLIGIBLE_PROBABILITY`, and the sum of the others."""
     ordered = np.sort(weights)
-    light = int(np.searchsorted(np.cumsum(ordered), LIGHT * ordered.sum(), side="right"))
-    return (ordered[light - 1] if light else 0.0), float(ordered[light:].sum())
+    negligible = int(np.searchsorted(np.cumsum(ordered), NEGLIGIBLE_PROBABILITY * ordered.sum(), side="right"))
+    return (ordered[negligible - 1] if negligible else 0.0), float(ordered[negligible:].sum())
 
 
 def interval(gaussians: Iterable[tuple[float, Array, Array]], level: float) -> tuple[Array, Array]:
-    """Central credible interval, lower and upper, of mixtures of (weight, means, sds)."""
+    """Return the central credible interval, lower and upper, of mixtures of (weight, means, sds)."""
     weights, means, sds = (np.array(list(part)) for part in zip(*gaussians, strict=True))
     low, high = (mixture_quantile(weights, means, sds, probability) for probability in tail_probabilities(level))
     return low, high
 
 
 def exceedance(gaussians: Iterable[tuple[float, Array, Array]], threshold: float) -> Array:
-    """P(|value| > threshold) of mixtures of (weight, means, sds)."""
+    """Return P(|value| > threshold) of mixtures of (weight, means, sds)."""
     terms = (
         weight * (ndtr((-threshold - mean) / sd) + ndtr((mean - threshold) / sd)) for weight, mean, sd in gaussians
     )

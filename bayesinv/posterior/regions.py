@@ -1,4 +1,4 @@
-"""Regions and patches of sources as weights of functionals, and the one rule that turns signs in them."""
+"""Regions and patches of sources as weights of functionals, and the rule for flipping signs in them."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from bayesinv.axes import Array, Index
 from bayesinv.evidence.spectrum import Spectrum
 from bayesinv.problem.problem import Problem
 
-BLOCK = 256
-"""Patches worked on at once where sources are correlated."""
+PATCH_BLOCK = 256
+"""Number of patches that are computed at once where sources are correlated."""
 
 
 def signs(normals: Array, direction: Array) -> Array:
@@ -43,15 +43,15 @@ def region_weights(problem: Problem, labels: Mapping[str, ArrayLike], flip: bool
     rows, names = [], []
     for name, sources in labels.items():
         index = _indices(name, sources, count)
-        turn = np.ones(len(index))
+        flips = np.ones(len(index))
         if flip and axes == 1:
             normals = None if problem.sources is None else problem.sources.normals
             if normals is None:
                 raise ValueError("flip wants the sources' normals, but this problem has none")
-            turn = signs(normals[index], main_direction(normals[index]))
+            flips = signs(normals[index], main_direction(normals[index]))
         for axis in range(axes):
             row = np.zeros((count, axes))
-            np.add.at(row[:, axis], index, turn / len(index))
+            np.add.at(row[:, axis], index, flips / len(index))
             rows.append(row[:, 0] if axes == 1 else row)
             names.append(name if axes == 1 else f"{name} {'xyz'[axis]}")
     if not rows:
@@ -76,7 +76,7 @@ def _indices(name: str, sources: ArrayLike, count: int) -> Index:
 
 
 def has_patches(problem: Problem) -> bool:
-    """Whether positions are known, and with fixed orientation normals, that tell how currents are to be averaged."""
+    """Whether positions are known, and with fixed orientation normals, by which signs are flipped."""
     return problem.sources is not None and (problem.axes == 3 or problem.sources.normals is not None)
 
 
@@ -88,17 +88,17 @@ def neighbours(problem: Problem, radius: float, centre: int) -> Index:
     sources = problem.sources
     if sources is None or radius <= 0 or not has_patches(problem):
         return np.array([centre], dtype=np.int64)
-    near = np.linalg.norm(sources.positions - sources.positions[centre], axis=1) <= radius
+    inside = np.linalg.norm(sources.positions - sources.positions[centre], axis=1) <= radius
     if sources.hemispheres is not None:
-        near &= sources.hemispheres == sources.hemispheres[centre]
-    return np.flatnonzero(near)
+        inside &= sources.hemispheres == sources.hemispheres[centre]
+    return np.flatnonzero(inside)
 
 
 def patches(problem: Problem, radius: float) -> csr_array:
     """Return the weights (patch, source) that average the currents of the patch around each source.
 
     A patch is what lies within `radius` m in the same hemisphere. With fixed orientation currents whose normal
-    points against that of the patch's centre are turned, see `signs`.
+    points against that of the patch's centre are flipped, see `signs`.
 
     Raises
     ------
@@ -118,10 +118,10 @@ def patches(problem: Problem, radius: float) -> csr_array:
     if sources.hemispheres is not None:
         same = sources.hemispheres[row] == sources.hemispheres[column]
         row, column = row[same], column[same]
-    turn = np.ones(len(row))
+    flips = np.ones(len(row))
     if problem.axes == 1 and sources.normals is not None:
-        turn = signs(sources.normals[column], sources.normals[row])
-    return csr_array((turn / np.bincount(row, minlength=count)[row], (row, column)), shape=(count, count))
+        flips = signs(sources.normals[column], sources.normals[row])
+    return csr_array((flips / np.bincount(row, minlength=count)[row], (row, column)), shape=(count, count))
 
 
 def prior_of_sums(spectrum: Spectrum, weights: csr_array) -> Array:
@@ -134,13 +134,13 @@ def prior_of_sums(spectrum: Spectrum, weights: csr_array) -> Array:
         for axis in range(axes):
             out[axis::axes] = squared @ spectrum.weights[axis::axes]
         return out
-    for start in range(0, problem.source_count, BLOCK):
-        some = weights[start : start + BLOCK].toarray().T
+    for start in range(0, problem.source_count, PATCH_BLOCK):
+        block = weights[start : start + PATCH_BLOCK].toarray().T
         for axis in range(axes):
-            sums = np.zeros((len(some), axes, some.shape[1]))
-            sums[:, axis] = some
-            flat = sums.reshape(-1, some.shape[1])
-            out[start * axes + axis : (start + some.shape[1]) * axes : axes] = np.sum(
+            sums = np.zeros((len(block), axes, block.shape[1]))
+            sums[:, axis] = block
+            flat = sums.reshape(-1, block.shape[1])
+            out[start * axes + axis : (start + block.shape[1]) * axes : axes] = np.sum(
                 flat * structure.product(problem, flat), axis=0
             )
     return out

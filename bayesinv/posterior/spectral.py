@@ -18,17 +18,17 @@ from bayesinv.evidence.spectrum import Spectrum
 from bayesinv.memory import PickledByFields, cached_property
 from bayesinv.posterior.conditional import Gaussian, row_blocks
 from bayesinv.posterior.draws import draw_exactly
-from bayesinv.posterior.functionals import CourseNodes
+from bayesinv.posterior.functionals import TimeCourseNodes
 from bayesinv.posterior.regions import prior_of_sums
 
-SMALL = 2**21
-"""Numbers in a gain up to which `to_sources` is kept."""
+MAX_STORED_GAIN = 2**21
+"""Size of a gain up to which all of `to_sources` is stored."""
 
-RETAINED = 1e-10
-"""Share of the variance between hyperparameters that may be dropped with its smallest directions."""
+DROPPED_SHARE = 1e-10
+"""Largest share of the variance between hyperparameters that is dropped with its smallest directions."""
 
-RETAINED_IN_SD = 1e-8
-"""The same where variances are all that is asked, and half the digits are carried."""
+DROPPED_SHARE_IN_SD = 1e-8
+"""The same for standard deviations, which are computed in single precision."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,16 +93,16 @@ class SpectralGaussians(PickledByFields):
     # --- from coefficients to currents
 
     def to_sources(self, rows: slice = slice(None)) -> Array:
-        """D Gᵀ U of some amplitudes (amplitude, component); kept where it is small or cannot be had by rows."""
-        return self.spectrum.to_sources(rows) if self._by_rows else self._whole[rows]
+        """D Gᵀ U of some amplitudes (amplitude, component); stored where it is small or not available by rows."""
+        return self.spectrum.to_sources(rows) if self._by_rows else self._all_rows[rows]
 
     @property
     def _by_rows(self) -> bool:
-        """Whether `to_sources` is large, and can be had by rows."""
-        return self.spectrum.structure.diagonal_only and self.spectrum.problem.gain.size > SMALL
+        """Whether `to_sources` is large and can be computed by rows."""
+        return self.spectrum.structure.diagonal_only and self.spectrum.problem.gain.size > MAX_STORED_GAIN
 
     @cached_property
-    def _whole(self) -> Array:
+    def _all_rows(self) -> Array:
         return self.spectrum.to_sources()
 
     @property
@@ -123,7 +123,7 @@ class SpectralGaussians(PickledByFields):
 
     @cached_property
     def _units(self) -> Array:
-        """Size that a unit of a filter has in the currents, as the root of its power there: (component, [mode])."""
+        """Root of the currents' power per unit of a filter: (component, [mode])."""
         power = self.coefficients**2 if self.varies else np.einsum("ct,ct->c", self.coefficients, self.coefficients)
         values = self.spectrum.values
         return np.sqrt(power * (values[:, None] if self.varies else values))
@@ -132,22 +132,22 @@ class SpectralGaussians(PickledByFields):
     def directions(self) -> tuple[Array, Array]:
         """Scores (node, direction) and directions (direction, component, [mode]) of the filters about their mean.
 
-        They are principal axes in units of what a component brings to the currents, so that what is dropped is small
+        They are principal axes in units of a component's power in the currents, so that dropped directions are small
         in the currents and not only in the filters. Their scores are orthonormal under the weights.
         """
         units = self._units
         root = np.sqrt(self.weights)[:, None]
-        about = root * ((self.filters - self.mean_filter) * units).reshape(len(self.weights), -1)
+        centred_filters = root * ((self.filters - self.mean_filter) * units).reshape(len(self.weights), -1)
         # Whichever of nodes and components are fewer makes the smaller eigenproblem.
-        if len(about) <= about.shape[1]:
-            values, vectors = np.linalg.eigh(about @ about.T)
+        if len(centred_filters) <= centred_filters.shape[1]:
+            values, vectors = np.linalg.eigh(centred_filters @ centred_filters.T)
         else:
-            values, right = np.linalg.eigh(about.T @ about)
-            vectors = np.divide(about @ right, np.sqrt(np.maximum(values, 1e-300)))
+            values, right = np.linalg.eigh(centred_filters.T @ centred_filters)
+            vectors = np.divide(centred_filters @ right, np.sqrt(np.maximum(values, 1e-300)))
         rest = np.cumsum(np.maximum(values, 0))
-        few = vectors[:, rest > RETAINED * max(rest[-1], 1e-300)] if rest[-1] > 0 else vectors[:, :0]
-        axes = (few.T @ about).reshape(-1, *units.shape)
-        return few / root, np.divide(axes, units, out=np.zeros_like(axes), where=units > 0)
+        leading = vectors[:, rest > DROPPED_SHARE * max(rest[-1], 1e-300)] if rest[-1] > 0 else vectors[:, :0]
+        axes = (leading.T @ centred_filters).reshape(-1, *units.shape)
+        return leading / root, np.divide(axes, units, out=np.zeros_like(axes), where=units > 0)
 
     def filtered(self, filters: Array, time_weights: Array | None) -> Array:
         """Filtered coefficients (component, column) of samples, or of weighted sums of them.
@@ -190,7 +190,7 @@ class SpectralGaussians(PickledByFields):
             for rows in self._blocks:
                 out[rows] += self.to_sources(rows) @ wanted
             return
-        # D Gᵀ U is as large as the gain: what has been filtered goes through the gain itself.
+        # D Gᵀ U is as large as the gain, so the filtered coefficients are multiplied by the gain itself.
         wanted = self.spectrum.to_components @ wanted
         weights = self.spectrum.weights if self.spectrum.structure.weighted else None
         for rows in self._blocks:
@@ -220,22 +220,22 @@ class SpectralGaussians(PickledByFields):
         centred : whether the spread is about zero rather than about the mean of these nodes, as it must be where
             several structures are mixed
 
-        What lies between hyperparameters is added to what lies within, so that half the digits will do.
+        The variance between hyperparameters is added to that within them, so that single precision is enough.
         """
         axes = self.directions[1]
         if len(axes):
             power = np.cumsum(np.sum(((axes * self._units) ** 2).reshape(len(axes), -1), axis=1))
-            axes = axes[power > RETAINED_IN_SD * power[-1]]
+            axes = axes[power > DROPPED_SHARE_IN_SD * power[-1]]
         centre = self.filtered(self.mean_filter, None) if centred else None
         parts = [self.filtered(axis, None).astype(np.float32) for axis in axes]
         variance = self.variance_of()
 
         def at(rows: slice) -> tuple[Array, list[Array]]:
             to_sources = self.to_sources(rows)
-            light = to_sources.astype(np.float32)
+            single_precision = to_sources.astype(np.float32)
             between = []
             for part in parts:
-                found = light @ part
+                found = single_precision @ part
                 between.append(np.square(found, out=found))
             if centre is not None:
                 between.append(self.total * (to_sources @ centre) ** 2)
@@ -260,10 +260,10 @@ class SpectralGaussians(PickledByFields):
         """Whitened recording (component, time) that the weighted mean explains."""
         return self.spectrum.explained @ self.filtered(self.total * self.mean_filter, None)
 
-    # --- nodes one by one
+    # --- single nodes
 
     def gaussians(self, rows: slice, samples: slice, least: float) -> Iterator[Gaussian]:
-        """Weight, mean (row, time) and sd (row, 1 or time) of every node heavier than `least`."""
+        """Weight, mean (row, time) and sd (row, 1 or time) of every node whose weight exceeds `least`."""
         to_sources = self.to_sources(rows)
         scores, directions = self.directions
         centre = to_sources @ self.filtered(self.mean_filter, None)[:, samples]
@@ -280,14 +280,14 @@ class SpectralGaussians(PickledByFields):
 
     def functionals(
         self, table: Array, samples: slice, time_weights: Array | None, averaged: bool, courses: bool
-    ) -> tuple[list[Array], list[Array], CourseNodes | None]:
+    ) -> tuple[list[Array], list[Array], TimeCourseNodes | None]:
         """Means (functional, column) and covariances (1 or column, functional, functional) of every node.
 
         table : (functional, amplitude)
-        samples : which samples are asked about
+        samples : of the functionals
         time_weights : (time, column), weighted sums of samples to take in place of the samples themselves
         averaged : whether these are sums over several samples
-        courses : whether what the covariance of the nodes' time courses follows from is wanted too
+        courses : whether to return the terms of the covariance of the nodes' time courses too
         """
         projected = np.zeros((len(table), len(self.spectrum.values)))
         for rows in self._blocks:
@@ -299,13 +299,14 @@ class SpectralGaussians(PickledByFields):
             found = self.filtered(self.filters[n], time_weights)
             means.append(projected @ (found if time_weights is not None else found[:, samples]))
             reduced = self._reduced(self.reductions[n], time_weights)
-            known = np.einsum("fc,ct,gc->tfg", projected, reduced, projected)
-            covariances.append(self.variance[n] * share[:, None, None] * prior - known)
+            reduction = np.einsum("fc,ct,gc->tfg", projected, reduced, projected)
+            covariances.append(self.variance[n] * share[:, None, None] * prior - reduction)
         if not courses:
             return means, covariances, None
         count = len(self.spectrum.problem.times)
         powers, modes = self.spectrum.modes or (np.ones(count), np.eye(count))
-        return means, covariances, CourseNodes(self.variance, self.reductions, projected, prior, powers, modes[samples])
+        nodes = TimeCourseNodes(self.variance, self.reductions, projected, prior, powers, modes[samples])
+        return means, covariances, nodes
 
     def sums(self, weights: csr_array) -> tuple[Array, Array, Array]:
         """Means, variances and prior variances (amplitude, node) of weighted sums of sources, at the first sample.

@@ -1,1 +1,1 @@
-"""Priors: what several models believe alike, said once."""
+"""Priors: currents, scales and model files, and the density of a model's hyperparameters."""

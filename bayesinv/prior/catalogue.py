@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bayesinv.axes import one_of
-from bayesinv.prior.graphs import GRAPHS
+from bayesinv.prior.graphs import GRAPH_LOCK
 from bayesinv.prior.observation import observation
 from bayesinv.prior.scales import FORMULAS
 from bayesinv.problem.problem import Problem
@@ -34,6 +34,7 @@ def _shipped() -> dict[str, Path]:
 
 
 def find_model(model: str | PathLike[str]) -> Path:
+    """Return the path of a shipped model's file by its name, or of the user's own, checked to exist."""
     text = str(model)
     if text.endswith(".py") or "/" in text or "\\" in text:
         path = Path(text)
@@ -124,16 +125,16 @@ def build(model: Any, problem: Problem) -> tuple[str, pm.Model]:
                 f"model {name!r} would be built inside the pm.Model whose `with` block this is; leave it first"
             )
         try:
-            with GRAPHS:
+            with GRAPH_LOCK:
                 built = function(problem)
         except Exception as error:
             raise ValueError(f"model {name!r} raised {type(error).__name__}: {error}") from error
         if not isinstance(built, pm.Model):
             raise ValueError(f"model {name!r} returned {type(built).__name__}, but must return the pm.Model it built")
     try:
-        seen = observation(built)
+        noted = observation(built)
     except ValueError as error:
         raise ValueError(f"model {name!r}: {error}") from None
-    if seen.problem is not problem:
+    if noted.problem is not problem:
         raise ValueError(f"model {name!r} observes another problem than the one given; build it from this one")
     return name, built

@@ -17,7 +17,7 @@ from bayesinv.covariance.time_course import COURSES
 from bayesinv.memory import PickledByFields, cached_property
 from bayesinv.prior.graphs import Number, symbolic
 from bayesinv.prior.observation import Observation, observe_baseline
-from bayesinv.prior.shaping import SHAPES, shaped
+from bayesinv.prior.structure_fields import STRUCTURAL_NAMES, scaled_fields
 from bayesinv.problem.problem import Problem
 
 
@@ -26,7 +26,7 @@ def depth_weights(problem: Problem, exponent: float) -> Array:
 
         D_jj ∝ ‖g_j‖^(-2 exponent),   trace(G D Gᵀ) = trace(G Gᵀ)
 
-    ‖g_j‖ is the norm of the whitened gain of source j, over its axes with free orientation. With the trace kept,
+    ‖g_j‖ is the norm of the whitened gain of source j, over its axes with free orientation. Because the trace is fixed,
     the signal-to-noise ratio that a source scale implies does not depend on the exponent.
 
     exponent : 0 (no weighting) to 1 (full compensation)
@@ -56,10 +56,10 @@ class Currents(PickledByFields):
     weights : (source,) or (amplitude,), positive relative variances, which multiply the depth weighting
     tangential : variance of tangential currents in [0, 1], that of the normal one being 1, with free orientation
     length : m, length-scale of a Matérn field over the cortex; None for independent sources
-    components : (source,) labels from 0 of the component that a source belongs to (-1 for none: it stays silent), or
+    components : (source,) labels from 0 of the component that a source belongs to (-1 for none: no current), or
         a sequence of positive semidefinite (amplitude, amplitude) matrices
     shares : (component,), positive relative variances of the components
-    time : s, time constant of the currents' courses; None where samples are independent
+    time : s, time constant of the currents' time courses; None where samples are independent
     course : how these are correlated over time: "matern" (ν = 3/2, smooth) or "autoregressive" (of first order, rough)
     """
 
@@ -112,12 +112,12 @@ class Currents(PickledByFields):
         parts = []
         for matrix in self.components:
             values, vectors = np.linalg.eigh(matrix)
-            kept = values > 1e-12 * values[-1]
-            parts.append(vectors[:, kept] * np.sqrt(values[kept]))
+            retained = values > 1e-12 * values[-1]
+            parts.append(vectors[:, retained] * np.sqrt(values[retained]))
         return np.hstack(parts), np.repeat(np.arange(len(parts)), [part.shape[1] for part in parts])
 
     def structure(self, problem: Problem, **learned: Any) -> Structure:
-        """The structure in which numbers that are learned have given values; trace kept.
+        """The structure at given values of the hyperparameters that are learned.
 
         learned : "depth", "weights", "tangential", "length", "shares" or "time", and their values
 
@@ -126,11 +126,11 @@ class Currents(PickledByFields):
         ValueError
             If something is learned and has no value, or does not fit the problem.
         """
-        given = {name: learned.get(name, getattr(self, name)) for name in SHAPES}
+        given = {name: learned.get(name, getattr(self, name)) for name in STRUCTURAL_NAMES}
         for name, value in given.items():
             if symbolic(value):
                 raise ValueError(f"{name} is learned; give its value")
-        return Structure(**shaped(self, problem, given, np.exp))
+        return Structure(**scaled_fields(self, problem, given, np.exp))
 
     def relative_variances(self, problem: Problem, depth: float | None) -> Array | None:
         """Diagonal of D (amplitude,) at a depth exponent; None stands for ones."""
@@ -147,12 +147,12 @@ class Currents(PickledByFields):
 
         name : of the observed variable, dims ("component", "time")
         problem : whitened gain and recording
-        noise : scale of the whitened noise, a number or a PyTensor scalar; 1 trusts the covariance. A vector
+        noise : scale of the whitened noise, a number or a PyTensor scalar; 1 takes the covariance as it is. A vector
             (kind,) has one scale per kind of sensor, in the order of `problem.kinds`
-        baseline : whether the problem's baseline, where it has one, is observed too as pure noise; it pins the
-            noise scale, which the response alone would trade for signal
-        error : scale of the lead field's error, 1 where `problem.error_factor` is as large as it is believed to be;
-            where the problem has one and None is given, "error" ~ HalfNormal(1) is learned
+        baseline : whether the problem's baseline, where it has one, is observed too as pure noise; it determines
+            the noise scale, which the response alone confounds with the source scale
+        error : scale of the lead field's error, 1 for `problem.error_factor` as it is; where the problem has one and
+            None is given, "error" ~ HalfNormal(1) is learned
 
         Returns the observed random variable. Prior and posterior predictive sampling draw whitened recordings.
 
@@ -171,7 +171,7 @@ class Currents(PickledByFields):
         if error is None and problem.error_factor is not None:
             error = pm.HalfNormal("error", 1.0)
         model = pm.modelcontext(None)
-        fields = shaped(self, problem, {name: getattr(self, name) for name in SHAPES}, pt.exp)
+        fields = scaled_fields(self, problem, {name: getattr(self, name) for name in STRUCTURAL_NAMES}, pt.exp)
         level, ratio = noise_scales(problem, noise)
         fields |= {} if ratio is None else {"noise": ratio}
         fields |= {} if error is None else {"error": error}
@@ -179,7 +179,9 @@ class Currents(PickledByFields):
         base = Structure(**{key: value for key, value in fields.items() if key not in learned})
         variance, level = pt.as_tensor_variable(self.variance), pt.as_tensor_variable(level)
         observed = Observation(problem, self, base, learned, variance, level)
-        given = dict(learned) if observed.only is None else {**learned, "only": observed.only[1]}
+        given = dict(learned)
+        if observed.interpolated_number is not None:
+            given["interpolated_number"] = observed.interpolated_number[1]
         keys, ranks = list(given), [f"(n{i})" if one.ndim else "()" for i, one in enumerate(given.values())]
 
         def logp(value: Any, variance: Any, level: Any, *given: Any) -> Any:
@@ -231,7 +233,7 @@ def noise_scales(problem: Problem, noise: Any) -> tuple[Any, Any]:
     """Scale of the noise, and those of the kinds of sensors relative to it; None where there is one for all."""
     if not (symbolic(noise) and noise.ndim) and not np.ndim(0 if symbolic(noise) else noise):
         return noise, None
-    problem.noise_parts  # noqa: B018  says what is missing
+    problem.noise_parts  # noqa: B018  raises where kinds or covariance are missing
     count = len(problem.kinds)
     if not symbolic(noise):
         noise = real("noise", noise, "kind")

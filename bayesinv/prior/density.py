@@ -16,13 +16,13 @@ from bayesinv.axes import Array, Index
 from bayesinv.covariance.covariance import Structure
 from bayesinv.evidence.gaussian import Likelihood
 from bayesinv.evidence.gradient import FactorisedDensity
-from bayesinv.evidence.graph import SLACK
+from bayesinv.evidence.graph import BOUND_SLACK
 from bayesinv.evidence.spectrum import Spectrum
 from bayesinv.memory import Memory, cached_property
-from bayesinv.prior.graphs import GRAPHS
+from bayesinv.prior.graphs import GRAPH_LOCK
 from bayesinv.prior.observation import Observation
 from bayesinv.prior.observation import observation as observation_of
-from bayesinv.prior.vectorised import FUNCTIONS, signature, vectorised, with_lambda
+from bayesinv.prior.vectorised import GRAPH_FUNCTIONS, signature, vectorised, with_lambda
 
 if TYPE_CHECKING:
     import pymc as pm
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-LARGEST = 1e200
-"""Largest variance, and inverse of the smallest, that the evidence is evaluated at."""
+MAX_VARIANCE = 1e200
+"""Largest variance, and inverse of the smallest, at which the evidence is evaluated."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,29 +67,27 @@ class Density:
 
     @cached_property
     def _functions(self) -> tuple[Memory, Hashable]:
-        """Where what is made of graphs like this model's is kept; models of the same prior share it."""
+        """Memory and key of the functions of this model's graphs; models of the same prior share them."""
         key = signature(
             self.model, [self.observation.variance, self.observation.noise, *self.observation.learned.values()]
         )
-        return (
-            (Memory("functions of one model"), ())
-            if key is None
-            else (FUNCTIONS, (key, tuple(self.observation.learned)))
-        )
+        if key is None:
+            return Memory("functions of one model"), ()
+        return GRAPH_FUNCTIONS, (key, tuple(self.observation.learned))
 
-    def _made(self, name: str, make: Callable[[], T]) -> T:
+    def _remembered(self, name: str, make: Callable[[], T]) -> T:
         memory, key = self._functions
-        with GRAPHS:
+        with GRAPH_LOCK:
             return memory.recall(name, key, make)
 
     @cached_property
-    def _start(self) -> dict[str, Array]:
+    def _initial_point(self) -> dict[str, Array]:
         def make() -> dict[str, Array]:
             from pymc.initial_point import make_initial_point_fn
 
             return dict(make_initial_point_fn(model=self.model)(None)) if self.model.free_RVs else {}
 
-        return self._made("start", make)
+        return self._remembered("start", make)
 
     @cached_property
     def values(self) -> list[Any]:
@@ -101,10 +99,9 @@ class Density:
         """One name per unconstrained coordinate."""
         names = []
         for value in self.values:
-            size = int(np.size(self._start[value.name]))
-            names += (
-                [value.name] if np.ndim(self._start[value.name]) == 0 else [f"{value.name}[{i}]" for i in range(size)]
-            )
+            size = int(np.size(self._initial_point[value.name]))
+            scalar = np.ndim(self._initial_point[value.name]) == 0
+            names += [value.name] if scalar else [f"{value.name}[{i}]" for i in range(size)]
         return names
 
     @property
@@ -120,15 +117,14 @@ class Density:
     @cached_property
     def start(self) -> Array:
         """PyMC's initial point, unconstrained: (coordinate,)."""
-        return np.concatenate([np.ravel(self._start[value.name]) for value in self.values] or [np.zeros(0)]).astype(
-            float
-        )
+        parts = [np.ravel(self._initial_point[value.name]) for value in self.values]
+        return np.concatenate(parts or [np.zeros(0)]).astype(float)
 
     @cached_property
     def _outputs(self) -> list[Any]:
         """Prior log density, source variance and noise scale, in the model's value variables."""
-        ours = {self.observation.recording, self.observation.baseline}
-        terms = [variable for variable in self.model.basic_RVs if variable not in ours] + self.model.potentials
+        observed = {self.observation.recording, self.observation.baseline}
+        terms = [variable for variable in self.model.basic_RVs if variable not in observed] + self.model.potentials
         scales = [self.observation.variance, self.observation.noise]
         if set(terms) <= {*self.model.free_RVs, *self.model.potentials}:
             return list(self.model.replace_rvs_by_values([self._prior(), *scales]))
@@ -137,7 +133,7 @@ class Density:
     def _prior(self) -> Any:
         """Log density of the free random variables, and potentials, in their unconstrained values.
 
-        The same as `model.logp`, without its passes over graphs that these need not.
+        The same as `model.logp`, without its passes over the graph, which this does not need.
         """
         import pymc as pm
         import pytensor.tensor as pt
@@ -155,12 +151,12 @@ class Density:
 
     @cached_property
     def structural(self) -> tuple[int, ...]:
-        """Coordinates along which the structure changes."""
+        """Indices of the coordinates on which the structure depends."""
         if not self.observation.learned:
             return ()
         start = self.start + 0.01
         shifted = start + 0.3 * np.eye(self.dimension)
-        base, moved = self._shapes(start[None]), self._shapes(shifted)
+        base, moved = self._structure_values(start[None]), self._structure_values(shifted)
         found = [
             i
             for i in range(self.dimension)
@@ -169,8 +165,8 @@ class Density:
         return tuple(found)
 
     def _function(self, outputs: list[Any]) -> Callable[[Array], list[Array]]:
-        """A function of unconstrained nodes (node, coordinate) that evaluates graphs of the value variables."""
-        shapes = [np.shape(self._start[value.name]) for value in self.values]
+        """Return a function of unconstrained nodes (node, coordinate) that evaluates graphs of the value variables."""
+        shapes = [np.shape(self._initial_point[value.name]) for value in self.values]
         cuts = np.cumsum([int(np.prod(shape)) for shape in shapes])[:-1]
         run = vectorised(self.values, outputs)
 
@@ -184,13 +180,13 @@ class Density:
     @cached_property
     def _scales(self) -> Callable[[Array], list[Array]]:
         """A function from nodes to prior log density, source variance and noise scale."""
-        return self._made("scales", lambda: self._function(self._outputs))
+        return self._remembered("scales", lambda: self._function(self._outputs))
 
     @cached_property
-    def _shapes(self) -> Callable[[Array], list[Array]]:
-        """A function from nodes to what is learned of the structure, and to what must stay within bounds."""
+    def _structure_values(self) -> Callable[[Array], list[Array]]:
+        """A function from nodes to the learned fields of the structure, and to the numbers that have bounds."""
         wanted = [*self.observation.learned.values(), *(graph for _, graph, _, _ in self.observation.bounded)]
-        return self._made("shapes", lambda: self._function(self.model.replace_rvs_by_values(wanted)))
+        return self._remembered("shapes", lambda: self._function(self.model.replace_rvs_by_values(wanted)))
 
     def scales(self, nodes: Array) -> tuple[Array, Array]:
         """Source variance and noise scale, each (node,), at unconstrained nodes."""
@@ -200,7 +196,7 @@ class Density:
     def unconstrained(self, values: list[Array]) -> Array:
         """Nodes (node, coordinate) from hyperparameters on their own scale: (node, ...) per free random variable."""
         graphs = []
-        with GRAPHS:
+        with GRAPH_LOCK:
             for variable in self.model.free_RVs:
                 transform = self.model.rvs_to_transforms[variable]
                 graphs.append(variable if transform is None else transform.forward(variable, *variable.owner.inputs))
@@ -209,7 +205,7 @@ class Density:
         return np.concatenate([one.reshape(len(one), -1) for one in found], axis=1)
 
     def structural_nodes(self, nodes: Array) -> tuple[Array, Index]:
-        """Different structural coordinates among nodes (structure, coordinate), and the structure of every node."""
+        """Distinct structural coordinates of nodes (structure, coordinate), and the index of each node's (node,)."""
         if not self.structural:
             return np.zeros((1, 0)), np.zeros(len(nodes), dtype=np.int64)
         coordinates, which = np.unique(np.round(nodes[:, list(self.structural)], 11), axis=0, return_inverse=True)
@@ -221,7 +217,7 @@ class Density:
         Raises
         ------
         ValueError
-            If a number leaves the range that it may have.
+            If a number lies outside its bounds.
         """
         if not self.structural:
             if not self.observation.learned:
@@ -229,15 +225,15 @@ class Density:
             coordinates = np.zeros((1, 0))
         nodes = np.repeat(self.start[None], len(coordinates), axis=0)
         nodes[:, list(self.structural)] = coordinates
-        values = self._shapes(nodes)
+        values = self._structure_values(nodes)
         for name, _, low, high in reversed(self.observation.bounded):
             value = values.pop()
-            slack = SLACK * (high - low)
+            slack = BOUND_SLACK * (high - low)
             outside = (value < low - slack) | (value > high + slack)
             if outside.any():
                 raise ValueError(
                     f"{name} reaches {value[outside][0]:.3g}, but must stay between {low:.3g} and {high:.3g}; give it "
-                    "a prior that lives there, such as pm.Uniform or pm.Beta"
+                    "a prior within that range, such as pm.Uniform or pm.Beta"
                 )
         found = [
             self.observation.structure(
@@ -245,7 +241,7 @@ class Density:
             )
             for i in range(len(coordinates))
         ]
-        # Over a learned exponent a table of Gram matrices pays, unless weights change with every structure.
+        # Interpolating Gram matrices over a learned exponent pays, unless weights change with every structure.
         tabled = "depth" in self.observation.learned and "weights" not in self.observation.learned
         return [replace(one, tabled=True) for one in found] if tabled else found
 
@@ -267,34 +263,34 @@ class Density:
     def __call__(self, nodes: Array) -> Array:
         """Log prior times likelihood (node,) at unconstrained nodes; -inf where it is not defined."""
         prior, found_variance, found_noise = self._scales(nodes)
-        # Scales that overflow stay at the largest: an end of the numbers must not pass for an end of the posterior.
-        variance = np.minimum(found_variance, LARGEST)
-        noise = np.clip(found_noise, 1 / np.sqrt(LARGEST), np.sqrt(LARGEST))
-        good = np.isfinite(prior) & (found_variance >= 0) & (found_noise >= 0)
+        # Scales that overflow are clipped: the range of doubles must not be taken for the support of the posterior.
+        variance = np.minimum(found_variance, MAX_VARIANCE)
+        noise = np.clip(found_noise, 1 / np.sqrt(MAX_VARIANCE), np.sqrt(MAX_VARIANCE))
+        defined = np.isfinite(prior) & (found_variance >= 0) & (found_noise >= 0)
         out = np.full(len(nodes), -np.inf)
-        if good.any():
-            coordinates, which = self.structural_nodes(nodes[good])
+        if defined.any():
+            coordinates, which = self.structural_nodes(nodes[defined])
             log_likelihood = np.empty(len(which))
             order = np.argsort(which, kind="stable")
             ends = np.cumsum(np.bincount(which, minlength=len(coordinates)))[:-1]
-            scales, levels = variance[good], noise[good]
-            for likelihood, mine in zip(self.likelihoods(coordinates), np.split(order, ends), strict=True):
-                log_likelihood[mine] = likelihood.log_likelihood(scales[mine], levels[mine])
+            scales, levels = variance[defined], noise[defined]
+            for likelihood, members in zip(self.likelihoods(coordinates), np.split(order, ends), strict=True):
+                log_likelihood[members] = likelihood.log_likelihood(scales[members], levels[members])
                 if self.observation.baseline is not None:
-                    log_likelihood[mine] += likelihood.baseline_log_likelihood(levels[mine])
-            out[good] = prior[good] + log_likelihood
+                    log_likelihood[members] += likelihood.baseline_log_likelihood(levels[members])
+            out[defined] = prior[defined] + log_likelihood
         return np.where(np.isnan(out), -np.inf, out)
 
     def slope(self, node: Array) -> tuple[float, Array]:
-        """Log density and its gradient (coordinate,) at one unconstrained node, exact but for times.
+        """Log density and its gradient (coordinate,) at one unconstrained node, exact except by time constants.
 
-        What the prior's graph computes costs next to nothing, so that its own slopes are differences.
+        Evaluating the prior's graph costs almost nothing, so its derivatives are finite differences.
         """
         step = np.maximum(1e-5 * np.abs(node), 1e-5)
         around = np.concatenate([node[None], node + np.diag(step), node - np.diag(step)])
         numbers = self._scales(around)
         prior, variance, noise = (float(one[0]) for one in numbers)
-        if not (np.isfinite(prior) and 0 < variance < LARGEST and 0 < noise < np.sqrt(LARGEST)):
+        if not (np.isfinite(prior) and 0 < variance < MAX_VARIANCE and 0 < noise < np.sqrt(MAX_VARIANCE)):
             return -np.inf, np.zeros(len(node))
         structure = self.structures(self.structural_nodes(node[None])[0])[0]
         problem, baseline = self.observation.problem, self.observation.baseline is not None
@@ -308,12 +304,8 @@ class Density:
             by_gram, by_noise = spectrum.sensitivity(variance, noise, baseline=baseline)
         else:
             factorised = FactorisedDensity.of(problem, structure, variance, noise, baseline=baseline)
-            log_density, by_gram, by_noise, gram = (
-                factorised.log_density,
-                factorised.by_gram,
-                factorised.by_noise,
-                factorised.gram,
-            )
+            log_density, gram = factorised.log_density, factorised.gram
+            by_gram, by_noise = factorised.by_gram, factorised.by_noise
             by = [factorised.by_variance, factorised.by_scale]
         for name in self.observation.learned:
             if name == "time":
@@ -321,7 +313,7 @@ class Density:
             else:
                 by.append(structure.slope(problem, name, by_gram, by_noise, gram))
         if self.observation.learned:
-            numbers = [*numbers, *self._shapes(around)[: len(self.observation.learned)]]
+            numbers = [*numbers, *self._structure_values(around)[: len(self.observation.learned)]]
         size = len(node)
         out = np.zeros(size)
         for slope, values in zip([1.0, *by], numbers, strict=True):
@@ -330,12 +322,12 @@ class Density:
         return prior + log_density, out
 
     def _by_time(self, structure: Structure, variance: float, noise: float) -> float:
-        """Derivative by the time constant, by differences: its modes have no closed derivative."""
+        """Derivative by the time constant, a finite difference, since the modes have no closed derivative."""
         assert structure.time is not None
         ends = structure.time * (1 + 1e-4), structure.time * (1 - 1e-4)
         moved = [Spectrum.of(self.observation.problem, replace(structure, time=end)) for end in ends]
-        sides = [float(one.log_likelihood(np.array([variance]), np.array([noise]))[0]) for one in moved]
-        return (sides[0] - sides[1]) / (ends[0] - ends[1])
+        log_densities = [float(one.log_likelihood(np.array([variance]), np.array([noise]))[0]) for one in moved]
+        return (log_densities[0] - log_densities[1]) / (ends[0] - ends[1])
 
     @cached_property
     def _hyper(self) -> tuple[list[str], Callable[[Array], list[Array]]]:
@@ -344,7 +336,7 @@ class Density:
         def make() -> Callable[[Array], list[Array]]:
             return self._function(self.model.replace_rvs_by_values(variables) if variables else [])
 
-        return [variable.name for variable in variables], self._made("hyper", make)
+        return [variable.name for variable in variables], self._remembered("hyper", make)
 
     def hyper(self, nodes: Array) -> dict[str, Array]:
         """Every hyperparameter and deterministic on its own scale, (node, ...), with λ and SNR."""

@@ -1,4 +1,4 @@
-"""PyTensor graphs: which values are one, and the lock that is held while one is made."""
+"""PyTensor graphs: how they are recognised, and the lock that is held while one is built or compiled."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-GRAPHS = RLock()
+GRAPH_LOCK = RLock()
 """Held while PyMC builds a model or PyTensor makes a function: their settings belong to the process, not to a thread.
 
-Whoever wants it takes it before asking a memory, and what a problem's memories make never wants it: so none who holds
-it waits for one who wants it.
+It is acquired before any lock of a `Memory`, and nothing that a problem's memories compute acquires it, so that there
+is no deadlock.
 """
 
 Number = Any
@@ -19,5 +19,5 @@ Number = Any
 
 
 def symbolic(value: Any) -> bool:
-    """Whether a value is a graph that a model learns."""
+    """Whether a value is a PyTensor graph, which a model learns."""
     return hasattr(value, "owner") and not isinstance(value, np.ndarray)

@@ -18,7 +18,7 @@ from bayesinv.evidence.spectrum import Spectrum
 from bayesinv.memory import PickledByFields, cached_property
 from bayesinv.prior.graphs import symbolic
 from bayesinv.prior.samples import draw_noise, draw_recording
-from bayesinv.prior.shaping import LOGARITHMIC, SHAPES
+from bayesinv.prior.structure_fields import LOG_SCALED, STRUCTURAL_NAMES
 from bayesinv.problem.problem import Problem
 
 if TYPE_CHECKING:
@@ -62,22 +62,22 @@ class Observation(PickledByFields):
         )
 
     @cached_property
-    def only(self) -> tuple[str, Any, float, float] | None:
-        """Name, graph and range of the one bounded number that shapes the structure; None where it is not so."""
-        loose = sum(symbolic(getattr(self.currents, name)) for name in SHAPES)
-        alone = loose == 1 and not {"noise", "error"} & set(self.learned)
-        return self.bounded[0] if alone and self.bounded else None
+    def interpolated_number(self) -> tuple[str, Any, float, float] | None:
+        """Name, graph and range of the structural number, where there is one and it is bounded; else None."""
+        learned_count = sum(symbolic(getattr(self.currents, name)) for name in STRUCTURAL_NAMES)
+        single = learned_count == 1 and not {"noise", "error"} & set(self.learned)
+        return self.bounded[0] if single and self.bounded else None
 
     @cached_property
     def bounded(self) -> list[tuple[str, Any, float, float]]:
-        """Name, graph and range of the learned numbers that must stay within one."""
-        loose = [(name, getattr(self.currents, name)) for name in ("depth", "tangential", "length", "time")]
+        """Name, graph and range of each learned number that must stay within a range."""
+        numbers = [(name, getattr(self.currents, name)) for name in ("depth", "tangential", "length", "time")]
         ends = {"length": lambda: self.problem.length_range, "time": lambda: time_range(self.problem)}
-        return [(name, one, *ends.get(name, lambda: (0.0, 1.0))()) for name, one in loose if symbolic(one)]
+        return [(name, one, *ends.get(name, lambda: (0.0, 1.0))()) for name, one in numbers if symbolic(one)]
 
     @cached_property
-    def family(self) -> InterpolatedSpectrum:
-        """Spectra over the one number that shapes the structure, or the spectrum of a fixed structure.
+    def interpolated_spectrum(self) -> InterpolatedSpectrum:
+        """Spectra along the one structural number, or the spectrum of a fixed structure.
 
         Raises
         ------
@@ -87,10 +87,10 @@ class Observation(PickledByFields):
         problem, currents = self.problem, self.currents
         if not self.learned:
             return InterpolatedSpectrum.single(Spectrum.of(problem, self.base))
-        if self.only is None:
-            raise ValueError("several numbers shape the structure; there is no family of spectra along one")
-        name, _, low, high = self.only
-        logs = name in LOGARITHMIC
+        if self.interpolated_number is None:
+            raise ValueError("several numbers shape the structure; there is no spectrum interpolated along one")
+        name, _, low, high = self.interpolated_number
+        logs = name in LOG_SCALED
 
         def at(x: float) -> Spectrum:
             structure = currents.structure(problem, **{name: float(np.exp(x)) if logs else x})
@@ -98,28 +98,28 @@ class Observation(PickledByFields):
 
         ends = (float(np.log(low)), float(np.log(high))) if logs else (low, high)
         key = (name, self.base.key, None if currents.weights is None else currents.weights.tobytes())
-        return problem.memory.recall("family", key, lambda: InterpolatedSpectrum.along(at, *ends))
+        return problem.memory.recall("interpolated_spectrum", key, lambda: InterpolatedSpectrum.along(at, *ends))
 
     def graph(self, value: Any, variance: Any, noise: Any, learned: Mapping[str, Any]) -> Any:
         """Log density of the recording: interpolated along one bounded number, else by a factorisation each time."""
         import pytensor.tensor as pt
 
         if not self.learned:
-            return self.family.graph(value, variance, noise)
-        if self.only is not None:
-            number = learned["only"]
+            return self.interpolated_spectrum.graph(value, variance, noise)
+        if self.interpolated_number is not None:
+            number = learned["interpolated_number"]
             try:
-                interpolated = self.family
+                interpolated = self.interpolated_spectrum
             except InterpolationError:
-                # Courses have nothing else; for the rest a factorisation each time is slower, and exact.
+                # Time courses have no other graph; for other structure a factorisation each time is slower, and exact.
                 if "time" in self.learned:
                     raise
             else:
                 return interpolated.graph(
-                    value, variance, noise, pt.log(number) if self.only[0] in LOGARITHMIC else number
+                    value, variance, noise, pt.log(number) if self.interpolated_number[0] in LOG_SCALED else number
                 )
         if self.base.time is not None or "time" in self.learned:
-            raise ValueError("courses that are correlated over time have no graph beside other learned structure")
+            raise ValueError("time courses that are correlated have no graph beside other learned structure")
         total = variance * self.gram(learned)
         covariance = self.noise_covariance(learned)
         total = total + noise**2 * (np.eye(len(self.problem.gain)) if covariance is None else covariance)
@@ -168,9 +168,9 @@ class Observation(PickledByFields):
         return pt.dot(pairs, parts.reshape(len(parts) ** 2, -1)).reshape(parts.shape[2:])
 
     def random(self, rng: Any, size: Any, variance: Any, noise: Any, learned: Mapping[str, Any]) -> Array:
-        """Random recordings (..., component, time), one for every element of what may be batched."""
+        """Random recordings (..., component, time), one for each element of the broadcast hyperparameters."""
         problem = self.problem
-        learned = {key: value for key, value in learned.items() if key != "only"}
+        learned = {key: value for key, value in learned.items() if key != "interpolated_number"}
         ranks = {key: self.learned[key].ndim for key in learned}
         batch = np.broadcast_shapes(
             np.shape(variance),
@@ -210,7 +210,7 @@ def observation(model: pm.Model) -> Observation:
 
 
 def observe_baseline(name: str, observation: Observation) -> Any:
-    """Add the baseline as pure noise; one term per component, in the basis of the noise."""
+    """Add the baseline as noise alone to the model in context; its log density has one term per component."""
     import pymc as pm
     import pytensor.tensor as pt
 

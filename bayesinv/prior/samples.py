@@ -10,7 +10,7 @@ from bayesinv.problem.problem import Problem
 
 
 def draw_noise(problem: Problem, structure: Structure, noise: float, samples: int, rng: np.random.Generator) -> Array:
-    """Random noise (component, sample) of a structure."""
+    """Return random noise (component, sample) of a structure."""
     unit = noise * rng.standard_normal((problem.components, samples))
     root = structure.noise_root(problem)
     return unit if root is None else root @ unit
@@ -19,18 +19,18 @@ def draw_noise(problem: Problem, structure: Structure, noise: float, samples: in
 def draw_recording(
     problem: Problem, structure: Structure, variance: float, noise: float, rng: np.random.Generator
 ) -> tuple[Array, Array]:
-    """Random currents (amplitude, time) of a structure and the recording (component, time) that they make."""
+    """Return random currents (amplitude, time) of a structure and the recording (component, time) that they make."""
     count = len(problem.times)
     current = np.sqrt(variance) * structure.sample(
         problem, rng.standard_normal((structure.sample_size(problem), count))
     )
-    missed = None
+    model_error = None
     if structure.error and problem.error_factor is not None:
         factor = problem.error_factor
-        missed = structure.error * np.sqrt(variance) * (factor @ rng.standard_normal((factor.shape[1], count)))
+        model_error = structure.error * np.sqrt(variance) * (factor @ rng.standard_normal((factor.shape[1], count)))
     root = structure.time_root(problem.times)
     if root is not None:
         current = current @ root.T
-        missed = None if missed is None else missed @ root.T
+        model_error = None if model_error is None else model_error @ root.T
     recording = problem.gain @ current + draw_noise(problem, structure, noise, count, rng)
-    return current, recording if missed is None else recording + missed
+    return current, recording if model_error is None else recording + model_error

@@ -1,4 +1,4 @@
-"""Priors of the noise scale and the source scale, said once for all models."""
+"""Priors of the noise scale and the source scale, which models share."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from pytensor.tensor import TensorVariable
 
 WITH_BASELINE, WITHOUT_BASELINE = 0.5, 0.1
-"""Standard deviation of the log noise scale. The baseline pins the noise; without one the prior must, for a response
-can be explained by noise alone."""
+"""Standard deviation of the log noise scale. The baseline determines it; without one the prior must be narrow, since
+noise alone can explain a response."""
 
 FORMULAS = {
     "noise_scale(problem)": (
@@ -19,11 +19,11 @@ FORMULAS = {
     ),
     "source_scale(problem)": "HalfNormal(problem.scale_guess)",
 }
-"""What a card that names one of these priors means, in full."""
+"""Priors by the call that a model's card names, written out in full."""
 
 
 def noise_scale(problem: Problem, name: str = "noise") -> TensorVariable[Any, Any]:
-    """Return a noise scale as a variable of the model in whose `with` block this is called.
+    """Return a noise scale as a variable of the model in context.
 
         name ~ LogNormal(0, width)      width = WITH_BASELINE where the problem has a baseline, else WITHOUT_BASELINE
 
@@ -38,7 +38,7 @@ def noise_scale(problem: Problem, name: str = "noise") -> TensorVariable[Any, An
 
 
 def source_scale(problem: Problem, name: str = "scale") -> TensorVariable[Any, Any]:
-    """Return the standard deviation of the currents, in A m, as a variable of the model whose `with` block this is in.
+    """Return the standard deviation of the currents, in A m, as a variable of the model in context.
 
         name ~ HalfNormal(problem.scale_guess)
 

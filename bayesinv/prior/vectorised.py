@@ -10,81 +10,81 @@ import numpy as np
 
 from bayesinv.axes import Array
 from bayesinv.memory import Memory
-from bayesinv.prior.graphs import GRAPHS
+from bayesinv.prior.graphs import GRAPH_LOCK
 
 if TYPE_CHECKING:
     import pymc as pm
 
 
-FUNCTIONS = Memory("functions of graphs", max_bytes=2**27, min_entry_bytes=2**18)
-"""By what the graphs compute; a recording of the same sensors and sources finds its own here.
+GRAPH_FUNCTIONS = Memory("functions of graphs", max_bytes=2**27, min_entry_bytes=2**18)
+"""Functions by the signature of their graphs, so that recordings of the same sensors and sources share them.
 
-A compiled function has no arrays to be measured by; each counts a quarter of a megabyte.
+The memory of a compiled function cannot be measured; each counts a quarter of a megabyte.
 """
 
 
 def signature(model: pm.Model, graphs: list[Any]) -> Hashable | None:
-    """What a model's prior and some graphs of it compute, whatever objects they are made of; None if that is not known.
+    """Return a hashable description of a model's prior and some of its graphs; None where there is none.
 
-    Two models of one signature have the same names, priors, transforms and constants, so that what was made of the
-    graphs of one serves the other.
+    Two models of one signature have the same names, priors, transforms and constants, so that functions compiled for
+    one serve the other.
     """
     from pytensor.graph.basic import Constant
 
-    known: dict[Any, int] = {}
+    numbers: dict[Any, int] = {}
     notes: list[Hashable] = []
 
     def visit(variable: Any) -> int:
-        if variable in known:
-            return known[variable]
+        if variable in numbers:
+            return numbers[variable]
         if variable.owner is not None:
             inputs = tuple(visit(one) for one in variable.owner.inputs)
             note: Hashable = (variable.owner.op, inputs, variable.owner.outputs.index(variable))
         elif isinstance(variable, Constant):
-            held = variable.data
-            note = (str(variable.type), held.tobytes() if isinstance(held, np.ndarray) else repr(held))
+            value = variable.data
+            note = (str(variable.type), value.tobytes() if isinstance(value, np.ndarray) else repr(value))
         elif "andom" in type(variable.type).__name__:
             note = "random numbers"
         else:
             note = id(variable)
-        known[variable] = len(notes)
+        numbers[variable] = len(notes)
         notes.append(note)
-        return known[variable]
+        return numbers[variable]
 
-    ends = []
+    priors = []
     for variable in model.free_RVs:
         transform = model.rvs_to_transforms[variable]
         bounds = getattr(transform, "args_fn", None)
         inside = tuple(repr(cell.cell_contents) for cell in getattr(bounds, "__closure__", None) or ())
-        ends.append((variable.name, type(transform), getattr(bounds, "__code__", None), inside, visit(variable)))
-    others = [*model.deterministics, *model.potentials, *graphs]
-    found = (tuple(ends), tuple((one.name, visit(one)) for one in others), tuple(notes))
-    strange = any(one is not None for one in model.rvs_to_initial_values.values())
+        priors.append((variable.name, type(transform), getattr(bounds, "__code__", None), inside, visit(variable)))
+    outputs = [*model.deterministics, *model.potentials, *graphs]
+    found = (tuple(priors), tuple((one.name, visit(one)) for one in outputs), tuple(notes))
+    custom_start = any(one is not None for one in model.rvs_to_initial_values.values())
     try:
         hash(found)
     except TypeError:
         return None
-    return None if strange or set(model.basic_RVs) - {*model.free_RVs, *model.observed_RVs} else found
+    return None if custom_start or set(model.basic_RVs) - {*model.free_RVs, *model.observed_RVs} else found
 
 
 def vectorised(inputs: list[Any], outputs: list[Any]) -> Callable[[list[Array], int], list[Array]]:
-    """A function from (node, ...) values of the inputs, and the number of nodes, to (node, ...) values of graphs.
+    """Return a function from inputs (node, ...), and the number of nodes, to values of graphs (node, ...).
 
-    Several threads may call it.
+    It may be called from several threads.
     """
     import pytensor
     import pytensor.tensor as pt
     from pytensor.compile.mode import Mode
     from pytensor.graph.replace import vectorize_graph
 
-    with GRAPHS:
-        # Where each node was made is of no use here, and noting it takes half the time.
+    with GRAPH_LOCK:
+        # Recording a traceback for each node would take half the time.
         with pytensor.config.change_flags(traceback__limit=0):
             batch = [pt.tensor(one.name, shape=(None, *one.type.shape), dtype=one.dtype) for one in inputs]
             graphs = vectorize_graph(outputs, replace=dict(zip(inputs, batch, strict=True)))
             graphs = _by_numpy(graphs)
         run = pytensor.function(batch, graphs, mode=Mode(linker="py", optimizer="None"), on_unused_input="ignore")
-    # A function keeps what it is at work on in places of its own.
+    # A compiled function holds its working arrays, so that one thread at a time may call it.
     one_at_a_time = Lock()
     # A graph that depends on no input has one value for all nodes.
     same = [graph.type.ndim == output.ndim for graph, output in zip(graphs, outputs, strict=True)]
@@ -101,7 +101,7 @@ def vectorised(inputs: list[Any], outputs: list[Any]) -> Callable[[list[Array], 
 
 
 def _by_numpy(graphs: list[Any]) -> list[Any]:
-    """Graphs without the one function of transforms that the Python linker calls for each number by itself."""
+    """Return the graphs without softplus, which the Python linker would evaluate number by number."""
     import pytensor.tensor as pt
     from pytensor.graph.replace import graph_replace
     from pytensor.graph.traversal import applys_between
@@ -121,7 +121,7 @@ def _by_numpy(graphs: list[Any]) -> list[Any]:
 
 
 def with_lambda(hyper: dict[str, Array], variance: Array, noise: Array, mean_power: float) -> dict[str, Array]:
-    """Add "lambda" (noise² / variance, 1/(A m)²) and "snr" (amplitude ratio in the whitened sensors).
+    """Return the hyperparameters with "lambda" (noise² / variance, 1/(A m)²) and "snr" (amplitude ratio per component).
 
     mean_power : trace(G D Gᵀ) per component: the power that currents of unit variance have in a component
     """

@@ -1,1 +1,1 @@
-"""From a recording and a lead field to the one thing that a model sees."""
+"""From a recording and a lead field to the whitened problem that a model observes."""

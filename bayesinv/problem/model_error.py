@@ -1,11 +1,11 @@
-"""Forward error: what a lead field misses, as noise of known structure, from draws of what is unsure in a head.
+"""Forward error: the error of an uncertain lead field as noise of known covariance, from draws of heads and sensors.
 
-With the lead field G itself unsure, a recording is
+With an uncertain lead field G, a recording is
 
     y = G x + e = Ḡ x + (G - Ḡ) x + e
 
-The middle term is neither small nor white. Its covariance over draws of G, for currents that are independent and alike,
-is what a problem takes as further noise, whose scale a model learns.
+The middle term is neither small nor white. Its covariance over draws of G, for independent currents of one variance, is
+a further term of the noise covariance, whose scale a model learns.
 
 References: Kaipio & Somersalo (2007), J. Comput. Appl. Math. 198, 493-504; Nissinen, Kolehmainen & Kaipio (2011), IEEE
 Trans. Med. Imaging 30, 231-242.
@@ -40,19 +40,19 @@ SOLVERS = ("bem", "fem", "sphere")
 
 @dataclass(frozen=True, eq=False)
 class ForwardError:
-    """Mean of an unsure lead field, and the covariance of what it misses.
+    """Mean of an uncertain lead field, and the covariance of its error.
 
-        A Aᵀ = mean over lead fields G that are none of the draws of (G - mean)(G - mean)ᵀ
+        A Aᵀ = E[(G - mean)(G - mean)ᵀ] over lead fields G that are not among the draws
 
     is the covariance of (G - mean) x for independent currents x of variance 1 (A m)² each. A prior that weights
-    sources by depth would have them in the middle; without knowing it, all count alike here, and the scale that a model
-    learns makes up for the rest.
+    sources by depth would put its weights between the factors; here all sources weigh the same, and the scale that a
+    model learns accounts for the difference.
 
     mean : lead field
-    factors : "fixed" (currents along the normals) and "free", as far as they are known, to A (sensor, direction), in
-        the unit of the gain
-    draws : how many lead fields were seen
-    notes : what was drawn from what, for people to read
+    factors : "fixed" (currents along the normals) and "free", where they are known, to A (sensor, direction), in the
+        unit of the gain
+    draws : number of lead fields behind mean and covariance
+    notes : distributions of the draws, for people to read
     """
 
     mean: LeadField
@@ -77,7 +77,7 @@ class ForwardError:
 
             A Aᵀ = (K + 1) / (K (K - 1)) Σ_k (G_k - Ḡ)(G_k - Ḡ)ᵀ
 
-        which is unbiased: Ḡ is off by 1/K of the variance, and the draws are nearer to it than others are.
+        which is unbiased: the mean Ḡ itself varies by 1/K of the variance, and the draws lie closer to it than others.
 
         Raises
         ------
@@ -85,28 +85,28 @@ class ForwardError:
             If there are fewer than two, all are the same, or sensors, sources, orientations or references differ.
         """
         first: LeadField | None = None
-        centre, sums, count = np.zeros(0), {}, 0
+        mean, sums, count = np.zeros(0), {}, 0
         for count, one in enumerate(lead_fields, 1):
             if first is None:
-                first, centre = one, np.zeros_like(one.gain)
+                first, mean = one, np.zeros_like(one.gain)
                 kinds = ["fixed"] * (one.gain.shape[2] == 1 or one.sources.normals is not None)
                 kinds += ["free"] * (one.gain.shape[2] == 3)
                 sums = {kind: np.zeros((len(one.sensors),) * 2) for kind in kinds}
-            _check_alike(first, one)
-            off = one.gain - centre
-            centre = centre + off / count
+            _check_same_axes(first, one)
+            deviation = one.gain - mean
+            mean = mean + deviation / count
             # Welford's update, so that a small spread about a large mean keeps its digits.
             for kind, table in sums.items():
-                flat = _along(off, one, kind)
+                flat = _by_amplitude(deviation, one, kind)
                 table += (1 - 1 / count) * (flat @ flat.T)
         if first is None or count < 2:
-            raise ValueError(f"{count} lead fields were given, but their spread wants at least two draws")
+            raise ValueError(f"{count} lead fields were given, but their covariance wants at least two")
         if not any(table.any() for table in sums.values()):
-            raise ValueError(f"all {count} lead fields are the same: there is no error to learn of")
+            raise ValueError(f"all {count} lead fields are the same: there is no error to estimate")
         scale = (count + 1) / (count * (count - 1))
         return cls(
-            replace(first, gain=centre, notes={"mean": f"of {count} lead fields", **(notes or {})}),
-            {kind: _root(scale * table) for kind, table in sums.items()},
+            replace(first, gain=mean, notes={"mean": f"of {count} lead fields", **(notes or {})}),
+            {kind: _covariance_factor(scale * table) for kind, table in sums.items()},
             count,
             notes or {},
         )
@@ -122,14 +122,14 @@ class ForwardError:
         return float(np.sqrt(np.mean(shares)))
 
     def apply(self, problem: Problem) -> Problem:
-        """Return the problem with the mean for its lead field and with the error that models learn the scale of.
+        """Return the problem with the mean as its lead field, and with the error, whose scale models learn.
 
         problem : whitened, of the same sources, and of these sensors or some of them
 
         Raises
         ------
         ValueError
-            If sensors, sources, orientation or reference do not fit, or the problem does not know its whitener.
+            If sensors, sources, orientation or reference do not fit, or the problem has no whitener.
         """
         if problem.whitener is None:
             raise ValueError("the problem was whitened before it came, and does not know how; give it a noise_cov")
@@ -153,17 +153,17 @@ class ForwardError:
         factor = self.factors.get(problem.orientation, np.zeros((len(self.mean.sensors), 1)))
         index = np.arange(len(self.mean.sensors))
         if problem.sensors is not None:
-            place = {name: i for i, name in enumerate(self.mean.sensors.names)}
-            missing = [name for name in problem.sensors.names if name not in place]
+            rows = {name: i for i, name in enumerate(self.mean.sensors.names)}
+            missing = [name for name in problem.sensors.names if name not in rows]
             if missing:
                 raise ValueError(f"the error knows nothing of {len(missing)} sensors, such as {missing[0]}")
-            index = np.array([place[name] for name in problem.sensors.names])
+            index = np.array([rows[name] for name in problem.sensors.names])
         if len(index) != problem.whitener.shape[1]:
             raise ValueError(f"the problem has {problem.whitener.shape[1]} sensors, but the error {len(index)}")
         mean, factor = self.mean.restrict(sensors=index), factor[index]
         electric = mean.sensors.where("eeg")
         if mean.reference == "average" and len(index) < len(self.mean.sensors) and len(electric):
-            # Of fewer electrodes the average is another one.
+            # The average over fewer electrodes is another reference.
             gain = mean.gain.copy()
             for table in (gain, factor):
                 table[electric] -= table[electric].mean(axis=0)
@@ -187,33 +187,33 @@ def forward_error(
     cache: Path | str | None = None,
     progress: bool = False,
 ) -> ForwardError:
-    """Return mean and error of a lead field whose conductivities and sensors' places are unsure.
+    """Return mean and error of a lead field whose conductivities and sensor positions are uncertain.
 
-    Every draw has its own conductivities, uniform in their logarithms, and its own places of the sensors, see
-    `world.displaced`. What all draws share, such as the shape of the head or a missing compartment, is not seen: a
-    head in more detail than the inversion's, such as `template_mesh.finite_elements` with fluid below the skull, tells
-    more of what the inversion's misses than that one does.
+    Every draw has its own conductivities, uniform in their logarithms, and its own sensor positions, see
+    `head.displacement.displaced`. Errors that all draws share, such as the shape of the head or a missing compartment,
+    are not included: a head in more detail than the inversion's, such as `head.template_mesh.finite_elements` with
+    fluid below the skull, includes more of the inversion's error.
 
     head : with a mesh (finite elements), radii (spheres) or surfaces (boundary elements)
     sensors, sources : of the inversion
-    draws : lead fields that are computed, some seconds each with boundary or finite elements
+    draws : number of lead fields that are computed, some seconds each with boundary or finite elements
     rng : default_rng(0) if None; the same generator and settings are computed once and then read from disk
-    solver : "fem", "sphere" or "bem"; None takes the first that the head is made for
-    ranges : compartment to lowest and highest conductivity, S/m; those of `world.RANGES` if None. Compartments without
-        a range keep the head's
-    anisotropy : of the skull, see `world.draw_conductivities`; boundary elements have none
-    displacement, coregistration : see `world.displaced`
+    solver : "fem", "sphere" or "bem"; None takes the first that the head has the geometry for
+    ranges : compartment to lowest and highest conductivity, S/m; those of `head.conductivities.RANGES` if None.
+        Compartments without a range keep the head's
+    anisotropy : of the skull, see `head.conductivities.draw_conductivities`; boundary elements have none
+    displacement, coregistration : see `head.displacement.displaced`
     reference : of the electrodes
-    cache : folder of what was computed; None takes `template.cache_folder()`
+    cache : folder of computed errors; None takes `forward.gain_files.cache_folder()`
     progress : show a progress bar
 
     Raises
     ------
     ValueError
-        If draws are fewer than two, a range is none or of no compartment, or as the solver does.
+        If draws are fewer than two, a range is not increasing or of no compartment, or as the solver does.
     """
     if draws < 2:
-        raise ValueError(f"draws is {draws}, but a spread wants at least two")
+        raise ValueError(f"draws is {draws}, but a covariance wants at least two")
     suited = "fem" if head.mesh is not None else "sphere" if head.radii else "bem"
     chosen = suited if solver is None else one_of("solver", solver, SOLVERS)
     if ranges is None:
@@ -222,12 +222,12 @@ def forward_error(
         one_of("compartment", name, head.names)
     rng = np.random.default_rng(0) if rng is None else rng
     scalp = _scalp(head)
-    heads, placed = [], []
+    head_draws, sensor_draws = [], []
     nominal: dict[str, Conductivity] = dict(zip(head.names, head.conductivities, strict=True))
     for _ in range(draws):
         tissues = {**nominal, **draw_conductivities(rng, ranges, anisotropy)}
-        heads.append(replace(head, conductivities=tuple(tissues[name] for name in head.names)))
-        placed.append(displaced(sensors, scalp, rng, displacement=displacement, coregistration=coregistration))
+        head_draws.append(replace(head, conductivities=tuple(tissues[name] for name in head.names)))
+        sensor_draws.append(displaced(sensors, scalp, rng, displacement=displacement, coregistration=coregistration))
 
     def solve(one: Head, where: Sensors) -> LeadField:
         from bayesinv.forward import bem, fem_transfer, sphere
@@ -239,32 +239,32 @@ def forward_error(
         found = replace(found, sensors=sensors)
         return found.rereference(reference) if len(sensors.where("eeg")) else found
 
-    told = "; ".join(f"{name} {low:g} to {high:g}" for name, (low, high) in ranges.items())
+    described = "; ".join(f"{name} {low:g} to {high:g}" for name, (low, high) in ranges.items())
     notes = {
         "solver": chosen,
         "draws": str(draws),
-        "conductivities": f"{told} S/m" if told else "as given",
+        "conductivities": f"{described} S/m" if described else "as given",
         "sensors": f"electrodes off by {1e3 * displacement:g} mm, all by {1e3 * coregistration[0]:g} mm and "
         f"{coregistration[1]:g}° (root mean square)",
     }
 
-    def made() -> ForwardError:
+    def compute() -> ForwardError:
         with steps("lead fields", draws, progress) as advance:
 
             def each() -> Iterator[LeadField]:
-                for one, where in zip(heads, placed, strict=True):
+                for one, where in zip(head_draws, sensor_draws, strict=True):
                     yield solve(one, where)
                     advance(1)
 
             return ForwardError.of(each(), notes)
 
-    return _kept(made, heads, placed, sensors, sources, chosen, reference, notes, cache)
+    return _from_cache(compute, head_draws, sensor_draws, sensors, sources, chosen, reference, notes, cache)
 
 
-def _kept(
-    made: Callable[[], ForwardError],
-    heads: list[Head],
-    placed: list[Sensors],
+def _from_cache(
+    compute: Callable[[], ForwardError],
+    head_draws: list[Head],
+    sensor_draws: list[Sensors],
     sensors: Sensors,
     sources: Sources,
     chosen: str,
@@ -272,16 +272,24 @@ def _kept(
     notes: Mapping[str, str],
     cache: Path | str | None,
 ) -> ForwardError:
-    """What `made` gives, computed once and then read from disk."""
+    """Return the error from disk where it was computed before, else compute and store it."""
     import bayesinv
 
     tables: list[Any] = [sources.positions, sources.normals]
-    tables += [array for surface in heads[0].surfaces for array in (surface.vertices, surface.triangles)]
-    mesh = heads[0].mesh
-    tables += [] if mesh is None else [mesh.nodes, mesh.elements, mesh.labels, heads[0].tensors]
-    tables += [table for one in placed for table in (one.positions, one.points, one.directions)]
-    values = [np.array([np.broadcast_to(c, 2) for c in one.conductivities]) for one in heads]
-    words = (bayesinv.__version__, "forward error", chosen, reference, sensors.kinds, heads[0].radii, heads[0].centre)
+    tables += [array for surface in head_draws[0].surfaces for array in (surface.vertices, surface.triangles)]
+    mesh = head_draws[0].mesh
+    tables += [] if mesh is None else [mesh.nodes, mesh.elements, mesh.labels, head_draws[0].tensors]
+    tables += [table for one in sensor_draws for table in (one.positions, one.points, one.directions)]
+    values = [np.array([np.broadcast_to(c, 2) for c in one.conductivities]) for one in head_draws]
+    words = (
+        bayesinv.__version__,
+        "forward error",
+        chosen,
+        reference,
+        sensors.kinds,
+        head_draws[0].radii,
+        head_draws[0].centre,
+    )
     key = fingerprint(*words, *tables, *values)
     store = (cache_folder() if cache is None else Path(cache)) / f"error-{key}.npz"
     shape = (len(sensors), len(sources), 3)
@@ -291,10 +299,10 @@ def _kept(
             words_of = {str(name): str(text) for name, text in file["notes"]}
         if gain.shape == shape and np.isfinite(gain).all():
             mean = LeadField(gain, sensors, sources, str(words_of.pop("reference")), words_of)
-            return ForwardError(mean, factors, len(heads), notes)
+            return ForwardError(mean, factors, len(head_draws), notes)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         pass
-    found = made()
+    found = compute()
     about = {**found.mean.notes, "reference": found.mean.reference}
     write(store, about, mean=found.mean.gain, **found.factors)
     return found
@@ -310,25 +318,25 @@ def _scalp(head: Head) -> Surface:
     return Surface(head.radii[-1] * unit.vertices + np.asarray(head.centre), unit.triangles)
 
 
-def _along(off: Array, whose: LeadField, kind: str) -> Array:
-    """An error (sensor, source, axis) as (sensor, amplitude) in an orientation."""
-    if kind == "fixed" and off.shape[2] == 3:
-        assert whose.sources.normals is not None
-        return np.einsum("msa,sa->ms", off, whose.sources.normals)
-    return off.reshape(len(off), -1)
+def _by_amplitude(deviation: Array, lead_field: LeadField, kind: str) -> Array:
+    """Return an error (sensor, source, axis) as (sensor, amplitude) in an orientation."""
+    if kind == "fixed" and deviation.shape[2] == 3:
+        assert lead_field.sources.normals is not None
+        return np.einsum("msa,sa->ms", deviation, lead_field.sources.normals)
+    return deviation.reshape(len(deviation), -1)
 
 
-def _root(covariance: Array) -> Array:
-    """Return A (sensor, direction) with A Aᵀ the covariance, without directions of no size."""
-    # Tesla and volt differ by many powers of ten; what is small is told in the sensors' own units.
+def _covariance_factor(covariance: Array) -> Array:
+    """Return A (sensor, direction) with A Aᵀ the covariance, without directions of zero variance."""
+    # Tesla and volt differ by many powers of ten, so eigenvalues are compared on the scale of the correlation.
     size = np.sqrt(np.diagonal(covariance))
     size = np.where(size > 0, size, 1.0)
     values, vectors = np.linalg.eigh(covariance / np.outer(size, size))
-    kept = values > RANK_TOLERANCE * values[-1]
-    return np.asarray(size[:, None] * vectors[:, kept] * np.sqrt(values[kept]))
+    retained = values > RANK_TOLERANCE * values[-1]
+    return np.asarray(size[:, None] * vectors[:, retained] * np.sqrt(values[retained]))
 
 
-def _check_alike(first: LeadField, other: LeadField) -> None:
+def _check_same_axes(first: LeadField, other: LeadField) -> None:
     if other.sensors.names != first.sensors.names:
         raise ValueError("the lead fields have other sensors, or in another order; restrict them alike")
     if other.gain.shape != first.gain.shape:
@@ -347,19 +355,20 @@ def _check_sources(mine: Sources, problem: Problem) -> None:
         raise ValueError(f"the problem has {problem.source_count} sources, but the error is that of {len(mine)}")
     if theirs is None:
         return
-    apart = float(np.linalg.norm(theirs.positions - mine.positions, axis=1).max())
-    if apart > 1e-4:
+    distance = float(np.linalg.norm(theirs.positions - mine.positions, axis=1).max())
+    if distance > 1e-4:
         raise ValueError(
-            f"the problem's sources are up to {1e3 * apart:.3g} mm from those of the error; draw lead fields of its own"
+            f"the problem's sources are up to {1e3 * distance:.3g} mm from those of the error; "
+            "draw lead fields of its own"
         )
     if problem.axes == 1 and theirs.normals is not None and mine.normals is not None:
-        turned = float(np.linalg.norm(theirs.normals - mine.normals, axis=1).max())
-        if turned > 1e-3:
-            raise ValueError(f"the problem's normals differ by up to {turned:.3g} from those of the error")
+        difference = float(np.linalg.norm(theirs.normals - mine.normals, axis=1).max())
+        if difference > 1e-3:
+            raise ValueError(f"the problem's normals differ by up to {difference:.3g} from those of the error")
 
 
 def _check_reference(mean: LeadField, problem: Problem) -> None:
-    """Raise if the whitener sees the electrodes' mean, and the problem's reference is known to be another one."""
+    """Raise if the whitener depends on the electrodes' mean, and the problem is known to have another reference."""
     assert problem.whitener is not None
     electric = mean.sensors.where("eeg")
     if problem.lead_field is None or not len(electric) or problem.lead_field.reference == mean.reference:

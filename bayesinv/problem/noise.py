@@ -13,7 +13,7 @@ from bayesinv.memory import PickledByFields, cached_property
 
 KINDS = ("eeg", "mag", "grad")
 
-MANY = 1e4
+MAX_SD_RATIO = 1e4
 """Ratio of standard deviations beyond which sensors must be of different units."""
 
 RANK_TOLERANCE = 1e-10
@@ -30,12 +30,12 @@ class Noise(PickledByFields):
     """Covariance of the sensor noise, known up to the scale that a model may learn.
 
     covariance : (sensor, sensor), product of the sensors' SI units
-    kinds : one per sensor ("eeg", "mag", "grad"), or () where all are alike
+    kinds : one per sensor ("eeg", "mag", "grad"), or () where all are of one kind
     rank : rank of the covariance: a number, one per modality ({"meg": 300, "eeg": 59}), or None to
-        read it off the eigenvalues
+        estimate it from the eigenvalues
     averages : the recording averages this many trials, so its noise is the covariance divided by it
 
-    Where the cross-covariance of MEG and EEG is zero each is whitened apart.
+    Where the cross-covariance of MEG and EEG is zero each is whitened separately.
     """
 
     covariance: Array
@@ -53,12 +53,12 @@ class Noise(PickledByFields):
             raise ValueError(f"noise covariance has sensor = {len(covariance)}, but there are {len(self.kinds)} kinds")
         for kind in set(self.kinds):
             one_of("sensor kind", kind, KINDS)
-        spread = np.sqrt(np.abs(np.diag(covariance)))
-        outer = np.where(np.outer(spread, spread) > 0, np.outer(spread, spread), 1)
-        skew = np.abs(covariance - covariance.T) / outer
-        if skew.max(initial=0) > 1e-6:
+        sds = np.sqrt(np.abs(np.diag(covariance)))
+        outer = np.where(np.outer(sds, sds) > 0, np.outer(sds, sds), 1)
+        asymmetry = np.abs(covariance - covariance.T) / outer
+        if asymmetry.max(initial=0) > 1e-6:
             raise ValueError(
-                f"noise covariance is not symmetric (relative difference {skew.max():.1e}); "
+                f"noise covariance is not symmetric (relative difference {asymmetry.max():.1e}); "
                 "a covariance is, so check how it was made"
             )
         if (np.diag(covariance) < 0).any():
@@ -75,35 +75,35 @@ class Noise(PickledByFields):
     @cached_property
     def _groups(self) -> dict[str, Index]:
         """Sensors that are whitened together."""
-        everyone = {"sensor": np.arange(len(self.covariance))}
+        one_group = {"sensor": np.arange(len(self.covariance))}
         if not self.kinds:
-            return everyone
+            return one_group
         names = np.array([modality(kind) for kind in self.kinds])
         groups = {name: np.flatnonzero(names == name) for name in ("meg", "eeg") if (names == name).any()}
         if len(groups) == 1:
             return groups
         crossing = self.covariance[np.ix_(groups["meg"], groups["eeg"])]
-        return groups if not crossing.any() else everyone
+        return groups if not crossing.any() else one_group
 
     @cached_property
     def blocks(self) -> dict[str, tuple[Index, Array, Array]]:
-        """Per group of sensors: their indices, the eigenvalues kept and their vectors (sensor, component)."""
+        """Per group of sensors: their indices, the retained eigenvalues, and their vectors (sensor, component)."""
         blocks = {}
         for name, index in self._groups.items():
             block = self.covariance[np.ix_(index, index)] / self.averages
-            spread = np.sqrt(np.diag(block))
-            safe = np.where(spread > 0, spread, spread.max() or 1)
-            alike = np.linalg.eigvalsh(block / np.outer(safe, safe))
-            if alike[-1] <= 0:
+            sds = np.sqrt(np.diag(block))
+            units = np.where(sds > 0, sds, sds.max() or 1)
+            correlation_values = np.linalg.eigvalsh(block / np.outer(units, units))
+            if correlation_values[-1] <= 0:
                 raise ValueError(f"noise covariance of the {name} sensors is zero (rank 0); nothing can be whitened")
-            if alike[0] < -1e-6 * alike[-1]:
+            if correlation_values[0] < -1e-6 * correlation_values[-1]:
                 raise ValueError(
                     f"noise covariance of the {name} sensors is not positive semidefinite: smallest eigenvalue "
-                    f"{alike[0]:.2e} of its correlation matrix; regularise it or give another"
+                    f"{correlation_values[0]:.2e} of its correlation matrix; regularise it or give another"
                 )
-            found = int(np.count_nonzero(alike > RANK_TOLERANCE * alike[-1]))
-            rank = self._asked(name, found)
-            scale = self._scale(name, safe)
+            found = int(np.count_nonzero(correlation_values > RANK_TOLERANCE * correlation_values[-1]))
+            rank = self._chosen_rank(name, found)
+            scale = self._scale(name, units)
             values, vectors = eigh(block / np.outer(scale, scale))
             values, vectors = values[len(index) - rank :], vectors[:, len(index) - rank :] / scale[:, None]
             if values[0] <= 0:
@@ -114,25 +114,25 @@ class Noise(PickledByFields):
             blocks[name] = (index, values, vectors)
         return blocks
 
-    def _scale(self, name: str, spread: Array) -> Array:
-        """Units (sensor,) in which a group's eigenvectors are sought.
+    def _scale(self, name: str, sds: Array) -> Array:
+        """Units (sensor,) in which a group's covariance is decomposed.
 
-        EEG and MEG differ by powers of ten in SI units. Sensors of one kind keep one unit: a direction that a
-        projector took out of them stays orthogonal to the rest, and the whitener blind to it.
+        EEG and MEG differ by powers of ten in SI units. Sensors of one kind share one unit, so that a direction
+        which a projector removed stays orthogonal to the rest, and the whitener maps it to zero.
         """
         if name == "sensor" and self.kinds:
             names = np.array(self.kinds)
             return np.asarray(
                 np.max(
-                    [np.where(names == kind, spread[names == kind].mean(), 0) for kind in KINDS if kind in names],
+                    [np.where(names == kind, sds[names == kind].mean(), 0) for kind in KINDS if kind in names],
                     axis=0,
                 )
             )
-        if name == "sensor" and spread.max() > MANY * spread[spread > 0].min():
-            return spread
-        return np.ones(len(spread))
+        if name == "sensor" and sds.max() > MAX_SD_RATIO * sds[sds > 0].min():
+            return sds
+        return np.ones(len(sds))
 
-    def _asked(self, name: str, found: int) -> int:
+    def _chosen_rank(self, name: str, found: int) -> int:
         if self.rank is None:
             return found
         if isinstance(self.rank, Mapping):
@@ -148,7 +148,8 @@ class Noise(PickledByFields):
             asked = self.rank
             if len(self._groups) > 1:
                 raise ValueError(
-                    f'rank is one number ({asked}), but MEG and EEG are whitened apart; give {{"meg": ..., "eeg": ...}}'
+                    f"rank is one number ({asked}), but MEG and EEG are whitened separately; "
+                    'give {"meg": ..., "eeg": ...}'
                 )
         if asked != int(asked):
             raise ValueError(f"rank {asked} was given for the {name} sensors, but a rank is a whole number")

@@ -1,4 +1,4 @@
-"""Units, outlying gains, flat maps: what is wrong with an input, by name."""
+"""Checks of an input: its units, outlying gains, constant maps."""
 
 from __future__ import annotations
 
@@ -10,40 +10,43 @@ from scipy.spatial import cKDTree
 
 from bayesinv.axes import Array, Index, real
 
-OUTLYING, NEIGHBOURS = 5.0, 12
-"""How many times the median gain of its nearest neighbours a source's gain may be."""
+OUTLYING_RATIO = 5.0
+"""Ratio of a source's gain to the median of its neighbours', beyond which it is an outlier."""
 
-ABSURD_POWER = 1e4
-"""Whitened global field power beyond which only a wrong unit or the wrong covariance is left to think of."""
+NEIGHBOUR_COUNT = 12
+"""Nearest sources that a source's gain is compared with."""
+
+IMPLAUSIBLE_POWER = 1e4
+"""Whitened global field power, and inverse of the smallest, that only a wrong unit or covariance explains."""
 
 
 def outlying_gains(positions: Array, norms: Array) -> Index:
-    """Sources whose gain is more than `OUTLYING` times that of their neighbours, largest first.
+    """Sources whose gain is more than `OUTLYING_RATIO` times that of their neighbours, largest first.
 
     positions : (source, 3), m
     norms : (source,), of the gain
     """
-    if len(positions) <= NEIGHBOURS:
+    if len(positions) <= NEIGHBOUR_COUNT:
         return np.zeros(0, dtype=np.int64)
-    near = cKDTree(positions).query(positions, NEIGHBOURS + 1)[1][:, 1:]
-    ratio = norms / np.median(norms[near], axis=1)
-    return np.argsort(-ratio)[: int(np.sum(ratio > OUTLYING))]
+    neighbours = cKDTree(positions).query(positions, NEIGHBOUR_COUNT + 1)[1][:, 1:]
+    ratio = norms / np.median(norms[neighbours], axis=1)
+    return np.argsort(-ratio)[: int(np.sum(ratio > OUTLYING_RATIO))]
 
 
-def check_reach(norms: Array) -> None:
-    """Raise where a source reaches no sensor: where the norm (source,) of its gain is zero."""
-    silent = np.flatnonzero(norms == 0)
-    if silent.size:
+def check_gain_norms(norms: Array) -> None:
+    """Raise where the norm (source,) of a source's gain is zero: no sensor measures it."""
+    zero = np.flatnonzero(norms == 0)
+    if zero.size:
         raise ValueError(
-            f"{silent.size} source{'s' * (silent.size > 1)} (first: {silent[0]}) reach no sensor: their gain "
+            f"{zero.size} source{'s' * (zero.size > 1)} (first: {zero[0]}) reach no sensor: their gain "
             "columns are zero; leave them out"
         )
 
 
 def check_power(name: str, whitened: Array) -> None:
-    """Raise where a whitened field (component, time) is absurdly far from noise of scale one."""
+    """Raise where a whitened field (component, time) has a power that noise of scale one cannot explain."""
     power = float(np.sqrt(np.median(np.mean(whitened**2, axis=0))))
-    if power and not 1 / ABSURD_POWER < power < ABSURD_POWER:
+    if power and not 1 / IMPLAUSIBLE_POWER < power < IMPLAUSIBLE_POWER:
         raise ValueError(
             f"the whitened {name} has a global field power of {power:.1e}, where noise has 1: recording "
             "and noise covariance cannot be in the same units (wanted V, T and T/m, not µV or fT), or do "
@@ -63,7 +66,7 @@ def warn_of_power(power: float | None) -> None:
 
 
 def standardised_map(name: str, values: ArrayLike, sources: int) -> Array:
-    """A map of another modality (source,) with mean 0 and standard deviation 1.
+    """Return a map of another modality (source,) with mean 0 and standard deviation 1.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Problem: whitened gain and recording on one sensor axis, all that a model sees."""
+"""Problem: whitened gain and recording on one axis of sensor components, all that a model observes."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from bayesinv.head.sensors import Sensors
 from bayesinv.head.sources import Sources
 from bayesinv.memory import Memory, PickledByFields, cached_property
 from bayesinv.problem.noise import KINDS, Noise
-from bayesinv.problem.noise_colour import independent_samples
-from bayesinv.problem.plausibility import check_power, check_reach, outlying_gains, standardised_map, warn_of_power
+from bayesinv.problem.noise_autocorrelation import independent_samples
+from bayesinv.problem.plausibility import check_gain_norms, check_power, outlying_gains, standardised_map, warn_of_power
 from bayesinv.problem.recording import Recording
 from bayesinv.problem.whitening import given_noise, inverse_of, parts_by_kind
 from bayesinv.problem.windows import samples_of
@@ -28,11 +28,11 @@ from bayesinv.problem.windows import samples_of
 EXPECTED_SNR = 3.0
 """Amplitude signal-to-noise ratio that the field takes for an average; it sets the width of hyperpriors."""
 
-LENGTHS = (0.005, 0.1)
+LENGTH_RANGE = (0.005, 0.1)
 """m, length-scales that may be learned: from the spacing of a fine cortex to half a brain."""
 
-PARCELS = 60
-"""Parcels of the cortex where none were given: about what MEG and EEG tell apart."""
+DEFAULT_PARCELS = 60
+"""Parcels of the cortex where none were given: about as many as MEG and EEG resolve."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,15 +47,15 @@ class Problem(PickledByFields):
     recording : (component, time), in units of the noise
     times : (time,), s
     baseline : (component, sample), recording without response, in units of the noise, or None
-    baseline_centred : whether the baseline's mean was subtracted from it, which costs one sample of freedom
+    baseline_centred : whether the baseline's mean was subtracted from it, which costs one degree of freedom
     axes : amplitudes per source, 1 (along the normal) or 3 (free orientation)
     whitener : (component, sensor), from SI units of the sensors to components, or None
-    error_factor : (component, draw), 1/(A m), or None; its product with its transpose is the covariance of what
-        the lead field misses of independent currents of variance 1 (A m)²
+    error_factor : (component, draw), 1/(A m), or None; its product with its transpose is the covariance of the
+        lead field's error times independent currents of variance 1 (A m)²
     labels : (source,), the parcel that each source belongs to, -1 for none; or None, see `with_parcels`
     maps : name to (source,) map of another modality, standardised; see `with_maps`
     sensors, sources, lead_field, noise, field : what the arrays came from, where it is known
-    origin : the foreign objects the problem was built from, for the way back; not archived
+    origin : the foreign objects the problem was built from, for conversion back to them; not archived
     """
 
     gain: Array
@@ -103,7 +103,7 @@ class Problem(PickledByFields):
                 f"gain has amplitude = {self.gain.shape[1]}, but {len(self.sources)} sources with {self.axes} "
                 f"axes have {len(self.sources) * self.axes}"
             )
-        check_reach(self.source_norms)
+        check_gain_norms(self.source_norms)
         if self.baseline is not None:
             object.__setattr__(self, "baseline", real("baseline", self.baseline, "component sample"))
             same_axes(gain=(self.gain, "component amplitude"), baseline=(self.baseline, "component sample"))
@@ -151,7 +151,7 @@ class Problem(PickledByFields):
         baseline : (sensor, sample), recording without response; the noise scale is learned from it
         baseline_centred : whether the baseline's own mean was subtracted
         rank : of the covariance, see `Noise`
-        kinds : "eeg", "mag" or "grad" per sensor; EEG and MEG are whitened apart if their covariance is zero
+        kinds : "eeg", "mag" or "grad" per sensor; EEG and MEG are whitened separately if their covariance is zero
         names : of the sensors
         positions, normals : (source, 3), m; or `sources`
         sensors : names, kinds and positions at once, for pictures
@@ -227,7 +227,7 @@ class Problem(PickledByFields):
 
     @cached_property
     def outliers(self) -> Index:
-        """Sources whose gain is more than `OUTLYING` times that of their neighbours, largest first.
+        """Sources whose gain is more than `OUTLYING_RATIO` times that of their neighbours, largest first.
 
         Physics does not change so fast along the cortex: such a source lies on, or outside, a surface of the head
         model, and its gain is an artefact that upsets scales, depth weights and maps. Empty where positions are not
@@ -286,7 +286,7 @@ class Problem(PickledByFields):
 
     @cached_property
     def independent_samples(self) -> float | None:
-        """How many independent samples the recording's are worth to whoever learns a scale; None without a baseline.
+        """Number of independent samples that the recording's are worth in learning a scale; None without a baseline.
 
             time / (1 + 2 Σ_k ρ_k²),   ρ_k the baseline's autocorrelation at lag k
 
@@ -314,16 +314,16 @@ class Problem(PickledByFields):
 
     @cached_property
     def memory(self) -> Memory:
-        """What has been worked out of this recording."""
+        """Results that depend on this recording, computed once."""
         return Memory("recording")
 
     @cached_property
     def shared(self) -> Memory:
-        """What has been worked out of this gain; problems that `again` makes hold the same."""
+        """Results that depend on this gain alone, computed once; problems that `again` makes share them."""
         return Memory("gain")
 
     def share(self, other: Problem) -> bool:
-        """Hold what has been worked out of another problem's gain, if this has the same; return whether it has."""
+        """Share the results computed from another problem's gain, if this has the same gain; return whether it has."""
         if other is self or other.shared is self.shared:
             return True
         names = ("gain", "whitener", "error_factor")
@@ -354,7 +354,7 @@ class Problem(PickledByFields):
     ) -> Problem:
         """Return the problem of another whitened recording of the same sensors and sources.
 
-        Decompositions of the gain are handed on, so that nothing is paid for twice.
+        Decompositions of the gain are shared, so that none is computed twice.
 
         recording : (component, time), in units of the noise
         times : (time,), s; this problem's where they are as many, else counted
@@ -369,7 +369,7 @@ class Problem(PickledByFields):
         count = table.shape[-1] if table.ndim == 2 else 0
         if times is None:
             times = self.times if count == len(self.times) else np.arange(count, dtype=float)
-        return self._kept(
+        return self._with_fields(
             recording=table,
             times=np.asarray(times, dtype=np.float64),
             baseline=None if baseline is None else np.asarray(baseline, dtype=np.float64),
@@ -388,7 +388,7 @@ class Problem(PickledByFields):
         ValueError
             If a map holds NaN, has another length than there are sources, or is the same everywhere.
         """
-        return self._kept(maps=dict(maps))
+        return self._with_fields(maps=dict(maps))
 
     def with_parcels(self, parcels: int | ArrayLike | Mapping[str, ArrayLike] | Sequence[Any]) -> Problem:
         """Return the problem with its sources divided into parcels, for models that use them.
@@ -404,29 +404,29 @@ class Problem(PickledByFields):
         if isinstance(parcels, int | np.integer):
             if self.sources is None:
                 raise ValueError("parcels are made of sources' positions, but this problem has none; give labels")
-            return self._kept(labels=make_parcels(self.sources, int(parcels)))
+            return self._with_fields(labels=make_parcels(self.sources, int(parcels)))
         where = self.source_count if self.sources is None else self.sources
-        return self._kept(labels=check_labels(parcels, where))
+        return self._with_fields(labels=check_labels(parcels, where))
 
-    def _kept(self, **changes: Any) -> Problem:
-        """Return the problem with other fields that decompositions do not depend on."""
+    def _with_fields(self, **changes: Any) -> Problem:
+        """Return the problem with other values of fields that decompositions of the gain do not depend on."""
         other = replace(self, **changes)
         other.__dict__["shared"] = self.shared
         return other
 
     @cached_property
     def parcels(self) -> Index:
-        """The parcel of each source (source,), -1 for none; `PARCELS` of them where no others were given."""
+        """The parcel of each source (source,), -1 for none; `DEFAULT_PARCELS` of them where no others were given."""
         if self.labels is not None:
             return self.labels
         if self.sources is None:
             raise ValueError("this problem has neither parcels nor sources to make them of; see with_parcels")
         sources = self.sources
-        return self.shared.recall("parcels", (), lambda: make_parcels(sources, min(PARCELS, len(sources))))
+        return self.shared.recall("parcels", (), lambda: make_parcels(sources, min(DEFAULT_PARCELS, len(sources))))
 
     @cached_property
     def surface(self) -> Matern:
-        """The cortex as a smooth field sees it.
+        """Finite elements of the cortical mesh, on which smooth fields are defined.
 
         Raises
         ------
@@ -442,7 +442,7 @@ class Problem(PickledByFields):
     def length_range(self) -> tuple[float, float]:
         """Shortest and longest length-scale in m that a smooth prior on this cortex may learn."""
         low, high = self.surface.limits
-        return max(LENGTHS[0], low), min(LENGTHS[1], high)
+        return max(LENGTH_RANGE[0], low), min(LENGTH_RANGE[1], high)
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -456,8 +456,8 @@ class Problem(PickledByFields):
 
             N(s) = Σ_kl s_k s_l parts_kl
 
-        is the covariance of the whitened noise if that of the sensors of kind k is s_k times what was given, the
-        correlation of sensors staying what it was; all parts sum to the identity.
+        is the covariance of the whitened noise if the noise of the sensors of kind k is s_k times what was given and
+        the correlation of sensors is unchanged; all parts sum to the identity.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""Recording: the field that sensors read over time."""
+"""Recording: the field that sensors measure over time."""
 
 from __future__ import annotations
 

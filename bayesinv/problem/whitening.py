@@ -1,4 +1,4 @@
-"""From sensors to components in which noise is white, and back."""
+"""Whitening: from sensors to components in which noise is white, and its inverse."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bayesinv.problem.noise import Noise
 def given_noise(
     noise_cov: ArrayLike, kinds: Sequence[str], rank: int | Mapping[str, int] | None, averages: int, sensors: int
 ) -> Noise:
-    """Noise of a covariance (sensor, sensor), or of variances (sensor,), checked against the number of sensors."""
+    """Return the noise of a covariance (sensor, sensor) or variances (sensor,), for a number of sensors."""
     covariance = np.asarray(noise_cov)
     covariance = np.diag(covariance) if covariance.ndim == 1 else covariance
     covariance = real("noise covariance", covariance, "sensor sensor")
@@ -24,14 +24,14 @@ def given_noise(
 
 
 def inverse_of(whitener: Array) -> Array:
-    """From components back to sensors (sensor, component), of a whitener (component, sensor)."""
+    """Return the pseudoinverse (sensor, component) of a whitener (component, sensor)."""
     # Rows are scaled first: MEG and EEG differ by so many powers of ten that the inverse would lose all digits.
     lengths = np.linalg.norm(whitener, axis=1)
     return np.asarray(np.linalg.pinv(whitener / lengths[:, None]) / lengths)
 
 
 def parts_by_kind(whitener: Array, noise: Noise, kinds: Sequence[str]) -> Array:
-    """Whitened noise covariance by kind of sensor and kind of sensor: (kind, kind, component, component)."""
+    """Return the whitened noise covariance by kind of sensor and kind of sensor: (kind, kind, component, component)."""
     names = np.array(noise.kinds)
     covariance = noise.covariance / noise.averages
     by_kind = [np.where(names == kind, whitener, 0) for kind in kinds]

@@ -9,7 +9,7 @@ from bayesinv.axes import Array
 Window = tuple[float | None, float | None] | float | slice | None
 """(start, stop) in s with open ends as None, one time in s, a slice of samples, or None for all samples."""
 
-WANTED = "give (start, stop) in s, one time in s, a slice of samples, or None for all of them"
+WINDOW_FORMS = "give (start, stop) in s, one time in s, a slice of samples, or None for all of them"
 
 
 def samples_of(times: Array, window: Window = None) -> slice:
@@ -36,11 +36,11 @@ def samples_of(times: Array, window: Window = None) -> slice:
     if is_time(window):
         return _nearest(times, float(window))  # type: ignore[arg-type]
     if not isinstance(window, tuple | list) or len(window) != 2:
-        raise ValueError(f"window is {window!r}; {WANTED}")
+        raise ValueError(f"window is {window!r}; {WINDOW_FORMS}")
     start, stop = window
     for end in (start, stop):
         if not (end is None or is_time(end)) or (end is not None and np.isnan(float(end))):
-            raise ValueError(f"window is {window!r}, but its ends must be times in s or None; {WANTED}")
+            raise ValueError(f"window is {window!r}, but its ends must be times in s or None; {WINDOW_FORMS}")
     return _between(times, -np.inf if start is None else float(start), np.inf if stop is None else float(stop))
 
 

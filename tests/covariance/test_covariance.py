@@ -7,7 +7,7 @@ from scipy.stats import multivariate_normal
 from structured import GAIN, scene
 
 import bayesinv as bi
-from bayesinv.covariance.covariance import EXACT, LengthTable, Structure
+from bayesinv.covariance.covariance import GRAM_TOLERANCE, LengthTable, Structure
 from bayesinv.covariance.time_course import correlation_over_time
 from bayesinv.evidence import graph as evidence
 from bayesinv.evidence.gradient import FactorisedDensity
@@ -76,7 +76,7 @@ COMPOSED = {
         {"length": lambda pm: 0.005 * 7 ** pm.Uniform("u"), "noise": lambda pm: pm.LogNormal("r", 0, 0.3)},
     ),
     "length and orientation": (3, {"length": lambda pm: 0.005 * 7 ** pm.Uniform("u"), "tangential": 0.3, "depth": 0.5}),
-    "rough courses": (1, {"time": lambda pm: 0.005 * 9 ** pm.Uniform("u"), "course": "autoregressive"}),
+    "rough time courses": (1, {"time": lambda pm: 0.005 * 9 ** pm.Uniform("u"), "course": "autoregressive"}),
     "error": (1, {"depth": uniform("depth"), "error": lambda pm: pm.HalfNormal("e", 1)}),
 }
 
@@ -147,7 +147,7 @@ def inferred(problem, model):
 
 
 def over_time(structure, problem):
-    """Correlation (time, time) of the courses."""
+    """Correlation (time, time) of the time courses."""
     if structure.time is None:
         return np.eye(len(problem.times))
     return correlation_over_time(problem.times, structure.time, structure.course)
@@ -168,12 +168,12 @@ class TestEvidence:
             (structure,) = density.structures(density.structural_nodes(node[None])[0])
             explicit = dense_covariance(structure, problem, variance[k], noise[k])
             wanted = multivariate_normal(cov=explicit).logpdf(problem.recording.ravel())
-            quiet = multivariate_normal(cov=noise[k] ** 2 * dense_noise(structure, problem))
-            wanted += quiet.logpdf(problem.baseline.T).sum()
+            baseline = multivariate_normal(cov=noise[k] ** 2 * dense_noise(structure, problem))
+            wanted += baseline.logpdf(problem.baseline.T).sum()
             assert_allclose(density(node[None])[0], prior[k] + wanted, rtol=1e-6)
             assert_allclose(density.slope(node + 1e-9)[0], prior[k] + wanted, rtol=1e-6)
 
-    def test_keeps_the_power_that_unit_variance_brings(self, given, rng):
+    def test_keeps_the_sensors_mean_power_for_unit_variance(self, given, rng):
         problem, model = given
         density = Density.of(model)
         for structure in density.structures(density.structural_nodes(somewhere(density, rng))[0]):
@@ -186,16 +186,17 @@ class TestEvidence:
         logp = model.compile_logp(mode="FAST_COMPILE")
         nodes = somewhere(density, rng, 2)
         for node, height in zip(nodes, density(nodes), strict=True):
-            cuts = np.cumsum([np.size(density._start[value.name]) for value in density.values])[:-1]
+            cuts = np.cumsum([np.size(density._initial_point[value.name]) for value in density.values])[:-1]
             parts = np.split(node, cuts) if density.dimension else []
             point = {
-                v.name: p.reshape(np.shape(density._start[v.name])) for v, p in zip(density.values, parts, strict=True)
+                value.name: part.reshape(np.shape(density._initial_point[value.name]))
+                for value, part in zip(density.values, parts, strict=True)
             }
             assert_allclose(logp(point), height, rtol=1e-6)
 
     @pytest.mark.parametrize("name", ["depth_weighted", "smooth"])
     def test_what_cannot_be_interpolated_is_factorised(self, name, monkeypatch):
-        monkeypatch.setattr(evidence, "TOLERANCE", -1.0)
+        monkeypatch.setattr(evidence, "LIKELIHOOD_TOLERANCE", -1.0)
         model = built(name, scene())
         density = Density.of(model)
         node = density.start + 0.1
@@ -233,16 +234,16 @@ class TestPosterior:
             weights.append(mixture.weights[k])
         from dataclasses import replace
 
-        few = np.argsort(mixture.weights)[::-1][:3]
+        largest = np.argsort(mixture.weights)[::-1][:3]
         share = np.array(weights) / np.sum(weights)
         small = replace(
             posterior,
             mixture=replace(
                 mixture,
                 weights=share,
-                variance=mixture.variance[few],
-                noise=mixture.noise[few],
-                which=mixture.which[few],
+                variance=mixture.variance[largest],
+                noise=mixture.noise[largest],
+                which=mixture.which[largest],
             ),
         )
         mean = np.tensordot(share, means, axes=1)
@@ -251,7 +252,7 @@ class TestPosterior:
         flat = (-1, count)
         assert_allclose(small.mean.reshape(flat), mean, rtol=1e-5, atol=1e-7 * np.abs(mean).max())
         assert_allclose(small.sd.reshape(flat), np.sqrt(variance), rtol=1e-5)
-        # A functional over a window, and its course.
+        # A functional over a window.
         table = rng.normal(size=(2, problem.gain.shape[1]))
         shape = table.shape if problem.axes == 1 else (2, -1, 3)
         window = (problem.times[1], problem.times[3])
@@ -272,12 +273,12 @@ class TestPosterior:
         shape = table.shape if problem.axes == 1 else (1, -1, 3)
         course = posterior.contrast(table.reshape(shape))
         drawn = posterior.draw(3000, rng).reshape(3000, -1, len(problem.times))
-        seen = np.einsum("a,dat->dt", table[0], drawn)
+        projected = np.einsum("a,dat->dt", table[0], drawn)
         error = course.sd[0] / np.sqrt(3000)
-        assert (np.abs(seen.mean(axis=0) - course.mean[0]) < 5 * error).all()
-        assert_allclose(seen.std(axis=0), course.sd[0], rtol=5 * np.sqrt(0.5 / 3000) + 0.02)
+        assert (np.abs(projected.mean(axis=0) - course.mean[0]) < 5 * error).all()
+        assert_allclose(projected.std(axis=0), course.sd[0], rtol=5 * np.sqrt(0.5 / 3000) + 0.02)
         again = course.draw(3000, rng)[:, 0]
-        both = [np.corrcoef(one[:, 0], one[:, 1])[0, 1] for one in (seen, again)]
+        both = [np.corrcoef(one[:, 0], one[:, 1])[0, 1] for one in (projected, again)]
         assert abs(both[0] - both[1]) < 6 / np.sqrt(3000)
         one = posterior.averaged((problem.times[1], problem.times[3]))
         mean = posterior.contrast(table.reshape(shape), (problem.times[1], problem.times[3]))
@@ -320,23 +321,23 @@ class TestTables:
         problem = scene()
         low, high = problem.length_range
         table = LengthTable.of(problem, Structure(length=low))
-        assert table.error <= EXACT
+        assert table.error <= GRAM_TOLERANCE
         for length in (low, 0.017, high):
             gram = Structure(length=length).gram(problem, exact=True)
-            assert_allclose(table.at(length), gram, atol=2 * EXACT * np.abs(gram).max())
+            assert_allclose(table.at(length), gram, atol=2 * GRAM_TOLERANCE * np.abs(gram).max())
             assert_allclose(table.trace(length), np.trace(table.at(length)), rtol=1e-12)
             for graph, number in ((table.at, table.at(length)), (table.trace, table.trace(length))):
                 found = graph(pt.constant(length)).eval(mode="FAST_COMPILE")
                 assert_allclose(found, number, rtol=1e-7, atol=1e-8 * np.abs(number).max())
 
-    def test_a_sight_is_a_spectrum(self):
+    def test_one_factorisation_gives_what_the_spectrum_gives(self):
         problem = scene()
         one = Structure(depth=0.3, noise=np.array([1.0, 0.8, 1.4]))
         spectrum = Spectrum.of(problem, one)
         at = np.array([4 / GAIN**2]), np.array([1.1])
         factorised = FactorisedDensity.of(problem, one, float(at[0][0]), float(at[1][0]), baseline=True)
-        whole = spectrum.log_likelihood(*at) + spectrum.baseline_log_likelihood(at[1])
-        assert_allclose(factorised.log_density, whole[0], rtol=1e-10)
+        total = spectrum.log_likelihood(*at) + spectrum.baseline_log_likelihood(at[1])
+        assert_allclose(factorised.log_density, total[0], rtol=1e-10)
         assert_allclose(
             (factorised.by_variance, factorised.by_scale),
             spectrum.likelihood.slopes(*(float(x[0]) for x in at)),

@@ -120,7 +120,7 @@ def by_nodes(posterior, densities):
     """Leave-one-out densities with every node of the lattice weighted by its posterior without the part."""
     density = Density.of(build(posterior.model, posterior.problem)[1])
     lattice = integrate(density)
-    every, _ = mixture(density, lattice.weights, lattice.nodes, lightest=0.0)
+    every, _ = mixture(density, lattice.weights, lattice.nodes, merged=0.0)
     table = densities(replace(posterior, hyper=replace(posterior.hyper, scales=every)), len(every.weights))
     weights = every.weights / every.weights.sum()
     assert len(table) == len(weights)

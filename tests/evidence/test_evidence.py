@@ -5,15 +5,15 @@ from referee import GAIN, depth, toy
 from scipy.stats import multivariate_normal, norm
 
 import bayesinv as bi
-from bayesinv.evidence.graph import TOLERANCE, InterpolatedSpectrum
+from bayesinv.evidence.graph import LIKELIHOOD_TOLERANCE, InterpolatedSpectrum
 from bayesinv.evidence.spectrum import Spectrum
 from bayesinv.prior.currents import Currents, depth_weights
 from bayesinv.prior.observation import observation
-from bayesinv.prior.shaping import SHAPES, shaped
+from bayesinv.prior.structure_fields import STRUCTURAL_NAMES, scaled_fields
 
 pytestmark = pytest.mark.filterwarnings("ignore:(?s).*ArviZ is undergoing a major refactor:FutureWarning")
 
-HARD = {
+CASES = {
     "mild": {"sensors": 10, "sources": 60, "samples": 7},
     "wide": {"sensors": 30, "sources": 300, "samples": 40, "spread": 1.5},
     "one sample": {"sensors": 12, "sources": 50, "samples": 1},
@@ -78,7 +78,7 @@ class TestBaseline:
 
     def test_centred_it_lives_on_its_subspace(self, rng):
         problem = toy(centred=True)
-        # An orthonormal basis of the courses whose mean is zero; the density is that of the coordinates.
+        # An orthonormal basis of the time courses whose mean is zero; the density is that of the coordinates.
         centre = np.eye(9) - 1 / 9
         basis = np.linalg.eigh(centre)[1][:, 1:]
         noise = scales(rng, 4)[1]
@@ -110,8 +110,8 @@ class TestDepthWeights:
         problem = toy(axes=axes)
         given = np.linspace(1, 2, 11)
         exponent = pt.dscalar()
-        shape = {**dict.fromkeys(SHAPES), "depth": exponent, "weights": given}
-        graph = shaped(Currents(1.0), problem, shape, pt.exp)["scale"]
+        shape = {**dict.fromkeys(STRUCTURAL_NAMES), "depth": exponent, "weights": given}
+        graph = scaled_fields(Currents(1.0), problem, shape, pt.exp)["scale"]
         scale = graph.eval({exponent: 0.6}, mode="FAST_COMPILE")
         found = np.repeat(scale * given * np.exp(-1.2 * problem.log_norms), axes)
         wanted = depth(problem, 0.6) * np.repeat(given, axes)
@@ -126,56 +126,57 @@ def learned(problem):
 
     with pm.Model() as built:
         Currents(1.0, depth=pm.Uniform("depth")).observe("recording", problem)
-    return observation(built).family
+    return observation(built).interpolated_spectrum
 
 
 def supported(problem, spectrum, rng, count):
     """Scales that the recording does not rule out: the most likely ones, moved by a few nats' worth."""
     ratio = np.geomspace(0.01, 1e5, 400)
-    lone = ratio**2 / problem.signal_power
-    cells = spectrum.likelihood
-    noise = np.sqrt((cells.powers / (lone[:, None] * cells.eigenvalues + 1)).sum(axis=1) / problem.recording.size)
-    best = np.argmax(spectrum.log_likelihood(lone * noise**2, noise))
+    variance_at_unit_noise = ratio**2 / problem.signal_power
+    likelihood = spectrum.likelihood
+    totals = variance_at_unit_noise[:, None] * likelihood.eigenvalues + 1
+    noise = np.sqrt((likelihood.powers / totals).sum(axis=1) / problem.recording.size)
+    best = np.argmax(spectrum.log_likelihood(variance_at_unit_noise * noise**2, noise))
     spread = 2 / np.sqrt(problem.recording.size)
     moved = noise[best] * np.exp(spread * rng.normal(size=count))
-    return lone[best] * moved**2 * np.exp(spread * rng.normal(size=count)), moved
+    return variance_at_unit_noise[best] * moved**2 * np.exp(spread * rng.normal(size=count)), moved
 
 
-class TestFamily:
-    @pytest.mark.parametrize("case", HARD)
+class TestInterpolatedSpectrum:
+    @pytest.mark.parametrize("case", CASES)
     def test_interpolation_is_exact_to_its_tolerance(self, rng, case):
-        problem = toy(3, **HARD[case])
-        family = learned(problem)
-        assert family.error <= TOLERANCE == 1e-6
-        for place in [*rng.uniform(size=12), 0.0, 1.0, 1e-3, 0.5]:
-            spectrum = Spectrum.of(problem, depth(problem, place))
+        problem = toy(3, **CASES[case])
+        interpolated = learned(problem)
+        assert interpolated.error <= LIKELIHOOD_TOLERANCE == 1e-6
+        for exponent in [*rng.uniform(size=12), 0.0, 1.0, 1e-3, 0.5]:
+            spectrum = Spectrum.of(problem, depth(problem, exponent))
             variance, noise = supported(problem, spectrum, rng, 6)
             exact = spectrum.log_likelihood(variance, noise)
-            found = family.log_likelihood(variance, noise, np.full(6, place))
+            found = interpolated.log_likelihood(variance, noise, np.full(6, exponent))
             rounding = 1e-13 * np.abs(exact).max()
             assert np.abs(found - exact).max() <= 1e-6 + rounding
 
-    def test_its_error_is_honest(self, rng):
-        problem = toy(3, **HARD["wide"])
+    def test_its_reported_error_is_that_of_interpolation(self, rng):
+        problem = toy(3, **CASES["wide"])
         coarse_points = (1 - np.cos(np.pi * np.arange(6) / 5)) / 2
         at = {x: Spectrum.of(problem, depth(problem, x)) for x in coarse_points}
         coarse = InterpolatedSpectrum(coarse_points, tuple(at.values()))
         claimed = max(coarse._error_at(x, Spectrum.of(problem, depth(problem, x))) for x in coarse.series.between)
         worst = 0.0
-        for place in rng.uniform(size=30):
-            spectrum = Spectrum.of(problem, depth(problem, place))
+        for exponent in rng.uniform(size=30):
+            spectrum = Spectrum.of(problem, depth(problem, exponent))
             variance, noise = supported(problem, spectrum, rng, 3)
-            found = coarse.log_likelihood(variance, noise, np.full(3, place))
+            found = coarse.log_likelihood(variance, noise, np.full(3, exponent))
             worst = max(worst, np.abs(found - spectrum.log_likelihood(variance, noise)).max())
         assert worst > 1e-3  # six points are far too few here
         assert claimed > worst / 10
 
     def test_at_its_points_it_is_the_spectrum(self, rng):
         problem = toy()
-        family = learned(problem)
+        interpolated = learned(problem)
         variance, noise = scales(rng, 1)
-        for point, spectrum in zip(family.points, family.spectra, strict=True):
-            found = family.log_likelihood(variance, noise, np.array([point]))
+        for point, spectrum in zip(interpolated.points, interpolated.spectra, strict=True):
+            found = interpolated.log_likelihood(variance, noise, np.array([point]))
             assert_allclose(found, spectrum.log_likelihood(variance, noise), rtol=1e-12)
 
     def test_refuses_what_it_cannot_interpolate(self):
@@ -185,10 +186,10 @@ class TestFamily:
                 lambda x: Spectrum.of(problem, np.linspace(1, 5, 11) ** np.sin(40 * x)), 0.0, 1.0
             )
 
-    def test_says_nothing_beyond_its_ends(self):
-        family = learned(toy())
+    def test_refuses_numbers_beyond_its_ends(self):
+        interpolated = learned(toy())
         with pytest.raises(ValueError, match=r"structural number reaches 1\.2, but must stay between 0 and 1"):
-            family.log_likelihood(np.ones(2), np.ones(2), np.array([0.5, 1.2]))
+            interpolated.log_likelihood(np.ones(2), np.ones(2), np.array([0.5, 1.2]))
 
     def test_beyond_its_ends_the_graph_has_no_density(self):
         problem = toy()
@@ -307,7 +308,7 @@ class TestGraph:
 
 
 class TestCost:
-    def test_an_evaluation_touches_no_array_as_long_as_time_or_sources(self):
+    def test_an_evaluation_uses_no_array_as_long_as_time_or_sources(self):
         import pytensor.gradient
         from pytensor import function
 
@@ -315,15 +316,15 @@ class TestCost:
         built = marginal(problem, False)
         logp = built.logp(vars=built.observed_RVs)
         run = function(built.value_vars, [logp, *pytensor.gradient.grad(logp, built.value_vars)])
-        seen = set()
+        lengths = set()
         for node in run.maker.fgraph.apply_nodes:
             for variable in [*node.inputs, *node.outputs]:
                 held = getattr(variable, "data", None)
-                seen |= set(np.shape(held)) if held is not None else set()
-                seen |= {size for size in getattr(variable.type, "shape", ()) if size}
+                lengths |= set(np.shape(held)) if held is not None else set()
+                lengths |= {size for size in getattr(variable.type, "shape", ()) if size}
                 assert getattr(variable.type, "ndim", 0) <= 1
-        assert 6 in seen
-        assert not seen & {17, 23, 31}
+        assert 6 in lengths
+        assert not lengths & {17, 23, 31}
 
 
 class TestCurrentsDoor:

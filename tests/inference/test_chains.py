@@ -22,10 +22,10 @@ def kinds_of_noise(problem, values):
     return values["noise"] ** 2 * problem.whitener @ scales @ problem.noise.covariance @ scales @ problem.whitener.T
 
 
-def log_joint(name, problem, names, place):
+def log_joint(name, problem, names, point):
     """Log density of hyperparameters, on the logarithmic and the logistic scale, and recording and baseline."""
     values, total = {}, 0.0
-    for key, one in zip(names, place, strict=True):
+    for key, one in zip(names, point, strict=True):
         if key in ("depth", "tangential"):
             values[key] = expit(one)
             total += np.log(values[key] * (1 - values[key]))
@@ -39,23 +39,23 @@ def log_joint(name, problem, names, place):
         spatial, noise = values["scale"] ** 2 * np.eye(problem.gain.shape[1]), kinds_of_noise(problem, values)
     else:
         spatial, _, noise = covariances(name, problem, values)
-    for covariance, seen in (
+    for covariance, observed in (
         (problem.gain @ spatial @ problem.gain.T + noise, problem.recording),
         (noise, problem.baseline),
     ):
         _, logs = np.linalg.slogdet(2 * np.pi * covariance)
-        total -= 0.5 * (seen.shape[1] * logs + np.sum(seen * np.linalg.solve(covariance, seen)))
+        total -= 0.5 * (observed.shape[1] * logs + np.sum(observed * np.linalg.solve(covariance, observed)))
     return total, values
 
 
-def weighed(name, problem, names, count, rng):
+def importance_sampled(name, problem, names, count, rng):
     """Log evidence and its error, and moments of the hyperparameters, by importance sampling from Student's t."""
     start = [np.log(problem.scale_guess) if key == "scale" else 0.0 for key in names]
-    found = minimize(lambda place: -log_joint(name, problem, names, place)[0], start, method="BFGS")
+    found = minimize(lambda point: -log_joint(name, problem, names, point)[0], start, method="BFGS")
     proposal = multivariate_t(found.x, 1.3 * found.hess_inv, df=4, seed=rng)
-    places = proposal.rvs(count)
-    heights, values = zip(*(log_joint(name, problem, names, place) for place in places), strict=True)
-    logs = np.array(heights) - proposal.logpdf(places)
+    points = proposal.rvs(count)
+    log_densities, values = zip(*(log_joint(name, problem, names, point) for point in points), strict=True)
+    logs = np.array(log_densities) - proposal.logpdf(points)
     weights = np.exp(logs - logsumexp(logs))
     table = np.array([[one[key] for key in names] for one in values])
     mean = weights @ table
@@ -80,7 +80,7 @@ class TestQuadratureInFourDimensions:
     def test_it_is_what_importance_sampling_finds(self, rng, name, make):
         problem, names = make(rng)
         posterior = bi.infer(name, problem, draws=4000)
-        log_evidence, error, mean, sd, worth = weighed(name, problem, names, 4000, rng)
+        log_evidence, error, mean, sd, worth = importance_sampled(name, problem, names, 4000, rng)
         assert error < 0.03
         assert abs(posterior.log_evidence - log_evidence) < 4 * error + posterior.log_evidence.error
         for key, one, spread in zip(names, mean, sd, strict=True):
@@ -88,8 +88,8 @@ class TestQuadratureInFourDimensions:
             assert abs(posterior.hyper[key].sd / spread - 1) < 6 / np.sqrt(worth)
 
 
-def far(draws, scalar, worth):
-    """How far mean and sd of draws lie from others, in standard errors of so many independent ones."""
+def standard_errors(draws, scalar, worth):
+    """Distance of mean and sd of draws from those of others, in standard errors of so many independent ones."""
     mean, sd = scalar.mean, scalar.sd
     error = np.std((draws - mean) ** 2) / (2 * sd * np.sqrt(worth))
     return abs(draws.mean() - mean) * np.sqrt(worth) / sd, abs(draws.std() - sd) / error
@@ -106,28 +106,28 @@ def bridged(problem, chains):
         [np.log(chains.hyper[name].draws) if i < 3 else chains.hyper[name].draws for i, name in enumerate(names)]
     )
     proposal = multivariate_t(draws.mean(axis=1), 1.2 * np.cov(draws), df=4, seed=np.random.default_rng(1))
-    places = proposal.rvs(20_000)
-    heights = np.empty(len(places))
+    points = proposal.rvs(20_000)
+    log_densities = np.empty(len(points))
     member = np.equal.outer(np.arange(4), problem.parcels).astype(float)
     grams = [(problem.gain * one) @ problem.gain.T for one in member]
     full = np.trace(problem.gain @ problem.gain.T)
     prior = (
-        lognorm(0.5).logpdf(np.exp(places[:, 0]))
-        + halfnorm(scale=problem.scale_guess).logpdf(np.exp(places[:, 1]))
-        + halfnorm(scale=2).logpdf(np.exp(places[:, 2]))
-        + places[:, :3].sum(axis=1)
-        + norm.logpdf(places[:, 3:]).sum(axis=1)
+        lognorm(0.5).logpdf(np.exp(points[:, 0]))
+        + halfnorm(scale=problem.scale_guess).logpdf(np.exp(points[:, 1]))
+        + halfnorm(scale=2).logpdf(np.exp(points[:, 2]))
+        + points[:, :3].sum(axis=1)
+        + norm.logpdf(points[:, 3:]).sum(axis=1)
     )
-    for i, (log_noise, log_scale, log_spread, *raw) in enumerate(places):
+    for i, (log_noise, log_scale, log_spread, *raw) in enumerate(points):
         logs = np.exp(log_spread) * np.array(raw)
         gram = np.tensordot(np.exp(logs - logs.max()), grams, axes=1)
         total = np.exp(2 * log_scale) * full / np.trace(gram) * gram + np.exp(2 * log_noise) * np.eye(len(gram))
         _, logs = np.linalg.slogdet(2 * np.pi * total)
         field = problem.recording
-        heights[i] = -0.5 * (field.shape[1] * logs + np.sum(field * np.linalg.solve(total, field)))
-    noise = np.exp(places[:, 0])
-    quiet = -0.5 * (problem.baseline.size * np.log(2 * np.pi * noise**2) + np.sum(problem.baseline**2) / noise**2)
-    logs = prior + heights + quiet - proposal.logpdf(places)
+        log_densities[i] = -0.5 * (field.shape[1] * logs + np.sum(field * np.linalg.solve(total, field)))
+    noise = np.exp(points[:, 0])
+    baseline = -0.5 * (problem.baseline.size * np.log(2 * np.pi * noise**2) + np.sum(problem.baseline**2) / noise**2)
+    logs = prior + log_densities + baseline - proposal.logpdf(points)
     weights = np.exp(logs - logsumexp(logs))
     return logsumexp(logs) - np.log(len(logs)), float(np.sqrt(np.sum(weights**2)))
 
@@ -145,7 +145,7 @@ class TestChains:
         worth = effective(chains)
         assert worth > 300
         for key in (variable.name for variable in bi.load_model(name)(problem).free_RVs):
-            assert max(far(chains.hyper[key].draws, lattice.hyper[key], worth)) < 4
+            assert max(standard_errors(chains.hyper[key].draws, lattice.hyper[key], worth)) < 4
 
     def test_of_shares_of_parcels_agree_with_a_gaussian_at_the_mode_as_far_as_one_goes(self):
         """Spread and shares bend around each other, which no Gaussian does: its check says so, and it is too wide."""

@@ -61,7 +61,7 @@ class TestChoice:
                 lambda: bi.infer(
                     built(problem, lambda pm: 1e-9, depth=lambda pm: pm.Normal("depth", 0.5, 1.0)), problem
                 ),
-                "must stay between 0 and 1; give it a prior that lives there",
+                "must stay between 0 and 1; give it a prior within that range",
             ),
         ):
             with pytest.raises(ValueError, match=words):
@@ -179,8 +179,8 @@ class TestNuts:
                 assert abs(found.mean() - scalar.mean) < 5 * scalar.sd * np.sqrt(1 / ess + 1 / 1000)
                 assert abs(found.std() / scalar.sd - 1) < 0.12
                 assert_allclose(np.quantile(found, [0.1, 0.5, 0.9]), scalar.quantile([0.1, 0.5, 0.9]), rtol=0.05)
-            few = np.sqrt(1 / 1000)
-            assert np.abs((currents.mean(axis=0) - posterior.mean) / posterior.sd).max() < 5 * few
+            error = np.sqrt(1 / 1000)
+            assert np.abs((currents.mean(axis=0) - posterior.mean) / posterior.sd).max() < 5 * error
             assert_allclose(currents.std(axis=0), posterior.sd, rtol=0.12)
             low, high = posterior.interval(0.8)
             assert np.abs(np.mean((currents > low) & (currents < high), axis=0) - 0.8).max() < 0.05
@@ -201,14 +201,14 @@ class TestMany:
         found = bi.infer_many("depth_weighted", others, rng=np.random.default_rng(3), draws=200, progress=False)
         seeds = np.random.default_rng(3).spawn(3)
         for (name, problem), seed in zip(others.items(), seeds, strict=True):
-            alone = bi.infer(
+            single = bi.infer(
                 "depth_weighted",
                 toy(seed=0, quiet=5).again(problem.recording, baseline=problem.baseline),
                 rng=seed,
                 draws=200,
             )
-            assert_allclose(found[name].mean, alone.mean, rtol=1e-9)
-            assert_allclose(found[name].hyper["depth"].draws, alone.hyper["depth"].draws, rtol=1e-9)
+            assert_allclose(found[name].mean, single.mean, rtol=1e-9)
+            assert_allclose(found[name].hyper["depth"].draws, single.hyper["depth"].draws, rtol=1e-9)
         assert others["second"].shared is one.shared
 
     def test_a_gain_is_decomposed_once(self, monkeypatch):

@@ -1,4 +1,4 @@
-"""A few structures stand for all: the density between them, and the currents mixed over them."""
+"""A few structures represent all: the density between them, and the currents mixed over them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from structured import scene
 import bayesinv as bi
 from bayesinv.inference import assemble as result
 from bayesinv.inference.assemble import mixture
-from bayesinv.inference.interpolant import EXACT, Interpolant
+from bayesinv.inference.interpolant import DENSITY_TOLERANCE, Interpolant
 from bayesinv.inference.quadrature import integrate
 from bayesinv.prior.catalogue import build
 from bayesinv.prior.density import Density
@@ -27,24 +27,24 @@ def found(request):
     return bi.infer(name, problem, draws=500), density, integrate(density)
 
 
-def test_the_density_between_structures_is_as_exact_as_told(found, rng):
+def test_the_density_between_structures_is_as_exact_as_reported(found, rng):
     _, _, lattice = found
     interpolant = lattice.interpolant
-    sides = [lattice.step * np.unique(lattice.index[:, axis]) for axis in range(lattice.index.shape[1])]
-    columns = np.array(list(product(*sides[interpolant.structural :])))
+    axes_points = [lattice.step * np.unique(lattice.index[:, axis]) for axis in range(lattice.index.shape[1])]
+    columns = np.array(list(product(*axes_points[interpolant.structural :])))
     rows = interpolant.log_densities(np.zeros((1, interpolant.structural)), columns)
-    places = rng.normal(0, 1, (12, interpolant.structural))
-    exact, interpolated = interpolant.log_densities(places, columns), interpolant._between(places, columns)
+    points = rng.normal(0, 1, (12, interpolant.structural))
+    exact, interpolated = interpolant.log_densities(points, columns), interpolant._between(points, columns)
     share = np.exp(exact - rows.max())
     share /= np.exp(rows - rows.max()).sum()
-    assert np.sum(share * np.abs(interpolated - exact), axis=1).max() < 2 * EXACT
-    assert interpolant.error <= EXACT
+    assert np.sum(share * np.abs(interpolated - exact), axis=1).max() < 2 * DENSITY_TOLERANCE
+    assert interpolant.error <= DENSITY_TOLERANCE
 
 
 def test_currents_mixed_over_few_structures_are_those_mixed_over_all(found, monkeypatch):
     posterior, density, lattice = found
-    monkeypatch.setattr(result, "MOST_STRUCTURES", 2000)
-    full, _ = mixture(density, lattice.weights, lattice.nodes, lightest=0.0)
+    monkeypatch.setattr(result, "MAX_MIXTURE_STRUCTURES", 2000)
+    full, _ = mixture(density, lattice.weights, lattice.nodes, merged=0.0)
     every = replace(posterior, mixture=full)
     assert len(posterior.mixture.structures) < len(full.structures)
     # The number of points is chosen for a normal posterior of the structure, which these few data do not give.
@@ -53,8 +53,8 @@ def test_currents_mixed_over_few_structures_are_those_mixed_over_all(found, monk
     assert_allclose(posterior.mixture.weights.sum(), 1)
 
 
-def test_two_modes_are_not_bridged_by_following_the_mass():
-    """Mass that lies in two places is found only where every structure is worked out."""
+def test_neighbours_of_probable_structures_do_not_lead_to_another_mode():
+    """Mass that lies in two places is found only where every structure is evaluated."""
 
     class Twice:
         dimension, structural = 2, (0,)
@@ -64,8 +64,8 @@ def test_two_modes_are_not_bridged_by_following_the_mass():
 
     columns = np.linspace(-4, 4, 9)[:, None]
     low, high = np.array([-9.0]), np.array([2.0])
-    followed, worked = (Interpolant(Twice(), np.array([6.0, 0.0]), np.eye(2), 1) for _ in range(2))
-    followed.explore(low, high, columns)
-    worked.explore(low, high, columns, whole=True)
-    assert min(followed.known)[0] > -6
-    assert min(worked.known)[0] <= -8
+    extended, complete = (Interpolant(Twice(), np.array([6.0, 0.0]), np.eye(2), 1) for _ in range(2))
+    extended.explore(low, high, columns)
+    complete.explore(low, high, columns, everywhere=True)
+    assert min(extended.evaluated)[0] > -6
+    assert min(complete.evaluated)[0] <= -8

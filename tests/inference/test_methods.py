@@ -11,19 +11,19 @@ import pytest
 from referee import toy
 
 import bayesinv as bi
-from bayesinv.inference.infer import infer as room_of_infer
+from bayesinv.inference import infer as room_of_infer
 from bayesinv.inference.methods import (
-    COMMON,
+    COMMON_OPTIONS,
+    MAX_DIMENSION_NUTS,
+    MAX_DIMENSION_QUADRATURE,
     METHODS,
-    MOST_BY_NUTS,
-    MOST_BY_QUADRATURE,
     Method,
     MethodFunction,
     Option,
     check_options,
     choose,
     fitting,
-    whole,
+    integer_from,
 )
 
 WRONG = {
@@ -42,7 +42,7 @@ RIGHT = {
     "draws": [1, np.int32(5)],
     "rng": [None, np.random.default_rng(7)],
 }
-OPTIONS = [(method, name) for method in METHODS for name in (*COMMON, *METHODS[method].options)]
+OPTIONS = [(method, name) for method in METHODS for name in (*COMMON_OPTIONS, *METHODS[method].options)]
 
 each_method = pytest.mark.parametrize("name", METHODS)
 
@@ -90,13 +90,14 @@ class TestRegistry:
     def test_options_of_all_methods_are_those_of_infer_and_infer_many(self):
         for verb in (bi.infer, bi.infer_many):
             parameters = inspect.signature(verb).parameters
-            assert {name: parameters[name].default for name in COMMON} == {n: o.default for n, o in COMMON.items()}
+            wanted = {name: option.default for name, option in COMMON_OPTIONS.items()}
+            assert {name: parameters[name].default for name in COMMON_OPTIONS} == wanted
 
     @each_method
     def test_says_what_it_is_for(self, name):
         assert METHODS[name].name == name
         assert re.fullmatch(r"[A-Z].{30,}\.", METHODS[name].purpose)
-        assert not set(METHODS[name].options) & set(COMMON)
+        assert not set(METHODS[name].options) & set(COMMON_OPTIONS)
 
     def test_registering_loads_no_room(self):
         import subprocess
@@ -121,7 +122,7 @@ class TestRegistry:
             room.__name__,
             lambda density: None if density.dimension == 2 else "another wants two",
             lambda density: "there are two",
-            {"sweeps": Option(whole(2), 5, "sweeps over all patches")},
+            {"sweeps": Option(integer_from(2), 5, "sweeps over all patches")},
             instead=True,
         )
         first = {"another": entry, **registry}
@@ -153,12 +154,12 @@ class TestOptions:
         ):
             with pytest.raises(ValueError, match=words) as raised:
                 call()
-            told = str(raised.value)
-            for option, entry in (COMMON | METHODS[name].options).items():
-                assert f"{option}: {entry.meaning}" in told
+            message = str(raised.value)
+            for option, entry in (COMMON_OPTIONS | METHODS[name].options).items():
+                assert f"{option}: {entry.meaning}" in message
             nearest = {"chians": "chains", "Progress": "progress", "drwas": "draws"}.get(wrong)
-            taken = nearest in COMMON | METHODS[name].options
-            assert told.endswith(f"; did you mean {nearest!r}?") == taken
+            taken = nearest in COMMON_OPTIONS | METHODS[name].options
+            assert message.endswith(f"; did you mean {nearest!r}?") == taken
 
     @each_method
     def test_an_option_of_another_method_is_refused_with_its_owner(self, idle, name):
@@ -213,20 +214,20 @@ class TestChoice:
             (0, "exact: no hyperparameter is free, so the posterior is one Gaussian"),
             (2, "quadrature: 2 free hyperparameters (h0, h1) are integrated on a lattice, with exact evidence"),
             (
-                MOST_BY_QUADRATURE,
+                MAX_DIMENSION_QUADRATURE,
                 "quadrature: 4 free hyperparameters (h0, h1, h2, h3) are integrated on a lattice, with exact evidence",
             ),
             (
-                MOST_BY_QUADRATURE + 1,
+                MAX_DIMENSION_QUADRATURE + 1,
                 "nuts: 5 free hyperparameters (h0, h1, h2, h3, h4) are too many for a lattice, so they are sampled",
             ),
             (
-                MOST_BY_NUTS,
+                MAX_DIMENSION_NUTS,
                 f"nuts: 40 free hyperparameters ({', '.join(f'h{k}' for k in range(40))}) are too many for a lattice, "
                 "so they are sampled",
             ),
             (
-                MOST_BY_NUTS + 1,
+                MAX_DIMENSION_NUTS + 1,
                 "laplace: 41 free hyperparameters are too many to sample quickly: a Gaussian at the mode",
             ),
         ],
@@ -238,9 +239,9 @@ class TestChoice:
         for name in METHODS:
             assert fitting(name, density(0)).name == "exact"
         for name in ("laplace", "nuts", "quadrature"):
-            assert fitting(name, density(MOST_BY_QUADRATURE)).name == name
+            assert fitting(name, density(MAX_DIMENSION_QUADRATURE)).name == name
         for name in ("laplace", "nuts"):
-            assert fitting(name, density(MOST_BY_NUTS + 1)).name == name
+            assert fitting(name, density(MAX_DIMENSION_NUTS + 1)).name == name
         with pytest.raises(ValueError, match="method 'exact' wants no free hyperparameter, but the model has h0, h1"):
             fitting("exact", density(2))
         with pytest.raises(ValueError, match="quadrature takes up to 4 hyperparameters, but the model has 5; use"):

@@ -47,11 +47,11 @@ class TestQuadratureAgainstDenseLattice:
         keep = keep[np.random.default_rng(0).choice(len(keep), min(len(keep), 3000), replace=False)]
         # Importance weights of a random part of the lattice do for a check of a hundredth of an sd.
         left, values, right = np.linalg.svd(problem.gain, full_matrices=False)
-        seen = left.T @ problem.recording
+        projected = left.T @ problem.recording
         shares = np.array([brute.weights[i, j] for i, j in keep])
         shares /= shares.sum()
         filters = np.array([values / (values**2 + (noise[i] / scale[j]) ** 2) for i, j in keep])
-        means = np.einsum("ra,nr,rt->nat", right, filters, seen)
+        means = np.einsum("ra,nr,rt->nat", right, filters, projected)
         mean = np.einsum("n,nat->at", shares, means)
         variances = np.array(
             [scale[j] ** 2 * (1 - (right.T**2) @ (values * f)) for (_, j), f in zip(keep, filters, strict=True)]
@@ -79,14 +79,14 @@ def test_a_signal_beyond_the_prior_does_not_pass():
 def test_depth_weighted_against_gauss_legendre_of_dense_lattices(regime):
     problem = toy(4, **REGIMES[regime])
     posterior = bi.infer("depth_weighted", problem, draws=4000)
-    places, shares = np.polynomial.legendre.leggauss(13)
-    places, shares = (places + 1) / 2, shares / 2
-    lattices = [Brute(problem, depth(problem, place)) for place in places]
+    points, shares = np.polynomial.legendre.leggauss(13)
+    points, shares = (points + 1) / 2, shares / 2
+    lattices = [Brute(problem, depth(problem, point)) for point in points]
     heights = np.array([lattice.log_evidence for lattice in lattices]) + np.log(shares)
     assert abs(float(posterior.log_evidence) - logsumexp(heights)) <= posterior.log_evidence.error + 5e-5
     weights = np.exp(heights - logsumexp(heights))
-    mean = weights @ places
-    sd = np.sqrt(weights @ (places - mean) ** 2)
+    mean = weights @ points
+    sd = np.sqrt(weights @ (points - mean) ** 2)
     assert abs(posterior.hyper["depth"].mean - mean) < 3e-3 * sd
     assert abs(posterior.hyper["depth"].sd / sd - 1) < 5e-3
     scale = weights @ [lattice.moments("scale")[0] for lattice in lattices]

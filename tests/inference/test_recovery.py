@@ -23,9 +23,9 @@ OFF = {"mag": 0.6, "grad": 1.5, "eeg": 1.0}
 def informed(truth, seed, more=0):
     """A truth whose variances follow, contradict or ignore a map; with and without the map."""
     rng = np.random.default_rng(seed)
-    places, problem = disc_problem(rng)
-    centre = places[rng.integers(len(places))]
-    values = np.exp(-np.sum((places - centre) ** 2, axis=1) / (2 * 0.35**2))
+    positions, problem = disc_problem(rng)
+    centre = positions[rng.integers(len(positions))]
+    values = np.exp(-np.sum((positions - centre) ** 2, axis=1) / (2 * 0.35**2))
     values = (values - values.mean()) / values.std()
     current, problem = simulated(problem, np.diag(np.exp(TRUTHS[truth] * values)), rng)
     others = {f"other {i}": rng.normal(size=len(values)) for i in range(more)}
@@ -119,7 +119,7 @@ class TestSensorNoise:
         hits, ours, theirs = [], [], []
         for seed in range(12):
             current, problem = misjudged(seed)
-            # What each sensor would show without noise: functionals of the currents that it tells much about.
+            # What each sensor would show without noise: functionals of the currents that it determines well.
             rows, kinds = np.linalg.inv(problem.whitener) @ problem.gain, np.array(problem.noise.kinds)
             posterior = bi.infer("sensor_noise", problem, draws=1000)
             hits.append([covers(posterior, f"noise_of[{i}]", OFF[kind]) for i, kind in enumerate(problem.kinds)])
@@ -170,7 +170,7 @@ def leaning(rng, value):
 
 
 def spread_out(rng, value):
-    """A recording of a smooth field on two sheets, whose length-scale is a place between the shortest and longest."""
+    """A recording of a smooth field on two sheets, whose length-scale lies between the shortest and longest."""
     sources = cortex(7)
     gain = 1e8 * rng.normal(size=(20, len(sources)))
     problem = bi.Problem.from_arrays(gain, np.ones((20, 10)), baseline=np.ones((20, 40)), sources=sources)
@@ -186,7 +186,7 @@ NUMBERS = {
 
 
 def drawn(name, count, seed=0):
-    """Truths drawn from the uniform prior of a number, their posterior means and sds, and places in the posterior."""
+    """Truths drawn from the uniform prior of a number, their posterior means and sds, and ranks in the posterior."""
     model, make, _ = NUMBERS[name]
     rng = np.random.default_rng(seed)
     rows = []
@@ -209,14 +209,14 @@ class TestNumbers:
     @pytest.mark.slow
     @pytest.mark.parametrize("name", NUMBERS)
     def test_their_intervals_hold_the_truth_as_often_as_they_say(self, name):
-        truth, mean, _, places, inside = drawn(name, NUMBERS[name][2])
+        truth, mean, _, ranks, inside = drawn(name, NUMBERS[name][2])
         assert inside.sum() >= fewest_hits(len(truth), 0.9)
-        assert uniformity_p_value(places) > 0.005
+        assert uniformity_p_value(ranks) > 0.005
         assert np.corrcoef(truth, mean)[0, 1] > 0.7
 
 
 def unchanging(problem):
-    """Hierarchical currents whose courses never change."""
+    """Hierarchical currents that are constant over time."""
     with pm.Model(coords=problem.coords) as built:
         noise = pm.LogNormal("noise", 0.0, 0.5)
         scale = pm.HalfNormal("scale", problem.scale_guess)
@@ -239,8 +239,8 @@ class TestCourses:
         _, problem = simulated(problem, np.eye(40), rng)
         # Rotated so that the mean comes first, samples of noise stay samples of noise.
         turn = np.linalg.qr(np.column_stack([np.ones(6), rng.normal(size=(6, 5))]))[0]
-        turned = problem.recording @ turn * np.sign(turn[0, 0])
-        once = problem.again(turned[:, :1], baseline=np.hstack([turned[:, 1:], problem.baseline]))
+        rotated = problem.recording @ turn * np.sign(turn[0, 0])
+        once = problem.again(rotated[:, :1], baseline=np.hstack([rotated[:, 1:], problem.baseline]))
         ours, theirs = bi.infer(unchanging, problem), bi.infer(often, once)
         assert_allclose(ours.log_evidence, theirs.log_evidence, atol=2e-3)
         for name in ("noise", "scale"):

@@ -10,7 +10,7 @@ from numpy.testing import assert_array_equal
 from structured import scene
 
 import bayesinv as bi
-from bayesinv.prior import vectorised as density
+from bayesinv.prior import vectorised
 
 ASKED = [
     ("hierarchical", "quadrature"),
@@ -46,8 +46,8 @@ def hasty():
 def test_many_threads_give_what_one_gives(hasty):
     """Of 24 runs, some ask the same problem, some share what was worked out of a gain, and all share functions."""
     given = problems()
-    alone = {(ask, i): numbers(*ask, given[i]) for ask, i in product(ASKED, range(3))}
-    density.FUNCTIONS.clear()
+    sequential = {(ask, i): numbers(*ask, given[i]) for ask, i in product(ASKED, range(3))}
+    vectorised.GRAPH_FUNCTIONS.clear()
     given = problems()
     # Twice the first problem, and by problem first: those that want one thing want it at the same time.
     jobs = [(ask, i) for i, ask in product((0, 0, 1, 2), ASKED)]
@@ -55,6 +55,6 @@ def test_many_threads_give_what_one_gives(hasty):
         found = list(pool.map(lambda job: numbers(*job[0], given[job[1]]), jobs))
     assert len(found) == 24
     for job, one in zip(jobs, found, strict=True):
-        assert one.keys() == alone[job].keys()
+        assert one.keys() == sequential[job].keys()
         for name, value in one.items():
-            assert_array_equal(value, alone[job][name], err_msg=f"{job} {name}")
+            assert_array_equal(value, sequential[job][name], err_msg=f"{job} {name}")

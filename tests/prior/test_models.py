@@ -120,7 +120,7 @@ class TestContract:
         logp = built.compile_logp(mode="FAST_COMPILE")
         nodes = somewhere(density, rng, 4)
         for node, height in zip(nodes, density(nodes), strict=True):
-            shapes = [np.shape(density._start[value.name]) for value in density.values]
+            shapes = [np.shape(density._initial_point[value.name]) for value in density.values]
             cuts = np.cumsum([int(np.prod(shape)) for shape in shapes])[:-1]
             parts = np.split(node, cuts) if shapes else []
             point = {v.name: p.reshape(shape) for v, p, shape in zip(density.values, parts, shapes, strict=True)}
@@ -175,10 +175,10 @@ class TestPredictive:
         drawn = prior["prior_predictive"]["recording"].to_numpy()[0]
         assert drawn.shape == (5000, 5, 3)
         values = {name: prior["prior"][name].to_numpy()[0] for name in prior["prior"].data_vars}
-        seen = observation(built)
+        noted = observation(built)
         expected = np.zeros((5, 5))
         for i in range(5000):
-            relative = seen.currents.relative_variances(problem, values["depth"][i] if "depth" in values else None)
+            relative = noted.currents.relative_variances(problem, values["depth"][i] if "depth" in values else None)
             weights = np.ones(11) if relative is None else relative
             expected += values["scale"][i] ** 2 * (problem.gain * weights) @ problem.gain.T + values["noise"][
                 i
@@ -194,10 +194,10 @@ class TestPredictive:
 
     def test_baseline_predictive_is_noise(self, sampled):
         _, _, _, prior, _ = sampled
-        quiet = prior["prior_predictive"]["recording_baseline"].to_numpy()[0]
+        baseline = prior["prior_predictive"]["recording_baseline"].to_numpy()[0]
         noise = prior["prior"]["noise"].to_numpy()[0]
-        assert quiet.shape == (5000, 5, 7)
-        assert_allclose((quiet / noise[:, None, None]).std(), 1, atol=0.01)
+        assert baseline.shape == (5000, 5, 7)
+        assert_allclose((baseline / noise[:, None, None]).std(), 1, atol=0.01)
 
     def test_posterior_predictive_covers_the_recording(self, sampled):
         import pymc as pm
@@ -230,8 +230,8 @@ class TestPredictive:
         table = tree["log_likelihood"]["recording"].to_numpy().reshape(400, -1)
         density = Density.of(built)
         nodes = density.unconstrained([posterior.hyper[variable.name].draws for variable in built.free_RVs])
-        places, which = density.structural_nodes(nodes)
-        each = [one.log_likelihood(*density.scales(nodes)) for one in density.likelihoods(places)]
+        coordinates, which = density.structural_nodes(nodes)
+        each = [one.log_likelihood(*density.scales(nodes)) for one in density.likelihoods(coordinates)]
         wanted = np.array(each)[which, np.arange(len(which))]
         assert_allclose(table.sum(axis=1), wanted, rtol=1e-8)
         for name in ("recording", "recording_baseline"):

@@ -13,7 +13,7 @@ from scipy.stats import halfnorm, lognorm
 import bayesinv as bi
 from bayesinv.prior.scales import FORMULAS
 
-FILES = sorted((Path(__file__).resolve().parents[1] / "models").glob("[!_]*.py"))
+FILES = sorted((Path(__file__).resolve().parents[2] / "models").glob("[!_]*.py"))
 LEARNED = [path for path in FILES if path.stem != "minimum_norm"]
 VALUES = np.array([0.3, 0.9, 1.0, 2.5])
 
@@ -66,7 +66,7 @@ def test_a_card_names_the_priors_that_its_code_calls(path):
 
 
 @each_model
-def test_a_reader_of_the_card_is_told_the_formulas(path):
+def test_read_card_writes_the_formulas_out(path):
     card = bi.read_card(path.stem)
     for call, formula in FORMULAS.items():
         assert f"~ {formula}" in card

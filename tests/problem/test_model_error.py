@@ -1,4 +1,4 @@
-"""Forward error: mean and covariance of what an unsure lead field misses."""
+"""Forward error: mean of an uncertain lead field and covariance of its error."""
 
 from dataclasses import replace
 
@@ -61,15 +61,15 @@ class TestOf:
         assert_allclose(found.factors[kind] @ found.factors[kind].T, wanted, rtol=1e-10)
         assert_allclose(found.mean.gain, np.mean([one.gain for one in fields], axis=0), rtol=1e-12)
 
-    def test_it_expects_the_error_of_a_lead_field_it_has_not_seen(self, sensors, sources, rng):
+    def test_it_expects_the_error_of_a_lead_field_that_is_not_among_the_draws(self, sensors, sources, rng):
         claimed = made = 0.0
         for _ in range(300):
             draws = rng.standard_normal((4, SENSORS, SOURCES, 1))
-            *seen, other = (LeadField(one, sensors, sources) for one in draws)
-            found = ForwardError.of(seen)
+            *drawn, other = (LeadField(one, sensors, sources) for one in draws)
+            found = ForwardError.of(drawn)
             claimed += np.sum(found.factors["fixed"] ** 2)
             made += np.sum((other.gain - found.mean.gain) ** 2)
-        # Of 300 x 9 x 14 squares each sum is known to half a percent; leaving out 1 + 1/K would miss by a quarter.
+        # Of 300 x 9 x 14 squares each sum is known to half a percent; leaving out 1 + 1/K would be off by a quarter.
         assert claimed == pytest.approx(made, rel=0.03)
 
     def test_volts_and_teslas_keep_their_error_each(self, fields):
@@ -120,9 +120,9 @@ class TestApply:
     def test_some_sensors_in_another_order(self, fields, rng):
         index = np.array([7, 2, 3, 8, 0])
         fields = [one.rereference("average") for one in fields]
-        few = [one.restrict(sensors=index) for one in fields]
+        restricted = [one.restrict(sensors=index) for one in fields]
         # The recording's average is that of the electrodes it has.
-        again = [replace(one, gain=one.gain - one.gain.mean(axis=0)) for one in few]
+        again = [replace(one, gain=one.gain - one.gain.mean(axis=0)) for one in restricted]
         problem = problem_of(again[0], rng)
         one, other = ForwardError.of(fields).apply(problem), ForwardError.of(again).apply(problem)
         assert_allclose(one.gain, other.gain, rtol=1e-10)
@@ -148,7 +148,7 @@ class TestApply:
             found.apply(replace(problem, lead_field=fields[0].rereference("average").fixed()))
 
     def test_intervals_cover_with_it_and_not_without(self, sensors, rng):
-        """Truths seen through lead fields that nobody knows: what the error is there for."""
+        """Recordings made with lead fields that the inversion does not know, which the error stands for."""
         count, sources = 6, Sources(0.02 * rng.standard_normal((6, 3)))
         centre = 40 * rng.standard_normal((SENSORS, count, 1))
 
@@ -161,13 +161,13 @@ class TestApply:
             current = 20e-9 * rng.standard_normal((count, SAMPLES))
             # Noise is known from a baseline, so that it cannot make up for what the lead field misses.
             field = draw().gain[:, :, 0] @ current + 5e-7 * rng.standard_normal((SENSORS, SAMPLES))
-            quiet = 5e-7 * rng.standard_normal((SENSORS, 60))
-            given = {"sources": sources, "sensors": sensors, "baseline": quiet}
+            noise_only = 5e-7 * rng.standard_normal((SENSORS, 60))
+            given = {"sources": sources, "sensors": sensors, "baseline": noise_only}
             plain = bi.Problem.from_arrays(error.mean.gain[:, :, 0], field, 2.5e-13 * np.eye(SENSORS), **given)
             for name, problem in (("without", plain), ("with", error.apply(plain))):
                 low, high = bi.infer("hierarchical", problem, draws=50).interval(0.9)
                 held[name].append(np.mean((low <= current) & (current <= high)))
-        # One error is common to a recording, so that eight recordings tell the coverage to two or three per cent.
+        # One error is common to a recording, so that eight recordings determine the coverage to two or three per cent.
         assert 0.82 < np.mean(held["with"]) < 0.97
         assert np.mean(held["without"]) < np.mean(held["with"]) - 0.1
 
@@ -180,18 +180,18 @@ class TestDraws:
         assert 0.05 < found.relative < 1
         assert found.notes["solver"] == "sphere"
 
-    def test_without_anything_unsure_there_is_no_error(self, sphere, sensors, sources, tmp_path):
+    def test_without_anything_uncertain_there_is_no_error(self, sphere, sensors, sources, tmp_path):
         options = {"ranges": {}, "displacement": 0.0, "coregistration": (0.0, 0.0), "cache": tmp_path}
         with pytest.raises(ValueError, match="are the same"):
             forward_error(sphere, sensors.on(sphere.surfaces[-1]), sources, 3, **options)
 
-    def test_boundary_elements_miss_about_what_spheres_do(self, sphere, sensors, sources, tmp_path):
+    def test_the_error_by_boundary_elements_is_about_that_by_spheres(self, sphere, sensors, sources, tmp_path):
         one = forward_error(sphere, sensors, sources, 4, cache=tmp_path)
         other = forward_error(sphere, sensors, sources, 4, solver="bem", cache=tmp_path)
         assert other.relative == pytest.approx(one.relative, rel=0.3)
 
     @pytest.mark.slow
-    def test_finite_elements_miss_about_what_spheres_do(self, sensors, sources, tmp_path):
+    def test_the_error_by_finite_elements_is_about_that_by_spheres(self, sensors, sources, tmp_path):
         from bayesinv.geometry.shells import nested_spheres
 
         radii, tissues = (0.08, 0.084, 0.09), (0.33, 0.01, 0.33)

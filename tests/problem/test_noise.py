@@ -6,7 +6,7 @@ from bayesinv.problem.noise import Noise
 
 SCALES = {"eeg": 4e-7, "grad": 5e-13, "mag": 2e-14}  # V, T/m, T: noise of an average of trials
 
-MIXED = ("mag",) * 5 + ("grad",) * 7 + ("eeg",) * 6
+THREE_KINDS = ("mag",) * 5 + ("grad",) * 7 + ("eeg",) * 6
 
 
 def covariance(rng, kinds, rank=None, crossing=True):
@@ -30,13 +30,15 @@ def assert_whitens(noise, rank):
 
 
 class TestWhitener:
-    @pytest.mark.parametrize("kinds", [("eeg",) * 6, ("mag",) * 5, ("mag",) * 4 + ("grad",) * 7, MIXED, MIXED[::-1]])
+    @pytest.mark.parametrize(
+        "kinds", [("eeg",) * 6, ("mag",) * 5, ("mag",) * 4 + ("grad",) * 7, THREE_KINDS, THREE_KINDS[::-1]]
+    )
     @pytest.mark.parametrize("crossing", [True, False])
     def test_makes_the_noise_white(self, rng, kinds, crossing):
         assert_whitens(Noise(covariance(rng, kinds, crossing=crossing), kinds), len(kinds))
 
-    def test_kinds_need_not_be_told_even_where_units_differ(self, rng):
-        assert_whitens(Noise(covariance(rng, MIXED)), len(MIXED))
+    def test_kinds_need_not_be_given_even_where_units_differ(self, rng):
+        assert_whitens(Noise(covariance(rng, THREE_KINDS)), len(THREE_KINDS))
 
     def test_undoes_the_covariance_on_its_range(self, rng):
         C = covariance(rng, ("eeg",) * 8, rank=5)
@@ -58,21 +60,21 @@ class TestWhitener:
         assert_whitens(noise, 5)
         assert_allclose(noise.whitener @ removed * SCALES["eeg"], 0, atol=1e-6)
 
-    @pytest.mark.parametrize("told", [True, False])
+    @pytest.mark.parametrize("given_rank", [True, False])
     @pytest.mark.parametrize("loading", [0.0, 1e-4])
-    def test_is_blind_to_projectors_of_each_kind(self, rng, told, loading):
-        # A covariance that was regularised after projection shows the full rank, and the rank must be told.
-        C = covariance(rng, MIXED)
-        names = np.array(MIXED)
+    def test_is_blind_to_projectors_of_each_kind(self, rng, given_rank, loading):
+        # A covariance that was regularised after projection shows the full rank, and the rank must be given.
+        C = covariance(rng, THREE_KINDS)
+        names = np.array(THREE_KINDS)
         P = np.eye(18)
         removed = np.zeros((18, 3))
         for column, kind in enumerate(("mag", "grad", "eeg")):
             mine = names == kind
             removed[mine, column] = 1 / np.sqrt(mine.sum())
         P -= removed @ removed.T
-        scale = np.array([SCALES[kind] for kind in MIXED])
-        rank = {"meg": 10, "eeg": 5} if told or loading else None
-        noise = Noise(P @ C @ P + loading * np.diag(scale**2), MIXED, rank)
+        scale = np.array([SCALES[kind] for kind in THREE_KINDS])
+        rank = {"meg": 10, "eeg": 5} if given_rank or loading else None
+        noise = Noise(P @ C @ P + loading * np.diag(scale**2), THREE_KINDS, rank)
         assert noise.ranks == {"sensor": 15}
         assert_allclose(noise.whitener @ (removed * scale[:, None]), 0, atol=1e-6)
 
@@ -94,30 +96,30 @@ class TestWhitener:
         C = covariance(rng, ("eeg",) * 4)
         assert_allclose(np.abs(Noise(C, averages=25).whitener), 5 * np.abs(Noise(C).whitener), rtol=1e-9)
 
-    def test_modalities_with_no_covariance_are_whitened_apart(self, rng):
-        noise = Noise(covariance(rng, MIXED, crossing=False), MIXED)
+    def test_modalities_with_no_covariance_are_whitened_separately(self, rng):
+        noise = Noise(covariance(rng, THREE_KINDS, crossing=False), THREE_KINDS)
         assert noise.ranks == {"meg": 12, "eeg": 6}
         assert noise.component_modality == ("meg",) * 12 + ("eeg",) * 6
-        eeg = np.array([kind == "eeg" for kind in MIXED])
+        eeg = np.array([kind == "eeg" for kind in THREE_KINDS])
         assert_array_equal(noise.whitener[:12, eeg], 0)
         assert_array_equal(noise.whitener[12:, ~eeg], 0)
 
 
 class TestRank:
-    def test_one_that_is_smaller_drops_the_quietest_directions(self, rng):
+    def test_one_that_is_smaller_drops_the_directions_of_least_noise(self, rng):
         C = covariance(rng, ("eeg",) * 6)
         noise = Noise(C, rank=4)
         assert_whitens(noise, 4)
-        quietest = np.linalg.eigh(C / SCALES["eeg"] ** 2)[1][:, :2]
-        assert_allclose(noise.whitener @ quietest * SCALES["eeg"], 0, atol=1e-9)
+        smallest = np.linalg.eigh(C / SCALES["eeg"] ** 2)[1][:, :2]
+        assert_allclose(noise.whitener @ smallest * SCALES["eeg"], 0, atol=1e-9)
 
     def test_per_modality(self, rng):
-        apart = Noise(covariance(rng, MIXED, crossing=False), MIXED, {"meg": 9, "eeg": 4})
-        assert apart.ranks == {"meg": 9, "eeg": 4}
-        assert_whitens(apart, 13)
+        separate = Noise(covariance(rng, THREE_KINDS, crossing=False), THREE_KINDS, {"meg": 9, "eeg": 4})
+        assert separate.ranks == {"meg": 9, "eeg": 4}
+        assert_whitens(separate, 13)
 
     def test_of_correlated_modalities_adds(self, rng):
-        together = Noise(covariance(rng, MIXED), MIXED, {"meg": 9, "eeg": 4})
+        together = Noise(covariance(rng, THREE_KINDS), THREE_KINDS, {"meg": 9, "eeg": 4})
         assert together.ranks == {"sensor": 13}
         assert_whitens(together, 13)
 
@@ -134,11 +136,11 @@ class TestRank:
     @pytest.mark.parametrize("rank", [5, np.int64(5)])
     def test_of_two_modalities_is_two_numbers(self, rng, rank):
         with pytest.raises(ValueError, match=r'rank is one number .* give {"meg": ..., "eeg": ...}'):
-            Noise(covariance(rng, MIXED, crossing=False), MIXED, rank)
+            Noise(covariance(rng, THREE_KINDS, crossing=False), THREE_KINDS, rank)
 
     def test_of_a_group_that_does_not_exist(self, rng):
         with pytest.raises(ValueError, match="no group of sensors to give a rank of named 'mag'"):
-            Noise(covariance(rng, MIXED), MIXED, {"mag": 3})
+            Noise(covariance(rng, THREE_KINDS), THREE_KINDS, {"mag": 3})
 
 
 class TestDoor:
@@ -151,24 +153,24 @@ class TestDoor:
             Noise(np.zeros((0, 0)))
 
     def test_not_symmetric(self, rng):
-        C = covariance(rng, MIXED)
+        C = covariance(rng, THREE_KINDS)
         C[16, 0] *= 1.01
         with pytest.raises(ValueError, match="not symmetric"):
-            Noise(C, MIXED)
+            Noise(C, THREE_KINDS)
 
     def test_rounding_is_no_asymmetry(self, rng):
-        C = covariance(rng, MIXED)
-        Noise(C * (1 + 1e-12 * rng.normal(size=C.shape)), MIXED)
+        C = covariance(rng, THREE_KINDS)
+        Noise(C * (1 + 1e-12 * rng.normal(size=C.shape)), THREE_KINDS)
 
     def test_negative_variance(self, rng):
-        C = covariance(rng, MIXED)
+        C = covariance(rng, THREE_KINDS)
         C[3, 3] *= -1
         with pytest.raises(ValueError, match="not positive: sensor 3 has variance -"):
-            Noise(C, MIXED)
+            Noise(C, THREE_KINDS)
 
-    @pytest.mark.parametrize("kinds", [(), MIXED])
+    @pytest.mark.parametrize("kinds", [(), THREE_KINDS])
     def test_not_positive_semidefinite_in_any_unit(self, rng, kinds):
-        scale = np.array([SCALES[kind] for kind in MIXED])
+        scale = np.array([SCALES[kind] for kind in THREE_KINDS])
         correlation = np.eye(18)
         correlation[0, 1] = correlation[1, 0] = 1.5
         with pytest.raises(ValueError, match="not positive semidefinite: smallest eigenvalue -5"):
@@ -179,7 +181,7 @@ class TestDoor:
             Noise(np.zeros((4, 4)))
 
     def test_nan(self, rng):
-        C = covariance(rng, MIXED)
+        C = covariance(rng, THREE_KINDS)
         C[0, 0] = np.nan
         with pytest.raises(ValueError, match="noise covariance holds 1 NaN or infinite value of 324"):
             Noise(C)

@@ -114,9 +114,9 @@ class TestNumbers:
             problem.window(0.5, 0.6)
 
 
-def changed(arrays, name, place, value):
+def changed(arrays, name, index, value):
     table = np.array(arrays[name])
-    table[place] = value
+    table[index] = value
     return {**arrays, name: table}
 
 
@@ -202,10 +202,10 @@ class TestIndependentSamples:
     def test_of_an_autoregressive_baseline(self, memory):
         """For an AR(1) process 1 + 2 Σ φ^2k = (1 + φ²) / (1 - φ²)."""
         rng = np.random.default_rng(5)
-        quiet = rng.standard_normal((30, 900))
+        baseline = rng.standard_normal((30, 900))
         for t in range(1, 900):
-            quiet[:, t] = memory * quiet[:, t - 1] + np.sqrt(1 - memory**2) * quiet[:, t]
-        problem = bi.Problem.from_arrays(np.ones((30, 2)), np.ones((30, 40)), baseline=quiet[:, 100:])
+            baseline[:, t] = memory * baseline[:, t - 1] + np.sqrt(1 - memory**2) * baseline[:, t]
+        problem = bi.Problem.from_arrays(np.ones((30, 2)), np.ones((30, 40)), baseline=baseline[:, 100:])
         expected = 40 * (1 - memory**2) / (1 + memory**2)
         # 30 components of 800 samples: each autocorrelation has a standard error below 1/150.
         assert_allclose(problem.independent_samples, expected, rtol=0.08)

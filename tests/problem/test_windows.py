@@ -95,7 +95,7 @@ def test_scores_have_the_same_rule(posterior, rng):
         scores.score(posterior, truth, window=7.0)
 
 
-def test_signs_turn_what_points_against():
+def test_signs_flip_normals_that_point_against():
     normals = np.array([[1.0, 0, 0], [-1, 0.2, 0], [0, 1, 0]])
     assert regions.signs(normals, np.array([1.0, 0, 0])).tolist() == [1, -1, 1]
     assert regions.signs(normals, normals[::-1]).tolist() == [1, 1, 1]
@@ -108,7 +108,7 @@ def test_a_patch_is_drawn_with_the_signs_by_which_it_was_picked():
     """Normals of a sulcus: the patch's main direction is another than that of its centre.
 
     The patch was once picked by signs along the normal of its centre and drawn by those along its main direction, so
-    that the course at the window was not the current for which it was picked.
+    that the time course at the window was not the current for which it was picked.
     """
     rng = np.random.default_rng(8)
     sources = cortex()
@@ -119,10 +119,10 @@ def test_a_patch_is_drawn_with_the_signs_by_which_it_was_picked():
     sample, radius = 4, 0.03
     moment = float(problem.times[sample])
     found = maps.posterior_maps(posterior, moment, radius=radius, draws=20)
-    centre, index, course = maps.strongest_region(posterior, moment, radius)
+    centre, index, time_course = maps.strongest_region(posterior, moment, radius)
     assert centre == found.strongest
-    assert_allclose(course.mean[0, sample], found.mean[centre], rtol=1e-9)
-    assert_allclose(course.sd[0, sample], found.sd[centre], rtol=1e-6)
+    assert_allclose(time_course.mean[0, sample], found.mean[centre], rtol=1e-9)
+    assert_allclose(time_course.sd[0, sample], found.sd[centre], rtol=1e-6)
     by_centre = regions.signs(sources.normals[index], sources.normals[centre])
     by_main = regions.signs(sources.normals[index], regions.main_direction(sources.normals[index]))
-    assert abs(by_centre @ by_main) < len(index), "the two directions agree here, so that nothing is told"
+    assert abs(by_centre @ by_main) < len(index), "the two directions agree here, so that they are not distinguished"

@@ -1,4 +1,4 @@
-"""From what a model learns of the currents' covariance to its fields, numbers and graphs alike; trace kept."""
+"""From a model's structural hyperparameters to the fields of a `Structure`, as numbers or graphs."""
 
 from __future__ import annotations
 
@@ -17,21 +17,23 @@ if TYPE_CHECKING:
     from bayesinv.prior.currents import Currents
 
 
-LOGARITHMIC = ("length", "time")
-"""Numbers whose logarithm the likelihood is smooth in."""
+LOG_SCALED = ("length", "time")
+"""Hyperparameters along whose logarithm the likelihood is interpolated."""
 
-SHAPES = ("depth", "weights", "tangential", "length", "shares", "time")
-"""What a structure may be learned by."""
+STRUCTURAL_NAMES = ("depth", "weights", "tangential", "length", "shares", "time")
+"""Names of the hyperparameters that shape the structure."""
 
 
-def shaped(currents: Currents, problem: Problem, given: Mapping[str, Any], exp: Callable[[Any], Any]) -> dict[str, Any]:
-    """Fields of a `Structure` from what shapes it, scaled so that the trace is kept.
+def scaled_fields(
+    currents: Currents, problem: Problem, given: Mapping[str, Any], exp: Callable[[Any], Any]
+) -> dict[str, Any]:
+    """Return the fields of a `Structure`, scaled so that trace(G D Gᵀ) does not depend on them.
 
-    given : by name in `SHAPES`, a number, an array, a PyTensor graph or None
+    given : by name in `STRUCTURAL_NAMES`, a number, an array, a PyTensor graph or None
     exp : of NumPy or PyTensor; the arithmetic is the same for numbers and graphs
     """
     count, size = problem.source_count, problem.gain.shape[1]
-    depth, weights, tangential, length = (given[name] for name in SHAPES[:4])
+    depth, weights, tangential, length = (given[name] for name in STRUCTURAL_NAMES[:4])
     out: dict[str, Any] = {}
     if given["time"] is not None:
         check_times(problem.times, given["time"])
@@ -47,8 +49,8 @@ def shaped(currents: Currents, problem: Problem, given: Mapping[str, Any], exp: 
     out |= {} if weights is None else {"weights": weights}
     out |= {} if depth is None else {"depth": depth}
     if depth is not None:
-        deep = exp(-2 * depth * np.repeat(problem.log_norms, problem.axes if by_axis else 1))
-        weights = deep if weights is None else weights * deep
+        depth_weights = exp(-2 * depth * np.repeat(problem.log_norms, problem.axes if by_axis else 1))
+        weights = depth_weights if weights is None else weights * depth_weights
     if currents.components is not None:
         if isinstance(currents.components, np.ndarray):
             inside = currents.components >= 0
@@ -59,7 +61,7 @@ def shaped(currents: Currents, problem: Problem, given: Mapping[str, Any], exp: 
             weights = share if weights is None else weights * share
         else:
             return out | _by_matrices(currents, problem, given, weights, target)
-    if all(given[name] is None for name in SHAPES[:5] if name != "weights") and not symbolic(weights):
+    if all(given[name] is None for name in STRUCTURAL_NAMES[:5] if name != "weights") and not symbolic(weights):
         return out
     weights = np.ones(count) if weights is None else weights
     if tangential is not None:
@@ -78,7 +80,7 @@ def shaped(currents: Currents, problem: Problem, given: Mapping[str, Any], exp: 
 def _by_matrices(
     currents: Currents, problem: Problem, given: Mapping[str, Any], weights: Any, target: float
 ) -> dict[str, Any]:
-    """Fields of a structure made of component matrices: their roots side by side, and a variance per column."""
+    """Return the fields of a structure of component matrices: their roots side by side, and a variance per column."""
     if symbolic(weights) or given["tangential"] is not None:
         raise ValueError("components given as matrices hold depth, weights and orientation themselves; learn shares")
     factor, owner = currents.roots
