@@ -223,6 +223,9 @@ class TestOthersCanRead:
 
 
 class TestDoors:
+    def test_what_is_saved_can_be_loaded(self):
+        assert set(archive_load.NOUNS) == archive_schema.SAVED
+
     def test_only_nouns(self, tmp_path):
         with pytest.raises(ValueError, match="a dict cannot be saved; nouns that can be are Head"):
             save({}, tmp_path / "x.nc")
