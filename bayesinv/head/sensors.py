@@ -265,6 +265,7 @@ def sensors_from_info(info: mne.Info, scalp: Surface | None = None, *, accuracy:
         If there are no such channels, a position is missing, or an electrode is far from the scalp.
     """
     import mne
+    from mne.forward._make_forward import _read_coil_defs
 
     names: list[str] = []
     kinds: list[str] = []
@@ -273,6 +274,8 @@ def sensors_from_info(info: mne.Info, scalp: Surface | None = None, *, accuracy:
     directions: list[Array] = []
     owner: list[Index] = []
     one_of("accuracy", accuracy, ("point", "normal", "accurate"))
+    # Once for all channels: every reading copies the whole table.
+    definitions = _read_coil_defs(verbose=False)
     for channel, kind in zip(info["chs"], info.get_channel_types(), strict=True):
         if kind not in UNITS:
             continue
@@ -284,7 +287,7 @@ def sensors_from_info(info: mne.Info, scalp: Surface | None = None, *, accuracy:
         if kind == "eeg":
             positions.append(channel["loc"][:3])
             continue
-        coil_points, coil_directions = _integration_points(channel, accuracy)
+        coil_points, coil_directions = _integration_points(channel, accuracy, definitions)
         if info["dev_head_t"] is not None:
             coil_points = mne.transforms.apply_trans(info["dev_head_t"], coil_points)
             coil_directions = mne.transforms.apply_trans(info["dev_head_t"], coil_directions, move=False)
@@ -305,14 +308,16 @@ def sensors_from_info(info: mne.Info, scalp: Surface | None = None, *, accuracy:
     return sensors if scalp is None else sensors.on(scalp)
 
 
-def _integration_points(channel: dict[str, Any], accuracy: str) -> tuple[Array, Array]:
+def _integration_points(
+    channel: dict[str, Any], accuracy: str, definitions: list[dict[str, Any]]
+) -> tuple[Array, Array]:
     """Return the integration points and weighted directions (point, 3) of a coil, in device coordinates.
 
-    MNE-Python's table of coil definitions is reachable through this private function only.
+    definitions : MNE-Python's table of coils, which is reachable through private functions only
     """
     from mne.forward._make_forward import _create_meg_coils
 
-    (coil,) = _create_meg_coils([channel], accuracy)
+    (coil,) = _create_meg_coils([channel], accuracy, coilset=definitions)
     return np.asarray(coil["rmag"]), np.asarray(coil["cosmag"] * coil["w"][:, None])
 
 
