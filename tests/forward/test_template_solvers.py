@@ -127,14 +127,17 @@ def test_finer_surfaces_change_little_and_isolation_nothing_for_coils():
     isolated = made._transfer(sensors())
     reading = np.zeros((len(coils), starts[-1]))
     mine = sensors().pick(coils)
-    for surface, start, stop, step in zip(made.head.surfaces, starts, starts[1:], parts.steps, strict=False):
+    jumps = parts.conductivity_jumps
+    for surface, start, stop, step in zip(made.head.surfaces, starts, starts[1:], jumps, strict=False):
+        made.head.surfaces, starts, starts[1:], parts.conductivity_jumps, strict=False
+    ):
         volume = np.zeros((len(coils), stop - start))
         add_volume_field(mine.points, mine.directions, mine.owner, surface.vertices, surface.triangles, volume)
         reading[:, start:stop] -= step * volume
     through = reading[:, :end]
     through[:, first:] += isolated[coils] @ parts.coupling
     isolated[coils] = 0.0
-    isolated[coils, :end] = lu_solve(parts.inner, through.T).T
+    isolated[coils, :end] = lu_solve(parts.isolated_lu, through.T).T
     loads = np.concatenate([dipole_loads(dipoles().positions, s.vertices, s.triangles) for s in made.head.surfaces])
     other = gain(3).copy()
     primary = primary_field(dipoles().positions, mine.points, mine.directions, mine.owner, len(coils))

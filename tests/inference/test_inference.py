@@ -145,7 +145,8 @@ class TestNuts:
         for name in exact.hyper:
             one, other = exact.hyper[name], chains.hyper[name]
             assert abs(one.mean - other.draws.mean()) < 5 * one.draws.std() / np.sqrt(effective)
-            assert kstest(other.draws[:: max(1, int(8000 / effective))], one.draws).pvalue > 1e-3
+            # Thinned to what they are worth: the test is of independent draws.
+            assert kstest(other.draws[:: int(np.ceil(8000 / effective))], one.draws).pvalue > 1e-3
         error = exact.sd / np.sqrt(1000)
         assert (np.abs(exact.mean - chains.mean) < 5 * error).all()
         assert_allclose(chains.sd, exact.sd, rtol=0.05)
