@@ -129,8 +129,6 @@ def test_finer_surfaces_change_little_and_isolation_nothing_for_coils():
     mine = sensors().pick(coils)
     jumps = parts.conductivity_jumps
     for surface, start, stop, step in zip(made.head.surfaces, starts, starts[1:], jumps, strict=False):
-        made.head.surfaces, starts, starts[1:], parts.conductivity_jumps, strict=False
-    ):
         volume = np.zeros((len(coils), stop - start))
         add_volume_field(mine.points, mine.directions, mine.owner, surface.vertices, surface.triangles, volume)
         reading[:, start:stop] -= step * volume
