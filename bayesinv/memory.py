@@ -103,7 +103,10 @@ class Memory:
                 entries = self._entries.get(kind, {})
                 if key in entries:
                     entries[key] = entries.pop(key)
-                    self._update_sizes((kind, key))
+                    # What is asked for again and again is measured once, when something else is asked for.
+                    if self._last_asked != (kind, key):
+                        self._update_size(self._last_asked)
+                        self._last_asked = kind, key
                     found: T = entries[key].value
                     return found
                 running = self._running.get((kind, key))
@@ -116,7 +119,9 @@ class Memory:
             value = make()
             with self._lock:
                 self._entries.setdefault(kind, {})[key] = _Entry(value, 0, size_of(key))
-                self._update_sizes((kind, key))
+                self._update_size(self._last_asked)
+                self._update_size((kind, key))
+                self._last_asked = kind, key
                 self._evict()
             return value
         finally:
@@ -134,15 +139,14 @@ class Memory:
 
         return recalled
 
-    def _update_sizes(self, asked: tuple[str, Hashable]) -> None:
-        """Update the size of the entry asked for, and of the one asked for before: it may have grown since."""
-        for kind, key in {asked, self._last_asked or asked}:
-            entry = self._entries.get(kind, {}).get(key)
-            if entry is not None:
-                size = max(entry.key_size + size_of(entry.value), self.min_entry_bytes)
-                self._sizes[kind] = self._sizes.get(kind, 0) + size - entry.size
-                entry.size = size
-        self._last_asked = asked
+    def _update_size(self, asked: tuple[str, Hashable] | None) -> None:
+        """Measure an entry, if it is still there: it may have grown since it was asked for."""
+        kind, key = asked or ("", None)
+        entry = self._entries.get(kind, {}).get(key)
+        if entry is not None:
+            size = max(entry.key_size + size_of(entry.value), self.min_entry_bytes)
+            self._sizes[kind] = self._sizes.get(kind, 0) + size - entry.size
+            entry.size = size
 
     def _evict(self) -> None:
         """Evict entries until the rest is within the bound, or only the entry asked for last is left."""
