@@ -52,6 +52,7 @@ def test_help_reads_no_heavy_library():
     assert shown.stdout.splitlines()[-1] == "[]"
 
 
+@pytest.mark.slow
 def test_command_in_a_process_of_its_own(files, tmp_path):
     """The installed entry point, with the real report: exit code, streams, a self-contained page."""
     words = [sys.executable, "-c", "from bayesinv.cli import main; main()", "fit", str(files["one"])]

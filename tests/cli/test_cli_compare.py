@@ -70,6 +70,7 @@ class TestCompare:
         for word in ("log evidence", "spread (mm)", "100 ms", "hierarchical"):
             assert word in out
 
+    @pytest.mark.slow
     def test_models_or_methods_alone(self, compare, tmp_path):
         assert compare("--methods", "none", "--models", "minimum_norm")[0] == 0
         assert compare("--methods", "MNE,MNE", "--models", "none", "--orientation", "free")[0] == 0

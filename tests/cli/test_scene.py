@@ -102,6 +102,7 @@ class TestTemplate:
         assert nearest(made.head.surfaces[-1], made.sensors.positions)[2].max() < 1e-9
         assert "moved" in made.notes["electrodes"]
 
+    @pytest.mark.slow
     def test_finite_elements_have_fluid(self):
         made, method = scene.set_scene(method="fem", sensors="32", sources="30", resolution="coarse")
         assert (method, made.head.names) == ("fem", ("brain", "CSF", "skull", "scalp"))

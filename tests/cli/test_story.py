@@ -109,6 +109,7 @@ def test_the_answer_is_near_the_truth(story, problem):
     assert answer["probability_near_truth"] > 5 * answer["probability_by_chance"]
 
 
+@pytest.mark.slow
 def test_the_truth_has_finite_elements_and_is_computed_once(tmp_path, monkeypatch):
     monkeypatch.setenv("BAYESINV_CACHE", str(tmp_path))
     sources = template_cortex.cortex().pick([4000, 15000])

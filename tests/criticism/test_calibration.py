@@ -202,6 +202,7 @@ class TestCalibration:
         assert "calibrated as far as these tell" in found.verdict()
         assert "R-hat did not pass in 3 of 50" in found.verdict()
 
+    @pytest.mark.slow
     def test_all_curves_together_pass_as_often_as_the_level_says(self, rng):
         passed = [
             Calibration("mine", "exact", {str(i): rng.random(30) for i in range(6)}, 0.8).passed for _ in range(300)
@@ -212,6 +213,7 @@ class TestCalibration:
         ranks = found.ranks["too narrow"]
         assert_allclose(found.coverage(0.5)["too narrow"], np.mean((ranks >= 0.25) & (ranks <= 0.75)))
 
+    @pytest.mark.slow
     def test_the_picture_shows_the_curves(self, found, tmp_path):
         figure = figures.rank_curves(found)
         figure.savefig(tmp_path / "curves.png")
@@ -227,6 +229,7 @@ class TestCalibration:
 
 
 class TestSmall:
+    @pytest.mark.slow
     def test_intervals_hold_the_truth_as_often_as_they_say(self):
         shares = covered(16, 0, sensors=12, sources=60, samples=4, quiet=10)
         error, noise = calibration_error(shares)
@@ -266,6 +269,7 @@ class TestBroken:
         assert binom.cdf(15 * underestimated.coverage(0.9)["noise"], 15, 0.9) < 1e-6
         assert binom.cdf(15 * underestimated.coverage(0.9)["region mean"], 15, 0.9) > 1e-3
 
+    @pytest.mark.slow
     def test_a_prior_variance_that_is_wrong_is_found_out(self, tmp_path):
         (tmp_path / "twice.py").write_text(BROKEN, encoding="utf-8")
         problem = toy(sensors=7, sources=19, samples=3, quiet=0)

@@ -169,6 +169,7 @@ def plain():
 
 
 class TestEvaluate:
+    @pytest.mark.slow
     def test_who_peeks_is_first_and_who_does_not_look_is_last(self, plain, tmp_path):
         given = {**plain, "seeds": 2}
         found = evaluate(given, tmp_path / "out", referees={"oracle": oracle, "constant": constant})
@@ -208,6 +209,7 @@ class TestEvaluate:
         wanted = np.average([pit.coverage() for pit in rows], axis=0, weights=[pit.count for pit in rows])
         np.testing.assert_allclose(one.coverage, wanted)
 
+    @pytest.mark.slow
     def test_the_same_whatever_the_order(self, plain, tmp_path):
         one = evaluate({**plain, "truths": ["sparse"], "seeds": [1]}, tmp_path / "one").results
         two = evaluate({**plain, "seeds": [0, 1], "baselines": ["sLORETA", "MNE"]}, tmp_path / "two").results
@@ -216,6 +218,7 @@ class TestEvaluate:
             assert same.row["peak_error"] == result.row["peak_error"]
             assert same.row.get("all: crps") == result.row.get("all: crps")
 
+    @pytest.mark.slow
     def test_a_killed_run_goes_on(self, tmp_path, monkeypatch):
         out, runs = tmp_path / "out", []
         inner = cell_evaluation.invert
@@ -243,6 +246,7 @@ class TestEvaluate:
         drop = ["seconds"]
         pd.testing.assert_frame_equal(found.table.drop(columns=drop), fresh.table.drop(columns=drop))
 
+    @pytest.mark.slow
     def test_a_full_disk_leaves_nothing_half_written(self, tmp_path, monkeypatch):
         out, write = tmp_path / "out", Path.write_bytes
 
@@ -273,6 +277,7 @@ class TestEvaluate:
         with pytest.raises(FileExistsError, match="is a file"):
             evaluate(SMALL, tmp_path / "letters" / "a.txt")
 
+    @pytest.mark.slow
     def test_one_cell_that_raises_costs_one_cell(self, plain, tmp_path):
         def lazy(problem, truth):
             raise ArithmeticError("too hard")
@@ -300,6 +305,7 @@ class TestCrime:
         with pytest.raises(ValueError, match="the world of seed 0 has the inversion's gain"):
             evaluate(SMALL, tmp_path / "out")
 
+    @pytest.mark.slow
     def test_everything_is_stamped(self, tmp_path):
         out = tmp_path / "out"
         given = {**SMALL, "truths": ["sparse", "prior: hierarchical"], "world": "inversion", "models": ["hierarchical"]}

@@ -78,6 +78,7 @@ def error(subdivisions, eccentricity, sensors, measure, conductivities=CONDUCTIV
     return np.median(np.abs(measure(one, two)))
 
 
+@pytest.mark.slow
 def test_the_potential_converges_with_the_area_of_the_triangles():
     errors = [error(n, 0.3, electrodes(), rdm) for n in (1, 2, 3)]
     assert_allclose(np.log2(errors[1] / errors[2]), 2, atol=0.5)
@@ -150,6 +151,7 @@ def test_more_sources_than_a_chunk():
     assert_allclose(again, gain[:, [3, 511, 512, 699]], rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_integrals_over_a_triangle_are_those_of_fine_quadrature():
     rng = np.random.default_rng(2)
     vertices = rng.normal(size=(3, 3))

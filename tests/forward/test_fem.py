@@ -105,6 +105,7 @@ def errors(head, sensors, dipoles, **options):
     return rdm(mine, truth), lnmag(mine, truth)
 
 
+@pytest.mark.slow
 def test_two_layers_in_the_skull_reach_the_accuracy_that_is_promised():
     head = spheres(0.01, (0, 2, 2))
     solved = fem_transfer.transfer(head, both(electrodes(), coils()), solver="cg")
@@ -133,6 +134,7 @@ def test_two_layers_in_the_skull_reach_the_accuracy_that_is_promised():
     assert gain.notes["source model"] == "subtraction"
 
 
+@pytest.mark.slow
 def test_the_error_falls_with_the_square_of_the_spacing():
     # Linear elements: second order in the spacing, for facets of a ball as for smooth potentials.
     dipoles, sensors = sources(0.5, 15), electrodes(33)
@@ -178,6 +180,7 @@ def test_an_electrode_on_the_patch_reads_what_was_split_off():
     assert np.abs(offset).max() < 2e-4
 
 
+@pytest.mark.slow
 def test_a_skull_that_conducts_better_along_itself_agrees_with_the_series(folder):
     head = spheres(0.01, (0, 2, 1), (0.33, (0.0042, 0.042), 0.33))
     error, size = errors(head, electrodes(), sources(0.7, 20), solver="cg", cache=folder)
@@ -218,6 +221,7 @@ def test_constant_tensors_are_scalars(coarse, folder):
     assert_allclose(tensor, scalar, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_rotated_tensors_rotate_the_gain(coarse):
     head, sensors, dipoles = tilted(coarse), both(electrodes(), coils()), sources(0.8)
     turn = Rotation.from_rotvec([-0.7, 0.2, 0.5])
@@ -227,6 +231,7 @@ def test_rotated_tensors_rotate_the_gain(coarse):
         assert_allclose(turned[kind], gain[kind], rtol=0, atol=1e-4 * np.abs(gain[kind]).max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source_model", ["subtraction", "partial_integration"])
 def test_stretching_space_stretches_tensors_and_moments(coarse, folder, source_model):
     # x -> B x with sigma -> B sigma Bᵀ / det B and M -> B M leaves the potential as it is.
@@ -336,6 +341,7 @@ def test_a_bar_runs_over_the_right_hand_sides(coarse, capsys):
     assert "transfer matrix" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_slow_convergence_is_an_error(coarse):
     with pytest.raises(RuntimeError, match="did not converge"):
         fem_transfer.transfer(coarse, electrodes(2), solver="cg", tolerance=1e-30)
@@ -344,6 +350,7 @@ def test_slow_convergence_is_an_error(coarse):
 # --- cache
 
 
+@pytest.mark.slow
 def test_a_stored_transfer_matrix_is_not_solved_again(coarse, tmp_path, monkeypatch):
     sensors = electrodes(4)
     made = fem_transfer.transfer(coarse, sensors, solver="cg", cache=tmp_path / "new")

@@ -178,6 +178,7 @@ def _mne_sphere(sensors, dipoles):
     return mne_gain(sensors, dipoles, model)
 
 
+@pytest.mark.slow
 def test_agrees_with_berg_and_scherg_within_their_error():
     dipoles = np.concatenate([sources(e, 10).positions for e in (0.3, 0.6, 0.8)])
     mine = average(sphere.shells(dipoles, electrodes().positions, RADII, CONDUCTIVITIES)[0])

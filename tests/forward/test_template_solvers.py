@@ -148,6 +148,7 @@ def test_finer_surfaces_change_little_and_isolation_nothing_for_coils():
 # --- finite elements
 
 
+@pytest.mark.slow
 def test_coarse_tetrahedra_agree_with_boundary_elements():
     head = template_mesh.finite_elements("coarse", csf=0)
     mine = fem.lead_field(head, sensors(), dipoles(), solver="cg").gain
@@ -178,6 +179,7 @@ def flooded():
 
 
 class TestMesh:
+    @pytest.mark.slow
     def test_it_is_sound_and_conforms_to_the_surfaces(self, flooded):
         mesh = flooded.mesh
         across = check_mesh(mesh)
@@ -195,6 +197,7 @@ class TestMesh:
             nodes = np.unique(mesh.elements[element[:, None], facet])
             assert nearest(surface, mesh.nodes[nodes])[2].max() < 1e-9
 
+    @pytest.mark.slow
     def test_all_of_the_cortex_lies_in_the_brain(self, flooded):
         cortex = template_cortex.cortex().positions
         brain, skull = flooded.surfaces[0], flooded.surfaces[1]

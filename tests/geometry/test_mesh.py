@@ -288,6 +288,7 @@ def test_elements_may_have_either_orientation(spheres):
 # --- files and voxels
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("ending", "label"), [("vtu", "tissue"), ("msh", "gmsh:physical")])
 def test_a_mesh_file_is_read_with_its_labels(tmp_path, spheres, ending, label):
     path = tmp_path / f"head.{ending}"

@@ -183,6 +183,7 @@ class TestField:
         assert_allclose((draws**2).mean(axis=1), 1, atol=6 * np.sqrt(2 / 4000))
         assert_allclose(draws @ draws[9] / 4000, row(field, 9), atol=6 * np.sqrt(2 / 4000))
 
+    @pytest.mark.slow
     def test_a_real_surface_of_twenty_thousand_sources_has_unit_diagonal(self, rng):
         cortex = template_cortex.cortex()
         some = rng.choice(len(cortex), 12, replace=False)

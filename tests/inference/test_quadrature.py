@@ -39,6 +39,7 @@ class TestQuadratureAgainstDenseLattice:
         for name in ("noise", "scale", "lambda"):
             assert kstest(posterior.hyper[name].draws, brute.distribution(name)).pvalue > 1e-3
 
+    @pytest.mark.slow
     def test_mean_and_sd_of_the_currents(self, case):
         posterior, brute = case
         problem = posterior.problem
@@ -75,6 +76,7 @@ def test_a_signal_beyond_the_prior_does_not_pass():
     assert failed == ["noise scale"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("regime", ["no baseline", "one sample", "free orientation"])
 def test_depth_weighted_against_gauss_legendre_of_dense_lattices(regime):
     problem = toy(4, **REGIMES[regime])
@@ -114,6 +116,7 @@ class TestOtherPriors:
         assert_allclose(float(posterior.log_evidence), wanted, atol=1e-4)
         assert_allclose(posterior.hyper["scale"].mean, np.exp(heights - logsumexp(heights)) @ scale, rtol=1e-3)
 
+    @pytest.mark.slow
     def test_four_hyperparameters_one_of_which_nothing_tells(self):
         import pymc as pm
 

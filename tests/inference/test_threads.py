@@ -43,6 +43,7 @@ def hasty():
     sys.setswitchinterval(usual)
 
 
+@pytest.mark.slow
 def test_many_threads_give_what_one_gives(hasty):
     """Of 24 runs, some ask the same problem, some share what was worked out of a gain, and all share functions."""
     given = problems()

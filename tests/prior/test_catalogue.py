@@ -70,6 +70,7 @@ class TestLoad:
             assert posterior.method == "quadrature"
         assert bi.infer(path, problem, draws=200).model == str(path)
 
+    @pytest.mark.slow
     def test_a_users_function_is_pickled_by_value(self, write, tmp_path):
         sent = tmp_path / "sent.pkl"
         sent.write_bytes(cloudpickle.dumps(bi.load_model(write(GOOD))))

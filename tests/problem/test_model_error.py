@@ -147,6 +147,7 @@ class TestApply:
         with pytest.raises(ValueError, match="give forward_error that reference"):
             found.apply(replace(problem, lead_field=fields[0].rereference("average").fixed()))
 
+    @pytest.mark.slow
     def test_intervals_cover_with_it_and_not_without(self, sensors, rng):
         """Recordings made with lead fields that the inversion does not know, which the error stands for."""
         count, sources = 6, Sources(0.02 * rng.standard_normal((6, 3)))
@@ -185,6 +186,7 @@ class TestDraws:
         with pytest.raises(ValueError, match="are the same"):
             forward_error(sphere, sensors.on(sphere.surfaces[-1]), sources, 3, **options)
 
+    @pytest.mark.slow
     def test_the_error_by_boundary_elements_is_about_that_by_spheres(self, sphere, sensors, sources, tmp_path):
         one = forward_error(sphere, sensors, sources, 4, cache=tmp_path)
         other = forward_error(sphere, sensors, sources, 4, solver="bem", cache=tmp_path)

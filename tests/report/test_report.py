@@ -104,6 +104,7 @@ def test_numbers_are_the_posteriors(page, posterior):
     assert "bayesinv" in text
 
 
+@pytest.mark.slow
 def test_checks_that_fail_are_seen(posterior, tmp_path):
     failed = replace(posterior, checks=(*posterior.checks, Check("edge <mass>", 0.5, "< 1e-6", False, "too coarse")))
     text = report.write(failed, tmp_path, draws=20).read_text(encoding="utf-8")
@@ -113,6 +114,7 @@ def test_checks_that_fail_are_seen(posterior, tmp_path):
     assert "All checks passed" not in text
 
 
+@pytest.mark.slow
 def test_text_is_escaped_and_sections_are_shown(posterior, tmp_path):
     figure = Figure(figsize=(2, 1))
     figure.add_subplot().plot([1, 2])
@@ -143,11 +145,13 @@ def test_works_without_geometry(axes, tmp_path):
     assert re.search(r"At sample \d+ the strongest source lies at source \d+", text)
 
 
+@pytest.mark.slow
 def test_free_orientation(tmp_path):
     text = report.write(believed(made(3)), tmp_path, draws=20).read_text(encoding="utf-8")
     assert "free orientation" in text
 
 
+@pytest.mark.slow
 def test_failure_leaves_nothing_behind(posterior, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="no sample between"):
         report.write(posterior, tmp_path / "a", window=(5.0, 6.0))
