@@ -13,6 +13,7 @@ UNSAVED_FIELDS = {("Problem", "origin")}
 """Fields that hold objects of other libraries and are not saved."""
 
 AXES = {
+    "Autocorrelation.values": "group lag | 1",
     "Head.tensors": "element row column | S/m",
     "Hyper.nodes": "node",
     "Hyper.draws": "draw",
@@ -66,6 +67,7 @@ AXES = {
 
 SAVED = frozenset(
     {
+        "Autocorrelation",
         "Head",
         "Hyper",
         "LeadField",

@@ -16,9 +16,11 @@ import numpy as np
 
 from bayesinv.axes import Index, one_of, real
 from bayesinv.bridges.mne_channels import noise_of, used_channels
+from bayesinv.bridges.mne_colour import colour_of
 from bayesinv.bridges.mne_forward import lead_field_of
 from bayesinv.bridges.mne_origin import Origin
 from bayesinv.bridges.mne_windows import Baseline, windows_of
+from bayesinv.problem.autocorrelation import NoiseTime, chosen
 from bayesinv.problem.problem import Problem
 from bayesinv.problem.recording import Recording
 
@@ -39,6 +41,7 @@ def from_mne(
     baseline: Baseline = ...,
     rank: int | Mapping[str, int] | None = ...,
     outliers: str = ...,
+    noise_time: NoiseTime | mne.BaseEpochs | mne.io.BaseRaw = ...,
 ) -> list[Problem]: ...
 
 
@@ -55,6 +58,7 @@ def from_mne(
     baseline: Baseline = ...,
     rank: int | Mapping[str, int] | None = ...,
     outliers: str = ...,
+    noise_time: NoiseTime | mne.BaseEpochs | mne.io.BaseRaw = ...,
 ) -> Problem: ...
 
 
@@ -70,6 +74,7 @@ def from_mne(
     baseline: Baseline = "auto",
     rank: int | Mapping[str, int] | None = None,
     outliers: str = "warn",
+    noise_time: NoiseTime | mne.BaseEpochs | mne.io.BaseRaw = "auto",
 ) -> Problem | list[Problem]:
     """Whiten a recording and forward solution of MNE-Python.
 
@@ -88,6 +93,10 @@ def from_mne(
     rank : of the noise covariance, one number or {"meg": ..., "eeg": ...}; None estimates it as MNE-Python does
     outliers : what to do about sources whose gain is many times that of their neighbours, because they lie on or
         outside the skull of the head model: "warn", "drop" or "keep"
+    noise_time : autocorrelation of the noise. "auto" estimates it from the baseline (from the trials about their
+        average, where epochs are given), or takes it from the low-pass of the info where there are too few samples;
+        "white" takes samples as independent; epochs, or a raw recording of an empty room, filtered alike, are noise to
+        estimate it from; or numbers, see `autocorrelation.chosen`
 
     Raises
     ------
@@ -103,12 +112,14 @@ def from_mne(
         if not evoked:
             raise ValueError("the list of averages is empty; give at least one mne.Evoked")
         options: dict[str, Any] = {"picks": picks, "tmin": tmin, "tmax": tmax, "baseline": baseline, "rank": rank}
-        options |= {"orientation": orientation, "outliers": outliers}
+        options |= {"orientation": orientation, "outliers": outliers, "noise_time": noise_time}
         each: list[Any] = [from_mne(one, forward, noise_cov, **options) for one in evoked]
         return each
     if isinstance(evoked, mne.BaseEpochs):
         if not len(evoked):
             raise ValueError("there are no epochs to average; all were dropped")
+        if isinstance(noise_time, str) and noise_time == "auto" and len(evoked) > 1:
+            noise_time = evoked
         evoked = evoked.average()
     _typed("evoked", evoked, mne.Evoked, "mne.Evoked, mne.Epochs or a list of mne.Evoked", "epochs.average() makes one")
     _typed("forward", forward, mne.Forward, "mne.Forward", "mne.read_forward_solution reads one")
@@ -130,14 +141,21 @@ def from_mne(
     whitener = noise.whitener @ project
     gain = lead_field.gain.reshape(len(names), -1)
     times = evoked.times[in_window]
+    quiet = whitener @ field[:, in_baseline] if in_baseline.any() else None
+    if isinstance(noise_time, mne.BaseEpochs | mne.io.BaseRaw):
+        colour = colour_of(noise_time, names, whitener, noise.component_modality, info["sfreq"])
+    else:
+        cutoff = None if info["lowpass"] is None else float(info["lowpass"])
+        colour = chosen(noise_time, quiet, noise.component_modality, times, centred, cutoff)
     problem = Problem(
         gain=whitener @ gain,
         recording=whitener @ field[:, in_window],
         times=times,
-        baseline=whitener @ field[:, in_baseline] if in_baseline.any() else None,
+        baseline=quiet,
         baseline_centred=centred,
         axes=lead_field.gain.shape[2],
         whitener=whitener,
+        autocorrelation=colour,
         sensors=lead_field.sensors,
         sources=lead_field.sources,
         lead_field=lead_field,

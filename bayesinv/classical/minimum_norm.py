@@ -84,7 +84,7 @@ def tikhonov(
     if not 0 < noise < np.inf:
         raise ValueError(f"noise is {noise}, but the scale of the noise must be positive and finite")
     spectrum = Spectrum.of(problem, relative_variances(problem, weights))
-    scan = Scan.of(problem, spectrum.values, spectrum.likelihood.powers, noise)
+    scan = Scan.of(problem, spectrum.values, np.einsum("ct,ct->c", spectrum.coefficients, spectrum.coefficients), noise)
     value, chosen = scan.choose_or_check(lam, snr)
     shrunk = 1.0 / (spectrum.values + value)
     inverse = (spectrum.to_components * shrunk) @ spectrum.to_components.T

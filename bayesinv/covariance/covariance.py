@@ -11,6 +11,7 @@ import numpy as np
 from bayesinv.axes import Array, freeze
 from bayesinv.covariance.orientation import along_normals, normals_of
 from bayesinv.covariance.time_course import correlation_over_time
+from bayesinv.covariance.time_modes import TimeModes
 from bayesinv.head.cortical_field import Field
 from bayesinv.interpolation.chebyshev import Chebyshev, refined, terms_of_exponential, weighted
 from bayesinv.memory import PickledByFields, cached_property
@@ -39,7 +40,7 @@ class Structure(PickledByFields):
     factor, shares : (amplitude, part) and (part,), L and the variances of its columns; None for single sources
     noise : (kind,), relative scale of the noise of every sensor kind of the problem; None for ones
     error : relative scale of the lead field's error, see `Problem.error_factor`; 0 leaves it out
-    time : s, time constant of the currents' time courses; None where samples are independent
+    time : s, time constant of the currents' time courses; None where they have the noise's correlation over time
     course : kind of their correlation, see `correlation_over_time`
     tabled : whether G D Gᵀ is interpolated in a table over the depth exponent, as where that is learned
     """
@@ -253,17 +254,28 @@ class Structure(PickledByFields):
         covariance = self.noise_covariance(problem)
         return None if covariance is None else np.asarray(np.linalg.cholesky(covariance))
 
-    def modes(self, times: Array) -> tuple[Array, Array] | None:
-        """Powers (mode,) and time courses (time, mode) of temporal modes; None where samples are independent."""
+    def modes(self, problem: Problem) -> TimeModes | None:
+        """Modes of time in which currents and noise are independent; None where `time` is not given.
+
+        Currents without a `time` have the noise's correlation over time, so that samples are independent once the noise
+        is white: a recording that was low-passed has neither noise nor currents beyond its pass-band.
+        """
         if self.time is None:
             return None
-        values, vectors = np.linalg.eigh(correlation_over_time(times, self.time, self.course))
-        return np.maximum(values, 0.0), vectors
+        time, course = self.time, self.course
 
-    def time_root(self, times: Array) -> Array | None:
-        """R (time, time) with R Rᵀ the correlation over time; None where samples are independent."""
-        modes = self.modes(times)
-        return None if modes is None else modes[1] * np.sqrt(modes[0])
+        def made() -> TimeModes:
+            return TimeModes.of(correlation_over_time(problem.times, time, course), problem.time_whitening)
+
+        return problem.memory.recall("time modes", (time, course), made)
+
+    def time_root(self, problem: Problem) -> Array | None:
+        """R (time, time) with R Rᵀ the currents' correlation over time; None where samples are independent."""
+        if self.time is None:
+            return None if problem.time_whitening is None else problem.time_whitening.mean_root
+        modes = self.modes(problem)
+        assert modes is not None
+        return modes.root
 
 
 @dataclass(frozen=True, eq=False)

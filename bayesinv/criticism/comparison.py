@@ -266,6 +266,7 @@ def same_recording(posteriors: Mapping[str, Posterior]) -> None:
             ("another whitening", ours.whitener, theirs.whitener),
             ("another recording", ours.recording, theirs.recording),
             ("another baseline", ours.baseline, theirs.baseline),
+            ("another colour of the noise", _colour(ours), _colour(theirs)),
             ("other times", ours.times, theirs.times),
         ):
             # Where a whitener is not known, the whitened recordings are compared.
@@ -278,3 +279,8 @@ def same_recording(posteriors: Mapping[str, Posterior]) -> None:
                 raise ValueError(
                     f"{name!r} has {what} than {first!r}; only models of one whitened recording can be compared"
                 )
+
+
+def _colour(problem: Problem) -> Array | None:
+    known = problem.autocorrelation
+    return None if known is None else known.values

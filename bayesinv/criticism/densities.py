@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from scipy.linalg import solve_triangular
 
 from bayesinv.axes import Array
 from bayesinv.criticism.draws import drawn
@@ -12,6 +13,10 @@ from bayesinv.evidence.gaussian import LOG_2PI
 from bayesinv.evidence.spectrum import Spectrum
 from bayesinv.posterior.mixture import Mixture
 from bayesinv.posterior.posterior import Posterior
+from bayesinv.problem.problem import Problem
+
+MAX_STACKED_NUMBERS = 3000
+"""Numbers in a block of samples up to which their joint precision is factorised."""
 
 
 def left_out(spectrum: Spectrum, variance: float, noise: float, along: Array | None = None) -> tuple[Array, Array]:
@@ -24,15 +29,21 @@ def left_out(spectrum: Spectrum, variance: float, noise: float, along: Array | N
 
     along : (component, direction); None takes the components themselves
 
-    Returns residuals r (direction, time) and precisions q (direction, 1); where time courses are
-    correlated, both are in their independent modes, (direction, mode), and a component is left out at all times.
+    Returns residuals r (direction, time) of the recording whose noise is white over time, and precisions q
+    (direction, 1); where time courses are correlated, both are in their independent modes, (direction, mode), and a
+    component is left out at all times.
 
     References: Sundararajan & Keerthi (2001), Neural Comput. 13, 1103-1118; Cook & Weisberg (1982), Residuals and
     Influence in Regression, §2.2 (the mean shift).
     """
-    project = spectrum.to_components if along is None else along.T @ spectrum.to_components
-    total = (variance * spectrum.likelihood.eigenvalues + noise**2).reshape(len(spectrum.values), -1)
-    return project @ (spectrum.coefficients / total), project**2 @ (1 / total)
+    total = variance * spectrum.eigenvalues + noise**2
+    solved = spectrum.white_coefficients / total
+    residual, precision = [], []
+    for one, block in zip(spectrum.decompositions, spectrum.blocks, strict=True):
+        project = one.to_components if along is None else along.T @ one.to_components
+        residual.append(project @ solved[:, block])
+        precision.append(project**2 @ (1 / (total if total.shape[1] == 1 else total[:, block])))
+    return np.hstack(residual), np.hstack(precision)
 
 
 def component_densities(posterior: Posterior, count: int) -> Array:
@@ -45,8 +56,16 @@ def component_densities(posterior: Posterior, count: int) -> Array:
     for n, spectrum in each_spectrum(posterior, scales):
         residual, precision = left_out(spectrum, scales.variance[n], scales.noise[n])
         logs = np.log(precision) - LOG_2PI
-        out[n] = 0.5 * np.sum(logs - residual**2 / precision, axis=1)
+        out[n] = 0.5 * np.sum(logs - residual**2 / precision, axis=1) - 0.5 * _log_volume(spectrum)
     return out
+
+
+def _log_volume(spectrum: Spectrum) -> Array | float:
+    """Log determinant of the noise's correlation over time, of one component or of each: (component,) or a number."""
+    if spectrum.modes is not None:
+        return spectrum.modes.log_volume
+    whitening = spectrum.problem.time_whitening
+    return 0.0 if whitening is None else whitening.log_volumes
 
 
 def block_densities(posterior: Posterior, count: int, blocks: Sequence[slice]) -> Array:
@@ -62,14 +81,21 @@ def block_densities(posterior: Posterior, count: int, blocks: Sequence[slice]) -
     scales = drawn(posterior, count)
     sizes = np.array([block.stop - block.start for block in blocks])
     out = np.empty((len(scales.noise), len(blocks)))
+    whitened: dict[int, tuple[Array, float]] = {}
     for n, spectrum in each_spectrum(posterior, scales):
-        total = scales.variance[n] * spectrum.likelihood.eigenvalues + scales.noise[n] ** 2
-        constant = len(spectrum.values) * LOG_2PI + spectrum.decomposition.log_volume
+        total = scales.variance[n] * spectrum.eigenvalues + scales.noise[n] ** 2
+        constant = len(spectrum.values) * LOG_2PI + spectrum.decompositions[0].log_volume
         if spectrum.modes is None:
-            power = np.add.reduceat(spectrum.coefficients**2, [block.start for block in blocks], axis=1)
-            out[n] = -0.5 * ((1 / total) @ power + sizes * (np.log(total).sum() + constant))
+            if not whitened:
+                whitened = dict(enumerate(_conditioned(posterior.problem, blocks)))
+            for k, (white, logs) in whitened.items():
+                power = float(np.sum(spectrum.projected(white) ** 2 / total))
+                out[n, k] = 0.5 * (logs - power - sizes[k] * (np.log(total).sum() + constant))
             continue
-        modes, inverse = spectrum.modes[1], 1 / total.reshape(len(spectrum.values), -1)
+        if len(spectrum.decompositions) > 1:
+            out[n] = _of_stacked_blocks(spectrum, total, blocks)
+            continue
+        modes, inverse = spectrum.modes.to_modes, 1 / total
         residual = (spectrum.coefficients * inverse) @ modes.T
         for k, block in enumerate(blocks):
             inside = modes[block]
@@ -78,6 +104,62 @@ def block_densities(posterior: Posterior, count: int, blocks: Sequence[slice]) -
             white = np.linalg.solve(root, residual[:, block, None])
             logs = 2 * np.log(np.diagonal(root, axis1=1, axis2=2)).sum()
             out[n, k] = 0.5 * (logs - np.sum(white**2) - sizes[k] * constant)
+    return out
+
+
+def _conditioned(problem: Problem, blocks: Sequence[slice]) -> list[tuple[Array, float]]:
+    """Each block of a recording given its other samples, and made white over time; with the log of its precision.
+
+    A block of noise of correlation K, given the others, has precision (K⁻¹)_bb = R Rᵀ; R⁻¹ (K⁻¹ y)_b is white.
+    """
+    whitening = problem.time_whitening
+    if whitening is None:
+        return [(problem.recording[:, block], 0.0) for block in blocks]
+    inverses = np.matmul(whitening.inverses.transpose(0, 2, 1), whitening.inverses)
+    members = [whitening.rows == group for group in range(len(inverses))]
+    found = []
+    for block in blocks:
+        white, logs = np.empty((problem.components, block.stop - block.start)), 0.0
+        for inverse, mine in zip(inverses, members, strict=True):
+            root = np.linalg.cholesky(inverse[block, block])
+            white[mine] = solve_triangular(root, (problem.recording[mine] @ inverse)[:, block].T, lower=True).T
+            logs += 2 * np.count_nonzero(mine) * float(np.log(np.diag(root)).sum())
+        found.append((white, logs))
+    return found
+
+
+def _of_stacked_blocks(spectrum: Spectrum, total: Array, blocks: Sequence[slice]) -> Array:
+    """Log density (block,) of blocks of samples given the others, where modes have noise of different spreads."""
+    assert spectrum.modes is not None
+    to_modes, components = spectrum.modes.to_modes, len(spectrum.values)
+    largest = components * max(block.stop - block.start for block in blocks)
+    if largest > MAX_STACKED_NUMBERS:
+        raise ValueError(
+            f"a block of {largest} numbers cannot be left out where MEG and EEG have noise of different colour and "
+            f"time courses are correlated (at most {MAX_STACKED_NUMBERS}); leave out shorter blocks or components, or "
+            "take one kind of sensor"
+        )
+    out = np.empty(len(blocks))
+    # C⁻¹ = Σ_j (a_j a_jᵀ) ⊗ P_j over modes j, with P_j the precision of the components in mode j.
+    solved = np.hstack(
+        [
+            one.to_components @ (spectrum.coefficients / total)[:, block]
+            for one, block in zip(spectrum.decompositions, spectrum.blocks, strict=True)
+        ]
+    )
+    for k, block in enumerate(blocks):
+        inside = to_modes[block]
+        size = len(inside)
+        precision = np.zeros((size, components, size, components))
+        for one, modes in zip(spectrum.decompositions, spectrum.blocks, strict=True):
+            # Over the modes of one decomposition the components stay diagonal in its basis.
+            inner = np.einsum("tj,cj,uj->ctu", inside[:, modes], 1 / total[:, modes], inside[:, modes], optimize=True)
+            precision += np.einsum("ac,ctu,bc->taub", one.to_components, inner, one.to_components, optimize=True)
+        flat = precision.reshape(size * components, -1)
+        root = np.linalg.cholesky(flat)
+        white = solve_triangular(root, (inside @ solved.T).ravel(), lower=True)
+        logs = 2 * float(np.log(np.diag(root)).sum())
+        out[k] = 0.5 * (logs - float(white @ white) - size * components * LOG_2PI)
     return out
 
 

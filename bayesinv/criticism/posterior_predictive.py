@@ -185,11 +185,13 @@ def _test_quantity(quantity: Callable[[Array], float], recording: Array) -> floa
 
 def _replicate(spectrum: Spectrum, variance: float, noise: float, new: bool, rng: np.random.Generator) -> Array:
     """Draw a whitened recording (component, time) of inferred or new currents with new noise."""
-    signal = (variance * spectrum.likelihood.eigenvalues).reshape(len(spectrum.values), -1)
+    signal, modes, whitening = variance * spectrum.eigenvalues, spectrum.modes, spectrum.problem.time_whitening
     total = signal + noise**2
     unit = rng.standard_normal(spectrum.coefficients.shape)
-    if new:
-        found = np.sqrt(total) * unit
-    else:
-        found = signal / total * spectrum.coefficients + noise * np.sqrt(signal / total + 1) * unit
-    return np.asarray(spectrum.from_components @ (found if spectrum.modes is None else found @ spectrum.modes[1].T))
+    mean = np.zeros_like(unit) if new else signal / total * spectrum.coefficients
+    spread = np.sqrt(total) if new else noise * np.sqrt(signal / total + 1)
+    if modes is not None:
+        return np.asarray(spectrum.from_components @ spectrum.stacked(mean + spread * unit, modes.from_modes.T))
+    replicate = spectrum.from_components @ (spread * unit)
+    replicate = replicate if whitening is None else whitening.coloured(replicate)
+    return np.asarray(spectrum.from_components @ mean + replicate)

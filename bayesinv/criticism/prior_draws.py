@@ -14,7 +14,7 @@ from bayesinv.covariance.covariance import Structure
 from bayesinv.inference.assemble import flattened
 from bayesinv.prior.catalogue import build
 from bayesinv.prior.density import Density
-from bayesinv.prior.samples import draw_noise, draw_recording
+from bayesinv.prior.samples import draw_baseline, draw_recording
 from bayesinv.problem.problem import Problem
 
 if TYPE_CHECKING:
@@ -119,7 +119,5 @@ class Prior:
         current, field = draw_recording(problem, structure, variance, noise, rng)
         baseline = None
         if problem.baseline is not None:
-            baseline = draw_noise(problem, structure, noise, problem.baseline.shape[1], rng)
-            if problem.baseline_centred:
-                baseline -= baseline.mean(axis=1, keepdims=True)
+            baseline = draw_baseline(problem, structure, noise, rng)
         return current, problem.again(field, baseline=baseline, baseline_centred=problem.baseline_centred)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import factorial
 
 import numpy as np
 
@@ -31,15 +32,36 @@ def sum_of_logs(total: Array) -> Array:
     return np.asarray(np.log(total).sum(axis=1))
 
 
+FEW_PARTS = 2048
+"""Parts up to which each is evaluated."""
+
+SPACING, STENCIL = 0.1, 10
+"""Distance of the grid's points in the logarithm of the eigenvalue, and points that a part is moved to: the error is
+(SPACING / 2π)^STENCIL times a few hundred, below rounding."""
+
+SMALLEST_SHARE = 1e-18
+"""Eigenvalue, relative to the largest, below which it is taken for zero."""
+
+
+def _stencil(place: Array) -> Array:
+    """Weights (point, part) of polynomial interpolation from the points 0, 1, ... to places (part,) among them."""
+    distance = place - np.arange(STENCIL)[:, None]
+    # So small a number cancels where a place is a point.
+    distance[distance == 0] = 1e-200
+    lone = [factorial(k) * factorial(STENCIL - 1 - k) * (-1.0) ** (STENCIL - 1 - k) for k in range(STENCIL)]
+    return np.asarray(np.prod(distance, axis=0) / distance / np.array(lone)[:, None])
+
+
 @dataclass(frozen=True, eq=False)
 class Likelihood:
     """Likelihood of a recording's independent parts under one structure, as a function of the two scales.
 
-    A part is a component, or a pair of component and temporal mode where time courses are correlated.
+    A part is a component, or a pair of component and mode of time where time courses are correlated; of many parts, see
+    `of_parts`, a point on a grid of eigenvalues to which they were moved.
 
     eigenvalues : (part,), 1/(A m)², variance of a part that currents of unit variance cause
     powers : (part,), squares of the recording, summed over the samples of a part
-    count : samples per part
+    count : samples per part: one number, or (part,)
     constant : term of the log likelihood that does not depend on the scales
     baseline_power : sum of squares of the baseline; None where there is none
     baseline_count, baseline_constant : numbers of the baseline, and the constant term of its log likelihood
@@ -47,11 +69,52 @@ class Likelihood:
 
     eigenvalues: Array
     powers: Array
-    count: int
+    count: int | Array
     constant: float
     baseline_power: float | None = None
     baseline_count: int = 0
     baseline_constant: float = 0.0
+
+    @classmethod
+    def of_parts(
+        cls,
+        eigenvalues: Array,
+        powers: Array,
+        constant: float,
+        baseline_power: float | None = None,
+        baseline_count: int = 0,
+        baseline_constant: float = 0.0,
+    ) -> Likelihood:
+        """Return the likelihood of parts of one sample each, as a sum over far fewer where they are many.
+
+        log(variance λ + noise²) and its reciprocal are analytic in log λ, within π of the real axis. Between points
+        equally spaced in log λ they are polynomials to rounding, so that a part counts as parts at `STENCIL` points
+        around it, with the weights of polynomial interpolation.
+
+        eigenvalues, powers : (part,)
+
+        Reference: Trefethen (2019), Approximation Theory and Approximation Practice, chapters 5 and 11.
+        """
+        rest = constant, baseline_power, baseline_count, baseline_constant
+        if len(eigenvalues) < FEW_PARTS or not eigenvalues.max() > 0:
+            return cls(eigenvalues, powers, 1, *rest)
+        # Below this an eigenvalue is zero in double precision at any ratio of scales that leaves the largest finite.
+        lowest = SMALLEST_SHARE * eigenvalues.max()
+        small = eigenvalues < lowest
+        place = (np.log(eigenvalues[~small] / lowest)) / SPACING + STENCIL
+        first = np.floor(place).astype(np.int64) - (STENCIL // 2 - 1)
+        size = int(first.max()) + STENCIL
+        counts, moved = np.zeros((2, size))
+        for offset, weight in enumerate(_stencil(place - first)):
+            counts += np.bincount(first + offset, weight, minlength=size)
+            moved += np.bincount(first + offset, weight * powers[~small], minlength=size)
+        grid = lowest * np.exp(SPACING * (np.arange(size) - STENCIL))
+        return cls(
+            np.append(grid, 0.0),
+            np.append(moved, powers[small].sum()),
+            np.append(counts, np.count_nonzero(small)),
+            *rest,
+        )
 
     def log_likelihood(self, variance: Array, noise: Array) -> Array:
         """Log density (node,) of the recording for source variances and noise scales (node,)."""
@@ -60,9 +123,12 @@ class Likelihood:
         for start in range(0, len(variance), step):
             part = slice(start, start + step)
             total = variance[part, None] * self.eigenvalues + (noise[part] ** 2)[:, None]
-            logs = sum_of_logs(total)
+            if isinstance(self.count, np.ndarray):
+                logs = np.einsum("nc,c->n", np.log(total), self.count)
+            else:
+                logs = self.count * sum_of_logs(total)
             # Starting BLAS's threads for a matrix product would take longer than these sums.
-            out[part] = -0.5 * (self.count * logs + np.einsum("nc,c->n", np.divide(1, total, out=total), self.powers))
+            out[part] = -0.5 * (logs + np.einsum("nc,c->n", np.divide(1, total, out=total), self.powers))
         return out + self.constant
 
     def baseline_log_likelihood(self, noise: Array) -> Array:

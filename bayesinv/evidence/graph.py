@@ -133,6 +133,8 @@ class InterpolatedSpectrum(PickledByFields):
     def graph(self, value: Any, variance: Any, noise: Any, number: Any = None) -> Any:
         """The log density as a PyTensor graph.
 
+        value : the recording (component, time); with its noise white over time where modes of time are not learned
+
         One term per component where no structure is learned, the total otherwise.
         """
         import pytensor.tensor as pt
@@ -145,20 +147,32 @@ class InterpolatedSpectrum(PickledByFields):
             constant = likelihood.constant / len(likelihood.eigenvalues)
             return constant - 0.5 * (likelihood.count * pt.log(total) + power / total)
         size = len(spectra[0].values)
-        to_components = np.concatenate([one.to_components.T for one in spectra])
-        coefficients = pt.dot(to_components, value).reshape((len(spectra), size, -1))
+        count = value.shape[1] if spectra[0].modes is None else 1
         if spectra[0].modes is None:
+            to_components = np.concatenate([one.to_components.T for one in spectra])
+            coefficients = pt.dot(to_components, value).reshape((len(spectra), size, -1))
             powers = pt.sum(coefficients**2, axis=2, keepdims=True)
         else:
-            time_courses = np.stack([one.modes[1] for one in spectra if one.modes])
-            powers = pt.matmul(coefficients, time_courses) ** 2
-        eigenvalues = np.stack([one.likelihood.eigenvalues.reshape(size, -1) for one in spectra])
+            powers = pt.stack([_mode_powers(one, value) for one in spectra])
+        eigenvalues = np.stack([one.eigenvalues for one in spectra])
         total = variance * eigenvalues + noise**2
         constants = np.array([[one.likelihood.constant / size] for one in spectra])
-        terms = constants - 0.5 * pt.sum(spectra[0].likelihood.count * pt.log(total) + powers / total, axis=2)
+        terms = constants - 0.5 * pt.sum(count * pt.log(total) + powers / total, axis=2)
         if not self.learned:
             return terms[0]
         table = pt.sum(terms, axis=1)
         cardinal = pt.dot(self.series.graph(number), self.series.transform)
         inside = pt.and_(number >= self.low - BOUND_SLACK, number <= self.high + BOUND_SLACK)
         return pt.switch(inside, table[0] + pt.dot(cardinal, table - table[0]), -np.inf)
+
+
+def _mode_powers(spectrum: Spectrum, value: Any) -> Any:
+    """Squared coefficients (component, mode) of a recording that is a graph."""
+    import pytensor.tensor as pt
+
+    assert spectrum.modes is not None
+    parts = [
+        pt.dot(pt.dot(one.to_components.T, value), spectrum.modes.to_modes[:, block])
+        for one, block in zip(spectrum.decompositions, spectrum.blocks, strict=True)
+    ]
+    return pt.concatenate(parts, axis=1) ** 2

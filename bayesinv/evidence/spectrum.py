@@ -9,12 +9,15 @@ between Chebyshev points.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
+from scipy.linalg import solve_triangular
 
 from bayesinv.axes import Array
 from bayesinv.covariance.covariance import Structure
+from bayesinv.covariance.time_modes import TimeModes
 from bayesinv.evidence.gaussian import LOG_2PI, Likelihood
 from bayesinv.memory import PickledByFields, cached_property
 from bayesinv.problem.problem import Problem
@@ -38,35 +41,46 @@ class Decomposition:
     log_volume: float
 
     @classmethod
-    def of(cls, problem: Problem, structure: Structure) -> Decomposition:
-        """Decompose the Gram matrix of a structure; recent decompositions are remembered."""
+    def of(cls, problem: Problem, structure: Structure, spread: Array | None = None) -> Decomposition:
+        """Decompose the Gram matrix of a structure; recent decompositions are remembered.
+
+        structure : its time constant does not enter
+        spread : (component,), factors of the noise's standard deviation; None for ones
+        """
 
         def made() -> Decomposition:
             gram = structure.with_error(problem, structure.gram(problem))
             root = structure.noise_root(problem)
-            if root is None:
+            if root is None and spread is None:
                 values, vectors = np.linalg.eigh(gram)
                 return cls(np.maximum(values, 0.0), vectors, vectors, 0.0)
+            root = np.eye(len(gram)) if root is None else root
+            root = root if spread is None else spread[:, None] * root
             inverse = np.linalg.inv(root)
             values, vectors = np.linalg.eigh(inverse @ gram @ inverse.T)
             volume = 2 * float(np.log(np.diag(root)).sum())
             return cls(np.maximum(values, 0.0), inverse.T @ vectors, root @ vectors, volume)
 
-        return problem.shared.recall("decomposition", structure.key, made)
+        timeless = replace(structure, time=None, course="matern") if structure.time is not None else structure
+        key = (timeless.key, None if spread is None else spread.tobytes())
+        return problem.shared.recall("decomposition", key, made)
 
 
 @dataclass(frozen=True, eq=False)
 class Spectrum(PickledByFields):
     """Eigendecomposition of one structure of a problem, and the recording in its basis.
 
+    Where modes of time have noise of different spreads over the components, each block of modes has a decomposition of
+    its own; they stand side by side, in "columns".
+
     problem : the whitened gain and recording
     structure : relative covariances of currents, noise and time
-    decomposition : of the Gram matrix
+    decompositions : of the Gram matrix, one per block of modes
     """
 
     problem: Problem = field(repr=False)
     structure: Structure = field(repr=False)
-    decomposition: Decomposition = field(repr=False)
+    decompositions: tuple[Decomposition, ...] = field(repr=False)
 
     @classmethod
     def of(cls, problem: Problem, structure: Structure | Array | None = None) -> Spectrum:
@@ -75,60 +89,120 @@ class Spectrum(PickledByFields):
             structure = Structure(weights=structure)
 
         def made() -> Spectrum:
-            return cls(problem, structure, Decomposition.of(problem, structure))
+            modes = structure.modes(problem)
+            spreads = (None,) if modes is None else modes.spreads
+            return cls(problem, structure, tuple(Decomposition.of(problem, structure, one) for one in spreads))
 
         return problem.memory.recall("spectrum", structure.key, made)
 
+    @cached_property
+    def modes(self) -> TimeModes | None:
+        """Modes of time; None where samples are independent once the noise is white."""
+        return self.structure.modes(self.problem)
+
+    @property
+    def blocks(self) -> tuple[slice, ...]:
+        """The samples or modes of each decomposition."""
+        return (slice(None),) if self.modes is None else self.modes.blocks
+
     @property
     def values(self) -> Array:
-        """Eigenvalues of the Gram matrix (component,), 1/(A m)², ascending."""
-        return self.decomposition.values
+        """Eigenvalues of the first Gram matrix (component,), 1/(A m)², ascending."""
+        return self.decompositions[0].values
 
-    @property
+    @cached_property
+    def values_of_modes(self) -> Array:
+        """Eigenvalues of the Gram matrix in each mode: (component, mode), or (component, 1) where all have one."""
+        if self.modes is None or len(self.blocks) == 1:
+            return self.values[:, None]
+        counts = [block.stop - block.start for block in self.blocks]
+        return np.repeat(np.stack([one.values for one in self.decompositions], axis=1), counts, axis=1)
+
+    @cached_property
+    def eigenvalues(self) -> Array:
+        """Variance that currents of unit variance cause, in units of the noise: (component, mode or 1), 1/(A m)²."""
+        return self.values_of_modes if self.modes is None else self.values_of_modes * self.modes.powers
+
+    @cached_property
     def to_components(self) -> Array:
-        """From a recording to coefficients, in columns: (component, component)."""
-        return self.decomposition.to_components
+        """From a recording to coefficients, in columns: (component, column)."""
+        return _side_by_side([one.to_components for one in self.decompositions])
 
-    @property
+    @cached_property
     def from_components(self) -> Array:
-        """From coefficients to a recording: (component, component)."""
-        return self.decomposition.from_components
+        """From coefficients to a recording: (component, column)."""
+        return _side_by_side([one.from_components for one in self.decompositions])
 
     @cached_property
     def weights(self) -> Array:
         """Relative prior variances (amplitude,), the diagonal of D."""
         return self.structure.diagonal(self.problem)
 
-    @cached_property
-    def modes(self) -> tuple[Array, Array] | None:
-        """Powers (mode,) and time courses (time, mode) of independent modes; None where samples are independent."""
-        return self.structure.modes(self.problem.times)
+    def projected(self, table: Array) -> Array:
+        """Coefficients of fields (component, ..., sample or mode) in the basis of each block of modes."""
+        if len(self.blocks) == 1:
+            one = self.decompositions[0]
+            return np.asarray(one.to_components.T @ table.reshape(len(table), -1)).reshape(table.shape)
+        out = np.empty_like(table)
+        for one, block in zip(self.decompositions, self.blocks, strict=True):
+            out[..., block] = np.tensordot(one.to_components.T, table[..., block], axes=1)
+        return out
+
+    def stacked(self, table: Array, over: Array) -> Array:
+        """Sum a table (..., component, mode) over the modes of each block: (..., column, sample).
+
+        over : (mode, sample)
+        """
+        parts = [table[..., block] @ over[block] for block in self.blocks]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-2)
 
     @cached_property
     def coefficients(self) -> Array:
         """Recording in the basis of the eigenvectors: (component, time), or (component, mode)."""
-        found = self.to_components.T @ self.problem.recording
-        return found if self.modes is None else found @ self.modes[1]
+        recording = self.problem.recording
+        return self.projected(recording if self.modes is None else recording @ self.modes.to_modes)
+
+    @cached_property
+    def white_coefficients(self) -> Array:
+        """The same of the recording whose noise is white over time: all its entries are independent."""
+        if self.problem.time_whitening is None or self.modes is not None:
+            return self.coefficients
+        return self.projected(self.problem.white_recording)
 
     @cached_property
     def likelihood(self) -> Likelihood:
         """The recording and baseline as independent parts."""
-        problem, samples = self.problem, self.problem.recording.shape[1]
-        volume = self.decomposition.log_volume
-        constant = -0.5 * samples * (len(self.values) * LOG_2PI + volume)
-        baseline_power, baseline_count, baseline_constant = None, 0, 0.0
-        if problem.baseline is not None:
-            white = problem.baseline
-            if self.to_components is not self.from_components:
-                white = self.to_components.T @ white
-            baseline_power, free = float(np.sum(white**2)), white.shape[1] - int(problem.baseline_centred)
-            baseline_count = free * len(white)
-            baseline_constant = -0.5 * (baseline_count * LOG_2PI + free * volume)
-        if self.modes is None:
-            powers = np.einsum("ct,ct->c", self.coefficients, self.coefficients)
-            return Likelihood(self.values, powers, samples, constant, baseline_power, baseline_count, baseline_constant)
-        eigenvalues, powers = np.outer(self.values, self.modes[0]).ravel(), self.coefficients.ravel() ** 2
-        return Likelihood(eigenvalues, powers, 1, constant, baseline_power, baseline_count, baseline_constant)
+        problem, modes, whitening = self.problem, self.modes, self.problem.time_whitening
+        components, samples = problem.recording.shape
+        volume = sum(
+            one.log_volume * (samples if modes is None else block.stop - block.start)
+            for one, block in zip(self.decompositions, self.blocks, strict=True)
+        )
+        if modes is not None:
+            volume += components * modes.log_volume
+        elif whitening is not None:
+            volume += float(whitening.log_volumes.sum())
+        constant = -0.5 * (samples * components * LOG_2PI + volume)
+        baseline = self._baseline()
+        if modes is None:
+            powers = np.einsum("ct,ct->c", self.white_coefficients, self.white_coefficients)
+            return Likelihood(self.values, powers, samples, constant, *baseline)
+        return Likelihood.of_parts(self.eigenvalues.ravel(), self.coefficients.ravel() ** 2, constant, *baseline)
+
+    def _baseline(self) -> tuple[float | None, int, float]:
+        """Power of the baseline, its number of values, and the constant term of its log likelihood."""
+        problem, whitening, white = self.problem, self.problem.time_whitening, self.problem.white_baseline
+        if white is None:
+            return None, 0, 0.0
+        if self.structure.noise is not None:
+            white = solve_triangular(self.structure.noise_root(problem), white, lower=True)
+        free = problem.baseline_freedom
+        count = free * len(white)
+        root = self.structure.noise_root(problem)
+        constant = -0.5 * count * LOG_2PI
+        constant -= 0.0 if root is None else free * float(np.log(np.diag(root)).sum())
+        constant -= 0.0 if whitening is None else 0.5 * float(whitening.baseline_log_volumes.sum())
+        return float(np.sum(white**2)), count, constant
 
     def log_likelihood(self, variance: Array, noise: Array) -> Array:
         """Log density (node,) of the recording for source variances and noise scales (node,)."""
@@ -143,26 +217,34 @@ class Spectrum(PickledByFields):
 
         d/dC log Normal(Y; 0, C) = (C⁻¹ Y Yᵀ C⁻¹ - T C⁻¹) / 2
         """
-        likelihood, shape = self.likelihood, (len(self.values), -1)
-        total = (variance * likelihood.eigenvalues + noise**2).reshape(shape)
-        share = np.ones(total.shape[1]) if self.modes is None else self.modes[0]
-        solved = self.to_components @ (self.coefficients / total)
+        problem = self.problem
+        total = variance * self.eigenvalues + noise**2
+        samples = self.white_coefficients.shape[1]
+        share = np.ones(1) if self.modes is None else self.modes.powers
+        share = np.broadcast_to(share, samples)
+        solved = self.white_coefficients / total
+        inverse = np.broadcast_to(1 / total, solved.shape)
+        by_gram, by_noise = np.zeros((2, problem.components, problem.components))
+        spreads = (None,) if self.modes is None else self.modes.spreads
+        for one, block, spread in zip(self.decompositions, self.blocks, spreads, strict=True):
+            back = one.to_components
 
-        def half(weights: Array, field: Array) -> Array:
-            mass = (likelihood.count * weights / total).sum(axis=1)
-            return np.asarray(0.5 * (field @ field.T - (self.to_components * mass) @ self.to_components.T))
+            def half(weights: Array, block: slice = block, back: Array = back) -> Array:
+                field = back @ (solved[:, block] * np.sqrt(weights))
+                return np.asarray(0.5 * (field @ field.T - (back * (inverse[:, block] @ weights)) @ back.T))
 
-        by_gram = variance * half(share, solved if self.modes is None else solved * np.sqrt(share))
-        by_noise = noise**2 * half(np.ones_like(share), solved)
-        if baseline and likelihood.baseline_power is not None:
-            assert self.problem.baseline is not None
-            scaled = self.to_components @ (self.to_components.T @ self.problem.baseline) / noise
-            free = likelihood.baseline_count / len(self.values)
-            by_noise += 0.5 * (scaled @ scaled.T - free * self.to_components @ self.to_components.T)
+            by_gram += variance * half(share[block])
+            found = noise**2 * half(np.ones(len(share[block])))
+            by_noise += found if spread is None else spread[:, None] * found * spread
+        if baseline and problem.white_baseline is not None:
+            root = self.structure.noise_root(problem)
+            precision = np.eye(problem.components) if root is None else np.linalg.inv(root @ root.T)
+            scaled = precision @ problem.white_baseline / noise
+            by_noise += 0.5 * (scaled @ scaled.T - problem.baseline_freedom * precision)
         return by_gram, by_noise
 
     def to_sources(self, rows: slice = slice(None)) -> Array:
-        """D Gᵀ U (amplitude, component), or some rows of it: the map from filtered coefficients to currents."""
+        """D Gᵀ U (amplitude, column), or some rows of it: the map from filtered coefficients to currents."""
         if self.structure.diagonal_only:
             found = self.problem.gain[:, rows].T @ self.to_components
             if self.structure.weighted:
@@ -172,7 +254,11 @@ class Spectrum(PickledByFields):
 
     @cached_property
     def explained(self) -> Array:
-        """G D Gᵀ U (component, component): the recordings of currents with unit coefficients."""
+        """G D Gᵀ U (component, column): the recordings of currents with unit coefficients."""
         if not self.structure.error:
-            return np.asarray(self.from_components * self.values)
+            return np.asarray(self.from_components * np.concatenate([one.values for one in self.decompositions]))
         return np.asarray(self.structure.gram(self.problem) @ self.to_components)
+
+
+def _side_by_side(tables: Sequence[Array]) -> Array:
+    return tables[0] if len(tables) == 1 else np.hstack(tables)

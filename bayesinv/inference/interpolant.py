@@ -204,7 +204,7 @@ class Interpolant:
         spectra = [
             Spectrum.of(problem, one) for one in self.density.structures(nodes[:, list(self.density.structural)])
         ]
-        totals = [v * one.likelihood.eigenvalues + n**2 for v, n, one in zip(variance, noise, spectra, strict=True)]
+        totals = [(v * one.eigenvalues + n**2).ravel() for v, n, one in zip(variance, noise, spectra, strict=True)]
         if spectra[0].modes is None:
             white = spectra[0].to_components / np.sqrt(totals[0])
             relative = white.T @ (spectra[1].from_components * np.sqrt(totals[1]))

@@ -59,6 +59,7 @@ def draw_exactly(
     coefficients: Array,
     to_sources: Callable[[slice], Array],
     rng: np.random.Generator,
+    sample_root: Array | None = None,
 ) -> Array:
     """Draws (draw, amplitude, time) of the currents, one at each node of one structure.
 
@@ -68,32 +69,42 @@ def draw_exactly(
     variance : (draw,); filters, reductions : (draw, component, [mode])
     coefficients : (component, time or mode)
     to_sources : function from rows to these rows of D Gᵀ U
+    sample_root : (time, time), root of the currents' correlation over the samples; None where they are independent
 
     Reference: Hoffman & Ribak (1991), Astrophys. J. 380, L5-L8 (conditioning by correcting a draw of the prior).
     """
     problem, structure = spectrum.problem, spectrum.structure
     varies = filters.ndim == 3
     count, columns = len(variance), coefficients.shape[1]
-    powers = np.ones(1) if not varies or spectrum.modes is None else spectrum.modes[0]
+    powers = np.ones(1) if not varies or spectrum.modes is None else spectrum.modes.powers
+    values = spectrum.values_of_modes[:, None] if varies else spectrum.values[:, None, None]
     spread = variance[:, None] * powers
+
+    def normal(*shape: int) -> Array:
+        unit = rng.standard_normal(shape)
+        return unit if sample_root is None else unit @ sample_root.T
+
     reductions = reductions.transpose(1, 0, 2) if varies else reductions.T[:, :, None]
     filters = filters.transpose(1, 0, 2) if varies else filters.T[:, :, None]
     share = np.divide(reductions, spread, out=np.zeros_like(reductions), where=spread > 0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        error = spread / share - spread * spectrum.values[:, None, None]
+        error = spread / share - spread * values
     error = np.sqrt(np.maximum(np.nan_to_num(error, posinf=0.0), 0.0))
-    unit = rng.standard_normal((structure.sample_size(problem), count * columns))
+    unit = normal(structure.sample_size(problem), count, columns).reshape(-1, count * columns)
     prior = structure.sample(problem, unit).reshape(-1, count, columns) * np.sqrt(spread)
     field = problem.gain @ prior.reshape(len(prior), -1)
     if structure.error and problem.error_factor is not None:
-        model_error = rng.standard_normal((problem.error_factor.shape[1], count, columns)) * np.sqrt(spread)
+        model_error = normal(problem.error_factor.shape[1], count, columns) * np.sqrt(spread)
         field += structure.error * (problem.error_factor @ model_error.reshape(len(model_error), -1))
-    simulated = (spectrum.to_components.T @ field).reshape(-1, count, columns)
-    simulated += error * rng.standard_normal(simulated.shape)
+    blocks = spectrum.blocks if varies else (slice(None),)
+    field = field.reshape(-1, count, columns)
+    simulated = spectrum.projected(field) if varies else np.tensordot(spectrum.to_components.T, field, axes=1)
+    simulated += error * normal(*simulated.shape)
     correction = filters * coefficients[:, None, :] - share * simulated
     for rows in row_blocks(problem.gain.shape[1]):
-        prior[rows] += (to_sources(rows) @ correction.reshape(len(correction), -1)).reshape(-1, count, columns)
+        for block, back in zip(blocks, np.split(to_sources(rows), len(blocks), axis=1), strict=True):
+            prior[rows, :, block] += np.tensordot(back, correction[:, :, block], axes=1)
     flat = prior.transpose(1, 0, 2)
     if varies and spectrum.modes is not None:
-        flat = flat @ spectrum.modes[1].T
+        flat = flat @ spectrum.modes.from_modes.T
     return np.asarray(flat)

@@ -25,6 +25,7 @@ class TimeCourseNodes:
     reductions : (node, component) or (node, component, mode)
     projected : (functional, component); prior : (functional, functional), their relative prior covariance
     powers : (mode,); courses : (time, mode), independent modes of time
+    blocks : the modes of each block of columns, see `Spectrum`
     """
 
     variance: Array
@@ -33,17 +34,20 @@ class TimeCourseNodes:
     prior: Array
     powers: Array
     courses: Array
+    blocks: tuple[slice, ...]
 
     def covariance(self, node: int) -> Array:
         """Covariance (functional × time, functional × time) of a node's time courses."""
         reduced, count = self.reductions[node], len(self.powers)
         reduced = reduced if reduced.ndim == 2 else np.repeat(reduced[:, None], count, axis=1)
-        courses = self.courses
-        prior = self.variance[node] * np.kron(self.prior, (courses * self.powers) @ courses.T)
-        reduction = np.einsum(
-            "fc,cu,gc,tu,su->ftgs", self.projected, reduced, self.projected, courses, courses, optimize=True
-        )
-        return np.asarray(prior - reduction.reshape(prior.shape))
+        out = self.variance[node] * np.kron(self.prior, (self.courses * self.powers) @ self.courses.T)
+        for block, projected in zip(self.blocks, np.split(self.projected, len(self.blocks), axis=1), strict=True):
+            courses = self.courses[:, block]
+            reduction = np.einsum(
+                "fc,cu,gc,tu,su->ftgs", projected, reduced[:, block], projected, courses, courses, optimize=True
+            )
+            out -= reduction.reshape(out.shape)
+        return np.asarray(out)
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,8 +93,9 @@ class Functional(PickledByFields):
             time_weights = np.eye(len(times))[:, samples]
             time_weights = time_weights.mean(axis=1, keepdims=True) if averaged else time_weights
         means, covariances, courses = [], [], []
+        correlated = (varies or problem.time_whitening is not None) and not averaged
         for one in conditionals:
-            node_means, joint, nodes = one.functionals(table, samples, time_weights, averaged, varies and not averaged)
+            node_means, joint, nodes = one.functionals(table, samples, time_weights, averaged, correlated)
             means += node_means
             covariances += joint
             courses += [] if nodes is None else [nodes]

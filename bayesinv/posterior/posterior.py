@@ -376,7 +376,7 @@ class Posterior(PickledByFields):
             "orientation": self.problem.orientation,
             "components": self.problem.components,
             "samples": len(self.times),
-            "independent_samples": self.problem.independent_samples,
+            "noise_over_time": self.problem.noise_over_time,
             "hyper": self.hyper.summary(level),
             "log_evidence": None if self.log_evidence is None else float(self.log_evidence),
             "log_evidence_error": None if self.log_evidence is None else self.log_evidence.error,

@@ -20,6 +20,7 @@ from bayesinv.posterior.conditional import Gaussian, row_blocks
 from bayesinv.posterior.draws import draw_exactly
 from bayesinv.posterior.functionals import TimeCourseNodes
 from bayesinv.posterior.regions import prior_of_sums
+from bayesinv.problem.time_whitening import JITTER
 
 MAX_STORED_GAIN = 2**21
 """Size of a gain up to which all of `to_sources` is stored."""
@@ -35,10 +36,14 @@ DROPPED_SHARE_IN_SD = 1e-8
 class SpectralGaussians(PickledByFields):
     """The nodes that share one structure, and their filters in the eigenbasis.
 
+    Columns are components, or those of every block of modes side by side, see `Spectrum`.
+
     spectrum : the structure, decomposed, and the recording in its basis
     weights, variance : (node,)
     filters, reductions : (node, component) or (node, component, mode), of the mean and of the variance
     coefficients : (component, time) or (component, mode)
+    shares : (block,), share of the variance of a weighted sum of samples that lies in each block of modes; None where
+        these are samples or modes
     """
 
     spectrum: Spectrum
@@ -47,17 +52,16 @@ class SpectralGaussians(PickledByFields):
     filters: Array
     reductions: Array
     coefficients: Array
+    shares: Array | None = None
 
     @classmethod
     def of(cls, spectrum: Spectrum, weights: Array, variance: Array, noise: Array) -> SpectralGaussians:
         """Return the Gaussians of a structure at source variances and noise scales (node,)."""
-        total = variance[:, None] * spectrum.likelihood.eigenvalues + noise[:, None] ** 2
-        power = None if spectrum.modes is None else spectrum.modes[0]
-        if power is None:
-            filters = variance[:, None] / total
+        if spectrum.modes is None:
+            filters = variance[:, None] / (variance[:, None] * spectrum.values + noise[:, None] ** 2)
             return cls(spectrum, weights, variance, filters, filters * variance[:, None], spectrum.coefficients)
-        prior = variance[:, None, None] * power
-        filters = prior / total.reshape(len(variance), -1, len(power))
+        prior = variance[:, None, None] * spectrum.modes.powers
+        filters = prior / (variance[:, None, None] * spectrum.eigenvalues + noise[:, None, None] ** 2)
         return cls(spectrum, weights, variance, filters, filters * prior, spectrum.coefficients)
 
     @property
@@ -81,19 +85,20 @@ class SpectralGaussians(PickledByFields):
             )
         filters = np.stack([self.filtered(one, column)[:, 0] for one in self.filters])
         reductions = np.stack([self._reduced(one, column)[:, 0] for one in self.reductions])
-        variance = self.variance * self._prior_share(column)[0]
+        each = self._mode_shares(column)[:, 0]
         return replace(
             self,
-            variance=variance,
+            variance=self.variance * each.sum(),
             filters=filters,
             reductions=reductions,
             coefficients=np.ones((filters.shape[1], 1)),
+            shares=np.array([each[block].sum() for block in self.spectrum.blocks]) / each.sum(),
         )
 
     # --- from coefficients to currents
 
     def to_sources(self, rows: slice = slice(None)) -> Array:
-        """D Gᵀ U of some amplitudes (amplitude, component); stored where it is small or not available by rows."""
+        """D Gᵀ U of some amplitudes (amplitude, column); stored where it is small or not available by rows."""
         return self.spectrum.to_sources(rows) if self._by_rows else self._all_rows[rows]
 
     @property
@@ -125,8 +130,9 @@ class SpectralGaussians(PickledByFields):
     def _units(self) -> Array:
         """Root of the currents' power per unit of a filter: (component, [mode])."""
         power = self.coefficients**2 if self.varies else np.einsum("ct,ct->c", self.coefficients, self.coefficients)
-        values = self.spectrum.values
-        return np.sqrt(power * (values[:, None] if self.varies else values))
+        if self.filters.shape[1] != len(self.spectrum.values):
+            return np.sqrt(power * np.concatenate([one.values for one in self.spectrum.decompositions]))
+        return np.sqrt(power * (self.spectrum.values_of_modes if self.varies else self.spectrum.values))
 
     @cached_property
     def directions(self) -> tuple[Array, Array]:
@@ -150,36 +156,41 @@ class SpectralGaussians(PickledByFields):
         return leading / root, np.divide(axes, units, out=np.zeros_like(axes), where=units > 0)
 
     def filtered(self, filters: Array, time_weights: Array | None) -> Array:
-        """Filtered coefficients (component, column) of samples, or of weighted sums of them.
+        """Filtered coefficients (column, sample) of samples, or of weighted sums of them.
 
         filters : (component, [mode])
-        time_weights : (time, column); None for all samples
+        time_weights : (time, sum); None for all samples
         """
-        found = filters * self.coefficients if self.varies else filters[:, None] * self.coefficients
         if self.varies:
-            found = found @ self._time_courses.T
+            return self.spectrum.stacked(filters * self.coefficients, self._time_courses(time_weights))
+        found = filters[:, None] * self.coefficients
         return found if time_weights is None else found @ time_weights
 
-    @property
-    def _time_courses(self) -> Array:
+    def _time_courses(self, time_weights: Array | None) -> Array:
+        """Time courses of the modes (mode, time), or weighted sums of them (mode, sum)."""
         assert self.spectrum.modes is not None
-        return self.spectrum.modes[1]
+        courses = self.spectrum.modes.from_modes.T
+        return courses if time_weights is None else courses @ time_weights
 
     def _prior_share(self, time_weights: Array | None) -> Array:
         """Relative prior variance (column,) of samples or of weighted sums of them; (1,) where all are alike."""
         if time_weights is None:
             return np.ones(1)
-        if not self.varies:
-            return np.sum(time_weights**2, axis=0)
-        powers, courses = self.spectrum.modes or (np.ones(0), np.ones((0, 0)))
-        return np.asarray(powers @ (courses.T @ time_weights) ** 2)
+        if self.spectrum.modes is not None:
+            return np.asarray(self._mode_shares(time_weights).sum(axis=0))
+        root = self.spectrum.structure.time_root(self.spectrum.problem)
+        return np.sum((time_weights if root is None else root.T @ time_weights) ** 2, axis=0)
+
+    def _mode_shares(self, time_weights: Array) -> Array:
+        """Relative prior variance (mode, sum) that each mode has in weighted sums of the samples."""
+        assert self.spectrum.modes is not None
+        return np.asarray(self.spectrum.modes.powers[:, None] * self._time_courses(time_weights) ** 2)
 
     def _reduced(self, reductions: Array, time_weights: Array | None) -> Array:
-        """Reductions (..., component, column) of samples or of weighted sums of them; one column if all are alike."""
+        """Reductions (..., column, sample) of samples or of weighted sums of them; one sample if all are alike."""
         if not self.varies:
             return reductions[..., None] * self._prior_share(time_weights)
-        courses = self._time_courses.T if time_weights is None else self._time_courses.T @ time_weights
-        return np.asarray(reductions @ courses**2)
+        return self.spectrum.stacked(reductions, self._time_courses(time_weights) ** 2)
 
     # --- moments
 
@@ -289,9 +300,7 @@ class SpectralGaussians(PickledByFields):
         averaged : whether these are sums over several samples
         courses : whether to return the terms of the covariance of the nodes' time courses too
         """
-        projected = np.zeros((len(table), len(self.spectrum.values)))
-        for rows in self._blocks:
-            projected += table[:, rows] @ self.to_sources(rows)
+        projected = np.sum([table[:, rows] @ self.to_sources(rows) for rows in self._blocks], axis=0)
         prior = table @ self.spectrum.structure.product(self.spectrum.problem, table.T)
         share = self._prior_share(time_weights if averaged else None)
         means, covariances = [], []
@@ -303,9 +312,12 @@ class SpectralGaussians(PickledByFields):
             covariances.append(self.variance[n] * share[:, None, None] * prior - reduction)
         if not courses:
             return means, covariances, None
-        count = len(self.spectrum.problem.times)
-        powers, modes = self.spectrum.modes or (np.ones(count), np.eye(count))
-        nodes = TimeCourseNodes(self.variance, self.reductions, projected, prior, powers, modes[samples])
+        count, modes = len(self.spectrum.problem.times), self.spectrum.modes
+        root = self.spectrum.structure.time_root(self.spectrum.problem)
+        root = np.eye(count) if root is None else root
+        powers, from_modes = (np.ones(count), root) if modes is None else (modes.powers, modes.from_modes)
+        reductions, blocks = self.reductions, self.spectrum.blocks
+        nodes = TimeCourseNodes(self.variance, reductions, projected, prior, powers, from_modes[samples], blocks)
         return means, covariances, nodes
 
     def sums(self, weights: csr_array) -> tuple[Array, Array, Array]:
@@ -325,6 +337,8 @@ class SpectralGaussians(PickledByFields):
     def draw(self, nodes: Index, rng: np.random.Generator, samples: slice) -> Array:
         """Draws (draw, amplitude, time) of the currents at nodes; of all samples where uncertainty varies."""
         varies = self.varies
+        if self.shares is not None and len(self.shares) > 1:
+            return np.sum([one.draw(nodes, rng, samples) for one in self._by_block()], axis=0)
         return draw_exactly(
             self.spectrum,
             self.variance[nodes],
@@ -333,4 +347,34 @@ class SpectralGaussians(PickledByFields):
             self.coefficients if varies else self.coefficients[:, samples],
             self.to_sources,
             rng,
+            None if varies else self._sample_root(samples),
         )
+
+    def _by_block(self) -> Iterator[SpectralGaussians]:
+        """The independent parts of a weighted sum of samples, one for each block of modes."""
+        assert self.shares is not None
+        count = len(self.shares)
+        for one, share, filters, reductions in zip(
+            self.spectrum.decompositions,
+            self.shares,
+            np.split(self.filters, count, axis=1),
+            np.split(self.reductions, count, axis=1),
+            strict=True,
+        ):
+            yield replace(
+                self,
+                spectrum=replace(self.spectrum, decompositions=(one,)),
+                variance=self.variance * share,
+                filters=filters,
+                reductions=reductions,
+                coefficients=np.ones((filters.shape[1], 1)),
+                shares=None,
+            )
+
+    def _sample_root(self, samples: slice) -> Array | None:
+        """Root of the currents' correlation over some samples, where all have one posterior variance; None for 1."""
+        root = self.spectrum.structure.time_root(self.spectrum.problem)
+        if root is None or self.coefficients.shape[1] != len(root):
+            return None
+        some = root[samples]
+        return np.asarray(np.linalg.cholesky(some @ some.T + JITTER * np.eye(len(some))))

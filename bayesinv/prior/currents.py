@@ -223,7 +223,7 @@ class Currents(PickledByFields):
         spread = np.sqrt(weights).reshape((-1, 3, 1) if free else (-1, 1))
         dims = ("source", "axis", "time") if free else ("source", "time")
         unit = pm.Normal(f"{name}_unit", 0.0, 1.0, dims=dims)
-        root = structure.time_root(problem.times)
+        root = structure.time_root(problem)
         if root is not None:
             return pm.Deterministic(name, pt.sqrt(self.variance) * spread * pt.dot(unit, root.T), dims=dims)
         return pm.Deterministic(name, pt.sqrt(self.variance) * spread * unit, dims=dims)

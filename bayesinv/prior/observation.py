@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bayesinv.axes import Array
+from bayesinv.axes import Array, Index
 from bayesinv.covariance.covariance import LengthTable, Structure
 from bayesinv.covariance.orientation import along_normals
 from bayesinv.covariance.time_course import time_range
@@ -17,7 +17,7 @@ from bayesinv.evidence.graph import InterpolatedSpectrum, InterpolationError
 from bayesinv.evidence.spectrum import Spectrum
 from bayesinv.memory import PickledByFields, cached_property
 from bayesinv.prior.graphs import symbolic
-from bayesinv.prior.samples import draw_noise, draw_recording
+from bayesinv.prior.samples import draw_baseline, draw_recording
 from bayesinv.prior.structure_fields import LOG_SCALED, STRUCTURAL_NAMES
 from bayesinv.problem.problem import Problem
 
@@ -104,6 +104,10 @@ class Observation(PickledByFields):
         """Log density of the recording: interpolated along one bounded number, else by a factorisation each time."""
         import pytensor.tensor as pt
 
+        whitening = self.problem.time_whitening
+        volumes: Any = 0.0
+        if whitening is not None and self.base.time is None and "time" not in self.learned:
+            value, volumes = white_over_time(value, whitening.rows, whitening.inverses), whitening.log_volumes
         if not self.learned:
             return self.interpolated_spectrum.graph(value, variance, noise)
         if self.interpolated_number is not None:
@@ -126,7 +130,7 @@ class Observation(PickledByFields):
         lower = pt.linalg.cholesky(total)
         white = pt.linalg.solve_triangular(lower, value, lower=True)
         samples = self.problem.recording.shape[1]
-        return -0.5 * (samples * (LOG_2PI + 2 * pt.log(pt.diag(lower))) + pt.sum(white**2, axis=1))
+        return -0.5 * (samples * (LOG_2PI + 2 * pt.log(pt.diag(lower))) + volumes + pt.sum(white**2, axis=1))
 
     def gram(self, learned: Mapping[str, Any]) -> Any:
         """G D Gᵀ + error² A Aᵀ (component, component) as a graph of what is learned."""
@@ -193,6 +197,21 @@ class Observation(PickledByFields):
         return out.reshape(*batch, *problem.recording.shape)
 
 
+def white_over_time(value: Any, rows: Index, inverses: Array) -> Any:
+    """A recording (component, time) that is a graph with its noise made white over time, see `TimeWhitening`.
+
+    rows : (component,), group of each component
+    inverses : (group, combination, time)
+    """
+    import pytensor.tensor as pt
+
+    if len(inverses) == 1:
+        return pt.dot(value, inverses[0].T)
+    order = np.argsort(rows, kind="stable")
+    parts = [pt.dot(value[np.flatnonzero(rows == group)], one.T) for group, one in enumerate(inverses)]
+    return pt.concatenate(parts, axis=0)[np.argsort(order)]
+
+
 def observation(model: pm.Model) -> Observation:
     """Return what `Currents.observe` noted on the model.
 
@@ -216,8 +235,7 @@ def observe_baseline(name: str, observation: Observation) -> Any:
 
     model, problem = pm.modelcontext(None), observation.problem
     assert problem.baseline is not None
-    shape = problem.baseline.shape
-    free = shape[1] - int(problem.baseline_centred)
+    shape, free, whitening = problem.baseline.shape, problem.baseline_freedom, problem.time_whitening
     given = [observation.learned["noise"]] if "noise" in observation.learned else []
 
     def root(given: Any) -> Any:
@@ -227,9 +245,13 @@ def observe_baseline(name: str, observation: Observation) -> Any:
     def logp(value: Any, noise: Any, *given: Any) -> Any:
         lower = root(given)
         logs = 2 * pt.log(noise)
+        volumes: Any = 0.0
+        if whitening is not None:
+            value = white_over_time(value, whitening.rows, whitening.baseline_inverses)
+            volumes = whitening.baseline_log_volumes
         if lower is not None:
             value, logs = pt.linalg.solve_triangular(lower, value, lower=True), logs + 2 * pt.log(pt.diag(lower))
-        return -0.5 * (free * (LOG_2PI + logs) + pt.sum(value**2, axis=1) / noise**2)
+        return -0.5 * (free * (LOG_2PI + logs) + volumes + pt.sum(value**2, axis=1) / noise**2)
 
     def random(noise: Any, *given: Any, rng: Any = None, size: Any = None) -> Array:
         ratios = np.asarray(given[0]) if given else None
@@ -240,8 +262,7 @@ def observe_baseline(name: str, observation: Observation) -> Any:
         out = np.empty((len(levels), *shape))
         for k, level in enumerate(levels):
             structure = observation.base if each is None else replace(observation.base, noise=np.array(each[k]))
-            drawn = draw_noise(problem, structure, float(level), shape[1], rng)
-            out[k] = drawn - drawn.mean(axis=1, keepdims=True) if problem.baseline_centred else drawn
+            out[k] = draw_baseline(problem, structure, float(level), rng)
         return out.reshape(*batch, *shape)
 
     return pm.CustomDist(

@@ -9,11 +9,23 @@ from bayesinv.covariance.covariance import Structure
 from bayesinv.problem.problem import Problem
 
 
-def draw_noise(problem: Problem, structure: Structure, noise: float, samples: int, rng: np.random.Generator) -> Array:
-    """Return random noise (component, sample) of a structure."""
-    unit = noise * rng.standard_normal((problem.components, samples))
-    root = structure.noise_root(problem)
-    return unit if root is None else root @ unit
+def draw_noise(problem: Problem, structure: Structure, noise: float, rng: np.random.Generator) -> Array:
+    """Return random noise (component, time) of a structure in the recording's samples."""
+    unit = noise * rng.standard_normal((problem.components, len(problem.times)))
+    root, whitening = structure.noise_root(problem), problem.time_whitening
+    unit = unit if root is None else root @ unit
+    return unit if whitening is None else whitening.coloured(unit)
+
+
+def draw_baseline(problem: Problem, structure: Structure, noise: float, rng: np.random.Generator) -> Array:
+    """Return a random baseline (component, sample) of a structure, with mean 0 where the problem's has been centred."""
+    assert problem.baseline is not None
+    root, whitening = structure.noise_root(problem), problem.time_whitening
+    count = problem.baseline.shape[1] if whitening is None else problem.baseline_freedom
+    unit = noise * rng.standard_normal((problem.components, count))
+    unit = unit if root is None else root @ unit
+    found = unit if whitening is None else whitening.coloured_baseline(unit)
+    return found - found.mean(axis=1, keepdims=True) if problem.baseline_centred else found
 
 
 def draw_recording(
@@ -28,9 +40,14 @@ def draw_recording(
     if structure.error and problem.error_factor is not None:
         factor = problem.error_factor
         model_error = structure.error * np.sqrt(variance) * (factor @ rng.standard_normal((factor.shape[1], count)))
-    root = structure.time_root(problem.times)
-    if root is not None:
+    root, whitening = structure.time_root(problem), problem.time_whitening
+    if structure.time is not None:
+        assert root is not None
         current = current @ root.T
         model_error = None if model_error is None else model_error @ root.T
-    recording = problem.gain @ current + draw_noise(problem, structure, noise, count, rng)
-    return current, recording if model_error is None else recording + model_error
+    field = problem.gain @ current
+    field = field if model_error is None else field + model_error
+    if structure.time is None and whitening is not None:
+        assert root is not None
+        field, current = whitening.coloured(field), current @ root.T
+    return current, field + draw_noise(problem, structure, noise, rng)

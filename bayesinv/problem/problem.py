@@ -18,10 +18,11 @@ from bayesinv.head.parcels import parcels as make_parcels
 from bayesinv.head.sensors import Sensors
 from bayesinv.head.sources import Sources
 from bayesinv.memory import Memory, PickledByFields, cached_property
+from bayesinv.problem.autocorrelation import Autocorrelation, NoiseTime, chosen
 from bayesinv.problem.noise import KINDS, Noise
-from bayesinv.problem.noise_autocorrelation import independent_samples
 from bayesinv.problem.plausibility import check_gain_norms, check_power, outlying_gains, standardised_map, warn_of_power
 from bayesinv.problem.recording import Recording
+from bayesinv.problem.time_whitening import TimeWhitening
 from bayesinv.problem.whitening import given_noise, inverse_of, parts_by_kind
 from bayesinv.problem.windows import samples_of
 
@@ -54,6 +55,7 @@ class Problem(PickledByFields):
         lead field's error times independent currents of variance 1 (A m)²
     labels : (source,), the parcel that each source belongs to, -1 for none; or None, see `with_parcels`
     maps : name to (source,) map of another modality, standardised; see `with_maps`
+    autocorrelation : of the noise over time; None where it is white
     sensors, sources, lead_field, noise, field : what the arrays came from, where it is known
     origin : the foreign objects the problem was built from, for conversion back to them; not archived
     """
@@ -68,6 +70,7 @@ class Problem(PickledByFields):
     error_factor: Array | None = None
     labels: Index | None = None
     maps: Mapping[str, Array] = dataclass_field(default_factory=dict)
+    autocorrelation: Autocorrelation | None = None
     sensors: Sensors | None = None
     sources: Sources | None = None
     lead_field: LeadField | None = None
@@ -139,6 +142,7 @@ class Problem(PickledByFields):
         sources: Sources | None = None,
         sensors: Sensors | None = None,
         averages: int = 1,
+        noise_time: NoiseTime = "auto",
     ) -> Problem:
         """Whiten plain arrays.
 
@@ -156,6 +160,7 @@ class Problem(PickledByFields):
         positions, normals : (source, 3), m; or `sources`
         sensors : names, kinds and positions at once, for pictures
         averages : how many trials the recording averages
+        noise_time : the noise's autocorrelation, see `autocorrelation.chosen`; "auto" estimates it from the baseline
 
         Raises
         ------
@@ -195,6 +200,7 @@ class Problem(PickledByFields):
             flat, field = flat * scale, field * scale
             noise_only = None if noise_only is None else noise_only * scale
         raw = np.asarray(recording, dtype=np.float64).reshape(len(labels), -1)
+        groups = ("sensor",) * len(flat) if noise is None else noise.component_modality
         problem = cls(
             gain=flat,
             recording=field,
@@ -203,6 +209,7 @@ class Problem(PickledByFields):
             baseline_centred=baseline_centred,
             axes=axes,
             whitener=whitener,
+            autocorrelation=chosen(noise_time, noise_only, groups, clock, baseline_centred),
             sensors=sensors,
             sources=sources,
             noise=noise,
@@ -285,16 +292,30 @@ class Problem(PickledByFields):
         return float(np.sqrt(np.sum(self.baseline**2) / (self.components * samples)))
 
     @cached_property
-    def independent_samples(self) -> float | None:
-        """Number of independent samples that the recording's are worth in learning a scale; None without a baseline.
+    def time_whitening(self) -> TimeWhitening | None:
+        """Roots of the noise's correlation over time; None where the noise is white."""
+        return TimeWhitening.of(self)
 
-            time / (1 + 2 Σ_k ρ_k²),   ρ_k the baseline's autocorrelation at lag k
+    @cached_property
+    def white_recording(self) -> Array:
+        """The recording with its noise made white over time, too: (component, time)."""
+        return self.recording if self.time_whitening is None else self.time_whitening.white(self.recording)
 
-        The models take samples as independent, so intervals of scales are too narrow by the root of time over this.
+    @cached_property
+    def white_baseline(self) -> Array | None:
+        """The baseline with its noise made white over time, too: (component, sample or combination of samples)."""
+        whitening = self.time_whitening
+        return self.baseline if whitening is None or self.baseline is None else whitening.white_baseline(self.baseline)
 
-        Reference: Bartlett (1946), J. R. Stat. Soc. Suppl. 8, 27-41.
-        """
-        return None if self.baseline is None else independent_samples(self.baseline, len(self.times))
+    @property
+    def noise_over_time(self) -> str:
+        """What is known of the noise over time, in words."""
+        return "white, as given" if self.autocorrelation is None else self.autocorrelation.description
+
+    @property
+    def baseline_freedom(self) -> int:
+        """Degrees of freedom of a component of the baseline; 0 where there is none."""
+        return 0 if self.baseline is None else self.baseline.shape[1] - int(self.baseline_centred)
 
     @property
     def coords(self) -> dict[str, Any]:

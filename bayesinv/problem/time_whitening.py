@@ -1,0 +1,181 @@
+"""Whitening over time: from samples whose noise is correlated to samples whose noise is not, and back.
+
+    noise_g ~ MatrixNormal(0, N, K_g),   K_g = L_g L_gᵀ,   white_g = noise_g L_g⁻ᵀ
+
+for each group g of components, whose noise has an autocorrelation of its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.linalg import solve_triangular
+
+from bayesinv.axes import Array, Index
+from bayesinv.memory import PickledByFields, cached_property
+
+if TYPE_CHECKING:
+    from bayesinv.problem.problem import Problem
+
+JITTER = 1e-10
+"""Added to the diagonal of a correlation matrix, so that rounding leaves it positive definite."""
+
+
+RATIO_STEP = 0.35
+"""Width of the classes of the logarithm of one group's noise variance over another's: at most 9 % of its standard
+deviation, less than what a baseline tells."""
+
+
+@dataclass(frozen=True, eq=False)
+class SharedModes:
+    """Modes of time for noise whose groups have different correlations: eigenvectors of their mean.
+
+    to_modes, from_modes : (time, mode), from samples to modes in which the largest group's noise has unit variance, and
+        the time courses of these
+    log_volume : log determinant of the noise's covariance, of each component in units of its spread
+    blocks : modes whose noise has one spread over the components, side by side
+    spreads : (component,), standard deviation of each component's noise in the modes of a block
+    """
+
+    to_modes: Array
+    from_modes: Array
+    log_volume: float
+    blocks: tuple[slice, ...]
+    spreads: tuple[Array, ...]
+
+    @classmethod
+    def of(cls, whitening: TimeWhitening) -> SharedModes:
+        """Sort the eigenvectors of the mean correlation by the ratios of the groups' variances."""
+        vectors = np.linalg.eigh(whitening.correlation)[1]
+        levels = np.stack([np.sum(vectors * (one @ vectors), axis=0) for one in whitening.correlations]) + JITTER
+        reference = levels[int(np.bincount(whitening.rows).argmax())]
+        classes = np.rint(np.log(levels / reference) / RATIO_STEP).astype(np.int64)
+        order = np.lexsort(classes)
+        starts = np.flatnonzero(np.any(np.diff(classes[:, order], axis=1, prepend=classes.min() - 1) != 0, axis=0))
+        scale = np.sqrt(reference)
+        return cls(
+            (vectors / scale)[:, order],
+            (vectors * scale)[:, order],
+            float(np.log(reference).sum()),
+            tuple(slice(int(a), int(b)) for a, b in zip(starts, np.append(starts[1:], len(order)), strict=True)),
+            tuple(np.exp(0.5 * RATIO_STEP * classes[whitening.rows, order[start]]) for start in starts),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class TimeWhitening(PickledByFields):
+    """Roots of the noise's correlation over the samples of a recording and of its baseline.
+
+    rows : (component,), group of each component
+    correlations : (group, time, time), of the recording's samples
+    baseline_correlations : (group, freedom, freedom), of orthonormal combinations of the baseline's samples
+    basis : (sample, freedom), these combinations; they are orthogonal to the mean where it was subtracted
+    """
+
+    rows: Index
+    correlations: Array
+    baseline_correlations: Array
+    basis: Array
+
+    @classmethod
+    def of(cls, problem: Problem) -> TimeWhitening | None:
+        """Return the roots that a problem's autocorrelation makes; None where its noise is white.
+
+        Raises
+        ------
+        ValueError
+            If the samples are no whole number of the autocorrelation's steps apart, or its groups are not the noise's.
+        """
+        known = problem.autocorrelation
+        if known is None or known.white:
+            return None
+        groups = ("sensor",) * problem.components if problem.noise is None else problem.noise.component_modality
+        count = 0 if problem.baseline is None else problem.baseline.shape[1]
+        basis = np.eye(count)
+        if problem.baseline_centred and count:
+            basis = np.linalg.qr(np.eye(count)[:, 1:] - 1 / count)[0]
+        steps = np.asarray(known.step * np.arange(count), dtype=np.float64)
+        inside = basis.T @ known.between(steps, steps) @ basis
+        return cls(known.of_component(groups), known.between(problem.times, problem.times), inside, basis)
+
+    @cached_property
+    def roots(self) -> Array:
+        """L_g of the recording's samples: (group, time, time), lower triangles."""
+        return _roots(self.correlations)
+
+    @cached_property
+    def baseline_roots(self) -> Array:
+        """L_g of the combinations of the baseline's samples: (group, freedom, freedom)."""
+        return _roots(self.baseline_correlations)
+
+    @cached_property
+    def log_diagonals(self) -> Array:
+        """Logarithms of the diagonals of L_g by component: (component, time)."""
+        return np.log(np.diagonal(self.roots, axis1=1, axis2=2))[self.rows]
+
+    @property
+    def log_volumes(self) -> Array:
+        """log |K_g| of the recording's samples by component: (component,)."""
+        return np.asarray(2 * self.log_diagonals.sum(axis=1))
+
+    @cached_property
+    def baseline_log_volumes(self) -> Array:
+        """log |K_g| of the baseline's combinations by component: (component,)."""
+        diagonals = np.diagonal(self.baseline_roots, axis1=1, axis2=2)
+        return np.asarray(2 * np.log(diagonals).sum(axis=1)[self.rows])
+
+    @cached_property
+    def correlation(self) -> Array:
+        """Correlation over time, mean over the components: (time, time)."""
+        shares = np.bincount(self.rows, minlength=len(self.correlations)) / len(self.rows)
+        return np.tensordot(shares, self.correlations, axes=1)
+
+    @cached_property
+    def mean_root(self) -> Array:
+        """L with L Lᵀ the mean correlation: (time, time), lower triangle."""
+        return np.asarray(_roots(self.correlation))
+
+    @cached_property
+    def shared_modes(self) -> SharedModes:
+        """Modes in which the noise of all groups is taken to be independent."""
+        return SharedModes.of(self)
+
+    @cached_property
+    def inverses(self) -> Array:
+        """L_g⁻¹ of the recording's samples: (group, time, time)."""
+        return np.stack([solve_triangular(root, np.eye(len(root)), lower=True) for root in self.roots])
+
+    @cached_property
+    def baseline_inverses(self) -> Array:
+        """From the baseline's samples to combinations whose noise is white: (group, freedom, sample)."""
+        return np.stack([solve_triangular(root, self.basis.T, lower=True) for root in self.baseline_roots])
+
+    def white(self, table: Array) -> Array:
+        """A recording (component, time) with the noise made white over time."""
+        return self._by_group(table, self.inverses)
+
+    def white_baseline(self, table: Array) -> Array:
+        """A baseline (component, sample) with the noise made white over time: (component, freedom)."""
+        return self._by_group(table, self.baseline_inverses)
+
+    def coloured(self, table: Array) -> Array:
+        """White noise (component, time) with the correlation over time that a recording's noise has."""
+        return self._by_group(table, self.roots)
+
+    def coloured_baseline(self, table: Array) -> Array:
+        """White noise (component, freedom) with the correlation over time of a baseline's: (component, sample)."""
+        return self._by_group(table, self.basis @ self.baseline_roots)
+
+    def _by_group(self, table: Array, matrices: Array) -> Array:
+        """Multiply the rows of each group by the transpose of its matrix, from the right."""
+        out = np.empty((len(table), matrices.shape[1]))
+        for group, matrix in enumerate(matrices):
+            members = self.rows == group
+            out[members] = table[members] @ matrix.T
+        return out
+
+
+def _roots(correlations: Array) -> Array:
+    return np.asarray(np.linalg.cholesky(correlations + JITTER * np.eye(correlations.shape[-1])))
