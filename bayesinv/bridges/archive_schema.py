@@ -30,6 +30,7 @@ AXES = {
     "Problem.recording": "component time | 1",
     "Problem.times": "time | s",
     "Problem.baseline": "component sample | 1",
+    "Problem.baseline_times": "sample | s",
     "Problem.whitener": "component sensor | 1 / SI unit of the sensor",
     "Problem.labels": "source",
     "Problem.maps": "source | 1",

@@ -153,6 +153,7 @@ def from_mne(
         times=times,
         baseline=quiet,
         baseline_centred=centred,
+        baseline_times=evoked.times[in_baseline] if in_baseline.any() else None,
         axes=lead_field.gain.shape[2],
         whitener=whitener,
         autocorrelation=colour,

@@ -55,6 +55,7 @@ class Problem(PickledByFields):
         lead field's error times independent currents of variance 1 (A m)²
     labels : (source,), the parcel that each source belongs to, -1 for none; or None, see `with_parcels`
     maps : name to (source,) map of another modality, standardised; see `with_maps`
+    baseline_times : (sample,), s; None where the baseline ends one step before the recording starts
     autocorrelation : of the noise over time; None where it is white
     sensors, sources, lead_field, noise, field : what the arrays came from, where it is known
     origin : the foreign objects the problem was built from, for conversion back to them; not archived
@@ -70,6 +71,7 @@ class Problem(PickledByFields):
     error_factor: Array | None = None
     labels: Index | None = None
     maps: Mapping[str, Array] = dataclass_field(default_factory=dict)
+    baseline_times: Array | None = None
     autocorrelation: Autocorrelation | None = None
     sensors: Sensors | None = None
     sources: Sources | None = None
@@ -110,6 +112,10 @@ class Problem(PickledByFields):
         if self.baseline is not None:
             object.__setattr__(self, "baseline", real("baseline", self.baseline, "component sample"))
             same_axes(gain=(self.gain, "component amplitude"), baseline=(self.baseline, "component sample"))
+            if self.baseline_times is not None and len(self.baseline_times) != self.baseline.shape[1]:
+                raise ValueError(
+                    f"baseline has sample = {self.baseline.shape[1]}, but baseline_times {len(self.baseline_times)}"
+                )
             if self.baseline.shape[1] <= int(self.baseline_centred):
                 raise ValueError(f"baseline has {self.baseline.shape[1]} samples, too few to learn the noise from")
         if self.error_factor is not None:
@@ -313,6 +319,14 @@ class Problem(PickledByFields):
         return "white, as given" if self.autocorrelation is None else self.autocorrelation.description
 
     @property
+    def times_of_baseline(self) -> Array:
+        """Times of the baseline's samples (sample,), s; (0,) where there is none."""
+        if self.baseline_times is not None or self.baseline is None:
+            return np.zeros(0) if self.baseline_times is None else self.baseline_times
+        step = float(np.median(np.diff(self.times))) if len(self.times) > 1 else 1.0
+        return np.asarray(self.times[0] - step * np.arange(self.baseline.shape[1], 0, -1))
+
+    @property
     def baseline_freedom(self) -> int:
         """Degrees of freedom of a component of the baseline; 0 where there is none."""
         return 0 if self.baseline is None else self.baseline.shape[1] - int(self.baseline_centred)
@@ -395,6 +409,7 @@ class Problem(PickledByFields):
             times=np.asarray(times, dtype=np.float64),
             baseline=None if baseline is None else np.asarray(baseline, dtype=np.float64),
             baseline_centred=baseline_centred,
+            baseline_times=None,
             field=None,
         )
 

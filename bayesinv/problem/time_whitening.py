@@ -96,9 +96,14 @@ class TimeWhitening(PickledByFields):
         basis = np.eye(count)
         if problem.baseline_centred and count:
             basis = np.linalg.qr(np.eye(count)[:, 1:] - 1 / count)[0]
-        steps = np.asarray(known.step * np.arange(count), dtype=np.float64)
-        inside = basis.T @ known.between(steps, steps) @ basis
-        return cls(known.of_component(groups), known.between(problem.times, problem.times), inside, basis)
+        before = problem.times_of_baseline
+        inside, correlations = known.between(before, before), known.between(problem.times, problem.times)
+        if problem.baseline_centred and count:
+            # The mean of the baseline was subtracted from the recording, too, and with it its noise.
+            crossing = known.between(problem.times, before).mean(axis=2)
+            offset = inside.mean(axis=(1, 2))[:, None, None]
+            correlations = correlations - crossing[:, :, None] - crossing[:, None, :] + offset
+        return cls(known.of_component(groups), correlations, basis.T @ inside @ basis, basis)
 
     @cached_property
     def roots(self) -> Array:
