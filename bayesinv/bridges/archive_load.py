@@ -24,6 +24,7 @@ from bayesinv.posterior.checks import Check, Evidence
 from bayesinv.posterior.hyper import Hyper
 from bayesinv.posterior.mixture import Mixture
 from bayesinv.posterior.posterior import Posterior
+from bayesinv.problem.autocorrelation import Autocorrelation
 from bayesinv.problem.noise import Noise
 from bayesinv.problem.problem import Problem
 from bayesinv.problem.recording import Recording
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 NOUNS: dict[str, type] = {
     noun.__name__: noun
     for noun in (
+        Autocorrelation,
         Head,
         Hyper,
         LeadField,

@@ -173,13 +173,19 @@ class SpectralGaussians(PickledByFields):
         return courses if time_weights is None else courses @ time_weights
 
     def _prior_share(self, time_weights: Array | None) -> Array:
-        """Relative prior variance (column,) of samples or of weighted sums of them; (1,) where all are alike."""
+        """Relative prior variance (sample,) of samples or of weighted sums of them; (1,) where all are alike."""
         if time_weights is None:
-            return np.ones(1)
+            # Of modes that several colours share the currents' power differs from sample to sample, by a little.
+            return np.ones(1) if len(self.spectrum.blocks) == 1 or not self.varies else self._sample_shares
         if self.spectrum.modes is not None:
             return np.asarray(self._mode_shares(time_weights).sum(axis=0))
         root = self.spectrum.structure.time_root(self.spectrum.problem)
         return np.sum((time_weights if root is None else root.T @ time_weights) ** 2, axis=0)
+
+    @property
+    def _sample_shares(self) -> Array:
+        assert self.spectrum.modes is not None
+        return np.asarray(np.sum(self.spectrum.modes.root**2, axis=1))
 
     def _mode_shares(self, time_weights: Array) -> Array:
         """Relative prior variance (mode, sum) that each mode has in weighted sums of the samples."""
@@ -211,7 +217,7 @@ class SpectralGaussians(PickledByFields):
     def variance_of(self) -> Callable[[slice, Array], Array]:
         """A function from rows, and `to_sources` of them, to their mean conditional variance (row, 1 or time)."""
         reduced = self._reduced(np.tensordot(self.weights, self.reductions, axes=1), None)
-        prior = (self.weights @ self.variance) * self.spectrum.weights[:, None]
+        prior = (self.weights @ self.variance) * self.spectrum.weights[:, None] * self._prior_share(None)
         return lambda rows, to_sources: prior[rows] - to_sources**2 @ reduced
 
     def add_variance(self, out: Array) -> None:
@@ -279,14 +285,15 @@ class SpectralGaussians(PickledByFields):
         scores, directions = self.directions
         centre = to_sources @ self.filtered(self.mean_filter, None)[:, samples]
         parts = [to_sources @ self.filtered(direction, None)[:, samples] for direction in directions]
-        square = to_sources**2
+        square, share = to_sources**2, self._prior_share(None)
+        share = share[samples] if len(share) > 1 else share
         for n in np.flatnonzero(self.weights > least):
             mean = centre.copy()
             for score, part in zip(scores[n], parts, strict=True):
                 mean += score * part
             reduced = self._reduced(self.reductions[n], None)
             reduced = reduced[:, samples] if self.varies else reduced
-            variance = self.variance[n] * self.spectrum.weights[rows, None] - square @ reduced
+            variance = self.variance[n] * self.spectrum.weights[rows, None] * share - square @ reduced
             yield float(self.weights[n]), mean, np.sqrt(np.maximum(variance, 0.0))
 
     def functionals(
@@ -302,7 +309,7 @@ class SpectralGaussians(PickledByFields):
         """
         projected = np.sum([table[:, rows] @ self.to_sources(rows) for rows in self._blocks], axis=0)
         prior = table @ self.spectrum.structure.product(self.spectrum.problem, table.T)
-        share = self._prior_share(time_weights if averaged else None)
+        share = self._prior_share(time_weights if averaged or self.varies else None)
         means, covariances = [], []
         for n in range(len(self.weights)):
             found = self.filtered(self.filters[n], time_weights)

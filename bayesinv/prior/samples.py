@@ -12,8 +12,12 @@ from bayesinv.problem.problem import Problem
 def draw_noise(problem: Problem, structure: Structure, noise: float, rng: np.random.Generator) -> Array:
     """Return random noise (component, time) of a structure in the recording's samples."""
     unit = noise * rng.standard_normal((problem.components, len(problem.times)))
-    root, whitening = structure.noise_root(problem), problem.time_whitening
+    root, whitening, modes = structure.noise_root(problem), problem.time_whitening, structure.modes(problem)
     unit = unit if root is None else root @ unit
+    if modes is not None:
+        for block, spread in zip(modes.blocks, modes.spreads, strict=True):
+            unit[:, block] *= 1.0 if spread is None else spread[:, None]
+        return unit if whitening is None else unit @ modes.from_modes.T
     return unit if whitening is None else whitening.coloured(unit)
 
 

@@ -195,20 +195,3 @@ class TestDoor:
             bi.Problem(rng.normal(size=(5, 7)), rng.normal(size=(5, 2)), np.arange(2.0), axes=3)
         with pytest.raises(ValueError, match="axes is 2, but a source has 1 amplitude"):
             bi.Problem(rng.normal(size=(5, 8)), rng.normal(size=(5, 2)), np.arange(2.0), axes=2)
-
-
-class TestIndependentSamples:
-    @pytest.mark.parametrize("memory", [0.0, 0.5, 0.8])
-    def test_of_an_autoregressive_baseline(self, memory):
-        """For an AR(1) process 1 + 2 Σ φ^2k = (1 + φ²) / (1 - φ²)."""
-        rng = np.random.default_rng(5)
-        baseline = rng.standard_normal((30, 900))
-        for t in range(1, 900):
-            baseline[:, t] = memory * baseline[:, t - 1] + np.sqrt(1 - memory**2) * baseline[:, t]
-        problem = bi.Problem.from_arrays(np.ones((30, 2)), np.ones((30, 40)), baseline=baseline[:, 100:])
-        expected = 40 * (1 - memory**2) / (1 + memory**2)
-        # 30 components of 800 samples: each autocorrelation has a standard error below 1/150.
-        assert_allclose(problem.independent_samples, expected, rtol=0.08)
-
-    def test_is_not_known_without_a_baseline(self):
-        assert bi.Problem.from_arrays(np.ones((3, 2)), np.ones((3, 4))).independent_samples is None

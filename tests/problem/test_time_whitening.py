@@ -1,0 +1,52 @@
+"""Whitening over time: the noise is what it is said to be, and white afterwards."""
+
+import numpy as np
+import pytest
+from coloured import coloured, groups_of, samples_covariance
+from numpy.testing import assert_allclose
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("centred", [False, True])
+@pytest.mark.parametrize("gap", [0, 3])
+def test_correlations_are_those_of_the_noise_that_is_left(groups, centred, gap):
+    problem = coloured(groups, centred=centred, gap=gap)
+    found, (quiet, recorded) = problem.time_whitening, samples_covariance(problem)
+    assert_allclose(found.correlations, recorded, atol=1e-12)
+    back = found.basis @ found.baseline_correlations @ found.basis.T
+    assert_allclose(back, quiet, atol=1e-12)
+    assert_allclose(found.basis.T @ found.basis, np.eye(problem.baseline_freedom), atol=1e-12)
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_white_is_the_inverse_of_coloured(groups, rng):
+    problem = coloured(groups, centred=True)
+    unit = rng.standard_normal((5, 7))
+    assert_allclose(problem.time_whitening.white(problem.time_whitening.coloured(unit)), unit, atol=1e-8)
+    unit = rng.standard_normal((5, problem.baseline_freedom))
+    back = problem.time_whitening.white_baseline(problem.time_whitening.coloured_baseline(unit))
+    assert_allclose(back, unit, atol=1e-8)
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_volumes_are_those_of_the_correlations(groups):
+    problem = coloured(groups, centred=True)
+    each = np.linalg.slogdet(problem.time_whitening.correlations)[1]
+    assert_allclose(problem.time_whitening.log_volumes, each[groups_of(problem)], rtol=1e-6)
+
+
+def test_shared_modes_are_exact_where_correlations_commute(rng):
+    """Noise whose groups share their eigenvectors is reproduced, but for the width of the classes."""
+    problem = coloured(2, samples=40, quiet=0)
+    modes = problem.time_whitening.shared_modes
+    assert_allclose(modes.from_modes.T @ modes.to_modes, np.eye(40), atol=1e-9)
+    for group, matrix in enumerate(problem.time_whitening.correlations):
+        member = int(np.flatnonzero(groups_of(problem) == group)[0])
+        levels = np.concatenate(
+            [np.full(b.stop - b.start, s[member] ** 2) for b, s in zip(modes.blocks, modes.spreads, strict=True)]
+        )
+        taken = (modes.from_modes * levels) @ modes.from_modes.T
+        # Off the diagonal stationary processes of 40 samples are nearly, not quite, diagonal in the shared modes.
+        assert np.linalg.norm(taken - matrix) < 0.25 * np.linalg.norm(matrix)
+        along = np.sum(modes.to_modes * (matrix @ modes.to_modes), axis=0)
+        assert np.abs(np.log(along / levels)).max() < 0.35 / 2 + 1e-9
