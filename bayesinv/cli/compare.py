@@ -14,6 +14,7 @@ from bayesinv.cli.options import (
     Condition,
     ForwardSolution,
     NoiseCovariance,
+    NoiseTime,
     Orientation,
     OutFolder,
     Outliers,
@@ -53,6 +54,7 @@ def compare(
     tmax: Stop = None,
     baseline: Baseline = "auto",
     outliers: Outliers = "warn",
+    noise_time: NoiseTime = "auto",
     seed: Seed = 0,
     overwrite: Overwrite = False,
 ) -> int:
@@ -81,7 +83,17 @@ def compare(
     for name in model_names:
         read_card(name)
     inputs = Inputs(
-        recording, forward, noise_cov, condition, picks, orientation, tmin, tmax, baseline=baseline, outliers=outliers
+        recording,
+        forward,
+        noise_cov,
+        condition,
+        picks,
+        orientation,
+        tmin,
+        tmax,
+        baseline=baseline,
+        outliers=outliers,
+        noise_time=noise_time,
     )
     check_seed(seed)
     check_folder(out, overwrite)

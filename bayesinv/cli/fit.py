@@ -11,6 +11,7 @@ from bayesinv.cli.options import (
     Condition,
     ForwardSolution,
     NoiseCovariance,
+    NoiseTime,
     Orientation,
     OutFolder,
     Outliers,
@@ -41,6 +42,7 @@ def fit(
     tmax: Stop = None,
     baseline: Baseline = "auto",
     outliers: Outliers = "warn",
+    noise_time: NoiseTime = "auto",
     method: str | None = None,
     draws: int | None = None,
     seed: Seed = 0,
@@ -63,7 +65,17 @@ def fit(
     from bayesinv.prior.catalogue import read_card
 
     inputs = Inputs(
-        recording, forward, noise_cov, condition, picks, orientation, tmin, tmax, baseline=baseline, outliers=outliers
+        recording,
+        forward,
+        noise_cov,
+        condition,
+        picks,
+        orientation,
+        tmin,
+        tmax,
+        baseline=baseline,
+        outliers=outliers,
+        noise_time=noise_time,
     )
     read_card(model)
     check_method(method)

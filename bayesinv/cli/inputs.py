@@ -45,6 +45,7 @@ class Inputs:
     tmax: float | None
     baseline: str
     outliers: str
+    noise_time: str = "auto"
 
     def __post_init__(self) -> None:
         for what, path in self.files.items():
@@ -76,6 +77,7 @@ class Inputs:
                 tmax=self.tmax,
                 baseline=parse_baseline(self.baseline),
                 outliers=self.outliers,
+                noise_time=read_noise_time(self.noise_time),
             )
         assert isinstance(problem, Problem)
         return evoked, problem
@@ -97,6 +99,7 @@ class Inputs:
             "averages": int(evoked.nave),
             "orientation": problem.orientation,
             "window": [float(problem.times[0]), float(problem.times[-1])],
+            "noise_over_time": problem.noise_over_time,
         }
 
 
@@ -146,6 +149,38 @@ def read_fif(what: str, path: Path | str, reader: Callable[[Path], Any]) -> Any:
         raise ValueError(
             f"{path} holds no {what} that can be read ({reason}); is it whole, and of that kind?"
         ) from error
+
+
+def read_noise_time(given: str) -> Any:
+    """Return what `from_mne` takes for "auto", "white" or the path of a file.
+
+    given : a FIF file of trials (-epo.fif) or of a continuous recording without a subject, or a table of numbers
+        (.txt, .csv, .npy), the autocorrelation by lag
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it holds nothing of these kinds.
+    """
+    if given in ("auto", "white"):
+        return given
+    import numpy as np
+
+    path = Path(given)
+    if path.suffix == ".npy" and path.is_file():
+        return np.load(path, allow_pickle=False)
+    if path.suffix in (".txt", ".csv") and path.is_file():
+        return np.loadtxt(path, delimiter="," if path.suffix == ".csv" else None, ndmin=1)
+    import mne
+
+    def read(path: Path | str) -> Any:
+        if Path(path).name.endswith(("-epo.fif", "_epo.fif", "-epo.fif.gz", "_epo.fif.gz")):
+            return mne.read_epochs(path)
+        return mne.io.read_raw_fif(path)
+
+    return read_fif("noise", path, read)
 
 
 def pick_condition(averages: Any, condition: str | None, path: Path) -> Any:

@@ -53,6 +53,14 @@ Outliers = Annotated[
     ),
 ]
 
+NoiseTime = Annotated[
+    str,
+    Parameter(
+        help="Autocorrelation of the noise: auto (from the baseline), white, or a FILE of trials (-epo.fif), of an "
+        "empty room (raw FIF), or of numbers by lag (.txt, .csv, .npy).",
+    ),
+]
+
 Model = Annotated[str, Parameter(help="Name of a shipped model or path of a .py file.")]
 
 Seed = Annotated[int, Parameter(help="Of all randomness.")]

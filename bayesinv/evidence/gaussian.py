@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import factorial
 
 import numpy as np
 
-from bayesinv.axes import Array
+from bayesinv.axes import Array, Index
 
 LOG_2PI = float(np.log(2 * np.pi))
 
@@ -43,13 +44,43 @@ SMALLEST_SHARE = 1e-18
 """Eigenvalue, relative to the largest, below which it is taken for zero."""
 
 
-def _stencil(place: Array) -> Array:
-    """Weights (point, part) of polynomial interpolation from the points 0, 1, ... to places (part,) among them."""
-    distance = place - np.arange(STENCIL)[:, None]
+def _move(mass: Array, top: int, values: Array, powers: Array, table: Array) -> None:
+    """Add the parts of a block to a grid of eigenvalues, see `Likelihood.of_modes`.
+
+    mass : (2, 1 + point), counts and powers; point k > 0 is the eigenvalue exp(SPACING (top - points + k))
+    """
+    size = mass.shape[1] - 1
+    live, on = values > SMALLEST_SHARE * values.max(initial=0), powers > SMALLEST_SHARE * powers.max(initial=0)
+    mass[0, 0] += table.size - np.count_nonzero(live) * np.count_nonzero(on)
+    mass[1, 0] += table.sum() - table[np.ix_(live, on)].sum()
+    if not (live.any() and on.any()):
+        return
+    first, weights = _stencil(np.log(values[live]) / SPACING)
+    low = first.min()
+    width = int(first.max() - low) + STENCIL
+    to_points = np.zeros((width, len(first)))
+    to_points[(first - low) + np.arange(STENCIL)[:, None], np.arange(len(first))] = weights
+    moved = np.stack([np.broadcast_to(to_points.sum(axis=1)[:, None], (width, np.count_nonzero(on)))] * 2)
+    moved[1] = to_points @ table[np.ix_(live, on)]
+    columns = np.ascontiguousarray(moved.transpose(2, 0, 1))
+    starts, shares = _stencil(np.log(powers[on]) / SPACING)
+    for column, start, share in zip(columns, starts + low - (top - size), shares.T, strict=True):
+        for offset, weight in enumerate(share, int(start)):
+            # Points below the grid count as zero.
+            below = min(max(0, 1 - offset), width)
+            mass[:, max(offset, 1) : offset + width] += weight * column[:, below:]
+            if below:
+                mass[:, 0] += weight * column[:, :below].sum(axis=1)
+
+
+def _stencil(place: Array) -> tuple[Index, Array]:
+    """First of the points around places (part,), and weights (point, part) of polynomial interpolation from them."""
+    first = np.floor(place).astype(np.int64) - (STENCIL // 2 - 1)
+    distance = place - first - np.arange(STENCIL)[:, None]
     # So small a number cancels where a place is a point.
     distance[distance == 0] = 1e-200
     lone = [factorial(k) * factorial(STENCIL - 1 - k) * (-1.0) ** (STENCIL - 1 - k) for k in range(STENCIL)]
-    return np.asarray(np.prod(distance, axis=0) / distance / np.array(lone)[:, None])
+    return first, np.asarray(np.prod(distance, axis=0) / distance / np.array(lone)[:, None])
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +88,7 @@ class Likelihood:
     """Likelihood of a recording's independent parts under one structure, as a function of the two scales.
 
     A part is a component, or a pair of component and mode of time where time courses are correlated; of many parts, see
-    `of_parts`, a point on a grid of eigenvalues to which they were moved.
+    `of_modes`, a point on a grid of eigenvalues to which they were moved.
 
     eigenvalues : (part,), 1/(A m)², variance of a part that currents of unit variance cause
     powers : (part,), squares of the recording, summed over the samples of a part
@@ -76,45 +107,39 @@ class Likelihood:
     baseline_constant: float = 0.0
 
     @classmethod
-    def of_parts(
+    def of_modes(
         cls,
-        eigenvalues: Array,
-        powers: Array,
+        blocks: Sequence[tuple[Array, Array, Array]],
         constant: float,
         baseline_power: float | None = None,
         baseline_count: int = 0,
         baseline_constant: float = 0.0,
     ) -> Likelihood:
-        """Return the likelihood of parts of one sample each, as a sum over far fewer where they are many.
+        """Return the likelihood of components in modes of time, as a sum over far fewer parts where they are many.
 
         log(variance λ + noise²) and its reciprocal are analytic in log λ, within π of the real axis. Between points
         equally spaced in log λ they are polynomials to rounding, so that a part counts as parts at `STENCIL` points
-        around it, with the weights of polynomial interpolation.
+        around it, with the weights of polynomial interpolation. λ is a product of one number of the component and one
+        of the mode: components are moved first, and then all of a mode together.
 
-        eigenvalues, powers : (part,)
+        blocks : values (component,) and powers (mode,) whose products are the eigenvalues, and squared coefficients
+            (component, mode)
 
         Reference: Trefethen (2019), Approximation Theory and Approximation Practice, chapters 5 and 11.
         """
         rest = constant, baseline_power, baseline_count, baseline_constant
-        if len(eigenvalues) < FEW_PARTS or not eigenvalues.max() > 0:
-            return cls(eigenvalues, powers, 1, *rest)
-        # Below this an eigenvalue is zero in double precision at any ratio of scales that leaves the largest finite.
-        lowest = SMALLEST_SHARE * eigenvalues.max()
-        small = eigenvalues < lowest
-        place = (np.log(eigenvalues[~small] / lowest)) / SPACING + STENCIL
-        first = np.floor(place).astype(np.int64) - (STENCIL // 2 - 1)
-        size = int(first.max()) + STENCIL
-        counts, moved = np.zeros((2, size))
-        for offset, weight in enumerate(_stencil(place - first)):
-            counts += np.bincount(first + offset, weight, minlength=size)
-            moved += np.bincount(first + offset, weight * powers[~small], minlength=size)
-        grid = lowest * np.exp(SPACING * (np.arange(size) - STENCIL))
-        return cls(
-            np.append(grid, 0.0),
-            np.append(moved, powers[small].sum()),
-            np.append(counts, np.count_nonzero(small)),
-            *rest,
-        )
+        largest = max(float(values.max() * powers.max()) for values, powers, _ in blocks)
+        if sum(table.size for _, _, table in blocks) < FEW_PARTS or not largest > 0:
+            eigenvalues = np.concatenate([np.outer(values, powers).ravel() for values, powers, _ in blocks])
+            return cls(eigenvalues, np.concatenate([table.ravel() for _, _, table in blocks]), 1, *rest)
+        top = int(np.ceil(np.log(largest) / SPACING)) + 2 * STENCIL
+        size = round(-np.log(SMALLEST_SHARE) / SPACING) + 4 * STENCIL
+        # Row 0 of the grid is λ = 0; the others end at the largest λ. Counts, and powers of the recording.
+        mass = np.zeros((2, size + 1))
+        for values, powers, table in blocks:
+            _move(mass, top, values, powers, table)
+        grid = np.exp(SPACING * np.arange(top - size + 1, top + 1))
+        return cls(np.append(0.0, grid), mass[1], mass[0], *rest)
 
     def log_likelihood(self, variance: Array, noise: Array) -> Array:
         """Log density (node,) of the recording for source variances and noise scales (node,)."""

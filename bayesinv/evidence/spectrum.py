@@ -187,7 +187,12 @@ class Spectrum(PickledByFields):
         if modes is None:
             powers = np.einsum("ct,ct->c", self.white_coefficients, self.white_coefficients)
             return Likelihood(self.values, powers, samples, constant, *baseline)
-        return Likelihood.of_parts(self.eigenvalues.ravel(), self.coefficients.ravel() ** 2, constant, *baseline)
+        square = self.coefficients**2
+        parts = [
+            (one.values, modes.powers[block], square[:, block])
+            for one, block in zip(self.decompositions, self.blocks, strict=True)
+        ]
+        return Likelihood.of_modes(parts, constant, *baseline)
 
     def _baseline(self) -> tuple[float | None, int, float]:
         """Power of the baseline, its number of values, and the constant term of its log likelihood."""

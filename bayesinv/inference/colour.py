@@ -1,0 +1,94 @@
+"""Checks of the noise over time: whether what is left of baseline and recording is white."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.stats import chi2
+
+from bayesinv.axes import Array
+from bayesinv.evidence.spectrum import Spectrum
+from bayesinv.posterior.checks import Check
+from bayesinv.posterior.mixture import Mixture
+from bayesinv.problem.autocorrelation import whiteness
+from bayesinv.problem.problem import Problem
+
+LAGS = 10
+"""Lags over which autocorrelations are summed."""
+
+LIMIT = 0.1
+"""Largest sum of squared autocorrelations: the variance of a mean square is then 1.2 times that of white noise."""
+
+SIGNIFICANCE = 1e-4
+"""Probability with which white noise exceeds what chance allows; below it a small baseline is not judged."""
+
+MIN_NUMBERS = 300
+"""Fewest numbers without currents from which the recording's noise is judged."""
+
+QUIET_SHARE = 0.05
+"""Share of a direction's variance that currents may have where it counts as noise."""
+
+
+def colour_checks(problem: Problem, mixed: Mixture) -> list[Check]:
+    """Return the checks that noise is white over time once its autocorrelation is accounted for.
+
+    The statistic is that of Ljung and Box without its factor of samples, so that it measures an effect and not how
+    many samples there are. The recording is looked at in the directions in which currents explain next to nothing.
+
+    Reference: Ljung & Box (1978), Biometrika 65, 297-303.
+    """
+    known = problem.noise_over_time
+    found = []
+    innovations = _innovations(problem)
+    if innovations is not None:
+        found.append(_check("noise over time, baseline", innovations, known))
+    quiet = _without_currents(problem, mixed)
+    if quiet is not None:
+        found.append(_check("noise over time, recording", quiet, known))
+    return found
+
+
+def _check(name: str, series: Array, known: str) -> Check:
+    lags = min(LAGS, series.shape[1] // 3)
+    correlation, error = whiteness(series, lags)
+    power = float(np.sum(correlation**2))
+    # What chance leaves of white noise has this mean, and is chi-squared in units of the standard error.
+    excess = max(0.0, power - lags * error**2)
+    by_chance = float(chi2.isf(SIGNIFICANCE, lags)) * error**2
+    return Check(
+        name,
+        excess,
+        f"at most {LIMIT:g}",
+        excess <= LIMIT or power <= by_chance,
+        f"sum of squared autocorrelations over {lags} lags, {correlation[0]:+.2f} at one sample; 0 where the noise's "
+        f"autocorrelation is accounted for. Noise over time: {known}. If it is not, intervals are too narrow and "
+        'priors cannot be compared: give noise_time="auto" and a longer baseline, trials, or an empty room',
+    )
+
+
+def _innovations(problem: Problem) -> Array | None:
+    """The baseline (component, sample) made white in the order of its samples; None where there are too few."""
+    baseline, known = problem.baseline, problem.autocorrelation
+    if baseline is None or baseline.shape[1] < 3 * LAGS:
+        return None
+    whitening = problem.time_whitening
+    if whitening is None or known is None:
+        return baseline
+    times = problem.times_of_baseline
+    inverses = [np.linalg.inv(np.linalg.cholesky(one)) for one in known.between(times, times)]
+    out = np.empty_like(baseline)
+    for group, inverse in enumerate(inverses):
+        out[whitening.rows == group] = baseline[whitening.rows == group] @ inverse.T
+    return out
+
+
+def _without_currents(problem: Problem, mixed: Mixture) -> Array | None:
+    """The recording, white in the order of its samples, in directions without currents; None where there are few."""
+    if len(problem.times) < 3 * LAGS:
+        return None
+    best = int(np.argmax(mixed.weights))
+    spectrum = Spectrum.of(problem, mixed.structures[mixed.which[best]])
+    one = spectrum.decompositions[0]
+    noise = mixed.variance[best] * one.values < QUIET_SHARE * mixed.noise[best] ** 2
+    if np.count_nonzero(noise) * len(problem.times) < MIN_NUMBERS:
+        return None
+    return np.asarray(one.to_components[:, noise].T @ problem.white_recording)
