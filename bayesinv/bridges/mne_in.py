@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 
 from bayesinv.axes import Index, one_of, real
-from bayesinv.bridges.mne_channels import noise_of, used_channels
+from bayesinv.bridges.mne_channels import used_channels
+from bayesinv.bridges.mne_fit import check_belonging
 from bayesinv.bridges.mne_forward import lead_field_of
+from bayesinv.bridges.mne_noise import noise_of
 from bayesinv.bridges.mne_origin import Origin
 from bayesinv.bridges.mne_windows import Baseline, windows_of
 from bayesinv.problem.problem import Problem
@@ -39,6 +41,7 @@ def from_mne(
     baseline: Baseline = ...,
     rank: int | Mapping[str, int] | None = ...,
     outliers: str = ...,
+    head_moved: str = ...,
 ) -> list[Problem]: ...
 
 
@@ -55,6 +58,7 @@ def from_mne(
     baseline: Baseline = ...,
     rank: int | Mapping[str, int] | None = ...,
     outliers: str = ...,
+    head_moved: str = ...,
 ) -> Problem: ...
 
 
@@ -70,6 +74,7 @@ def from_mne(
     baseline: Baseline = "auto",
     rank: int | Mapping[str, int] | None = None,
     outliers: str = "warn",
+    head_moved: str = "refuse",
 ) -> Problem | list[Problem]:
     """Whiten a recording and forward solution of MNE-Python.
 
@@ -88,13 +93,20 @@ def from_mne(
     rank : of the noise covariance, one number or {"meg": ..., "eeg": ...}; None estimates it as MNE-Python does
     outliers : what to do about sources whose gain is many times that of their neighbours, because they lie on or
         outside the skull of the head model: "warn", "drop" or "keep"
+    head_moved : "refuse" or "warn" where the MEG sensors lie more than 5 mm elsewhere on the head in the forward
+        solution than in the recording (`dev_head_t`); from 1 mm on a warning says so in any case
+
+    Warns of what may be wrong: good channels that the forward solution or the covariance lacks or marks as bad, names
+    that differ in case or blanks, bipolar channels (left out), electrodes that lie elsewhere in the forward solution,
+    projectors that only the covariance has.
 
     Raises
     ------
     ValueError
         If an object is of the wrong type, holds NaN or infinity, or does not fit the others: no channel in common or
-        all of them bad, another unit, no average reference for EEG, a source space that is not as wide as
-        a brain, a window without samples, a rank that the covariance does not have.
+        all of them bad, none left of a kind that picks names, another unit, compensation grade or position of the
+        head, no average reference for EEG, a source space that is not as wide as a brain, a window without samples,
+        a rank that the covariance does not have.
     Reference: Gramfort et al. (2014), NeuroImage 86, 446-460.
     """
     import mne
@@ -103,7 +115,7 @@ def from_mne(
         if not evoked:
             raise ValueError("the list of averages is empty; give at least one mne.Evoked")
         options: dict[str, Any] = {"picks": picks, "tmin": tmin, "tmax": tmax, "baseline": baseline, "rank": rank}
-        options |= {"orientation": orientation, "outliers": outliers}
+        options |= {"orientation": orientation, "outliers": outliers, "head_moved": head_moved}
         each: list[Any] = [from_mne(one, forward, noise_cov, **options) for one in evoked]
         return each
     if isinstance(evoked, mne.BaseEpochs):
@@ -119,7 +131,8 @@ def from_mne(
     one_of("orientation", orientation, ("fixed", "free"))
     one_of("treatment of outliers", outliers, ("warn", "drop", "keep"))
     with mne.use_log_level("ERROR"):
-        names = used_channels(evoked.info, forward, noise_cov, picks)
+        names = used_channels(evoked.info, forward, noise_cov, picks).names
+        check_belonging(evoked.info, forward, noise_cov, names, head_moved)
         info = mne.pick_info(evoked.info, [evoked.ch_names.index(name) for name in names])
         kinds = tuple(info.get_channel_types())
         in_window, in_baseline, centred = windows_of(evoked, tmin, tmax, baseline)

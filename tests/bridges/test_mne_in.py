@@ -175,7 +175,8 @@ class TestChannels:
         evoked.info["bads"] = ["eeg 3"]
         noise_cov["bads"] = ["mag 8"]
         shuffled = mne.pick_channels_forward(forward, forward["sol"]["row_names"][::-1], ordered=True)
-        problem = from_mne(evoked, shuffled, noise_cov)
+        with pytest.warns(UserWarning, match=r"\(mag 8\) is good in the recording but bad in the noise covariance"):
+            problem = from_mne(evoked, shuffled, noise_cov)
         assert problem.field.names == tuple(n for n in evoked.ch_names if n not in ("eeg 3", "mag 8"))
         rows = [forward["sol"]["row_names"].index(name) for name in problem.field.names]
         straight = mne.convert_forward_solution(forward, force_fixed=True)
