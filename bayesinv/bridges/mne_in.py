@@ -22,7 +22,7 @@ from bayesinv.bridges.mne_noise import noise_of
 from bayesinv.bridges.mne_origin import Origin
 from bayesinv.bridges.mne_windows import Baseline, windows_of
 from bayesinv.problem.problem import Problem
-from bayesinv.problem.recording import Recording
+from bayesinv.problem.recording import Recording, checked_averages
 
 if TYPE_CHECKING:
     import mne
@@ -42,6 +42,7 @@ def from_mne(
     rank: int | Mapping[str, int] | None = ...,
     outliers: str = ...,
     head_moved: str = ...,
+    averages: float | None = ...,
 ) -> list[Problem]: ...
 
 
@@ -59,6 +60,7 @@ def from_mne(
     rank: int | Mapping[str, int] | None = ...,
     outliers: str = ...,
     head_moved: str = ...,
+    averages: float | None = ...,
 ) -> Problem: ...
 
 
@@ -75,6 +77,7 @@ def from_mne(
     rank: int | Mapping[str, int] | None = None,
     outliers: str = "warn",
     head_moved: str = "refuse",
+    averages: float | None = None,
 ) -> Problem | list[Problem]:
     """Whiten a recording and forward solution of MNE-Python.
 
@@ -95,6 +98,8 @@ def from_mne(
         outside the skull of the head model: "warn", "drop" or "keep"
     head_moved : "refuse" or "warn" where the MEG sensors lie more than 5 mm elsewhere on the head in the forward
         solution than in the recording (`dev_head_t`); from 1 mm on a warning says so in any case
+    averages : how many trials the recording averages, a fraction where averages were combined; None takes
+        `evoked.nave`, which MNE-Python's files round to a whole number
 
     Warns of what may be wrong: good channels that the forward solution or the covariance lacks or marks as bad, names
     that differ in case or blanks, bipolar channels (left out), electrodes that lie elsewhere in the forward solution,
@@ -116,6 +121,7 @@ def from_mne(
             raise ValueError("the list of averages is empty; give at least one mne.Evoked")
         options: dict[str, Any] = {"picks": picks, "tmin": tmin, "tmax": tmax, "baseline": baseline, "rank": rank}
         options |= {"orientation": orientation, "outliers": outliers, "head_moved": head_moved}
+        options["averages"] = averages
         each: list[Any] = [from_mne(one, forward, noise_cov, **options) for one in evoked]
         return each
     if isinstance(evoked, mne.BaseEpochs):
@@ -138,8 +144,8 @@ def from_mne(
         in_window, in_baseline, centred = windows_of(evoked, tmin, tmax, baseline)
         field = real("evoked", evoked.get_data(picks=names), "sensor time")
         lead_field = lead_field_of(forward, names, kinds, orientation)
-        averages = max(int(evoked.nave), 1)
-        noise, project = noise_of(info, noise_cov, kinds, rank, averages)
+        trials = _trials(evoked, averages)
+        noise, project = noise_of(info, noise_cov, kinds, rank, trials)
     whitener = noise.whitener @ project
     gain = lead_field.gain.reshape(len(names), -1)
     times = evoked.times[in_window]
@@ -155,7 +161,7 @@ def from_mne(
         sources=lead_field.sources,
         lead_field=lead_field,
         noise=noise,
-        field=Recording(field[:, in_window], times.copy(), names, averages),
+        field=Recording(field[:, in_window], times.copy(), names, trials),
         origin=Origin(info, forward, noise_cov),
     )
     if outliers == "drop" and problem.outliers.size:
@@ -177,6 +183,19 @@ def from_mne(
         )
     problem.warn_of_baseline()
     return problem
+
+
+def _trials(evoked: mne.Evoked, averages: float | None) -> float:
+    """Return how many trials the recording averages."""
+    if averages is not None:
+        return checked_averages(averages)
+    nave = evoked.nave
+    if isinstance(nave, bool) or not 0 < nave < np.inf:
+        raise ValueError(
+            f"evoked.nave is {nave!r}, but an average is of a positive number of trials (files of MNE-Python round "
+            "those of combined averages); give averages="
+        )
+    return float(nave)
 
 
 def _restricted(forward: mne.Forward, sources: Index) -> mne.Forward:

@@ -22,7 +22,7 @@ def noise_of(
     noise_cov: mne.Covariance,
     kinds: tuple[str, ...],
     rank: int | Mapping[str, int] | None,
-    averages: int,
+    averages: float,
 ) -> tuple[Noise, Array]:
     """Return the noise after projection, and the projector (sensor, sensor)."""
     import mne

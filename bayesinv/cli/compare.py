@@ -10,6 +10,7 @@ import bayesinv
 from bayesinv.axes import one_of
 from bayesinv.cli.inputs import Inputs, check_seed, parse_names
 from bayesinv.cli.options import (
+    Averages,
     Baseline,
     Condition,
     ForwardSolution,
@@ -53,6 +54,7 @@ def compare(
     tmax: Stop = None,
     baseline: Baseline = "auto",
     outliers: Outliers = "warn",
+    averages: Averages = None,
     seed: Seed = 0,
     overwrite: Overwrite = False,
 ) -> int:
@@ -81,7 +83,17 @@ def compare(
     for name in model_names:
         read_card(name)
     inputs = Inputs(
-        recording, forward, noise_cov, condition, picks, orientation, tmin, tmax, baseline=baseline, outliers=outliers
+        recording,
+        forward,
+        noise_cov,
+        condition,
+        picks,
+        orientation,
+        tmin,
+        tmax,
+        baseline=baseline,
+        outliers=outliers,
+        averages=averages,
     )
     check_seed(seed)
     check_folder(out, overwrite)

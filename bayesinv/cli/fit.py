@@ -7,6 +7,7 @@ from pathlib import Path
 import bayesinv
 from bayesinv.cli.inputs import Inputs, check_method, check_seed
 from bayesinv.cli.options import (
+    Averages,
     Baseline,
     Condition,
     ForwardSolution,
@@ -41,6 +42,7 @@ def fit(
     tmax: Stop = None,
     baseline: Baseline = "auto",
     outliers: Outliers = "warn",
+    averages: Averages = None,
     method: str | None = None,
     draws: int | None = None,
     seed: Seed = 0,
@@ -63,7 +65,17 @@ def fit(
     from bayesinv.prior.catalogue import read_card
 
     inputs = Inputs(
-        recording, forward, noise_cov, condition, picks, orientation, tmin, tmax, baseline=baseline, outliers=outliers
+        recording,
+        forward,
+        noise_cov,
+        condition,
+        picks,
+        orientation,
+        tmin,
+        tmax,
+        baseline=baseline,
+        outliers=outliers,
+        averages=averages,
     )
     read_card(model)
     check_method(method)

@@ -23,6 +23,7 @@ class Inputs:
     condition : name or number of the average
     picks : sensors, separated by commas
     tmin, tmax : s
+    averages : number of trials; None takes that of the file
     baseline : "auto", "none" or START,STOP in s
 
     Reading takes time, so the files' existence is checked first.
@@ -45,6 +46,7 @@ class Inputs:
     tmax: float | None
     baseline: str
     outliers: str
+    averages: float | None = None
 
     def __post_init__(self) -> None:
         for what, path in self.files.items():
@@ -76,6 +78,7 @@ class Inputs:
                 tmax=self.tmax,
                 baseline=parse_baseline(self.baseline),
                 outliers=self.outliers,
+                averages=self.averages,
             )
         assert isinstance(problem, Problem)
         return evoked, problem
@@ -94,7 +97,7 @@ class Inputs:
         return {
             **{what.replace(" ", "_"): str(path) for what, path in self.files.items()},
             "condition": evoked.comment,
-            "averages": int(evoked.nave),
+            "averages": problem.field.averages if problem.field is not None else float(evoked.nave),
             "orientation": problem.orientation,
             "window": [float(problem.times[0]), float(problem.times[-1])],
         }

@@ -53,6 +53,13 @@ Outliers = Annotated[
     ),
 ]
 
+Averages = Annotated[
+    float | None,
+    Parameter(
+        help="Trials that were averaged; 1.2 say, for combined averages, which files round. As filed by default."
+    ),
+]
+
 Model = Annotated[str, Parameter(help="Name of a shipped model or path of a .py file.")]
 
 Seed = Annotated[int, Parameter(help="Of all randomness.")]

@@ -21,7 +21,7 @@ from bayesinv.memory import Memory, PickledByFields, cached_property
 from bayesinv.problem.noise import KINDS, Noise
 from bayesinv.problem.noise_autocorrelation import independent_samples
 from bayesinv.problem.plausibility import check_gain_norms, check_power, outlying_gains, standardised_map, warn_of_power
-from bayesinv.problem.recording import Recording
+from bayesinv.problem.recording import Recording, checked_averages
 from bayesinv.problem.whitening import given_noise, inverse_of, parts_by_kind
 from bayesinv.problem.windows import samples_of
 
@@ -138,7 +138,7 @@ class Problem(PickledByFields):
         normals: ArrayLike | None = None,
         sources: Sources | None = None,
         sensors: Sensors | None = None,
-        averages: int = 1,
+        averages: float = 1.0,
     ) -> Problem:
         """Whiten plain arrays.
 
@@ -155,7 +155,7 @@ class Problem(PickledByFields):
         names : of the sensors
         positions, normals : (source, 3), m; or `sources`
         sensors : names, kinds and positions at once, for pictures
-        averages : how many trials the recording averages
+        averages : how many trials the recording averages; a fraction where averages were combined
 
         Raises
         ------
@@ -185,6 +185,7 @@ class Problem(PickledByFields):
         if sources is None and positions is not None:
             sources = Sources(np.asarray(positions), None if normals is None else np.asarray(normals))
         noise = whitener = None
+        averages = checked_averages(averages)
         if noise_cov is not None:
             noise = given_noise(noise_cov, kinds, rank, averages, len(field))
             whitener = noise.whitener

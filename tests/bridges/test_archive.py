@@ -55,7 +55,7 @@ def problem(rng, axes=1, count=7):
     cortex, channels = sources(rng), sensors(rng)
     gain = rng.normal(size=(4, 6, axes))
     covariance = np.diag(rng.uniform(1, 2, 4))
-    noise = Noise(covariance, channels.kinds, {"meg": 2, "eeg": 2}, 3)
+    noise = Noise(covariance, channels.kinds, {"meg": 2, "eeg": 2}, 2.4)
     field, times = rng.normal(size=(4, count)), np.linspace(0.01, 0.05, count)
     return Problem(
         gain=noise.whitener @ gain.reshape(4, -1),

@@ -63,6 +63,7 @@ class TestFit:
             (["--method", "laplace"], "method", "laplace"),
             (["--orientation", "free"], "orientation", "free"),
             (["--baseline", "none", "--tmin", "0"], "samples", 31),
+            (["--averages", "1.2"], "averages", 1.2),
             (["--picks", "Fp1,F3,C3,P3,O1,Cz"], "components", 5),
         ],
     )
@@ -70,7 +71,8 @@ class TestFit:
         code, _, err = fit(*options)
         # Whether the checks like the method is not the point here.
         assert code in (0, 1), err
-        assert json.loads((tmp_path / "out" / "summary.json").read_text())[key] == value
+        found = json.loads((tmp_path / "out" / "summary.json").read_text())
+        assert {**found, **found["inputs"]}[key] == value
 
     @pytest.mark.parametrize("condition", ["right ear", "1"])
     def test_condition_by_name_or_number(self, fit, tmp_path, condition):
