@@ -8,7 +8,7 @@ EEG against the average reference.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, overload
 
@@ -18,7 +18,7 @@ from bayesinv.axes import Index, one_of, real
 from bayesinv.bridges.mne_channels import used_channels
 from bayesinv.bridges.mne_fit import check_belonging
 from bayesinv.bridges.mne_forward import lead_field_of
-from bayesinv.bridges.mne_noise import noise_of
+from bayesinv.bridges.mne_noise import Rank, noise_of
 from bayesinv.bridges.mne_origin import Origin
 from bayesinv.bridges.mne_windows import Baseline, windows_of
 from bayesinv.problem.problem import Problem
@@ -39,7 +39,7 @@ def from_mne(
     tmin: float | None = ...,
     tmax: float | None = ...,
     baseline: Baseline = ...,
-    rank: int | Mapping[str, int] | None = ...,
+    rank: Rank = ...,
     outliers: str = ...,
     head_moved: str = ...,
     averages: float | None = ...,
@@ -57,7 +57,7 @@ def from_mne(
     tmin: float | None = ...,
     tmax: float | None = ...,
     baseline: Baseline = ...,
-    rank: int | Mapping[str, int] | None = ...,
+    rank: Rank = ...,
     outliers: str = ...,
     head_moved: str = ...,
     averages: float | None = ...,
@@ -74,7 +74,7 @@ def from_mne(
     tmin: float | None = None,
     tmax: float | None = None,
     baseline: Baseline = "auto",
-    rank: int | Mapping[str, int] | None = None,
+    rank: Rank = None,
     outliers: str = "warn",
     head_moved: str = "refuse",
     averages: float | None = None,
@@ -93,7 +93,9 @@ def from_mne(
     baseline : the window (start, stop) in s in which there is no response; "auto" takes the one that the average was
         corrected by, or else all until 0 s; None for no baseline. Samples that lie in the recording's window too
         count to the recording
-    rank : of the noise covariance, one number or {"meg": ..., "eeg": ...}; None estimates it as MNE-Python does
+    rank : of the noise covariance, one number or {"meg": ..., "eeg": ...}; "info" for the number of channels less that
+        of projectors (or what SSS left), "full" for all that projectors leave. None estimates it as MNE-Python does,
+        and leaves out what interpolated channels, bridged electrodes and added references pretend to measure
     outliers : what to do about sources whose gain is many times that of their neighbours, because they lie on or
         outside the skull of the head model: "warn", "drop" or "keep"
     head_moved : "refuse" or "warn" where the MEG sensors lie more than 5 mm elsewhere on the head in the forward
@@ -145,8 +147,9 @@ def from_mne(
         field = real("evoked", evoked.get_data(picks=names), "sensor time")
         lead_field = lead_field_of(forward, names, kinds, orientation)
         trials = _trials(evoked, averages)
-        noise, project = noise_of(info, noise_cov, kinds, rank, trials)
-    whitener = noise.whitener @ project
+        whitening = noise_of(info, noise_cov, kinds, rank, trials)
+    noise = whitening.noise
+    whitener = noise.whitener @ whitening.project
     gain = lead_field.gain.reshape(len(names), -1)
     times = evoked.times[in_window]
     problem = Problem(

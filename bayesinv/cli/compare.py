@@ -20,6 +20,7 @@ from bayesinv.cli.options import (
     Outliers,
     Overwrite,
     Picks,
+    Rank,
     Recording,
     Seed,
     Start,
@@ -55,6 +56,7 @@ def compare(
     baseline: Baseline = "auto",
     outliers: Outliers = "warn",
     averages: Averages = None,
+    rank: Rank = None,
     seed: Seed = 0,
     overwrite: Overwrite = False,
 ) -> int:
@@ -94,6 +96,7 @@ def compare(
         baseline=baseline,
         outliers=outliers,
         averages=averages,
+        rank=rank,
     )
     check_seed(seed)
     check_folder(out, overwrite)
@@ -118,7 +121,7 @@ def compare(
     if posteriors:
         with stages("leave out"):
             comparison = compare_models(posteriors, block=block)
-    given = {**inputs.facts(evoked, problem), "picks": picks, "baseline": baseline, "seed": seed}
+    given = {**inputs.facts(evoked, problem), "picks": picks, "baseline": baseline, "rank": rank, "seed": seed}
     with Folder(out, overwrite) as folder:
         with stages("draw"):
             _draw(folder, table, comparison, problem)

@@ -17,6 +17,7 @@ from bayesinv.cli.options import (
     Outliers,
     Overwrite,
     Picks,
+    Rank,
     Recording,
     Seed,
     Start,
@@ -43,6 +44,7 @@ def fit(
     baseline: Baseline = "auto",
     outliers: Outliers = "warn",
     averages: Averages = None,
+    rank: Rank = None,
     method: str | None = None,
     draws: int | None = None,
     seed: Seed = 0,
@@ -76,6 +78,7 @@ def fit(
         baseline=baseline,
         outliers=outliers,
         averages=averages,
+        rank=rank,
     )
     read_card(model)
     check_method(method)
@@ -95,7 +98,7 @@ def fit(
         posterior = bayesinv.infer(model, problem, method, rng=rng, **options)
     with stages("maps"):
         maps = both(posterior, draws=DRAWS, rng=rng)
-    given = {"model": model, "picks": picks, "baseline": baseline, "seed": seed}
+    given = {"model": model, "picks": picks, "baseline": baseline, "rank": rank, "seed": seed}
     facts = {"command": "fit", "inputs": {**inputs.facts(evoked, problem), **given}}
     title = f"{evoked.comment} ({recording.name})"
     with Folder(out, overwrite) as folder, stages("write"):

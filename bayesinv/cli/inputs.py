@@ -24,6 +24,7 @@ class Inputs:
     picks : sensors, separated by commas
     tmin, tmax : s
     averages : number of trials; None takes that of the file
+    rank : info, full, a number, or meg=N,eeg=N; None estimates it
     baseline : "auto", "none" or START,STOP in s
 
     Reading takes time, so the files' existence is checked first.
@@ -33,7 +34,7 @@ class Inputs:
     FileNotFoundError
         If a file is not there.
     ValueError
-        If the baseline cannot be parsed.
+        If the baseline or the rank cannot be parsed.
     """
 
     recording: Path
@@ -47,11 +48,13 @@ class Inputs:
     baseline: str
     outliers: str
     averages: float | None = None
+    rank: str | None = None
 
     def __post_init__(self) -> None:
         for what, path in self.files.items():
             check_exists(what, path)
         parse_baseline(self.baseline)
+        parse_rank(self.rank)
 
     @property
     def files(self) -> dict[str, Path]:
@@ -79,6 +82,7 @@ class Inputs:
                 baseline=parse_baseline(self.baseline),
                 outliers=self.outliers,
                 averages=self.averages,
+                rank=parse_rank(self.rank),
             )
         assert isinstance(problem, Problem)
         return evoked, problem
@@ -197,6 +201,26 @@ def parse_baseline(text: str) -> Window:
     if start is not None and stop is not None and not start < stop:
         raise ValueError(f"--baseline {text} ends before it starts; give START,STOP in s, such as -0.2,0")
     return start, stop
+
+
+def parse_rank(text: str | None) -> Any:
+    """Return the rank that an option gives: None, "info", "full", a number, or numbers by group of sensors.
+
+    Raises
+    ------
+    ValueError
+        If it is none of these.
+    """
+    name = None if text is None else text.strip().lower()
+    if name is None or name in ("info", "full"):
+        return name
+    try:
+        if "=" not in name:
+            return int(name)
+        pairs = [part.split("=") for part in name.split(",") if part.strip()]
+        return {group.strip(): int(number) for group, number in pairs}
+    except ValueError:
+        raise ValueError(f"--rank {text} is not info, full, a number, or meg=N,eeg=N") from None
 
 
 def split_names(text: str | None) -> list[str] | None:

@@ -60,6 +60,14 @@ Averages = Annotated[
     ),
 ]
 
+Rank = Annotated[
+    str | None,
+    Parameter(
+        help="Of the noise covariance: info (channels less projectors), full (all that projectors leave), a number, "
+        "or meg=N,eeg=N. Estimated by default, without interpolated channels and added references.",
+    ),
+]
+
 Model = Annotated[str, Parameter(help="Name of a shipped model or path of a .py file.")]
 
 Seed = Annotated[int, Parameter(help="Of all randomness.")]

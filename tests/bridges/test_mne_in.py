@@ -339,8 +339,8 @@ class TestDoors:
             from_mne(evoked, forward, noise_cov)
 
     def test_rank_of_an_unknown_group(self, rng):
-        with pytest.raises(ValueError, match=r"no group of sensors .*named 'mag'"):
-            from_mne(*toy(rng), rank={"mag": 4})
+        with pytest.raises(ValueError, match=r"no group of sensors .*named 'seeg'"):
+            from_mne(*toy(rng), rank={"seeg": 4})
 
     def test_origin_is_kept(self, rng):
         evoked, forward, noise_cov = toy(rng)

@@ -64,6 +64,9 @@ class TestFit:
             (["--orientation", "free"], "orientation", "free"),
             (["--baseline", "none", "--tmin", "0"], "samples", 31),
             (["--averages", "1.2"], "averages", 1.2),
+            (["--rank", "eeg=7"], "components", 7),
+            (["--rank", "9"], "components", 9),
+            (["--rank", "info"], "components", 11),
             (["--picks", "Fp1,F3,C3,P3,O1,Cz"], "components", 5),
         ],
     )
