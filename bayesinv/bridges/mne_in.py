@@ -20,7 +20,7 @@ from bayesinv.bridges.mne_fit import check_belonging
 from bayesinv.bridges.mne_forward import lead_field_of
 from bayesinv.bridges.mne_noise import Rank, noise_of
 from bayesinv.bridges.mne_origin import Origin
-from bayesinv.bridges.mne_windows import Baseline, windows_of
+from bayesinv.bridges.mne_windows import Baseline, corrected, windows_of
 from bayesinv.problem.problem import Problem
 from bayesinv.problem.recording import Recording, checked_averages
 
@@ -43,6 +43,7 @@ def from_mne(
     outliers: str = ...,
     head_moved: str = ...,
     averages: float | None = ...,
+    baseline_correct: tuple[float | None, float | None] | None = ...,
 ) -> list[Problem]: ...
 
 
@@ -61,6 +62,7 @@ def from_mne(
     outliers: str = ...,
     head_moved: str = ...,
     averages: float | None = ...,
+    baseline_correct: tuple[float | None, float | None] | None = ...,
 ) -> Problem: ...
 
 
@@ -78,6 +80,7 @@ def from_mne(
     outliers: str = "warn",
     head_moved: str = "refuse",
     averages: float | None = None,
+    baseline_correct: tuple[float | None, float | None] | None = None,
 ) -> Problem | list[Problem]:
     """Whiten a recording and forward solution of MNE-Python.
 
@@ -91,7 +94,9 @@ def from_mne(
     tmin, tmax : the recording's window in s, both ends included. If tmin is None the recording starts after the
         baseline, or with the first sample where there is none
     baseline : the window (start, stop) in s in which there is no response; "auto" takes the one that the average was
-        corrected by, or else all until 0 s; None for no baseline. Samples that lie in the recording's window too
+        corrected by, or else all until 0 s; None for no baseline. Where the mean over the window that the average
+        names is not zero, it names the wrong one (`shift_time` moves the times but not that window): the right one is
+        found and taken with a warning, or none. Samples that lie in the recording's window too
         count to the recording
     rank : of the noise covariance, one number or {"meg": ..., "eeg": ...}; "info" for the number of channels less that
         of projectors (or what SSS left), "full" for all that projectors leave. None estimates it as MNE-Python does,
@@ -100,6 +105,8 @@ def from_mne(
         outside the skull of the head model: "warn", "drop" or "keep"
     head_moved : "refuse" or "warn" where the MEG sensors lie more than 5 mm elsewhere on the head in the forward
         solution than in the recording (`dev_head_t`); from 1 mm on a warning says so in any case
+    baseline_correct : the window (start, stop) in s whose mean is subtracted first; None takes the average as it is. A
+        baseline that was not corrected is recognised by its mean, and warned of
     averages : how many trials the recording averages, a fraction where averages were combined; None takes
         `evoked.nave`, which MNE-Python's files round to a whole number
 
@@ -123,69 +130,88 @@ def from_mne(
             raise ValueError("the list of averages is empty; give at least one mne.Evoked")
         options: dict[str, Any] = {"picks": picks, "tmin": tmin, "tmax": tmax, "baseline": baseline, "rank": rank}
         options |= {"orientation": orientation, "outliers": outliers, "head_moved": head_moved}
-        options["averages"] = averages
+        options |= {"averages": averages, "baseline_correct": baseline_correct}
         each: list[Any] = [from_mne(one, forward, noise_cov, **options) for one in evoked]
         return each
-    if isinstance(evoked, mne.BaseEpochs):
-        if not len(evoked):
-            raise ValueError("there are no epochs to average; all were dropped")
-        evoked = evoked.average()
-    _typed("evoked", evoked, mne.Evoked, "mne.Evoked, mne.Epochs or a list of mne.Evoked", "epochs.average() makes one")
-    _typed("forward", forward, mne.Forward, "mne.Forward", "mne.read_forward_solution reads one")
-    _typed("noise_cov", noise_cov, mne.Covariance, "mne.Covariance", "mne.read_cov reads one")
-    assert isinstance(evoked, mne.Evoked)
-    if evoked.kind != "average":
-        raise ValueError(f"evoked {evoked.comment!r} is a {evoked.kind.replace('_', ' ')}, but an average is wanted")
     one_of("orientation", orientation, ("fixed", "free"))
     one_of("treatment of outliers", outliers, ("warn", "drop", "keep"))
+    average = _average(evoked)
+    _typed("forward", forward, mne.Forward, "mne.Forward", "mne.read_forward_solution reads one")
+    _typed("noise_cov", noise_cov, mne.Covariance, "mne.Covariance", "mne.read_cov reads one")
     with mne.use_log_level("ERROR"):
-        names = used_channels(evoked.info, forward, noise_cov, picks).names
-        check_belonging(evoked.info, forward, noise_cov, names, head_moved)
-        info = mne.pick_info(evoked.info, [evoked.ch_names.index(name) for name in names])
+        names = used_channels(average.info, forward, noise_cov, picks).names
+        check_belonging(average.info, forward, noise_cov, names, head_moved)
+        info = mne.pick_info(average.info, [average.ch_names.index(name) for name in names])
         kinds = tuple(info.get_channel_types())
-        in_window, in_baseline, centred = windows_of(evoked, tmin, tmax, baseline)
-        field = real("evoked", evoked.get_data(picks=names), "sensor time")
+        if baseline_correct is not None:
+            average = corrected(average, baseline_correct)
+        field = real("evoked", average.get_data(picks=names), "sensor time")
         lead_field = lead_field_of(forward, names, kinds, orientation)
-        trials = _trials(evoked, averages)
+        trials = _trials(average, averages)
         whitening = noise_of(info, noise_cov, kinds, rank, trials)
-    noise = whitening.noise
-    whitener = noise.whitener @ whitening.project
-    gain = lead_field.gain.reshape(len(names), -1)
-    times = evoked.times[in_window]
+    whitener = whitening.noise.whitener @ whitening.project
+    whitened = whitener @ field
+    windows = windows_of(average, tmin, tmax, baseline, whitened)
+    times = average.times[windows.recording]
     problem = Problem(
-        gain=whitener @ gain,
-        recording=whitener @ field[:, in_window],
+        gain=whitener @ lead_field.gain.reshape(len(names), -1),
+        recording=whitened[:, windows.recording],
         times=times,
-        baseline=whitener @ field[:, in_baseline] if in_baseline.any() else None,
-        baseline_centred=centred,
+        baseline=whitened[:, windows.baseline] if windows.baseline.any() else None,
+        baseline_centred=windows.centred,
         axes=lead_field.gain.shape[2],
         whitener=whitener,
         sensors=lead_field.sensors,
         sources=lead_field.sources,
         lead_field=lead_field,
-        noise=noise,
-        field=Recording(field[:, in_window], times.copy(), names, trials),
+        noise=whitening.noise,
+        field=Recording(field[:, windows.recording], times.copy(), names, trials),
         origin=Origin(info, forward, noise_cov),
     )
-    if outliers == "drop" and problem.outliers.size:
-        retained = np.setdiff1d(np.arange(problem.source_count), problem.outliers)
-        restricted = lead_field.restrict(sources=retained)
-        by_source = problem.gain.reshape(problem.components, problem.source_count, problem.axes)
-        with mne.use_log_level("ERROR"):
-            origin = Origin(info, _restricted(forward, retained), noise_cov)
-        gain = by_source[:, retained].reshape(problem.components, -1)
-        problem = replace(problem, gain=gain, sources=restricted.sources, lead_field=restricted, origin=origin)
-    elif outliers == "warn" and problem.outliers.size:
+    problem = _treated(problem, outliers)
+    problem.warn_of_baseline()
+    return problem
+
+
+def _average(evoked: Any) -> mne.Evoked:
+    """Return an average, of epochs if they are given."""
+    import mne
+
+    if isinstance(evoked, mne.BaseEpochs):
+        if not len(evoked):
+            raise ValueError("there are no epochs to average; all were dropped")
+        evoked = evoked.average()
+    _typed("evoked", evoked, mne.Evoked, "mne.Evoked, mne.Epochs or a list of mne.Evoked", "epochs.average() makes one")
+    assert isinstance(evoked, mne.Evoked)
+    if evoked.kind != "average":
+        raise ValueError(f"evoked {evoked.comment!r} is a {evoked.kind.replace('_', ' ')}, but an average is wanted")
+    return evoked
+
+
+def _treated(problem: Problem, outliers: str) -> Problem:
+    """Return the problem without outlying sources, or warn of them, or neither."""
+    import mne
+
+    many = len(problem.outliers)
+    if not many or outliers == "keep":
+        return problem
+    if outliers == "warn":
         named = ", ".join(str(source) for source in problem.outliers[:5])
-        many = len(problem.outliers)
         warnings.warn(
             f"{many} source{'s' * (many > 1)} ({named}{', ...' * (many > 5)}) have gains many times as large as their "
             "neighbours': they lie on or outside the skull of the head model and upset scales and maps; "
             "outliers='drop' leaves them out",
-            stacklevel=2,
+            stacklevel=3,
         )
-    problem.warn_of_baseline()
-    return problem
+        return problem
+    assert problem.lead_field is not None
+    retained = np.setdiff1d(np.arange(problem.source_count), problem.outliers)
+    restricted = problem.lead_field.restrict(sources=retained)
+    by_source = problem.gain.reshape(problem.components, problem.source_count, problem.axes)
+    with mne.use_log_level("ERROR"):
+        origin = replace(problem.origin, forward=_restricted(problem.origin.forward, retained))
+    gain = by_source[:, retained].reshape(problem.components, -1)
+    return replace(problem, gain=gain, sources=restricted.sources, lead_field=restricted, origin=origin)
 
 
 def _trials(evoked: mne.Evoked, averages: float | None) -> float:

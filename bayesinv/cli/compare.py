@@ -12,6 +12,7 @@ from bayesinv.cli.inputs import Inputs, check_seed, parse_names
 from bayesinv.cli.options import (
     Averages,
     Baseline,
+    BaselineCorrect,
     Condition,
     ForwardSolution,
     NoiseCovariance,
@@ -57,6 +58,7 @@ def compare(
     outliers: Outliers = "warn",
     averages: Averages = None,
     rank: Rank = None,
+    baseline_correct: BaselineCorrect = None,
     seed: Seed = 0,
     overwrite: Overwrite = False,
 ) -> int:
@@ -97,6 +99,7 @@ def compare(
         outliers=outliers,
         averages=averages,
         rank=rank,
+        baseline_correct=baseline_correct,
     )
     check_seed(seed)
     check_folder(out, overwrite)
@@ -121,7 +124,14 @@ def compare(
     if posteriors:
         with stages("leave out"):
             comparison = compare_models(posteriors, block=block)
-    given = {**inputs.facts(evoked, problem), "picks": picks, "baseline": baseline, "rank": rank, "seed": seed}
+    given = {
+        **inputs.facts(evoked, problem),
+        "picks": picks,
+        "baseline": baseline,
+        "baseline_correct": baseline_correct,
+        "rank": rank,
+        "seed": seed,
+    }
     with Folder(out, overwrite) as folder:
         with stages("draw"):
             _draw(folder, table, comparison, problem)

@@ -9,6 +9,7 @@ from bayesinv.cli.inputs import Inputs, check_method, check_seed
 from bayesinv.cli.options import (
     Averages,
     Baseline,
+    BaselineCorrect,
     Condition,
     ForwardSolution,
     NoiseCovariance,
@@ -45,6 +46,7 @@ def fit(
     outliers: Outliers = "warn",
     averages: Averages = None,
     rank: Rank = None,
+    baseline_correct: BaselineCorrect = None,
     method: str | None = None,
     draws: int | None = None,
     seed: Seed = 0,
@@ -79,6 +81,7 @@ def fit(
         outliers=outliers,
         averages=averages,
         rank=rank,
+        baseline_correct=baseline_correct,
     )
     read_card(model)
     check_method(method)
@@ -98,7 +101,14 @@ def fit(
         posterior = bayesinv.infer(model, problem, method, rng=rng, **options)
     with stages("maps"):
         maps = both(posterior, draws=DRAWS, rng=rng)
-    given = {"model": model, "picks": picks, "baseline": baseline, "rank": rank, "seed": seed}
+    given = {
+        "model": model,
+        "picks": picks,
+        "baseline": baseline,
+        "baseline_correct": baseline_correct,
+        "rank": rank,
+        "seed": seed,
+    }
     facts = {"command": "fit", "inputs": {**inputs.facts(evoked, problem), **given}}
     title = f"{evoked.comment} ({recording.name})"
     with Folder(out, overwrite) as folder, stages("write"):

@@ -25,6 +25,7 @@ class Inputs:
     tmin, tmax : s
     averages : number of trials; None takes that of the file
     rank : info, full, a number, or meg=N,eeg=N; None estimates it
+    baseline_correct : START,STOP in s, whose mean is subtracted first; None for none
     baseline : "auto", "none" or START,STOP in s
 
     Reading takes time, so the files' existence is checked first.
@@ -49,12 +50,14 @@ class Inputs:
     outliers: str
     averages: float | None = None
     rank: str | None = None
+    baseline_correct: str | None = None
 
     def __post_init__(self) -> None:
         for what, path in self.files.items():
             check_exists(what, path)
         parse_baseline(self.baseline)
         parse_rank(self.rank)
+        self._correction()
 
     @property
     def files(self) -> dict[str, Path]:
@@ -83,9 +86,14 @@ class Inputs:
                 outliers=self.outliers,
                 averages=self.averages,
                 rank=parse_rank(self.rank),
+                baseline_correct=self._correction(),
             )
         assert isinstance(problem, Problem)
         return evoked, problem
+
+    def _correction(self) -> tuple[float | None, float | None] | None:
+        """Return the window, in s, whose mean is subtracted."""
+        return None if self.baseline_correct is None else parse_window("baseline-correct", self.baseline_correct)
 
     def _objects(self) -> tuple[Any, Any, Any]:
         """Return the average, forward solution and noise covariance as objects of MNE-Python."""
@@ -193,13 +201,26 @@ def parse_baseline(text: str) -> Window:
         return "auto"
     if name == "none":
         return None
+    return parse_window("baseline", text, ", 'auto' or 'none'")
+
+
+def parse_window(option: str, text: str, others: str = "") -> tuple[float | None, float | None]:
+    """Return the window START,STOP in s that an option gives; an end that is left out is open.
+
+    others : what else the option may be, for the error text
+
+    Raises
+    ------
+    ValueError
+        If it is none, or ends before it starts.
+    """
     parts = [part.strip() for part in text.split(",")]
     try:
         start, stop = (float(part) if part and part.lower() != "none" else None for part in parts)
     except ValueError:
-        raise ValueError(f"--baseline {text} is not START,STOP in s (such as -0.2,0), 'auto' or 'none'") from None
+        raise ValueError(f"--{option} {text} is not START,STOP in s (such as -0.2,0){others}") from None
     if start is not None and stop is not None and not start < stop:
-        raise ValueError(f"--baseline {text} ends before it starts; give START,STOP in s, such as -0.2,0")
+        raise ValueError(f"--{option} {text} ends before it starts; give START,STOP in s, such as -0.2,0")
     return start, stop
 
 

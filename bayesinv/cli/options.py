@@ -46,6 +46,14 @@ Baseline = Annotated[
     ),
 ]
 
+BaselineCorrect = Annotated[
+    str | None,
+    Parameter(
+        help="START,STOP in s: subtract the mean over this window first. By default the average is taken as it is.",
+        allow_leading_hyphen=True,
+    ),
+]
+
 Outliers = Annotated[
     Literal["warn", "drop", "keep"],
     Parameter(

@@ -20,7 +20,14 @@ from bayesinv.head.sources import Sources
 from bayesinv.memory import Memory, PickledByFields, cached_property
 from bayesinv.problem.noise import KINDS, Noise
 from bayesinv.problem.noise_autocorrelation import independent_samples
-from bayesinv.problem.plausibility import check_gain_norms, check_power, outlying_gains, standardised_map, warn_of_power
+from bayesinv.problem.plausibility import (
+    check_gain_norms,
+    check_power,
+    offset_of,
+    outlying_gains,
+    standardised_map,
+    warn_of_power,
+)
 from bayesinv.problem.recording import Recording, checked_averages
 from bayesinv.problem.whitening import given_noise, inverse_of, parts_by_kind
 from bayesinv.problem.windows import samples_of
@@ -213,8 +220,9 @@ class Problem(PickledByFields):
         return problem
 
     def warn_of_baseline(self) -> None:
-        """Warn when the whitened baseline does not look like noise of scale one."""
-        warn_of_power(self.baseline_power)
+        """Warn when the whitened baseline does not look like noise of scale one and mean zero."""
+        unsure = self.baseline is not None and not self.baseline_centred
+        warn_of_power(self.baseline_power, offset_of(self.baseline) if unsure else None)
 
     @cached_property
     def gain_powers(self) -> Array:
