@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 
 from bayesinv.axes import Index, one_of, real
-from bayesinv.bridges.mne_channels import used_channels
+from bayesinv.bridges.mne_account import notes_of
+from bayesinv.bridges.mne_channels import listed, used_channels
 from bayesinv.bridges.mne_fit import check_belonging
 from bayesinv.bridges.mne_forward import lead_field_of
 from bayesinv.bridges.mne_noise import Rank, noise_of
@@ -139,7 +140,8 @@ def from_mne(
     _typed("forward", forward, mne.Forward, "mne.Forward", "mne.read_forward_solution reads one")
     _typed("noise_cov", noise_cov, mne.Covariance, "mne.Covariance", "mne.read_cov reads one")
     with mne.use_log_level("ERROR"):
-        names = used_channels(average.info, forward, noise_cov, picks).names
+        channels = used_channels(average.info, forward, noise_cov, picks)
+        names = channels.names
         check_belonging(average.info, forward, noise_cov, names, head_moved)
         info = mne.pick_info(average.info, [average.ch_names.index(name) for name in names])
         kinds = tuple(info.get_channel_types())
@@ -152,7 +154,7 @@ def from_mne(
     whitener = whitening.noise.whitener @ whitening.project
     whitened = whitener @ field
     windows = windows_of(average, tmin, tmax, baseline, whitened)
-    times = average.times[windows.recording]
+    times, quiet = average.times[windows.recording], average.times[windows.baseline]
     problem = Problem(
         gain=whitener @ lead_field.gain.reshape(len(names), -1),
         recording=whitened[:, windows.recording],
@@ -166,6 +168,7 @@ def from_mne(
         lead_field=lead_field,
         noise=whitening.noise,
         field=Recording(field[:, windows.recording], times.copy(), names, trials),
+        notes=notes_of(info, noise_cov, channels.left_out, whitening.dependent, quiet),
         origin=Origin(info, forward, noise_cov),
     )
     problem = _treated(problem, outliers)
@@ -211,7 +214,9 @@ def _treated(problem: Problem, outliers: str) -> Problem:
     with mne.use_log_level("ERROR"):
         origin = replace(problem.origin, forward=_restricted(problem.origin.forward, retained))
     gain = by_source[:, retained].reshape(problem.components, -1)
-    return replace(problem, gain=gain, sources=restricted.sources, lead_field=restricted, origin=origin)
+    told = f"{many} left out, as their gains are many times their neighbours' ({listed(map(str, problem.outliers))})"
+    notes = {**problem.notes, "sources": told}
+    return replace(problem, gain=gain, sources=restricted.sources, lead_field=restricted, notes=notes, origin=origin)
 
 
 def _trials(evoked: mne.Evoked, averages: float | None) -> float:

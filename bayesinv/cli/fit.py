@@ -27,7 +27,7 @@ from bayesinv.cli.options import (
 from bayesinv.cli.outcome import verdict
 from bayesinv.cli.output import Folder, check_folder, write_posterior
 from bayesinv.cli.peaks import DRAWS
-from bayesinv.cli.screen import Stages, show_posterior, show_text
+from bayesinv.cli.screen import Stages, show_posterior, show_table, show_text
 
 
 def fit(
@@ -94,6 +94,9 @@ def fit(
     import numpy as np
 
     from bayesinv.posterior.maps import both
+    from bayesinv.problem.account import account
+
+    show_table(("", ""), account(problem).items(), "What is used")
 
     rng = np.random.default_rng(seed)
     options = {} if draws is None else {"draws": draws}

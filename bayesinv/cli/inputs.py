@@ -106,12 +106,15 @@ class Inputs:
 
     def facts(self, evoked: Any, problem: Problem) -> dict[str, Any]:
         """Return what was inverted, for `summary.json`."""
+        from bayesinv.problem.account import account
+
         return {
             **{what.replace(" ", "_"): str(path) for what, path in self.files.items()},
             "condition": evoked.comment,
             "averages": problem.field.averages if problem.field is not None else float(evoked.nave),
             "orientation": problem.orientation,
             "window": [float(problem.times[0]), float(problem.times[-1])],
+            "used": account(problem),
         }
 
 

@@ -113,11 +113,14 @@ def offset_of(baseline: Array) -> Offset | None:
     return Offset(float(np.sqrt(square + within)), float(np.sqrt(within)), errors, bool(significant))
 
 
-def warn_of_power(power: float | None, offset: Offset | None = None) -> None:
-    """Warn, where a problem is built, when the power of its whitened baseline is not that of noise of scale one.
+def warn_of_baseline(baseline: Array | None, centred: bool, power: float | None) -> None:
+    """Warn, where a problem is built, when its whitened baseline is not like noise of scale one and mean zero.
 
-    offset : of a baseline whose mean was not subtracted
+    baseline : (component, sample)
+    centred : whether its mean was subtracted
+    power : its global field power
     """
+    offset = None if baseline is None or centred else offset_of(baseline)
     if offset is not None and offset.significant:
         warnings.warn(
             f"the baseline has a mean that noise does not have, {np.sqrt(offset.errors):.2g} times its sampling error: "

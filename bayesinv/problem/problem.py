@@ -18,16 +18,11 @@ from bayesinv.head.parcels import parcels as make_parcels
 from bayesinv.head.sensors import Sensors
 from bayesinv.head.sources import Sources
 from bayesinv.memory import Memory, PickledByFields, cached_property
+from bayesinv.problem.account import account_lines
 from bayesinv.problem.noise import KINDS, Noise
 from bayesinv.problem.noise_autocorrelation import independent_samples
-from bayesinv.problem.plausibility import (
-    check_gain_norms,
-    check_power,
-    offset_of,
-    outlying_gains,
-    standardised_map,
-    warn_of_power,
-)
+from bayesinv.problem.plausibility import check_gain_norms, check_power, outlying_gains, standardised_map
+from bayesinv.problem.plausibility import warn_of_baseline as warn_of
 from bayesinv.problem.recording import Recording, checked_averages
 from bayesinv.problem.whitening import given_noise, inverse_of, parts_by_kind
 from bayesinv.problem.windows import samples_of
@@ -62,6 +57,7 @@ class Problem(PickledByFields):
     labels : (source,), the parcel that each source belongs to, -1 for none; or None, see `with_parcels`
     maps : name to (source,) map of another modality, standardised; see `with_maps`
     sensors, sources, lead_field, noise, field : what the arrays came from, where it is known
+    notes : what its account says beside the arrays, by what it is about, such as why channels were left out
     origin : the foreign objects the problem was built from, for conversion back to them; not archived
     """
 
@@ -80,6 +76,7 @@ class Problem(PickledByFields):
     lead_field: LeadField | None = None
     noise: Noise | None = None
     field: Recording | None = None
+    notes: Mapping[str, str] = dataclass_field(default_factory=dict)
     origin: Any = None
 
     def __post_init__(self) -> None:
@@ -126,7 +123,11 @@ class Problem(PickledByFields):
             object.__setattr__(self, "labels", check_labels(self.labels, self.source_count))
         maps = {name: standardised_map(name, one, self.source_count) for name, one in self.maps.items()}
         object.__setattr__(self, "maps", maps)
+        object.__setattr__(self, "notes", dict(self.notes))
         freeze(self.gain, self.recording, self.times, self.baseline, self.whitener, self.error_factor, self.labels)
+
+    def __repr__(self) -> str:
+        return account_lines(self)
 
     @classmethod
     def from_arrays(
@@ -221,8 +222,7 @@ class Problem(PickledByFields):
 
     def warn_of_baseline(self) -> None:
         """Warn when the whitened baseline does not look like noise of scale one and mean zero."""
-        unsure = self.baseline is not None and not self.baseline_centred
-        warn_of_power(self.baseline_power, offset_of(self.baseline) if unsure else None)
+        warn_of(self.baseline, self.baseline_centred, self.baseline_power)
 
     @cached_property
     def gain_powers(self) -> Array:
@@ -384,6 +384,7 @@ class Problem(PickledByFields):
             baseline=None if baseline is None else np.asarray(baseline, dtype=np.float64),
             baseline_centred=baseline_centred,
             field=None,
+            notes={name: note for name, note in self.notes.items() if name != "baseline"},
         )
 
     def with_maps(self, maps: Mapping[str, ArrayLike]) -> Problem:

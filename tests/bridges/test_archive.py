@@ -69,7 +69,8 @@ def problem(rng, axes=1, count=7):
         sources=cortex,
         lead_field=LeadField(gain, channels, cortex, "average", {"solver": "sphere", "note": "µ/π"}),
         noise=noise,
-        field=Recording(rng.normal(size=(4, count + 2)), np.arange(count + 2.0), channels.names, 3),
+        field=Recording(rng.normal(size=(4, count + 2)), np.arange(count + 2.0), channels.names, 2.4),
+        notes={"sensors": "left out 1 bad in the recording (Ωz)", "sources": ""},
     )
 
 

@@ -28,6 +28,11 @@ class TestFit:
         assert {"mean", "low", "high"} <= set(found["hyper"]["lambda"])
         assert found["versions"]["bayesinv"] == bi.__version__
         assert {"infer", "whiten", "write"} <= set(found["timings"])
+        used = found["inputs"]["used"]
+        assert used["sensors"] == "12 EEG; average reference"
+        assert used["noise"] == "rank 11 of 12 EEG; 1 projector (Average EEG reference)"
+        assert used["baseline"].endswith("-200 to 0 ms")
+        assert all(text in out for text in used.values())
         loaded = load(folder / "posterior.nc")
         assert loaded.hyper["lambda"].mean == pytest.approx(found["hyper"]["lambda"]["mean"], rel=1e-12)
         for facts in found["peak"].values():
