@@ -151,10 +151,11 @@ def from_mne(
         lead_field = lead_field_of(forward, names, kinds, orientation)
         trials = _trials(average, averages)
         whitening = noise_of(info, noise_cov, kinds, rank, trials)
-    whitener = whitening.noise.whitener @ whitening.project
-    whitened = whitener @ field
-    windows = windows_of(average, tmin, tmax, baseline, whitened)
-    times, quiet = average.times[windows.recording], average.times[windows.baseline]
+        whitener = whitening.noise.whitener @ whitening.project
+        whitened = whitener @ field
+        windows = windows_of(average, tmin, tmax, baseline, whitened)
+        times, quiet = average.times[windows.recording], average.times[windows.baseline]
+        notes = notes_of(info, noise_cov, channels.left_out, whitening.dependent, quiet)
     problem = Problem(
         gain=whitener @ lead_field.gain.reshape(len(names), -1),
         recording=whitened[:, windows.recording],
@@ -168,7 +169,7 @@ def from_mne(
         lead_field=lead_field,
         noise=whitening.noise,
         field=Recording(field[:, windows.recording], times.copy(), names, trials),
-        notes=notes_of(info, noise_cov, channels.left_out, whitening.dependent, quiet),
+        notes=notes,
         origin=Origin(info, forward, noise_cov),
     )
     problem = _treated(problem, outliers)

@@ -98,7 +98,7 @@ def offset_of(baseline: Array) -> Offset | None:
     mean = baseline.mean(axis=1)
     centred = baseline - mean[:, None]
     power = float(np.sum(centred**2))
-    if count < 2 or not power:
+    if count < 2 or power <= np.finfo(float).eps * float(np.sum(baseline**2)):
         return None
     lags = range(1, max(2, count // 4))
     correlation = np.array([np.sum(centred[:, lag:] * centred[:, :-lag]) / power for lag in lags])
