@@ -59,7 +59,14 @@ def used_channels(
     good = [name for name in names if name not in info["bads"]]
     if names and not good:
         raise ValueError(f"all {len(names)} channels are marked as bad; look at info['bads']")
-    _note(left_out, "bad in the recording", names, good)
+    bad = _note(left_out, "bad in the recording", names, good)
+    named = [name for name in bad if name in ([picks] if isinstance(picks, str) else picks or ())]
+    if named:
+        warnings.warn(
+            f"picks names {listed(named)}, but info['bads'] marks {'it' if len(named) == 1 else 'them'} as bad; left "
+            "out",
+            stacklevel=4,
+        )
     names = good
     alike = ""
     for what, present in (("forward solution", forward["sol"]["row_names"]), ("noise covariance", noise_cov.ch_names)):

@@ -124,14 +124,7 @@ def compare(
     if posteriors:
         with stages("leave out"):
             comparison = compare_models(posteriors, block=block)
-    given = {
-        **inputs.facts(evoked, problem),
-        "picks": picks,
-        "baseline": baseline,
-        "baseline_correct": baseline_correct,
-        "rank": rank,
-        "seed": seed,
-    }
+    given = {**inputs.facts(evoked, problem), "seed": seed}
     with Folder(out, overwrite) as folder:
         with stages("draw"):
             _draw(folder, table, comparison, problem)

@@ -96,26 +96,17 @@ def fit(
     from bayesinv.posterior.maps import both
     from bayesinv.problem.account import account
 
-    show_table(("", ""), account(problem).items(), "What is used")
-
     rng = np.random.default_rng(seed)
     options = {} if draws is None else {"draws": draws}
     with stages("infer"):
         posterior = bayesinv.infer(model, problem, method, rng=rng, **options)
     with stages("maps"):
         maps = both(posterior, draws=DRAWS, rng=rng)
-    given = {
-        "model": model,
-        "picks": picks,
-        "baseline": baseline,
-        "baseline_correct": baseline_correct,
-        "rank": rank,
-        "seed": seed,
-    }
-    facts = {"command": "fit", "inputs": {**inputs.facts(evoked, problem), **given}}
+    facts = {"command": "fit", "inputs": {**inputs.facts(evoked, problem), "model": model, "seed": seed}}
     title = f"{evoked.comment} ({recording.name})"
     with Folder(out, overwrite) as folder, stages("write"):
         write_posterior(folder, posterior, maps, facts, stages, model, title=title)
+    show_table(("", ""), account(problem).items(), "What is used")
     show_posterior(posterior, maps, stages, title)
     show_text(f"wrote {out / 'report.html'}")
     return verdict(posterior)

@@ -114,6 +114,10 @@ class Inputs:
             "averages": problem.field.averages if problem.field is not None else float(evoked.nave),
             "orientation": problem.orientation,
             "window": [float(problem.times[0]), float(problem.times[-1])],
+            "picks": self.picks,
+            "baseline": self.baseline,
+            "baseline_correct": self.baseline_correct,
+            "rank": self.rank,
             "used": account(problem),
         }
 

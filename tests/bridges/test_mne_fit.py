@@ -249,6 +249,14 @@ class TestNames:
         evoked.info["bads"] = ["eeg 1", "mag 9"]
         from_mne(evoked, forward, noise_cov)
 
+    def test_a_bad_channel_that_was_asked_for_by_name(self, rng):
+        evoked, forward, noise_cov = toy(rng)
+        evoked.info["bads"] = ["mag 8"]
+        with pytest.warns(UserWarning, match=r"picks names mag 8, but info\['bads'\] marks it as bad; left out"):
+            problem = from_mne(evoked, forward, noise_cov, picks=["mag 7", "mag 8", "mag 9"])
+        assert problem.field.names == ("mag 7", "mag 9")
+        assert len(from_mne(evoked, forward, noise_cov, picks="mag").field.names) == 3
+
     def test_a_name_of_another_kind(self, rng):
         evoked, forward, noise_cov = toy(rng, KINDS)
         other = evoked.copy().rename_channels({"mag 8": "grad 12", "grad 12": "mag 8"})
