@@ -194,7 +194,7 @@ def _tell_moved_head(shift: _Shift, angle: float, head_moved: str) -> None:
         "compute the forward solution from this recording's info"
     )
     if shift.typical > REFUSED_MOVE and head_moved == "refuse":
-        raise ValueError(f"{words}, or give head_moved='warn' if that is meant")
+        raise ValueError(f"{words}, or give head_moved='warn' (--head-moved warn) if that is meant")
     warnings.warn(words, stacklevel=5)
 
 

@@ -228,7 +228,7 @@ def _trials(evoked: mne.Evoked, averages: float | None) -> float:
     if isinstance(nave, bool) or not 0 < nave < np.inf:
         raise ValueError(
             f"evoked.nave is {nave!r}, but an average is of a positive number of trials (files of MNE-Python round "
-            "those of combined averages); give averages="
+            "those of combined averages); give averages= (--averages)"
         )
     return float(nave)
 

@@ -15,6 +15,7 @@ from bayesinv.cli.options import (
     BaselineCorrect,
     Condition,
     ForwardSolution,
+    HeadMoved,
     NoiseCovariance,
     Orientation,
     OutFolder,
@@ -59,6 +60,7 @@ def compare(
     averages: Averages = None,
     rank: Rank = None,
     baseline_correct: BaselineCorrect = None,
+    head_moved: HeadMoved = "refuse",
     seed: Seed = 0,
     overwrite: Overwrite = False,
 ) -> int:
@@ -100,6 +102,7 @@ def compare(
         averages=averages,
         rank=rank,
         baseline_correct=baseline_correct,
+        head_moved=head_moved,
     )
     check_seed(seed)
     check_folder(out, overwrite)

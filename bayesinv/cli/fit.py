@@ -12,6 +12,7 @@ from bayesinv.cli.options import (
     BaselineCorrect,
     Condition,
     ForwardSolution,
+    HeadMoved,
     NoiseCovariance,
     Orientation,
     OutFolder,
@@ -47,6 +48,7 @@ def fit(
     averages: Averages = None,
     rank: Rank = None,
     baseline_correct: BaselineCorrect = None,
+    head_moved: HeadMoved = "refuse",
     method: str | None = None,
     draws: int | None = None,
     seed: Seed = 0,
@@ -82,6 +84,7 @@ def fit(
         averages=averages,
         rank=rank,
         baseline_correct=baseline_correct,
+        head_moved=head_moved,
     )
     read_card(model)
     check_method(method)

@@ -26,6 +26,7 @@ class Inputs:
     averages : number of trials; None takes that of the file
     rank : info, full, a number, or meg=N,eeg=N; None estimates it
     baseline_correct : START,STOP in s, whose mean is subtracted first; None for none
+    head_moved : "refuse" or "warn" where the head lies elsewhere in the forward solution
     baseline : "auto", "none" or START,STOP in s
 
     Reading takes time, so the files' existence is checked first.
@@ -51,6 +52,7 @@ class Inputs:
     averages: float | None = None
     rank: str | None = None
     baseline_correct: str | None = None
+    head_moved: str = "refuse"
 
     def __post_init__(self) -> None:
         for what, path in self.files.items():
@@ -87,6 +89,7 @@ class Inputs:
                 averages=self.averages,
                 rank=parse_rank(self.rank),
                 baseline_correct=self._correction(),
+                head_moved=self.head_moved,
             )
         assert isinstance(problem, Problem)
         return evoked, problem

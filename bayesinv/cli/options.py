@@ -76,6 +76,13 @@ Rank = Annotated[
     ),
 ]
 
+HeadMoved = Annotated[
+    Literal["refuse", "warn"],
+    Parameter(
+        help="What to do where the head lies more than 5 mm elsewhere in the forward solution than in the recording.",
+    ),
+]
+
 Model = Annotated[str, Parameter(help="Name of a shipped model or path of a .py file.")]
 
 Seed = Annotated[int, Parameter(help="Of all randomness.")]

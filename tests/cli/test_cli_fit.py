@@ -69,6 +69,7 @@ class TestFit:
             (["--orientation", "free"], "orientation", "free"),
             (["--baseline", "none", "--tmin", "0"], "samples", 31),
             (["--averages", "1.2"], "averages", 1.2),
+            (["--head-moved", "warn"], "passed", True),
             (["--baseline-correct", "-0.2,0"], "baseline_correct", "-0.2,0"),
             (["--rank", "eeg=7"], "components", 7),
             (["--rank", "9"], "components", 9),

@@ -81,6 +81,7 @@ class TestBadInput:
             (["--rank", "meg=3,eeg"], "--rank meg=3,eeg is not"),
             (["--rank", "seeg=3"], "seeg"),
             (["--averages", "0"], "averages is 0"),
+            (["--head-moved", "ignore"], "ignore"),
             (["--baseline", "soon"], "--baseline soon is not START,STOP"),
             (["--baseline", "0,-0.2"], "ends before it starts"),
             (["--baseline", "-9,-8"], "baseline"),
