@@ -96,6 +96,34 @@ class TestDependentElectrodes:
         assert problem.noise.ranks == {"eeg": 58}
         assert snr(problem) == pytest.approx(snr(from_mne(*without(parts, ODD), tmax=0.3)), rel=0.05)
 
+    def test_a_reference_that_truly_was_one_is_an_electrode(self, eeg):
+        """Potentials against an electrode, and zero at it, are those against the average but for the reference."""
+        count = len(eeg[0].ch_names)
+        against = np.eye(count)
+        against[:, eeg[0].ch_names.index(ODD)] -= 1.0
+        problem, straight = from_mne(*changed(eeg, against)), from_mne(*changed(eeg, np.eye(count)))
+        assert problem.noise.ranks == {"eeg": 59}
+        inner = [one.gain[:, ::20].T @ one.recording for one in (problem, straight)]
+        assert_allclose(*inner, atol=1e-7 * np.abs(inner[1]).max())
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("names", [["MEG 0113"], ["MEG 1621", "MEG 2043"]])
+    def test_interpolated_coils(self, auditory, forward, noise_cov, names):
+        evoked = decimated(auditory).pick("meg", exclude=[])
+        info = mne.pick_info(evoked.info, np.arange(len(evoked.ch_names)))
+        info["bads"] = [*names, "MEG 2443"]
+        with info._unlock():
+            info["projs"] = []
+        count = len(evoked.ch_names)
+        combine = mne.EvokedArray(np.eye(count), info).interpolate_bads(reset_bads=True).data
+        covariance = mne.pick_channels_cov(noise_cov, evoked.ch_names, exclude=[], ordered=True)
+        covariance["data"] = combine @ covariance["data"] @ combine.T
+        evoked.data = combine @ evoked.data
+        with pytest.warns(UserWarning, match=rf"noise of {len(names)} MEG channel") as told:
+            problem = from_mne(evoked, forward, covariance)
+        assert all(name in str(told[0].message) for name in names)
+        assert problem.noise.ranks == {"meg": 302 - len(names)}
+
     def test_a_bridge(self, eeg):
         combine = np.eye(len(eeg[0].ch_names))
         one, two = (eeg[0].ch_names.index(name) for name in ("EEG 010", "EEG 011"))
