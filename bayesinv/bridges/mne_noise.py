@@ -75,6 +75,10 @@ def noise_of(
                 dependent += [names[members[i]] for i in found.sensors]
                 _tell_dependent(group, [names[members[i]] for i in found.sensors], found, estimated[group], most)
         ranks[group] = most if rank == "full" else min(estimated[group], most)
+    if rank is None:
+        # Of a spectrum that decays to rounding, the estimate may count directions that cannot be whitened.
+        possible = Noise(covariance, kinds).ranks
+        ranks = {group: min(count, possible[group]) for group, count in ranks.items()}
     return Whitening(Noise(covariance, kinds, ranks, averages), project, tuple(dependent))
 
 

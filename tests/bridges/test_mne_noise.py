@@ -197,6 +197,20 @@ class TestRank:
             problem = from_mne(evoked, forward, covariance)
         assert problem.noise.ranks == {"meg": 70}
 
+    def test_of_a_spectrum_that_decays_to_rounding_is_what_can_be_whitened(self, auditory, forward, rng):
+        evoked = decimated(auditory).pick("mag")
+        with evoked.info._unlock():
+            evoked.info["projs"] = []
+        names = evoked.ch_names
+        basis = np.linalg.qr(rng.normal(size=(len(names), len(names))))[0]
+        root = 1e-13 * basis * np.geomspace(1, 1e-10, len(names))
+        covariance = mne.Covariance(root @ root.T, names, evoked.info["bads"], [], 10000)
+        evoked.data = root @ rng.normal(size=evoked.data.shape)
+        problem = from_mne(evoked, forward, covariance, baseline=None)
+        W = problem.noise.whitener
+        assert 40 < len(W) < 75
+        assert_allclose(W @ problem.noise.covariance @ W.T / problem.noise.averages, np.eye(len(W)), atol=1e-4)
+
     def test_from_the_info_is_that_of_mne(self, auditory, forward, noise_cov):
         evoked = decimated(auditory)
         problem = from_mne(evoked, forward, noise_cov, rank="info")
