@@ -77,7 +77,7 @@ class TestBadInput:
             (["--picks", "Fp7"], "Fp7"),
             (["--baseline-correct", "soon"], "--baseline-correct soon is not START,STOP"),
             (["--baseline-correct", "-9,-8"], "baseline_correct (-9.0, -8.0) s holds no sample"),
-            (["--rank", "fulll"], "--rank fulll is not info, full, a number, or meg=N,eeg=N"),
+            (["--rank", "whole"], "--rank whole is not info, full, a number, or meg=N,eeg=N"),
             (["--rank", "meg=3,eeg"], "--rank meg=3,eeg is not"),
             (["--rank", "seeg=3"], "seeg"),
             (["--averages", "0"], "averages is 0"),
