@@ -1,14 +1,17 @@
-"""Channels, projectors, reference and noise covariance of an MNE-Python recording."""
+"""Channels of an MNE-Python recording that are used, and what becomes of the others.
+
+No channel is lost in silence: those that a forward solution or a noise covariance lacks, or that it alone marks as bad,
+are named in a warning, and a kind of sensor that was asked for by name and is gone is an error.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from bayesinv.axes import Array, one_of, real
-from bayesinv.problem.noise import Noise
+from bayesinv.axes import one_of
 
 if TYPE_CHECKING:
     import mne
@@ -16,95 +19,189 @@ if TYPE_CHECKING:
 
 KINDS = ("eeg", "mag", "grad")
 
-_MEMBERS = {"meg": ("meg", "mag", "grad"), "eeg": ("eeg",)}
+MEMBERS = {"meg": ("mag", "grad"), "eeg": ("eeg",), "mag": ("mag",), "grad": ("grad",)}
+"""Kinds of sensors by the word that asks for them."""
+
+WORDS = {"eeg": "EEG", "mag": "magnetometer", "grad": "gradiometer", "meg": "MEG"}
+
+
+@dataclass(frozen=True)
+class Channels:
+    """The channels that are used, in the order of the info, and those that were left out by reason."""
+
+    names: tuple[str, ...]
+    left_out: Mapping[str, tuple[str, ...]]
 
 
 def used_channels(
     info: mne.Info, forward: mne.Forward, noise_cov: mne.Covariance, picks: str | Sequence[str] | None
-) -> tuple[str, ...]:
-    """Return the names of the channels to use, in the order of the info."""
+) -> Channels:
+    """Return the channels that the recording, the forward solution and the covariance have and none marks as bad.
+
+    Raises
+    ------
+    ValueError
+        If none is left, if a kind that `picks` names has none left, or if EEG has no average reference.
+    """
     kinds = dict(zip(info["ch_names"], info.get_channel_types(), strict=True))
-    names = [name for name in info["ch_names"] if kinds[name] in KINDS]
-    if not names:
-        raise ValueError("the recording has no EEG, magnetometer or gradiometer channel")
-    if picks is not None:
-        wanted = [picks] if isinstance(picks, str) else list(picks)
-        for pick in wanted:
-            if pick not in (*KINDS, "meg") and pick not in kinds:
-                one_of("channel or kind of channel", pick, [*KINDS, "meg", *names])
-        types = {kind for pick in wanted for kind in (("mag", "grad") if pick == "meg" else (pick,))}
-        names = [name for name in names if kinds[name] in types or name in types]
-        if not names:
-            raise ValueError(f"picks {picks!r} leaves no EEG, magnetometer or gradiometer channel of the recording")
-    for what, present, remedy in (
-        ("forward", forward["sol"]["row_names"], "compute the forward solution for this recording's channels"),
-        ("noise covariance", noise_cov.ch_names, "compute the covariance from this recording's channels"),
-    ):
-        common = [name for name in names if name in set(present)]
-        if not common:
-            raise ValueError(
-                f"no channel is in common: the recording has {', '.join(names[:3])}, ..., the {what} has "
-                f"{', '.join(list(present)[:3])}, ...; {remedy}"
-            )
-        names = common
-    bads = {*info["bads"], *noise_cov["bads"], *forward["info"]["bads"]}
-    good = tuple(name for name in names if name not in bads)
-    if not good:
+    left_out: dict[str, tuple[str, ...]] = {}
+    names, asked = _picked(kinds, picks)
+    bipolar = _bipolar(info, names)
+    if bipolar:
+        left_out["bipolar"] = bipolar
+        warnings.warn(
+            f"{listed(bipolar)} {_are(bipolar)} bipolar, the difference of two electrodes, which "
+            "no forward solution of single electrodes describes; left out",
+            stacklevel=4,
+        )
+        names = [name for name in names if name not in bipolar]
+    total = {kind: sum(kinds[name] == kind for name in names) for kind in KINDS}
+    good = [name for name in names if name not in info["bads"]]
+    if names and not good:
         raise ValueError(f"all {len(names)} channels are marked as bad; look at info['bads']")
-    if any(kinds[name] == "eeg" for name in good) and not (info["custom_ref_applied"] or _has_reference(info)):
+    bad = _note(left_out, "bad in the recording", names, good)
+    named = [name for name in bad if name in ([picks] if isinstance(picks, str) else picks or ())]
+    if named:
+        warnings.warn(
+            f"picks names {listed(named)}, but info['bads'] marks {'it' if len(named) == 1 else 'them'} as bad; left "
+            "out",
+            stacklevel=4,
+        )
+    names = good
+    alike = ""
+    for what, present in (("forward solution", forward["sol"]["row_names"]), ("noise covariance", noise_cov.ch_names)):
+        lost = _note(left_out, f"not in the {what}", names, set(present))
+        if names and len(lost) == len(names):
+            _refuse_strangers(what, lost, present)
+        if lost:
+            alike += _alike(lost, present)
+            warnings.warn(
+                f"{_counted(lost, kinds, total)} of the recording ({listed(lost)}) {_are(lost)} not in the {what} and "
+                f"left out{_alike(lost, present)}",
+                stacklevel=4,
+            )
+        names = [name for name in names if name not in lost]
+    for what, bads in (("forward solution", forward["info"]["bads"]), ("noise covariance", noise_cov["bads"])):
+        lost = _note(left_out, f"bad in the {what}", names, [name for name in names if name not in bads])
+        if names and len(lost) == len(names):
+            raise ValueError(f"all {len(names)} channels are marked as bad in the {what}; clear its bads")
+        if lost:
+            warnings.warn(
+                f"{_counted(lost, kinds, total)} ({listed(lost)}) {_are(lost)} good in the recording but bad in the "
+                f"{what}; left out. Mark bad channels in evoked.info['bads'], and clear stale marks elsewhere",
+                stacklevel=4,
+            )
+        names = [name for name in names if name not in lost]
+    for word in asked:
+        if not any(kinds[name] in MEMBERS[word] for name in names):
+            raise ValueError(_gone(word, kinds, left_out) + alike)
+    if not names:
+        raise ValueError("no channel is left: all that were picked are bipolar")
+    if any(kinds[name] == "eeg" for name in names) and not (info["custom_ref_applied"] or has_reference(info)):
         raise ValueError(
             "EEG wants the average reference, as its forward solution has none of its own; first call "
             'evoked.set_eeg_reference("average", projection=True)'
         )
-    return good
+    return Channels(tuple(names), left_out)
 
 
-def _has_reference(info: mne.Info) -> bool:
+def has_reference(info: mne.Info) -> bool:
     """Whether a projector of the average EEG reference is among the projectors, active or not."""
     from mne.io.constants import FIFF
 
     return any(item["kind"] == FIFF.FIFFV_PROJ_ITEM_EEG_AVREF for item in info["projs"])
 
 
-def noise_of(
-    info: mne.Info,
-    noise_cov: mne.Covariance,
-    kinds: tuple[str, ...],
-    rank: int | Mapping[str, int] | None,
-    averages: int,
-) -> tuple[Noise, Array]:
-    """Return the noise after projection, and the projector (sensor, sensor)."""
-    import mne
-    from mne.proj import make_projector
+def listed(names: Iterable[str], most: int = 5) -> str:
+    """Return the first names, for people."""
+    every = list(names)
+    return ", ".join(every[:most]) + (", ..." if len(every) > most else "")
 
-    names = info["ch_names"]
-    order = [noise_cov.ch_names.index(name) for name in names]
-    table = noise_cov["data"]
-    covariance = np.diag(table[order]) if noise_cov["diag"] else table[np.ix_(order, order)]
-    covariance = real("noise covariance", covariance, "sensor sensor")
-    projs = [*info["projs"], *noise_cov["projs"]]
-    _, _, directions = make_projector(projs, names)
-    electric = np.array([kind == "eeg" for kind in kinds])
-    if electric.any() and info["custom_ref_applied"] and not _has_reference(info):
-        # Projecting out the mean keeps all differences between electrodes, whatever the reference was.
-        extra = electric / np.sqrt(electric.sum())
-        vectors, sizes, _ = np.linalg.svd(np.column_stack([directions, extra]), full_matrices=False)
-        directions = vectors[:, sizes > 1e-2 * sizes[0]]
-    project = np.eye(len(names)) - directions @ directions.T
-    covariance = project @ covariance @ project.T
-    covariance[np.ix_(electric, ~electric)] = 0.0
-    covariance[np.ix_(~electric, electric)] = 0.0
-    ranks: int | Mapping[str, int]
-    if rank is None:
-        projected = mne.Covariance(covariance, names, [], projs, 0)
-        estimated = mne.compute_rank(projected, None, info=info)
-        ranks = {
-            group: sum(int(estimated[key]) for key in keys if key in estimated) for group, keys in _MEMBERS.items()
-        }
-        ranks = {group: value for group, value in ranks.items() if value}
-    else:
-        ranks = rank if isinstance(rank, Mapping) else int(rank)
-        if isinstance(ranks, Mapping):
-            for group in ranks:
-                one_of("group of sensors with a rank", group, _MEMBERS)
-    return Noise(covariance, kinds, ranks, averages), project
+
+def _note(
+    left_out: dict[str, tuple[str, ...]], reason: str, names: Sequence[str], retained: Container[str]
+) -> tuple[str, ...]:
+    """Return the names that are not retained, and note them under the reason."""
+    lost = tuple(name for name in names if name not in retained)
+    if lost:
+        left_out[reason] = lost
+    return lost
+
+
+def _are(names: Sequence[str]) -> str:
+    return "is" if len(names) == 1 else "are"
+
+
+def _picked(kinds: Mapping[str, str], picks: str | Sequence[str] | None) -> tuple[list[str], list[str]]:
+    """Return the names of the channels that picks asks for, and the kinds that it names."""
+    names = [name for name in kinds if kinds[name] in KINDS]
+    if not names:
+        raise ValueError("the recording has no EEG, magnetometer or gradiometer channel")
+    if picks is None:
+        return names, []
+    wanted = [picks] if isinstance(picks, str) else list(picks)
+    for pick in wanted:
+        if pick not in MEMBERS and pick not in kinds:
+            one_of("channel or kind of channel", pick, [*MEMBERS, *names])
+    asked = [pick for pick in wanted if pick in MEMBERS]
+    types = {kind for pick in asked for kind in MEMBERS[pick]}
+    names = [name for name in names if kinds[name] in types or name in wanted]
+    if not names:
+        raise ValueError(f"picks {picks!r} leaves no EEG, magnetometer or gradiometer channel of the recording")
+    return names, asked
+
+
+def _bipolar(info: mne.Info, names: Sequence[str]) -> tuple[str, ...]:
+    """Return those of the channels that are differences of two electrodes."""
+    from mne.io.constants import FIFF
+
+    coils = {channel["ch_name"]: int(channel["coil_type"]) for channel in info["chs"]}
+    return tuple(name for name in names if coils[name] == FIFF.FIFFV_COIL_EEG_BIPOLAR)
+
+
+def _bare(name: str) -> str:
+    """A channel's name without what people write in several ways: case, blanks and dots at its end."""
+    return "".join(name.lower().split()).rstrip(".")
+
+
+def _alike(lost: Sequence[str], present: Sequence[str]) -> str:
+    """Say which of the lost channels' names differ from one that is present in case and blanks alone."""
+    by_bare = {_bare(name): name for name in present}
+    pairs = [(name, by_bare[_bare(name)]) for name in lost if _bare(name) in by_bare]
+    if not pairs:
+        return ""
+    return (
+        f"; the names of {len(pairs)} of them differ only in case or blanks ({pairs[0][0]!r} for {pairs[0][1]!r}): "
+        "evoked.rename_channels makes them one"
+    )
+
+
+def _counted(names: Sequence[str], kinds: Mapping[str, str], total: Mapping[str, int]) -> str:
+    """Return how many of how many channels of each kind, for people."""
+    parts = [(sum(kinds[name] == kind for name in names), kind) for kind in KINDS]
+    counts = [f"{count} of {total[kind]} {WORDS[kind]}" for count, kind in parts if count]
+    return f"{' and '.join(counts)} channel{'s' * (len(names) > 1)}"
+
+
+def _refuse_strangers(what: str, lost: Sequence[str], present: Sequence[str]) -> None:
+    """Raise because the recording and another object have no channel in common."""
+    short = what.removesuffix(" solution")
+    remedy = {
+        "forward": "compute the forward solution for this recording's channels",
+        "noise covariance": "compute the covariance from this recording's channels",
+    }
+    raise ValueError(
+        f"no channel is in common: the recording has {', '.join(lost[:3])}, ..., the {short} has "
+        f"{', '.join(list(present)[:3])}, ...{_alike(lost, present)}; {remedy[short]}"
+    )
+
+
+def _gone(word: str, kinds: Mapping[str, str], left_out: Mapping[str, Sequence[str]]) -> str:
+    """Say that a kind that was asked for is gone, and why."""
+    reasons = [
+        f"{count} {reason}"
+        for reason, names in left_out.items()
+        if (count := sum(kinds[name] in MEMBERS[word] for name in names))
+    ]
+    why = ", ".join(reasons) or "the recording has none"
+    return f"picks names {word!r}, but no {WORDS[word]} channel is left ({why}); mend that, or leave it out of picks"

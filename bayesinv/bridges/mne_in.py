@@ -8,21 +8,24 @@ EEG against the average reference.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
 from bayesinv.axes import Index, one_of, real
-from bayesinv.bridges.mne_channels import noise_of, used_channels
+from bayesinv.bridges.mne_account import notes_of
+from bayesinv.bridges.mne_channels import listed, used_channels
 from bayesinv.bridges.mne_colour import colour_of
+from bayesinv.bridges.mne_fit import check_belonging
 from bayesinv.bridges.mne_forward import lead_field_of
+from bayesinv.bridges.mne_noise import Rank, noise_of
 from bayesinv.bridges.mne_origin import Origin
-from bayesinv.bridges.mne_windows import Baseline, windows_of
+from bayesinv.bridges.mne_windows import Baseline, corrected, windows_of
 from bayesinv.problem.autocorrelation import NoiseTime, chosen
 from bayesinv.problem.problem import Problem
-from bayesinv.problem.recording import Recording
+from bayesinv.problem.recording import Recording, checked_averages
 
 if TYPE_CHECKING:
     import mne
@@ -39,8 +42,11 @@ def from_mne(
     tmin: float | None = ...,
     tmax: float | None = ...,
     baseline: Baseline = ...,
-    rank: int | Mapping[str, int] | None = ...,
+    rank: Rank = ...,
     outliers: str = ...,
+    head_moved: str = ...,
+    averages: float | None = ...,
+    baseline_correct: tuple[float | None, float | None] | None = ...,
     noise_time: NoiseTime | mne.BaseEpochs | mne.io.BaseRaw = ...,
 ) -> list[Problem]: ...
 
@@ -56,8 +62,11 @@ def from_mne(
     tmin: float | None = ...,
     tmax: float | None = ...,
     baseline: Baseline = ...,
-    rank: int | Mapping[str, int] | None = ...,
+    rank: Rank = ...,
     outliers: str = ...,
+    head_moved: str = ...,
+    averages: float | None = ...,
+    baseline_correct: tuple[float | None, float | None] | None = ...,
     noise_time: NoiseTime | mne.BaseEpochs | mne.io.BaseRaw = ...,
 ) -> Problem: ...
 
@@ -72,8 +81,11 @@ def from_mne(
     tmin: float | None = None,
     tmax: float | None = None,
     baseline: Baseline = "auto",
-    rank: int | Mapping[str, int] | None = None,
+    rank: Rank = None,
     outliers: str = "warn",
+    head_moved: str = "refuse",
+    averages: float | None = None,
+    baseline_correct: tuple[float | None, float | None] | None = None,
     noise_time: NoiseTime | mne.BaseEpochs | mne.io.BaseRaw = "auto",
 ) -> Problem | list[Problem]:
     """Whiten a recording and forward solution of MNE-Python.
@@ -88,11 +100,25 @@ def from_mne(
     tmin, tmax : the recording's window in s, both ends included. If tmin is None the recording starts after the
         baseline, or with the first sample where there is none
     baseline : the window (start, stop) in s in which there is no response; "auto" takes the one that the average was
-        corrected by, or else all until 0 s; None for no baseline. Samples that lie in the recording's window too
+        corrected by, or else all until 0 s; None for no baseline. Where the mean over the window that the average
+        names is not zero, it names the wrong one (`shift_time` moves the times but not that window): the right one is
+        found and taken with a warning, or none. Samples that lie in the recording's window too
         count to the recording
-    rank : of the noise covariance, one number or {"meg": ..., "eeg": ...}; None estimates it as MNE-Python does
+    rank : of the noise covariance, one number or {"meg": ..., "eeg": ...}; "info" for the number of channels less that
+        of projectors (or what SSS left), "full" for all that projectors leave. None estimates it as MNE-Python does,
+        and leaves out what interpolated channels, bridged electrodes and added references pretend to measure
     outliers : what to do about sources whose gain is many times that of their neighbours, because they lie on or
         outside the skull of the head model: "warn", "drop" or "keep"
+    head_moved : "refuse" or "warn" where the MEG sensors lie more than 5 mm elsewhere on the head in the forward
+        solution than in the recording (`dev_head_t`); from 1 mm on a warning says so in any case
+    baseline_correct : the window (start, stop) in s whose mean is subtracted first; None takes the average as it is. A
+        baseline that was not corrected is recognised by its mean, and warned of
+    averages : how many trials the recording averages, a fraction where averages were combined; None takes
+        `evoked.nave`, which MNE-Python's files round to a whole number
+
+    Warns of what may be wrong: good channels that the forward solution or the covariance lacks or marks as bad, names
+    that differ in case or blanks, bipolar channels (left out), electrodes that lie elsewhere in the forward solution,
+    projectors that only the covariance has.
     noise_time : autocorrelation of the noise. "auto" estimates it from the baseline (from the trials about their
         average, where epochs are given), or takes it from the low-pass of the info where there are too few samples;
         "white" takes samples as independent; epochs, or a raw recording of an empty room, filtered alike, are noise to
@@ -102,8 +128,9 @@ def from_mne(
     ------
     ValueError
         If an object is of the wrong type, holds NaN or infinity, or does not fit the others: no channel in common or
-        all of them bad, another unit, no average reference for EEG, a source space that is not as wide as
-        a brain, a window without samples, a rank that the covariance does not have.
+        all of them bad, none left of a kind that picks names, another unit, compensation grade or position of the
+        head, no average reference for EEG, a source space that is not as wide as a brain, a window without samples,
+        a rank that the covariance does not have.
     Reference: Gramfort et al. (2014), NeuroImage 86, 446-460.
     """
     import mne
@@ -112,77 +139,117 @@ def from_mne(
         if not evoked:
             raise ValueError("the list of averages is empty; give at least one mne.Evoked")
         options: dict[str, Any] = {"picks": picks, "tmin": tmin, "tmax": tmax, "baseline": baseline, "rank": rank}
-        options |= {"orientation": orientation, "outliers": outliers, "noise_time": noise_time}
+        options |= {"orientation": orientation, "outliers": outliers, "head_moved": head_moved}
+        options |= {"averages": averages, "baseline_correct": baseline_correct, "noise_time": noise_time}
         each: list[Any] = [from_mne(one, forward, noise_cov, **options) for one in evoked]
         return each
-    if isinstance(evoked, mne.BaseEpochs):
-        if not len(evoked):
-            raise ValueError("there are no epochs to average; all were dropped")
-        if isinstance(noise_time, str) and noise_time == "auto" and len(evoked) > 1:
-            noise_time = evoked
-        evoked = evoked.average()
-    _typed("evoked", evoked, mne.Evoked, "mne.Evoked, mne.Epochs or a list of mne.Evoked", "epochs.average() makes one")
-    _typed("forward", forward, mne.Forward, "mne.Forward", "mne.read_forward_solution reads one")
-    _typed("noise_cov", noise_cov, mne.Covariance, "mne.Covariance", "mne.read_cov reads one")
-    assert isinstance(evoked, mne.Evoked)
-    if evoked.kind != "average":
-        raise ValueError(f"evoked {evoked.comment!r} is a {evoked.kind.replace('_', ' ')}, but an average is wanted")
     one_of("orientation", orientation, ("fixed", "free"))
     one_of("treatment of outliers", outliers, ("warn", "drop", "keep"))
+    average = _average(evoked)
+    _typed("forward", forward, mne.Forward, "mne.Forward", "mne.read_forward_solution reads one")
+    _typed("noise_cov", noise_cov, mne.Covariance, "mne.Covariance", "mne.read_cov reads one")
     with mne.use_log_level("ERROR"):
-        names = used_channels(evoked.info, forward, noise_cov, picks)
-        info = mne.pick_info(evoked.info, [evoked.ch_names.index(name) for name in names])
+        channels = used_channels(average.info, forward, noise_cov, picks)
+        names = channels.names
+        check_belonging(average.info, forward, noise_cov, names, head_moved)
+        info = mne.pick_info(average.info, [average.ch_names.index(name) for name in names])
         kinds = tuple(info.get_channel_types())
-        in_window, in_baseline, centred = windows_of(evoked, tmin, tmax, baseline)
-        field = real("evoked", evoked.get_data(picks=names), "sensor time")
+        if baseline_correct is not None:
+            average = corrected(average, baseline_correct)
+        field = real("evoked", average.get_data(picks=names), "sensor time")
         lead_field = lead_field_of(forward, names, kinds, orientation)
-        averages = max(int(evoked.nave), 1)
-        noise, project = noise_of(info, noise_cov, kinds, rank, averages)
-    whitener = noise.whitener @ project
-    gain = lead_field.gain.reshape(len(names), -1)
-    times = evoked.times[in_window]
-    quiet = whitener @ field[:, in_baseline] if in_baseline.any() else None
+        trials = _trials(average, averages)
+        whitening = noise_of(info, noise_cov, kinds, rank, trials)
+        whitener = whitening.noise.whitener @ whitening.project
+        whitened = whitener @ field
+        windows = windows_of(average, tmin, tmax, baseline, whitened)
+        times, quiet = average.times[windows.recording], average.times[windows.baseline]
+        notes = notes_of(info, noise_cov, channels.left_out, whitening.dependent, quiet)
+    noise = whitened[:, windows.baseline] if windows.baseline.any() else None
+    groups = whitening.noise.component_modality
+    if isinstance(noise_time, str) and noise_time == "auto" and isinstance(evoked, mne.BaseEpochs) and len(evoked) > 1:
+        noise_time = evoked
     if isinstance(noise_time, mne.BaseEpochs | mne.io.BaseRaw):
-        colour = colour_of(noise_time, names, whitener, noise.component_modality, info["sfreq"])
+        colour = colour_of(noise_time, names, whitener, groups, info["sfreq"])
     else:
-        cutoff = None if info["lowpass"] is None else float(info["lowpass"])
-        colour = chosen(noise_time, quiet, noise.component_modality, times, centred, cutoff)
+        colour = chosen(noise_time, noise, groups, times, windows.centred, float(info["lowpass"] or 0) or None)
     problem = Problem(
-        gain=whitener @ gain,
-        recording=whitener @ field[:, in_window],
+        gain=whitener @ lead_field.gain.reshape(len(names), -1),
+        recording=whitened[:, windows.recording],
         times=times,
-        baseline=quiet,
-        baseline_centred=centred,
-        baseline_times=evoked.times[in_baseline] if in_baseline.any() else None,
+        baseline=noise,
+        baseline_centred=windows.centred,
+        baseline_times=None if noise is None else quiet,
         axes=lead_field.gain.shape[2],
         whitener=whitener,
         autocorrelation=colour,
         sensors=lead_field.sensors,
         sources=lead_field.sources,
         lead_field=lead_field,
-        noise=noise,
-        field=Recording(field[:, in_window], times.copy(), names, averages),
+        noise=whitening.noise,
+        field=Recording(field[:, windows.recording], times.copy(), names, trials),
+        notes=notes,
         origin=Origin(info, forward, noise_cov),
     )
-    if outliers == "drop" and problem.outliers.size:
-        retained = np.setdiff1d(np.arange(problem.source_count), problem.outliers)
-        restricted = lead_field.restrict(sources=retained)
-        by_source = problem.gain.reshape(problem.components, problem.source_count, problem.axes)
-        with mne.use_log_level("ERROR"):
-            origin = Origin(info, _restricted(forward, retained), noise_cov)
-        gain = by_source[:, retained].reshape(problem.components, -1)
-        problem = replace(problem, gain=gain, sources=restricted.sources, lead_field=restricted, origin=origin)
-    elif outliers == "warn" and problem.outliers.size:
+    problem = _treated(problem, outliers)
+    problem.warn_of_baseline()
+    return problem
+
+
+def _average(evoked: Any) -> mne.Evoked:
+    """Return an average, of epochs if they are given."""
+    import mne
+
+    if isinstance(evoked, mne.BaseEpochs):
+        if not len(evoked):
+            raise ValueError("there are no epochs to average; all were dropped")
+        evoked = evoked.average()
+    _typed("evoked", evoked, mne.Evoked, "mne.Evoked, mne.Epochs or a list of mne.Evoked", "epochs.average() makes one")
+    assert isinstance(evoked, mne.Evoked)
+    if evoked.kind != "average":
+        raise ValueError(f"evoked {evoked.comment!r} is a {evoked.kind.replace('_', ' ')}, but an average is wanted")
+    return evoked
+
+
+def _treated(problem: Problem, outliers: str) -> Problem:
+    """Return the problem without outlying sources, or warn of them, or neither."""
+    import mne
+
+    many = len(problem.outliers)
+    if not many or outliers == "keep":
+        return problem
+    if outliers == "warn":
         named = ", ".join(str(source) for source in problem.outliers[:5])
-        many = len(problem.outliers)
         warnings.warn(
             f"{many} source{'s' * (many > 1)} ({named}{', ...' * (many > 5)}) have gains many times as large as their "
             "neighbours': they lie on or outside the skull of the head model and upset scales and maps; "
             "outliers='drop' leaves them out",
-            stacklevel=2,
+            stacklevel=3,
         )
-    problem.warn_of_baseline()
-    return problem
+        return problem
+    assert problem.lead_field is not None
+    retained = np.setdiff1d(np.arange(problem.source_count), problem.outliers)
+    restricted = problem.lead_field.restrict(sources=retained)
+    by_source = problem.gain.reshape(problem.components, problem.source_count, problem.axes)
+    with mne.use_log_level("ERROR"):
+        origin = replace(problem.origin, forward=_restricted(problem.origin.forward, retained))
+    gain = by_source[:, retained].reshape(problem.components, -1)
+    told = f"{many} left out, as their gains are many times their neighbours' ({listed(map(str, problem.outliers))})"
+    notes = {**problem.notes, "sources": told}
+    return replace(problem, gain=gain, sources=restricted.sources, lead_field=restricted, notes=notes, origin=origin)
+
+
+def _trials(evoked: mne.Evoked, averages: float | None) -> float:
+    """Return how many trials the recording averages."""
+    if averages is not None:
+        return checked_averages(averages)
+    nave = evoked.nave
+    if isinstance(nave, bool) or not 0 < nave < np.inf:
+        raise ValueError(
+            f"evoked.nave is {nave!r}, but an average is of a positive number of trials (files of MNE-Python round "
+            "those of combined averages); give averages= (--averages)"
+        )
+    return float(nave)
 
 
 def _restricted(forward: mne.Forward, sources: Index) -> mne.Forward:

@@ -1,14 +1,20 @@
-"""Windows of response and baseline of an MNE-Python recording."""
+"""Windows of response and baseline of an MNE-Python recording.
+
+An average says by which window it was baseline-corrected, and says so still after its times were shifted. The samples
+know better: over that window, and no other, the mean of every channel is zero up to rounding.
+"""
 
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bayesinv.axes import one_of
+from bayesinv.axes import Array, one_of
+from bayesinv.problem.plausibility import offset_of
 
 if TYPE_CHECKING:
     import mne
@@ -16,50 +22,104 @@ if TYPE_CHECKING:
 
 Baseline = Literal["auto"] | tuple[float | None, float | None] | None
 
+ROUNDING = 1e-3
+"""Root mean square of channels' means, in standard deviations, that only a subtracted mean has: single precision gives
+1e-8, the mean of noise over a hundred samples 0.1 or more."""
+
+STALE = 2.0
+"""Square of the mean over the window of a correction, in squares of its sampling error, beyond which it is another's:
+filtering and decimation after the correction leave less than 1."""
+
+FEWEST = 3
+"""Components whose means are all zero by chance over no window."""
+
+
+@dataclass(frozen=True, eq=False)
+class Windows:
+    """Samples of the recording and of the baseline, as masks (sample,), and whether the baseline's mean is zero."""
+
+    recording: NDArray[np.bool_]
+    baseline: NDArray[np.bool_]
+    centred: bool
+
+
+@dataclass(frozen=True)
+class Correction:
+    """The window, in s, by which an average was baseline-corrected, and what the average says of it where it errs.
+
+    window : None where there was no correction, or its window is not known
+    centred : whether the mean over the window is known to be zero
+    complaint : what is wrong with the average's own word, or ""
+    """
+
+    window: tuple[float, float] | None
+    centred: bool = False
+    complaint: str = ""
+
+
+def corrected(evoked: mne.Evoked, window: tuple[float | None, float | None]) -> mne.Evoked:
+    """Return the average less the mean of every channel over a window (start, stop) in s.
+
+    Raises
+    ------
+    ValueError
+        If it is no such pair, or holds no sample.
+    """
+    low, high = _ends("baseline_correct", window)
+    inside = _inside(evoked, low, high)
+    if not inside.any():
+        raise ValueError(f"baseline_correct {window} s holds no sample; {_span(evoked)}")
+    first, last = (float(one) for one in evoked.times[inside][[0, -1]])
+    # A correction that was is undone by another: both subtract a constant.
+    return evoked.copy().apply_baseline((first, last))
+
 
 def windows_of(
-    evoked: mne.Evoked, tmin: float | None, tmax: float | None, baseline: Baseline
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_], bool]:
-    """Return masks (sample,) of recording and baseline, and whether the baseline's mean was subtracted."""
-    times, step = evoked.times, 1 / evoked.info["sfreq"]
+    evoked: mne.Evoked, tmin: float | None, tmax: float | None, baseline: Baseline, whitened: Array
+) -> Windows:
+    """Return the samples of recording and baseline.
 
-    def inside(start: float | None, stop: float | None) -> NDArray[np.bool_]:
-        low = -np.inf if start is None else start
-        high = np.inf if stop is None else stop
-        return np.asarray((times >= low - 1e-3 * step) & (times <= high + 1e-3 * step))
+    whitened : (component, sample), all of the average
 
-    span = f"the recording runs from {times[0]:g} to {times[-1]:g} s"
+    Raises
+    ------
+    ValueError
+        If a window holds no sample, or is none.
+    """
+    times = evoked.times
     if tmin is not None and tmax is not None and tmin > tmax:
         raise ValueError(f"tmin is {tmin:g} s and tmax {tmax:g} s, but tmin must come first")
-    corrected = evoked.baseline
+    correction = _correction(evoked, whitened)
+    window: tuple[float, float] | None
     if isinstance(baseline, str):
         one_of("baseline", baseline, ("auto",), " or give (start, stop) in s, or None")
-        window = corrected if corrected is not None else (None, 0.0) if times[0] < 0 else None
+        window = correction.window
+        if window is None and not correction.complaint and times[0] < 0:
+            window = (-np.inf, 0.0)
+        if correction.complaint:
+            warnings.warn(correction.complaint, stacklevel=3)
     else:
-        window = baseline
-    if window is not None and (not isinstance(window, tuple | list) or len(window) != 2):
-        raise ValueError(f"baseline is {baseline!r}, but must be 'auto', None or (start, stop) in s")
-    in_baseline = np.zeros(len(times), dtype=bool) if window is None else inside(*window)
+        window = None if baseline is None else _ends("baseline", baseline)
+    in_baseline = np.zeros(len(times), dtype=bool) if window is None else _inside(evoked, *window)
     if in_baseline.sum() < 2:
         if window is not None and baseline != "auto":
-            raise ValueError(f"baseline {window} s holds {in_baseline.sum()} samples, too few to learn from; {span}")
+            raise ValueError(
+                f"baseline {baseline} s holds {in_baseline.sum()} samples, too few to learn from; {_span(evoked)}"
+            )
         in_baseline[:] = False
-    in_window = inside(tmin, tmax)
+    in_window = _inside(evoked, -np.inf if tmin is None else tmin, np.inf if tmax is None else tmax)
     if tmin is None and in_baseline.any():
         in_window &= times > times[in_baseline][-1]
         if not in_window.any():
             raise ValueError(
                 f"no sample comes after the baseline's end at {times[in_baseline][-1]:g} s"
-                f"{'' if tmax is None else f' and before {tmax:g} s'}; {span}: give tmin, or baseline=None"
+                f"{'' if tmax is None else f' and before {tmax:g} s'}; {_span(evoked)}: give tmin, or baseline=None"
             )
     if not in_window.any():
-        raise ValueError(f"no sample between {tmin} and {tmax} s; {span}")
+        raise ValueError(f"no sample between {tmin} and {tmax} s; {_span(evoked)}")
     centred = False
-    if corrected is not None and in_baseline.any():
-        low = times[0] if corrected[0] is None else corrected[0]
-        high = times[-1] if corrected[1] is None else corrected[1]
-        covered = times[0] <= low + step / 2 and times[-1] >= high - step / 2
-        centred = covered and bool((inside(low, high) == (in_baseline & ~in_window)).all())
+    if correction.window is not None and correction.centred and in_baseline.any():
+        centred = bool((_inside(evoked, *correction.window) == (in_baseline & ~in_window)).all())
     if (in_baseline & in_window).any():
         in_baseline &= ~in_window
         if in_baseline.sum() < 2:
@@ -69,4 +129,91 @@ def windows_of(
                 stacklevel=3,
             )
             in_baseline[:] = False
-    return in_window, in_baseline, centred
+    return Windows(in_window, in_baseline, centred)
+
+
+def _span(evoked: mne.Evoked) -> str:
+    return f"the recording runs from {evoked.times[0]:g} to {evoked.times[-1]:g} s"
+
+
+def _ends(name: str, window: tuple[float | None, float | None]) -> tuple[float, float]:
+    """Return the ends of a window in s, infinite where they are open."""
+    if not isinstance(window, tuple | list) or len(window) != 2:
+        choices = "'auto', None" if name == "baseline" else "None"
+        raise ValueError(f"{name} is {window!r}, but must be {choices} or (start, stop) in s")
+    start, stop = window
+    return -np.inf if start is None else float(start), np.inf if stop is None else float(stop)
+
+
+def _inside(evoked: mne.Evoked, low: float, high: float) -> NDArray[np.bool_]:
+    """Return the mask (sample,) of a window, both ends included."""
+    slack = 1e-3 / evoked.info["sfreq"]
+    return np.asarray((evoked.times >= low - slack) & (evoked.times <= high + slack))
+
+
+def _correction(evoked: mne.Evoked, whitened: Array) -> Correction:
+    """Return the window that the average was truly corrected by.
+
+    whitened : (component, sample)
+    """
+    if evoked.baseline is None:
+        return Correction(None)
+    times, rate = evoked.times, evoked.info["sfreq"]
+    start, stop = evoked.baseline
+    low, high = float(times[0] if start is None else start), float(times[-1] if stop is None else stop)
+    claimed = _inside(evoked, low, high)
+    # Where an end was cut off the mean of what is left is not known to be zero.
+    covered = times[0] <= low + 0.5 / rate and times[-1] >= high - 0.5 / rate
+    offset = offset_of(whitened[:, claimed]) if claimed.any() else None
+    if covered and (offset is None or offset.size <= ROUNDING):
+        return Correction((low, high), True)
+    words = f"the average says that it was baseline-corrected from {low:g} to {high:g} s, but "
+    if covered and offset is not None:
+        words += (
+            f"its mean there is {offset.size:.2g} of the standard deviation of its samples "
+            f"({np.sqrt(offset.errors):.2g} times the sampling error), and not zero"
+        )
+    else:
+        words += f"it runs from {times[0]:g} to {times[-1]:g} s"
+    found = _centred_window(whitened, round((high - low) * rate) + 1)
+    if found is not None:
+        first, last = float(times[found][0]), float(times[found][-1])
+        if covered and abs(first - low) < 1.5 / rate:
+            return Correction((low, high), True)
+        return Correction(
+            (first, last),
+            True,
+            f"{words}: the mean is zero from {first:g} to {last:g} s, so times were shifted by {first - low:+.3g} s "
+            "since. That window is taken for the baseline; give baseline=(start, stop) for another",
+        )
+    if covered and offset is not None and offset.errors > STALE:
+        return Correction(
+            None,
+            complaint=f"{words} (shifted times, or changed samples): no baseline is taken. Give baseline=(start, stop) "
+            "for one, or baseline_correct=(start, stop) to subtract its mean",
+        )
+    return Correction((low, high), covered)
+
+
+def _centred_window(whitened: Array, length: int) -> slice | None:
+    """Return the window of about this many samples over which the mean of every component is zero, or None."""
+    components, samples = whitened.shape
+    if components < FEWEST:
+        return None
+    sums = np.concatenate([np.zeros((components, 1)), np.cumsum(whitened, axis=1)], axis=1)
+    spread = np.maximum(whitened.std(axis=1, keepdims=True), 1e-300)
+    best: tuple[float, slice] | None = None
+    # The ends of a window lie between samples, so that rounding them may win or lose one.
+    for count in (length, length - 1, length + 1):
+        if not 2 <= count <= samples:
+            continue
+        means = (sums[:, count:] - sums[:, :-count]) / count
+        sizes = np.sqrt(np.mean((means / spread) ** 2, axis=0))
+        start = int(np.argmin(sizes))
+        if best is None or sizes[start] < best[0]:
+            best = float(sizes[start]), slice(start, start + count)
+    if best is None or best[0] > ROUNDING:
+        return None
+    # Samples that are zero themselves, such as padding, say nothing.
+    varies = whitened[:, best[1]].std(axis=1, keepdims=True) > 1e-2 * spread
+    return best[1] if varies.any() else None

@@ -10,9 +10,12 @@ import bayesinv
 from bayesinv.axes import one_of
 from bayesinv.cli.inputs import Inputs, check_seed, parse_names
 from bayesinv.cli.options import (
+    Averages,
     Baseline,
+    BaselineCorrect,
     Condition,
     ForwardSolution,
+    HeadMoved,
     NoiseCovariance,
     NoiseTime,
     Orientation,
@@ -20,6 +23,7 @@ from bayesinv.cli.options import (
     Outliers,
     Overwrite,
     Picks,
+    Rank,
     Recording,
     Seed,
     Start,
@@ -55,6 +59,10 @@ def compare(
     baseline: Baseline = "auto",
     outliers: Outliers = "warn",
     noise_time: NoiseTime = "auto",
+    averages: Averages = None,
+    rank: Rank = None,
+    baseline_correct: BaselineCorrect = None,
+    head_moved: HeadMoved = "refuse",
     seed: Seed = 0,
     overwrite: Overwrite = False,
 ) -> int:
@@ -94,6 +102,10 @@ def compare(
         baseline=baseline,
         outliers=outliers,
         noise_time=noise_time,
+        averages=averages,
+        rank=rank,
+        baseline_correct=baseline_correct,
+        head_moved=head_moved,
     )
     check_seed(seed)
     check_folder(out, overwrite)
@@ -118,7 +130,7 @@ def compare(
     if posteriors:
         with stages("leave out"):
             comparison = compare_models(posteriors, block=block)
-    given = {**inputs.facts(evoked, problem), "picks": picks, "baseline": baseline, "seed": seed}
+    given = {**inputs.facts(evoked, problem), "seed": seed}
     with Folder(out, overwrite) as folder:
         with stages("draw"):
             _draw(folder, table, comparison, problem)

@@ -7,9 +7,12 @@ from pathlib import Path
 import bayesinv
 from bayesinv.cli.inputs import Inputs, check_method, check_seed
 from bayesinv.cli.options import (
+    Averages,
     Baseline,
+    BaselineCorrect,
     Condition,
     ForwardSolution,
+    HeadMoved,
     NoiseCovariance,
     NoiseTime,
     Orientation,
@@ -17,6 +20,7 @@ from bayesinv.cli.options import (
     Outliers,
     Overwrite,
     Picks,
+    Rank,
     Recording,
     Seed,
     Start,
@@ -25,7 +29,7 @@ from bayesinv.cli.options import (
 from bayesinv.cli.outcome import verdict
 from bayesinv.cli.output import Folder, check_folder, write_posterior
 from bayesinv.cli.peaks import DRAWS
-from bayesinv.cli.screen import Stages, show_posterior, show_text
+from bayesinv.cli.screen import Stages, show_posterior, show_table, show_text
 
 
 def fit(
@@ -43,6 +47,10 @@ def fit(
     baseline: Baseline = "auto",
     outliers: Outliers = "warn",
     noise_time: NoiseTime = "auto",
+    averages: Averages = None,
+    rank: Rank = None,
+    baseline_correct: BaselineCorrect = None,
+    head_moved: HeadMoved = "refuse",
     method: str | None = None,
     draws: int | None = None,
     seed: Seed = 0,
@@ -76,6 +84,10 @@ def fit(
         baseline=baseline,
         outliers=outliers,
         noise_time=noise_time,
+        averages=averages,
+        rank=rank,
+        baseline_correct=baseline_correct,
+        head_moved=head_moved,
     )
     read_card(model)
     check_method(method)
@@ -88,6 +100,7 @@ def fit(
     import numpy as np
 
     from bayesinv.posterior.maps import both
+    from bayesinv.problem.account import account
 
     rng = np.random.default_rng(seed)
     options = {} if draws is None else {"draws": draws}
@@ -95,11 +108,11 @@ def fit(
         posterior = bayesinv.infer(model, problem, method, rng=rng, **options)
     with stages("maps"):
         maps = both(posterior, draws=DRAWS, rng=rng)
-    given = {"model": model, "picks": picks, "baseline": baseline, "seed": seed}
-    facts = {"command": "fit", "inputs": {**inputs.facts(evoked, problem), **given}}
+    facts = {"command": "fit", "inputs": {**inputs.facts(evoked, problem), "model": model, "seed": seed}}
     title = f"{evoked.comment} ({recording.name})"
     with Folder(out, overwrite) as folder, stages("write"):
         write_posterior(folder, posterior, maps, facts, stages, model, title=title)
+    show_table(("", ""), account(problem).items(), "What is used")
     show_posterior(posterior, maps, stages, title)
     show_text(f"wrote {out / 'report.html'}")
     return verdict(posterior)

@@ -23,6 +23,10 @@ class Inputs:
     condition : name or number of the average
     picks : sensors, separated by commas
     tmin, tmax : s
+    averages : number of trials; None takes that of the file
+    rank : info, full, a number, or meg=N,eeg=N; None estimates it
+    baseline_correct : START,STOP in s, whose mean is subtracted first; None for none
+    head_moved : "refuse" or "warn" where the head lies elsewhere in the forward solution
     baseline : "auto", "none" or START,STOP in s
 
     Reading takes time, so the files' existence is checked first.
@@ -32,7 +36,7 @@ class Inputs:
     FileNotFoundError
         If a file is not there.
     ValueError
-        If the baseline cannot be parsed.
+        If the baseline or the rank cannot be parsed.
     """
 
     recording: Path
@@ -46,11 +50,17 @@ class Inputs:
     baseline: str
     outliers: str
     noise_time: str = "auto"
+    averages: float | None = None
+    rank: str | None = None
+    baseline_correct: str | None = None
+    head_moved: str = "refuse"
 
     def __post_init__(self) -> None:
         for what, path in self.files.items():
             check_exists(what, path)
         parse_baseline(self.baseline)
+        parse_rank(self.rank)
+        self._correction()
 
     @property
     def files(self) -> dict[str, Path]:
@@ -78,9 +88,17 @@ class Inputs:
                 baseline=parse_baseline(self.baseline),
                 outliers=self.outliers,
                 noise_time=read_noise_time(self.noise_time),
+                averages=self.averages,
+                rank=parse_rank(self.rank),
+                baseline_correct=self._correction(),
+                head_moved=self.head_moved,
             )
         assert isinstance(problem, Problem)
         return evoked, problem
+
+    def _correction(self) -> tuple[float | None, float | None] | None:
+        """Return the window, in s, whose mean is subtracted."""
+        return None if self.baseline_correct is None else parse_window("baseline-correct", self.baseline_correct)
 
     def _objects(self) -> tuple[Any, Any, Any]:
         """Return the average, forward solution and noise covariance as objects of MNE-Python."""
@@ -93,13 +111,20 @@ class Inputs:
 
     def facts(self, evoked: Any, problem: Problem) -> dict[str, Any]:
         """Return what was inverted, for `summary.json`."""
+        from bayesinv.problem.account import account
+
         return {
             **{what.replace(" ", "_"): str(path) for what, path in self.files.items()},
             "condition": evoked.comment,
-            "averages": int(evoked.nave),
+            "averages": problem.field.averages if problem.field is not None else float(evoked.nave),
             "orientation": problem.orientation,
             "window": [float(problem.times[0]), float(problem.times[-1])],
             "noise_over_time": problem.noise_over_time,
+            "picks": self.picks,
+            "baseline": self.baseline,
+            "baseline_correct": self.baseline_correct,
+            "rank": self.rank,
+            "used": account(problem),
         }
 
 
@@ -221,14 +246,47 @@ def parse_baseline(text: str) -> Window:
         return "auto"
     if name == "none":
         return None
+    return parse_window("baseline", text, ", 'auto' or 'none'")
+
+
+def parse_window(option: str, text: str, others: str = "") -> tuple[float | None, float | None]:
+    """Return the window START,STOP in s that an option gives; an end that is left out is open.
+
+    others : what else the option may be, for the error text
+
+    Raises
+    ------
+    ValueError
+        If it is none, or ends before it starts.
+    """
     parts = [part.strip() for part in text.split(",")]
     try:
         start, stop = (float(part) if part and part.lower() != "none" else None for part in parts)
     except ValueError:
-        raise ValueError(f"--baseline {text} is not START,STOP in s (such as -0.2,0), 'auto' or 'none'") from None
+        raise ValueError(f"--{option} {text} is not START,STOP in s (such as -0.2,0){others}") from None
     if start is not None and stop is not None and not start < stop:
-        raise ValueError(f"--baseline {text} ends before it starts; give START,STOP in s, such as -0.2,0")
+        raise ValueError(f"--{option} {text} ends before it starts; give START,STOP in s, such as -0.2,0")
     return start, stop
+
+
+def parse_rank(text: str | None) -> Any:
+    """Return the rank that an option gives: None, "info", "full", a number, or numbers by group of sensors.
+
+    Raises
+    ------
+    ValueError
+        If it is none of these.
+    """
+    name = None if text is None else text.strip().lower()
+    if name is None or name in ("info", "full"):
+        return name
+    try:
+        if "=" not in name:
+            return int(name)
+        pairs = [part.split("=") for part in name.split(",") if part.strip()]
+        return {group.strip(): int(number) for group, number in pairs}
+    except ValueError:
+        raise ValueError(f"--rank {text} is not info, full, a number, or meg=N,eeg=N") from None
 
 
 def split_names(text: str | None) -> list[str] | None:

@@ -46,6 +46,14 @@ Baseline = Annotated[
     ),
 ]
 
+BaselineCorrect = Annotated[
+    str | None,
+    Parameter(
+        help="START,STOP in s: subtract the mean over this window first. By default the average is taken as it is.",
+        allow_leading_hyphen=True,
+    ),
+]
+
 Outliers = Annotated[
     Literal["warn", "drop", "keep"],
     Parameter(
@@ -58,6 +66,28 @@ NoiseTime = Annotated[
     Parameter(
         help="Autocorrelation of the noise: auto (from the baseline), white, or a FILE of trials (-epo.fif), of an "
         "empty room (raw FIF), or of numbers by lag (.txt, .csv, .npy).",
+    ),
+]
+
+Averages = Annotated[
+    float | None,
+    Parameter(
+        help="Trials that were averaged; 1.2 say, for combined averages, which files round. As filed by default."
+    ),
+]
+
+Rank = Annotated[
+    str | None,
+    Parameter(
+        help="Of the noise covariance: info (channels less projectors), full (all that projectors leave), a number, "
+        "or meg=N,eeg=N. Estimated by default, without interpolated channels and added references.",
+    ),
+]
+
+HeadMoved = Annotated[
+    Literal["refuse", "warn"],
+    Parameter(
+        help="What to do where the head lies more than 5 mm elsewhere in the forward solution than in the recording.",
     ),
 ]
 

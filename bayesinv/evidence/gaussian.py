@@ -60,7 +60,8 @@ def _move(mass: Array, top: int, values: Array, powers: Array, table: Array) -> 
     width = int(first.max() - low) + STENCIL
     to_points = np.zeros((width, len(first)))
     to_points[(first - low) + np.arange(STENCIL)[:, None], np.arange(len(first))] = weights
-    moved = np.stack([np.broadcast_to(to_points.sum(axis=1)[:, None], (width, np.count_nonzero(on)))] * 2)
+    moved = np.empty((2, width, int(np.count_nonzero(on))))
+    moved[0] = to_points.sum(axis=1)[:, None]
     moved[1] = to_points @ table[np.ix_(live, on)]
     columns = np.ascontiguousarray(moved.transpose(2, 0, 1))
     starts, shares = _stencil(np.log(powers[on]) / SPACING)

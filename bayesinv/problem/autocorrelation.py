@@ -28,6 +28,12 @@ SAMPLES_PER_ORDER = 4
 MIN_SAMPLES = 24
 """Fewest samples of noise from which an autocorrelation is estimated."""
 
+STRONG = 10.0
+"""Difference of the information criterion that counts as strong evidence against white noise."""
+
+PREDICTABLE = 1e-9
+"""Share of the power that an innovation must have: what is predicted better is a constant or a tone, and no noise."""
+
 CENTRING_STEPS = 8
 """Steps of the iteration that puts back what subtracting the mean of the noise took away."""
 
@@ -176,7 +182,8 @@ def burg(series: Array, max_order: int) -> Array:
         x_t = Σ_k a_k x_(t-k) + innovation
 
     series : (series, sample), of mean 0
-    max_order : the order is the one, up to this, with the least Bayesian information criterion
+    max_order : the order is the one, up to this, with the least Bayesian information criterion; it is 0 unless that of
+        another is less by `STRONG`
 
     Reference: Burg (1975), thesis, Stanford.
     """
@@ -185,10 +192,12 @@ def burg(series: Array, max_order: int) -> Array:
     coefficients, best = np.zeros(0), np.zeros(0)
     if not power:
         return best
-    criterion = series.size * np.log(power)
+    criterion = series.size * np.log(power) - STRONG
     for order in range(1, max_order + 1):
         reflection = 2 * float(np.sum(forward * backward)) / float(np.sum(forward**2) + np.sum(backward**2))
         coefficients = np.append(coefficients - reflection * coefficients[::-1], reflection)
+        if 1 - reflection**2 < PREDICTABLE:
+            break
         power *= 1 - reflection**2
         found = series.size * np.log(power) + order * np.log(series.size)
         if found < criterion:

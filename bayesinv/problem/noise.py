@@ -10,6 +10,7 @@ from scipy.linalg import eigh
 
 from bayesinv.axes import Array, Index, freeze, one_of, real
 from bayesinv.memory import PickledByFields, cached_property
+from bayesinv.problem.recording import checked_averages
 
 KINDS = ("eeg", "mag", "grad")
 
@@ -33,7 +34,8 @@ class Noise(PickledByFields):
     kinds : one per sensor ("eeg", "mag", "grad"), or () where all are of one kind
     rank : rank of the covariance: a number, one per modality ({"meg": 300, "eeg": 59}), or None to
         estimate it from the eigenvalues
-    averages : the recording averages this many trials, so its noise is the covariance divided by it
+    averages : the recording averages this many trials, so its noise is the covariance divided by it; a fraction
+        where averages were combined
 
     Where the cross-covariance of MEG and EEG is zero each is whitened separately.
     """
@@ -41,7 +43,7 @@ class Noise(PickledByFields):
     covariance: Array
     kinds: tuple[str, ...] = ()
     rank: int | Mapping[str, int] | None = None
-    averages: int = 1
+    averages: float = 1.0
 
     def __post_init__(self) -> None:
         covariance = real("noise covariance", self.covariance, "sensor sensor")
@@ -66,8 +68,7 @@ class Noise(PickledByFields):
             raise ValueError(
                 f"noise covariance is not positive: sensor {sensor} has variance {covariance[sensor, sensor]:.3g}"
             )
-        if not 1 <= self.averages < np.inf:
-            raise ValueError(f"averages is {self.averages}, but a recording averages at least one trial")
+        object.__setattr__(self, "averages", checked_averages(self.averages))
         object.__setattr__(self, "covariance", (covariance + covariance.T) / 2)
         freeze(self.covariance)
         self.blocks  # noqa: B018  checks rank and positivity at the door

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.spatial import cKDTree
+from scipy.stats import f
 
 from bayesinv.axes import Array, Index, real
 
@@ -18,6 +20,16 @@ NEIGHBOUR_COUNT = 12
 
 IMPLAUSIBLE_POWER = 1e4
 """Whitened global field power, and inverse of the smallest, that only a wrong unit or covariance explains."""
+
+OFFSET_CHANCE = 1e-4
+"""Probability of calling noise an offset."""
+
+LEAST_ERRORS = 3.0
+"""Squared mean of the baseline in squares of its sampling error that an offset has at least: on real recordings 0.9 to
+2.0 where there is none, since slow noise is more correlated than a short window tells."""
+
+LEAST_SHARE = 0.1
+"""Squared mean of the baseline over its variance, below which it does not matter: it changes the power by 5 %."""
 
 
 def outlying_gains(positions: Array, norms: Array) -> Index:
@@ -54,9 +66,70 @@ def check_power(name: str, whitened: Array) -> None:
         )
 
 
-def warn_of_power(power: float | None) -> None:
-    """Warn, where a problem is built, when the power of its whitened baseline is not that of noise of scale one."""
-    if power is not None and not 0.5 < power < 2.0:
+@dataclass(frozen=True)
+class Offset:
+    """The mean of a baseline over its samples, against what noise leaves of it.
+
+    with_mean, without_mean : global field power of the whitened baseline, with its mean and about it
+    errors : mean square of the components' means, in squares of their sampling error; 1 of noise
+    significant : whether noise has such a mean with a probability below `OFFSET_CHANCE`, and it adds to the power
+    """
+
+    with_mean: float
+    without_mean: float
+    errors: float
+    significant: bool
+
+    @property
+    def size(self) -> float:
+        """Root mean square of the components' means, in standard deviations of their samples."""
+        return float(np.sqrt(max(self.with_mean**2 - self.without_mean**2, 0.0)) / self.without_mean)
+
+
+def offset_of(baseline: Array) -> Offset | None:
+    """Compare the mean of a whitened baseline (component, sample) with its sampling error; None where nothing varies.
+
+    The mean of n samples with autocorrelation ρ_k has the variance s² (1 + 2 Σ_k ρ_k) / n. The sum ends where the
+    correlation is within its own error.
+
+    Reference: Bayley & Hammersley (1946), J. R. Stat. Soc. Suppl. 8, 184-197.
+    """
+    components, count = baseline.shape
+    mean = baseline.mean(axis=1)
+    centred = baseline - mean[:, None]
+    power = float(np.sum(centred**2))
+    if count < 2 or power <= np.finfo(float).eps * float(np.sum(baseline**2)):
+        return None
+    lags = range(1, max(2, count // 4))
+    correlation = np.array([np.sum(centred[:, lag:] * centred[:, :-lag]) / power for lag in lags])
+    small = np.flatnonzero(correlation < 3 / np.sqrt(components * count))
+    length = 1 + 2 * float(np.sum(correlation[: small[0]] if small.size else correlation))
+    square, variance = float(np.mean(mean**2)), power / (components * (count - 1))
+    errors = square * count / (length * variance)
+    chance = float(f.isf(OFFSET_CHANCE, components, max(1.0, components * (count - 1) / length)))
+    # Of many samples even a mean that does not matter would be seen.
+    significant = errors > max(LEAST_ERRORS, chance) and square > LEAST_SHARE * variance
+    within = power / (components * count)
+    return Offset(float(np.sqrt(square + within)), float(np.sqrt(within)), errors, bool(significant))
+
+
+def warn_of_baseline(baseline: Array | None, centred: bool, power: float | None) -> None:
+    """Warn, where a problem is built, when its whitened baseline is not like noise of scale one and mean zero.
+
+    baseline : (component, sample)
+    centred : whether its mean was subtracted
+    power : its global field power
+    """
+    offset = None if baseline is None or centred else offset_of(baseline)
+    if offset is not None and offset.significant:
+        warnings.warn(
+            f"the baseline has a mean that noise does not have, {np.sqrt(offset.errors):.2g} times its sampling error: "
+            f"its global field power is {offset.with_mean:.2f} with its mean and {offset.without_mean:.2f} without, "
+            "where a covariance that belongs to this recording gives 1. The average was not baseline-corrected; "
+            "baseline_correct=(start, stop) of from_mne, --baseline-correct of fit, subtracts the mean over a window",
+            stacklevel=4,
+        )
+    elif power is not None and not 0.5 < power < 2.0:
         warnings.warn(
             f"the whitened baseline has a global field power of {power:.2f}, where a covariance that belongs "
             "to this recording gives 1: check that both were filtered alike, that the covariance is of one "

@@ -18,12 +18,15 @@ from bayesinv.head.parcels import parcels as make_parcels
 from bayesinv.head.sensors import Sensors
 from bayesinv.head.sources import Sources
 from bayesinv.memory import Memory, PickledByFields, cached_property
-from bayesinv.problem.autocorrelation import Autocorrelation, NoiseTime, chosen
+from bayesinv.problem.account import account_lines
+from bayesinv.problem.arrays import whitened_arrays
+from bayesinv.problem.autocorrelation import Autocorrelation, NoiseTime
 from bayesinv.problem.noise import KINDS, Noise
-from bayesinv.problem.plausibility import check_gain_norms, check_power, outlying_gains, standardised_map, warn_of_power
+from bayesinv.problem.plausibility import check_gain_norms, check_power, outlying_gains, standardised_map
+from bayesinv.problem.plausibility import warn_of_baseline as warn_of
 from bayesinv.problem.recording import Recording
 from bayesinv.problem.time_whitening import TimeWhitening
-from bayesinv.problem.whitening import given_noise, inverse_of, parts_by_kind
+from bayesinv.problem.whitening import inverse_of, parts_by_kind
 from bayesinv.problem.windows import samples_of
 
 EXPECTED_SNR = 3.0
@@ -58,6 +61,7 @@ class Problem(PickledByFields):
     baseline_times : (sample,), s; None where the baseline ends one step before the recording starts
     autocorrelation : of the noise over time; None where it is white
     sensors, sources, lead_field, noise, field : what the arrays came from, where it is known
+    notes : what its account says beside the arrays, by what it is about, such as why channels were left out
     origin : the foreign objects the problem was built from, for conversion back to them; not archived
     """
 
@@ -78,6 +82,7 @@ class Problem(PickledByFields):
     lead_field: LeadField | None = None
     noise: Noise | None = None
     field: Recording | None = None
+    notes: Mapping[str, str] = dataclass_field(default_factory=dict)
     origin: Any = None
 
     def __post_init__(self) -> None:
@@ -128,7 +133,11 @@ class Problem(PickledByFields):
             object.__setattr__(self, "labels", check_labels(self.labels, self.source_count))
         maps = {name: standardised_map(name, one, self.source_count) for name, one in self.maps.items()}
         object.__setattr__(self, "maps", maps)
+        object.__setattr__(self, "notes", dict(self.notes))
         freeze(self.gain, self.recording, self.times, self.baseline, self.whitener, self.error_factor, self.labels)
+
+    def __repr__(self) -> str:
+        return account_lines(self)
 
     @classmethod
     def from_arrays(
@@ -147,8 +156,8 @@ class Problem(PickledByFields):
         normals: ArrayLike | None = None,
         sources: Sources | None = None,
         sensors: Sensors | None = None,
-        averages: int = 1,
         noise_time: NoiseTime = "auto",
+        averages: float = 1.0,
     ) -> Problem:
         """Whiten plain arrays.
 
@@ -165,8 +174,8 @@ class Problem(PickledByFields):
         names : of the sensors
         positions, normals : (source, 3), m; or `sources`
         sensors : names, kinds and positions at once, for pictures
-        averages : how many trials the recording averages
         noise_time : the noise's autocorrelation, see `autocorrelation.chosen`; "auto" estimates it from the baseline
+        averages : how many trials the recording averages; a fraction where averages were combined
 
         Raises
         ------
@@ -174,59 +183,20 @@ class Problem(PickledByFields):
             If a shape does not fit, a value is NaN or infinite, the covariance is no covariance, the rank does
             not fit, a source reaches no sensor, or the units of recording and covariance cannot be the same.
         """
-        table = np.asarray(gain)
-        table = real("gain", table, "sensor source axis" if table.ndim == 3 else "sensor source")
-        if table.ndim == 3 and table.shape[2] not in (1, 3):
-            raise ValueError(f"gain has shape {table.shape}, but its last axis must be 1 (normal) or 3 (x, y, z)")
-        axes = table.shape[2] if table.ndim == 3 else 1
-        field = np.asarray(recording)
-        field = real("recording", field[:, None] if field.ndim == 1 else field, "sensor time")
-        flat = table.reshape(len(table), -1)
-        same_axes(gain=(flat, "sensor amplitude"), recording=(field, "sensor time"))
-        noise_only = None if baseline is None else real("baseline", baseline, "sensor sample")
-        if noise_only is not None:
-            same_axes(gain=(flat, "sensor amplitude"), baseline=(noise_only, "sensor sample"))
-        clock = np.arange(field.shape[1], dtype=float) if times is None else real("times", times, "time")
-        same_axes(recording=(field, "sensor time"), times=(clock, "time"))
         if sensors is not None:
             names, kinds = sensors.names, sensors.kinds
-        labels = tuple(names) if names is not None else tuple(f"sensor {i}" for i in range(len(field)))
-        if len(labels) != len(field):
-            raise ValueError(f"recording has sensor = {len(field)}, but names has sensor = {len(labels)}")
         if sources is None and positions is not None:
             sources = Sources(np.asarray(positions), None if normals is None else np.asarray(normals))
-        noise = whitener = None
-        if noise_cov is not None:
-            noise = given_noise(noise_cov, kinds, rank, averages, len(field))
-            whitener = noise.whitener
-            flat, field = whitener @ flat, whitener @ field
-            noise_only = None if noise_only is None else whitener @ noise_only
-        else:
-            scale = np.sqrt(averages)
-            flat, field = flat * scale, field * scale
-            noise_only = None if noise_only is None else noise_only * scale
-        raw = np.asarray(recording, dtype=np.float64).reshape(len(labels), -1)
-        groups = ("sensor",) * len(flat) if noise is None else noise.component_modality
-        problem = cls(
-            gain=flat,
-            recording=field,
-            times=clock,
-            baseline=noise_only,
-            baseline_centred=baseline_centred,
-            axes=axes,
-            whitener=whitener,
-            autocorrelation=chosen(noise_time, noise_only, groups, clock, baseline_centred),
-            sensors=sensors,
-            sources=sources,
-            noise=noise,
-            field=Recording(raw, clock, labels, averages),
+        whitened = whitened_arrays(
+            gain, recording, noise_cov, times, baseline, baseline_centred, rank, kinds, names, averages, noise_time
         )
+        problem = cls(**whitened, sensors=sensors, sources=sources)
         problem.warn_of_baseline()
         return problem
 
     def warn_of_baseline(self) -> None:
-        """Warn when the whitened baseline does not look like noise of scale one."""
-        warn_of_power(self.baseline_power)
+        """Warn when the whitened baseline does not look like noise of scale one and mean zero."""
+        warn_of(self.baseline, self.baseline_centred, self.baseline_power)
 
     @cached_property
     def gain_powers(self) -> Array:
@@ -411,6 +381,7 @@ class Problem(PickledByFields):
             baseline_centred=baseline_centred,
             baseline_times=None,
             field=None,
+            notes={name: note for name, note in self.notes.items() if name != "baseline"},
         )
 
     def with_maps(self, maps: Mapping[str, ArrayLike]) -> Problem:

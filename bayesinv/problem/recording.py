@@ -4,7 +4,29 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from bayesinv.axes import Array, freeze, real, same_axes
+
+
+def checked_averages(value: object) -> float:
+    """Return the number of trials that a recording averages.
+
+    The noise of a weighted sum of averages, with weights w, is that of 1 / Σ (w² / averages) trials: a fraction, and
+    below 1 for the difference of two single trials.
+
+    Raises
+    ------
+    ValueError
+        If it is no number, or not positive and finite.
+    """
+    number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+    if not number or not 0 < value < np.inf:  # type: ignore[operator]
+        raise ValueError(
+            f"averages is {value!r}, but must be a positive number of trials: their count, or of a weighted sum of "
+            "averages 1 / sum(weight**2 / averages)"
+        )
+    return float(value)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, eq=False)
@@ -14,13 +36,13 @@ class Recording:
     field : (sensor, time), in the SI unit of each sensor (V, T, T/m)
     times : (time,), s
     names : one per sensor
-    averages : how many trials the field averages
+    averages : how many trials the field averages; a fraction where averages were combined
     """
 
     field: Array
     times: Array
     names: tuple[str, ...]
-    averages: int = 1
+    averages: float = 1.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "field", real("recording", self.field, "sensor time"))
@@ -30,6 +52,5 @@ class Recording:
             raise ValueError(f"recording has sensor = {len(self.field)}, but names has sensor = {len(self.names)}")
         if not self.field.shape[1]:
             raise ValueError("recording has no samples (time = 0)")
-        if self.averages < 1:
-            raise ValueError(f"averages is {self.averages}, but a recording averages at least one trial")
+        object.__setattr__(self, "averages", checked_averages(self.averages))
         freeze(self.field, self.times)

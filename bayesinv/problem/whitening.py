@@ -12,7 +12,7 @@ from bayesinv.problem.noise import Noise
 
 
 def given_noise(
-    noise_cov: ArrayLike, kinds: Sequence[str], rank: int | Mapping[str, int] | None, averages: int, sensors: int
+    noise_cov: ArrayLike, kinds: Sequence[str], rank: int | Mapping[str, int] | None, averages: float, sensors: int
 ) -> Noise:
     """Return the noise of a covariance (sensor, sensor) or variances (sensor,), for a number of sensors."""
     covariance = np.asarray(noise_cov)

@@ -86,6 +86,7 @@ def write(
             shown = page.picture(f"section-{number}.png", shown, heading, f"Picture: {heading}.")
         page.section(heading, shown)
     page.section("The model", tables.card_of(posterior, card))
+    page.section("What was used", tables.used(posterior))
     page.section("How it was made", tables.provenance(posterior))
     return page.write(folder, "report.html", title or "Where the currents were, and how sure that is")
 

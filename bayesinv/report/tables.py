@@ -12,6 +12,7 @@ from bayesinv.posterior.hyper import Scalar
 from bayesinv.posterior.maps import Maps
 from bayesinv.posterior.posterior import Posterior
 from bayesinv.prior.catalogue import read_card
+from bayesinv.problem.account import account
 from bayesinv.report.page import html_table
 from bayesinv.report.sentences import LEVEL, RADII
 from bayesinv.versions import versions
@@ -122,6 +123,11 @@ def card_of(posterior: Posterior, card: str | None) -> str:
         except (ValueError, FileNotFoundError):
             card = "(The model was the user's own; its card was not given to the report.)"
     return f"<p>{escape(posterior.model)}</p><pre>{escape(card)}</pre>"
+
+
+def used(posterior: Posterior) -> str:
+    """What of all that was given is used, and what was left out."""
+    return html_table(("", "used"), list(account(posterior.problem).items()), numbers=False)
 
 
 def provenance(posterior: Posterior) -> str:

@@ -55,7 +55,7 @@ def problem(rng, axes=1, count=7):
     cortex, channels = sources(rng), sensors(rng)
     gain = rng.normal(size=(4, 6, axes))
     covariance = np.diag(rng.uniform(1, 2, 4))
-    noise = Noise(covariance, channels.kinds, {"meg": 2, "eeg": 2}, 3)
+    noise = Noise(covariance, channels.kinds, {"meg": 2, "eeg": 2}, 2.4)
     field, times = rng.normal(size=(4, count)), np.linspace(0.01, 0.05, count)
     return Problem(
         gain=noise.whitener @ gain.reshape(4, -1),
@@ -69,7 +69,8 @@ def problem(rng, axes=1, count=7):
         sources=cortex,
         lead_field=LeadField(gain, channels, cortex, "average", {"solver": "sphere", "note": "µ/π"}),
         noise=noise,
-        field=Recording(rng.normal(size=(4, count + 2)), np.arange(count + 2.0), channels.names, 3),
+        field=Recording(rng.normal(size=(4, count + 2)), np.arange(count + 2.0), channels.names, 2.4),
+        notes={"sensors": "left out 1 bad in the recording (Ωz)", "sources": ""},
     )
 
 

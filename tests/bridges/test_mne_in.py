@@ -5,12 +5,12 @@ from __future__ import annotations
 import mne
 import numpy as np
 import pytest
-from mne.minimum_norm import apply_inverse
+from mne.minimum_norm import apply_inverse, make_inverse_operator
 from mne.proj import make_projector
 from mne_objects import decimated, deviation, given, matching, toy
 from numpy.testing import assert_allclose, assert_array_equal
 
-from bayesinv import Problem, from_mne, infer
+from bayesinv import Problem, baseline, from_mne, infer
 from bayesinv.bridges.mne_operator import to_inverse_operator
 from bayesinv.bridges.mne_origin import Origin
 
@@ -175,7 +175,8 @@ class TestChannels:
         evoked.info["bads"] = ["eeg 3"]
         noise_cov["bads"] = ["mag 8"]
         shuffled = mne.pick_channels_forward(forward, forward["sol"]["row_names"][::-1], ordered=True)
-        problem = from_mne(evoked, shuffled, noise_cov)
+        with pytest.warns(UserWarning, match=r"\(mag 8\) is good in the recording but bad in the noise covariance"):
+            problem = from_mne(evoked, shuffled, noise_cov)
         assert problem.field.names == tuple(n for n in evoked.ch_names if n not in ("eeg 3", "mag 8"))
         rows = [forward["sol"]["row_names"].index(name) for name in problem.field.names]
         straight = mne.convert_forward_solution(forward, force_fixed=True)
@@ -208,6 +209,36 @@ class TestChannels:
         wanted = from_mne(trials.average(), forward, noise_cov, picks="eeg")
         assert_array_equal(problem.recording, wanted.recording)
         assert 0.7 < problem.baseline_power < 1.4
+
+
+class TestAverages:
+    """The number of trials behind a combination of averages is a fraction, and the noise follows it."""
+
+    @pytest.mark.parametrize(("trials", "weights"), [((2, 3), [1, -1]), ((1, 1), [1, -1]), ((3, 4), [0.2, 0.8])])
+    def test_of_a_combination_are_those_of_mne(self, rng, trials, weights):
+        evoked, forward, noise_cov = toy(rng)
+        other = evoked.copy()
+        other.data = 0.8 * other.data[:, ::-1]
+        evoked.nave, other.nave = trials
+        both = mne.combine_evoked([evoked, other], weights)
+        assert both.nave == pytest.approx(1 / sum(w**2 / n for w, n in zip(weights, trials, strict=True)), rel=1e-12)
+        problem = from_mne(both, forward, noise_cov, baseline=None)
+        assert problem.field.averages == problem.noise.averages == both.nave
+        operator = make_inverse_operator(both.info, forward, noise_cov, fixed=True, loose=0.0, depth=None)
+        for method in ("dSPM", "sLORETA", "MNE"):
+            theirs = apply_inverse(both, operator, LAMBDA2, method).data
+            ours = baseline(problem, method, LAMBDA2, depth=None, convention="mne").current
+            assert deviation(ours, theirs) < 1e-7
+
+    @pytest.mark.parametrize("nave", [0, -1, np.nan, np.inf, True])
+    def test_that_cannot_be(self, rng, nave):
+        evoked, forward, noise_cov = toy(rng)
+        evoked.nave = nave
+        with pytest.raises(ValueError, match=f"evoked.nave is {nave!r}.* give averages="):
+            from_mne(evoked, forward, noise_cov)
+        assert from_mne(evoked, forward, noise_cov, averages=1.5).noise.averages == 1.5
+        with pytest.raises(ValueError, match="averages is 0, but must be a positive number of trials"):
+            from_mne(evoked, forward, noise_cov, averages=0)
 
 
 class TestReference:
@@ -308,8 +339,8 @@ class TestDoors:
             from_mne(evoked, forward, noise_cov)
 
     def test_rank_of_an_unknown_group(self, rng):
-        with pytest.raises(ValueError, match=r"no group of sensors .*named 'mag'"):
-            from_mne(*toy(rng), rank={"mag": 4})
+        with pytest.raises(ValueError, match=r"no group of sensors .*named 'seeg'"):
+            from_mne(*toy(rng), rank={"seeg": 4})
 
     def test_origin_is_kept(self, rng):
         evoked, forward, noise_cov = toy(rng)

@@ -28,6 +28,11 @@ class TestFit:
         assert {"mean", "low", "high"} <= set(found["hyper"]["lambda"])
         assert found["versions"]["bayesinv"] == bi.__version__
         assert {"infer", "whiten", "write"} <= set(found["timings"])
+        used = found["inputs"]["used"]
+        assert used["sensors"] == "12 EEG; average reference"
+        assert used["noise"] == "rank 11 of 12 EEG; 1 projector (Average EEG reference)"
+        assert used["baseline"].endswith("-200 to 0 ms")
+        assert all(text in out for text in used.values())
         loaded = load(folder / "posterior.nc")
         assert loaded.hyper["lambda"].mean == pytest.approx(found["hyper"]["lambda"]["mean"], rel=1e-12)
         for facts in found["peak"].values():
@@ -63,6 +68,12 @@ class TestFit:
             (["--method", "laplace"], "method", "laplace"),
             (["--orientation", "free"], "orientation", "free"),
             (["--baseline", "none", "--tmin", "0"], "samples", 31),
+            (["--averages", "1.2"], "averages", 1.2),
+            (["--head-moved", "warn"], "passed", True),
+            (["--baseline-correct", "-0.2,0"], "baseline_correct", "-0.2,0"),
+            (["--rank", "eeg=7"], "components", 7),
+            (["--rank", "9"], "components", 9),
+            (["--rank", "info"], "components", 11),
             (["--picks", "Fp1,F3,C3,P3,O1,Cz"], "components", 5),
         ],
     )
@@ -70,7 +81,8 @@ class TestFit:
         code, _, err = fit(*options)
         # Whether the checks like the method is not the point here.
         assert code in (0, 1), err
-        assert json.loads((tmp_path / "out" / "summary.json").read_text())[key] == value
+        found = json.loads((tmp_path / "out" / "summary.json").read_text())
+        assert {**found, **found["inputs"]}[key] == value
 
     @pytest.mark.parametrize("condition", ["right ear", "1"])
     def test_condition_by_name_or_number(self, fit, tmp_path, condition):

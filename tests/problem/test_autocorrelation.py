@@ -80,7 +80,7 @@ class TestEstimated:
 class TestChosen:
     def problem(self, quiet, **options):
         rng = np.random.default_rng(2)
-        baseline = ar([0.8], (30, quiet), rng) if quiet else None
+        baseline = ar([0.8 * (quiet > 10)], (30, quiet), rng) if quiet else None
         return bi.Problem.from_arrays(
             rng.standard_normal((30, 4)), rng.standard_normal((30, 20)), np.eye(30), baseline=baseline, **options
         )

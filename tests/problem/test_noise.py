@@ -3,6 +3,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from bayesinv.problem.noise import Noise
+from bayesinv.problem.recording import Recording
 
 SCALES = {"eeg": 4e-7, "grad": 5e-13, "mag": 2e-14}  # V, T/m, T: noise of an average of trials
 
@@ -94,7 +95,9 @@ class TestWhitener:
 
     def test_an_average_has_less_noise(self, rng):
         C = covariance(rng, ("eeg",) * 4)
-        assert_allclose(np.abs(Noise(C, averages=25).whitener), 5 * np.abs(Noise(C).whitener), rtol=1e-9)
+        for averages in (25, 1.2, 0.4):
+            found = np.abs(Noise(C, averages=averages).whitener)
+            assert_allclose(found, np.sqrt(averages) * np.abs(Noise(C).whitener), rtol=1e-9)
 
     def test_modalities_with_no_covariance_are_whitened_separately(self, rng):
         noise = Noise(covariance(rng, THREE_KINDS, crossing=False), THREE_KINDS)
@@ -194,7 +197,9 @@ class TestDoor:
         with pytest.raises(ValueError, match=r"no sensor kind named 'egg'.* did you mean 'eeg'\?"):
             Noise(np.eye(2), ("eeg", "egg"))
 
-    @pytest.mark.parametrize("averages", [0, -3, np.nan, np.inf])
+    @pytest.mark.parametrize("averages", [0, -3, np.nan, np.inf, True, "2", None])
     def test_averages(self, averages):
-        with pytest.raises(ValueError, match=r"averages is .*, but a recording averages at least one trial"):
+        with pytest.raises(ValueError, match=r"averages is .*, but must be a positive number of trials"):
             Noise(np.eye(3), averages=averages)
+        with pytest.raises(ValueError, match=r"averages is .*, but must be a positive number of trials"):
+            Recording(np.ones((2, 3)), np.arange(3.0), ("one", "two"), averages)

@@ -39,12 +39,13 @@ class TestFromArrays:
         full = bi.Problem.from_arrays(**{**arrays, "noise_cov": np.diag(variances)})
         assert_array_equal(some.gain, full.gain)
 
-    def test_averages_raise_the_signal_to_noise_ratio(self, arrays):
+    @pytest.mark.parametrize("averages", [16, 2.5, 0.5])
+    def test_averages_raise_the_signal_to_noise_ratio(self, arrays, averages):
         arrays.pop("baseline")
         one = bi.Problem.from_arrays(**arrays)
-        many = bi.Problem.from_arrays(**arrays, averages=16)
-        assert_allclose(np.abs(many.gain), 4 * np.abs(one.gain))
-        plain = bi.Problem.from_arrays(one.gain, one.recording, averages=16)
+        many = bi.Problem.from_arrays(**arrays, averages=averages)
+        assert_allclose(np.abs(many.gain), np.sqrt(averages) * np.abs(one.gain))
+        plain = bi.Problem.from_arrays(one.gain, one.recording, averages=averages)
         assert_allclose(np.abs(plain.gain), np.abs(many.gain))
         assert_allclose(np.abs(plain.recording), np.abs(many.recording))
 
@@ -155,6 +156,9 @@ class TestDoor:
             ({"rank": 6}, "rank 6 was given .* has rank 5"),
             ({"kinds": ["eeg"] * 4}, "sensor = 5, but there are 4 kinds"),
             ({"averages": 0}, "averages is 0"),
+            ({"averages": -1.5, "noise_cov": None}, "averages is -1.5"),
+            ({"averages": np.nan}, "averages is nan"),
+            ({"averages": True}, "averages is True"),
         ],
     )
     def test_says_what_came_and_what_was_wanted(self, arrays, wrong, words):

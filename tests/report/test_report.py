@@ -14,6 +14,7 @@ from test_figures import LEFT, RIGHT, bare, believed, made
 from bayesinv import figures, report
 from bayesinv.posterior import maps
 from bayesinv.posterior.checks import Check
+from bayesinv.problem.account import account
 from bayesinv.wording import from_draws
 
 PICTURES = ["course.png", "hyper.png", "maps.png", "recording.png", "sources.png"]
@@ -105,6 +106,12 @@ def test_numbers_are_the_posteriors(page, posterior):
 
 
 @pytest.mark.slow
+def test_says_what_was_used(page, posterior):
+    text = Reader(page.read_text(encoding="utf-8")).text
+    assert "What was used" in text
+    assert all(words in text for words in account(posterior.problem).values())
+
+
 def test_checks_that_fail_are_seen(posterior, tmp_path):
     failed = replace(posterior, checks=(*posterior.checks, Check("edge <mass>", 0.5, "< 1e-6", False, "too coarse")))
     text = report.write(failed, tmp_path, draws=20).read_text(encoding="utf-8")

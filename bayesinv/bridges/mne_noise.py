@@ -1,0 +1,151 @@
+"""Noise of an MNE-Python recording: its covariance after projection, and its rank."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesinv.axes import Array, one_of, real
+from bayesinv.bridges.mne_channels import WORDS, has_reference
+from bayesinv.problem.dependence import Dependence, dependence
+from bayesinv.problem.noise import Noise
+
+if TYPE_CHECKING:
+    import mne
+
+MEMBERS = {"meg": ("meg", "mag", "grad"), "eeg": ("eeg",)}
+"""Names that MNE-Python gives to parts of a group of sensors."""
+
+Rank = int | Mapping[str, int] | Literal["info", "full"] | None
+
+
+@dataclass(frozen=True, eq=False)
+class Whitening:
+    """Noise after projection, the projection (sensor, sensor), and what was left out of the rank and why."""
+
+    noise: Noise
+    project: Array
+    dependent: tuple[str, ...]
+
+
+def noise_of(
+    info: mne.Info, noise_cov: mne.Covariance, kinds: tuple[str, ...], rank: Rank, averages: float
+) -> Whitening:
+    """Return the noise of the channels of the info, and the projection that recording and gain want too.
+
+    rank : None estimates it as MNE-Python does, and leaves out the directions of dependent channels, which it warns of;
+        "info" is the number of channels less that of projectors; "full" all that the projectors leave; numbers as
+        they are
+    """
+    names = info["ch_names"]
+    order = [noise_cov.ch_names.index(name) for name in names]
+    table = noise_cov["data"]
+    covariance = np.diag(table[order]) if noise_cov["diag"] else table[np.ix_(order, order)]
+    covariance = real("noise covariance", covariance, "sensor sensor")
+    electric = np.array([kind == "eeg" for kind in kinds])
+    directions = _removed(info, noise_cov, electric)
+    project = np.eye(len(names)) - directions @ directions.T
+    covariance = project @ covariance @ project.T
+    covariance[np.ix_(electric, ~electric)] = 0.0
+    covariance[np.ix_(~electric, electric)] = 0.0
+    if isinstance(rank, str):
+        one_of("rank", rank, ("info", "full"), ', or give a number, {"meg": ..., "eeg": ...} or None')
+    if rank is not None and not isinstance(rank, str):
+        return Whitening(Noise(covariance, kinds, _given_ranks(rank, kinds), averages), project, ())
+    ranks, dependent = {}, []
+    estimated = _mne_ranks(covariance, info, noise_cov, rank)
+    for group, members in (("meg", np.flatnonzero(~electric)), ("eeg", np.flatnonzero(electric))):
+        if not members.size:
+            continue
+        within = _independent(directions[members])
+        most = len(members) - within.shape[1]
+        if rank is None:
+            block = np.ix_(members, members)
+            found = dependence(covariance[block], [kinds[i] for i in members], within)
+            if found.count:
+                remover = np.eye(len(names))
+                remover[block] = found.remover
+                project, covariance = remover @ project, remover @ covariance @ remover.T
+                most -= found.count
+                dependent += [names[members[i]] for i in found.sensors]
+                _tell_dependent(group, [names[members[i]] for i in found.sensors], found, estimated[group], most)
+        ranks[group] = most if rank == "full" else min(estimated[group], most)
+    if rank is None:
+        # Of a spectrum that decays to rounding, the estimate may count directions that cannot be whitened.
+        possible = Noise(covariance, kinds).ranks
+        ranks = {group: min(count, possible[group]) for group, count in ranks.items()}
+    return Whitening(Noise(covariance, kinds, ranks, averages), project, tuple(dependent))
+
+
+def _removed(info: mne.Info, noise_cov: mne.Covariance, electric: NDArray[np.bool_]) -> Array:
+    """Return the directions (sensor, direction) that the projectors and the average reference remove."""
+    from mne.proj import make_projector
+
+    _, _, directions = make_projector([*info["projs"], *noise_cov["projs"]], info["ch_names"])
+    directions = np.asarray(directions, dtype=float).reshape(len(electric), -1)
+    if electric.any() and info["custom_ref_applied"] and not has_reference(info):
+        # Projecting out the mean keeps all differences between electrodes, whatever the reference was.
+        extra = electric / np.sqrt(electric.sum())
+        vectors, sizes, _ = np.linalg.svd(np.column_stack([directions, extra]), full_matrices=False)
+        directions = vectors[:, sizes > 1e-2 * sizes[0]]
+    return directions
+
+
+def _independent(directions: Array) -> Array:
+    """Return an orthonormal basis (sensor, rank) of the span of directions (sensor, direction)."""
+    vectors, sizes, _ = np.linalg.svd(directions, full_matrices=False)
+    return np.asarray(vectors[:, sizes > 1e-6])
+
+
+def _mne_ranks(
+    covariance: Array, info: mne.Info, noise_cov: mne.Covariance, rank: Literal["info", "full"] | None
+) -> dict[str, int]:
+    """Return the rank of each group of sensors as MNE-Python has it, of the covariance after projection."""
+    import mne
+
+    projected = mne.Covariance(covariance, info["ch_names"], [], [*info["projs"], *noise_cov["projs"]], 0)
+    estimated = mne.compute_rank(projected, rank, info=info)
+    return {group: sum(int(estimated[key]) for key in keys if key in estimated) for group, keys in MEMBERS.items()}
+
+
+def _given_ranks(rank: int | Mapping[str, int], kinds: tuple[str, ...]) -> int | dict[str, int]:
+    """Return ranks as given, those of magnetometers and gradiometers added up."""
+    if not isinstance(rank, Mapping):
+        return int(rank)
+    known = {name for names in MEMBERS.values() for name in names}
+    for name in rank:
+        one_of("group of sensors with a rank", name, known)
+    coils = {kind for kind in kinds if kind != "eeg"}
+    parts = {kind: rank[kind] for kind in ("mag", "grad") if kind in rank}
+    ranks = {name: rank[name] for name in ("meg", "eeg") if name in rank}
+    if parts and ("meg" in ranks or set(parts) != coils):
+        raise ValueError(
+            f"ranks were given for {', '.join(rank)}, but magnetometers and gradiometers are whitened together; "
+            'give {"meg": ...}, or the rank of each kind there is'
+        )
+    return ranks | ({"meg": sum(parts.values())} if parts else {})
+
+
+def _tell_dependent(group: str, names: list[str], found: Dependence, estimated: int, rank: int) -> None:
+    """Warn of channels without noise of their own, unless they belong to none and the estimate knows."""
+    if names:
+        which = ", ".join(f"{name} {share:.1g}" for name, share in zip(names[:5], found.shares[:5], strict=True))
+        warnings.warn(
+            f"the noise of {len(names)} {WORDS[group]} channel{'s' * (len(names) > 1)} is a combination of the others' "
+            f"({which}{', ...' * (len(names) > 5)} of the variance that is usual given all others): interpolated, "
+            f"bridged, or an added reference. {'Its' if len(names) == 1 else 'Their'} direction"
+            f"{'s' * (len(names) > 1)} of no noise {'is' if len(names) == 1 else 'are'} left out (rank {rank}); mark "
+            "such channels in evoked.info['bads']",
+            stacklevel=4,
+        )
+    elif estimated > rank:
+        warnings.warn(
+            f"{found.count} direction{'s' * (found.count > 1)} of {WORDS[group]} bear no noise but rounding, as after "
+            f"the removal of components; left out (rank {rank}, where {estimated} was estimated)",
+            stacklevel=4,
+        )

@@ -1,0 +1,72 @@
+"""From plain arrays to the whitened fields of a problem."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from bayesinv.axes import real, same_axes
+from bayesinv.problem.autocorrelation import NoiseTime, chosen
+from bayesinv.problem.recording import Recording, checked_averages
+from bayesinv.problem.whitening import given_noise
+
+
+def whitened_arrays(
+    gain: ArrayLike,
+    recording: ArrayLike,
+    noise_cov: ArrayLike | None,
+    times: ArrayLike | None,
+    baseline: ArrayLike | None,
+    baseline_centred: bool,
+    rank: int | Mapping[str, int] | None,
+    kinds: Sequence[str],
+    names: Sequence[str] | None,
+    averages: float,
+    noise_time: NoiseTime,
+) -> dict[str, Any]:
+    """Return the fields of a problem by name; arguments and errors are those of `Problem.from_arrays`."""
+    table = np.asarray(gain)
+    table = real("gain", table, "sensor source axis" if table.ndim == 3 else "sensor source")
+    if table.ndim == 3 and table.shape[2] not in (1, 3):
+        raise ValueError(f"gain has shape {table.shape}, but its last axis must be 1 (normal) or 3 (x, y, z)")
+    axes = table.shape[2] if table.ndim == 3 else 1
+    field = np.asarray(recording)
+    field = real("recording", field[:, None] if field.ndim == 1 else field, "sensor time")
+    flat = table.reshape(len(table), -1)
+    same_axes(gain=(flat, "sensor amplitude"), recording=(field, "sensor time"))
+    noise_only = None if baseline is None else real("baseline", baseline, "sensor sample")
+    if noise_only is not None:
+        same_axes(gain=(flat, "sensor amplitude"), baseline=(noise_only, "sensor sample"))
+    clock = np.arange(field.shape[1], dtype=float) if times is None else real("times", times, "time")
+    same_axes(recording=(field, "sensor time"), times=(clock, "time"))
+    labels = tuple(names) if names is not None else tuple(f"sensor {i}" for i in range(len(field)))
+    if len(labels) != len(field):
+        raise ValueError(f"recording has sensor = {len(field)}, but names has sensor = {len(labels)}")
+    noise = whitener = None
+    averages = checked_averages(averages)
+    if noise_cov is not None:
+        noise = given_noise(noise_cov, kinds, rank, averages, len(field))
+        whitener = noise.whitener
+        flat, field = whitener @ flat, whitener @ field
+        noise_only = None if noise_only is None else whitener @ noise_only
+    else:
+        scale = np.sqrt(averages)
+        flat, field = flat * scale, field * scale
+        noise_only = None if noise_only is None else noise_only * scale
+    raw = np.asarray(recording, dtype=np.float64).reshape(len(labels), -1)
+    groups = ("sensor",) * len(flat) if noise is None else noise.component_modality
+    return {
+        "gain": flat,
+        "recording": field,
+        "times": clock,
+        "baseline": noise_only,
+        "baseline_centred": baseline_centred,
+        "axes": axes,
+        "whitener": whitener,
+        "autocorrelation": chosen(noise_time, noise_only, groups, clock, baseline_centred),
+        "noise": noise,
+        "field": Recording(raw, clock, labels, averages),
+    }
