@@ -1,0 +1,104 @@
+"""Colour of the noise through MNE-Python's objects: the real recording, trials, an empty room, what is refused."""
+
+import mne
+import numpy as np
+import pytest
+from coloured import ar
+from numpy.testing import assert_allclose
+
+import bayesinv as bi
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*in the recording but not in the:UserWarning")
+
+
+def objects(sample, condition="Right Auditory"):
+    with mne.use_log_level("error"):
+        return (
+            mne.read_evokeds(sample / "sample-right-ave.fif", condition, baseline=(None, 0)),
+            mne.read_forward_solution(sample / "sample-oct5-fwd.fif"),
+            mne.read_cov(sample / "sample-noise-cov.fif"),
+        )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("condition", ["Right Auditory", "Right visual"])
+def test_quiet_samples_are_quiet_and_a_response_is_not(sample, condition):
+    given = objects(sample, condition)
+    quiet = bi.from_mne(*given, tmin=-0.1, tmax=-0.005, baseline=(-0.2, -0.1), outliers="drop")
+    response = bi.from_mne(*given, tmin=0.05, tmax=0.15, outliers="drop")
+    for model in ("hierarchical", "temporal"):
+        none, some = bi.infer(model, quiet), bi.infer(model, response)
+        assert none.passed
+        assert some.passed
+        assert none.hyper["snr"].interval(0.9)[1] < 0.35
+        assert some.hyper["snr"].interval(0.9)[0] > 2.5 * none.hyper["snr"].interval(0.9)[1]
+    # The time constant stays well within the window.
+    assert some.hyper["constant"].interval(0.9)[1] < 0.1
+
+
+def test_evidence_is_far_better_than_that_of_white_noise_and_a_check_says_so(sample):
+    given = objects(sample)
+    white, coloured = (
+        bi.infer("hierarchical", bi.from_mne(*given, tmax=0.2, outliers="drop", noise_time=one), draws=100)
+        for one in ("white", "auto")
+    )
+    assert coloured.log_evidence - white.log_evidence > 9000
+    assert {check.name for check in white.checks if not check.passed} == {
+        "noise over time, baseline",
+        "noise over time, recording",
+    }
+    assert coloured.passed
+    assert coloured.problem.autocorrelation.groups == ("meg", "eeg")
+
+
+@pytest.fixture
+def simulated(sample):
+    """Average, trials and an empty room whose noise is autoregressive; their forward solution and covariance."""
+    evoked, forward, cov = objects(sample)
+    with mne.use_log_level("error"):
+        evoked.pick("eeg", exclude="bads")
+        names, rng = evoked.ch_names, np.random.default_rng(0)
+        count, length = len(names), 60
+        noise = 1e-6 * ar([0.7], (count * 20, length), rng).reshape(count, 20, length).transpose(1, 0, 2)
+        trials = mne.EpochsArray(noise, evoked.info, tmin=0.0)
+        room = mne.io.RawArray(1e-6 * ar([0.4], (count, 2000), rng), evoked.info)
+        cov = mne.make_ad_hoc_cov(evoked.info, std={"eeg": 1e-6})
+        yield trials, room, forward, cov
+
+
+def test_trials_tell_by_what_they_differ_from_their_average(simulated):
+    trials, _, forward, cov = simulated
+    problem = bi.from_mne(trials, forward, cov, outliers="drop", baseline=None)
+    assert "20 trials about their average" in problem.noise_over_time
+    assert_allclose(problem.autocorrelation.values[0, 1], 0.7, atol=0.02)
+    given = bi.from_mne(trials.average(), forward, cov, outliers="drop", baseline=None, noise_time=trials)
+    assert_allclose(given.autocorrelation.values, problem.autocorrelation.values)
+
+
+def test_an_empty_room_tells(simulated):
+    trials, room, forward, cov = simulated
+    problem = bi.from_mne(trials.average(), forward, cov, outliers="drop", baseline=None, noise_time=room)
+    assert "2000 samples of noise alone" in problem.noise_over_time
+    assert_allclose(problem.autocorrelation.values[0, 1], 0.4, atol=0.02)
+
+
+def test_without_a_baseline_the_low_pass_tells(simulated):
+    trials, _, forward, cov = simulated
+    average = trials.average()
+    problem = bi.from_mne(average, forward, cov, outliers="drop", baseline=None)
+    # 172 Hz at a rate of 601 Hz.
+    assert "low-pass at 172" in problem.noise_over_time
+    assert_allclose(problem.autocorrelation.values[0, 1], np.sinc(2 * 172.18 / 600.6), atol=0.05)
+
+
+def test_noise_that_does_not_fit_is_refused(simulated):
+    trials, room, forward, cov = simulated
+    average = trials.average()
+    with pytest.raises(ValueError, match=r"noise_time lacks \d+ of the recording's"):
+        bi.from_mne(average, forward, cov, baseline=None, noise_time=room.copy().pick(["EEG 001", "EEG 002"]))
+    with mne.use_log_level("error"):
+        slow = room.copy().resample(300)
+    with pytest.raises(ValueError, match=r"sampled at 300 Hz, but the recording at 600\.6"):
+        bi.from_mne(average, forward, cov, baseline=None, noise_time=slow)
+    with pytest.raises(ValueError, match="holds 1 epochs"):
+        bi.from_mne(average, forward, cov, baseline=None, noise_time=trials[:1])
