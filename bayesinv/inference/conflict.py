@@ -36,17 +36,18 @@ CONDITIONING_DRAWS = 20
 IMPROPER_MASS = 1e-3
 """Share of a prior's mass at the ends of its grid from which it is taken for improper, and in no conflict."""
 
-GRID = 1e-15 * np.sinh(np.arange(-464, 465) / 8)
-"""Points about the middle of a prior, an eighth of the distance apart, from 1e-16 to 1e10: any width is resolved."""
+GRID = 1e-15 * np.sinh(np.arange(-928, 929) / 16)
+"""Points about the middle of a prior, a sixteenth of the distance apart, from 1e-16 to 1e10: any width is resolved."""
 
 
 class _Group(NamedTuple):
-    """Free variables, by number, whose priors are evaluated at once, and their coordinates.
+    """Coordinates whose priors are evaluated at once.
 
-    alone : whether each coordinate depends on no other
+    variable : number of the free variable that they belong to
+    alone : whether each depends on no other coordinate
     """
 
-    variables: list[int]
+    variable: int
     coordinates: Index
     alone: bool
 
@@ -78,32 +79,28 @@ def _check(density: Density, draws: Array, name: str, tails: Array, limit: float
         values = density.hyper(draws)[name].reshape(len(draws), -1)
         low, high = np.quantile(values[:, element], [0.05, 0.95])
         shown = name if len(tails) == 1 else f"{name}[{element}]"
+        others = [variable.name for variable in density.model.free_RVs if variable.name != name]
+        instead = f", or {' or '.join(others)} if that is what {name} stands in for," if others else ""
         note = (
-            f"the recording wants {shown} ({low:.3g} to {high:.3g}) where its prior hardly reaches, so the prior "
-            f"biases it and intervals are too narrow; give {name} a prior with a heavy tail there (HalfCauchy for a "
-            "scale, StudentT for a weight), unless units, gain or noise covariance are wrong"
+            f"the recording puts {shown} ({low:.3g} to {high:.3g}) where its prior hardly reaches, so intervals are "
+            f"biased and too narrow; give {shown}{instead} a prior with a heavy tail (HalfCauchy for a scale, StudentT "
+            "for a weight), unless units, gain or noise covariance are wrong"
         )
     return Check(f"prior of {name}", value, f"> {limit:.2g}", value >= limit, note)
 
 
 def _groups(density: Density) -> list[_Group]:
-    """Return the free variables in groups: one of all that depend on nothing else, whose elements do not either."""
+    """Return the coordinates of the free variables in groups."""
     from pytensor.graph.traversal import ancestors
 
     free = set(density.model.free_RVs)
     found: list[_Group] = []
-    alone = []
-    for i, one in enumerate(density.log_priors(density.start[None])):
-        variable, coordinates = density.model.free_RVs[i], density.coordinates[i]
-        if one.ndim == 1:
+    for i, (variable, coordinates) in enumerate(zip(density.model.free_RVs, density.coordinates, strict=True)):
+        if density.log_prior(i, density.start[None]).ndim == 1:
             # Elements that depend on each other: each given the others.
-            found += [_Group([i], coordinates[k : k + 1], False) for k in range(len(coordinates))]
-        elif free & {*ancestors([variable])} - {variable}:
-            found.append(_Group([i], coordinates, False))
+            found += [_Group(i, coordinates[k : k + 1], False) for k in range(len(coordinates))]
         else:
-            alone.append(i)
-    if alone:
-        found.append(_Group(alone, np.concatenate([density.coordinates[i] for i in alone]), True))
+            found.append(_Group(i, coordinates, not free & {*ancestors([variable])} - {variable}))
     return found
 
 
@@ -111,7 +108,7 @@ def _tails(density: Density, draws: Array, group: _Group) -> Array:
     """Return the two-sided tail (coordinate,) of the prior in which the posterior lies."""
     if group.alone:
         values = np.quantile(draws[:, group.coordinates], np.linspace(0, 1, CONDITIONING_DRAWS + 1), axis=0)[None]
-        tables = density.remembered("tails of priors", lambda: _prior_tails(density, draws[:1], group))
+        tables = density.remembered(f"tails of prior {group.variable}", lambda: _prior_tails(density, draws[:1], group))
     else:
         rows = draws[np.linspace(0, len(draws) - 1, CONDITIONING_DRAWS).astype(int)]
         values, tables = rows[:, None, group.coordinates], _prior_tails(density, rows, group)
@@ -139,14 +136,19 @@ def _prior_tails(density: Density, rows: Array, group: _Group) -> tuple[Array, A
     for _ in range(2):
         points = centre + GRID[:, None]
         nodes[:, :, group.coordinates] = points
-        found = density.log_priors(nodes.reshape(-1, density.dimension))
-        log_density = np.concatenate([found[i].reshape(len(rows), len(GRID), -1) for i in group.variables], axis=2)
+        found = density.log_prior(group.variable, nodes.reshape(-1, density.dimension))
+        log_density = found.reshape(len(rows), len(GRID), -1)
         log_density = np.where(np.isnan(log_density), -np.inf, log_density)
         centre = np.take_along_axis(points, log_density.argmax(axis=1)[:, None], axis=1)
-    mass = np.exp(log_density - log_density.max(axis=1, keepdims=True)) * np.gradient(GRID)[:, None]
+    # Between two points the density is exponential, as tails nearly are.
+    log_density = np.maximum(log_density - log_density.max(axis=1, keepdims=True), -700.0)
+    rise = np.diff(log_density, axis=1)
+    rise = np.where(np.abs(rise) < 1e-8, 1e-8, rise)
+    mass = np.exp(log_density[:, :-1]) * np.expm1(rise) / rise * np.diff(points, axis=1)
     mass /= mass.sum(axis=1, keepdims=True)
     improper = mass[:, [0, -1]].sum(axis=1, keepdims=True) > IMPROPER_MASS
-    above = np.cumsum(mass[:, ::-1], axis=1)[:, ::-1] - mass / 2
-    below = np.cumsum(mass, axis=1) - mass / 2
+    none = np.zeros_like(mass[:, :1])
+    above = np.concatenate([np.cumsum(mass[:, ::-1], axis=1)[:, ::-1], none], axis=1)
+    below = np.concatenate([none, np.cumsum(mass, axis=1)], axis=1)
     logs = [np.where(improper, 0.0, np.log(np.maximum(one, 1e-300))) for one in (above, below)]
-    return points, *logs
+    return points, logs[0], logs[1]

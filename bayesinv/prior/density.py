@@ -160,27 +160,23 @@ class Density:
             transform.log_jac_det(value, *inputs),
         ]
 
-    @cached_property
-    def _log_priors(self) -> Callable[[Array], list[Array]]:
+    def log_prior(self, number: int, nodes: Array) -> Array:
+        """Log prior density of one free random variable given those it depends on, unconstrained, at nodes.
+
+        It is (node, element) where the variable's elements are independent given these, else (node,).
+
+        number : of the variable among the free ones
+        """
+
         def make() -> Callable[[Array], list[Array]]:
             import pytensor.tensor as pt
 
-            graphs = []
-            for variable, value in zip(self.model.free_RVs, self.values, strict=True):
-                terms = self._terms(variable)
-                separate = all(one.type.ndim == value.type.ndim for one in terms)
-                total = sum(terms if separate else map(pt.sum, terms))
-                graphs.append(pt.flatten(total) if separate else total)
-            return self._function(self.model.replace_rvs_by_values(graphs))
+            terms, dimensions = self._terms(self.model.free_RVs[number]), self.values[number].type.ndim
+            separate = all(one.type.ndim == dimensions for one in terms)
+            total = pt.flatten(sum(terms)) if separate else sum(map(pt.sum, terms))
+            return self._function(self.model.replace_rvs_by_values([total]))
 
-        return self.remembered("priors", make)
-
-    def log_priors(self, nodes: Array) -> list[Array]:
-        """Log prior density of each free random variable given those it depends on, unconstrained, at nodes.
-
-        It is (node, element) where the variable's elements are independent given these, else (node,).
-        """
-        return self._log_priors(nodes)
+        return self.remembered(f"prior {number}", make)(nodes)[0]
 
     @cached_property
     def structural(self) -> tuple[int, ...]:
