@@ -75,12 +75,11 @@ class TestQuadratureAgainstDenseLattice:
             assert check.passed == (check.name != "noise scale" or 0.25 < posterior.hyper["noise"].mean < 4)
 
 
-def test_a_signal_of_a_thousand_times_the_guess_passes_and_one_far_beyond_does_not():
-    for amplitude, failed in ((3e3, []), (5e4, ["prior of scale"])):
-        posterior = bi.infer("hierarchical", toy(amplitude=amplitude))
-        assert [check.name for check in posterior.checks if not check.passed] == failed
-        low, high = posterior.hyper["scale"].interval(0.99)
-        assert low < amplitude / GAIN < high
+def test_a_signal_of_a_thousand_times_the_guess_passes():
+    posterior = bi.infer("hierarchical", toy(amplitude=3e3))
+    assert posterior.passed
+    low, high = posterior.hyper["scale"].interval(0.99)
+    assert low < 3e3 / GAIN < high
 
 
 @pytest.mark.parametrize("regime", ["no baseline", "one sample", "free orientation"])

@@ -18,8 +18,8 @@ LEVEL, TOLERANCE = 0.9, 0.03
 FULL = {"sensors": 30, "sources": 200, "samples": 20, "quiet": 60}
 SMALL = {"sensors": 16, "sources": 60, "samples": 12, "quiet": 40}
 # Models of learned structure take seconds where there are many sources.
-SIZES = {"hierarchical": FULL, "sensor_noise": FULL, "oriented": SMALL | {"sources": 20}}
-RUNS = {"hierarchical": 8}
+SIZES = {"hierarchical": FULL, "sensor_noise": FULL, "oriented": SMALL | {"sources": 12, "samples": 8}}
+RUNS = {"hierarchical": 8, "oriented": 2}
 FACTORS = (0.1, 1.0, 10.0, 100.0, 1000.0)
 MODELS = sorted(set(bi.list_models()) - {"minimum_norm"})
 REGIONS = 6
