@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from scipy.special import logsumexp
-from scipy.stats import halfnorm, lognorm
+from scipy.stats import halfcauchy, lognorm
 
 from bayesinv.prior.currents import Currents
 
@@ -62,7 +62,7 @@ class Brute:
         problem = self.problem
         noise, scale = np.exp(log_noise), np.exp(log_scale)
         sd = 0.1 if problem.baseline is None else 0.5
-        out = lognorm(sd).logpdf(noise) + log_noise + halfnorm(scale=problem.scale_guess).logpdf(scale) + log_scale
+        out = lognorm(sd).logpdf(noise) + log_noise + halfcauchy(scale=problem.scale_guess).logpdf(scale) + log_scale
         samples = problem.recording.shape[1]
         for value, power in zip(self.values, self.powers, strict=True):
             total = scale**2 * value + noise**2
@@ -78,9 +78,10 @@ class Brute:
         table = {"noise": noise + 0 * scale, "scale": scale + 0 * noise, "lambda": (noise / scale) ** 2}[name]
         return table.ravel(), self.weights.ravel()
 
-    def moments(self, name):
-        """Posterior mean and standard deviation of a hyperparameter."""
+    def moments(self, name, *, log=False):
+        """Posterior mean and standard deviation of a hyperparameter, or of its logarithm."""
         values, weights = self.marginal(name)
+        values = np.log(values) if log else values
         mean = weights @ values
         return mean, np.sqrt(weights @ (values - mean) ** 2)
 

@@ -9,25 +9,35 @@ from bayesinv.geometry.icosphere import geodesic_sphere
 from bayesinv.head.cortical_field import Matern
 
 SIZE = {"sensors": 7, "sources": 19, "samples": 3, "quiet": 6}
-PARCELS = np.repeat([0, 1, -1], [8, 7, 4])
-MAP = np.sin(np.arange(19.0)) + 0.1 * np.arange(19)
+
+
+def parcels(count):
+    """Labels of two parcels; some sources lie in none."""
+    first, second = 8 * count // 19, 7 * count // 19
+    return np.repeat([0, 1, -1], [first, second, count - first - second])
+
+
+def brain_map(count):
+    """A map that is not standardised."""
+    return np.sin(np.arange(float(count))) + 0.1 * np.arange(count)
 
 
 def template(name, **given):
     """A problem with all that a model asks for, of the same size and random numbers as the others where possible."""
     size = SIZE | given
     if name == "oriented":
-        return toy(axes=3, **size | {"sources": 11})
+        return toy(axes=3, **size | {"sources": given.get("sources", 11)})
     if name == "sensor_noise":
-        root = np.random.default_rng(1).normal(size=(8, 40))
-        kinds = ["eeg", "mag", "eeg", "mag", "eeg", "eeg", "mag", "eeg"]
-        return toy(noise_cov=root @ root.T / 40, kinds=kinds, **size | {"sensors": 8})
+        size |= {"sensors": given.get("sensors", 8)}
+        root = np.random.default_rng(1).normal(size=(size["sensors"], 5 * size["sensors"]))
+        kinds = np.resize(["eeg", "mag", "eeg", "mag", "eeg", "eeg", "mag", "eeg"], size["sensors"])
+        return toy(noise_cov=root @ root.T / root.shape[1], kinds=list(kinds), **size)
     if name == "smooth":
         return ball(**size)
-    problem = toy(**size | ({"samples": 6} if name == "temporal" else {}))
+    problem = toy(**size | ({"samples": given.get("samples", 6)} if name == "temporal" else {}))
     if name == "fmri_informed":
-        return problem.with_maps({"one": MAP})
-    return problem.with_parcels(PARCELS) if name == "multiple_sparse_priors" else problem
+        return problem.with_maps({"one": brain_map(problem.source_count)})
+    return problem.with_parcels(parcels(problem.source_count)) if name == "multiple_sparse_priors" else problem
 
 
 def ball(*, sensors, samples, quiet, sources=None):
@@ -52,7 +62,7 @@ def hyper(name, problem, rng):
     width = 0.1 if problem.baseline is None else 0.5
     if name == "minimum_norm":
         return {}
-    out = {"noise": np.exp(width * rng.normal()), "scale": guess * abs(rng.normal())}
+    out = {"noise": np.exp(width * rng.normal()), "scale": guess * abs(rng.standard_cauchy())}
     if name in ("depth_weighted", "oriented"):
         out["depth"] = rng.uniform()
     if name == "oriented":
@@ -89,10 +99,11 @@ def covariances(name, problem, values):
         field = Matern.of(problem.sources).at(0.005 * 20 ** values["extent"])
         relative = field.product(np.eye(size))
     if name == "fmri_informed":
-        relative = np.diag(np.exp(values["weight_one"] * (MAP - MAP.mean()) / MAP.std()))
+        given = brain_map(size)
+        relative = np.diag(np.exp(values["weight_one"] * (given - given.mean()) / given.std()))
     if name == "multiple_sparse_priors":
         shares = [np.exp(values["spread"] * values[f"raw[{k}]"]) for k in (0, 1)] + [0.0]
-        relative = np.diag([shares[k] for k in PARCELS])
+        relative = np.diag([shares[k] for k in parcels(size)])
     if name == "temporal":
         lag = np.sqrt(3) * np.abs(problem.times[:, None] - problem.times) / np.exp(values["log_constant"])
         course = (1 + lag) * np.exp(-lag)

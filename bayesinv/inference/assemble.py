@@ -9,6 +9,7 @@ from scipy.spatial import cKDTree
 
 from bayesinv.axes import Array
 from bayesinv.inference.colour import colour_checks
+from bayesinv.inference.conflict import prior_checks
 from bayesinv.posterior.checks import Check, Evidence
 from bayesinv.posterior.hyper import Hyper
 from bayesinv.posterior.mixture import Mixture, systematic
@@ -61,7 +62,7 @@ def assemble(
         mixture=mixed,
         hyper=Hyper(flattened(density.hyper(nodes)), weights, flattened(density.hyper(draws)), scales=scales),
         log_evidence=evidence,
-        checks=(*checks, *data_checks(density.observation, mixed)),
+        checks=(*checks, *data_checks(density.observation, mixed), *prior_checks(density, draws)),
         timings=timings,
     )
 

@@ -13,6 +13,7 @@ import xarray as xr
 
 from bayesinv.inference.assemble import data_checks, flattened, mixture
 from bayesinv.inference.chains import as_tree, diagnose
+from bayesinv.inference.conflict import prior_checks
 from bayesinv.posterior.hyper import Hyper
 from bayesinv.posterior.posterior import Posterior
 from bayesinv.prior.density import Density
@@ -85,7 +86,7 @@ def posterior(
         mixture=mixed,
         hyper=Hyper(hyper, equal, hyper, chains, nearest(nodes, equal)),
         log_evidence=None,
-        checks=(*checks, *data_checks(density.observation, mixed)),
+        checks=(*checks, *data_checks(density.observation, mixed), *prior_checks(density, nodes)),
         timings=timings,
     )
 

@@ -75,7 +75,8 @@ class Density:
             return Memory("functions of one model"), ()
         return GRAPH_FUNCTIONS, (key, tuple(self.observation.learned))
 
-    def _remembered(self, name: str, make: Callable[[], T]) -> T:
+    def remembered(self, name: str, make: Callable[[], T]) -> T:
+        """What `make` gives, under a name; made once for all models of this prior, whatever they observe."""
         memory, key = self._functions
         with GRAPH_LOCK:
             return memory.recall(name, key, make)
@@ -87,7 +88,7 @@ class Density:
 
             return dict(make_initial_point_fn(model=self.model)(None)) if self.model.free_RVs else {}
 
-        return self._remembered("start", make)
+        return self.remembered("start", make)
 
     @cached_property
     def values(self) -> list[Any]:
@@ -103,6 +104,12 @@ class Density:
             scalar = np.ndim(self._initial_point[value.name]) == 0
             names += [value.name] if scalar else [f"{value.name}[{i}]" for i in range(size)]
         return names
+
+    @cached_property
+    def coordinates(self) -> list[Index]:
+        """Unconstrained coordinates of each free random variable."""
+        sizes = [int(np.size(self._initial_point[value.name])) for value in self.values]
+        return np.split(np.arange(sum(sizes)), np.cumsum(sizes)[:-1]) if sizes else []
 
     @property
     def dimension(self) -> int:
@@ -135,19 +142,41 @@ class Density:
 
         The same as `model.logp`, without its passes over the graph, which this does not need.
         """
-        import pymc as pm
         import pytensor.tensor as pt
 
-        total = pt.constant(0.0)
-        for variable in self.model.free_RVs:
-            value, transform = self.model.rvs_to_values[variable], self.model.rvs_to_transforms[variable]
-            if transform is None:
-                total = total + pt.sum(pm.logp(variable, value))
-                continue
-            inputs = variable.owner.inputs
-            total = total + pt.sum(pm.logp(variable, transform.backward(value, *inputs)))
-            total = total + pt.sum(transform.log_jac_det(value, *inputs))
-        return total + sum((pt.sum(one) for one in self.model.potentials), pt.constant(0.0))
+        terms = [pt.sum(one) for variable in self.model.free_RVs for one in self._terms(variable)]
+        return sum([*terms, *(pt.sum(one) for one in self.model.potentials)], pt.constant(0.0))
+
+    def _terms(self, variable: Any) -> list[Any]:
+        """Log density of a free random variable given its parents, and log Jacobian of its transform, if any."""
+        import pymc as pm
+
+        value, transform = self.model.rvs_to_values[variable], self.model.rvs_to_transforms[variable]
+        if transform is None:
+            return [pm.logp(variable, value)]
+        inputs = variable.owner.inputs
+        return [
+            pm.logp(variable, transform.backward(value, *inputs)),
+            transform.log_jac_det(value, *inputs),
+        ]
+
+    def log_prior(self, number: int, nodes: Array) -> Array:
+        """Log prior density of one free random variable given those it depends on, unconstrained, at nodes.
+
+        It is (node, element) where the variable's elements are independent given these, else (node,).
+
+        number : of the variable among the free ones
+        """
+
+        def make() -> Callable[[Array], list[Array]]:
+            import pytensor.tensor as pt
+
+            terms, dimensions = self._terms(self.model.free_RVs[number]), self.values[number].type.ndim
+            separate = all(one.type.ndim == dimensions for one in terms)
+            total = pt.flatten(sum(terms)) if separate else sum(map(pt.sum, terms))
+            return self._function(self.model.replace_rvs_by_values([total]))
+
+        return self.remembered(f"prior {number}", make)(nodes)[0]
 
     @cached_property
     def structural(self) -> tuple[int, ...]:
@@ -180,13 +209,13 @@ class Density:
     @cached_property
     def _scales(self) -> Callable[[Array], list[Array]]:
         """A function from nodes to prior log density, source variance and noise scale."""
-        return self._remembered("scales", lambda: self._function(self._outputs))
+        return self.remembered("scales", lambda: self._function(self._outputs))
 
     @cached_property
     def _structure_values(self) -> Callable[[Array], list[Array]]:
         """A function from nodes to the learned fields of the structure, and to the numbers that have bounds."""
         wanted = [*self.observation.learned.values(), *(graph for _, graph, _, _ in self.observation.bounded)]
-        return self._remembered("shapes", lambda: self._function(self.model.replace_rvs_by_values(wanted)))
+        return self.remembered("shapes", lambda: self._function(self.model.replace_rvs_by_values(wanted)))
 
     def scales(self, nodes: Array) -> tuple[Array, Array]:
         """Source variance and noise scale, each (node,), at unconstrained nodes."""
@@ -336,7 +365,7 @@ class Density:
         def make() -> Callable[[Array], list[Array]]:
             return self._function(self.model.replace_rvs_by_values(variables) if variables else [])
 
-        return [variable.name for variable in variables], self._remembered("hyper", make)
+        return [variable.name for variable in variables], self.remembered("hyper", make)
 
     def hyper(self, nodes: Array) -> dict[str, Array]:
         """Every hyperparameter and deterministic on its own scale, (node, ...), with λ and SNR."""

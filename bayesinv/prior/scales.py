@@ -17,7 +17,7 @@ FORMULAS = {
     "noise_scale(problem)": (
         f"LogNormal(0, {WITH_BASELINE}) where there is a baseline, LogNormal(0, {WITHOUT_BASELINE}) where there is none"
     ),
-    "source_scale(problem)": "HalfNormal(problem.scale_guess)",
+    "source_scale(problem)": "HalfCauchy(problem.scale_guess)",
 }
 """Priors by the call that a model's card names, written out in full."""
 
@@ -40,13 +40,16 @@ def noise_scale(problem: Problem, name: str = "noise") -> TensorVariable[Any, An
 def source_scale(problem: Problem, name: str = "scale") -> TensorVariable[Any, Any]:
     """Return the standard deviation of the currents, in A m, as a variable of the model in context.
 
-        name ~ HalfNormal(problem.scale_guess)
+        name ~ HalfCauchy(problem.scale_guess)
+
+    The guess is the median, and 99.6 % of the prior lies between amplitude SNRs of 0.01 and 1000. Its tail falls off as
+    a power, so that a recording far stronger or weaker than the guess determines the scale by itself.
 
     problem : what the model observes; its guess is the scale at which the expected amplitude SNR is 3
     name : of the variable
 
-    Reference: Gelman (2006), Bayesian Anal. 1, 515-534.
+    References: Gelman (2006), Bayesian Anal. 1, 515-534; Polson & Scott (2012), Bayesian Anal. 7, 887-902.
     """
     import pymc as pm
 
-    return pm.HalfNormal(name, problem.scale_guess)
+    return pm.HalfCauchy(name, problem.scale_guess)

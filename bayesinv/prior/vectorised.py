@@ -29,27 +29,8 @@ def signature(model: pm.Model, graphs: list[Any]) -> Hashable | None:
     Two models of one signature have the same names, priors, transforms and constants, so that functions compiled for
     one serve the other.
     """
-    from pytensor.graph.basic import Constant
-
-    numbers: dict[Any, int] = {}
-    notes: list[Hashable] = []
-
-    def visit(variable: Any) -> int:
-        if variable in numbers:
-            return numbers[variable]
-        if variable.owner is not None:
-            inputs = tuple(visit(one) for one in variable.owner.inputs)
-            note: Hashable = (variable.owner.op, inputs, variable.owner.outputs.index(variable))
-        elif isinstance(variable, Constant):
-            value = variable.data
-            note = (str(variable.type), value.tobytes() if isinstance(value, np.ndarray) else repr(value))
-        elif "andom" in type(variable.type).__name__:
-            note = "random numbers"
-        else:
-            note = id(variable)
-        numbers[variable] = len(notes)
-        notes.append(note)
-        return numbers[variable]
+    notes = _Notes([])
+    visit = notes.visit
 
     priors = []
     for variable in model.free_RVs:
@@ -58,13 +39,56 @@ def signature(model: pm.Model, graphs: list[Any]) -> Hashable | None:
         inside = tuple(repr(cell.cell_contents) for cell in getattr(bounds, "__closure__", None) or ())
         priors.append((variable.name, type(transform), getattr(bounds, "__code__", None), inside, visit(variable)))
     outputs = [*model.deterministics, *model.potentials, *graphs]
-    found = (tuple(priors), tuple((one.name, visit(one)) for one in outputs), tuple(notes))
+    found = (tuple(priors), tuple((one.name, visit(one)) for one in outputs), tuple(notes.lines))
     custom_start = any(one is not None for one in model.rvs_to_initial_values.values())
     try:
         hash(found)
     except TypeError:
         return None
     return None if custom_start or set(model.basic_RVs) - {*model.free_RVs, *model.observed_RVs} else found
+
+
+class _Notes:
+    """Numbered notes on the variables of a graph, so that two graphs of the same notes compute the same.
+
+    inputs : variables of which the graph is a function
+    """
+
+    def __init__(self, inputs: list[Any]) -> None:
+        self.numbers: dict[Any, int] = {one: i for i, one in enumerate(inputs)}
+        self.lines: list[Hashable] = [str(one.type) for one in inputs]
+
+    def visit(self, variable: Any) -> int:
+        """Number of a variable, which gets a note if it has none."""
+        from pytensor.graph.basic import Constant
+
+        if variable in self.numbers:
+            return self.numbers[variable]
+        if variable.owner is not None:
+            inputs = tuple(self.visit(one) for one in variable.owner.inputs)
+            note: Hashable = (_operation(variable.owner.op), inputs, variable.owner.outputs.index(variable))
+        elif isinstance(variable, Constant):
+            value = variable.data
+            note = (str(variable.type), value.tobytes() if isinstance(value, np.ndarray) else repr(value))
+        elif "andom" in type(variable.type).__name__:
+            note = "random numbers"
+        else:
+            note = id(variable)
+        self.numbers[variable] = len(self.lines)
+        self.lines.append(note)
+        return self.numbers[variable]
+
+
+def _operation(op: Any) -> Hashable:
+    """An operation; of one that is made of a graph (HalfCauchy, say), its class and the notes on that graph.
+
+    Operations made of two copies of a graph do not compare equal.
+    """
+    graph = getattr(op, "fgraph", None)
+    if graph is None:
+        return op
+    inside = _Notes(graph.inputs)
+    return type(op), tuple(inside.visit(one) for one in graph.outputs), tuple(inside.lines)
 
 
 def vectorised(inputs: list[Any], outputs: list[Any]) -> Callable[[list[Array], int], list[Array]]:

@@ -231,7 +231,7 @@ class TestCalibration:
 class TestSmall:
     @pytest.mark.slow
     def test_intervals_hold_the_truth_as_often_as_they_say(self):
-        shares = covered(16, 0, sensors=12, sources=60, samples=4, quiet=10)
+        shares = covered(24, 0, sensors=12, sources=60, samples=4, quiet=10)
         error, noise = calibration_error(shares)
         assert error < 0.01 + 3 * noise
         assert noise < 0.02

@@ -130,13 +130,18 @@ def by_nodes(posterior, densities):
 
 
 @pytest.mark.parametrize("name", ["hierarchical", "temporal"])
-def test_smoothed_importance_sampling_agrees_with_the_nodes(posteriors, recorded, name):
+def test_smoothed_importance_sampling_agrees_with_the_nodes(recorded, name):
     parts = blocks_of(recorded, 0.03)
-    found = compare({name: posteriors[name]}, block=0.03, draws=2000)
-    exact = by_nodes(posteriors[name], component_densities)
-    assert_allclose(found.components.log_density[0], exact, atol=0.05)
-    exact = by_nodes(posteriors[name], lambda one, count: block_densities(one, count, parts))
-    assert_allclose(found.blocks.log_density[0], exact, atol=0.05)
+    posterior = infer(name, recorded, draws=8000)
+    found = compare({name: posterior}, block=0.03, draws=8000)
+    # Ratios of a relative sd of up to 2 are off by 2 / sqrt(8000) nats; three of these.
+    error = 3 * 2 / np.sqrt(8000)
+    # A draw has the nearest of a few structures, which moves the tail of a time constant.
+    error += 0.05 if name == "temporal" else 0.0
+    exact = by_nodes(posterior, component_densities)
+    assert_allclose(found.components.log_density[0], exact, atol=error)
+    exact = by_nodes(posterior, lambda one, count: block_densities(one, count, parts))
+    assert_allclose(found.blocks.log_density[0], exact, atol=error)
     assert found.blocks.khat.max() < 0.7
     assert not found.warnings
 

@@ -5,7 +5,7 @@ import pytest
 from recovered import correlated_currents
 from scipy.optimize import minimize
 from scipy.special import expit, logsumexp
-from scipy.stats import halfnorm, lognorm, multivariate_t, norm
+from scipy.stats import halfcauchy, halfnorm, lognorm, multivariate_t, norm
 from structured import scene
 from templates import covariances, simulate, template
 
@@ -33,7 +33,7 @@ def log_joint(name, problem, names, point):
             values[key] = np.exp(one)
             guess = problem.scale_guess
             total += one + (
-                halfnorm.logpdf(values[key], scale=guess) if key == "scale" else lognorm.logpdf(values[key], 0.5)
+                halfcauchy.logpdf(values[key], scale=guess) if key == "scale" else lognorm.logpdf(values[key], 0.5)
             )
     if name == "sensor_noise":
         spatial, noise = values["scale"] ** 2 * np.eye(problem.gain.shape[1]), kinds_of_noise(problem, values)
@@ -113,7 +113,7 @@ def bridged(problem, chains):
     full = np.trace(problem.gain @ problem.gain.T)
     prior = (
         lognorm(0.5).logpdf(np.exp(points[:, 0]))
-        + halfnorm(scale=problem.scale_guess).logpdf(np.exp(points[:, 1]))
+        + halfcauchy(scale=problem.scale_guess).logpdf(np.exp(points[:, 1]))
         + halfnorm(scale=2).logpdf(np.exp(points[:, 2]))
         + points[:, :3].sum(axis=1)
         + norm.logpdf(points[:, 3:]).sum(axis=1)

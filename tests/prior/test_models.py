@@ -176,16 +176,18 @@ class TestPredictive:
         assert drawn.shape == (5000, 5, 3)
         values = {name: prior["prior"][name].to_numpy()[0] for name in prior["prior"].data_vars}
         noted = observation(built)
+        # Scales have no second moment; relative to its expected power a draw has all.
+        power = values["scale"] ** 2 * problem.signal_power + values["noise"] ** 2
+        drawn = drawn / np.sqrt(power)[:, None, None]
         expected = np.zeros((5, 5))
         for i in range(5000):
             relative = noted.currents.relative_variances(problem, values["depth"][i] if "depth" in values else None)
             weights = np.ones(11) if relative is None else relative
-            expected += values["scale"][i] ** 2 * (problem.gain * weights) @ problem.gain.T + values["noise"][
-                i
-            ] ** 2 * np.eye(5)
+            field = values["scale"][i] ** 2 * (problem.gain * weights) @ problem.gain.T
+            expected += (field + values["noise"][i] ** 2 * np.eye(5)) / power[i]
         expected /= 5000
         found = np.einsum("dct,det->ce", drawn, drawn) / 15_000
-        # The mean of 5000 draws' products, each as spread as a product of heavy-tailed Gaussians is.
+        # The mean of 5000 draws' products, each as spread as a product of Gaussians is.
         error = np.sqrt(np.var(np.einsum("dct,det->dce", drawn, drawn) / 3, axis=0) / 5000)
         assert (np.abs(found - expected) < 5 * error).all()
         assert np.abs(drawn.mean(axis=0) / drawn.std(axis=0)).max() < 5 / np.sqrt(5000)
