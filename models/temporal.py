@@ -3,11 +3,12 @@
     current       ~ MatrixNormal(0, scale² 1, K)        K_tu = (1 + d) exp(-d),  d = sqrt(3) |t - u| / constant
     log constant  ~ Normal(log 20 ms, 1), between half a sample and five times the recording
     scale         ~ source_scale(problem)
-    recording     ~ Normal(gain @ current, noise²)      baseline ~ Normal(0, noise²), both white over time
+    recording     ~ Normal(gain @ current, noise²)      baseline ~ Normal(0, noise²), correlated as the noise is
     noise         ~ noise_scale(problem)
 
-It wants equally spaced samples. Models that take samples for independent count a slow response many times over, and
-give too narrow intervals of its scale; here neighbouring samples inform each other. K is Matérn with ν = 3/2.
+It wants equally spaced samples. Models without a time constant give currents the noise's correlation over time; a
+response that is slower than the noise they count many times over, with too narrow intervals of its scale. Here
+neighbouring samples inform each other as the response does. K is Matérn with ν = 3/2.
 
 References: Bijma, de Munck & Heethaar (2005), NeuroImage 27, 402-415; Stegle et al. (2011), NeurIPS 24 (the algebra).
 """
