@@ -66,12 +66,12 @@ def _move(mass: Array, top: int, values: Array, powers: Array, table: Array) -> 
     columns = np.ascontiguousarray(moved.transpose(2, 0, 1))
     starts, shares = _stencil(np.log(powers[on]) / SPACING)
     for column, start, share in zip(columns, starts + low - (top - size), shares.T, strict=True):
-        for offset, weight in enumerate(share, int(start)):
-            # Points below the grid count as zero.
-            below = min(max(0, 1 - offset), width)
-            mass[:, max(offset, 1) : offset + width] += weight * column[:, below:]
-            if below:
-                mass[:, 0] += weight * column[:, :below].sum(axis=1)
+        # Points below the grid count as zero.
+        below = int(min(max(0, 1 - start), width + STENCIL - 1))
+        for row, one in zip(mass, column, strict=True):
+            found = np.convolve(one, share)
+            row[start + below : start + len(found)] += found[below:]
+            row[0] += found[:below].sum() if below else 0.0
 
 
 def _stencil(place: Array) -> tuple[Index, Array]:

@@ -160,7 +160,13 @@ class Spectrum(PickledByFields):
     def coefficients(self) -> Array:
         """Recording in the basis of the eigenvectors: (component, time), or (component, mode)."""
         recording = self.problem.recording
-        return self.projected(recording if self.modes is None else recording @ self.modes.to_modes)
+        if self.modes is None:
+            return self.projected(recording)
+        if len(self.blocks) == 1:
+            return self.projected(recording @ self.modes.to_modes)
+        # Modes that several colours share do not depend on the time constant.
+        to_modes, timeless = self.modes.to_modes, replace(self.structure, time=None, course="matern")
+        return self.problem.memory.recall("coefficients", timeless.key, lambda: self.projected(recording @ to_modes))
 
     @cached_property
     def white_coefficients(self) -> Array:

@@ -330,7 +330,11 @@ class Density:
             at = np.array([variance]), np.array([noise])
             log_density = float(likelihood.log_likelihood(*at)[0] + likelihood.baseline_log_likelihood(at[1])[0])
             by, gram = list(likelihood.slopes(variance, noise)), None
-            by_gram, by_noise = spectrum.sensitivity(variance, noise, baseline=baseline)
+            # The time constant's derivative needs neither.
+            wanted = any(name != "time" for name in self.observation.learned)
+            by_gram = by_noise = np.zeros((0, 0))
+            if wanted:
+                by_gram, by_noise = spectrum.sensitivity(variance, noise, baseline=baseline)
         else:
             factorised = FactorisedDensity.of(problem, structure, variance, noise, baseline=baseline)
             log_density, gram = factorised.log_density, factorised.gram
