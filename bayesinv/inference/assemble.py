@@ -8,6 +8,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from bayesinv.axes import Array
+from bayesinv.inference.outliers import outlier_checks
 from bayesinv.posterior.checks import Check, Evidence
 from bayesinv.posterior.hyper import Hyper
 from bayesinv.posterior.mixture import Mixture, systematic
@@ -144,4 +145,4 @@ def data_checks(observation: Observation, mixed: Mixture) -> tuple[Check, ...]:
                 "global field power of the whitened baseline; 1 where the noise covariance belongs to the recording",
             )
         )
-    return tuple(checks)
+    return (*checks, *outlier_checks(observation.problem, mixed))
