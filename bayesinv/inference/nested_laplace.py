@@ -217,7 +217,11 @@ def posterior(
     weights /= weights.sum()
     sampling = float(np.sqrt(max(np.sum(weights**2) - 1 / len(weights), 0.0)))
     outer = nodes[:, found.outer]
-    shift = abs(float(weights @ outer[some] - outer[some].mean())) / float(outer.std())
+    # The weights of few draws scatter: only what is beyond twice the mean's standard error is a shift.
+    moved = outer[some] - weights @ outer[some]
+    scatter = float(np.sqrt(np.sum((weights * moved) ** 2)))
+    distance = abs(float(weights @ outer[some] - outer[some].mean()))
+    shift = max(0.0, distance - 2 * scatter) / float(outer.std())
     timings["importance sampling"] = time.perf_counter() - started
     error = max(abs(correction), sampling) + between
     edge = float(shares[0] + shares[-1]) / float(shares.max())
@@ -236,7 +240,8 @@ def posterior(
             shift,
             "< 0.5 sd",
             shift < 0.5,
-            f"how far importance weights move the mean of {label}; far where the others are no Gaussians at its values",
+            f"how far importance weights move the mean of {label}, beyond twice its standard error; far where all "
+            "others are no Gaussians at its values",
         ),
         Check(
             "lattice edge", edge, "< 0.01", edge < 0.01, f"density of {label} at the lattice's ends, over the largest"
