@@ -10,6 +10,7 @@ from scipy.spatial import cKDTree
 from bayesinv.axes import Array
 from bayesinv.inference.colour import colour_checks
 from bayesinv.inference.conflict import prior_checks
+from bayesinv.inference.outliers import outlier_checks
 from bayesinv.posterior.checks import Check, Evidence
 from bayesinv.posterior.hyper import Hyper
 from bayesinv.posterior.mixture import Mixture, systematic
@@ -146,4 +147,4 @@ def data_checks(observation: Observation, mixed: Mixture) -> tuple[Check, ...]:
                 "global field power of the whitened baseline; 1 where the noise covariance belongs to the recording",
             )
         )
-    return (*checks, *colour_checks(observation.problem, mixed))
+    return (*checks, *colour_checks(observation.problem, mixed), *outlier_checks(observation.problem, mixed))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
-from numbers import Integral
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
@@ -183,6 +183,16 @@ def boolean(value: Any) -> str | None:
     return None if isinstance(value, bool | np.bool_) else "True or False"
 
 
+def number_up_to(most: float) -> Callable[[Any], str | None]:
+    """Return a check for positive numbers up to `most`."""
+
+    def wanted(value: Any) -> str | None:
+        right = isinstance(value, Real) and not isinstance(value, bool) and 0 < float(value) <= most
+        return None if right else f"a positive number up to {most:g}"
+
+    return wanted
+
+
 def one_of_values(*names: str | None) -> Callable[[Any], str | None]:
     """Return a check for one of some strings, or None where it is among them."""
 
@@ -239,6 +249,26 @@ def _reason_quadrature(density: Density) -> str:
     return f"{density.dimension} free hyperparameters ({names}) are integrated on a lattice, with exact evidence"
 
 
+def _unfit_nested(density: Density) -> str | None:
+    from bayesinv.inference.nested_laplace import shrinking
+
+    if shrinking(density) is not None:
+        return None
+    return (
+        "method 'nested_laplace' wants one number that shapes the prior beside a vector, such as the spread of many "
+        "variances; use method='nuts' or 'laplace'"
+    )
+
+
+def _reason_nested(density: Density) -> str | None:
+    from bayesinv.inference.nested_laplace import shrinking
+
+    outer = shrinking(density)
+    if outer is None or density.dimension <= MAX_DIMENSION_QUADRATURE:
+        return None
+    return f"{density.names[outer]} shrinks many: it is integrated on a lattice, with a Gaussian of all others at each"
+
+
 def _reason_laplace(density: Density) -> str | None:
     if density.dimension <= MAX_DIMENSION_NUTS:
         return None
@@ -267,6 +297,14 @@ METHODS = {
             "bayesinv.inference.quadrature",
             _unfit_quadrature,
             _reason_quadrature,
+        ),
+        Method(
+            "nested_laplace",
+            "A lattice over one number that shrinks many, and a Gaussian of the others at each of its values.",
+            "bayesinv.inference.nested_laplace",
+            _unfit_nested,
+            _reason_nested,
+            {"step": Option(number_up_to(1), 0.5, "spacing of the lattice over the logarithm of what shrinks")},
         ),
         Method(
             "laplace",

@@ -74,7 +74,7 @@ def mode(density: Density) -> tuple[Array, Array]:
     """
     _, point, covariance = modes(density)[0]
     if density.structural:
-        covariance = _covariance(_curvature(density, point, DIFFERENCE_STEP * np.sqrt(np.diag(covariance))))
+        covariance = covariance_of(_curvature(density, point, DIFFERENCE_STEP * np.sqrt(np.diag(covariance))))
     return point, covariance
 
 
@@ -149,7 +149,7 @@ def _known(point: Array, found: Sequence[Mode], limit: float) -> bool:
     return any((point - other) @ np.linalg.solve(covariance, point - other) <= limit for _, other, covariance in found)
 
 
-def _covariance(curvature: Array) -> Array:
+def covariance_of(curvature: Array) -> Array:
     """Inverse of minus the curvature; directions of little or positive curvature get a large variance."""
     if not np.isfinite(curvature).all():
         raise ValueError("the posterior density is not finite around its mode; check the model's priors")
@@ -158,7 +158,7 @@ def _covariance(curvature: Array) -> Array:
     return np.asarray(half @ half.T)
 
 
-def _uphill(function: Callable[[Array], Any], point: Array, log_density: float, step: Array) -> tuple[Any, Any]:
+def uphill(function: Callable[[Array], Any], point: Array, log_density: float, step: Array) -> tuple[Any, Any]:
     """Return the first point along a step, shortened until it leads uphill, and the function there; or (None, None)."""
     step = step * min(1.0, MAX_STEP / float(np.abs(step).max()))
     for _ in range(30):
@@ -175,13 +175,13 @@ def _climb_by_differences(density: Density, start: Array, free: Index) -> Mode:
     point, steps = start, np.full(len(free), INITIAL_DIFFERENCE_STEP)
     log_density, slope, curvature = _derivatives(density, steps[:, None] * unit, point)
     for _ in range(MAX_STEPS):
-        covariance = _covariance(curvature)
+        covariance = covariance_of(curvature)
         step = covariance @ slope
         if slope @ step < CONVERGED:
             break
         steps = DIFFERENCE_STEP * np.sqrt(np.diag(covariance))
         shifts = steps[:, None] * unit
-        next_point, reached = _uphill(partial(_derivatives, density, shifts), point, log_density, step @ unit)
+        next_point, reached = uphill(partial(_derivatives, density, shifts), point, log_density, step @ unit)
         if next_point is None:
             break
         point, (log_density, slope, curvature) = next_point, reached
@@ -210,16 +210,16 @@ def _climb_by_slopes(density: Density, start: Array, found: Sequence[Mode]) -> M
     point, steps = start, np.full(len(start), INITIAL_DIFFERENCE_STEP)
     log_density, slope = density.slope(point)
     for _ in range(MAX_RESTARTS):
-        covariance = _covariance(_curvature(density, point, steps, slope))
+        covariance = covariance_of(_curvature(density, point, steps, slope))
         origin = point
         for _ in range(MAX_STEPS):
             step = covariance @ slope
             if slope @ step < CONVERGED:
                 break
-            next_point, reached = _uphill(density.slope, point, log_density, step)
+            next_point, reached = uphill(density.slope, point, log_density, step)
             if next_point is None:
                 break
-            covariance = _updated(covariance, next_point - point, slope - reached[1])
+            covariance = updated(covariance, next_point - point, slope - reached[1])
             point, (log_density, slope) = next_point, reached
             if _known(point, found, 1.0):
                 return None
@@ -230,7 +230,7 @@ def _climb_by_slopes(density: Density, start: Array, found: Sequence[Mode]) -> M
     return log_density, point, covariance
 
 
-def _updated(covariance: Array, step: Array, slope_change: Array) -> Array:
+def updated(covariance: Array, step: Array, slope_change: Array) -> Array:
     """BFGS update: covariance that explains by how much the slope decreased along a step."""
     share = float(step @ slope_change)
     if share <= 0:
@@ -262,9 +262,9 @@ def _climb_by_bfgs(density: Density, start: Array) -> Mode:
     point = np.asarray(minimize(downhill, start, jac=True, method="BFGS", options={"maxiter": 500}).x)
     steps = np.full(len(start), INITIAL_DIFFERENCE_STEP)
     for _ in range(2):
-        covariance = _covariance(_curvature(density, point, steps))
+        covariance = covariance_of(_curvature(density, point, steps))
         log_density, slope = density.slope(point)
-        next_point, _ = _uphill(density.slope, point, log_density, covariance @ slope)
+        next_point, _ = uphill(density.slope, point, log_density, covariance @ slope)
         point = point if next_point is None else next_point
         steps = DIFFERENCE_STEP * np.sqrt(np.diag(covariance))
     return density.slope(point)[0], point, covariance

@@ -222,6 +222,10 @@ class Density:
         _, variance, noise = self._scales(nodes)
         return variance, noise
 
+    def prior(self, nodes: Array) -> Array:
+        """Log prior density (node,) at unconstrained nodes."""
+        return self._scales(nodes)[0]
+
     def unconstrained(self, values: list[Array]) -> Array:
         """Nodes (node, coordinate) from hyperparameters on their own scale: (node, ...) per free random variable."""
         graphs = []

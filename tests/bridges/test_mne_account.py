@@ -25,6 +25,7 @@ def test_of_the_real_recording(auditory, full_forward, noise_cov):
         "sensors": "59 EEG, 203 gradiometers, 102 magnetometers; "
         "left out 2 bad in the recording (MEG 2443, EEG 053); average reference",
         "noise": "rank 302 of 305 MEG and 58 of 59 EEG; 4 projectors (PCA-v1, PCA-v2, PCA-v3, Average EEG reference)",
+        "noise over time": "correlation meg 0.64; eeg 0.85 at one sample (estimated from 121 samples of baseline)",
         "recording": "300 samples, 1.7 to 499.5 ms, average of 6 trials",
         "baseline": f"121 samples, mean subtracted, global field power {problem.baseline_power:.2f} (wanted 1); "
         "-199.8 to 0 ms",

@@ -147,6 +147,22 @@ class TestChains:
         for key in (variable.name for variable in bi.load_model(name)(problem).free_RVs):
             assert max(standard_errors(chains.hyper[key].draws, lattice.hyper[key], worth)) < 4
 
+    def test_of_shares_of_parcels_agree_with_a_lattice_of_gaussians(self):
+        problem = scene(maps=False, samples=30, quiet=60)
+        nested = bi.infer("multiple_sparse_priors", problem, draws=4000)
+        chains = bi.infer("multiple_sparse_priors", problem, "nuts", draws=1000, chains=2)
+        assert nested.method == "nested_laplace"
+        assert nested.passed
+        assert effective(chains) > 300
+        ours, theirs = (np.log(one.hyper["spread"].draws) for one in (nested, chains))
+        # Laplace's error is of the order of the skewness of the others, a fraction of an sd.
+        assert abs(ours.mean() - theirs.mean()) < 0.3 * theirs.std()
+        assert 0.8 < ours.std() / theirs.std() < 1.25
+        for level in (0.05, 0.5, 0.95):
+            assert abs(np.quantile(ours, level) - np.quantile(theirs, level)) < 0.4 * theirs.std()
+        log_evidence, error = bridged(problem, chains)
+        assert abs(nested.log_evidence - log_evidence) < nested.log_evidence.error + 3 * error
+
     def test_of_shares_of_parcels_agree_with_a_gaussian_at_the_mode_as_far_as_one_goes(self):
         """Spread and shares bend around each other, which no Gaussian does: its check says so, and it is too wide."""
         problem = scene(maps=False, samples=30, quiet=60)

@@ -29,6 +29,7 @@ from bayesinv.inference.methods import (
 WRONG = {
     "chains": [0, -2, 1.5, "4", True, None],
     "tune": [0, -1, 1000.0, "many"],
+    "step": [0, -0.5, 2.0, "0.5", True, None],
     "sampler": ["stan", "Nutpie", 3, ["pymc"]],
     "progress": ["yes", 1, None],
     "draws": [0, -1, 1.5, 100.0, "100", True, None],
@@ -37,6 +38,7 @@ WRONG = {
 RIGHT = {
     "chains": [1, 4, np.int64(2)],
     "tune": [1, 1000],
+    "step": [0.25, 1, np.float64(0.5)],
     "sampler": ["nutpie", "pymc", None],
     "progress": [True, False, np.True_],
     "draws": [1, np.int32(5)],
@@ -50,7 +52,8 @@ each_method = pytest.mark.parametrize("name", METHODS)
 def density(dimension):
     """What a method asks of a density before it is run."""
     free = [SimpleNamespace(name=f"h{k}") for k in range(dimension)]
-    return SimpleNamespace(dimension=dimension, model=SimpleNamespace(free_RVs=free))
+    names = [variable.name for variable in free]
+    return SimpleNamespace(dimension=dimension, names=names, structural=(), model=SimpleNamespace(free_RVs=free))
 
 
 @pytest.fixture

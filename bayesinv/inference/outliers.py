@@ -1,0 +1,320 @@
+"""Checks of the data themselves: single values, sensors, samples and kinds of sensor that the model cannot explain.
+
+Every scale is a median of absolute standardised residuals over that of all residuals of the same table, so that a bad
+part does not hide behind a noise or source scale which it has inflated itself. Limits are those that chance exceeds
+anywhere in one of `ONE_IN` posteriors (Bonferroni's bound over all that is compared); correlation over time and between
+sensors counts by the number of independent values that the residuals' own correlations imply. Currents are not as
+stationary as a model takes them to be: what a response up to `STRENGTHS` times as strong as on average explains is no
+fault of the data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from bayesinv.axes import Array, Index
+from bayesinv.inference.medians import UNIT, exceeded, largest_ratio, median_size, smallest_ratio
+from bayesinv.inference.residuals import PlugIn, Residuals, independent
+from bayesinv.posterior.checks import Check
+from bayesinv.posterior.mixture import Mixture
+from bayesinv.problem.problem import Problem
+
+ONE_IN = 1000
+"""Posteriors of good data of which each check fails at most one: all five fail fewer than one in two hundred."""
+
+FACTOR = 2.0
+"""Scale of a sensor or a sample, relative to all, below which it is not held against it, however significant."""
+
+KIND_FACTOR = 1.5
+"""The same for a kind of sensor."""
+
+FLAT = 0.1
+"""Size of a sensor's field, relative to its noise, above which it is not called flat."""
+
+STRENGTHS = (1.0, 2.0, 5.0, 10.0)
+"""Amplitudes of currents, relative to their mean over the recording, that a part of a response may have."""
+
+MAX_BAD_SENSORS = 0.1
+"""Share of sensors that are named at most."""
+
+NAMED = 3
+"""Things that a note names; others it counts."""
+
+REMEDY = "leave it out, interpolate it or mark it as bad"
+
+
+def outlier_checks(problem: Problem, mixed: Mixture) -> tuple[Check, ...]:
+    """Return the checks of a recording and its baseline by value, sensor, sample and kind of sensor.
+
+    Residuals are taken at one value of the hyperparameters, a plug-in: the mixture's mean scales, at the structure
+    nearest to its mean. Averaging over nodes would cost as many decompositions and move residuals by less than a
+    scale's posterior sd, and medians, relative to one another, not at all.
+    """
+    plugged = PlugIn.of(problem, mixed)
+    key = (plugged.spectrum.structure.key, plugged.variance, plugged.noise)
+    return problem.memory.recall("outlier checks", key, partial(_checks, plugged))
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """Residuals of the recording or of its baseline, and how chance scatters their medians.
+
+    residuals : at the plug-in, without sensors that were found bad
+    scale : of all, robust; 1 where the model is right
+    count : number of independent values that it is estimated from
+    noise : (sensor,), of each sensor's noise relative to that of all
+    limit : of these
+    bad : index and relative noise of each sensor that was left out
+    """
+
+    name: str
+    residuals: Residuals
+    scale: float
+    count: float
+    noise: Array
+    limit: float
+    bad: tuple[tuple[int, float], ...] = ()
+
+    @classmethod
+    def of(cls, name: str, residuals: Residuals, probability: float) -> Table:
+        """Return the table of residuals, from which noisy sensors are left out one by one.
+
+        The noisiest makes its neighbours' residuals, given all others, larger too; without it they are as they
+        should be.
+
+        probability : that chance makes the noise of any sensor seem too large
+        """
+        samples = independent(_noise(name, residuals)[residuals.rows])
+        sensors = int(residuals.retained.sum())
+        limit = max(FACTOR, largest_ratio(probability / sensors, samples, samples * residuals.worth))
+        bad: list[tuple[int, float]] = []
+        each = _relative_noise(name, residuals)
+        while len(bad) < max(1, MAX_BAD_SENSORS * sensors):
+            worst = int(np.argmax(each))
+            if each[worst] <= limit:
+                break
+            without = residuals.without(worst)
+            if not without.retained.any():
+                break
+            bad.append((worst, float(each[worst])))
+            residuals = without
+            each = _relative_noise(name, residuals)
+        some = residuals.standardised[np.ix_(residuals.rows, residuals.columns)]
+        scale = max(float(median_size(some.ravel())) / UNIT, 1e-300)
+        return cls(name, residuals, scale, independent(some) * residuals.worth, each, limit, tuple(bad))
+
+
+def _noise(name: str, residuals: Residuals) -> Array:
+    """What of some standardised residuals (sensor, sample) is surely noise: all of them in the baseline.
+
+    In the recording it is their changes from sample to sample: an error of the lead field and a drift stay in
+    residuals for longer, and are no noise of a sensor.
+    """
+    table, columns = residuals.standardised, residuals.columns
+    if name == "baseline":
+        return table[:, columns]
+    columns = columns[columns < table.shape[1] - 1]
+    return np.asarray(table[:, columns + 1] - table[:, columns])
+
+
+def _relative_noise(name: str, residuals: Residuals) -> Array:
+    """Scale of each sensor's noise relative to that of all (sensor,); 0 for those left out."""
+    noise = _noise(name, residuals)
+    if not noise.size:
+        return np.zeros(len(noise))
+    return median_size(noise) / max(float(median_size(noise[residuals.rows].ravel())), 1e-300)
+
+
+def _checks(plugged: PlugIn) -> tuple[Check, ...]:
+    recording, baseline = plugged.recording(), plugged.baseline()
+    given = [("recording", recording)] + ([] if baseline is None else [("baseline", baseline)])
+    probability = 1 / (ONE_IN * len(given))
+    tables = [Table.of(name, one, probability) for name, one in given]
+    names = sensor_names(plugged.problem)
+    return (
+        _flat_sensors(plugged, tables, names),
+        _noisy_sensors(tables, names),
+        _values(plugged, tables, probability, names),
+        _samples(plugged, tables, probability),
+        *_kinds(plugged.problem, tables),
+    )
+
+
+def sensor_names(problem: Problem) -> Sequence[str]:
+    """Return the names of the sensors, of the whitened components where there is no whitener."""
+    if problem.whitener is None and problem.field is None:
+        return [f"component {i}" for i in range(problem.components)]
+    count = problem.components if problem.whitener is None else problem.whitener.shape[1]
+    known = problem.sensors.names if problem.sensors is not None else problem.field.names if problem.field else ()
+    return known if len(known) == count else [f"sensor {i}" for i in range(count)]
+
+
+def listed(things: Sequence[str]) -> str:
+    """Return the first few things as words, and how many more there are."""
+    more = len(things) - NAMED
+    return ", ".join(things[:NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _noisy_sensors(tables: Sequence[Table], names: Sequence[str]) -> Check:
+    """Check that no sensor is noisier, given all others, than chance and the covariance allow."""
+    worst: dict[int, tuple[float, str]] = {}
+    for table in tables:
+        for sensor, size in table.bad:
+            worst[sensor] = max(worst.get(sensor, (0.0, "")), (size, table.name))
+    found = [(size, f"{names[i]} ({size:.1f} times, {where})") for i, (size, where) in worst.items()]
+    found.sort(key=lambda one: -one[0])
+    largest = max([size for size, _ in found] + [float(table.noise.max()) for table in tables])
+    limit = max(table.limit for table in tables)
+    note = "largest noise of a sensor given all other sensors, relative to what the covariance says, over that of all"
+    if found:
+        note = f"noisier, given all other sensors, than the noise covariance says: {listed([w for _, w in found])}; "
+        note += REMEDY
+    return Check("noisy sensors", largest, f"< {limit:.2f}", not found, note)
+
+
+def _flat_sensors(plugged: PlugIn, tables: Sequence[Table], names: Sequence[str]) -> Check:
+    """Check that every sensor shows at least its noise: its field, sensor by sensor, whatever the others show."""
+    problem = plugged.problem
+    sizes, limits = [], []
+    sds = _noise_sds(plugged)
+    for table in tables:
+        white = problem.recording if table.name == "recording" else problem.baseline
+        assert white is not None
+        field = _to_sensors(problem, white[:, table.residuals.columns])
+        # A noisy sensor that has raised the noise scale makes no other flat.
+        unit = UNIT * plugged.noise * min(1.0, table.scale) * sds
+        size = np.full(len(sds), np.inf)
+        np.divide(median_size(field), unit, out=size, where=(unit > 0) & (sds > 1e-6 * np.median(sds)))
+        sizes.append(size)
+        chance = 1 / (ONE_IN * len(tables) * len(sds))
+        limits.append(min(FLAT, smallest_ratio(chance, table.count / table.residuals.worth)))
+    below = np.min([size / limit for size, limit in zip(sizes, limits, strict=True)], axis=0)
+    smallest, limit = float(np.min(sizes)), min(limits)
+    flat = np.flatnonzero(below < 1)
+    note = "smallest field of a sensor, relative to its noise"
+    if flat.size:
+        note = f"the field is flat at {listed([names[i] for i in flat[np.argsort(below[flat])]])}, where its noise is "
+        note += f"not: {REMEDY}"
+    return Check("flat sensors", smallest, f"> {limit:.2g}", not flat.size, note)
+
+
+def _to_sensors(problem: Problem, white: Array) -> Array:
+    """From whitened components (component, column) back to sensors (sensor, column), whitened where none are known."""
+    noise, whitener = problem.noise, problem.whitener
+    if whitener is None or noise is None:
+        return white if problem.unwhitener is None else problem.unwhitener @ white
+    # C Wᵀ is the inverse of W on the range of C, and needs no decomposition.
+    return np.asarray(noise.covariance @ (whitener.T @ white) / noise.averages)
+
+
+def _noise_sds(plugged: PlugIn) -> Array:
+    """Standard deviation (sensor,) of the noise of scale one, in the units of `_to_sensors`."""
+    problem, covariance = plugged.problem, plugged.spectrum.structure.noise_covariance(plugged.problem)
+    if covariance is None and problem.whitener is not None and problem.noise is not None:
+        return np.sqrt(np.diag(problem.noise.covariance) / problem.noise.averages)
+    root = np.asarray(np.eye(problem.components) if covariance is None else np.linalg.cholesky(covariance))
+    return np.asarray(np.linalg.norm(_to_sensors(problem, root), axis=1))
+
+
+def _explained(plugged: PlugIn, table: Table, samples: Index) -> list[Array]:
+    """Absolute standardised residuals (sensor, sample) of some samples, at every strength of the currents.
+
+    Of the baseline, which is noise alone, and at the strength of the model, those that the table holds.
+    """
+    out = [np.abs(table.residuals.standardised[:, samples])]
+    if table.name == "baseline" or not samples.size:
+        return out
+    for strength in STRENGTHS[1:]:
+        residuals = plugged.recording(strength**2, samples)
+        for sensor, _ in table.bad:
+            residuals = residuals.without(sensor)
+        found = np.abs(residuals.standardised)
+        out.append(found[:, samples] if residuals.courses is not None else found)
+    return out
+
+
+def _when(problem: Problem, table: Table, sample: int) -> str:
+    if table.name == "baseline":
+        return f"in sample {sample} of the baseline"
+    return f"at {1e3 * problem.times[sample]:.4g} ms"
+
+
+def _values(plugged: PlugIn, tables: Sequence[Table], probability: float, names: Sequence[str]) -> Check:
+    """Check that no value of one sensor at one time is farther from what the others say than chance allows."""
+    found, largest, limits = [], 0.0, []
+    for table in tables:
+        size = np.abs(table.residuals.standardised) / table.scale
+        limit = largest_ratio(probability / (size.size), 1.0, table.count) * UNIT
+        limits.append(limit)
+        samples = np.flatnonzero(size.max(axis=0) > limit)
+        size = size.copy()
+        size[:, samples] = np.min(_explained(plugged, table, samples), axis=0) / table.scale
+        largest = max(largest, float(size.max()))
+        for sample in samples[size[:, samples].max(axis=0) > limit]:
+            # What one value is off, it makes the residuals of others too, but smaller ones.
+            sensor = int(np.argmax(size[:, sample]))
+            words = f"{names[sensor]} {_when(plugged.problem, table, int(sample))} ({size[sensor, sample]:.0f} sd)"
+            found.append((float(size[sensor, sample]), words))
+    found.sort(key=lambda one: -one[0])
+    note = "largest residual of a sensor at one time given all other sensors, in sd"
+    if found:
+        note = f"far from what all other sensors say: {listed([words for _, words in found])}; leave the sample or the "
+        note += "sensor out, interpolate it or mark it as bad"
+    return Check("outlying values", largest, f"< {max(limits):.2f} sd", not found, note)
+
+
+def _samples(plugged: PlugIn, tables: Sequence[Table], probability: float) -> Check:
+    """Check that most sensors' residuals are not larger in one sample than chance and a strong response allow."""
+    found, largest, limits = [], 0.0, []
+    for table in tables:
+        rows = table.residuals.rows
+        size = median_size(table.residuals.standardised[rows].T) / (UNIT * table.scale)
+        limit = max(FACTOR, largest_ratio(probability / len(size), table.residuals.worth, table.count))
+        limits.append(limit)
+        samples = np.flatnonzero(size > limit)
+        each = [median_size(one[rows].T) for one in _explained(plugged, table, samples)]
+        size[samples] = np.min(each, axis=0) / (UNIT * table.scale)
+        largest = max(largest, float(size.max()))
+        found += [(size[s], _when(plugged.problem, table, int(s))) for s in samples[size[samples] > limit]]
+    found.sort(key=lambda one: -one[0])
+    note = "largest scale of the residuals in one sample, relative to that in all"
+    if found:
+        note = f"most sensors are off {listed([words for _, words in found])}, as an artefact makes them: leave these "
+        note += "samples, or the trials they come from, out"
+    return Check("outlying samples", largest, f"< {max(limits):.2f}", not found, note)
+
+
+def _kinds(problem: Problem, tables: Sequence[Table]) -> tuple[Check, ...]:
+    """Check that residuals of every kind of sensor are as large as those of the others; none of a single kind."""
+    kinds = problem.kinds
+    if len(kinds) < 2 or problem.noise is None:
+        return ()
+    which = np.array(problem.noise.kinds)
+    worst, found = 1.0, []
+    for table in tables:
+        rows, columns = table.residuals.rows, table.residuals.columns
+        some = table.residuals.standardised[np.ix_(rows, columns)]
+        for kind in kinds:
+            mine = which[rows] == kind
+            if mine.all() or not mine.any():
+                continue
+            ratio = float(median_size(some[mine].ravel()) / median_size(some[~mine].ravel()))
+            counts = [max(1.0, table.count * one.mean()) for one in (mine, ~mine)]
+            if abs(np.log(ratio)) > abs(np.log(worst)):
+                worst = ratio
+            larger, chance = (
+                (ratio, exceeded(ratio, *counts)) if ratio > 1 else (1 / ratio, exceeded(1 / ratio, *counts[::-1]))
+            )
+            if larger > KIND_FACTOR and chance < 1 / (2 * ONE_IN * len(tables) * len(kinds)):
+                found.append((abs(np.log(ratio)), f"{kind} ({ratio:.2f} times, {table.name})"))
+    found.sort(key=lambda one: -one[0])
+    note = "scale of the residuals of one kind of sensor relative to those of the others, the farthest from 1"
+    if found:
+        note = f"residuals are not as large as those of the other kinds of sensor at {listed([w for _, w in found])}: "
+        note += "the noise covariance is wrong by kind; estimate it anew, or use the model 'sensor_noise'"
+    limit = f"between {1 / KIND_FACTOR:.2f} and {KIND_FACTOR:g}"
+    return (Check("kinds of sensor", worst, limit, not found, note),)

@@ -1,0 +1,244 @@
+"""Residuals of sensors given all others, under the covariance that a posterior implies for its recording.
+
+With covariance C of the whitened components and a whitener W, whose column a_i is sensor i, the precision of the
+sensors is P = Wᵀ C⁻¹ W, and a sensor's residual given all others is normal:
+
+    x_i - E[x_i | others] = (Wᵀ C⁻¹ y)_i / P_ii,   variance 1 / P_ii
+
+Where the noise covariance lacks ranks, (Wᵀ C⁻¹ y)_i / sqrt(P_ii) is the test statistic of a shift of sensor i, still
+standard normal. Without a whitener components are the sensors.
+
+References: Sundararajan & Keerthi (2001), Neural Comput. 13, 1103-1118; Cook & Weisberg (1982), Residuals and Influence
+in Regression, §2.2.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesinv.axes import Array, Index
+from bayesinv.covariance.covariance import Structure
+from bayesinv.evidence.spectrum import Spectrum
+from bayesinv.inference.medians import median_size
+from bayesinv.memory import PickledByFields, cached_property
+from bayesinv.posterior.mixture import Mixture
+from bayesinv.problem.problem import Problem
+
+DETERMINED = 1e-8
+"""Share of its precision below which a sensor that others were left out beside is determined by their absence."""
+
+ROWS = 64
+"""Largest number of sensors from which the scale of all is estimated."""
+
+COLUMNS = 64
+"""Largest number of samples from which the scale of a sensor is estimated."""
+
+CLIPPED = 4.5
+"""Size of a residual, in medians of all, at which it is clipped where correlations are estimated."""
+
+CORRELATED_ROWS = 16
+"""Largest number of sensors from which the autocorrelation over time is estimated."""
+
+
+@dataclass(frozen=True, eq=False)
+class Residuals(PickledByFields):
+    """What every sensor shows beyond what all others say, at all times.
+
+        weighted = A (coefficients / total),   precision = A² (1 / total),   A = Wᵀ to_components
+
+    project : (sensor, part), A
+    inverse : (part, 1 or mode), 1 / total: inverse variances of independent coefficients
+    weighted, precision : (sensor, time or mode) and (sensor, 1 or mode)
+    courses : (time, mode), time courses of the modes; None where samples are independent
+    removed : (sensor, 1 or mode) for each sensor that was left out, its column of the precision over its root
+    retained : (sensor,), whether a sensor enters
+    """
+
+    project: Array
+    inverse: Array
+    weighted: Array
+    precision: Array
+    courses: Array | None
+    removed: tuple[Array, ...]
+    retained: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, project: Array, coefficients: Array, total: Array, courses: Array | None = None) -> Residuals:
+        """Return the residuals of a table with independent coefficients.
+
+        project : (sensor, part)
+        coefficients, total : (part, time or mode) and (part, 1 or mode), and their variances
+        courses : (time, mode)
+        """
+        inverse = 1 / total
+        precision = project**2 @ inverse
+        return cls(
+            project,
+            inverse,
+            project @ (coefficients * inverse),
+            precision,
+            courses,
+            (),
+            precision.sum(axis=1) > 0,
+        )
+
+    @cached_property
+    def standardised(self) -> Array:
+        """Residuals (sensor, time) over their standard deviation; 0 for sensors that are left out."""
+        weighted, precision = self.weighted, self.precision
+        if self.courses is not None:
+            weighted, precision = weighted @ self.courses.T, precision @ (self.courses**2).T
+        inside = self.retained[:, None] & (precision > 0)
+        return np.asarray(weighted * np.divide(1, np.sqrt(np.maximum(precision, 0)), where=inside, out=0 * precision))
+
+    def without(self, sensor: int) -> Residuals:
+        """Return the residuals where one sensor is left out, at all times; a Schur complement of the precision."""
+        column = self.project @ (self.project[sensor][:, None] * self.inverse)
+        for one in self.removed:
+            column = column - one * one[sensor]
+        own = np.maximum(column[sensor], 1e-300)
+        precision = self.precision - column**2 / own
+        retained = self.retained & (precision > DETERMINED * self.precision).all(axis=1)
+        retained[sensor] = False
+        return replace(
+            self,
+            weighted=self.weighted - column * (self.weighted[sensor] / own),
+            precision=precision,
+            removed=(*self.removed, column / np.sqrt(own)),
+            retained=retained,
+        )
+
+    @cached_property
+    def rows(self) -> Index:
+        """Some of the sensors that are retained, from which the scale of all is estimated."""
+        inside = np.flatnonzero(self.retained)
+        return inside[evenly(len(inside), ROWS)]
+
+    @cached_property
+    def columns(self) -> Index:
+        """Some of the samples, from which scales of sensors are estimated."""
+        return evenly(self.standardised.shape[1], COLUMNS)
+
+    @cached_property
+    def worth(self) -> float:
+        """Number of independent sensors that `rows` are worth in estimating a scale, at one time.
+
+        rows² / Σ_ij R_ij²,   R_ij = P_ij / sqrt(P_ii P_jj)
+        """
+        inverse = self.inverse.mean(axis=1)
+        root = self.project[self.rows] * np.sqrt(inverse)
+        precision = root @ root.T
+        for one in self.removed:
+            mean = (one if one.shape[1] == 1 else one.mean(axis=1, keepdims=True))[self.rows]
+            precision -= mean * mean.T
+        sd = np.sqrt(np.maximum(np.diag(precision), 1e-300))
+        return float(len(sd) ** 2 / np.sum((precision / np.outer(sd, sd)) ** 2))
+
+
+def independent(table: Array) -> float:
+    """Number of independent samples, at least one, that a table of residuals is worth: (sensor, sample).
+
+        time / Σ_k (1 - |k| / time) ρ_k²,   ρ_k the autocorrelation at lag k, over all lags
+
+    Residuals have mean zero, so that none is subtracted: it would hide the slowest noise. All lags count, which takes
+    chance correlation for real and errs towards fewer; large values are clipped, or they would hide the rest.
+
+    Reference: Bartlett (1946), J. R. Stat. Soc. Suppl. 8, 27-41.
+    """
+    some = table[evenly(len(table), CORRELATED_ROWS)]
+    count = some.shape[1]
+    if count < 2:
+        return 1.0
+    most = CLIPPED * float(median_size(some.ravel()))
+    power = np.abs(np.fft.rfft(np.clip(some, -most, most), 2 * count, axis=1)) ** 2
+    products = np.fft.irfft(power.sum(axis=0))[:count]
+    if not products[0] > 0:
+        return float(count)
+    squares = (products[1:] / products[0]) ** 2 / (1 - np.arange(1, count) / count)
+    return max(1.0, float(count / (1 + 2 * np.sum(squares))))
+
+
+def evenly(count: int, wanted: int) -> Index:
+    """Indices of at most `wanted` of `count` things, evenly spread."""
+    return np.unique(np.linspace(0, count - 1, min(count, wanted)).astype(np.int64))
+
+
+@dataclass(frozen=True, eq=False)
+class PlugIn(PickledByFields):
+    """A posterior's covariance of the recording at one value of its hyperparameters.
+
+    spectrum : of the structure of the mixture that is nearest to their mean
+    variance, noise : mean source variance and noise scale of the nodes that have it
+    """
+
+    spectrum: Spectrum
+    variance: float
+    noise: float
+
+    @classmethod
+    def of(cls, problem: Problem, mixed: Mixture) -> PlugIn:
+        """Return the mixture's mean scales, at its structure nearest to the mean."""
+        mass = np.bincount(mixed.which, mixed.weights, minlength=len(mixed.structures))
+        place = np.array([_coordinates(one) for one in mixed.structures])
+        mean = mass @ place / mass.sum()
+        sd = np.sqrt(np.maximum(mass @ (place - mean) ** 2, 1e-300))
+        distance = np.where(mass > 0, np.sum(((place - mean) / sd) ** 2, axis=1), np.inf)
+        nearest = int(np.argmin(distance))
+        share = np.where(mixed.which == nearest, mixed.weights, 0.0)
+        share /= share.sum()
+        structure = mixed.structures[nearest]
+        if structure.time is not None and len(Spectrum.of(problem, structure).blocks) > 1:
+            # Where colours differ each sample is judged by the other sensors at its own time, not by all times.
+            structure = replace(structure, time=None, course="matern")
+        return cls(Spectrum.of(problem, structure), float(share @ mixed.variance), float(share @ mixed.noise))
+
+    @property
+    def problem(self) -> Problem:
+        """What was inverted."""
+        return self.spectrum.problem
+
+    @cached_property
+    def project(self) -> Array:
+        """Wᵀ to_components (sensor, part)."""
+        whitener, table = self.problem.whitener, self.spectrum.to_components
+        if whitener is None:
+            return table
+        return self.problem.shared.recall("sensors", self.spectrum.structure.key, lambda: whitener.T @ table)
+
+    def recording(self, strength: float = 1.0, samples: Index | None = None) -> Residuals:
+        """Residuals of the recording, of some samples where they are independent.
+
+        strength : factor of the currents' variance
+        """
+        spectrum = self.spectrum
+        total = strength * self.variance * spectrum.eigenvalues + self.noise**2
+        if spectrum.modes is not None:
+            return Residuals.of(self.project, spectrum.coefficients, total, spectrum.modes.to_modes)
+        table = spectrum.coefficients if samples is None else spectrum.coefficients[:, samples]
+        return Residuals.of(self.project, table, total)
+
+    def baseline(self) -> Residuals | None:
+        """Residuals of the baseline, which is noise alone; None where there is none."""
+        problem, to_components = self.problem, self.spectrum.to_components
+        if problem.baseline is None:
+            return None
+        samples = problem.baseline.shape[1]
+        variance = self.noise**2 * (1 - int(problem.baseline_centred) / samples)
+        total = np.full((problem.components, 1), variance)
+        if to_components is not self.spectrum.from_components:
+            return Residuals.of(self.project, to_components.T @ problem.baseline, total)
+        # White noise has every basis; that of the components is nearest.
+        whitener = np.eye(problem.components) if problem.whitener is None else problem.whitener.T
+        return Residuals.of(whitener, problem.baseline, total)
+
+
+def _coordinates(structure: Structure) -> Array:
+    """What may be learned of a structure, in one row of numbers; positive arrays by their logarithms."""
+    numbers = [structure.depth, structure.tangential, structure.length, structure.time, structure.error]
+    arrays = [structure.weights, structure.shares, structure.noise]
+    parts = [np.array([one for one in numbers if one is not None], dtype=np.float64)]
+    parts += [np.log(np.maximum(one, 1e-300)) for one in arrays if one is not None]
+    return np.concatenate(parts)
