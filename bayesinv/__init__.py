@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from bayesinv.inference.infer import infer as infer
     from bayesinv.inference.many import infer_many as infer_many
     from bayesinv.posterior.posterior import Posterior as Posterior
+    from bayesinv.prior.catalogue import default_model as default_model
     from bayesinv.prior.catalogue import list_models as list_models
     from bayesinv.prior.catalogue import load_model as load_model
     from bayesinv.prior.catalogue import read_card as read_card
@@ -62,6 +63,7 @@ _ROOMS = {
     "choose_method": "inference.infer",
     "compare": "criticism.comparison",
     "compare_estimates": "criticism.estimates",
+    "default_model": "prior.catalogue",
     "evaluate": "report.evaluation",
     "forward_error": "problem.model_error",
     "from_mne": "bridges.mne_in",

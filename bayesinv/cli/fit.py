@@ -38,7 +38,7 @@ def fit(
     forward: ForwardSolution,
     noise_cov: NoiseCovariance,
     condition: Condition = None,
-    model: str = "hierarchical",
+    model: str | None = None,
     out: OutFolder = Path("bayesinv-fit"),
     picks: Picks = None,
     orientation: Orientation = "fixed",
@@ -64,13 +64,14 @@ def fit(
     Parameters
     ----------
     model
-        Name of a shipped model (see `bayesinv models`) or path of a .py file.
+        Name of a shipped model (see `bayesinv models`) or path of a .py file. By default temporal, where there are
+        samples enough for courses, else hierarchical.
     method
         exact, quadrature, laplace or nuts. By default what fits the model.
     draws
         Draws of the hyperparameters (per chain with nuts).
     """
-    from bayesinv.prior.catalogue import read_card
+    from bayesinv.prior.catalogue import default_model, read_card
 
     inputs = Inputs(
         recording,
@@ -89,7 +90,8 @@ def fit(
         baseline_correct=baseline_correct,
         head_moved=head_moved,
     )
-    read_card(model)
+    if model is not None:
+        read_card(model)
     check_method(method)
     if draws is not None and draws < 1:
         raise ValueError(f"draws is {draws}, but at least one is wanted")
@@ -102,6 +104,7 @@ def fit(
     from bayesinv.posterior.maps import both
     from bayesinv.problem.account import account
 
+    model = default_model(problem) if model is None else model
     rng = np.random.default_rng(seed)
     options = {} if draws is None else {"draws": draws}
     with stages("infer"):

@@ -31,6 +31,12 @@ def correlation_over_time(times: Array, constant: float, course: str = "matern")
     return np.asarray(toeplitz((1 + lag) * np.exp(-lag)))
 
 
+def equally_spaced(times: Array) -> bool:
+    """Whether samples are equally spaced, to a thousandth of a step."""
+    steps = np.diff(times)
+    return not len(steps) or float(np.ptp(steps)) <= 1e-3 * float(steps.mean())
+
+
 def check_times(times: Array, constant: Any) -> None:
     """Raise unless samples are equally spaced, and enough to estimate a time constant."""
     if len(times) < 3:
@@ -38,7 +44,7 @@ def check_times(times: Array, constant: Any) -> None:
             f"time courses that are correlated over time want at least 3 samples, but there are {len(times)}"
         )
     steps = np.diff(times)
-    if np.ptp(steps) > 1e-3 * steps.mean():
+    if not equally_spaced(times):
         raise ValueError(
             f"time courses that are correlated over time want equally spaced samples, but the steps run from "
             f"{1e3 * steps.min():.4g} to {1e3 * steps.max():.4g} ms; resample, or leave `time` out"

@@ -55,7 +55,8 @@ class TestFit:
                 tmax=0.2,
                 baseline=(-0.2, 0.0),
             )
-        expected = bi.infer("hierarchical", problem, rng=np.random.default_rng(0))
+        assert bi.default_model(problem) == "temporal"
+        expected = bi.infer("temporal", problem, rng=np.random.default_rng(0))
         found = json.loads((tmp_path / "out" / "summary.json").read_text())
         assert found["samples"] == 16
         assert found["log_evidence"] == pytest.approx(float(expected.log_evidence), rel=1e-10)
