@@ -77,7 +77,9 @@ class TestSpheres:
         assert found.notes["potential"] == "closed form"
         assert found.notes["radii"] == "head 95 mm"
 
-    @pytest.mark.parametrize("method", ["bem", pytest.param("fem", marks=pytest.mark.slow)])
+    @pytest.mark.parametrize(
+        "method", [pytest.param("bem", marks=pytest.mark.slow), pytest.param("fem", marks=pytest.mark.slow)]
+    )
     def test_solvers_agree(self, solved, method):
         _, exact = solved("spheres", "sphere", "32", "40")
         _, other = solved("spheres", method, "32", "40")

@@ -180,6 +180,7 @@ def test_two_colours_and_independent_samples_give_the_conditional_of_each_sample
     assert_allclose(posterior.mean, 0.3 * problem.gain.T @ np.linalg.solve(total, problem.recording), atol=1e-9)
 
 
+@pytest.mark.slow
 @ALL
 @BOTH
 def test_draws_of_recordings_have_the_dense_covariance(name, groups):

@@ -401,7 +401,8 @@ class TestHyper:
     def test_prior_draws_follow_the_prior(self):
         problem = made()
         drawn = figures.prior_draws("hierarchical", problem, 2000)
-        assert np.median(drawn["scale"]) == pytest.approx(problem.scale_guess * norm.ppf(0.75), rel=0.1)
+        # The median of a half-Cauchy is its scale; that of 2000 draws has a standard error of π / 2 / √2000, 3.5 %.
+        assert np.median(drawn["scale"]) == pytest.approx(problem.scale_guess, rel=0.14)
         assert_allclose(drawn["lambda"], drawn["noise"] ** 2 / drawn["scale"] ** 2)
 
 

@@ -85,6 +85,7 @@ def test_the_potential_converges_with_the_area_of_the_triangles():
     assert errors[0] > errors[1]
 
 
+@pytest.mark.slow
 def test_the_field_converges_with_the_area_of_the_triangles():
     # At least: where the layers' errors have opposite signs they cancel as long as the mesh is coarse.
     errors = [error(n, 0.3, coils(), rdm) for n in (1, 2, 3)]

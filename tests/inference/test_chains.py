@@ -75,7 +75,10 @@ def free(rng):
 class TestQuadratureInFourDimensions:
     @pytest.mark.parametrize(
         ("name", "make"),
-        [("sensor_noise", three_kinds), pytest.param("oriented", free, marks=pytest.mark.slow)],
+        [
+            pytest.param("sensor_noise", three_kinds, marks=pytest.mark.slow),
+            pytest.param("oriented", free, marks=pytest.mark.slow),
+        ],
     )
     def test_it_is_what_importance_sampling_finds(self, rng, name, make):
         problem, names = make(rng)

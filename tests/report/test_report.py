@@ -112,6 +112,7 @@ def test_says_what_was_used(page, posterior):
     assert all(words in text for words in account(posterior.problem).values())
 
 
+@pytest.mark.slow
 def test_checks_that_fail_are_seen(posterior, tmp_path):
     failed = replace(posterior, checks=(*posterior.checks, Check("edge <mass>", 0.5, "< 1e-6", False, "too coarse")))
     text = report.write(failed, tmp_path, draws=20).read_text(encoding="utf-8")
