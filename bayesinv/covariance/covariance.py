@@ -10,7 +10,6 @@ import numpy as np
 
 from bayesinv.axes import Array, freeze
 from bayesinv.covariance.orientation import along_normals, normals_of
-from bayesinv.covariance.time_course import correlation_over_time
 from bayesinv.covariance.time_modes import TimeModes
 from bayesinv.head.cortical_field import Field
 from bayesinv.interpolation.chebyshev import Chebyshev, refined, terms_of_exponential, weighted
@@ -265,7 +264,7 @@ class Structure(PickledByFields):
         time, course = self.time, self.course
 
         def made() -> TimeModes:
-            return TimeModes.of(correlation_over_time(problem.times, time, course), problem.time_whitening)
+            return TimeModes.of(problem, time, course)
 
         return problem.memory.recall("time modes", (time, course), made)
 

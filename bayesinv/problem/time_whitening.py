@@ -23,47 +23,6 @@ JITTER = 1e-10
 """Added to the diagonal of a correlation matrix, so that rounding leaves it positive definite."""
 
 
-RATIO_STEP = 0.35
-"""Width of the classes of the logarithm of one group's noise variance over another's: at most 9 % of its standard
-deviation, less than what a baseline tells."""
-
-
-@dataclass(frozen=True, eq=False)
-class SharedModes:
-    """Modes of time for noise whose groups have different correlations: eigenvectors of their mean.
-
-    to_modes, from_modes : (time, mode), from samples to modes in which the largest group's noise has unit variance, and
-        the time courses of these
-    log_volume : log determinant of the noise's covariance, of each component in units of its spread
-    blocks : modes whose noise has one spread over the components, side by side
-    spreads : (component,), standard deviation of each component's noise in the modes of a block
-    """
-
-    to_modes: Array
-    from_modes: Array
-    log_volume: float
-    blocks: tuple[slice, ...]
-    spreads: tuple[Array, ...]
-
-    @classmethod
-    def of(cls, whitening: TimeWhitening) -> SharedModes:
-        """Sort the eigenvectors of the mean correlation by the ratios of the groups' variances."""
-        vectors = np.linalg.eigh(whitening.correlation)[1]
-        levels = np.stack([np.sum(vectors * (one @ vectors), axis=0) for one in whitening.correlations]) + JITTER
-        reference = levels[int(np.bincount(whitening.rows).argmax())]
-        classes = np.rint(np.log(levels / reference) / RATIO_STEP).astype(np.int64)
-        order = np.lexsort(classes)
-        starts = np.flatnonzero(np.any(np.diff(classes[:, order], axis=1, prepend=classes.min() - 1) != 0, axis=0))
-        scale = np.sqrt(reference)
-        return cls(
-            (vectors / scale)[:, order],
-            (vectors * scale)[:, order],
-            float(np.log(reference).sum()),
-            tuple(slice(int(a), int(b)) for a, b in zip(starts, np.append(starts[1:], len(order)), strict=True)),
-            tuple(np.exp(0.5 * RATIO_STEP * classes[whitening.rows, order[start]]) for start in starts),
-        )
-
-
 @dataclass(frozen=True, eq=False)
 class TimeWhitening(PickledByFields):
     """Roots of the noise's correlation over the samples of a recording and of its baseline.
@@ -141,11 +100,6 @@ class TimeWhitening(PickledByFields):
     def mean_root(self) -> Array:
         """L with L Lᵀ the mean correlation: (time, time), lower triangle."""
         return np.asarray(_roots(self.correlation))
-
-    @cached_property
-    def shared_modes(self) -> SharedModes:
-        """Modes in which the noise of all groups is taken to be independent."""
-        return SharedModes.of(self)
 
     @cached_property
     def inverses(self) -> Array:

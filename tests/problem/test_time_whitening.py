@@ -33,20 +33,3 @@ def test_volumes_are_those_of_the_correlations(groups):
     problem = coloured(groups, centred=True)
     each = np.linalg.slogdet(problem.time_whitening.correlations)[1]
     assert_allclose(problem.time_whitening.log_volumes, each[groups_of(problem)], rtol=1e-6)
-
-
-def test_shared_modes_are_exact_where_correlations_commute(rng):
-    """Noise whose groups share their eigenvectors is reproduced, but for the width of the classes."""
-    problem = coloured(2, samples=40, quiet=0)
-    modes = problem.time_whitening.shared_modes
-    assert_allclose(modes.from_modes.T @ modes.to_modes, np.eye(40), atol=1e-9)
-    for group, matrix in enumerate(problem.time_whitening.correlations):
-        member = int(np.flatnonzero(groups_of(problem) == group)[0])
-        levels = np.concatenate(
-            [np.full(b.stop - b.start, s[member] ** 2) for b, s in zip(modes.blocks, modes.spreads, strict=True)]
-        )
-        taken = (modes.from_modes * levels) @ modes.from_modes.T
-        # Off the diagonal stationary processes of 40 samples are nearly, not quite, diagonal in the shared modes.
-        assert np.linalg.norm(taken - matrix) < 0.25 * np.linalg.norm(matrix)
-        along = np.sum(modes.to_modes * (matrix @ modes.to_modes), axis=0)
-        assert np.abs(np.log(along / levels)).max() < 0.35 / 2 + 1e-9
