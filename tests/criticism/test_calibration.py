@@ -40,11 +40,10 @@ SLOW = {
     "depth_weighted": 60,
     "oriented": 12,
     "smooth": 40,
-    "multiple_sparse_priors": 12,
+    "multiple_sparse_priors": 40,
     "temporal": 40,
 }
 CHEAP = {"multiple_sparse_priors": {"method": "laplace"}, "oriented": {"method": "laplace"}}
-CHAINS = {"multiple_sparse_priors": {"sampler": "pymc", "chains": 2, "tune": 500}}
 
 BROKEN = '''"""Hierarchical minimum norm that assumes currents twice as large as those drawn.
 
@@ -338,7 +337,7 @@ class TestLarge:
     @pytest.mark.parametrize("model", MODELS)
     def test_simulation_based_calibration(self, model):
         rng = np.random.default_rng(4)
-        found = sbc(model, template(model), SLOW.get(model, 50), level=0.99, rng=rng, **CHAINS.get(model, {}))
+        found = sbc(model, template(model), SLOW.get(model, 50), level=0.99, rng=rng)
         print(found.verdict())
         assert found.passed, found.verdict()
 
