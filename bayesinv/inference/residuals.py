@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from bayesinv.axes import Array, Index
 from bayesinv.covariance.covariance import Structure
 from bayesinv.evidence.spectrum import Spectrum
-from bayesinv.inference.medians import median_size
+from bayesinv.inference.medians import UNIT, median_size
 from bayesinv.memory import PickledByFields, cached_property
 from bayesinv.posterior.mixture import Mixture
 from bayesinv.problem.problem import Problem
@@ -41,6 +41,10 @@ CLIPPED = 4.5
 
 CORRELATED_ROWS = 16
 """Largest number of sensors from which the autocorrelation over time is estimated."""
+
+
+FEWEST_SAMPLES, CONCENTRATED = 8, 1e-3
+"""Samples from which a usual one can be told, and share of the mean power below which few samples made the mean."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,7 +197,9 @@ class PlugIn(PickledByFields):
         if structure.time is not None and len(Spectrum.of(problem, structure).blocks) > 1:
             # Where colours differ each sample is judged by the other sensors at its own time, not by all times.
             structure = replace(structure, time=None, course="matern")
-        return cls(Spectrum.of(problem, structure), float(share @ mixed.variance), float(share @ mixed.noise))
+        spectrum = Spectrum.of(problem, structure)
+        strength = _usual_share(np.asarray(spectrum.decompositions[0].to_components.T @ problem.white_recording))
+        return cls(spectrum, strength * float(share @ mixed.variance), float(share @ mixed.noise))
 
     @property
     def problem(self) -> Problem:
@@ -233,6 +239,20 @@ class PlugIn(PickledByFields):
         # White noise has every basis; that of the components is nearest.
         whitener = np.eye(problem.components) if problem.whitener is None else problem.whitener.T
         return Residuals.of(whitener, problem.baseline, total)
+
+
+def _usual_share(table: Array) -> float:
+    """Power of the usual sample over that of the mean one, of a table (component, time); 1 unless it is tiny.
+
+    A single value that is off by hundreds of standard deviations, of a sensor whose noise is slow, looks like currents
+    that are larger by as much, and would explain itself.
+    """
+    if table.shape[1] < FEWEST_SAMPLES:
+        return 1.0
+    square = table**2
+    # The median of chi-squared of one degree is UNIT².
+    share = float(np.median(square, axis=1).sum() / UNIT**2 / max(float(square.mean(axis=1).sum()), 1e-300))
+    return share if share < CONCENTRATED else 1.0
 
 
 def _coordinates(structure: Structure) -> Array:
