@@ -59,7 +59,7 @@ class Currents(PickledByFields):
     components : (source,) labels from 0 of the component that a source belongs to (-1 for none: no current), or
         a sequence of positive semidefinite (amplitude, amplitude) matrices
     shares : (component,), positive relative variances of the components
-    time : s, time constant of the currents' time courses; None where samples are independent
+    time : s, time constant of the currents' time courses; None where they are correlated over time as the noise is
     course : how these are correlated over time: "matern" (ν = 3/2, smooth) or "autoregressive" (of first order, rough)
     """
 
@@ -144,6 +144,9 @@ class Currents(PickledByFields):
 
             recording[:, t] ~ Normal(0, variance * (G D Gᵀ + error² A Aᵀ) + noise² N)
             baseline[:, t]  ~ Normal(0, noise² N)
+
+        independently over the samples of the recording whose noise is white over time, see `Problem.autocorrelation`:
+        currents without a `time` have the noise's correlation over time.
 
         name : of the observed variable, dims ("component", "time")
         problem : whitened gain and recording
