@@ -141,7 +141,7 @@ def test_the_whole_story(tmp_path, monkeypatch, capfd):
     assert len(list((tmp_path / "cache").glob("template-*.npz"))) == 2
     # What it wrote is input for the other command, with the same answer.
     tokens = ["fit", str(out / "demo-ave.fif"), "--forward", str(out / "demo-fwd.fif")]
-    tokens += ["--noise-cov", str(out / "demo-cov.fif"), "--out", str(tmp_path / "again")]
+    tokens += ["--noise-cov", str(out / "demo-cov.fif"), "--out", str(tmp_path / "again"), "--model", "hierarchical"]
     assert cli.run(tokens) == 0
     again = json.loads((tmp_path / "again" / "summary.json").read_text())
     assert again["hyper"]["snr"]["mean"] == pytest.approx(found["hyper"]["snr"]["mean"], rel=1e-3)
