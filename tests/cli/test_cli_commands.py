@@ -70,11 +70,16 @@ def test_command_in_a_process_of_its_own(files, tmp_path):
 def test_ctrl_c_in_a_process_of_its_own(files, tmp_path):
     words = [sys.executable, "-c", "from bayesinv.cli import main; main()", "fit", str(files["one"])]
     words += ["--forward", str(files["fwd"]), "--noise-cov", str(files["cov"]), "--out", "out", "--method", "nuts"]
-    words += ["--draws", "2000000"]
+    words += ["--draws", "2000000", "--model", "hierarchical"]
     with subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=tmp_path) as running:
-        time.sleep(15)
+        # Well into sampling, also where two processors do four things.
+        time.sleep(25)
         running.send_signal(signal.SIGINT)
-        _, err = running.communicate(timeout=60)
+        try:
+            _, err = running.communicate(timeout=60)
+        except subprocess.TimeoutExpired:
+            running.kill()
+            raise
     assert running.returncode == 130
     assert err.splitlines()[-1] == "bayesinv: interrupted"
     assert "Traceback" not in err
