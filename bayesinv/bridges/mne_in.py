@@ -115,14 +115,14 @@ def from_mne(
         baseline that was not corrected is recognised by its mean, and warned of
     averages : how many trials the recording averages, a fraction where averages were combined; None takes
         `evoked.nave`, which MNE-Python's files round to a whole number
-
-    Warns of what may be wrong: good channels that the forward solution or the covariance lacks or marks as bad, names
-    that differ in case or blanks, bipolar channels (left out), electrodes that lie elsewhere in the forward solution,
-    projectors that only the covariance has.
     noise_time : autocorrelation of the noise. "auto" estimates it from the baseline (from the trials about their
         average, where epochs are given), or takes it from the low-pass of the info where there are too few samples;
         "white" takes samples as independent; epochs, or a raw recording of an empty room, filtered alike, are noise to
         estimate it from; or numbers, see `autocorrelation.chosen`
+
+    Warns of what may be wrong: good channels that the forward solution or the covariance lacks or marks as bad, names
+    that differ in case or blanks, bipolar channels (left out), electrodes that lie elsewhere in the forward solution,
+    projectors that only the covariance has.
 
     Raises
     ------

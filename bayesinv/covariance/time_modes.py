@@ -17,7 +17,7 @@ Reference: Stegle et al. (2011), NeurIPS 24, 630-638; Gray (2006), Toeplitz and 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.linalg import solve_triangular
@@ -70,7 +70,7 @@ class TimeModes:
             return cls._exact(correlation, whitening)
         fixed = problem.memory.recall("shared modes", course, lambda: cls._shared(problem, whitening, course))
         powers = np.sum(fixed.to_modes * (correlation @ fixed.to_modes), axis=0)
-        return cls(powers, fixed.to_modes, fixed.from_modes, fixed.log_volume, fixed.blocks, fixed.spreads)
+        return replace(fixed, powers=powers)
 
     @classmethod
     def _exact(cls, correlation: Array, whitening: TimeWhitening) -> TimeModes:

@@ -205,13 +205,13 @@ class Spectrum(PickledByFields):
         problem, whitening, white = self.problem, self.problem.time_whitening, self.problem.white_baseline
         if white is None:
             return None, 0, 0.0
-        if self.structure.noise is not None:
-            white = solve_triangular(self.structure.noise_root(problem), white, lower=True)
         free = problem.baseline_freedom
         count = free * len(white)
-        root = self.structure.noise_root(problem)
         constant = -0.5 * count * LOG_2PI
-        constant -= 0.0 if root is None else free * float(np.log(np.diag(root)).sum())
+        root = self.structure.noise_root(problem)
+        if root is not None:
+            white = solve_triangular(root, white, lower=True)
+            constant -= free * float(np.log(np.diag(root)).sum())
         constant -= 0.0 if whitening is None else 0.5 * float(whitening.baseline_log_volumes.sum())
         return float(np.sum(white**2)), count, constant
 

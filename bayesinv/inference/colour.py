@@ -74,11 +74,7 @@ def _innovations(problem: Problem) -> Array | None:
     if whitening is None or known is None:
         return baseline
     times = problem.times_of_baseline
-    inverses = [np.linalg.inv(np.linalg.cholesky(one)) for one in known.between(times, times)]
-    out = np.empty_like(baseline)
-    for group, inverse in enumerate(inverses):
-        out[whitening.rows == group] = baseline[whitening.rows == group] @ inverse.T
-    return out
+    return whitening.by_group(baseline, np.linalg.inv(np.linalg.cholesky(known.between(times, times))))
 
 
 def _without_currents(problem: Problem, mixed: Mixture) -> Array | None:

@@ -320,9 +320,11 @@ class SpectralGaussians(PickledByFields):
         if not courses:
             return means, covariances, None
         count, modes = len(self.spectrum.problem.times), self.spectrum.modes
-        root = self.spectrum.structure.time_root(self.spectrum.problem)
-        root = np.eye(count) if root is None else root
-        powers, from_modes = (np.ones(count), root) if modes is None else (modes.powers, modes.from_modes)
+        if modes is None:
+            root = self.spectrum.structure.time_root(self.spectrum.problem)
+            powers, from_modes = np.ones(count), np.eye(count) if root is None else root
+        else:
+            powers, from_modes = modes.powers, modes.from_modes
         reductions, blocks = self.reductions, self.spectrum.blocks
         nodes = TimeCourseNodes(self.variance, reductions, projected, prior, powers, from_modes[samples], blocks)
         return means, covariances, nodes

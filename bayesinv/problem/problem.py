@@ -291,8 +291,10 @@ class Problem(PickledByFields):
     @property
     def times_of_baseline(self) -> Array:
         """Times of the baseline's samples (sample,), s; (0,) where there is none."""
-        if self.baseline_times is not None or self.baseline is None:
-            return np.zeros(0) if self.baseline_times is None else self.baseline_times
+        if self.baseline_times is not None:
+            return self.baseline_times
+        if self.baseline is None:
+            return np.zeros(0)
         step = float(np.median(np.diff(self.times))) if len(self.times) > 1 else 1.0
         return np.asarray(self.times[0] - step * np.arange(self.baseline.shape[1], 0, -1))
 

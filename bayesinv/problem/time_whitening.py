@@ -113,22 +113,22 @@ class TimeWhitening(PickledByFields):
 
     def white(self, table: Array) -> Array:
         """A recording (component, time) with the noise made white over time."""
-        return self._by_group(table, self.inverses)
+        return self.by_group(table, self.inverses)
 
     def white_baseline(self, table: Array) -> Array:
         """A baseline (component, sample) with the noise made white over time: (component, freedom)."""
-        return self._by_group(table, self.baseline_inverses)
+        return self.by_group(table, self.baseline_inverses)
 
     def coloured(self, table: Array) -> Array:
         """White noise (component, time) with the correlation over time that a recording's noise has."""
-        return self._by_group(table, self.roots)
+        return self.by_group(table, self.roots)
 
     def coloured_baseline(self, table: Array) -> Array:
         """White noise (component, freedom) with the correlation over time of a baseline's: (component, sample)."""
-        return self._by_group(table, self.basis @ self.baseline_roots)
+        return self.by_group(table, self.basis @ self.baseline_roots)
 
-    def _by_group(self, table: Array, matrices: Array) -> Array:
-        """Multiply the rows of each group by the transpose of its matrix, from the right."""
+    def by_group(self, table: Array, matrices: Array) -> Array:
+        """A table (component, sample) times the transpose of each group's matrix (group, combination, sample)."""
         out = np.empty((len(table), matrices.shape[1]))
         for group, matrix in enumerate(matrices):
             members = self.rows == group
