@@ -8,6 +8,8 @@ from pathlib import Path
 # Many small matrices, and test processes side by side: threads of the linear algebra would only wait for each other.
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(name, "1")
+# MNE-Python's loops over so few sensors and triangles take less time as they stand than Numba takes to compile them.
+os.environ.setdefault("MNE_USE_NUMBA", "false")
 
 import numpy as np  # noqa: E402  (reads the number of threads when it loads)
 import pytest  # noqa: E402
