@@ -33,6 +33,13 @@ def toy(
     )
 
 
+def as_written():
+    """PyTensor's mode that runs a graph as it is written: for a few numbers, rewriting it takes longer than the run."""
+    from pytensor.compile.mode import Mode
+
+    return Mode(linker="py", optimizer="None")
+
+
 def depth(problem, exponent):
     """Relative prior variances (amplitude,), written out source by source."""
     norms = []

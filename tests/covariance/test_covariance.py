@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
+from referee import as_written
 from scipy.stats import multivariate_normal
 from structured import GAIN, scene
 
@@ -183,7 +184,7 @@ class TestEvidence:
     def test_is_the_models_own_density(self, given, rng):
         _, model = given
         density = Density.of(model)
-        logp = model.compile_logp(mode="FAST_COMPILE")
+        logp = model.compile_logp(mode=as_written())
         nodes = somewhere(density, rng, 2)
         for node, height in zip(nodes, density(nodes), strict=True):
             cuts = np.cumsum([np.size(density._initial_point[value.name]) for value in density.values])[:-1]
@@ -200,7 +201,7 @@ class TestEvidence:
         model = built(name, scene())
         density = Density.of(model)
         node = density.start + 0.1
-        logp = model.compile_logp(mode="FAST_COMPILE")
+        logp = model.compile_logp(mode=as_written())
         point = {value.name: part for value, part in zip(density.values, node, strict=True)}
         assert_allclose(logp(point), density(node[None])[0], rtol=1e-6)
 
@@ -327,7 +328,7 @@ class TestTables:
             assert_allclose(table.at(length), gram, atol=2 * GRAM_TOLERANCE * np.abs(gram).max())
             assert_allclose(table.trace(length), np.trace(table.at(length)), rtol=1e-12)
             for graph, number in ((table.at, table.at(length)), (table.trace, table.trace(length))):
-                found = graph(pt.constant(length)).eval(mode="FAST_COMPILE")
+                found = graph(pt.constant(length)).eval(mode=as_written())
                 assert_allclose(found, number, rtol=1e-7, atol=1e-8 * np.abs(number).max())
 
     def test_one_factorisation_gives_what_the_spectrum_gives(self):

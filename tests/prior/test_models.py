@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
-from referee import exact_posterior, toy
+from referee import as_written, exact_posterior, toy
 from scipy.stats import multivariate_normal
 from structured import scene
 
@@ -85,7 +85,7 @@ def joint(problem, structure, variance, noise, rng):
     shape = explicit["current_unit"].type.shape
     assert len(shape) == (3 if problem.axes == 3 else 2)
     given = {"current_unit": unit.reshape(problem.source_count, *([3] if problem.axes == 3 else []), -1)}
-    both = explicit.compile_logp(mode="FAST_COMPILE")(given)
+    both = explicit.compile_logp(mode=as_written())(given)
     conditional = multivariate_normal(cov=covariance / np.outer(spread, spread))
     return both - sum(conditional.logpdf(u - m) for u, m in zip(unit.T, (mean / spread[:, None]).T, strict=True))
 
@@ -117,7 +117,7 @@ class TestContract:
     def test_numpy_evidence_is_the_models_own_density(self, given, rng, options):
         built = bi.load_model(given)(small(given, **options))
         density = Density.of(built)
-        logp = built.compile_logp(mode="FAST_COMPILE")
+        logp = built.compile_logp(mode=as_written())
         nodes = somewhere(density, rng, 4)
         for node, height in zip(nodes, density(nodes), strict=True):
             shapes = [np.shape(density._initial_point[value.name]) for value in density.values]
