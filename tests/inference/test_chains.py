@@ -135,6 +135,14 @@ def bridged(problem, chains):
     return logsumexp(logs) - np.log(len(logs)), float(np.sqrt(np.sum(weights**2)))
 
 
+@pytest.fixture(scope="module")
+def parcels():
+    """A problem with parcels, chains over their shares, and the log evidence about these chains with its error."""
+    problem = scene(maps=False, samples=30, quiet=60)
+    chains = bi.infer("multiple_sparse_priors", problem, "nuts", draws=1000, chains=2)
+    return problem, chains, bridged(problem, chains)
+
+
 @pytest.mark.slow
 class TestChains:
     @pytest.mark.parametrize(
@@ -150,10 +158,9 @@ class TestChains:
         for key in (variable.name for variable in bi.load_model(name)(problem).free_RVs):
             assert max(standard_errors(chains.hyper[key].draws, lattice.hyper[key], worth)) < 4
 
-    def test_of_shares_of_parcels_agree_with_a_lattice_of_gaussians(self):
-        problem = scene(maps=False, samples=30, quiet=60)
+    def test_of_shares_of_parcels_agree_with_a_lattice_of_gaussians(self, parcels):
+        problem, chains, (log_evidence, error) = parcels
         nested = bi.infer("multiple_sparse_priors", problem, draws=4000)
-        chains = bi.infer("multiple_sparse_priors", problem, "nuts", draws=1000, chains=2)
         assert nested.method == "nested_laplace"
         assert nested.passed
         assert effective(chains) > 300
@@ -163,14 +170,12 @@ class TestChains:
         assert 0.8 < ours.std() / theirs.std() < 1.25
         for level in (0.05, 0.5, 0.95):
             assert abs(np.quantile(ours, level) - np.quantile(theirs, level)) < 0.4 * theirs.std()
-        log_evidence, error = bridged(problem, chains)
         assert abs(nested.log_evidence - log_evidence) < nested.log_evidence.error + 3 * error
 
-    def test_of_shares_of_parcels_agree_with_a_gaussian_at_the_mode_as_far_as_one_goes(self):
+    def test_of_shares_of_parcels_agree_with_a_gaussian_at_the_mode_as_far_as_one_goes(self, parcels):
         """Spread and shares bend around each other, which no Gaussian does: its check says so, and it is too wide."""
-        problem = scene(maps=False, samples=30, quiet=60)
+        problem, chains, (log_evidence, error) = parcels
         gaussian = bi.infer("multiple_sparse_priors", problem, "laplace", draws=4000)
-        chains = bi.infer("multiple_sparse_priors", problem, "nuts", draws=1000, chains=2)
         ours, theirs = (np.log([one.hyper[f"share[{k}]"].draws for k in range(4)]) for one in (gaussian, chains))
         # The trace is kept, so that only the shares relative to one another mean anything.
         ours, theirs = ours[1:] - ours[0], theirs[1:] - theirs[0]
@@ -179,7 +184,6 @@ class TestChains:
         assert (np.abs(ours.mean(axis=1) - theirs.mean(axis=1)) < 0.6 * sd).all()
         ratio = ours.std(axis=1) / sd
         assert ((ratio > 0.8) & (ratio < 2.5)).all()
-        log_evidence, error = bridged(problem, chains)
         assert error < 0.1
         # Draws that do not reach around the bend cannot tell how much of the mass lies there.
         assert abs(gaussian.log_evidence - log_evidence) < 3
