@@ -22,34 +22,33 @@ def shipped() -> set[str]:
     return library | models | settings | assets | {"bayesinv/py.typed"}
 
 
-@pytest.fixture
-def checkout(tmp_path) -> Path:
-    """A copy to build in, so that nothing left by an earlier build gets into the wheel."""
-    copy = tmp_path / "checkout"
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> Path:
+    """The wheel, built in a copy, so that nothing left by an earlier build gets into it."""
+    copy = tmp_path_factory.mktemp("checkout")
     for name in ("bayesinv", "models"):
         shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, copy / name)
-    return copy
+    out = tmp_path_factory.mktemp("wheel")
+    subprocess.run(
+        [sys.executable, "-m", "build", "--wheel", "--outdir", str(out), str(copy)], check=True, capture_output=True
+    )
+    (made,) = out.glob("*.whl")
+    return made
 
 
 @pytest.mark.slow
-def test_the_wheel_holds_what_the_checkout_holds(checkout, tmp_path):
-    subprocess.run(
-        [sys.executable, "-m", "build", "--wheel", "--outdir", str(tmp_path), str(checkout)],
-        check=True,
-        capture_output=True,
-    )
-    (wheel,) = tmp_path.glob("*.whl")
+def test_the_wheel_holds_what_the_checkout_holds(wheel):
     inside = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     assert inside == shipped()
 
 
 @pytest.mark.slow
-def test_an_installed_wheel_finds_its_models(checkout, tmp_path):
+def test_an_installed_wheel_finds_its_models(wheel, tmp_path):
     target = tmp_path / "site"
     subprocess.run(
-        [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(target), str(checkout)],
+        [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(target), str(wheel)],
         check=True,
         capture_output=True,
     )
