@@ -162,9 +162,7 @@ class TestNuts:
             current = Currents(variance=scale**2).latent("current", problem)
             pm.Normal("recording", pm.math.dot(problem.gain, current), noise, observed=problem.recording)
             pm.Normal("quiet", 0.0, noise, observed=problem.baseline)
-            sampled = pm.sample(
-                2500, tune=1500, chains=4, cores=1, random_seed=5, target_accept=0.95, progressbar=False
-            )
+            sampled = pm.sample(1200, tune=800, chains=4, cores=1, random_seed=5, target_accept=0.95, progressbar=False)
         import arviz_stats
 
         from bayesinv.inference.chains import as_tree
