@@ -107,15 +107,18 @@ def head(rng, sensors, sources, samples, quiet):
 
 
 def covered(count, seed, *, sensors, sources, samples, quiet):
-    """Share of currents inside the interval of each level: (problem, level)."""
+    """Share of one sample's currents inside the interval of each level, every sample in turn: (problem, level).
+
+    The samples of a problem share its scales, which is what shares of different problems differ by.
+    """
     rng = np.random.default_rng(seed)
     shares = np.empty((count, len(LEVELS)))
     for i in range(count):
         _, current, problem = simulate("hierarchical", head(rng, sensors, sources, samples, quiet), rng)
-        posterior = bi.infer("hierarchical", problem, draws=10)
+        posterior, sample = bi.infer("hierarchical", problem, draws=10), current[:, i % samples]
         for j, level in enumerate(LEVELS):
-            low, high = posterior.interval(level)
-            shares[i, j] = np.mean((low <= current) & (current <= high))
+            low, high = posterior.interval(level, posterior.times[i % samples])
+            shares[i, j] = np.mean((low[:, 0] <= sample) & (sample <= high[:, 0]))
     return shares
 
 
