@@ -24,7 +24,23 @@ Gaussian = tuple[float, Array, Array]
 """Weight, mean (row, time) and standard deviation (row, 1 or time) of one node."""
 
 
-class Conditional(Protocol):
+class Moments(Protocol):
+    """What a part of a mixture adds to its moments."""
+
+    def add_mean(self, out: Array) -> None:
+        """Add the weighted mean to (amplitude, time)."""
+
+    def add_variance(self, out: Array) -> None:
+        """Add the weighted conditional variance to (amplitude, 1 or time)."""
+
+    def second_moments(self, centred: bool) -> Callable[[slice], tuple[Array, list[Array]]]:
+        """A function from rows to weighted conditional variances, and to terms of the means' spread over nodes.
+
+        centred : whether the spread is about zero, as it must be where several structures are mixed
+        """
+
+
+class Conditional(Moments, Protocol):
     """Gaussians of the currents at nodes of the hyperparameters that share one structure of the prior."""
 
     @property
@@ -41,18 +57,6 @@ class Conditional(Protocol):
 
     def averaged(self, time_weights: Array) -> Conditional:
         """The Gaussians of one weighted sum of the samples, by weights (time,)."""
-
-    def add_mean(self, out: Array) -> None:
-        """Add the weighted mean to (amplitude, time)."""
-
-    def add_variance(self, out: Array) -> None:
-        """Add the weighted conditional variance to (amplitude, 1 or time)."""
-
-    def second_moments(self, centred: bool) -> Callable[[slice], tuple[Array, list[Array]]]:
-        """A function from rows to weighted conditional variances, and to terms of the means' spread over nodes.
-
-        centred : whether the spread is about zero, as it must be where several structures are mixed
-        """
 
     def add_reduction(self, out: Array) -> None:
         """Add the weighted share of the prior variance that the recording removed to (amplitude,)."""

@@ -8,12 +8,13 @@ import numpy as np
 
 from bayesinv.axes import Array
 from bayesinv.posterior.conditional import Conditional, row_blocks
+from bayesinv.posterior.courses import together
 
 
 def mean(conditionals: Sequence[Conditional], size: int, length: int) -> Array:
     """Return the mean (amplitude, time)."""
     out = np.zeros((size, length))
-    for one in conditionals:
+    for one in together(conditionals):
         one.add_mean(out)
     out.flags.writeable = False
     return out
@@ -23,7 +24,7 @@ def within(conditionals: Sequence[Conditional], size: int, length: int) -> Array
     """Return the mean over hyperparameters of the conditional variance: (amplitude, time), or (amplitude, 1)."""
     varies = any(one.varies for one in conditionals)
     out = np.zeros((size, length if varies else 1))
-    for one in conditionals:
+    for one in together(conditionals):
         one.add_variance(out)
     return np.maximum(out, 0.0)
 
@@ -33,7 +34,9 @@ def sd(conditionals: Sequence[Conditional], size: int, length: int, mean: Array 
 
     mean : (amplitude, time), of the full mixture where it has several structures; None where it has one
     """
-    found = [one.second_moments(mean is not None) for one in conditionals]
+    parts = together(conditionals)
+    mean = mean if len(parts) > 1 else None
+    found = [one.second_moments(mean is not None) for one in parts]
     out = np.empty((size, length))
     for rows in row_blocks(size):
         within, between = np.zeros((1, 1)), np.zeros((rows.stop - rows.start, length))

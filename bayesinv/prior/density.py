@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+STRUCTURE_DECIMALS = 11
+"""Decimals of a structural coordinate to which structures are told apart."""
+
 MAX_VARIANCE = 1e200
 """Largest variance, and inverse of the smallest, at which the evidence is evaluated."""
 
@@ -241,7 +244,9 @@ class Density:
         """Distinct structural coordinates of nodes (structure, coordinate), and the index of each node's (node,)."""
         if not self.structural:
             return np.zeros((1, 0)), np.zeros(len(nodes), dtype=np.int64)
-        coordinates, which = np.unique(np.round(nodes[:, list(self.structural)], 11), axis=0, return_inverse=True)
+        coordinates, which = np.unique(
+            np.round(nodes[:, list(self.structural)], STRUCTURE_DECIMALS), axis=0, return_inverse=True
+        )
         return coordinates, which.reshape(-1).astype(np.int64)
 
     def structures(self, coordinates: Array) -> list[Structure]:
@@ -315,10 +320,14 @@ class Density:
         return np.where(np.isnan(out), -np.inf, out)
 
     def slope(self, node: Array) -> tuple[float, Array]:
-        """Log density and its gradient (coordinate,) at one unconstrained node, exact except by time constants.
+        """Log density and its gradient (coordinate,) at one unconstrained node.
 
         Evaluating the prior's graph costs almost nothing, so its derivatives are finite differences.
         """
+        first = list(self.structural)
+        node = node.copy()
+        # As where structures are told apart, so that one is decomposed once.
+        node[first] = np.round(node[first], STRUCTURE_DECIMALS)
         step = np.maximum(1e-5 * np.abs(node), 1e-5)
         around = np.concatenate([node[None], node + np.diag(step), node - np.diag(step)])
         numbers = self._scales(around)
@@ -346,7 +355,7 @@ class Density:
             by = [factorised.by_variance, factorised.by_scale]
         for name in self.observation.learned:
             if name == "time":
-                by.append(self._by_time(structure, variance, noise))
+                by.append(Spectrum.of(problem, structure).slope_by_time(variance, noise))
             else:
                 by.append(structure.slope(problem, name, by_gram, by_noise, gram))
         if self.observation.learned:
@@ -357,14 +366,6 @@ class Density:
             change = (values[1 : size + 1] - values[size + 1 :]).reshape(size, np.size(slope))
             out += change @ np.ravel(slope) / (2 * step)
         return prior + log_density, out
-
-    def _by_time(self, structure: Structure, variance: float, noise: float) -> float:
-        """Derivative by the time constant, a finite difference, since the modes have no closed derivative."""
-        assert structure.time is not None
-        ends = structure.time * (1 + 1e-4), structure.time * (1 - 1e-4)
-        moved = [Spectrum.of(self.observation.problem, replace(structure, time=end)) for end in ends]
-        log_densities = [float(one.log_likelihood(np.array([variance]), np.array([noise]))[0]) for one in moved]
-        return (log_densities[0] - log_densities[1]) / (ends[0] - ends[1])
 
     @cached_property
     def _hyper(self) -> tuple[list[str], Callable[[Array], list[Array]]]:

@@ -31,12 +31,14 @@ class TimeWhitening(PickledByFields):
     correlations : (group, time, time), of the recording's samples
     baseline_correlations : (group, freedom, freedom), of orthonormal combinations of the baseline's samples
     basis : (sample, freedom), these combinations; they are orthogonal to the mean where it was subtracted
+    lags : (group, lag), correlation of the noise with itself at the lags of the samples, before a mean was subtracted
     """
 
     rows: Index
     correlations: Array
     baseline_correlations: Array
     basis: Array
+    lags: Array
 
     @classmethod
     def of(cls, problem: Problem) -> TimeWhitening | None:
@@ -57,12 +59,13 @@ class TimeWhitening(PickledByFields):
             basis = np.linalg.qr(np.eye(count)[:, 1:] - 1 / count)[0]
         before = problem.times_of_baseline
         inside, correlations = known.between(before, before), known.between(problem.times, problem.times)
+        lags = correlations[:, 0]
         if problem.baseline_centred and count:
             # The mean of the baseline was subtracted from the recording, too, and with it its noise.
             crossing = known.between(problem.times, before).mean(axis=2)
             offset = inside.mean(axis=(1, 2))[:, None, None]
             correlations = correlations - crossing[:, :, None] - crossing[:, None, :] + offset
-        return cls(known.of_component(groups), correlations, basis.T @ inside @ basis, basis)
+        return cls(known.of_component(groups), correlations, basis.T @ inside @ basis, basis, lags)
 
     @cached_property
     def roots(self) -> Array:
@@ -93,13 +96,34 @@ class TimeWhitening(PickledByFields):
     @cached_property
     def correlation(self) -> Array:
         """Correlation over time, mean over the components: (time, time)."""
-        shares = np.bincount(self.rows, minlength=len(self.correlations)) / len(self.rows)
-        return np.tensordot(shares, self.correlations, axes=1)
+        return np.tensordot(self._shares, self.correlations, axes=1)
+
+    @property
+    def lagged(self) -> Array:
+        """Correlation at the lags of the samples, mean over the components: (lag,)."""
+        return np.asarray(self._shares @ self.lags)
+
+    @property
+    def _shares(self) -> Array:
+        """Share of the components that each group has: (group,)."""
+        return np.asarray(np.bincount(self.rows, minlength=len(self.lags)) / len(self.rows))
 
     @cached_property
     def mean_root(self) -> Array:
         """L with L Lᵀ the mean correlation: (time, time), lower triangle."""
         return np.asarray(_roots(self.correlation))
+
+    @cached_property
+    def mean_inverse(self) -> Array:
+        """L⁻¹ of the mean correlation: (time, time)."""
+        if len(self.correlations) == 1:
+            return np.asarray(self.inverses[0])
+        return np.asarray(solve_triangular(self.mean_root, np.eye(len(self.mean_root)), lower=True))
+
+    @property
+    def mean_log_volume(self) -> float:
+        """log |K| of the mean correlation."""
+        return 2 * float(np.log(np.diag(self.mean_root)).sum())
 
     @cached_property
     def inverses(self) -> Array:
