@@ -105,7 +105,7 @@ class TimeModes:
     def of(cls, problem: Problem, constant: float, course: str) -> TimeModes:
         """Return the modes of currents with a time constant, in s, and of the noise of a problem."""
         correlation, whitening = lagged_correlation(problem.times, constant, course), problem.time_whitening
-        if whitening is None or len(whitening.correlations) == 1:
+        if whitening is None or whitening.groups == 1:
             return cls._exact(toeplitz(correlation), whitening)
         fixed = problem.memory.recall("shared modes", course, lambda: cls._shared(problem, whitening, course))
         return replace(fixed, powers=np.maximum(fixed.basis.variances(correlation), 0.0))

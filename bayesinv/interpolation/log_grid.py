@@ -42,7 +42,7 @@ class MovedComponents:
 
     @classmethod
     def of(cls, blocks: Sequence[tuple[Array, Array]]) -> MovedComponents:
-        """Move components, from values (component,) and squared coefficients (component, mode) of each block of modes."""
+        """Move components: values (component,) and squared coefficients (component, mode) of each block of modes."""
         largest = max(float(values.max()) for values, _ in blocks)
         moved, zero = [], []
         for values, table in blocks:
