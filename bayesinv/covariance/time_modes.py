@@ -21,8 +21,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.fft import irfft, next_fast_len, rfft
-from scipy.linalg import eigh, solve_triangular, toeplitz
-from scipy.linalg.lapack import dsygst
+from scipy.linalg import solve_triangular, toeplitz
+from scipy.linalg.lapack import dsyevd, dsygst
 
 from bayesinv.axes import Array
 from bayesinv.covariance.time_course import correlation_over_time, lagged_correlation
@@ -117,7 +117,9 @@ class TimeModes:
         if whitening is not None:
             root, volume = whitening.mean_root, whitening.mean_log_volume
             white = dsygst(correlation, root, lower=1)[0]
-        values, vectors = eigh(white, driver="evd", check_finite=False)
+        values, vectors, failed = dsyevd(white, lower=1)
+        if failed:
+            raise np.linalg.LinAlgError("the correlation of the currents over time could not be decomposed")
         return cls(np.maximum(values, 0.0), TimeBasis(vectors, root), volume, (slice(0, len(values)),), (None,))
 
     @classmethod
@@ -137,6 +139,13 @@ class TimeModes:
             tuple(slice(int(a), int(b)) for a, b in zip(starts, np.append(starts[1:], len(order)), strict=True)),
             tuple(np.exp(0.5 * RATIO_STEP * classes[whitening.rows, order[start]]) for start in starts),
         )
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the arrays, but for those that other modes share."""
+        own = [] if self.basis.spread is not None else list(vars(self.basis).items())
+        arrays = [one for name, one in own if name != "noise_root" and isinstance(one, np.ndarray)]
+        return self.powers.nbytes + sum(one.nbytes for one in arrays)
 
     @property
     def to_modes(self) -> Array:
@@ -168,6 +177,17 @@ def lagged_products(series: Array, weights: Array | None = None) -> Array:
     return found
 
 
+def gain_decomposition(problem: Problem) -> tuple[Array, Array]:
+    """Eigenvalues (component,), ascending, and eigenvectors of G Gᵀ, computed once."""
+
+    def made() -> tuple[Array, Array]:
+        gram = problem.shared.recall("plain gram", (), lambda: problem.gain @ problem.gain.T)
+        values, vectors = np.linalg.eigh(gram)
+        return np.maximum(values, 0.0), vectors
+
+    return problem.shared.recall("gain decomposition", (), made)
+
+
 def likely_constant(problem: Problem, whitening: TimeWhitening, course: str) -> float:
     """Return the time constant, in s, of independent sources that makes a recording most likely, on a coarse grid.
 
@@ -178,12 +198,7 @@ def likely_constant(problem: Problem, whitening: TimeWhitening, course: str) -> 
     span = float(times[-1] - times[0])
     low = 2 * span / (len(times) - 1)
     constants = np.geomspace(low, max(span, 1.1 * low), CONSTANTS)
-
-    def decomposed() -> tuple[Array, Array]:
-        values, vectors = np.linalg.eigh(problem.gain @ problem.gain.T)
-        return np.maximum(values, 0.0), vectors
-
-    values, vectors = problem.shared.recall("gain decomposition", (), decomposed)
+    values, vectors = gain_decomposition(problem)
     coefficients = vectors.T @ problem.recording @ whitening.mean_inverse.T
     ratios = np.geomspace(0.03, 30.0, RATIOS) ** 2 / problem.signal_power
     known: dict[int, float] = {}

@@ -18,7 +18,7 @@ from scipy.linalg import solve_triangular
 from bayesinv.axes import Array
 from bayesinv.covariance.covariance import Structure
 from bayesinv.covariance.time_course import lagged_slope
-from bayesinv.covariance.time_modes import TimeModes, lagged_products
+from bayesinv.covariance.time_modes import TimeModes, gain_decomposition, lagged_products
 from bayesinv.evidence.gaussian import FEW_PARTS, LOG_2PI, Likelihood
 from bayesinv.interpolation.log_grid import MovedComponents
 from bayesinv.memory import PickledByFields, cached_property
@@ -42,6 +42,11 @@ class Decomposition:
     from_components: Array
     log_volume: float
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the arrays."""
+        return self.values.nbytes + self.to_components.nbytes + self.from_components.nbytes
+
     @classmethod
     def of(cls, problem: Problem, structure: Structure, spread: Array | None = None) -> Decomposition:
         """Decompose the Gram matrix of a structure; recent decompositions are remembered.
@@ -51,8 +56,12 @@ class Decomposition:
         """
 
         def made() -> Decomposition:
-            gram = structure.with_error(problem, structure.gram(problem))
             root = structure.noise_root(problem)
+            plain = structure.diagonal_only and not structure.weighted and not structure.error
+            if root is None and spread is None and plain:
+                values, vectors = gain_decomposition(problem)
+                return cls(values, vectors, vectors, 0.0)
+            gram = structure.with_error(problem, structure.gram(problem))
             if root is None and spread is None:
                 values, vectors = np.linalg.eigh(gram)
                 return cls(np.maximum(values, 0.0), vectors, vectors, 0.0)
@@ -68,6 +77,7 @@ class Decomposition:
             volume = 2 * float(np.log(np.diag(root)).sum())
             return cls(np.maximum(values, 0.0), inverse.T @ vectors, root @ vectors, volume)
 
+        spread = None if spread is None or (spread == 1).all() else spread
         timeless = replace(structure, time=None, course="matern") if structure.time is not None else structure
         key = (timeless.key, None if spread is None else spread.tobytes())
         return problem.shared.recall("decomposition", key, made)
@@ -97,10 +107,22 @@ class Spectrum(PickledByFields):
 
         def made() -> Spectrum:
             modes = structure.modes(problem)
-            spreads = (None,) if modes is None else modes.spreads
-            return cls(problem, structure, tuple(Decomposition.of(problem, structure, one) for one in spreads))
+            if modes is None or len(modes.blocks) == 1:
+                return cls(problem, structure, (Decomposition.of(problem, structure),))
+            timeless, spreads = replace(structure, time=None), modes.spreads
+
+            def decomposed() -> tuple[Decomposition, ...]:
+                return tuple(Decomposition.of(problem, structure, one) for one in spreads)
+
+            # Modes that several colours share do not depend on the time constant.
+            return cls(problem, structure, problem.memory.recall("decompositions", timeless.key, decomposed))
 
         return problem.memory.recall("spectrum", structure.key, made)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the arrays, but for the decompositions, which other spectra share."""
+        return sum(one.nbytes for one in vars(self).values() if isinstance(one, np.ndarray | TimeModes))
 
     @cached_property
     def modes(self) -> TimeModes | None:

@@ -27,6 +27,10 @@ Gaussian = tuple[float, Array, Array]
 class Moments(Protocol):
     """What a part of a mixture adds to its moments."""
 
+    @property
+    def varies(self) -> bool:
+        """Whether uncertainty varies over time, because time courses are correlated."""
+
     def add_mean(self, out: Array) -> None:
         """Add the weighted mean to (amplitude, time)."""
 
@@ -46,10 +50,6 @@ class Conditional(Moments, Protocol):
     @property
     def weights(self) -> Array:
         """Weights of the nodes in the mixture (node,)."""
-
-    @property
-    def varies(self) -> bool:
-        """Whether uncertainty varies over time, because time courses are correlated."""
 
     @property
     def prior_variance(self) -> Array:

@@ -14,13 +14,18 @@ from bayesinv.axes import Array, Index
 from bayesinv.evidence.spectrum import Spectrum
 from bayesinv.memory import PickledByFields, cached_property
 from bayesinv.posterior.conditional import Conditional, Moments, row_blocks
-from bayesinv.posterior.spectral import DROPPED_SHARE_IN_SD, SpectralGaussians, principal_axes
+from bayesinv.posterior.spectral import SpectralGaussians, principal_axes
 
-DROPPED_VARIANCE = 1e-8
-"""Largest part of the prior variance by which leaving out components may change a variance."""
+DROPPED_VARIANCE = 1e-5
+"""Largest part of a source's prior variance by which leaving out components may change its variance: a bound whose mean
+over the sources is that divided by their number."""
+
+DROPPED_SPREAD = 1e-6
+"""Largest share of the variance between hyperparameters that is dropped with its smallest directions; as a rule it is
+itself less than a percent of the variance."""
 
 
-def together(conditionals: Sequence[Conditional]) -> list[Moments]:
+def together(conditionals: Sequence[Conditional]) -> tuple[Moments, ...]:
     """Return the conditionals, those whose structures differ in the time constant alone as one."""
     groups: dict[object, list[Moments]] = {}
     for one in conditionals:
@@ -33,7 +38,7 @@ def together(conditionals: Sequence[Conditional]) -> list[Moments]:
     for members in groups.values():
         some = tuple(one for one in members if isinstance(one, SpectralGaussians) and one.varies)
         found.append(CourseMoments(some) if some else members[0])
-    return found
+    return tuple(found)
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +52,11 @@ class CourseMoments(PickledByFields):
     """
 
     parts: tuple[SpectralGaussians, ...]
+
+    @property
+    def varies(self) -> bool:
+        """Uncertainty varies over time."""
+        return True
 
     @property
     def spectrum(self) -> Spectrum:
@@ -104,15 +114,16 @@ class CourseMoments(PickledByFields):
             pairs = zip(self.parts, rules, strict=True)
             filters = np.concatenate([one.filters_at(ratios) for one, (_, ratios) in pairs])
             units = self.parts[0].units
-            axes = principal_axes(shares, filters - np.tensordot(shares, filters, axes=1) / total, units)[1]
-            return [self._pattern(self.parts[0], axis) for axis in _large(axes, units)]
+            filters -= np.tensordot(shares, filters, axes=1) / total
+            axes = principal_axes(shares, filters, units, DROPPED_SPREAD)[1]
+            return [self._pattern(self.parts[0], axis) for axis in axes]
         rows, weights = [], []
         for one, mean, (shares, ratios) in zip(self.parts, self._means, rules, strict=True):
-            axes = _large(principal_axes(shares, one.filters_at(ratios) - one.mean_filter, one.units)[1], one.units)
+            axes = principal_axes(shares, one.filters_at(ratios) - one.mean_filter, one.units, DROPPED_SPREAD)[1]
             rows += [mean - self._mean / total, *(self._pattern(one, axis) for axis in axes)]
             weights += [one.total, *np.ones(len(axes))]
         units = np.broadcast_to(np.sqrt(self.spectrum.values)[:, None], self._mean.shape)
-        return list(_large(principal_axes(np.array(weights), np.array(rows), units)[1], units))
+        return list(principal_axes(np.array(weights), np.array(rows), units, DROPPED_SPREAD)[1])
 
     # --- variance
 
@@ -188,11 +199,3 @@ def _squares(part: SpectralGaussians) -> Array:
     """Squares of the modes' time courses (mode, time)."""
     assert part.spectrum.modes is not None
     return np.asarray(part.spectrum.modes.from_modes.T**2)
-
-
-def _large(axes: Array, units: Array) -> Array:
-    """Principal axes (axis, ...), without those that hold next to no variance."""
-    if not len(axes):
-        return axes
-    power = np.cumsum(np.sum(((axes * units) ** 2).reshape(len(axes), -1), axis=1))
-    return axes[power > DROPPED_SHARE_IN_SD * power[-1]]

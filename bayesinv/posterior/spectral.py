@@ -29,7 +29,7 @@ MAX_STORED_GAIN = 2**21
 DROPPED_SHARE = 1e-10
 """Largest share of the variance between hyperparameters that is dropped with its smallest directions."""
 
-RULE_ERROR = 1e-14
+RULE_ERROR = 1e-12
 """Error of a rule over the hyperparameters, relative to the largest filter in its ellipse."""
 
 DROPPED_SHARE_IN_SD = 1e-8
@@ -436,11 +436,12 @@ class SpectralGaussians(PickledByFields):
         return np.asarray(np.linalg.cholesky(some @ some.T + JITTER * np.eye(len(some))))
 
 
-def principal_axes(weights: Array, centred: Array, units: Array) -> tuple[Array, Array]:
+def principal_axes(weights: Array, centred: Array, units: Array, dropped: float = DROPPED_SHARE) -> tuple[Array, Array]:
     """Return scores (node, direction) and principal axes (direction, ...) of arrays (node, ...) about their mean.
 
     weights : (node,)
-    units : (...), in which axes are compared; those that hold a share of less than `DROPPED_SHARE` are dropped
+    units : (...), in which axes are compared
+    dropped : largest share of the power that is dropped with the smallest axes
     """
     root = np.sqrt(weights)[:, None]
     rows = root * (centred * units).reshape(len(weights), -1)
@@ -451,6 +452,7 @@ def principal_axes(weights: Array, centred: Array, units: Array) -> tuple[Array,
         values, right = np.linalg.eigh(rows.T @ rows)
         vectors = np.divide(rows @ right, np.sqrt(np.maximum(values, 1e-300)))
     rest = np.cumsum(np.maximum(values, 0))
-    leading = vectors[:, rest > DROPPED_SHARE * max(rest[-1], 1e-300)] if rest[-1] > 0 else vectors[:, :0]
+    leading = vectors[:, rest > dropped * max(rest[-1], 1e-300)] if rest[-1] > 0 else vectors[:, :0]
     axes = (leading.T @ rows).reshape(-1, *units.shape)
-    return leading / root, np.divide(axes, units, out=np.zeros_like(axes), where=units > 0)
+    axes *= np.divide(1, units, out=np.zeros(units.shape), where=units > 0)
+    return leading / root, axes

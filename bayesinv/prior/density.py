@@ -188,11 +188,11 @@ class Density:
             return ()
         start = self.start + 0.01
         shifted = start + 0.3 * np.eye(self.dimension)
-        base, moved = self._structure_values(start[None]), self._structure_values(shifted)
+        both = self._structure_values(np.concatenate([start[None], shifted]))
         found = [
             i
             for i in range(self.dimension)
-            if any(not np.allclose(many[i], one[0], rtol=1e-9, atol=0) for one, many in zip(base, moved, strict=True))
+            if any(not np.allclose(many[i + 1], many[0], rtol=1e-9, atol=0) for many in both)
         ]
         return tuple(found)
 
@@ -263,7 +263,11 @@ class Density:
             coordinates = np.zeros((1, 0))
         nodes = np.repeat(self.start[None], len(coordinates), axis=0)
         nodes[:, list(self.structural)] = coordinates
-        values = self._structure_values(nodes)
+        return self._structures_of(self._structure_values(nodes))
+
+    def _structures_of(self, values: list[Array]) -> list[Structure]:
+        """Structures of the learned fields and bounded numbers that `_structure_values` gives, which are checked."""
+        values = list(values)
         for name, _, low, high in reversed(self.observation.bounded):
             value = values.pop()
             slack = BOUND_SLACK * (high - low)
@@ -277,7 +281,7 @@ class Density:
             self.observation.structure(
                 {name: value[i] for name, value in zip(self.observation.learned, values, strict=True)}
             )
-            for i in range(len(coordinates))
+            for i in range(len(values[0]))
         ]
         # Interpolating Gram matrices over a learned exponent pays, unless weights change with every structure.
         tabled = "depth" in self.observation.learned and "weights" not in self.observation.learned
@@ -334,7 +338,8 @@ class Density:
         prior, variance, noise = (float(one[0]) for one in numbers)
         if not (np.isfinite(prior) and 0 < variance < MAX_VARIANCE and 0 < noise < np.sqrt(MAX_VARIANCE)):
             return -np.inf, np.zeros(len(node))
-        structure = self.structures(self.structural_nodes(node[None])[0])[0]
+        shapes = self._structure_values(around) if self.observation.learned else []
+        structure = self._structures_of([one[:1] for one in shapes])[0] if shapes else self.observation.base
         problem, baseline = self.observation.problem, self.observation.baseline is not None
         by: list[Any]
         if structure.time is not None:
@@ -359,7 +364,7 @@ class Density:
             else:
                 by.append(structure.slope(problem, name, by_gram, by_noise, gram))
         if self.observation.learned:
-            numbers = [*numbers, *self._structure_values(around)[: len(self.observation.learned)]]
+            numbers = [*numbers, *shapes[: len(self.observation.learned)]]
         size = len(node)
         out = np.zeros(size)
         for slope, values in zip([1.0, *by], numbers, strict=True):
