@@ -24,11 +24,29 @@ def correlation_over_time(times: Array, constant: float, course: str = "matern")
 
     Reference: Rasmussen & Williams (2006), Gaussian Processes for Machine Learning, §4.2.
     """
+    return np.asarray(toeplitz(lagged_correlation(times, constant, course)))
+
+
+def lagged_correlation(times: Array, constant: float, course: str = "matern") -> Array:
+    """Return the correlation (lag,) of the currents' time courses with themselves at the lags of the samples.
+
+    times : (time,), s, equally spaced
+    constant : s
+    """
     lag = (times - times[0]) / constant
     if course == "autoregressive":
-        return np.asarray(toeplitz(np.exp(-lag)))
+        return np.asarray(np.exp(-lag))
     lag = np.sqrt(3) * lag
-    return np.asarray(toeplitz((1 + lag) * np.exp(-lag)))
+    return np.asarray((1 + lag) * np.exp(-lag))
+
+
+def lagged_slope(times: Array, constant: float, course: str = "matern") -> Array:
+    """Return the derivative (lag,) of `lagged_correlation` by the time constant, 1/s."""
+    lag = (times - times[0]) / constant
+    if course == "autoregressive":
+        return np.asarray(lag * np.exp(-lag) / constant)
+    lag = np.sqrt(3) * lag
+    return np.asarray(lag**2 * np.exp(-lag) / constant)
 
 
 def equally_spaced(times: Array) -> bool:

@@ -20,10 +20,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.linalg import solve_triangular
+from scipy.fft import irfft, next_fast_len, rfft
+from scipy.linalg import solve_triangular, toeplitz
+from scipy.linalg.lapack import dsyevd, dsygst
 
 from bayesinv.axes import Array
-from bayesinv.covariance.time_course import correlation_over_time
+from bayesinv.covariance.time_course import correlation_over_time, lagged_correlation
+from bayesinv.interpolation.log_grid import MovedComponents
+from bayesinv.memory import PickledByFields, cached_property
 from bayesinv.problem.problem import Problem
 from bayesinv.problem.time_whitening import TimeWhitening
 
@@ -40,20 +44,59 @@ CONSTANTS, RATIOS = 9, 16
 
 
 @dataclass(frozen=True, eq=False)
+class TimeBasis(PickledByFields):
+    """Combinations of the samples, whatever variance currents have in them.
+
+        to_modes = L⁻ᵀ V,   from_modes = L V,   L Lᵀ = K;   or, of shared modes, V / spread and V * spread
+
+    vectors : (time, mode), V, orthonormal
+    noise_root : (time, time), L; None for the identity
+    spread : (mode,), of the noise in shared modes; None for others
+    """
+
+    vectors: Array
+    noise_root: Array | None = None
+    spread: Array | None = None
+
+    @cached_property
+    def to_modes(self) -> Array:
+        """From samples to modes: (time, mode)."""
+        if self.spread is not None:
+            return np.asarray(self.vectors / self.spread)
+        if self.noise_root is None:
+            return self.vectors
+        return np.asarray(solve_triangular(self.noise_root.T, self.vectors, lower=False))
+
+    @cached_property
+    def from_modes(self) -> Array:
+        """Time courses of the modes: (time, mode)."""
+        if self.spread is not None:
+            return np.asarray(self.vectors * self.spread)
+        return self.vectors if self.noise_root is None else np.asarray(self.noise_root @ self.vectors)
+
+    @cached_property
+    def lagged(self) -> Array:
+        """Sums over the samples of each mode times itself some lags later, twice but at lag 0: (mode, lag)."""
+        return lagged_products(self.to_modes.T)
+
+    def variances(self, correlation: Array) -> Array:
+        """Variance (mode,) in every mode of a stationary course with a correlation (lag,)."""
+        return np.asarray(self.lagged @ correlation)
+
+
+@dataclass(frozen=True, eq=False)
 class TimeModes:
     """Independent modes of time.
 
     powers : (mode,), variance of currents of unit variance relative to the noise's
-    to_modes : (time, mode), from samples to modes
-    from_modes : (time, mode), the time courses of the modes
+    basis : from samples to modes and back
     log_volume : log |K|, of each component's noise in units of its spread
     blocks : modes whose noise has one spread over the components, side by side
     spreads : (component,) standard deviation of each component's noise in the modes of a block; None for ones
     """
 
     powers: Array
-    to_modes: Array
-    from_modes: Array
+    basis: TimeBasis
     log_volume: float
     blocks: tuple[slice, ...]
     spreads: tuple[Array | None, ...]
@@ -61,26 +104,23 @@ class TimeModes:
     @classmethod
     def of(cls, problem: Problem, constant: float, course: str) -> TimeModes:
         """Return the modes of currents with a time constant, in s, and of the noise of a problem."""
-        correlation, whitening = correlation_over_time(problem.times, constant, course), problem.time_whitening
-        if whitening is None:
-            values, vectors = np.linalg.eigh(correlation)
-            everything = (slice(0, len(correlation)),)
-            return cls(np.maximum(values, 0.0), vectors, vectors, 0.0, everything, (None,))
-        if len(whitening.correlations) == 1:
-            return cls._exact(correlation, whitening)
+        correlation, whitening = lagged_correlation(problem.times, constant, course), problem.time_whitening
+        if whitening is None or whitening.groups == 1:
+            return cls._exact(toeplitz(correlation), whitening)
         fixed = problem.memory.recall("shared modes", course, lambda: cls._shared(problem, whitening, course))
-        powers = np.sum(fixed.to_modes * (correlation @ fixed.to_modes), axis=0)
-        return replace(fixed, powers=powers)
+        return replace(fixed, powers=np.maximum(fixed.basis.variances(correlation), 0.0))
 
     @classmethod
-    def _exact(cls, correlation: Array, whitening: TimeWhitening) -> TimeModes:
-        """The modes of currents and of noise with the mean correlation."""
-        root = whitening.mean_root
-        half = solve_triangular(root, correlation, lower=True)
-        values, vectors = np.linalg.eigh(solve_triangular(root, half.T, lower=True))
-        to_modes, from_modes = solve_triangular(root.T, vectors, lower=False), root @ vectors
-        volume = 2 * float(np.log(np.diag(root)).sum())
-        return cls(np.maximum(values, 0.0), to_modes, from_modes, volume, (slice(0, len(values)),), (None,))
+    def _exact(cls, correlation: Array, whitening: TimeWhitening | None) -> TimeModes:
+        """The modes of currents and of noise of one colour."""
+        white, root, volume = correlation, None, 0.0
+        if whitening is not None:
+            root, volume = whitening.mean_root, whitening.mean_log_volume
+            white = dsygst(correlation, root, lower=1)[0]
+        values, vectors, failed = dsyevd(white, lower=1)
+        if failed:
+            raise np.linalg.LinAlgError("the correlation of the currents over time could not be decomposed")
+        return cls(np.maximum(values, 0.0), TimeBasis(vectors, root), volume, (slice(0, len(values)),), (None,))
 
     @classmethod
     def _shared(cls, problem: Problem, whitening: TimeWhitening, course: str) -> TimeModes:
@@ -92,15 +132,30 @@ class TimeModes:
         classes = np.rint(np.log(levels / reference) / RATIO_STEP).astype(np.int64)
         order = np.lexsort(classes)
         starts = np.flatnonzero(np.any(np.diff(classes[:, order], axis=1, prepend=classes.min() - 1) != 0, axis=0))
-        scale = np.sqrt(reference)
         return cls(
             np.ones(len(order)),
-            (vectors / scale)[:, order],
-            (vectors * scale)[:, order],
+            TimeBasis(vectors[:, order], None, np.sqrt(reference[order])),
             float(np.log(reference).sum()),
             tuple(slice(int(a), int(b)) for a, b in zip(starts, np.append(starts[1:], len(order)), strict=True)),
             tuple(np.exp(0.5 * RATIO_STEP * classes[whitening.rows, order[start]]) for start in starts),
         )
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the arrays, but for those that other modes share."""
+        own = [] if self.basis.spread is not None else list(vars(self.basis).items())
+        arrays = [one for name, one in own if name != "noise_root" and isinstance(one, np.ndarray)]
+        return self.powers.nbytes + sum(one.nbytes for one in arrays)
+
+    @property
+    def to_modes(self) -> Array:
+        """From samples to modes: (time, mode)."""
+        return self.basis.to_modes
+
+    @property
+    def from_modes(self) -> Array:
+        """Time courses of the modes: (time, mode)."""
+        return self.basis.from_modes
 
     @property
     def root(self) -> Array:
@@ -108,30 +163,61 @@ class TimeModes:
         return self.from_modes * np.sqrt(self.powers)
 
 
+def lagged_products(series: Array, weights: Array | None = None) -> Array:
+    """Sums over time of series (series, time) times themselves some lags later, twice but at lag 0: (series, lag).
+
+    weights : (series,), of which the weighted sum (lag,) is wanted; None for each
+    """
+    count = series.shape[1]
+    size = next_fast_len(2 * count - 1, real=True)
+    spectrum = rfft(series, size, axis=1)
+    powers = spectrum.real**2 + spectrum.imag**2
+    found = np.asarray(irfft(powers if weights is None else weights @ powers, size))[..., :count]
+    found[..., 1:] *= 2
+    return found
+
+
+def gain_decomposition(problem: Problem) -> tuple[Array, Array]:
+    """Eigenvalues (component,), ascending, and eigenvectors of G Gᵀ, computed once."""
+
+    def made() -> tuple[Array, Array]:
+        gram = problem.shared.recall("plain gram", (), lambda: problem.gain @ problem.gain.T)
+        values, vectors = np.linalg.eigh(gram)
+        return np.maximum(values, 0.0), vectors
+
+    return problem.shared.recall("gain decomposition", (), made)
+
+
 def likely_constant(problem: Problem, whitening: TimeWhitening, course: str) -> float:
     """Return the time constant, in s, of independent sources that makes a recording most likely, on a coarse grid.
 
-    All components have the mean correlation of the noise, whose scale is profiled out.
+    All components have the mean correlation of the noise, whose scale is profiled out. The grid is climbed from its
+    middle: each constant costs a decomposition.
     """
     times = problem.times
     span = float(times[-1] - times[0])
     low = 2 * span / (len(times) - 1)
     constants = np.geomspace(low, max(span, 1.1 * low), CONSTANTS)
-
-    def decomposed() -> tuple[Array, Array]:
-        values, vectors = np.linalg.eigh(problem.gain @ problem.gain.T)
-        return np.maximum(values, 0.0), vectors
-
-    values, vectors = problem.shared.recall("gain decomposition", (), decomposed)
-    coefficients = vectors.T @ problem.recording
+    values, vectors = gain_decomposition(problem)
+    coefficients = vectors.T @ problem.recording @ whitening.mean_inverse.T
     ratios = np.geomspace(0.03, 30.0, RATIOS) ** 2 / problem.signal_power
-    best, likely = -np.inf, float(constants[0])
-    for constant in constants:
-        modes = TimeModes._exact(correlation_over_time(times, float(constant), course), whitening)
-        power, eigenvalues = (coefficients @ modes.to_modes) ** 2, np.outer(values, modes.powers)
-        for ratio in ratios:
-            total = 1 + ratio * eigenvalues
-            height = -0.5 * (float(np.log(total).sum()) + power.size * np.log(float(np.mean(power / total))))
-            if height > best:
-                best, likely = height, float(constant)
-    return likely
+    known: dict[int, float] = {}
+
+    def height(place: int) -> float:
+        """Log density, up to a constant, at the ratio of currents to noise that fits best."""
+        if place not in known:
+            modes = TimeModes._exact(toeplitz(lagged_correlation(times, float(constants[place]), course)), whitening)
+            moved = MovedComponents.of([(values, (coefficients @ modes.basis.vectors) ** 2)])
+            eigenvalues, (counts, powers) = moved.over(modes.powers)
+            total = 1 + ratios[:, None] * eigenvalues
+            size = coefficients.size
+            known[place] = float(np.max(-0.5 * (np.log(total) @ counts + size * np.log((1 / total) @ powers / size))))
+        return known[place]
+
+    place = CONSTANTS // 2
+    while True:
+        around = [one for one in (place, place - 1, place + 1) if 0 <= one < CONSTANTS]
+        best = max(around, key=height)
+        if best == place:
+            return float(constants[place])
+        place = best

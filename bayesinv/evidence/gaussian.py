@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from math import factorial
 
 import numpy as np
 
-from bayesinv.axes import Array, Index
+from bayesinv.axes import Array
+from bayesinv.interpolation.log_grid import MovedComponents
 
 LOG_2PI = float(np.log(2 * np.pi))
 
@@ -36,53 +35,6 @@ def sum_of_logs(total: Array) -> Array:
 FEW_PARTS = 2048
 """Parts up to which each is evaluated."""
 
-SPACING, STENCIL = 0.1, 10
-"""Distance of the grid's points in the logarithm of the eigenvalue, and points that a part is moved to: the error is
-(SPACING / 2π)^STENCIL times a few hundred, below rounding."""
-
-SMALLEST_SHARE = 1e-18
-"""Eigenvalue, relative to the largest, below which it is taken for zero."""
-
-
-def _move(mass: Array, top: int, values: Array, powers: Array, table: Array) -> None:
-    """Add the parts of a block to a grid of eigenvalues, see `Likelihood.of_modes`.
-
-    mass : (2, 1 + point), counts and powers; point k > 0 is the eigenvalue exp(SPACING (top - points + k))
-    """
-    size = mass.shape[1] - 1
-    live, on = values > SMALLEST_SHARE * values.max(initial=0), powers > SMALLEST_SHARE * powers.max(initial=0)
-    mass[0, 0] += table.size - np.count_nonzero(live) * np.count_nonzero(on)
-    mass[1, 0] += table.sum() - table[np.ix_(live, on)].sum()
-    if not (live.any() and on.any()):
-        return
-    first, weights = _stencil(np.log(values[live]) / SPACING)
-    low = first.min()
-    width = int(first.max() - low) + STENCIL
-    to_points = np.zeros((width, len(first)))
-    to_points[(first - low) + np.arange(STENCIL)[:, None], np.arange(len(first))] = weights
-    moved = np.empty((2, width, int(np.count_nonzero(on))))
-    moved[0] = to_points.sum(axis=1)[:, None]
-    moved[1] = to_points @ table[np.ix_(live, on)]
-    columns = np.ascontiguousarray(moved.transpose(2, 0, 1))
-    starts, shares = _stencil(np.log(powers[on]) / SPACING)
-    for column, start, share in zip(columns, starts + low - (top - size), shares.T, strict=True):
-        # Points below the grid count as zero.
-        below = int(min(max(0, 1 - start), width + STENCIL - 1))
-        for row, one in zip(mass, column, strict=True):
-            found = np.convolve(one, share)
-            row[start + below : start + len(found)] += found[below:]
-            row[0] += found[:below].sum() if below else 0.0
-
-
-def _stencil(place: Array) -> tuple[Index, Array]:
-    """First of the points around places (part,), and weights (point, part) of polynomial interpolation from them."""
-    first = np.floor(place).astype(np.int64) - (STENCIL // 2 - 1)
-    distance = place - first - np.arange(STENCIL)[:, None]
-    # So small a number cancels where a place is a point.
-    distance[distance == 0] = 1e-200
-    lone = [factorial(k) * factorial(STENCIL - 1 - k) * (-1.0) ** (STENCIL - 1 - k) for k in range(STENCIL)]
-    return first, np.asarray(np.prod(distance, axis=0) / distance / np.array(lone)[:, None])
-
 
 @dataclass(frozen=True, eq=False)
 class Likelihood:
@@ -109,38 +61,22 @@ class Likelihood:
 
     @classmethod
     def of_modes(
-        cls,
-        blocks: Sequence[tuple[Array, Array, Array]],
-        constant: float,
-        baseline_power: float | None = None,
-        baseline_count: int = 0,
-        baseline_constant: float = 0.0,
+        cls, moved: MovedComponents, powers: Array, constant: float, baseline: tuple[float | None, int, float]
     ) -> Likelihood:
-        """Return the likelihood of components in modes of time, as a sum over far fewer parts where they are many.
+        """Return the likelihood of components in modes of time, as a sum over far fewer parts than there are.
 
         log(variance λ + noise²) and its reciprocal are analytic in log λ, within π of the real axis. Between points
         equally spaced in log λ they are polynomials to rounding, so that a part counts as parts at `STENCIL` points
         around it, with the weights of polynomial interpolation. λ is a product of one number of the component and one
         of the mode: components are moved first, and then all of a mode together.
 
-        blocks : values (component,) and powers (mode,) whose products are the eigenvalues, and squared coefficients
-            (component, mode)
+        powers : (mode,), variance of currents of unit variance in each mode
+        baseline : its power, the number of its values, and the constant term of its log likelihood
 
         Reference: Trefethen (2019), Approximation Theory and Approximation Practice, chapters 5 and 11.
         """
-        rest = constant, baseline_power, baseline_count, baseline_constant
-        largest = max(float(values.max() * powers.max()) for values, powers, _ in blocks)
-        if sum(table.size for _, _, table in blocks) < FEW_PARTS or not largest > 0:
-            eigenvalues = np.concatenate([np.outer(values, powers).ravel() for values, powers, _ in blocks])
-            return cls(eigenvalues, np.concatenate([table.ravel() for _, _, table in blocks]), 1, *rest)
-        top = int(np.ceil(np.log(largest) / SPACING)) + 2 * STENCIL
-        size = round(-np.log(SMALLEST_SHARE) / SPACING) + 4 * STENCIL
-        # Row 0 of the grid is λ = 0; the others end at the largest λ. Counts, and powers of the recording.
-        mass = np.zeros((2, size + 1))
-        for values, powers, table in blocks:
-            _move(mass, top, values, powers, table)
-        grid = np.exp(SPACING * np.arange(top - size + 1, top + 1))
-        return cls(np.append(0.0, grid), mass[1], mass[0], *rest)
+        eigenvalues, (counts, recorded) = moved.over(powers)
+        return cls(eigenvalues, recorded, counts, constant, *baseline)
 
     def log_likelihood(self, variance: Array, noise: Array) -> Array:
         """Log density (node,) of the recording for source variances and noise scales (node,)."""

@@ -17,8 +17,10 @@ from scipy.linalg import solve_triangular
 
 from bayesinv.axes import Array
 from bayesinv.covariance.covariance import Structure
-from bayesinv.covariance.time_modes import TimeModes
-from bayesinv.evidence.gaussian import LOG_2PI, Likelihood
+from bayesinv.covariance.time_course import lagged_slope
+from bayesinv.covariance.time_modes import TimeModes, gain_decomposition, lagged_products
+from bayesinv.evidence.gaussian import FEW_PARTS, LOG_2PI, Likelihood
+from bayesinv.interpolation.log_grid import MovedComponents
 from bayesinv.memory import PickledByFields, cached_property
 from bayesinv.problem.problem import Problem
 
@@ -40,6 +42,11 @@ class Decomposition:
     from_components: Array
     log_volume: float
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the arrays."""
+        return self.values.nbytes + self.to_components.nbytes + self.from_components.nbytes
+
     @classmethod
     def of(cls, problem: Problem, structure: Structure, spread: Array | None = None) -> Decomposition:
         """Decompose the Gram matrix of a structure; recent decompositions are remembered.
@@ -49,18 +56,28 @@ class Decomposition:
         """
 
         def made() -> Decomposition:
-            gram = structure.with_error(problem, structure.gram(problem))
             root = structure.noise_root(problem)
+            plain = structure.diagonal_only and not structure.weighted and not structure.error
+            if root is None and spread is None and plain:
+                values, vectors = gain_decomposition(problem)
+                return cls(values, vectors, vectors, 0.0)
+            gram = structure.with_error(problem, structure.gram(problem))
             if root is None and spread is None:
                 values, vectors = np.linalg.eigh(gram)
                 return cls(np.maximum(values, 0.0), vectors, vectors, 0.0)
-            root = np.eye(len(gram)) if root is None else root
-            root = root if spread is None else spread[:, None] * root
+            units = np.ones(len(gram)) if spread is None else spread
+            volume = 2 * float(np.log(units).sum())
+            if root is None:
+                values, vectors = np.linalg.eigh(gram / units[:, None] / units)
+                scaled = vectors / units[:, None], vectors * units[:, None]
+                return cls(np.maximum(values, 0.0), *scaled, volume)
+            root = units[:, None] * root
             inverse = np.linalg.inv(root)
             values, vectors = np.linalg.eigh(inverse @ gram @ inverse.T)
             volume = 2 * float(np.log(np.diag(root)).sum())
             return cls(np.maximum(values, 0.0), inverse.T @ vectors, root @ vectors, volume)
 
+        spread = None if spread is None or (spread == 1).all() else spread
         timeless = replace(structure, time=None, course="matern") if structure.time is not None else structure
         key = (timeless.key, None if spread is None else spread.tobytes())
         return problem.shared.recall("decomposition", key, made)
@@ -90,10 +107,22 @@ class Spectrum(PickledByFields):
 
         def made() -> Spectrum:
             modes = structure.modes(problem)
-            spreads = (None,) if modes is None else modes.spreads
-            return cls(problem, structure, tuple(Decomposition.of(problem, structure, one) for one in spreads))
+            if modes is None or len(modes.blocks) == 1:
+                return cls(problem, structure, (Decomposition.of(problem, structure),))
+            timeless, spreads = replace(structure, time=None), modes.spreads
+
+            def decomposed() -> tuple[Decomposition, ...]:
+                return tuple(Decomposition.of(problem, structure, one) for one in spreads)
+
+            # Modes that several colours share do not depend on the time constant.
+            return cls(problem, structure, problem.memory.recall("decompositions", timeless.key, decomposed))
 
         return problem.memory.recall("spectrum", structure.key, made)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the arrays, but for the decompositions, which other spectra share."""
+        return sum(one.nbytes for one in vars(self).values() if isinstance(one, np.ndarray | TimeModes))
 
     @cached_property
     def modes(self) -> TimeModes | None:
@@ -162,11 +191,18 @@ class Spectrum(PickledByFields):
         recording = self.problem.recording
         if self.modes is None:
             return self.projected(recording)
-        if len(self.blocks) == 1:
-            return self.projected(recording @ self.modes.to_modes)
-        # Modes that several colours share do not depend on the time constant.
-        to_modes, timeless = self.modes.to_modes, replace(self.structure, time=None, course="matern")
-        return self.problem.memory.recall("coefficients", timeless.key, lambda: self.projected(recording @ to_modes))
+        memory, key = self.problem.memory, (self._timeless.key, self.structure.course)
+        if len(self.blocks) > 1:
+            # Modes that several colours share do not depend on the time constant.
+            to_modes = self.modes.to_modes
+            return memory.recall("coefficients", key, lambda: self.projected(recording @ to_modes))
+        white = memory.recall("white coefficients", key, lambda: self.projected(self.problem.white_recording))
+        return np.asarray(white @ self.modes.basis.vectors)
+
+    @property
+    def _timeless(self) -> Structure:
+        """The structure without its time constant."""
+        return replace(self.structure, time=None, course="matern")
 
     @cached_property
     def white_coefficients(self) -> Array:
@@ -193,12 +229,22 @@ class Spectrum(PickledByFields):
         if modes is None:
             powers = np.einsum("ct,ct->c", self.white_coefficients, self.white_coefficients)
             return Likelihood(self.values, powers, samples, constant, *baseline)
-        square = self.coefficients**2
-        parts = [
-            (one.values, modes.powers[block], square[:, block])
-            for one, block in zip(self.decompositions, self.blocks, strict=True)
-        ]
-        return Likelihood.of_modes(parts, constant, *baseline)
+        if components * samples <= FEW_PARTS:
+            return Likelihood(self.eigenvalues.ravel(), self.coefficients.ravel() ** 2, 1, constant, *baseline)
+        return Likelihood.of_modes(self._moved, modes.powers, constant, baseline)
+
+    @property
+    def _moved(self) -> MovedComponents:
+        """The recording's components in modes of time, on a grid of eigenvalues."""
+
+        def made() -> MovedComponents:
+            pairs = zip(self.decompositions, self.blocks, strict=True)
+            return MovedComponents.of([(one.values, self.coefficients[:, block] ** 2) for one, block in pairs])
+
+        if len(self.blocks) == 1:
+            return made()
+        # Modes that several colours share do not depend on the time constant.
+        return self.problem.memory.recall("moved components", (self._timeless.key, self.structure.course), made)
 
     def _baseline(self) -> tuple[float | None, int, float]:
         """Power of the baseline, its number of values, and the constant term of its log likelihood."""
@@ -253,6 +299,25 @@ class Spectrum(PickledByFields):
             scaled = precision @ problem.white_baseline / noise
             by_noise += 0.5 * (scaled @ scaled.T - problem.baseline_freedom * precision)
         return by_gram, by_noise
+
+    def slope_by_time(self, variance: float, noise: float) -> float:
+        """Derivative of the log density of the recording by the currents' time constant, 1/s.
+
+        Of modes that several colours share the variances change, of those of one colour the correlation T of the
+        currents, d/dC log Normal(y; 0, C) = (C⁻¹ y yᵀ C⁻¹ - C⁻¹) / 2: a sum over lags, for dT is a Toeplitz matrix.
+        """
+        modes, time = self.modes, self.structure.time
+        assert modes is not None
+        assert time is not None
+        change = lagged_slope(self.problem.times, time, self.structure.course)
+        total = variance * self.eigenvalues + noise**2
+        solved = self.coefficients / total
+        if len(self.blocks) > 1:
+            by_power = np.einsum("cm,cm->m", self.values_of_modes, solved**2 - 1 / total)
+            return 0.5 * variance * float(by_power @ modes.basis.variances(change))
+        recorded = lagged_products(solved @ modes.to_modes.T, self.values)
+        expected = lagged_products(modes.to_modes.T, self.values @ (1 / total))
+        return 0.5 * variance * float((recorded - expected) @ change)
 
     def to_sources(self, rows: slice = slice(None)) -> Array:
         """D Gᵀ U (amplitude, column), or some rows of it: the map from filtered coefficients to currents."""

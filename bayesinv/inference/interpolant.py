@@ -202,7 +202,8 @@ class Interpolant:
         variance, noise = self.density.scales(nodes)
         problem = self.density.observation.problem
         spectra = [
-            Spectrum.of(problem, one) for one in self.density.structures(nodes[:, list(self.density.structural)])
+            Spectrum.of(problem, self.density.structures(self.density.structural_nodes(one[None])[0])[0])
+            for one in nodes
         ]
         totals = [(v * one.eigenvalues + n**2).ravel() for v, n, one in zip(variance, noise, spectra, strict=True)]
         if spectra[0].modes is None:

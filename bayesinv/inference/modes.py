@@ -7,8 +7,7 @@ updated on the way (Broyden, Fletcher, Goldfarb & Shanno; Nocedal & Wright 2006,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable, Generator, Iterator, Sequence
 from itertools import product
 from typing import Any
 
@@ -109,10 +108,9 @@ def modes(density: Density) -> list[Mode]:
     best = [(float(one), starts[i, log_densities[i].argmax()]) for i, one in enumerate(highest)]
     if structural_count and structural_count < size:
         # Structures can be compared only at the scales that fit each best.
-        best = [
-            _climb_by_differences(density, point, free)[:2] if log_density > -np.inf else (log_density, point)
-            for log_density, point in best
-        ]
+        finite = [i for i, (log_density, _) in enumerate(best) if log_density > -np.inf]
+        for i, climbed in zip(finite, _climb_by_differences(density, [best[i][1] for i in finite], free), strict=True):
+            best[i] = climbed[:2]
         highest = np.array([log_density for log_density, _ in best])
     # Peaks among structures, and other peaks of the scales at the best of them.
     shape = [len(structure_offsets)] * structural_count
@@ -127,7 +125,7 @@ def modes(density: Density) -> list[Mode]:
         if found and log_density < found[0][0] - NEGLIGIBLE_MODE:
             continue
         if not structural_count and size <= MAX_DIMENSION_NEWTON:
-            reached: Mode | None = _climb_by_differences(density, start, np.arange(size))
+            reached: Mode | None = _climb_by_differences(density, [start], np.arange(size))[0]
         elif size <= MAX_DIMENSION_NEWTON:
             reached = _climb_by_slopes(density, start, found)
         else:
@@ -160,40 +158,69 @@ def covariance_of(curvature: Array) -> Array:
 
 def uphill(function: Callable[[Array], Any], point: Array, log_density: float, step: Array) -> tuple[Any, Any]:
     """Return the first point along a step, shortened until it leads uphill, and the function there; or (None, None)."""
-    step = step * min(1.0, MAX_STEP / float(np.abs(step).max()))
-    for _ in range(30):
-        reached = function(point + step)
+    for move in shorter_and_shorter(step):
+        reached = function(point + move)
         if reached[0] > log_density:
-            return point + step, reached
-        step = step / 4
+            return point + move, reached
     return None, None
 
 
-def _climb_by_differences(density: Density, start: Array, free: Index) -> Mode:
-    """Newton's method along some coordinates; the covariance is of these."""
-    unit = np.eye(density.dimension)[free]
-    point, steps = start, np.full(len(free), INITIAL_DIFFERENCE_STEP)
-    log_density, slope, curvature = _derivatives(density, steps[:, None] * unit, point)
+def shorter_and_shorter(step: Array) -> Iterator[Array]:
+    """Yield a step, no longer than `MAX_STEP` along a coordinate, and quarters of it."""
+    step = step * min(1.0, MAX_STEP / float(np.abs(step).max()))
+    for _ in range(30):
+        yield step
+        step = step / 4
+
+
+def _climb_by_differences(density: Density, starts: Sequence[Array], free: Index) -> list[Mode]:
+    """Newton's method along some coordinates, from several starts at once; the covariances are of these coordinates."""
+    climbs = [_climbing(start, np.eye(density.dimension)[free]) for start in starts]
+    asked = [next(one) for one in climbs]
+    found: dict[int, Mode] = {}
+    while len(found) < len(climbs):
+        going = [i for i in range(len(climbs)) if i not in found]
+        # Evaluating the prior's graph takes as long for many points as for one.
+        log_densities = density(np.concatenate([asked[i] for i in going]))
+        for i, part in zip(going, np.split(log_densities, np.cumsum([len(asked[i]) for i in going])[:-1]), strict=True):
+            try:
+                asked[i] = climbs[i].send(part)
+            except StopIteration as reached:
+                found[i] = reached.value
+    return [found[i] for i in range(len(climbs))]
+
+
+def _climbing(start: Array, unit: Array) -> Generator[Array, Array, Mode]:
+    """Newton's method along orthogonal directions (direction, coordinate): it asks for densities at points."""
+    point, steps = start, np.full(len(unit), INITIAL_DIFFERENCE_STEP)
+    log_density, slope, curvature = _derivatives((yield _around(point, steps, unit)), steps)
     for _ in range(MAX_STEPS):
         covariance = covariance_of(curvature)
         step = covariance @ slope
         if slope @ step < CONVERGED:
             break
         steps = DIFFERENCE_STEP * np.sqrt(np.diag(covariance))
-        shifts = steps[:, None] * unit
-        next_point, reached = uphill(partial(_derivatives, density, shifts), point, log_density, step @ unit)
-        if next_point is None:
+        for move in shorter_and_shorter(step @ unit):
+            reached = _derivatives((yield _around(point + move, steps, unit)), steps)
+            if reached[0] > log_density:
+                break
+        else:
             break
-        point, (log_density, slope, curvature) = next_point, reached
+        point, (log_density, slope, curvature) = point + move, reached
     return log_density, point, covariance
 
 
-def _derivatives(density: Density, shifts: Array, point: Array) -> tuple[float, Array, Array]:
-    """Log density, and slope and curvature by differences along orthogonal shifts (shift, coordinate)."""
-    size = len(shifts)
+def _around(point: Array, steps: Array, unit: Array) -> Array:
+    """A point (coordinate,), and those a step, and two, away from it along directions: (point, coordinate)."""
+    shifts = steps[:, None] * unit
+    both = np.array([shifts[i] + shifts[j] for i in range(len(steps)) for j in range(i)]).reshape(-1, len(point))
+    return np.asarray(point + np.concatenate([np.zeros((1, len(point))), shifts, -shifts, both, -both]))
+
+
+def _derivatives(log_densities: Array, steps: Array) -> tuple[float, Array, Array]:
+    """Log density, and slope and curvature by differences, from log densities at the points of `_around`."""
+    size = len(steps)
     pairs = [(i, j) for i in range(size) for j in range(i)]
-    both = np.array([shifts[i] + shifts[j] for i, j in pairs]).reshape(-1, len(point))
-    log_densities = density(point + np.concatenate([np.zeros((1, len(point))), shifts, -shifts, both, -both]))
     if not np.isfinite(log_densities).all():
         return -np.inf, np.zeros(size), np.full((size, size), np.nan)
     log_density, up, down = log_densities[0], log_densities[1 : size + 1], log_densities[size + 1 : 2 * size + 1]
@@ -201,7 +228,6 @@ def _derivatives(density: Density, shifts: Array, point: Array) -> tuple[float, 
     for k, (i, j) in enumerate(pairs):
         corners = log_densities[2 * size + 1 + k] + log_densities[2 * size + 1 + len(pairs) + k]
         curvature[i, j] = curvature[j, i] = (corners + 2 * log_density - up[i] - down[i] - up[j] - down[j]) / 2
-    steps = np.linalg.norm(shifts, axis=1)
     return float(log_density), (up - down) / (2 * steps), curvature / np.outer(steps, steps)
 
 

@@ -24,23 +24,12 @@ Gaussian = tuple[float, Array, Array]
 """Weight, mean (row, time) and standard deviation (row, 1 or time) of one node."""
 
 
-class Conditional(Protocol):
-    """Gaussians of the currents at nodes of the hyperparameters that share one structure of the prior."""
-
-    @property
-    def weights(self) -> Array:
-        """Weights of the nodes in the mixture (node,)."""
+class Moments(Protocol):
+    """What a part of a mixture adds to its moments."""
 
     @property
     def varies(self) -> bool:
         """Whether uncertainty varies over time, because time courses are correlated."""
-
-    @property
-    def prior_variance(self) -> Array:
-        """Weighted prior variance (amplitude,)."""
-
-    def averaged(self, time_weights: Array) -> Conditional:
-        """The Gaussians of one weighted sum of the samples, by weights (time,)."""
 
     def add_mean(self, out: Array) -> None:
         """Add the weighted mean to (amplitude, time)."""
@@ -53,6 +42,21 @@ class Conditional(Protocol):
 
         centred : whether the spread is about zero, as it must be where several structures are mixed
         """
+
+
+class Conditional(Moments, Protocol):
+    """Gaussians of the currents at nodes of the hyperparameters that share one structure of the prior."""
+
+    @property
+    def weights(self) -> Array:
+        """Weights of the nodes in the mixture (node,)."""
+
+    @property
+    def prior_variance(self) -> Array:
+        """Weighted prior variance (amplitude,)."""
+
+    def averaged(self, time_weights: Array) -> Conditional:
+        """The Gaussians of one weighted sum of the samples, by weights (time,)."""
 
     def add_reduction(self, out: Array) -> None:
         """Add the weighted share of the prior variance that the recording removed to (amplitude,)."""

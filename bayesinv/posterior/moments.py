@@ -7,33 +7,33 @@ from collections.abc import Sequence
 import numpy as np
 
 from bayesinv.axes import Array
-from bayesinv.posterior.conditional import Conditional, row_blocks
+from bayesinv.posterior.conditional import Moments, row_blocks
 
 
-def mean(conditionals: Sequence[Conditional], size: int, length: int) -> Array:
+def mean(parts: Sequence[Moments], size: int, length: int) -> Array:
     """Return the mean (amplitude, time)."""
     out = np.zeros((size, length))
-    for one in conditionals:
+    for one in parts:
         one.add_mean(out)
     out.flags.writeable = False
     return out
 
 
-def within(conditionals: Sequence[Conditional], size: int, length: int) -> Array:
+def within(parts: Sequence[Moments], size: int, length: int) -> Array:
     """Return the mean over hyperparameters of the conditional variance: (amplitude, time), or (amplitude, 1)."""
-    varies = any(one.varies for one in conditionals)
+    varies = any(one.varies for one in parts)
     out = np.zeros((size, length if varies else 1))
-    for one in conditionals:
+    for one in parts:
         one.add_variance(out)
     return np.maximum(out, 0.0)
 
 
-def sd(conditionals: Sequence[Conditional], size: int, length: int, mean: Array | None) -> Array:
+def sd(parts: Sequence[Moments], size: int, length: int, mean: Array | None) -> Array:
     """Return the standard deviation (amplitude, time), within plus between hyperparameters.
 
-    mean : (amplitude, time), of the full mixture where it has several structures; None where it has one
+    mean : (amplitude, time), of the full mixture where it has several parts; None where it has one
     """
-    found = [one.second_moments(mean is not None) for one in conditionals]
+    found = [one.second_moments(mean is not None) for one in parts]
     out = np.empty((size, length))
     for rows in row_blocks(size):
         within, between = np.zeros((1, 1)), np.zeros((rows.stop - rows.start, length))

@@ -21,7 +21,8 @@ from bayesinv.exits import exporter
 from bayesinv.memory import PickledByFields, cached_property
 from bayesinv.posterior import moments
 from bayesinv.posterior.checks import Check, Evidence
-from bayesinv.posterior.conditional import Conditional, Gaussian, row_blocks
+from bayesinv.posterior.conditional import Conditional, Gaussian, Moments, row_blocks
+from bayesinv.posterior.courses import together
 from bayesinv.posterior.draws import check_count, draw_mixture
 from bayesinv.posterior.functionals import Functional
 from bayesinv.posterior.hyper import Hyper
@@ -108,6 +109,11 @@ class Posterior(PickledByFields):
                 made.append(one if self.time_weights is None else one.averaged(self.time_weights))
         return tuple(made)
 
+    @cached_property
+    def _parts(self) -> tuple[Moments, ...]:
+        """The conditionals, those that are summed before they are taken to the sources as one."""
+        return together(self.conditionals)
+
     @property
     def varies(self) -> bool:
         """Whether uncertainty varies over time, because the currents' time courses are correlated."""
@@ -142,7 +148,7 @@ class Posterior(PickledByFields):
     @cached_property
     def mean(self) -> Array:
         """Posterior mean of the currents, A m: (source, [axis,] time)."""
-        return self._shaped(moments.mean(self.conditionals, self._size, len(self.times)))
+        return self._shaped(moments.mean(self._parts, self._size, len(self.times)))
 
     @cached_property
     def within_variance(self) -> Array:
@@ -150,7 +156,7 @@ class Posterior(PickledByFields):
 
         (source, [axis]), the same at all times; (source, [axis,] time) where time courses are correlated.
         """
-        out = moments.within(self.conditionals, self._size, len(self.times))
+        out = moments.within(self._parts, self._size, len(self.times))
         return self._shaped(out if self.varies else out[:, 0])
 
     @cached_property
@@ -163,9 +169,9 @@ class Posterior(PickledByFields):
         """Posterior standard deviation, A m: (source, [axis,] time), within plus between hyperparameters."""
         shape = (self._size, len(self.times))
         if len(self.mixture.weights) == 1:
-            return self._shaped(np.broadcast_to(np.sqrt(moments.within(self.conditionals, *shape)), shape))
-        mean = self.mean.reshape(shape) if len(self.conditionals) > 1 else None
-        return self._shaped(moments.sd(self.conditionals, *shape, mean))
+            return self._shaped(np.broadcast_to(np.sqrt(moments.within(self._parts, *shape)), shape))
+        mean = self.mean.reshape(shape) if len(self._parts) > 1 else None
+        return self._shaped(moments.sd(self._parts, *shape, mean))
 
     @cached_property
     def shrinkage(self) -> Array:

@@ -15,6 +15,7 @@ from scipy.sparse import csr_array
 
 from bayesinv.axes import Array, Index
 from bayesinv.evidence.spectrum import Spectrum
+from bayesinv.interpolation.gauss_rules import gauss_rule
 from bayesinv.memory import PickledByFields, cached_property
 from bayesinv.posterior.conditional import Gaussian, row_blocks
 from bayesinv.posterior.draws import draw_exactly
@@ -28,6 +29,9 @@ MAX_STORED_GAIN = 2**21
 DROPPED_SHARE = 1e-10
 """Largest share of the variance between hyperparameters that is dropped with its smallest directions."""
 
+RULE_ERROR = 1e-12
+"""Error of a rule over the hyperparameters, relative to the largest filter in its ellipse."""
+
 DROPPED_SHARE_IN_SD = 1e-8
 """The same for standard deviations, which are computed in single precision."""
 
@@ -39,9 +43,9 @@ class SpectralGaussians(PickledByFields):
     Columns are components, or those of every block of modes side by side, see `Spectrum`.
 
     spectrum : the structure, decomposed, and the recording in its basis
-    weights, variance : (node,)
-    filters, reductions : (node, component) or (node, component, mode), of the mean and of the variance
+    weights, variance, noise : (node,)
     coefficients : (component, time) or (component, mode)
+    summed : filters and reductions (node, column) of a weighted sum of samples; None of samples or modes
     shares : (block,), share of the variance of a weighted sum of samples that lies in each block of modes; None where
         these are samples or modes
     """
@@ -49,25 +53,65 @@ class SpectralGaussians(PickledByFields):
     spectrum: Spectrum
     weights: Array
     variance: Array
-    filters: Array
-    reductions: Array
+    noise: Array
     coefficients: Array
+    summed: tuple[Array, Array] | None = None
     shares: Array | None = None
 
     @classmethod
     def of(cls, spectrum: Spectrum, weights: Array, variance: Array, noise: Array) -> SpectralGaussians:
         """Return the Gaussians of a structure at source variances and noise scales (node,)."""
-        if spectrum.modes is None:
-            filters = variance[:, None] / (variance[:, None] * spectrum.values + noise[:, None] ** 2)
-            return cls(spectrum, weights, variance, filters, filters * variance[:, None], spectrum.coefficients)
-        prior = variance[:, None, None] * spectrum.modes.powers
-        filters = prior / (variance[:, None, None] * spectrum.eigenvalues + noise[:, None, None] ** 2)
-        return cls(spectrum, weights, variance, filters, filters * prior, spectrum.coefficients)
+        return cls(spectrum, weights, variance, noise, spectrum.coefficients)
 
     @property
     def varies(self) -> bool:
         """Whether filters differ between modes of time, so that uncertainty varies over it."""
-        return self.filters.ndim == 3
+        return self.summed is None and self.spectrum.modes is not None
+
+    @cached_property
+    def filters(self) -> Array:
+        """Filters of the mean: (node, component) or (node, component, mode)."""
+        return self.filters_at(self.variance / self.noise**2) if self.summed is None else self.summed[0]
+
+    @cached_property
+    def reductions(self) -> Array:
+        """Filters of the variance: (node, component) or (node, component, mode)."""
+        if self.summed is not None:
+            return self.summed[1]
+        if not self.varies:
+            return self.filters * self.variance[:, None]
+        return np.asarray(self.filters * self.variance[:, None, None] * self._powers)
+
+    @property
+    def _powers(self) -> Array | float:
+        return 1.0 if self.spectrum.modes is None else self.spectrum.modes.powers
+
+    def filters_at(self, ratios: Array) -> Array:
+        """Filters at ratios of the sources' variance to the noise's, (ratio,), which alone they depend on."""
+        if not self.varies:
+            return np.asarray(ratios[:, None] / (ratios[:, None] * self.spectrum.values + 1))
+        total = self.spectrum.eigenvalues + 1 / ratios[:, None, None]
+        return np.divide(self._powers, total, out=total)
+
+    def rule(self, mass: Array) -> tuple[Array, Array]:
+        """Weights (point,) and ratios (point,) that integrate filters as the nodes do with some mass (node,).
+
+        Filters are analytic in the logarithm of the ratio, within π of the real axis; a Gauss rule of n points
+        converges as ρ^(-2n), where the ellipse with the nodes' range between its foci that ends there has axes of sum ρ
+        times half that range.
+
+        Reference: Trefethen (2019), Approximation Theory and Approximation Practice, theorem 19.3.
+        """
+        ratios = self.variance / self.noise**2
+        if not (ratios.all() and mass.any()):
+            return mass, ratios
+        logs = np.log(ratios)
+        reach = 2 * np.pi / max(float(np.ptp(logs)), 1e-9)
+        count = int(np.ceil(np.log(1 / RULE_ERROR) / (2 * np.arcsinh(reach))))
+        if count >= len(ratios):
+            return mass, ratios
+        points, shares = gauss_rule(logs, mass, count)
+        return shares * float(mass.sum()), np.exp(points)
 
     def averaged(self, time_weights: Array) -> SpectralGaussians:
         """The Gaussians of one weighted sum of the samples.
@@ -80,7 +124,7 @@ class SpectralGaussians(PickledByFields):
             return replace(
                 self,
                 variance=self.variance * share,
-                reductions=self.reductions * share,
+                summed=(self.filters, self.reductions * share),
                 coefficients=self.coefficients @ column,
             )
         filters = np.stack([self.filtered(one, column)[:, 0] for one in self.filters])
@@ -89,8 +133,7 @@ class SpectralGaussians(PickledByFields):
         return replace(
             self,
             variance=self.variance * each.sum(),
-            filters=filters,
-            reductions=reductions,
+            summed=(filters, reductions),
             coefficients=np.ones((filters.shape[1], 1)),
             shares=np.array([each[block].sum() for block in self.spectrum.blocks]) / each.sum(),
         )
@@ -124,13 +167,24 @@ class SpectralGaussians(PickledByFields):
     @cached_property
     def mean_filter(self) -> Array:
         """Mean filter (component, [mode])."""
-        return np.tensordot(self.weights, self.filters, axes=1) / self.total
+        if not self.varies:
+            return np.tensordot(self.weights, self.filters, axes=1) / self.total
+        shares, ratios = self.rule(self.weights)
+        return np.tensordot(shares, self.filters_at(ratios), axes=1) / self.total
 
     @cached_property
-    def _units(self) -> Array:
+    def mean_reduction(self) -> Array:
+        """Weighted reductions, summed over the nodes: (component, [mode])."""
+        if not self.varies:
+            return np.tensordot(self.weights, self.reductions, axes=1)
+        shares, ratios = self.rule(self.weights * self.variance)
+        return np.asarray(np.tensordot(shares, self.filters_at(ratios), axes=1) * self._powers)
+
+    @cached_property
+    def units(self) -> Array:
         """Root of the currents' power per unit of a filter: (component, [mode])."""
         power = self.coefficients**2 if self.varies else np.einsum("ct,ct->c", self.coefficients, self.coefficients)
-        if self.filters.shape[1] != len(self.spectrum.values):
+        if self.summed is not None and self.summed[0].shape[1] != len(self.spectrum.values):
             return np.sqrt(power * np.concatenate([one.values for one in self.spectrum.decompositions]))
         return np.sqrt(power * (self.spectrum.values_of_modes if self.varies else self.spectrum.values))
 
@@ -141,19 +195,7 @@ class SpectralGaussians(PickledByFields):
         They are principal axes in units of a component's power in the currents, so that dropped directions are small
         in the currents and not only in the filters. Their scores are orthonormal under the weights.
         """
-        units = self._units
-        root = np.sqrt(self.weights)[:, None]
-        centred_filters = root * ((self.filters - self.mean_filter) * units).reshape(len(self.weights), -1)
-        # Whichever of nodes and components are fewer makes the smaller eigenproblem.
-        if len(centred_filters) <= centred_filters.shape[1]:
-            values, vectors = np.linalg.eigh(centred_filters @ centred_filters.T)
-        else:
-            values, right = np.linalg.eigh(centred_filters.T @ centred_filters)
-            vectors = np.divide(centred_filters @ right, np.sqrt(np.maximum(values, 1e-300)))
-        rest = np.cumsum(np.maximum(values, 0))
-        leading = vectors[:, rest > DROPPED_SHARE * max(rest[-1], 1e-300)] if rest[-1] > 0 else vectors[:, :0]
-        axes = (leading.T @ centred_filters).reshape(-1, *units.shape)
-        return leading / root, np.divide(axes, units, out=np.zeros_like(axes), where=units > 0)
+        return principal_axes(self.weights, self.filters - self.mean_filter, self.units)
 
     def filtered(self, filters: Array, time_weights: Array | None) -> Array:
         """Filtered coefficients (column, sample) of samples, or of weighted sums of them.
@@ -175,15 +217,18 @@ class SpectralGaussians(PickledByFields):
     def _prior_share(self, time_weights: Array | None) -> Array:
         """Relative prior variance (sample,) of samples or of weighted sums of them; (1,) where all are alike."""
         if time_weights is None:
-            # Of modes that several colours share the currents' power differs from sample to sample, by a little.
-            return np.ones(1) if len(self.spectrum.blocks) == 1 or not self.varies else self._sample_shares
+            return self.prior_share
         if self.spectrum.modes is not None:
             return np.asarray(self._mode_shares(time_weights).sum(axis=0))
         root = self.spectrum.structure.time_root(self.spectrum.problem)
         return np.sum((time_weights if root is None else root.T @ time_weights) ** 2, axis=0)
 
     @property
-    def _sample_shares(self) -> Array:
+    def prior_share(self) -> Array:
+        """Relative prior variance (time,) of the samples; (1,) where all are alike."""
+        # Of modes that several colours share the currents' power differs from sample to sample, by a little.
+        if len(self.spectrum.blocks) == 1 or not self.varies:
+            return np.ones(1)
         assert self.spectrum.modes is not None
         return np.asarray(np.sum(self.spectrum.modes.root**2, axis=1))
 
@@ -216,7 +261,7 @@ class SpectralGaussians(PickledByFields):
 
     def variance_of(self) -> Callable[[slice, Array], Array]:
         """A function from rows, and `to_sources` of them, to their mean conditional variance (row, 1 or time)."""
-        reduced = self._reduced(np.tensordot(self.weights, self.reductions, axes=1), None)
+        reduced = self._reduced(self.mean_reduction, None)
         prior = (self.weights @ self.variance) * self.spectrum.weights[:, None] * self._prior_share(None)
         return lambda rows, to_sources: prior[rows] - to_sources**2 @ reduced
 
@@ -241,7 +286,7 @@ class SpectralGaussians(PickledByFields):
         """
         axes = self.directions[1]
         if len(axes):
-            power = np.cumsum(np.sum(((axes * self._units) ** 2).reshape(len(axes), -1), axis=1))
+            power = np.cumsum(np.sum(((axes * self.units) ** 2).reshape(len(axes), -1), axis=1))
             axes = axes[power > DROPPED_SHARE_IN_SD * power[-1]]
         centre = self.filtered(self.mean_filter, None) if centred else None
         parts = [self.filtered(axis, None).astype(np.float32) for axis in axes]
@@ -262,7 +307,10 @@ class SpectralGaussians(PickledByFields):
 
     def add_reduction(self, out: Array) -> None:
         """Add the weighted share of the prior variance that the recording removed to (amplitude,)."""
-        share = np.tensordot(self.weights / self.variance, self.reductions, axes=1)
+        if self.varies:
+            share = self.total * self.mean_filter * self._powers
+        else:
+            share = np.tensordot(self.weights / self.variance, self.reductions, axes=1)
         share = self._reduced(share, None).mean(axis=1)
         prior = self.spectrum.weights
         for rows in self._blocks:
@@ -374,8 +422,7 @@ class SpectralGaussians(PickledByFields):
                 self,
                 spectrum=replace(self.spectrum, decompositions=(one,)),
                 variance=self.variance * share,
-                filters=filters,
-                reductions=reductions,
+                summed=(filters, reductions),
                 coefficients=np.ones((filters.shape[1], 1)),
                 shares=None,
             )
@@ -387,3 +434,25 @@ class SpectralGaussians(PickledByFields):
             return None
         some = root[samples]
         return np.asarray(np.linalg.cholesky(some @ some.T + JITTER * np.eye(len(some))))
+
+
+def principal_axes(weights: Array, centred: Array, units: Array, dropped: float = DROPPED_SHARE) -> tuple[Array, Array]:
+    """Return scores (node, direction) and principal axes (direction, ...) of arrays (node, ...) about their mean.
+
+    weights : (node,)
+    units : (...), in which axes are compared
+    dropped : largest share of the power that is dropped with the smallest axes
+    """
+    root = np.sqrt(weights)[:, None]
+    rows = root * (centred * units).reshape(len(weights), -1)
+    # Whichever of nodes and entries are fewer makes the smaller eigenproblem.
+    if len(rows) <= rows.shape[1]:
+        values, vectors = np.linalg.eigh(rows @ rows.T)
+    else:
+        values, right = np.linalg.eigh(rows.T @ rows)
+        vectors = np.divide(rows @ right, np.sqrt(np.maximum(values, 1e-300)))
+    rest = np.cumsum(np.maximum(values, 0))
+    leading = vectors[:, rest > dropped * max(rest[-1], 1e-300)] if rest[-1] > 0 else vectors[:, :0]
+    axes = (leading.T @ rows).reshape(-1, *units.shape)
+    axes *= np.divide(1, units, out=np.zeros(units.shape), where=units > 0)
+    return leading / root, axes

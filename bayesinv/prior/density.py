@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+STRUCTURE_DECIMALS = 11
+"""Decimals of a structural coordinate to which structures are told apart."""
+
 MAX_VARIANCE = 1e200
 """Largest variance, and inverse of the smallest, at which the evidence is evaluated."""
 
@@ -185,11 +188,11 @@ class Density:
             return ()
         start = self.start + 0.01
         shifted = start + 0.3 * np.eye(self.dimension)
-        base, moved = self._structure_values(start[None]), self._structure_values(shifted)
+        both = self._structure_values(np.concatenate([start[None], shifted]))
         found = [
             i
             for i in range(self.dimension)
-            if any(not np.allclose(many[i], one[0], rtol=1e-9, atol=0) for one, many in zip(base, moved, strict=True))
+            if any(not np.allclose(many[i + 1], many[0], rtol=1e-9, atol=0) for many in both)
         ]
         return tuple(found)
 
@@ -241,7 +244,9 @@ class Density:
         """Distinct structural coordinates of nodes (structure, coordinate), and the index of each node's (node,)."""
         if not self.structural:
             return np.zeros((1, 0)), np.zeros(len(nodes), dtype=np.int64)
-        coordinates, which = np.unique(np.round(nodes[:, list(self.structural)], 11), axis=0, return_inverse=True)
+        coordinates, which = np.unique(
+            np.round(nodes[:, list(self.structural)], STRUCTURE_DECIMALS), axis=0, return_inverse=True
+        )
         return coordinates, which.reshape(-1).astype(np.int64)
 
     def structures(self, coordinates: Array) -> list[Structure]:
@@ -258,7 +263,11 @@ class Density:
             coordinates = np.zeros((1, 0))
         nodes = np.repeat(self.start[None], len(coordinates), axis=0)
         nodes[:, list(self.structural)] = coordinates
-        values = self._structure_values(nodes)
+        return self._structures_of(self._structure_values(nodes))
+
+    def _structures_of(self, values: list[Array]) -> list[Structure]:
+        """Structures of the learned fields and bounded numbers that `_structure_values` gives, which are checked."""
+        values = list(values)
         for name, _, low, high in reversed(self.observation.bounded):
             value = values.pop()
             slack = BOUND_SLACK * (high - low)
@@ -272,7 +281,7 @@ class Density:
             self.observation.structure(
                 {name: value[i] for name, value in zip(self.observation.learned, values, strict=True)}
             )
-            for i in range(len(coordinates))
+            for i in range(len(values[0]))
         ]
         # Interpolating Gram matrices over a learned exponent pays, unless weights change with every structure.
         tabled = "depth" in self.observation.learned and "weights" not in self.observation.learned
@@ -315,17 +324,22 @@ class Density:
         return np.where(np.isnan(out), -np.inf, out)
 
     def slope(self, node: Array) -> tuple[float, Array]:
-        """Log density and its gradient (coordinate,) at one unconstrained node, exact except by time constants.
+        """Log density and its gradient (coordinate,) at one unconstrained node.
 
         Evaluating the prior's graph costs almost nothing, so its derivatives are finite differences.
         """
+        first = list(self.structural)
+        node = node.copy()
+        # As where structures are told apart, so that one is decomposed once.
+        node[first] = np.round(node[first], STRUCTURE_DECIMALS)
         step = np.maximum(1e-5 * np.abs(node), 1e-5)
         around = np.concatenate([node[None], node + np.diag(step), node - np.diag(step)])
         numbers = self._scales(around)
         prior, variance, noise = (float(one[0]) for one in numbers)
         if not (np.isfinite(prior) and 0 < variance < MAX_VARIANCE and 0 < noise < np.sqrt(MAX_VARIANCE)):
             return -np.inf, np.zeros(len(node))
-        structure = self.structures(self.structural_nodes(node[None])[0])[0]
+        shapes = self._structure_values(around) if self.observation.learned else []
+        structure = self._structures_of([one[:1] for one in shapes])[0] if shapes else self.observation.base
         problem, baseline = self.observation.problem, self.observation.baseline is not None
         by: list[Any]
         if structure.time is not None:
@@ -346,25 +360,17 @@ class Density:
             by = [factorised.by_variance, factorised.by_scale]
         for name in self.observation.learned:
             if name == "time":
-                by.append(self._by_time(structure, variance, noise))
+                by.append(Spectrum.of(problem, structure).slope_by_time(variance, noise))
             else:
                 by.append(structure.slope(problem, name, by_gram, by_noise, gram))
         if self.observation.learned:
-            numbers = [*numbers, *self._structure_values(around)[: len(self.observation.learned)]]
+            numbers = [*numbers, *shapes[: len(self.observation.learned)]]
         size = len(node)
         out = np.zeros(size)
         for slope, values in zip([1.0, *by], numbers, strict=True):
             change = (values[1 : size + 1] - values[size + 1 :]).reshape(size, np.size(slope))
             out += change @ np.ravel(slope) / (2 * step)
         return prior + log_density, out
-
-    def _by_time(self, structure: Structure, variance: float, noise: float) -> float:
-        """Derivative by the time constant, a finite difference, since the modes have no closed derivative."""
-        assert structure.time is not None
-        ends = structure.time * (1 + 1e-4), structure.time * (1 - 1e-4)
-        moved = [Spectrum.of(self.observation.problem, replace(structure, time=end)) for end in ends]
-        log_densities = [float(one.log_likelihood(np.array([variance]), np.array([noise]))[0]) for one in moved]
-        return (log_densities[0] - log_densities[1]) / (ends[0] - ends[1])
 
     @cached_property
     def _hyper(self) -> tuple[list[str], Callable[[Array], list[Array]]]:

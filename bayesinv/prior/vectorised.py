@@ -100,6 +100,8 @@ def vectorised(inputs: list[Any], outputs: list[Any]) -> Callable[[list[Array], 
     import pytensor.tensor as pt
     from pytensor.compile.mode import Mode
     from pytensor.graph.replace import vectorize_graph
+    from pytensor.graph.rewriting.basic import dfs_rewriter
+    from pytensor.tensor.rewriting.basic import constant_folding
 
     with GRAPH_LOCK:
         # Recording a traceback for each node would take half the time.
@@ -107,7 +109,9 @@ def vectorised(inputs: list[Any], outputs: list[Any]) -> Callable[[list[Array], 
             batch = [pt.tensor(one.name, shape=(None, *one.type.shape), dtype=one.dtype) for one in inputs]
             graphs = vectorize_graph(outputs, replace=dict(zip(inputs, batch, strict=True)))
             graphs = _by_numpy(graphs)
-        run = pytensor.function(batch, graphs, mode=Mode(linker="py", optimizer="None"), on_unused_input="ignore")
+        # What depends on no input is computed once.
+        folded = Mode(linker="py", optimizer=dfs_rewriter(constant_folding))
+        run = pytensor.function(batch, graphs, mode=folded, on_unused_input="ignore")
     # A compiled function holds its working arrays, so that one thread at a time may call it.
     one_at_a_time = Lock()
     # A graph that depends on no input has one value for all nodes.

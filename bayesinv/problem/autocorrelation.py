@@ -131,12 +131,22 @@ class Autocorrelation(PickledByFields):
         ValueError
             If the times are no whole number of steps apart.
         """
-        lags = np.abs(one[:, None] - other[None, :]) / self.step
+        return self.at(one[:, None] - other[None, :])
+
+    def at(self, distances: Array) -> Array:
+        """Correlation of noise with itself some time, in s, earlier or later: (group, ...).
+
+        Raises
+        ------
+        ValueError
+            If the times are no whole number of steps.
+        """
+        lags = np.abs(distances) / self.step
         whole = np.rint(lags).astype(np.int64)
         if np.abs(lags - whole).max(initial=0) > GRID_TOLERANCE:
             raise ValueError(
                 f"the noise's autocorrelation is known at steps of {1e3 * self.step:.4g} ms, but samples lie "
-                f"{1e3 * float(np.diff(np.sort(np.unique(np.append(one, other)))).min()):.4g} ms apart; give "
+                f"{1e3 * self.step * float(lags[lags > GRID_TOLERANCE].min()):.4g} ms apart; give "
                 'noise_time at the step of the recording, or "white"'
             )
         padded = np.pad(self.values, ((0, 0), (0, 1)))

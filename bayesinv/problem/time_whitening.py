@@ -7,6 +7,7 @@ for each group g of components, whose noise has an autocorrelation of its own.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,9 +16,14 @@ from scipy.linalg import solve_triangular
 
 from bayesinv.axes import Array, Index
 from bayesinv.memory import PickledByFields, cached_property
+from bayesinv.problem.autocorrelation import GRID_TOLERANCE, Autocorrelation
+from bayesinv.problem.innovations import Innovations
 
 if TYPE_CHECKING:
     from bayesinv.problem.problem import Problem
+
+DENSE = 512
+"""Most samples whose correlations are taken as a matrix."""
 
 JITTER = 1e-10
 """Added to the diagonal of a correlation matrix, so that rounding leaves it positive definite."""
@@ -27,16 +33,20 @@ JITTER = 1e-10
 class TimeWhitening(PickledByFields):
     """Roots of the noise's correlation over the samples of a recording and of its baseline.
 
+    Long recordings of equally spaced samples are predicted from their past, see `Innovations`; the matrices, which take
+    the square of their length to hold, are made only where they are asked for.
+
     rows : (component,), group of each component
-    correlations : (group, time, time), of the recording's samples
-    baseline_correlations : (group, freedom, freedom), of orthonormal combinations of the baseline's samples
-    basis : (sample, freedom), these combinations; they are orthogonal to the mean where it was subtracted
+    known : the noise's autocorrelation
+    times, quiet_times : (time,) and (sample,), s, of the recording and of its baseline
+    centred : whether the baseline's mean was subtracted from both
     """
 
     rows: Index
-    correlations: Array
-    baseline_correlations: Array
-    basis: Array
+    known: Autocorrelation
+    times: Array
+    quiet_times: Array
+    centred: bool
 
     @classmethod
     def of(cls, problem: Problem) -> TimeWhitening | None:
@@ -51,18 +61,80 @@ class TimeWhitening(PickledByFields):
         if known is None or known.white:
             return None
         groups = ("sensor",) * problem.components if problem.noise is None else problem.noise.component_modality
-        count = 0 if problem.baseline is None else problem.baseline.shape[1]
-        basis = np.eye(count)
-        if problem.baseline_centred and count:
-            basis = np.linalg.qr(np.eye(count)[:, 1:] - 1 / count)[0]
-        before = problem.times_of_baseline
-        inside, correlations = known.between(before, before), known.between(problem.times, problem.times)
-        if problem.baseline_centred and count:
-            # The mean of the baseline was subtracted from the recording, too, and with it its noise.
-            crossing = known.between(problem.times, before).mean(axis=2)
-            offset = inside.mean(axis=(1, 2))[:, None, None]
-            correlations = correlations - crossing[:, :, None] - crossing[:, None, :] + offset
-        return cls(known.of_component(groups), correlations, basis.T @ inside @ basis, basis)
+        quiet = problem.times_of_baseline
+        known.at(np.append(problem.times, quiet) - problem.times[0])
+        return cls(known.of_component(groups), known, problem.times, quiet, problem.baseline_centred and len(quiet) > 0)
+
+    @property
+    def groups(self) -> int:
+        """Number of groups."""
+        return len(self.known.values)
+
+    @cached_property
+    def _crossing(self) -> Array:
+        """Correlation of the recording's noise with the baseline's mean: (group, time)."""
+        parts = np.array_split(self.times, len(self.times) // DENSE + 1)
+        return np.hstack([self.known.between(part, self.quiet_times).mean(axis=2) for part in parts])
+
+    @cached_property
+    def _mean_variance(self) -> Array:
+        """Variance of the baseline's mean: (group,)."""
+        parts = np.array_split(self.quiet_times, len(self.quiet_times) // DENSE + 1)
+        return np.sum([self.known.between(one, self.quiet_times).sum(axis=(1, 2)) for one in parts], axis=0) / (
+            len(self.quiet_times) ** 2
+        )
+
+    @cached_property
+    def correlations(self) -> Array:
+        """Correlation of the noise over the recording's samples: (group, time, time)."""
+        found = self.known.between(self.times, self.times)
+        if not self.centred:
+            return found
+        # The mean of the baseline was subtracted from the recording, too, and with it its noise.
+        crossing = self._crossing
+        return found - crossing[:, :, None] - crossing[:, None, :] + self._mean_variance[:, None, None]
+
+    @cached_property
+    def basis(self) -> Array:
+        """Orthonormal combinations of the baseline's samples, orthogonal to a mean that was subtracted."""
+        count = len(self.quiet_times)
+        return np.linalg.qr(np.eye(count)[:, 1:] - 1 / count)[0] if self.centred else np.eye(count)
+
+    @cached_property
+    def baseline_correlations(self) -> Array:
+        """Correlation of the noise of these combinations: (group, freedom, freedom)."""
+        return np.asarray(self.basis.T @ self.known.between(self.quiet_times, self.quiet_times) @ self.basis)
+
+    # --- by prediction
+
+    @cached_property
+    def _predicted(self) -> tuple[Innovations, ...] | None:
+        """Innovations of a long recording, by group; None where the matrices are taken."""
+        found = self._innovations(self.times)
+        if found is None or not self.centred:
+            return found
+        pairs = zip(found, self._crossing, self._mean_variance, strict=True)
+        return tuple(one.without_mean(crossing, float(variance)) for one, crossing, variance in pairs)
+
+    @cached_property
+    def _quiet_predicted(self) -> tuple[tuple[Innovations, Array], ...] | None:
+        """Innovations of a long baseline, by group, and what a constant has of them (1, sample); None for matrices."""
+        found = self._innovations(self.quiet_times)
+        if found is None:
+            return None
+        return tuple((one, one.white(np.ones((1, one.length)))) for one in found)
+
+    def _innovations(self, times: Array) -> tuple[Innovations, ...] | None:
+        if len(times) <= DENSE or float(np.ptp(np.diff(times))) > GRID_TOLERANCE * self.known.step:
+            return None
+        counts = np.bincount(self.rows, minlength=self.groups)
+        correlations = self.known.at(times - times[0])
+        correlations[:, 0] += JITTER
+        found = [Innovations.of(one, max(1, count)) for one, count in zip(correlations, counts.tolist(), strict=True)]
+        some = [one for one in found if one is not None]
+        return tuple(some) if len(some) == len(found) else None
+
+    # --- by matrices
 
     @cached_property
     def roots(self) -> Array:
@@ -77,6 +149,8 @@ class TimeWhitening(PickledByFields):
     @cached_property
     def log_diagonals(self) -> Array:
         """Logarithms of the diagonals of L_g by component: (component, time)."""
+        if self._predicted is not None:
+            return np.stack([one.log_diagonal for one in self._predicted])[self.rows]
         return np.log(np.diagonal(self.roots, axis1=1, axis2=2))[self.rows]
 
     @property
@@ -87,19 +161,41 @@ class TimeWhitening(PickledByFields):
     @cached_property
     def baseline_log_volumes(self) -> Array:
         """log |K_g| of the baseline's combinations by component: (component,)."""
+        if self._quiet_predicted is not None:
+            each = [2 * float(one.log_diagonal.sum()) for one, _ in self._quiet_predicted]
+            if self.centred:
+                # |basisᵀ K basis| = |K| 1ᵀ K⁻¹ 1 / count
+                each = [a + float(np.log(np.mean(b**2))) for a, (_, b) in zip(each, self._quiet_predicted, strict=True)]
+            return np.array(each)[self.rows]
         diagonals = np.diagonal(self.baseline_roots, axis1=1, axis2=2)
         return np.asarray(2 * np.log(diagonals).sum(axis=1)[self.rows])
 
     @cached_property
     def correlation(self) -> Array:
         """Correlation over time, mean over the components: (time, time)."""
-        shares = np.bincount(self.rows, minlength=len(self.correlations)) / len(self.rows)
-        return np.tensordot(shares, self.correlations, axes=1)
+        return np.tensordot(self._shares, self.correlations, axes=1)
+
+    @property
+    def _shares(self) -> Array:
+        """Share of the components that each group has: (group,)."""
+        return np.asarray(np.bincount(self.rows, minlength=self.groups) / len(self.rows))
 
     @cached_property
     def mean_root(self) -> Array:
         """L with L Lᵀ the mean correlation: (time, time), lower triangle."""
         return np.asarray(_roots(self.correlation))
+
+    @cached_property
+    def mean_inverse(self) -> Array:
+        """L⁻¹ of the mean correlation: (time, time)."""
+        if self.groups == 1:
+            return np.asarray(self.inverses[0])
+        return np.asarray(solve_triangular(self.mean_root, np.eye(len(self.mean_root)), lower=True))
+
+    @property
+    def mean_log_volume(self) -> float:
+        """log |K| of the mean correlation."""
+        return 2 * float(np.log(np.diag(self.mean_root)).sum())
 
     @cached_property
     def inverses(self) -> Array:
@@ -113,19 +209,52 @@ class TimeWhitening(PickledByFields):
 
     def white(self, table: Array) -> Array:
         """A recording (component, time) with the noise made white over time."""
-        return self.by_group(table, self.inverses)
+        if self._predicted is None:
+            return self.by_group(table, self.inverses)
+        return self._each(table, [one.white for one in self._predicted], table.shape[1])
 
     def white_baseline(self, table: Array) -> Array:
         """A baseline (component, sample) with the noise made white over time: (component, freedom)."""
-        return self.by_group(table, self.baseline_inverses)
+        if self._quiet_predicted is None:
+            return self.by_group(table, self.baseline_inverses)
+        arrows = [self._white_quiet(one, constant) for one, constant in self._quiet_predicted]
+        return self._each(table, arrows, table.shape[1] - int(self.centred))
 
     def coloured(self, table: Array) -> Array:
         """White noise (component, time) with the correlation over time that a recording's noise has."""
-        return self.by_group(table, self.roots)
+        if self._predicted is None:
+            return self.by_group(table, self.roots)
+        return self._each(table, [one.coloured for one in self._predicted], table.shape[1])
 
     def coloured_baseline(self, table: Array) -> Array:
         """White noise (component, freedom) with the correlation over time of a baseline's: (component, sample)."""
-        return self.by_group(table, self.basis @ self.baseline_roots)
+        if self._quiet_predicted is None:
+            return self.by_group(table, self.basis @ self.baseline_roots)
+        arrows = [self._coloured_quiet(one, constant) for one, constant in self._quiet_predicted]
+        return self._each(table, arrows, len(self.quiet_times))
+
+    def _white_quiet(self, innovations: Innovations, constant: Array) -> Callable[[Array], Array]:
+        if not self.centred:
+            return innovations.white
+        return lambda table: _reflected(innovations.white(table), constant)[:, 1:]
+
+    def _coloured_quiet(self, innovations: Innovations, constant: Array) -> Callable[[Array], Array]:
+        if not self.centred:
+            return innovations.coloured
+
+        def coloured(unit: Array) -> Array:
+            found = innovations.coloured(_reflected(np.pad(unit, ((0, 0), (1, 0))), constant))
+            return np.asarray(found - found.mean(axis=1, keepdims=True))
+
+        return coloured
+
+    def _each(self, table: Array, arrows: Sequence[Callable[[Array], Array]], length: int) -> Array:
+        """A table (component, sample) after the function of each component's group: (component, length)."""
+        out = np.empty((len(table), length))
+        for group, arrow in enumerate(arrows):
+            members = self.rows == group
+            out[members] = arrow(table[members])
+        return out
 
     def by_group(self, table: Array, matrices: Array) -> Array:
         """A table (component, sample) times the transpose of each group's matrix (group, combination, sample)."""
@@ -138,3 +267,10 @@ class TimeWhitening(PickledByFields):
 
 def _roots(correlations: Array) -> Array:
     return np.asarray(np.linalg.cholesky(correlations + JITTER * np.eye(correlations.shape[-1])))
+
+
+def _reflected(table: Array, constant: Array) -> Array:
+    """Rows (component, sample) reflected so that a direction (1, sample) becomes that of the first sample."""
+    axis = constant.copy()
+    axis[0, 0] += np.copysign(np.linalg.norm(constant), constant[0, 0])
+    return np.asarray(table - 2 * (table @ axis.T) * axis / np.sum(axis**2))
