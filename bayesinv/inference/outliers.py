@@ -182,9 +182,9 @@ def _flat_sensors(plugged: PlugIn, tables: Sequence[Table], names: Sequence[str]
     sizes, limits = [], []
     sds = _noise_sds(plugged)
     for table in tables:
-        white = problem.recording if table.name == "recording" else problem.baseline
-        assert white is not None
-        field = _to_sensors(problem, white[:, table.residuals.columns])
+        unmixed = plugged.unmixed_recording if table.name == "recording" else plugged.unmixed_baseline
+        assert unmixed is not None
+        field = _to_sensors(problem, unmixed[:, table.residuals.columns])
         # A noisy sensor that has raised the noise scale makes no other flat.
         unit = UNIT * plugged.noise * min(1.0, table.scale) * sds
         size = np.full(len(sds), np.inf)
@@ -202,13 +202,16 @@ def _flat_sensors(plugged: PlugIn, tables: Sequence[Table], names: Sequence[str]
     return Check("flat sensors", smallest, f"> {limit:.2g}", not flat.size, note)
 
 
-def _to_sensors(problem: Problem, white: Array) -> Array:
-    """From whitened components (component, column) back to sensors (sensor, column), whitened where none are known."""
+def _to_sensors(problem: Problem, unmixed: Array) -> Array:
+    """From Wᵀ y (sensor, column) of whitened components y to sensors; components where there is no whitener."""
     noise, whitener = problem.noise, problem.whitener
-    if whitener is None or noise is None:
-        return white if problem.unwhitener is None else problem.unwhitener @ white
-    # C Wᵀ is the inverse of W on the range of C, and needs no decomposition.
-    return np.asarray(noise.covariance @ (whitener.T @ white) / noise.averages)
+    if whitener is None:
+        return unmixed
+    # C Wᵀ is the inverse of W on the range of C, and so is W⁺ W⁺ᵀ Wᵀ.
+    if noise is None:
+        assert problem.unwhitener is not None
+        return np.asarray(problem.unwhitener @ (problem.unwhitener.T @ unmixed))
+    return np.asarray(noise.covariance @ unmixed / noise.averages)
 
 
 def _noise_sds(plugged: PlugIn) -> Array:
@@ -217,7 +220,8 @@ def _noise_sds(plugged: PlugIn) -> Array:
     if covariance is None and problem.whitener is not None and problem.noise is not None:
         return np.sqrt(np.diag(problem.noise.covariance) / problem.noise.averages)
     root = np.asarray(np.eye(problem.components) if covariance is None else np.linalg.cholesky(covariance))
-    return np.asarray(np.linalg.norm(_to_sensors(problem, root), axis=1))
+    unmixed = root if problem.whitener is None else problem.whitener.T @ root
+    return np.asarray(np.linalg.norm(_to_sensors(problem, unmixed), axis=1))
 
 
 def _explained(plugged: PlugIn, table: Table, samples: Index) -> list[Array]:
@@ -306,10 +310,9 @@ def _kinds(problem: Problem, tables: Sequence[Table]) -> tuple[Check, ...]:
             counts = [max(1.0, table.count * one.mean()) for one in (mine, ~mine)]
             if abs(np.log(ratio)) > abs(np.log(worst)):
                 worst = ratio
-            larger, chance = (
-                (ratio, exceeded(ratio, *counts)) if ratio > 1 else (1 / ratio, exceeded(1 / ratio, *counts[::-1]))
-            )
-            if larger > KIND_FACTOR and chance < 1 / (2 * ONE_IN * len(tables) * len(kinds)):
+            larger, counts = (ratio, counts) if ratio > 1 else (1 / ratio, counts[::-1])
+            chance = 1 / (2 * ONE_IN * len(tables) * len(kinds))
+            if larger > KIND_FACTOR and exceeded(larger, *counts) < chance:
                 found.append((abs(np.log(ratio)), f"{kind} ({ratio:.2f} times, {table.name})"))
     found.sort(key=lambda one: -one[0])
     note = "scale of the residuals of one kind of sensor relative to those of the others, the farthest from 1"
