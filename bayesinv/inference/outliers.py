@@ -21,6 +21,7 @@ from bayesinv.inference.medians import UNIT, exceeded, largest_ratio, median_siz
 from bayesinv.inference.residuals import PlugIn, Residuals, independent
 from bayesinv.posterior.checks import Check
 from bayesinv.posterior.mixture import Mixture
+from bayesinv.problem.left_out import sensor_names
 from bayesinv.problem.problem import Problem
 
 ONE_IN = 1000
@@ -44,7 +45,7 @@ MAX_BAD_SENSORS = 0.1
 NAMED = 3
 """Things that a note names; others it counts."""
 
-REMEDY = "leave it out, interpolate it or mark it as bad"
+REMEDY = "leave it out (problem.without(sensors=...), --leave-out), interpolate it or mark it as bad"
 
 
 def outlier_checks(problem: Problem, mixed: Mixture) -> tuple[Check, ...]:
@@ -144,15 +145,6 @@ def _checks(plugged: PlugIn) -> tuple[Check, ...]:
     )
 
 
-def sensor_names(problem: Problem) -> Sequence[str]:
-    """Return the names of the sensors, of the whitened components where there is no whitener."""
-    if problem.whitener is None and problem.field is None:
-        return [f"component {i}" for i in range(problem.components)]
-    count = problem.components if problem.whitener is None else problem.whitener.shape[1]
-    known = problem.sensors.names if problem.sensors is not None else problem.field.names if problem.field else ()
-    return known if len(known) == count else [f"sensor {i}" for i in range(count)]
-
-
 def listed(things: Sequence[str]) -> str:
     """Return the first few things as words, and how many more there are."""
     more = len(things) - NAMED
@@ -243,7 +235,7 @@ def _explained(plugged: PlugIn, table: Table, samples: Index) -> list[Array]:
 
 def _when(problem: Problem, table: Table, sample: int) -> str:
     if table.name == "baseline":
-        return f"in sample {sample} of the baseline"
+        return f"in sample {sample} of the baseline, at {1e3 * problem.times_of_baseline[sample]:.4g} ms"
     return f"at {1e3 * problem.times[sample]:.4g} ms"
 
 
@@ -266,8 +258,8 @@ def _values(plugged: PlugIn, tables: Sequence[Table], probability: float, names:
     found.sort(key=lambda one: -one[0])
     note = "largest residual of a sensor at one time given all other sensors, in sd"
     if found:
-        note = f"far from what all other sensors say: {listed([words for _, words in found])}; leave the sample or the "
-        note += "sensor out, interpolate it or mark it as bad"
+        note = f"far from what all other sensors say: {listed([words for _, words in found])}; leave the sample out "
+        note += f"(problem.without(times=...), --leave-out-times), or the sensor: {REMEDY}"
     return Check("outlying values", largest, f"< {max(limits):.2f} sd", not found, note)
 
 
@@ -288,7 +280,7 @@ def _samples(plugged: PlugIn, tables: Sequence[Table], probability: float) -> Ch
     note = "largest scale of the residuals in one sample, relative to that in all"
     if found:
         note = f"most sensors are off {listed([words for _, words in found])}, as an artefact makes them: leave these "
-        note += "samples, or the trials they come from, out"
+        note += "samples out (problem.without(times=...), --leave-out-times), or the trials they come from"
     return Check("outlying samples", largest, f"< {max(limits):.2f}", not found, note)
 
 
