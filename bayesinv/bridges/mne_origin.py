@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -19,3 +20,10 @@ class Origin:
     info: mne.Info
     forward: mne.Forward
     noise_cov: mne.Covariance
+
+    def pick(self, names: Sequence[str]) -> Origin:
+        """Return the objects for some of the channels, by name."""
+        import mne
+
+        index = [self.info["ch_names"].index(name) for name in names]
+        return replace(self, info=mne.pick_info(self.info, index))

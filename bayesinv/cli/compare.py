@@ -16,6 +16,8 @@ from bayesinv.cli.options import (
     Condition,
     ForwardSolution,
     HeadMoved,
+    LeaveOut,
+    LeaveOutTimes,
     NoiseCovariance,
     NoiseTime,
     Orientation,
@@ -63,6 +65,8 @@ def compare(
     rank: Rank = None,
     baseline_correct: BaselineCorrect = None,
     head_moved: HeadMoved = "refuse",
+    leave_out: LeaveOut = None,
+    leave_out_times: LeaveOutTimes = None,
     seed: Seed = 0,
     overwrite: Overwrite = False,
 ) -> int:
@@ -106,6 +110,8 @@ def compare(
         rank=rank,
         baseline_correct=baseline_correct,
         head_moved=head_moved,
+        leave_out=leave_out,
+        leave_out_times=leave_out_times,
     )
     check_seed(seed)
     check_folder(out, overwrite)

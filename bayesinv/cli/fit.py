@@ -13,6 +13,8 @@ from bayesinv.cli.options import (
     Condition,
     ForwardSolution,
     HeadMoved,
+    LeaveOut,
+    LeaveOutTimes,
     NoiseCovariance,
     NoiseTime,
     Orientation,
@@ -51,6 +53,8 @@ def fit(
     rank: Rank = None,
     baseline_correct: BaselineCorrect = None,
     head_moved: HeadMoved = "refuse",
+    leave_out: LeaveOut = None,
+    leave_out_times: LeaveOutTimes = None,
     method: str | None = None,
     draws: int | None = None,
     seed: Seed = 0,
@@ -89,6 +93,8 @@ def fit(
         rank=rank,
         baseline_correct=baseline_correct,
         head_moved=head_moved,
+        leave_out=leave_out,
+        leave_out_times=leave_out_times,
     )
     if model is not None:
         read_card(model)

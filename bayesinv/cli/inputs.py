@@ -27,6 +27,8 @@ class Inputs:
     rank : info, full, a number, or meg=N,eeg=N; None estimates it
     baseline_correct : START,STOP in s, whose mean is subtracted first; None for none
     head_moved : "refuse" or "warn" where the head lies elsewhere in the forward solution
+    leave_out : channels, separated by commas
+    leave_out_times : s, times and windows START,STOP, separated by semicolons
     baseline : "auto", "none" or START,STOP in s
 
     Reading takes time, so the files' existence is checked first.
@@ -36,7 +38,7 @@ class Inputs:
     FileNotFoundError
         If a file is not there.
     ValueError
-        If the baseline or the rank cannot be parsed.
+        If the baseline, the rank or the times to leave out cannot be parsed.
     """
 
     recording: Path
@@ -54,12 +56,15 @@ class Inputs:
     rank: str | None = None
     baseline_correct: str | None = None
     head_moved: str = "refuse"
+    leave_out: str | None = None
+    leave_out_times: str | None = None
 
     def __post_init__(self) -> None:
         for what, path in self.files.items():
             check_exists(what, path)
         parse_baseline(self.baseline)
         parse_rank(self.rank)
+        parse_times(self.leave_out_times)
         self._correction()
 
     @property
@@ -93,7 +98,8 @@ class Inputs:
                 baseline_correct=self._correction(),
                 head_moved=self.head_moved,
             )
-        assert isinstance(problem, Problem)
+            assert isinstance(problem, Problem)
+            problem = problem.without(split_names(self.leave_out) or (), parse_times(self.leave_out_times))
         return evoked, problem
 
     def _correction(self) -> tuple[float | None, float | None] | None:
@@ -124,6 +130,8 @@ class Inputs:
             "baseline": self.baseline,
             "baseline_correct": self.baseline_correct,
             "rank": self.rank,
+            "leave_out": self.leave_out,
+            "leave_out_times": self.leave_out_times,
             "used": account(problem),
         }
 
@@ -267,6 +275,28 @@ def parse_window(option: str, text: str, others: str = "") -> tuple[float | None
     if start is not None and stop is not None and not start < stop:
         raise ValueError(f"--{option} {text} ends before it starts; give START,STOP in s, such as -0.2,0")
     return start, stop
+
+
+def parse_times(text: str | None) -> list[float | tuple[float | None, float | None]]:
+    """Return the times and windows in s that an option gives, separated by semicolons.
+
+    Raises
+    ------
+    ValueError
+        If a part is neither.
+    """
+    found: list[float | tuple[float | None, float | None]] = []
+    for part in filter(None, (part.strip() for part in (text or "").split(";"))):
+        if "," in part:
+            found.append(parse_window("leave-out-times", part))
+            continue
+        try:
+            found.append(float(part))
+        except ValueError:
+            raise ValueError(
+                f"--leave-out-times {part} is no time in s, nor START,STOP; separate several by semicolons"
+            ) from None
+    return found
 
 
 def parse_rank(text: str | None) -> Any:

@@ -61,6 +61,19 @@ Outliers = Annotated[
     ),
 ]
 
+LeaveOut = Annotated[
+    str | None,
+    Parameter(help="Channels to leave out, such as a check has named, separated by commas."),
+]
+
+LeaveOutTimes = Annotated[
+    str | None,
+    Parameter(
+        help="Samples to leave out: times in s, or START,STOP; separated by semicolons, as in 0.1;-0.05,-0.03.",
+        allow_leading_hyphen=True,
+    ),
+]
+
 NoiseTime = Annotated[
     str,
     Parameter(

@@ -21,6 +21,7 @@ from bayesinv.inference.medians import UNIT, exceeded, largest_ratio, median_siz
 from bayesinv.inference.residuals import PlugIn, Residuals, independent
 from bayesinv.posterior.checks import Check
 from bayesinv.posterior.mixture import Mixture
+from bayesinv.problem.left_out import sensor_names
 from bayesinv.problem.problem import Problem
 
 ONE_IN = 1000
@@ -44,7 +45,7 @@ MAX_BAD_SENSORS = 0.1
 NAMED = 3
 """Things that a note names; others it counts."""
 
-REMEDY = "leave it out, interpolate it or mark it as bad"
+REMEDY = "leave it out (problem.without(sensors=...), --leave-out), interpolate it or mark it as bad"
 
 
 def outlier_checks(problem: Problem, mixed: Mixture) -> tuple[Check, ...]:
@@ -144,15 +145,6 @@ def _checks(plugged: PlugIn) -> tuple[Check, ...]:
     )
 
 
-def sensor_names(problem: Problem) -> Sequence[str]:
-    """Return the names of the sensors, of the whitened components where there is no whitener."""
-    if problem.whitener is None and problem.field is None:
-        return [f"component {i}" for i in range(problem.components)]
-    count = problem.components if problem.whitener is None else problem.whitener.shape[1]
-    known = problem.sensors.names if problem.sensors is not None else problem.field.names if problem.field else ()
-    return known if len(known) == count else [f"sensor {i}" for i in range(count)]
-
-
 def listed(things: Sequence[str]) -> str:
     """Return the first few things as words, and how many more there are."""
     more = len(things) - NAMED
@@ -182,9 +174,9 @@ def _flat_sensors(plugged: PlugIn, tables: Sequence[Table], names: Sequence[str]
     sizes, limits = [], []
     sds = _noise_sds(plugged)
     for table in tables:
-        white = problem.recording if table.name == "recording" else problem.baseline
-        assert white is not None
-        field = _to_sensors(problem, white[:, table.residuals.columns])
+        unmixed = plugged.unmixed_recording if table.name == "recording" else plugged.unmixed_baseline
+        assert unmixed is not None
+        field = _to_sensors(problem, unmixed[:, table.residuals.columns])
         # A noisy sensor that has raised the noise scale makes no other flat.
         unit = UNIT * plugged.noise * min(1.0, table.scale) * sds
         size = np.full(len(sds), np.inf)
@@ -202,13 +194,16 @@ def _flat_sensors(plugged: PlugIn, tables: Sequence[Table], names: Sequence[str]
     return Check("flat sensors", smallest, f"> {limit:.2g}", not flat.size, note)
 
 
-def _to_sensors(problem: Problem, white: Array) -> Array:
-    """From whitened components (component, column) back to sensors (sensor, column), whitened where none are known."""
+def _to_sensors(problem: Problem, unmixed: Array) -> Array:
+    """From Wᵀ y (sensor, column) of whitened components y to sensors; components where there is no whitener."""
     noise, whitener = problem.noise, problem.whitener
-    if whitener is None or noise is None:
-        return white if problem.unwhitener is None else problem.unwhitener @ white
-    # C Wᵀ is the inverse of W on the range of C, and needs no decomposition.
-    return np.asarray(noise.covariance @ (whitener.T @ white) / noise.averages)
+    if whitener is None:
+        return unmixed
+    # C Wᵀ is the inverse of W on the range of C, and so is W⁺ W⁺ᵀ Wᵀ.
+    if noise is None:
+        assert problem.unwhitener is not None
+        return np.asarray(problem.unwhitener @ (problem.unwhitener.T @ unmixed))
+    return np.asarray(noise.covariance @ unmixed / noise.averages)
 
 
 def _noise_sds(plugged: PlugIn) -> Array:
@@ -217,7 +212,8 @@ def _noise_sds(plugged: PlugIn) -> Array:
     if covariance is None and problem.whitener is not None and problem.noise is not None:
         return np.sqrt(np.diag(problem.noise.covariance) / problem.noise.averages)
     root = np.asarray(np.eye(problem.components) if covariance is None else np.linalg.cholesky(covariance))
-    return np.asarray(np.linalg.norm(_to_sensors(problem, root), axis=1))
+    unmixed = root if problem.whitener is None else problem.whitener.T @ root
+    return np.asarray(np.linalg.norm(_to_sensors(problem, unmixed), axis=1))
 
 
 def _explained(plugged: PlugIn, table: Table, samples: Index) -> list[Array]:
@@ -239,7 +235,7 @@ def _explained(plugged: PlugIn, table: Table, samples: Index) -> list[Array]:
 
 def _when(problem: Problem, table: Table, sample: int) -> str:
     if table.name == "baseline":
-        return f"in sample {sample} of the baseline"
+        return f"in sample {sample} of the baseline, at {1e3 * problem.times_of_baseline[sample]:.4g} ms"
     return f"at {1e3 * problem.times[sample]:.4g} ms"
 
 
@@ -262,8 +258,8 @@ def _values(plugged: PlugIn, tables: Sequence[Table], probability: float, names:
     found.sort(key=lambda one: -one[0])
     note = "largest residual of a sensor at one time given all other sensors, in sd"
     if found:
-        note = f"far from what all other sensors say: {listed([words for _, words in found])}; leave the sample or the "
-        note += "sensor out, interpolate it or mark it as bad"
+        note = f"far from what all other sensors say: {listed([words for _, words in found])}; leave the sample out "
+        note += f"(problem.without(times=...), --leave-out-times), or the sensor: {REMEDY}"
     return Check("outlying values", largest, f"< {max(limits):.2f} sd", not found, note)
 
 
@@ -284,7 +280,7 @@ def _samples(plugged: PlugIn, tables: Sequence[Table], probability: float) -> Ch
     note = "largest scale of the residuals in one sample, relative to that in all"
     if found:
         note = f"most sensors are off {listed([words for _, words in found])}, as an artefact makes them: leave these "
-        note += "samples, or the trials they come from, out"
+        note += "samples out (problem.without(times=...), --leave-out-times), or the trials they come from"
     return Check("outlying samples", largest, f"< {max(limits):.2f}", not found, note)
 
 
@@ -306,10 +302,9 @@ def _kinds(problem: Problem, tables: Sequence[Table]) -> tuple[Check, ...]:
             counts = [max(1.0, table.count * one.mean()) for one in (mine, ~mine)]
             if abs(np.log(ratio)) > abs(np.log(worst)):
                 worst = ratio
-            larger, chance = (
-                (ratio, exceeded(ratio, *counts)) if ratio > 1 else (1 / ratio, exceeded(1 / ratio, *counts[::-1]))
-            )
-            if larger > KIND_FACTOR and chance < 1 / (2 * ONE_IN * len(tables) * len(kinds)):
+            larger, counts = (ratio, counts) if ratio > 1 else (1 / ratio, counts[::-1])
+            chance = 1 / (2 * ONE_IN * len(tables) * len(kinds))
+            if larger > KIND_FACTOR and exceeded(larger, *counts) < chance:
                 found.append((abs(np.log(ratio)), f"{kind} ({ratio:.2f} times, {table.name})"))
     found.sort(key=lambda one: -one[0])
     note = "scale of the residuals of one kind of sensor relative to those of the others, the farthest from 1"

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.fft import next_fast_len
 
 from bayesinv.axes import Array, Index
 from bayesinv.covariance.covariance import Structure
@@ -43,6 +44,10 @@ CORRELATED_ROWS = 16
 """Largest number of sensors from which the autocorrelation over time is estimated."""
 
 
+NEGLIGIBLE, LARGEST = 1e-2, 1e6
+"""Variance of currents in a direction, relative to the noise's, below which it is nothing, and above which a difference
+of precisions would lose digits."""
+
 FEWEST_SAMPLES, CONCENTRATED = 8, 1e-3
 """Samples from which a usual one can be told, and share of the mean power below which few samples made the mean."""
 
@@ -54,7 +59,8 @@ class Residuals(PickledByFields):
         weighted = A (coefficients / total),   precision = A² (1 / total),   A = Wᵀ to_components
 
     project : (sensor, part), A
-    inverse : (part, 1 or mode), 1 / total: inverse variances of independent coefficients
+    inverse : (part, 1 or mode), 1 / total: inverse variances of independent coefficients, negative ones of what others
+        count too much
     weighted, precision : (sensor, time or mode) and (sensor, 1 or mode)
     courses : (time, mode), time courses of the modes; None where samples are independent
     removed : (sensor, 1 or mode) for each sensor that was left out, its column of the precision over its root
@@ -133,8 +139,8 @@ class Residuals(PickledByFields):
         rows² / Σ_ij R_ij²,   R_ij = P_ij / sqrt(P_ii P_jj)
         """
         inverse = self.inverse.mean(axis=1)
-        root = self.project[self.rows] * np.sqrt(inverse)
-        precision = root @ root.T
+        root = self.project[self.rows]
+        precision = (root * inverse) @ root.T
         for one in self.removed:
             mean = (one if one.shape[1] == 1 else one.mean(axis=1, keepdims=True))[self.rows]
             precision -= mean * mean.T
@@ -157,8 +163,8 @@ def independent(table: Array) -> float:
     if count < 2:
         return 1.0
     most = CLIPPED * float(median_size(some.ravel()))
-    power = np.abs(np.fft.rfft(np.clip(some, -most, most), 2 * count, axis=1)) ** 2
-    products = np.fft.irfft(power.sum(axis=0))[:count]
+    power = np.abs(np.fft.rfft(np.clip(some, -most, most), next_fast_len(2 * count, real=True), axis=1)) ** 2
+    products = np.fft.irfft(power.sum(axis=0), next_fast_len(2 * count, real=True))[:count]
     if not products[0] > 0:
         return float(count)
     squares = (products[1:] / products[0]) ** 2 / (1 - np.arange(1, count) / count)
@@ -167,7 +173,9 @@ def independent(table: Array) -> float:
 
 def evenly(count: int, wanted: int) -> Index:
     """Indices of at most `wanted` of `count` things, evenly spread."""
-    return np.unique(np.linspace(0, count - 1, min(count, wanted)).astype(np.int64))
+    if count <= wanted:
+        return np.arange(count)
+    return np.arange(wanted) * (count - 1) // (wanted - 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,7 +206,12 @@ class PlugIn(PickledByFields):
             # Where colours differ each sample is judged by the other sensors at its own time, not by all times.
             structure = replace(structure, time=None, course="matern")
         spectrum = Spectrum.of(problem, structure)
-        strength = _usual_share(np.asarray(spectrum.decompositions[0].to_components.T @ problem.white_recording))
+        if spectrum.modes is None:
+            # At hand: the likelihood is made of them.
+            table = spectrum.white_coefficients
+        else:
+            table = np.asarray(spectrum.decompositions[0].to_components.T @ problem.white_recording)
+        strength = _usual_share(table)
         return cls(spectrum, strength * float(share @ mixed.variance), float(share @ mixed.noise))
 
     @property
@@ -220,11 +233,47 @@ class PlugIn(PickledByFields):
         strength : factor of the currents' variance
         """
         spectrum = self.spectrum
-        total = strength * self.variance * spectrum.eigenvalues + self.noise**2
+        power = strength * self.variance * spectrum.eigenvalues
         if spectrum.modes is not None:
-            return Residuals.of(self.project, spectrum.coefficients, total, spectrum.modes.to_modes)
+            return Residuals.of(self.project, spectrum.coefficients, power + self.noise**2, spectrum.modes.to_modes)
+        recording = self.problem.recording if samples is None else self.problem.recording[:, samples]
+        reached = power[:, 0] > NEGLIGIBLE * self.noise**2
+        few = 2 * np.count_nonzero(reached) < len(reached) and spectrum.to_components is spectrum.from_components
+        if few and power.max() < LARGEST * self.noise**2:
+            return self._of_few(recording, power[reached], reached, samples)
         table = spectrum.coefficients if samples is None else spectrum.coefficients[:, samples]
-        return Residuals.of(self.project, table, total)
+        return Residuals.of(self.project, table, power + self.noise**2)
+
+    def _of_few(self, recording: Array, power: Array, reached: NDArray[np.bool_], samples: Index | None) -> Residuals:
+        """Residuals of a recording (component, time) that currents reach in few directions, by Woodbury's identity.
+
+            C⁻¹ = I / noise² - U diag(1 / (noise² + noise⁴ / power)) Uᵀ
+
+        power : (direction, 1), variance that currents have in these
+        reached : (component,), which of the spectrum's directions they are
+        """
+        vectors, noise = self.spectrum.to_components[:, reached], self.noise**2
+        white = np.eye(len(recording)) if self.problem.whitener is None else self.problem.whitener.T
+        columns = white @ vectors
+        inverse = np.concatenate([np.full((len(recording), 1), 1 / noise), -1 / (noise + noise**2 / power)])
+        field = self.unmixed_recording if samples is None else self.unmixed_recording[:, samples]
+        weighted = field / noise + columns @ (inverse[len(recording) :] * (vectors.T @ recording))
+        project = np.hstack([white, columns])
+        precision = project**2 @ inverse
+        return Residuals(project, inverse, weighted, precision, None, (), precision[:, 0] > 0)
+
+    @cached_property
+    def unmixed_recording(self) -> Array:
+        """Wᵀ y (sensor, time)."""
+        return self._unmixed(self.problem.recording)
+
+    @cached_property
+    def unmixed_baseline(self) -> Array | None:
+        """Wᵀ y of the baseline (sensor, sample)."""
+        return None if self.problem.baseline is None else self._unmixed(self.problem.baseline)
+
+    def _unmixed(self, table: Array) -> Array:
+        return table if self.problem.whitener is None else self.problem.whitener.T @ table
 
     def baseline(self) -> Residuals | None:
         """Residuals of the baseline, which is noise alone; None where there is none."""
@@ -238,7 +287,10 @@ class PlugIn(PickledByFields):
             return Residuals.of(self.project, to_components.T @ problem.baseline, total)
         # White noise has every basis; that of the components is nearest.
         whitener = np.eye(problem.components) if problem.whitener is None else problem.whitener.T
-        return Residuals.of(whitener, problem.baseline, total)
+        assert self.unmixed_baseline is not None
+        precision = (np.einsum("sc,sc->s", whitener, whitener) / variance)[:, None]
+        weighted = self.unmixed_baseline / variance
+        return Residuals(whitener, 1 / total, weighted, precision, None, (), precision[:, 0] > 0)
 
 
 def _usual_share(table: Array) -> float:
@@ -249,9 +301,10 @@ def _usual_share(table: Array) -> float:
     """
     if table.shape[1] < FEWEST_SAMPLES:
         return 1.0
-    square = table**2
-    # The median of chi-squared of one degree is UNIT².
-    share = float(np.median(square, axis=1).sum() / UNIT**2 / max(float(square.mean(axis=1).sum()), 1e-300))
+    power = float(np.vdot(table, table)) / table.shape[1]
+    # The median of chi-squared of one degree is UNIT²; some of the samples tell which is usual.
+    usual = np.sum(median_size(table[:, evenly(table.shape[1], COLUMNS)]) ** 2)
+    share = float(usual) / UNIT**2 / max(power, 1e-300)
     return share if share < CONCENTRATED else 1.0
 
 

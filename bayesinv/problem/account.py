@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -38,6 +39,11 @@ def account_lines(problem: Problem) -> str:
     found = account(problem)
     width = max(map(len, found))
     return "\n".join(["Problem", *(f"  {name.ljust(width)}  {text}" for name, text in found.items())])
+
+
+def noted(notes: Mapping[str, str], **more: str) -> dict[str, str]:
+    """Return notes with more words on what they are about."""
+    return {**notes, **{name: "; ".join(filter(None, [notes.get(name), words])) for name, words in more.items()}}
 
 
 def span_of(times: Array) -> str:

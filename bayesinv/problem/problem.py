@@ -21,13 +21,15 @@ from bayesinv.memory import Memory, PickledByFields, cached_property
 from bayesinv.problem.account import account_lines
 from bayesinv.problem.arrays import whitened_arrays
 from bayesinv.problem.autocorrelation import Autocorrelation, NoiseTime
+from bayesinv.problem.left_out import without_sensors, without_times
 from bayesinv.problem.noise import KINDS, Noise
 from bayesinv.problem.plausibility import check_gain_norms, check_power, outlying_gains, standardised_map
 from bayesinv.problem.plausibility import warn_of_baseline as warn_of
 from bayesinv.problem.recording import Recording
+from bayesinv.problem.sameness import same_gain
 from bayesinv.problem.time_whitening import TimeWhitening
 from bayesinv.problem.whitening import inverse_of, parts_by_kind
-from bayesinv.problem.windows import samples_of
+from bayesinv.problem.windows import Window, samples_of
 
 EXPECTED_SNR = 3.0
 """Amplitude signal-to-noise ratio that the field takes for an average; it sets the width of hyperpriors."""
@@ -331,23 +333,7 @@ class Problem(PickledByFields):
 
     def share(self, other: Problem) -> bool:
         """Share the results computed from another problem's gain, if this has the same gain; return whether it has."""
-        if other is self or other.shared is self.shared:
-            return True
-        names = ("gain", "whitener", "error_factor")
-        pairs: list[tuple[Any, Any]] = [(getattr(self, name), getattr(other, name)) for name in names]
-        if (self.sources is None) != (other.sources is None) or self.axes != other.axes:
-            return False
-        if self.sources is not other.sources:
-            pairs += [
-                (getattr(self.sources, n), getattr(other.sources, n)) for n in ("positions", "normals", "triangles")
-            ]
-        if self.noise is not other.noise:
-            if self.noise is None or other.noise is None:
-                return False
-            pairs += [(getattr(self.noise, n), getattr(other.noise, n)) for n in ("covariance", "kinds", "averages")]
-        if not all(
-            one is two or (one is not None and two is not None and np.array_equal(one, two)) for one, two in pairs
-        ):
+        if not same_gain(self, other):
             return False
         self.__dict__["shared"] = other.shared
         return True
@@ -385,6 +371,22 @@ class Problem(PickledByFields):
             field=None,
             notes={name: note for name, note in self.notes.items() if name != "baseline"},
         )
+
+    def without(self, sensors: str | int | Sequence[str | int] = (), times: Window | Sequence[Window] = ()) -> Problem:
+        """Return the problem without some sensors and samples, such as a check has named, as if never recorded.
+
+        Noise is whitened anew from the covariance of the sensors that are left. Samples that are left keep their
+        times, and their noise its correlation. An autocorrelation that the baseline gave is estimated anew.
+
+        sensors : names or indices
+        times : s, of the recording or its baseline: one time, a window (start, stop), or a list of either
+
+        Raises
+        ------
+        ValueError
+            If there is no such sensor or sample, none would be left, or the noise covariance is not known.
+        """
+        return without_times(without_sensors(self, sensors), times)
 
     def with_maps(self, maps: Mapping[str, ArrayLike]) -> Problem:
         """Return the problem with maps of another modality, such as fMRI, for models that use them.

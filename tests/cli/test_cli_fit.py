@@ -149,3 +149,30 @@ def test_the_real_recording(sample, tmp_path, plain, capfd, condition, side):
     peak = found["peak"]["15 mm patches"]
     assert peak["hemisphere"] == side
     assert peak["probability_left"] > 0.8
+
+
+class TestLeavingOut:
+    def test_what_is_named_is_left_out_and_told(self, fit, tmp_path):
+        code, out, err = fit("--leave-out", "Fz, O1", "--leave-out-times", "0.1;-0.05,-0.03", "--model", "hierarchical")
+        assert code in (0, 1), err
+        found = json.loads((tmp_path / "out" / "summary.json").read_text())["inputs"]
+        assert found["leave_out"] == "Fz, O1"
+        assert found["leave_out_times"] == "0.1;-0.05,-0.03"
+        assert found["used"]["sensors"] == "10 EEG; average reference; left out 2 (O1, Fz)"
+        assert found["used"]["recording"].endswith("1 sample (100 ms) left out")
+        assert found["used"]["baseline"].endswith("3 samples (within -50 to -30 ms) left out")
+        assert "left out 2 (O1, Fz)" in " ".join(out.split())
+        problem = load(tmp_path / "out" / "posterior.nc").problem
+        assert problem.whitener.shape[1] == 10
+        assert not np.isclose(problem.times, 0.1).any()
+
+    def test_what_is_not_there_is_refused(self, fit, tmp_path):
+        for given, words in (
+            (("--leave-out", "Fzz"), "did you mean 'Fz'?"),
+            (("--leave-out-times", "later"), "--leave-out-times later is no time in s"),
+            (("--leave-out-times", "0.2,0.1"), "ends before it starts"),
+            (("--leave-out-times", "7"), "no sample near 7 s"),
+        ):
+            code, _, err = fit(*given)
+            assert code == 2
+            assert words in err

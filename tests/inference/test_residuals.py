@@ -152,3 +152,26 @@ def test_the_unit_of_the_currents_does_not_matter():
     scaled = bi.Problem.from_arrays(other.gain / GAIN, other.recording, baseline=other.baseline)
     moved = PlugIn(Spectrum.of(scaled, None), at.variance * GAIN**2, NOISE)
     assert_allclose(moved.recording().standardised, at.recording().standardised, rtol=1e-8)
+
+
+class TestFewDirections:
+    """Currents that reach few directions of many: those of a negligible variance are left out."""
+
+    @pytest.mark.parametrize("samples", [None, np.array([0, 3])])
+    def test_residuals_differ_by_less_than_what_is_negligible(self, rng, samples):
+        sensors, few = 24, 3
+        gain = rng.standard_normal((sensors, few)) @ rng.standard_normal((few, 40))
+        gain += 1e-3 * rng.standard_normal(gain.shape)
+        root = np.eye(sensors) + 0.3 * rng.standard_normal((sensors, sensors))
+        field = root @ rng.standard_normal((sensors, 5)) + 0.3 * gain @ rng.standard_normal((40, 5))
+        problem = bi.Problem.from_arrays(gain, field, root @ root.T)
+        at = plugged(problem, power=4.0)
+        covariance = at.variance * gain @ gain.T + NOISE**2 * root @ root.T
+        found, rest = at.recording(samples=samples), at.recording(samples=samples).without(2)
+        assert found.project.shape[1] == sensors + few
+        for k, t in enumerate(np.arange(5) if samples is None else samples):
+            wanted = [conditional(covariance, field[:, t], i) for i in range(sensors)]
+            assert_allclose(found.standardised[:, k], wanted, atol=1e-2)
+            others = np.delete(np.arange(sensors), 2)
+            wanted = [conditional(covariance[np.ix_(others, others)], field[others, t], i) for i in range(sensors - 1)]
+            assert_allclose(rest.standardised[others, k], wanted, atol=1e-2)
