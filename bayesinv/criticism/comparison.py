@@ -142,6 +142,11 @@ class ModelComparison:
         """Where leave-one-out is not reliable, in words."""
         return (*self.components.warnings, *(self.blocks.warnings if self.blocks is not None else ()))
 
+    @property
+    def said(self) -> tuple[str, ...]:
+        """All that there is to say beside the table."""
+        return (*([self.unranked] if self.unranked else []), *self.warnings, *self.notes)
+
     def cells(self) -> list[tuple[str, ...]]:
         """The table as text, a tuple per row in the order of `MODEL_HEADS`."""
         table: list[tuple[str, ...]] = []
@@ -168,8 +173,7 @@ class ModelComparison:
         return table
 
     def __str__(self) -> str:
-        said = [self.unranked] if self.unranked else []
-        return "\n".join([aligned([MODEL_HEADS, *self.cells()]), *said, *self.warnings, *self.notes])
+        return "\n".join([aligned([MODEL_HEADS, *self.cells()]), *self.said])
 
 
 def compare(
@@ -234,7 +238,7 @@ def compare(
     components, blocks = leaving.components(), None
     if len(parts) > 1:
         blocks = leaving.blocks(parts, tuple(f"{1e3 * start:.0f} to {1e3 * stop:.0f} ms" for start, stop in bounds))
-    unranked = "" if coloured == "rank" else _why_unranked(posteriors)
+    unranked = "" if coloured == "rank" else why_unranked(posteriors)
     rows = _rows(posteriors, [table for table in (components, blocks) if table is not None], not unranked)
     return ModelComparison(rows, components, blocks, over, bounds, unranked)
 
@@ -272,7 +276,7 @@ def _rows(posteriors: Mapping[str, Posterior], tables: Sequence[LeftOut], ranked
     return tuple(rows)
 
 
-def _why_unranked(posteriors: Mapping[str, Posterior]) -> str:
+def why_unranked(posteriors: Mapping[str, Posterior]) -> str:
     """Why models are not ranked, in words; "" where no check of the noise over time failed."""
     failed = {
         name: [check.name for check in one.checks if OVER_TIME in check.name and not check.passed]

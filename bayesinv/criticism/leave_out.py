@@ -80,15 +80,20 @@ class LeftOut:
         """Standard error of `elpd` over the finite sample of parts: (model,)."""
         return _summed_error(self.log_density)
 
+    def difference_to(self, reference: int) -> tuple[Array, Array]:
+        """`elpd` less that of one model, by its index, and the standard error, parts being paired: both (model,)."""
+        apart = self.log_density - self.log_density[reference]
+        return np.asarray(apart.sum(axis=1)), _summed_error(apart)
+
     @property
     def difference(self) -> Array:
         """`elpd` less that of the best model: (model,)."""
-        return self.elpd - self.elpd.max()
+        return self.difference_to(int(self.elpd.argmax()))[0]
 
     @property
     def difference_se(self) -> Array:
-        """Standard error of `difference`, parts being paired: (model,)."""
-        return _summed_error(self.log_density - self.log_density[self.elpd.argmax()])
+        """Standard error of `difference`: (model,)."""
+        return self.difference_to(int(self.elpd.argmax()))[1]
 
     @cached_property
     def weights(self) -> Array:
