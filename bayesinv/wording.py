@@ -1,8 +1,8 @@
-"""Numbers as text: percentages, medians with intervals, and aligned tables."""
+"""Numbers as text: percentages, medians with intervals, lists, and aligned tables."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -45,6 +45,12 @@ def from_draws(probability: float, draws: int) -> str:
     if probability >= 1:
         return f"above {1 - 1 / draws:.4g}"
     return f"{probability:.2f}" if probability >= 0.1 else f"{probability:.2g}"
+
+
+def listed(things: Iterable[object], most: int = 5) -> str:
+    """Return the first things, such as names or indices, and dots where there are more."""
+    every = list(things)
+    return ", ".join(map(str, every[:most])) + (", ..." if len(every) > most else "")
 
 
 def aligned(table: Sequence[Sequence[str]]) -> str:

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from bayesinv.axes import Array
-from bayesinv.bridges.mne_channels import has_reference, listed
+from bayesinv.bridges.mne_channels import has_reference
 from bayesinv.bridges.mne_fit import compensation_grade
 from bayesinv.problem.account import span_of
+from bayesinv.wording import listed
 
 if TYPE_CHECKING:
     import mne

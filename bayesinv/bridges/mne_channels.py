@@ -7,11 +7,12 @@ are named in a warning, and a kind of sensor that was asked for by name and is g
 from __future__ import annotations
 
 import warnings
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bayesinv.axes import one_of
+from bayesinv.wording import listed
 
 if TYPE_CHECKING:
     import mne
@@ -110,12 +111,6 @@ def has_reference(info: mne.Info) -> bool:
     from mne.io.constants import FIFF
 
     return any(item["kind"] == FIFF.FIFFV_PROJ_ITEM_EEG_AVREF for item in info["projs"])
-
-
-def listed(names: Iterable[str], most: int = 5) -> str:
-    """Return the first names, for people."""
-    every = list(names)
-    return ", ".join(every[:most]) + (", ..." if len(every) > most else "")
 
 
 def _note(

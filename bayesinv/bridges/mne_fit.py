@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bayesinv.axes import Array, one_of
-from bayesinv.bridges.mne_channels import WORDS, listed
+from bayesinv.bridges.mne_channels import WORDS
+from bayesinv.wording import listed
 
 if TYPE_CHECKING:
     import mne

@@ -16,7 +16,7 @@ import numpy as np
 
 from bayesinv.axes import Index, one_of, real
 from bayesinv.bridges.mne_account import notes_of
-from bayesinv.bridges.mne_channels import listed, used_channels
+from bayesinv.bridges.mne_channels import used_channels
 from bayesinv.bridges.mne_colour import colour_of
 from bayesinv.bridges.mne_fit import check_belonging
 from bayesinv.bridges.mne_forward import lead_field_of
@@ -26,6 +26,7 @@ from bayesinv.bridges.mne_windows import Baseline, corrected, windows_of
 from bayesinv.problem.autocorrelation import NoiseTime, chosen
 from bayesinv.problem.problem import Problem
 from bayesinv.problem.recording import Recording, checked_averages
+from bayesinv.wording import listed
 
 if TYPE_CHECKING:
     import mne

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import bayesinv
 from bayesinv.axes import one_of
@@ -53,6 +53,7 @@ def compare(
     models: str = "minimum_norm,hierarchical,depth_weighted",
     at: float | None = None,
     block: float | None = None,
+    coloured: Literal["refuse", "rank"] = "refuse",
     out: OutFolder = Path("bayesinv-compare"),
     picks: Picks = None,
     orientation: Orientation = "fixed",
@@ -75,7 +76,7 @@ def compare(
     Prints a table (λ, peak, spread, fit, evidence), and writes it as `table.csv` and `summary.json`, with all maps on
     one scale in `compare.png`. Of models it prints, and writes as `comparison.csv` and `comparison.png`, evidence,
     Bayes factors, and how well each says what it has not seen: leave-one-out over components and blocks of time, with
-    stacking weights.
+    stacking weights. The exit code is 1 if a check of a model failed.
 
     Parameters
     ----------
@@ -88,6 +89,9 @@ def compare(
         Time in s at which maps are compared. That of the strongest recording by default.
     block
         Length in s of the blocks of time that are left out. A tenth of the recording by default.
+    coloured
+        What to do where checks of the noise over time fail: evidence and leave-one-out are shown, but refuse to rank
+        models by them, or rank them all the same.
     """
     from bayesinv.prior.catalogue import read_card
 
@@ -135,7 +139,7 @@ def compare(
     comparison = None
     if posteriors:
         with stages("leave out"):
-            comparison = compare_models(posteriors, block=block)
+            comparison = compare_models(posteriors, block=block, coloured=coloured)
     given = {**inputs.facts(evoked, problem), "seed": seed}
     with Folder(out, overwrite) as folder:
         with stages("draw"):
@@ -203,7 +207,12 @@ def _write(
     if comparison is not None:
         models = [vars(row) for row in comparison.rows]
         write_table(folder / "comparison.csv", models)
-        facts["comparison"] = {"rows": models, "warnings": comparison.warnings}
+        facts["comparison"] = {
+            "rows": models,
+            "unranked": comparison.unranked,
+            "warnings": comparison.warnings,
+            "notes": comparison.notes,
+        }
     write_summary(folder, facts, stages.seconds)
 
 
@@ -226,5 +235,5 @@ def _show(table: Comparison, comparison: ModelComparison | None, title: str) -> 
     show_table(ESTIMATE_HEADS, table.cells(), title)
     if comparison is not None:
         show_table(MODEL_HEADS, comparison.cells(), "predictive density of left-out parts, nats")
-        for words in comparison.warnings:
+        for words in comparison.said:
             show_text(words)

@@ -27,6 +27,7 @@ from bayesinv.cli.options import (
     Seed,
     Start,
     Stop,
+    Switch,
 )
 from bayesinv.cli.outcome import verdict
 from bayesinv.cli.output import Folder, check_folder, write_posterior
@@ -57,6 +58,7 @@ def fit(
     leave_out_times: LeaveOutTimes = None,
     method: str | None = None,
     draws: int | None = None,
+    predictive: Switch = False,
     seed: Seed = 0,
     overwrite: Overwrite = False,
 ) -> int:
@@ -74,6 +76,8 @@ def fit(
         exact, quadrature, laplace or nuts. By default what fits the model.
     draws
         Draws of the hyperparameters (per chain with nuts).
+    predictive
+        Draw recordings from the posterior, and report how test quantities of the recorded one compare with theirs.
     """
     from bayesinv.prior.catalogue import default_model, read_card
 
@@ -107,6 +111,7 @@ def fit(
     evoked, problem = inputs.read(stages)
     import numpy as np
 
+    from bayesinv.criticism.posterior_predictive import QUANTITY_HEADS
     from bayesinv.posterior.maps import both
     from bayesinv.problem.account import account
 
@@ -117,11 +122,17 @@ def fit(
         posterior = bayesinv.infer(model, problem, method, rng=rng, **options)
     with stages("maps"):
         maps = both(posterior, draws=DRAWS, rng=rng)
+    checked = None
+    if predictive:
+        with stages("predict"):
+            checked = bayesinv.posterior_predictive(posterior, rng=rng)
     facts = {"command": "fit", "inputs": {**inputs.facts(evoked, problem), "model": model, "seed": seed}}
     title = f"{evoked.comment} ({recording.name})"
     with Folder(out, overwrite) as folder, stages("write"):
-        write_posterior(folder, posterior, maps, facts, stages, model, title=title)
+        write_posterior(folder, posterior, maps, facts, stages, model, title=title, predictive=checked)
     show_table(("", ""), account(problem).items(), "What is used")
     show_posterior(posterior, maps, stages, title)
+    if checked is not None:
+        show_table(QUANTITY_HEADS, checked.cells(), checked.verdict)
     show_text(f"wrote {out / 'report.html'}")
     return verdict(posterior)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from scipy.linalg import toeplitz
 
 from bayesinv.axes import Array
 from bayesinv.problem.problem import Problem
@@ -19,30 +18,21 @@ def correlation_over_time(times: Array, constant: float, course: str = "matern")
         K_tu = (1 + d) exp(-d), d = sqrt(3) |t - u| / constant      "matern": Matérn with ν = 3/2, smooth time courses
         K_tu = exp(-|t - u| / constant)                              "autoregressive": first order, rough time courses
 
-    times : (time,), s, equally spaced
+    times : (time,), s
     constant : s
 
     Reference: Rasmussen & Williams (2006), Gaussian Processes for Machine Learning, §4.2.
     """
-    return np.asarray(toeplitz(lagged_correlation(times, constant, course)))
-
-
-def lagged_correlation(times: Array, constant: float, course: str = "matern") -> Array:
-    """Return the correlation (lag,) of the currents' time courses with themselves at the lags of the samples.
-
-    times : (time,), s, equally spaced
-    constant : s
-    """
-    lag = (times - times[0]) / constant
+    lag = np.abs(times[:, None] - times) / constant
     if course == "autoregressive":
         return np.asarray(np.exp(-lag))
     lag = np.sqrt(3) * lag
     return np.asarray((1 + lag) * np.exp(-lag))
 
 
-def lagged_slope(times: Array, constant: float, course: str = "matern") -> Array:
-    """Return the derivative (lag,) of `lagged_correlation` by the time constant, 1/s."""
-    lag = (times - times[0]) / constant
+def slope_over_time(times: Array, constant: float, course: str = "matern") -> Array:
+    """Return the derivative (time, time) of `correlation_over_time` by the time constant, 1/s."""
+    lag = np.abs(times[:, None] - times) / constant
     if course == "autoregressive":
         return np.asarray(lag * np.exp(-lag) / constant)
     lag = np.sqrt(3) * lag

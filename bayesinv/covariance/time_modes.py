@@ -21,11 +21,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.fft import irfft, next_fast_len, rfft
-from scipy.linalg import solve_triangular, toeplitz
+from scipy.linalg import solve_triangular
 from scipy.linalg.lapack import dsyevd, dsygst
 
 from bayesinv.axes import Array
-from bayesinv.covariance.time_course import correlation_over_time, lagged_correlation
+from bayesinv.covariance.time_course import correlation_over_time, equally_spaced
 from bayesinv.interpolation.log_grid import MovedComponents
 from bayesinv.memory import PickledByFields, cached_property
 from bayesinv.problem.problem import Problem
@@ -79,9 +79,11 @@ class TimeBasis(PickledByFields):
         """Sums over the samples of each mode times itself some lags later, twice but at lag 0: (mode, lag)."""
         return lagged_products(self.to_modes.T)
 
-    def variances(self, correlation: Array) -> Array:
-        """Variance (mode,) in every mode of a stationary course with a correlation (lag,)."""
-        return np.asarray(self.lagged @ correlation)
+    def variances(self, times: Array, correlation: Array) -> Array:
+        """Variance (mode,) in every mode of a course with a correlation (time, time), stationary over times in s."""
+        if equally_spaced(times):
+            return np.asarray(self.lagged @ correlation[0])
+        return np.einsum("tm,tm->m", self.to_modes, correlation @ self.to_modes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,11 +106,11 @@ class TimeModes:
     @classmethod
     def of(cls, problem: Problem, constant: float, course: str) -> TimeModes:
         """Return the modes of currents with a time constant, in s, and of the noise of a problem."""
-        correlation, whitening = lagged_correlation(problem.times, constant, course), problem.time_whitening
+        correlation, whitening = correlation_over_time(problem.times, constant, course), problem.time_whitening
         if whitening is None or whitening.groups == 1:
-            return cls._exact(toeplitz(correlation), whitening)
+            return cls._exact(correlation, whitening)
         fixed = problem.memory.recall("shared modes", course, lambda: cls._shared(problem, whitening, course))
-        return replace(fixed, powers=np.maximum(fixed.basis.variances(correlation), 0.0))
+        return replace(fixed, powers=np.maximum(fixed.basis.variances(problem.times, correlation), 0.0))
 
     @classmethod
     def _exact(cls, correlation: Array, whitening: TimeWhitening | None) -> TimeModes:
@@ -206,7 +208,7 @@ def likely_constant(problem: Problem, whitening: TimeWhitening, course: str) -> 
     def height(place: int) -> float:
         """Log density, up to a constant, at the ratio of currents to noise that fits best."""
         if place not in known:
-            modes = TimeModes._exact(toeplitz(lagged_correlation(times, float(constants[place]), course)), whitening)
+            modes = TimeModes._exact(correlation_over_time(times, float(constants[place]), course), whitening)
             moved = MovedComponents.of([(values, (coefficients @ modes.basis.vectors) ** 2)])
             eigenvalues, (counts, powers) = moved.over(modes.powers)
             total = 1 + ratios[:, None] * eigenvalues

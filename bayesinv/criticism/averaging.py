@@ -12,7 +12,7 @@ from scipy.special import logsumexp, softmax
 
 from bayesinv.axes import Array, one_of, real
 from bayesinv.covariance.covariance import Structure
-from bayesinv.criticism.comparison import compare, same_recording
+from bayesinv.criticism.comparison import COLOURED, compare, same_recording, why_unranked
 from bayesinv.posterior.checks import Evidence
 from bayesinv.posterior.hyper import Hyper
 from bayesinv.posterior.mixture import Mixture
@@ -24,6 +24,7 @@ def average(
     weights: str | ArrayLike | Mapping[str, float] = "evidence",
     *,
     prior: ArrayLike | Mapping[str, float] | None = None,
+    coloured: str = "refuse",
 ) -> Posterior:
     """Average models: the posterior of the currents when the model itself is not known.
 
@@ -33,6 +34,8 @@ def average(
     weights : "evidence" gives each model its posterior probability, "stacking" the weights that predict left-out
         components best (see `compare`); or numbers, one per model
     prior : prior probability of each model, with "evidence"; equal if None
+    coloured : what to do where checks of the noise over time failed: "refuse" takes no weights but numbers; "rank"
+        takes those by evidence or stacking all the same
 
     The result has every method of a `Posterior`. Its `hyper` holds what all models have in common, and "model", the
     index of the model; its log evidence, averaged over the prior of models, is known with "evidence" only.
@@ -40,7 +43,8 @@ def average(
     Raises
     ------
     ValueError
-        If recordings, whitenings or gains differ, a weight is negative or all are zero, or a model lacks evidence.
+        If recordings, whitenings or gains differ, a weight is negative or all are zero, a model lacks evidence, or
+        models are not ranked.
 
     References: Hoeting et al. (1999), Stat. Sci. 14, 382-417; Trujillo-Barreto, Aubert-Vázquez & Valdés-Sosa (2004),
     NeuroImage 21, 1300-1319 (of source maps); Yao et al. (2018), Bayesian Anal. 13, 917-1007 (stacking).
@@ -48,6 +52,10 @@ def average(
     same_recording(posteriors)
     _same_lead_field(posteriors)
     names, every = tuple(posteriors), list(posteriors.values())
+    one_of("way with coloured noise", coloured, COLOURED)
+    unranked = why_unranked(posteriors)
+    if unranked and coloured == "refuse" and isinstance(weights, str):
+        raise ValueError(f"{unranked}, or give weights as numbers")
     share, evidence = _model_weights(posteriors, weights, prior)
     structures = _all_structures(every)
     masses = [part * one.mixture.weights / one.mixture.weights.sum() for part, one in zip(share, every, strict=True)]
@@ -149,7 +157,7 @@ def _model_weights(posteriors: Mapping[str, Posterior], weights: Any, prior: Any
     if prior is not None and weights != "evidence":
         raise ValueError("prior probabilities of models go with weights='evidence' alone")
     if isinstance(weights, str) and weights == "stacking":
-        return np.array(list(compare(posteriors).weights.values())), None
+        return np.array(list(compare(posteriors, coloured="rank").weights.values())), None
     if not isinstance(weights, str):
         return _shares("weights", weights, tuple(posteriors)), None
     known = [one.log_evidence for one in posteriors.values() if one.log_evidence is not None]

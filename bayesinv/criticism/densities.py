@@ -9,7 +9,7 @@ from scipy.linalg import solve_triangular
 
 from bayesinv.axes import Array
 from bayesinv.criticism.draws import drawn
-from bayesinv.evidence.gaussian import LOG_2PI
+from bayesinv.evidence.gaussian import CHUNK, LOG_2PI
 from bayesinv.evidence.spectrum import Spectrum
 from bayesinv.posterior.mixture import Mixture
 from bayesinv.posterior.posterior import Posterior
@@ -58,6 +58,30 @@ def component_densities(posterior: Posterior, count: int) -> Array:
         logs = np.log(precision) - LOG_2PI
         out[n] = 0.5 * np.sum(logs - residual**2 / precision, axis=1) - 0.5 * _log_volume(spectrum)
     return out
+
+
+def component_log_density(spectrum: Spectrum, component: int, variance: Array, noise: Array) -> Array:
+    """Log density (node,) of a component's time course given all others', at source variances and noise scales (node,).
+
+    The same as `component_densities` of one component, for many hyperparameters of one structure.
+    """
+    white, out = spectrum.white_coefficients, np.empty(len(variance))
+    rows = [one.to_components[component] for one in spectrum.decompositions]
+    step = max(1, CHUNK // (len(white) if spectrum.modes is None else white.size))
+    for start in range(0, len(variance), step):
+        some = slice(start, start + step)
+        inverse = 1 / (variance[some, None, None] * spectrum.eigenvalues + noise[some, None, None] ** 2)
+        if spectrum.modes is None:
+            precision = inverse[:, :, 0] @ rows[0][:, None] ** 2
+            residual = (inverse[:, :, 0] * rows[0]) @ white
+        else:
+            pairs = list(zip(rows, spectrum.blocks, strict=True))
+            precision = np.hstack([np.tensordot(inverse[:, :, block], row**2, (1, 0)) for row, block in pairs])
+            residual = np.hstack([np.tensordot((inverse * white)[:, :, block], row, (1, 0)) for row, block in pairs])
+        logs = np.log(precision) * (residual.shape[1] / precision.shape[1])
+        out[some] = 0.5 * (logs.sum(axis=1) - np.sum(residual**2 / precision, axis=1))
+    volume = np.broadcast_to(_log_volume(spectrum), len(rows[0]))[component]
+    return out - 0.5 * (white.shape[1] * LOG_2PI + volume)
 
 
 def _log_volume(spectrum: Spectrum) -> Array | float:

@@ -1,12 +1,13 @@
-"""Leave-one-out predictive density by importance sampling, and weights of models."""
+"""Leave-one-out predictive density, by importance sampling or by integrating a model again, and weights of models."""
 
 from __future__ import annotations
 
+import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,9 @@ from scipy.special import softmax
 
 from bayesinv.axes import Array
 from bayesinv.criticism.draws import thinned
+from bayesinv.criticism.refit import NoRefitError
 from bayesinv.posterior.posterior import Posterior
+from bayesinv.progress import counted, steps
 
 MAX_STACKING_STEPS, STACKING_TOLERANCE = 20000, 1e-7
 """Most steps of the optimiser of stacking weights, and nats per part that they may lie below the optimum."""
@@ -34,10 +37,13 @@ class LeftOut:
     over : "components" or "blocks"
     names : of the models
     log_density : (model, part), nats
-    khat : (model, part), shape of the tail of the importance weights; 0 where the density is exact
+    khat : (model, part), shape of the tail of the importance weights; 0 where there are none
     limit : (model,), largest k̂ up to which importance sampling can be relied upon
+    refitted : (model, part), whether the model was integrated again without the part, so that the density is exact
     gaussian : (model, part), whether the hyperparameters' posterior was approximated by a Gaussian, where k̂ is larger
     parts : what the parts are, in words
+    seconds : (model,), that integrating again took
+    reasons : (model,), why a model could not be integrated again; "" where it could, or did not need to
 
     References: Vehtari, Gelman & Gabry (2017), Stat. Comput. 27, 1413-1432; Vehtari et al. (2024), J. Mach. Learn.
     Res. 25, 72.
@@ -48,8 +54,21 @@ class LeftOut:
     log_density: Array
     khat: Array
     limit: Array
+    refitted: NDArray[np.bool_]
     gaussian: NDArray[np.bool_]
     parts: tuple[str, ...]
+    seconds: Array
+    reasons: tuple[str, ...]
+
+    @property
+    def heavy_tailed(self) -> NDArray[np.bool_]:
+        """Whether a part weighs too much on the hyperparameters for importance sampling: (model, part)."""
+        return np.asarray(self.khat > self.limit[:, None])
+
+    @property
+    def unreliable(self) -> NDArray[np.bool_]:
+        """Whether nothing else took the place of importance sampling where it fails: (model, part)."""
+        return self.heavy_tailed & ~self.refitted & ~self.gaussian
 
     @property
     def elpd(self) -> Array:
@@ -61,15 +80,20 @@ class LeftOut:
         """Standard error of `elpd` over the finite sample of parts: (model,)."""
         return _summed_error(self.log_density)
 
+    def difference_to(self, reference: int) -> tuple[Array, Array]:
+        """`elpd` less that of one model, by its index, and the standard error, parts being paired: both (model,)."""
+        apart = self.log_density - self.log_density[reference]
+        return np.asarray(apart.sum(axis=1)), _summed_error(apart)
+
     @property
     def difference(self) -> Array:
         """`elpd` less that of the best model: (model,)."""
-        return self.elpd - self.elpd.max()
+        return self.difference_to(int(self.elpd.argmax()))[0]
 
     @property
     def difference_se(self) -> Array:
-        """Standard error of `difference`, parts being paired: (model,)."""
-        return _summed_error(self.log_density - self.log_density[self.elpd.argmax()])
+        """Standard error of `difference`: (model,)."""
+        return self.difference_to(int(self.elpd.argmax()))[1]
 
     @cached_property
     def weights(self) -> Array:
@@ -99,23 +123,40 @@ class LeftOut:
         return np.asarray(softmax(count * share @ self.log_density.T, axis=1).mean(axis=0))
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """Which parts models were integrated again without, and what it took, in words."""
+        return tuple(
+            f"{name}: densities of {_of(int(refitted.sum()), refitted.size, self.over)} are exact; the model was "
+            f"integrated again without them, one at a time, in {seconds:.0f} s"
+            for name, refitted, seconds in zip(self.names, self.refitted, self.seconds, strict=True)
+            if refitted.any()
+        )
+
+    @property
     def warnings(self) -> tuple[str, ...]:
-        """Where importance sampling is not reliable, in words; empty where it is."""
+        """Where densities are not reliable, in words; empty where they are."""
         texts = []
-        for name, khat, limit, gaussian in zip(self.names, self.khat, self.limit, self.gaussian, strict=True):
-            worst = int(khat.argmax())
-            heavy_tailed, unreliable = int(np.sum(khat > limit)), int(np.sum((khat > limit) & ~gaussian))
-            if heavy_tailed:
+        for k, name in enumerate(self.names):
+            heavy_tailed = self.heavy_tailed[k] & ~self.refitted[k]
+            if heavy_tailed.any():
+                khat, unreliable = np.where(heavy_tailed, self.khat[k], -np.inf), int(self.unreliable[k].sum())
+                worst = int(khat.argmax())
                 texts.append(
-                    f"{name}: {heavy_tailed} of the {khat.size} {self.over} weigh too much on the hyperparameters for "
-                    f"importance sampling (k̂ above {limit:.2f}; {khat[worst]:.2f} for {self.parts[worst]}); "
+                    f"{name}: {_of(int(heavy_tailed.sum()), khat.size, self.over)} weigh too much on the "
+                    f"hyperparameters for importance sampling (k̂ above {self.limit[k]:.2f}; {khat[worst]:.2f} for "
+                    f"{self.parts[worst]}); "
                     + (
                         f"{unreliable} cannot be relied upon"
                         if unreliable
                         else "a Gaussian posterior of these was used instead"
                     )
+                    + (f". It was not integrated again without them: {self.reasons[k]}" if self.reasons[k] else "")
                 )
         return tuple(texts)
+
+
+def _of(count: int, total: int, things: str) -> str:
+    return f"{count} of the {total} {things}"
 
 
 def _summed_error(values: Array) -> Array:
@@ -124,29 +165,85 @@ def _summed_error(values: Array) -> Array:
     return np.asarray(np.sqrt(count * values.var(axis=1, ddof=1))) if count > 1 else np.zeros(len(values))
 
 
-def left_out_of(
-    over: str, densities: Mapping[str, Array], posteriors: Mapping[str, Posterior], parts: tuple[str, ...]
-) -> LeftOut:
-    """Integrate log densities (draw, part), by model, over the posterior of the hyperparameters without each part."""
-    shape = (len(posteriors), len(parts))
-    found, khat, limits, gaussian = (
-        np.empty(shape),
-        np.empty(shape),
-        np.full(shape[0], 0.7),
-        np.zeros(shape, dtype=bool),
+class Row(NamedTuple):
+    """Leave-one-out of one model; fields as in `LeftOut`."""
+
+    log_density: Array
+    khat: Array
+    limit: float
+    refitted: NDArray[np.bool_]
+    gaussian: NDArray[np.bool_]
+    seconds: float = 0.0
+    reason: str = ""
+
+    def but(self, exact: Row) -> Row:
+        """The same, but for the parts without which another was integrated."""
+        return self._replace(
+            log_density=np.where(exact.refitted, exact.log_density, self.log_density),
+            refitted=exact.refitted,
+            gaussian=self.gaussian & ~exact.refitted,
+            seconds=exact.seconds,
+            reason=exact.reason,
+        )
+
+
+def left_out_of(over: str, rows: Mapping[str, Row], parts: tuple[str, ...]) -> LeftOut:
+    """Put the leave-one-out of models side by side."""
+    every = list(rows.values())
+
+    def stacked(name: str) -> Any:
+        return np.array([getattr(row, name) for row in every])
+
+    return LeftOut(
+        over,
+        tuple(rows),
+        stacked("log_density"),
+        stacked("khat"),
+        stacked("limit"),
+        stacked("refitted"),
+        stacked("gaussian"),
+        parts,
+        stacked("seconds"),
+        tuple(row.reason for row in every),
     )
-    for k, (name, one) in enumerate(posteriors.items()):
-        density = densities[name]
-        found[k], khat[k] = _smoothed(density, one.hyper.chains)
-        if len(density) > 1:
-            # Vehtari et al. (2024): the fewer the draws, the lighter the tail must be.
-            limits[k] = min(1 - 1 / np.log10(max(len(density), 11)), 0.7)
-        heavy_tailed = khat[k] > limits[k]
-        if heavy_tailed.any():
-            extrapolated, trusted = _extrapolated(density[:, heavy_tailed], _coordinates(one, len(density)))
-            gaussian[k, heavy_tailed] = trusted
-            found[k, heavy_tailed] = np.where(trusted, extrapolated, found[k, heavy_tailed])
-    return LeftOut(over, tuple(posteriors), found, khat, limits, gaussian, parts)
+
+
+def importance_sampled(density: Array, posterior: Posterior) -> Row:
+    """Integrate log densities (draw, part) over the posterior of the hyperparameters without each part."""
+    found, khat = _smoothed(density, posterior.hyper.chains)
+    # Vehtari et al. (2024): the fewer the draws, the lighter the tail must be.
+    limit = min(1 - 1 / np.log10(max(len(density), 11)), 0.7) if len(density) > 1 else 0.7
+    gaussian = np.zeros(len(found), dtype=bool)
+    heavy_tailed = khat > limit
+    if heavy_tailed.any():
+        extrapolated, trusted = _extrapolated(density[:, heavy_tailed], _coordinates(posterior, len(density)))
+        gaussian[heavy_tailed] = trusted
+        found[heavy_tailed] = np.where(trusted, extrapolated, found[heavy_tailed])
+    return Row(found, khat, limit, np.zeros(len(found), dtype=bool), gaussian)
+
+
+def integrated_again(
+    row: Row | None, wanted: NDArray[np.bool_], without: Callable[[int], float], name: str, shown: bool | None = None
+) -> Row:
+    """Replace the densities of some parts (part,) by exact ones.
+
+    row : what there is; None where nothing was sampled
+    without : density of a part, by its index, of the model integrated without it
+    name, shown : of the progress bar
+    """
+    started, nothing = time.perf_counter(), np.zeros(len(wanted), dtype=bool)
+    row = Row(np.full(len(wanted), np.nan), np.zeros(len(wanted)), 0.7, nothing, nothing) if row is None else row
+    found, refitted, reason = row.log_density.copy(), row.refitted.copy(), row.reason
+    with steps(name, int(wanted.sum()), shown) as advance:
+        for part in counted(np.flatnonzero(wanted), advance):
+            try:
+                found[part], refitted[part] = without(int(part)), True
+            except NoRefitError as error:
+                reason = str(error)
+    seconds = row.seconds + time.perf_counter() - started
+    return row._replace(
+        log_density=found, refitted=refitted, gaussian=row.gaussian & ~refitted, seconds=seconds, reason=reason
+    )
 
 
 def _coordinates(posterior: Posterior, count: int) -> tuple[Array, Array] | None:

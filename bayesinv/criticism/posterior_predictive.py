@@ -9,14 +9,33 @@ from functools import cached_property
 import numpy as np
 from scipy.stats import chi2
 
-from bayesinv.axes import Array, one_of
+from bayesinv.axes import Array, Index, one_of
 from bayesinv.criticism.densities import each_spectrum, left_out
 from bayesinv.criticism.draws import drawn
+from bayesinv.criticism.quantities import (
+    QUANTITIES,
+    Quantity,
+    of_recording,
+    of_residual,
+    sensor_groups,
+    white_baseline,
+    white_residual,
+)
 from bayesinv.evidence.spectrum import Spectrum
+from bayesinv.inference.outliers import sensor_names
 from bayesinv.posterior.posterior import Posterior
 from bayesinv.posterior.quantiles import tail_probabilities
 from bayesinv.problem.problem import Problem
 from bayesinv.problem.windows import samples_of
+from bayesinv.wording import aligned, three_digits
+
+QUANTITY_HEADS = ("test quantity", "recorded", "replicated", "90 % of replicates", "p")
+
+CONSERVATIVE = (
+    "p is the probability that a replicate's is at least as large. The model was fitted to this recording, so that p "
+    "is closer to 1/2 than a uniform number even if the model holds: an extreme p tells, one in the middle does not."
+)
+"""What is to be known of the p-values."""
 
 RESIDUAL_DRAWS = 50
 """Draws of the hyperparameters that residuals are averaged over: residuals hardly depend on them."""
@@ -33,7 +52,8 @@ class PosteriorPredictive:
     residual : (name,), root mean square of a sensor's standardised residual given all other sensors; 1 is expected
     p_values : (name,), probability of a larger residual than that: near 0 where the other sensors do not
         explain this one, near 1 where its residual is smaller than the noise allows
-    recorded_quantity, replicated_quantity : of the test quantity, () and (draw,); None where none was given
+    quantities : the test quantities of `bayesinv.criticism.quantities`, of MEG and EEG apart where both are there
+    own : the test quantity that was given, named "quantity"; None where none was
     """
 
     problem: Problem = field(repr=False)
@@ -43,24 +63,63 @@ class PosteriorPredictive:
     names: tuple[str, ...] = field(repr=False)
     residual: Array = field(repr=False)
     p_values: Array = field(repr=False)
-    recorded_quantity: float | None = None
-    replicated_quantity: Array | None = field(default=None, repr=False)
+    quantities: tuple[Quantity, ...] = field(repr=False)
+    own: Quantity | None = field(default=None, repr=False)
 
     @property
     def p_value(self) -> float:
-        """Posterior predictive p-value of the test quantity: probability that a replicate's is at least as large.
-
-        The recording counts as one of the replicates, so that it is never 0.
+        """Posterior predictive p-value of the test quantity that was given.
 
         Raises
         ------
         ValueError
             If no quantity was given.
         """
-        if self.replicated_quantity is None or self.recorded_quantity is None:
-            raise ValueError("there is no test quantity; give posterior_predictive(..., quantity=function)")
-        larger = np.sum(self.replicated_quantity >= self.recorded_quantity)
-        return float((1 + larger) / (1 + len(self.replicated_quantity)))
+        if self.own is None:
+            raise ValueError(
+                "no test quantity was given; give posterior_predictive(..., quantity=function), or take one of "
+                f"`quantities`: {', '.join(one.title for one in self.quantities)}"
+            )
+        return self.own.p_value
+
+    def __getitem__(self, title: str) -> Quantity:
+        for one in self.every:
+            if one.title == title:
+                return one
+        raise KeyError(f"no test quantity {title!r}; there are {', '.join(one.title for one in self.every)}")
+
+    @property
+    def every(self) -> tuple[Quantity, ...]:
+        """The test quantities, and the one that was given."""
+        return self.quantities if self.own is None else (*self.quantities, self.own)
+
+    @property
+    def extreme(self) -> tuple[Quantity, ...]:
+        """Test quantities of which hardly any replicate's is as large, or as small."""
+        return tuple(one for one in self.every if one.extreme)
+
+    @property
+    def verdict(self) -> str:
+        """Which test quantities are extreme, in words."""
+        if not self.extreme:
+            return "no test quantity is extreme"
+        return f"extreme, as the model does not make them: {', '.join(one.title for one in self.extreme)}"
+
+    def cells(self) -> list[tuple[str, ...]]:
+        """The test quantities as text, a tuple per row in the order of `QUANTITY_HEADS`."""
+        return [
+            (
+                one.title,
+                three_digits(float(np.median(one.recorded))),
+                three_digits(float(np.median(one.replicated))),
+                " to ".join(map(three_digits, one.interval())),
+                f"{one.p_value:.2g}",
+            )
+            for one in self.every
+        ]
+
+    def __str__(self) -> str:
+        return f"{aligned([QUANTITY_HEADS, *self.cells()])}\n{self.verdict}\n{CONSERVATIVE}"
 
     @cached_property
     def gfp(self) -> Array:
@@ -118,12 +177,16 @@ def posterior_predictive(
 ) -> PosteriorPredictive:
     """Draw whitened recordings from the posterior predictive distribution, and compare the recording with them.
 
+    Standard test quantities (`bayesinv.criticism.quantities`) get a posterior predictive p-value each. They are
+    conservative: closer to 1/2 than uniform where the model holds.
+
     draws : number of replicated recordings
     rng : default_rng(0) if None
-    quantity : test quantity, a function of a whitened recording (component, time) that returns a number
+    quantity : a test quantity of your own, a function of a whitened recording (component, time) that returns a number
     currents : "inferred" adds new noise to the field of currents drawn from their posterior, which asks whether the
         fit is as good as the noise allows; "new" draws currents from their prior at the posterior's hyperparameters,
-        which asks whether the prior makes recordings like this one
+        which asks whether the prior makes recordings like this one. What is left of the recording, and the baseline,
+        are judged by inferred currents in either case
 
     Raises
     ------
@@ -142,37 +205,85 @@ def posterior_predictive(
     rng = np.random.default_rng(0) if rng is None else rng
     scales = drawn(posterior, draws)
     scales = scales.picked(np.resize(np.arange(len(scales.noise)), draws))
-    replicated = np.empty((draws, *problem.recording.shape))
+    replicated, found = np.empty((draws, *problem.recording.shape)), _Found.of(problem, draws)
     for n, spectrum in each_spectrum(posterior, scales):
-        replicated[n] = _replicate(spectrum, scales.variance[n], scales.noise[n], currents == "new", rng)
-    names = tuple(f"component {i}" for i in range(problem.components))
-    if problem.whitener is not None:
-        names = tuple(f"sensor {i}" for i in range(problem.whitener.shape[1]))
-        names = names if problem.sensors is None else tuple(problem.sensors.names)
-    power, p_values = np.zeros(len(names)), np.zeros(len(names))
-    subset = drawn(posterior, min(draws, RESIDUAL_DRAWS))
-    for n, spectrum in each_spectrum(posterior, subset):
-        residual, precision = left_out(spectrum, subset.variance[n], subset.noise[n], problem.whitener)
-        square = np.sum(np.divide(residual**2, precision, out=np.ones_like(residual), where=precision > 0), axis=1)
-        power += square / len(subset.noise)
-        p_values += chi2.sf(square, residual.shape[1]) / len(subset.noise)
-    recorded_quantity, replicated_quantity = None, None
+        variance, noise = float(scales.variance[n]), float(scales.noise[n])
+        seen, new_noise = _inferred(spectrum, variance, noise, rng)
+        replicated[n] = new_noise + (seen if currents == "inferred" else _new_field(spectrum, variance, rng))
+        found.add(n, spectrum, noise, seen, replicated[n], rng)
+    names, power, p_values = _residuals(posterior, min(draws, RESIDUAL_DRAWS))
+    own = None
     if quantity is not None:
-        recorded_quantity, replicated_quantity = (
-            _test_quantity(quantity, problem.recording),
-            np.array([_test_quantity(quantity, r) for r in replicated]),
-        )
+        recorded = np.full(draws, _test_quantity(quantity, problem.recording))
+        own = Quantity("quantity", "", recorded, np.array([_test_quantity(quantity, one) for one in replicated]))
     return PosteriorPredictive(
-        problem,
-        posterior.model,
-        currents,
-        replicated,
-        names,
-        np.sqrt(power / len(problem.times)),
-        p_values,
-        recorded_quantity,
-        replicated_quantity,
+        problem, posterior.model, currents, replicated, names, power, p_values, found.quantities, own
     )
+
+
+def _residuals(posterior: Posterior, count: int) -> tuple[tuple[str, ...], Array, Array]:
+    """Names of sensors, root mean squares of their residuals given all others, and their p-values: (name,)."""
+    problem = posterior.problem
+    names = tuple(sensor_names(problem))
+    power, p_values = np.zeros(len(names)), np.zeros(len(names))
+    scales = drawn(posterior, count)
+    for n, spectrum in each_spectrum(posterior, scales):
+        residual, precision = left_out(spectrum, scales.variance[n], scales.noise[n], problem.whitener)
+        square = np.sum(np.divide(residual**2, precision, out=np.ones_like(residual), where=precision > 0), axis=1)
+        power += square / len(scales.noise)
+        p_values += chi2.sf(square, residual.shape[1]) / len(scales.noise)
+    return names, np.sqrt(power / len(problem.times)), p_values
+
+
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """Test quantities by name and group of sensors, draw by draw.
+
+    groups : components of each
+    recorded, replicated : (draw,) by name of the quantity and of the group
+    """
+
+    problem: Problem
+    draws: int
+    groups: dict[str, Index]
+    fixed: dict[str, dict[str, float]]
+    recorded: dict[tuple[str, str], Array]
+    replicated: dict[tuple[str, str], Array]
+
+    @classmethod
+    def of(cls, problem: Problem, draws: int) -> _Found:
+        """Nothing is found yet but the quantities of the recording itself."""
+        groups = sensor_groups(problem)
+        return cls(
+            problem, draws, groups, {g: of_recording(problem.recording[rows]) for g, rows in groups.items()}, {}, {}
+        )
+
+    def add(
+        self, draw: int, spectrum: Spectrum, noise: float, seen: Array, replicate: Array, rng: np.random.Generator
+    ) -> None:
+        """Note the quantities of a draw: of what the field that is seen leaves, and of a replicated recording."""
+        left = white_residual(spectrum, self.problem.recording - seen, noise)
+        white = rng.standard_normal(left.shape)
+        quiet = white_baseline(spectrum, noise)
+        for group, rows in self.groups.items():
+            recorded = self.fixed[group] | of_residual(left[rows])
+            replicated = of_recording(replicate[rows]) | of_residual(white[rows])
+            if quiet is not None:
+                recorded["baseline power"] = float(np.mean(quiet[rows] ** 2))
+                replicated["baseline power"] = float(rng.chisquare(quiet[rows].size) / quiet[rows].size)
+            for table, values in ((self.recorded, recorded), (self.replicated, replicated)):
+                for name, value in values.items():
+                    table.setdefault((name, group), np.empty(self.draws))[draw] = value
+
+    @property
+    def quantities(self) -> tuple[Quantity, ...]:
+        """All of them, in the order of `QUANTITIES`."""
+        return tuple(
+            Quantity(name, group, self.recorded[name, group], self.replicated[name, group])
+            for name in QUANTITIES
+            for group in self.groups
+            if (name, group) in self.recorded
+        )
 
 
 def _test_quantity(quantity: Callable[[Array], float], recording: Array) -> float:
@@ -183,15 +294,30 @@ def _test_quantity(quantity: Callable[[Array], float], recording: Array) -> floa
     return float(value)
 
 
-def _replicate(spectrum: Spectrum, variance: float, noise: float, new: bool, rng: np.random.Generator) -> Array:
-    """Draw a whitened recording (component, time) of inferred or new currents with new noise."""
-    signal, modes, whitening = variance * spectrum.eigenvalues, spectrum.modes, spectrum.problem.time_whitening
+def _inferred(spectrum: Spectrum, variance: float, noise: float, rng: np.random.Generator) -> tuple[Array, Array]:
+    """Draw the field of currents given the recording, and new noise: both whitened, (component, time)."""
+    signal = variance * spectrum.eigenvalues
     total = signal + noise**2
+    mean = signal / total * spectrum.coefficients
+    spread = noise * np.sqrt(signal / total)
+    unit = rng.standard_normal((2, *spectrum.coefficients.shape))
+    if spectrum.modes is not None:
+        return _back(spectrum, mean + spread * unit[0]), _back(spectrum, noise * unit[1])
+    # Filtering the samples one by one keeps the colour that the recording has.
+    fit = np.asarray(spectrum.from_components @ mean)
+    return fit + _back(spectrum, spread * unit[0]), _back(spectrum, noise * unit[1])
+
+
+def _new_field(spectrum: Spectrum, variance: float, rng: np.random.Generator) -> Array:
+    """Draw the whitened field (component, time) of currents from their prior."""
     unit = rng.standard_normal(spectrum.coefficients.shape)
-    mean = np.zeros_like(unit) if new else signal / total * spectrum.coefficients
-    spread = np.sqrt(total) if new else noise * np.sqrt(signal / total + 1)
-    if modes is not None:
-        return np.asarray(spectrum.from_components @ spectrum.stacked(mean + spread * unit, modes.from_modes.T))
-    replicate = spectrum.from_components @ (spread * unit)
-    replicate = replicate if whitening is None else whitening.coloured(replicate)
-    return np.asarray(spectrum.from_components @ mean + replicate)
+    return _back(spectrum, np.sqrt(variance * spectrum.eigenvalues) * unit)
+
+
+def _back(spectrum: Spectrum, coefficients: Array) -> Array:
+    """A whitened recording (component, time), coloured as it is, from independent coefficients."""
+    whitening = spectrum.problem.time_whitening
+    if spectrum.modes is not None:
+        return np.asarray(spectrum.from_components @ spectrum.stacked(coefficients, spectrum.modes.from_modes.T))
+    table = np.asarray(spectrum.from_components @ coefficients)
+    return table if whitening is None else whitening.coloured(table)

@@ -17,7 +17,7 @@ from scipy.linalg import solve_triangular
 
 from bayesinv.axes import Array
 from bayesinv.covariance.covariance import Structure
-from bayesinv.covariance.time_course import lagged_slope
+from bayesinv.covariance.time_course import equally_spaced, slope_over_time
 from bayesinv.covariance.time_modes import TimeModes, gain_decomposition, lagged_products
 from bayesinv.evidence.gaussian import FEW_PARTS, LOG_2PI, Likelihood
 from bayesinv.interpolation.log_grid import MovedComponents
@@ -304,20 +304,25 @@ class Spectrum(PickledByFields):
         """Derivative of the log density of the recording by the currents' time constant, 1/s.
 
         Of modes that several colours share the variances change, of those of one colour the correlation T of the
-        currents, d/dC log Normal(y; 0, C) = (C⁻¹ y yᵀ C⁻¹ - C⁻¹) / 2: a sum over lags, for dT is a Toeplitz matrix.
+        currents, d/dC log Normal(y; 0, C) = (C⁻¹ y yᵀ C⁻¹ - C⁻¹) / 2: a sum over lags where samples are
+        equally spaced, for dT is a Toeplitz matrix then.
         """
         modes, time = self.modes, self.structure.time
         assert modes is not None
         assert time is not None
-        change = lagged_slope(self.problem.times, time, self.structure.course)
+        times = self.problem.times
+        change = slope_over_time(times, time, self.structure.course)
         total = variance * self.eigenvalues + noise**2
         solved = self.coefficients / total
         if len(self.blocks) > 1:
             by_power = np.einsum("cm,cm->m", self.values_of_modes, solved**2 - 1 / total)
-            return 0.5 * variance * float(by_power @ modes.basis.variances(change))
-        recorded = lagged_products(solved @ modes.to_modes.T, self.values)
-        expected = lagged_products(modes.to_modes.T, self.values @ (1 / total))
-        return 0.5 * variance * float((recorded - expected) @ change)
+            return 0.5 * variance * float(by_power @ modes.basis.variances(times, change))
+        series, weights = solved @ modes.to_modes.T, self.values @ (1 / total)
+        if not equally_spaced(times):
+            recorded = np.sum(self.values[:, None] * series * (series @ change))
+            return 0.5 * variance * float(recorded - weights @ modes.basis.variances(times, change))
+        left = lagged_products(series, self.values) - lagged_products(modes.to_modes.T, weights)
+        return 0.5 * variance * float(left @ change[0])
 
     def to_sources(self, rows: slice = slice(None)) -> Array:
         """D Gᵀ U (amplitude, column), or some rows of it: the map from filtered coefficients to currents."""

@@ -51,7 +51,7 @@ def prior_predictive(implied: PriorPredictive) -> Figure:
 
 
 def posterior_predictive(checked: PosteriorPredictive, level: float = 0.9, time: float | None = None) -> Figure:
-    """Draw the field power's band over time, every sensor's residual, the test quantity, and topographies.
+    """Draw the field power's band over time, every sensor's residual, test quantities with p-values, and topographies.
 
     level : of the band
     time : s, of the topographies; None takes the sample at which the recording is strongest
@@ -67,15 +67,16 @@ def posterior_predictive(checked: PosteriorPredictive, level: float = 0.9, time:
     top, *rest = figure.subfigures(
         2 if kinds else 1, 1, height_ratios=[5.2, 2.3 * len(kinds)][: 1 + bool(kinds)], squeeze=False
     ).ravel()
-    grid = top.add_gridspec(2, 3 if checked.replicated_quantity is not None else 2)
-    _field_power(top.add_subplot(grid[0, :]), checked, level)
-    _residuals(top.add_subplot(grid[1, :2]), checked)
-    if checked.replicated_quantity is not None:
-        axes = top.add_subplot(grid[1, 2])
-        axes.hist(checked.replicated_quantity, 20, color=BLUE, alpha=0.35)
-        axes.axvline(float(checked.recorded_quantity or 0.0), color=INK, linewidth=1.6)
-        axes.set(xlabel="test quantity", yticks=[])
-        axes.set_title(f"p = {checked.p_value:.2g}", loc="left", fontsize=9, color=INK)
+    grid = top.add_gridspec(2, 3)
+    _field_power(top.add_subplot(grid[0, :2]), checked, level)
+    _residuals(top.add_subplot(grid[1, :2] if checked.own is None else grid[1, 0]), checked)
+    _quantities(top.add_subplot(grid[:, 2]), checked)
+    if checked.own is not None:
+        axes = top.add_subplot(grid[1, 1])
+        axes.hist(checked.own.replicated, 20, color=BLUE, alpha=0.35)
+        axes.axvline(float(checked.own.recorded[0]), color=INK, linewidth=1.6)
+        axes.set(xlabel="the quantity given", yticks=[])
+        axes.set_title(f"p = {checked.own.p_value:.2g}", loc="left", fontsize=9, color=INK)
         plain(axes, left=False)
     if kinds:
         _topographies(rest[0], checked, kinds, time)
@@ -117,6 +118,21 @@ def _residuals(axes: Axes, checked: PosteriorPredictive) -> None:
     axes.set(xlabel=what, ylabel="standardised residual\ngiven all others (RMS)", ylim=(0, None))
     axes.legend(frameon=False, fontsize=8, loc="lower right")
     plain(axes)
+
+
+def _quantities(axes: Axes, checked: PosteriorPredictive) -> None:
+    """Draw the p-value of every test quantity; extreme ones lie at either end."""
+    height = np.arange(len(checked.every))[::-1]
+    p_values = np.array([one.p_value for one in checked.every])
+    colours = [ORANGE if one.extreme else INK for one in checked.every]
+    axes.hlines(height, 0, 1, color=MUTED, linewidth=0.5, alpha=0.5)
+    axes.scatter(p_values, height, c=colours, s=22, zorder=3)
+    axes.axvline(0.5, color=MUTED, linewidth=0.8, linestyle=(0, (3, 2)))
+    axes.set_yticks(height, [one.title for one in checked.every], fontsize=7.5)
+    axes.set(xlim=(-0.03, 1.03), ylim=(-0.6, len(height) - 0.4), xticks=[0, 0.5, 1])
+    axes.set_xlabel("p: share of replicates\nwith as large a value", fontsize=8)
+    axes.set_title(f"{len(checked.extreme)} of {len(height)} extreme", loc="left", fontsize=9, color=INK)
+    plain(axes, left=False)
 
 
 def _topographies(part: Any, checked: PosteriorPredictive, kinds: tuple[str, ...], time: float | None) -> None:

@@ -61,7 +61,10 @@ def _projected(
 
 
 def model_comparison(found: ModelComparison) -> Figure:
-    """Draw evidence and leave-one-out relative to the best, the weights they give, and differences over time."""
+    """Draw evidence and leave-one-out relative to the best, the weights they give, and differences over time.
+
+    Models that are not ranked are drawn relative to the first, without weights.
+    """
     count, blocks = len(found.rows), found.blocks
     figure = blank(9.6, 1.6 + 0.32 * count + (2.4 if blocks is not None else 0.0))
     rows = 2 if blocks is not None else 1
@@ -70,7 +73,7 @@ def model_comparison(found: ModelComparison) -> Figure:
     _differences(differences, found)
     _weights(weights, found)
     if blocks is not None:
-        _over_time(figure.add_subplot(grid[1, :]), blocks, found.block_times)
+        _over_time(figure.add_subplot(grid[1, :]), blocks, found)
     return figure
 
 
@@ -84,34 +87,36 @@ def _differences(axes: Axes, found: ModelComparison) -> None:
     """Draw evidence and predictive density of each model less those of the best, with errors."""
     count = len(found.rows)
     heights = np.arange(count)[::-1]
-    known = [row for row in found.rows if row.log_bayes_factor is not None]
-    series = [
-        (
-            "log Bayes factor",
-            INK,
-            np.array([row.log_bayes_factor for row in known]),
-            np.array([row.log_bayes_factor_error for row in known]),
-            heights[[row.log_bayes_factor is not None for row in found.rows]],
-        )
-    ]
+    known = np.array([row.log_evidence is not None for row in found.rows])
+    evidence = np.array([row.log_evidence for row in found.rows if row.log_evidence is not None])
+    error = np.array([row.log_evidence_error for row in found.rows if row.log_evidence is not None])
+    series = []
+    if known.any():
+        reference = 0 if found.unranked else int(evidence.argmax())
+        error = np.where(np.arange(len(error)) == reference, 0, error + error[reference])
+        series.append(("log Bayes factor", INK, evidence - evidence[reference], error, heights[known]))
     for one, colour in _left_out(found):
-        series.append((f"LOO over {one.over}, ± 2 se", colour, one.difference, 2 * one.difference_se, heights))
+        values, error = one.difference_to(0 if found.unranked else int(one.elpd.argmax()))
+        series.append((f"LOO over {one.over}, ± 2 se", colour, values, 2 * error, heights))
     for i, (words, colour, values, error, at) in enumerate(series):
         if len(values):
             shift = at + 0.22 * (1 - i)
             axes.errorbar(values, shift, xerr=error, fmt="o", color=colour, markersize=4, lw=1, label=words)
-    smallest = min(float(values.min()) for _, _, values, _, _ in series if len(values))
-    if smallest < -100:
+    if max(float(np.abs(values).max()) for _, _, values, _, _ in series if len(values)) > 100:
         axes.set_xscale("symlog", linthresh=10)
     axes.axvline(0, color=MUTED, linewidth=0.8)
     names = found.components.names
-    axes.set(yticks=heights, yticklabels=names, ylim=(-0.6, count - 0.4), xlabel="less than the best (nats)")
+    axes.set(yticks=heights, yticklabels=names, ylim=(-0.6, count - 0.4), xlabel=f"{_beside(found)} (nats)")
     axes.legend(frameon=False, fontsize=7.5, loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderaxespad=0.1)
     plain(axes)
 
 
 def _weights(axes: Axes, found: ModelComparison) -> None:
-    """Draw the models' probabilities and stacking weights."""
+    """Draw the models' probabilities and stacking weights; of models that are not ranked say that they are not."""
+    if found.unranked:
+        axes.set_axis_off()
+        axes.text(0, 0.5, "not ranked: a check of the\nnoise over time failed", fontsize=8.5, color=INK, va="center")
+        return
     count = len(found.rows)
     weights = [("evidence", INK, np.array(list((found.probabilities or {}).values())))]
     weights += [(f"stacking over {one.over}", colour, one.weights) for one, colour in _left_out(found)]
@@ -122,20 +127,25 @@ def _weights(axes: Axes, found: ModelComparison) -> None:
     plain(axes)
 
 
-def _over_time(axes: Axes, blocks: LeftOut, block_times: Array) -> None:
-    """Draw the log density of each block given all others, by model, less that of the best model."""
-    difference = blocks.log_density - blocks.log_density[blocks.elpd.argmax()]
-    edges = 1e3 * np.append(block_times[:, 0], block_times[-1, 1])
+def _beside(found: ModelComparison) -> str:
+    """What densities are drawn relative to."""
+    return f"less that of {found.components.names[0]}" if found.unranked else "less than the best"
+
+
+def _over_time(axes: Axes, blocks: LeftOut, found: ModelComparison) -> None:
+    """Draw the log density of each block given all others, by model, less that of the best model or of the first."""
+    difference = blocks.log_density - blocks.log_density[0 if found.unranked else blocks.elpd.argmax()]
+    edges = 1e3 * np.append(found.block_times[:, 0], found.block_times[-1, 1])
     for k, (name, values) in enumerate(zip(blocks.names, difference, strict=True)):
         axes.stairs(values, edges, baseline=None, color=f"C{k % 10}", linewidth=1.6, label=name)
-        unreliable = (blocks.khat[k] > blocks.limit[k]) & ~blocks.gaussian[k]
+        unreliable = blocks.unreliable[k]
         axes.plot(((edges[1:] + edges[:-1]) / 2)[unreliable], values[unreliable], "x", color=f"C{k % 10}", markersize=5)
     axes.axhline(0, color=MUTED, linewidth=0.6)
-    if np.any((blocks.khat > blocks.limit[:, None]) & ~blocks.gaussian):
+    if blocks.unreliable.any():
         axes.plot([], [], "x", color=INK, markersize=5, label="cannot be relied upon")
     axes.set(
         xlabel="time (ms)",
-        ylabel="log density of a block\nfrom all others, less that\nof the best model (nats)",
+        ylabel=f"log density of a block\nfrom all others,\n{_beside(found)} (nats)",
     )
     axes.set_xlim(edges[0], edges[-1])
     if np.abs(difference).max() > 100:

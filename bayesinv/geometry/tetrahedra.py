@@ -11,6 +11,7 @@ from scipy.sparse.csgraph import connected_components
 
 from bayesinv.axes import Array, Index, freeze, real
 from bayesinv.geometry.surfaces import Surface, check_size, checked_corners
+from bayesinv.wording import listed
 
 # Corners of the facet opposite to each corner, counter-clockwise seen from outside a positive element.
 FACETS = np.array([[1, 2, 3], [0, 3, 2], [0, 1, 3], [0, 2, 1]])
@@ -132,7 +133,7 @@ def check_mesh(mesh: Tetrahedra, name: str = "mesh") -> Index:
     flat = np.flatnonzero(quality(mesh) < MIN_QUALITY)
     if flat.size:
         raise ValueError(
-            f"{name} has {flat.size} flat elements (quality below {MIN_QUALITY:g}), the first are {_listed(flat)}; "
+            f"{name} has {flat.size} flat elements (quality below {MIN_QUALITY:g}), the first are {listed(flat)}; "
             "collapse them or mesh again"
         )
     elements = positive(mesh)
@@ -147,7 +148,7 @@ def check_mesh(mesh: Tetrahedra, name: str = "mesh") -> Index:
     if folded.any():
         raise ValueError(
             f"{name} has {np.count_nonzero(folded)} inverted elements that overlap a neighbour, the first are "
-            f"{_listed(shared[folded, 0])}; move their nodes or mesh again"
+            f"{listed(shared[folded, 0])}; move their nodes or mesh again"
         )
     links = coo_matrix((np.ones(len(shared)), (shared[:, 0], neighbour)), shape=(len(elements),) * 2)
     pieces, piece = connected_components(links, directed=False)
@@ -164,11 +165,6 @@ def check_mesh(mesh: Tetrahedra, name: str = "mesh") -> Index:
             f"{name} has {np.count_nonzero(~used)} nodes that no element uses; drop them by `largest(mesh)`"
         )
     return across
-
-
-def _listed(index: Index) -> str:
-    """Return the first five indices as text for an error message."""
-    return ", ".join(map(str, index[:5])) + (", ..." if len(index) > 5 else "")
 
 
 def _is_odd(facet: Index) -> NDArray[np.bool_]:

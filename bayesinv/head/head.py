@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from bayesinv.axes import Array, Index, freeze, real
+from bayesinv.axes import Array, freeze, real
 from bayesinv.geometry.icosphere import geodesic_sphere
 from bayesinv.geometry.repair import closed
 from bayesinv.geometry.surfaces import Surface, crossings, enclosed_volume, inside, nearest
 from bayesinv.geometry.tetrahedra import Tetrahedra
+from bayesinv.wording import listed
 
 Conductivity = float | tuple[float, float]
 
@@ -162,7 +163,7 @@ def _check_depth(name: str, outside: NDArray[np.bool_], distance: Array, minimum
     if outside.any():
         which = np.flatnonzero(outside)
         raise ValueError(
-            f"{len(which)} sources lie outside {name}: {_listed(which)}, "
+            f"{len(which)} sources lie outside {name}: {listed(which)}, "
             f"by up to {1e3 * distance[which].max():.3g} mm; "
             "drop them (Sources.pick) or check that head and sources share one coordinate frame"
         )
@@ -170,11 +171,6 @@ def _check_depth(name: str, outside: NDArray[np.bool_], distance: Array, minimum
     if too_close.any():
         which = np.flatnonzero(too_close)
         raise ValueError(
-            f"{len(which)} sources are closer than {1e3 * minimum:.3g} mm to the surface of {name}: {_listed(which)}, "
+            f"{len(which)} sources are closer than {1e3 * minimum:.3g} mm to the surface of {name}: {listed(which)}, "
             f"the closest {1e3 * distance[which].min():.3g} mm; drop them (Sources.pick), or lower minimum_distance"
         )
-
-
-def _listed(which: Index) -> str:
-    """Return the first five indices as text for an error message."""
-    return ", ".join(str(i) for i in which[:5]) + (", ..." if len(which) > 5 else "")

@@ -12,6 +12,9 @@ from bayesinv.posterior.mixture import Mixture
 from bayesinv.problem.autocorrelation import whiteness
 from bayesinv.problem.problem import Problem
 
+OVER_TIME = "noise over time"
+"""What the names of these checks begin with."""
+
 LAGS = 10
 """Lags over which autocorrelations are summed."""
 
@@ -40,10 +43,10 @@ def colour_checks(problem: Problem, mixed: Mixture) -> list[Check]:
     found = []
     innovations = _innovations(problem)
     if innovations is not None:
-        found.append(_check("noise over time, baseline", innovations, known))
+        found.append(_check(f"{OVER_TIME}, baseline", innovations, known))
     quiet = _without_currents(problem, mixed)
     if quiet is not None:
-        found.append(_check("noise over time, recording", quiet, known))
+        found.append(_check(f"{OVER_TIME}, recording", quiet, known))
     return found
 
 

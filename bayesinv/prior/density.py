@@ -23,6 +23,7 @@ from bayesinv.prior.graphs import GRAPH_LOCK
 from bayesinv.prior.observation import Observation
 from bayesinv.prior.observation import observation as observation_of
 from bayesinv.prior.vectorised import GRAPH_FUNCTIONS, signature, vectorised, with_lambda
+from bayesinv.problem.problem import Problem
 
 if TYPE_CHECKING:
     import pymc as pm
@@ -67,6 +68,10 @@ class Density:
                     f"{variable.name!r} is what the posterior calls its own ratio of scales; rename your variable"
                 )
         return density
+
+    def again(self, problem: Problem) -> Density:
+        """The density given other samples of the same sensors and sources, under the same prior."""
+        return Density(self.model, self.observation.again(problem))
 
     @cached_property
     def _functions(self) -> tuple[Memory, Hashable]:

@@ -46,6 +46,16 @@ class Observation(PickledByFields):
     recording: Any = None
     baseline: Any = None
 
+    def again(self, problem: Problem) -> Observation:
+        """What the same model, with the prior it has, says of other samples of the same sensors and sources.
+
+        The random variables of the model still observe the recording that it was built for.
+        """
+        other = replace(self, problem=problem)
+        # Ranges of what is learned are the prior's, which other samples do not change.
+        vars(other)["bounded"] = self.bounded
+        return other
+
     def structure(self, values: Mapping[str, Any]) -> Structure:
         """The structure at values of what is learned."""
         found = {key: np.ascontiguousarray(one) if np.ndim(one) else float(one) for key, one in values.items()}

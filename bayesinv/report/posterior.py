@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 
 from bayesinv import figures
 from bayesinv.axes import Array, real
+from bayesinv.criticism.posterior_predictive import CONSERVATIVE, PosteriorPredictive
 from bayesinv.posterior.maps import REGION, Maps, both
 from bayesinv.posterior.posterior import Posterior
 from bayesinv.problem.windows import Window
@@ -41,6 +42,7 @@ def write(
     draws: int = 1000,
     radius: float = REGION,
     maps: tuple[Maps, Maps | None] | None = None,
+    predictive: PosteriorPredictive | None = None,
 ) -> Path:
     """Write pictures and `report.html`, which embeds them all and needs no other file, into a folder.
 
@@ -55,6 +57,7 @@ def write(
     draws : joint draws behind the peak
     radius : m, of the cortical patches that regional maps average over
     maps : of single sources and of patches, see `maps.both`, if computed before; replaces window, draws and radius
+    predictive : recordings replicated from the posterior, see `posterior_predictive`, for a section on them
 
     Returns the path of `report.html`. Everything is drawn before the first file is written, and each file is
     renamed into place when it is complete.
@@ -80,6 +83,8 @@ def write(
     _sources(page, posterior, single, regional, marks)
     _scales(page, posterior, prior)
     page.section("Checks", tables.checks(posterior))
+    if predictive is not None:
+        _replicates(page, predictive)
     for number, (heading, content) in enumerate(sections, 1):
         shown = content
         if not isinstance(shown, str):
@@ -189,6 +194,19 @@ def _scales(page: Page, posterior: Posterior, prior: Mapping[str, ArrayLike] | N
             "Chains of the hyperparameters and the ranks of their draws.",
         )
     page.section("Scales that were learned", picture, tables.hyperparameters(posterior), chains)
+
+
+def _replicates(page: Page, checked: PosteriorPredictive) -> None:
+    picture = page.picture(
+        "predictive.png",
+        figures.posterior_predictive(checked, LEVEL),
+        "Recordings drawn from the posterior, beside the one that was recorded: its field power over time, what every "
+        "sensor shows beyond all others, and the share of replicates in which each test quantity is as large. Orange "
+        "is what hardly any replicate shows.",
+        f"Replicated recordings beside the recorded one: {checked.verdict}.",
+    )
+    words = f"<p>{escape(checked.verdict[0].upper() + checked.verdict[1:])}. {escape(CONSERVATIVE)}</p>"
+    page.section("Recordings that could have been", words, picture, tables.quantities(checked))
 
 
 def _rings(truth: Array | None) -> str:

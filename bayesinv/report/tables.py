@@ -1,4 +1,4 @@
-"""Tables of a posterior: summary, probabilities of the peak, hyperparameters, checks and provenance."""
+"""Tables of a posterior: summary, probabilities of the peak, hyperparameters, checks, replicates and provenance."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from html import escape
 
 import numpy as np
 
+from bayesinv.criticism.posterior_predictive import QUANTITY_HEADS, PosteriorPredictive
+from bayesinv.criticism.quantities import QUANTITIES
 from bayesinv.figures.hyperparameters import HYPER
 from bayesinv.figures.style import counted
 from bayesinv.posterior.hyper import Scalar
@@ -113,6 +115,15 @@ def checks(posterior: Posterior) -> str:
         f'<div class="wide"><table class="words"><thead><tr>{heads}</tr></thead>'
         f"<tbody>{''.join(lines)}</tbody></table></div>"
     )
+
+
+def quantities(checked: PosteriorPredictive) -> str:
+    """Every test quantity, recorded and replicated, with its p-value, and what it is."""
+    rows = [
+        (*cells, QUANTITIES.get(one.name, "as given"))
+        for cells, one in zip(checked.cells(), checked.every, strict=True)
+    ]
+    return html_table((*QUANTITY_HEADS, "what"), rows)
 
 
 def card_of(posterior: Posterior, card: str | None) -> str:

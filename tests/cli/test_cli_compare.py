@@ -70,6 +70,21 @@ class TestCompare:
         for word in ("log evidence", "spread (mm)", "100 ms", "hierarchical"):
             assert word in out
 
+    def test_models_of_coloured_noise_are_ranked_on_request_alone(self, compare, tmp_path, monkeypatch):
+        # No noise is white enough for such limits.
+        monkeypatch.setattr("bayesinv.inference.colour.LIMIT", -1.0)
+        monkeypatch.setattr("bayesinv.inference.colour.SIGNIFICANCE", 1.0)
+        for given, ranked in ((), False), (("--coloured", "rank"), True):
+            code, out, err = compare("--methods", "none", "--models", "minimum_norm,hierarchical", *given)
+            assert code == 1
+            assert "check failed: noise over time" in err
+            assert ("models are not ranked" in " ".join(out.split())) != ranked
+            found = json.loads((tmp_path / "out" / "summary.json").read_text())["comparison"]
+            assert bool(found["unranked"]) != ranked
+            assert all(row["log_evidence"] is not None for row in found["rows"])
+            for what in ("log_bayes_factor", "components_weight", "blocks_weight"):
+                assert all((row[what] is not None) == ranked for row in found["rows"])
+
     @pytest.mark.slow
     def test_models_or_methods_alone(self, compare, tmp_path):
         assert compare("--methods", "none", "--models", "minimum_norm")[0] == 0

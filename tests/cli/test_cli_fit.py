@@ -42,6 +42,13 @@ class TestFit:
             assert word in out
         assert "infer" in err
 
+    def test_replicated_recordings_are_reported_on_request(self, fit, tmp_path):
+        code, out, err = fit("--draws", 200, "--predictive")
+        assert code == 0, err
+        for word in ("test quantity", "residual autocorrelation", "leading component"):
+            assert word in out
+        assert "predict" in json.loads((tmp_path / "out" / "summary.json").read_text())["timings"]
+
     def test_the_numbers_are_those_of_the_library(self, fit, files, tmp_path):
         import mne
 

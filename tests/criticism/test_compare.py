@@ -22,6 +22,7 @@ from bayesinv.criticism.leave_out import LeftOut, _smoothed
 from bayesinv.criticism.prior_draws import Prior
 from bayesinv.inference.assemble import mixture
 from bayesinv.inference.quadrature import integrate
+from bayesinv.posterior.checks import Check
 from bayesinv.prior.catalogue import build
 from bayesinv.prior.density import Density
 
@@ -172,7 +173,7 @@ def test_where_importance_sampling_fails_a_gaussian_takes_over(name, atol):
     envelope = 1 + 0.6 * (np.arange(150) // 15 == 3)
     problem = problem.again(problem.recording * envelope, problem.times, problem.baseline)
     posterior = infer(name, problem)
-    found = compare({"a": posterior}, draws=4000).blocks
+    found = compare({"a": posterior}, draws=4000, refit="never").blocks
     assert found.khat[0].argmax() == 3
     assert found.gaussian[0, 3]
     assert "of the 10 blocks weigh too much" in found.warnings[0]
@@ -187,7 +188,7 @@ def test_what_neither_carries_is_said():
     problem = toy(1, sensors=20, sources=45, samples=150, quiet=40)
     envelope = 1 + 2 * (np.arange(150) // 15 == 3)
     posterior = infer("hierarchical", problem.again(problem.recording * envelope, problem.times, problem.baseline))
-    found = compare({"a": posterior})
+    found = compare({"a": posterior}, refit="never")
     assert found.blocks.khat[0].argmax() == 3
     assert not found.blocks.gaussian[0, 3]
     assert "cannot be relied upon" in found.warnings[-1]
@@ -212,11 +213,60 @@ def test_bayes_factors_are_differences_of_evidence(posteriors):
     assert found.cells()[1][1:3] == ("", "")
 
 
+@pytest.fixture
+def of_coloured_noise(posteriors):
+    """The posteriors, one of which has failed a check of the noise over time."""
+    failed = Check("noise over time, baseline", 0.8, "at most 0.1", False)
+    slow = posteriors["temporal"]
+    return {**posteriors, "temporal": replace(slow, checks=(*slow.checks, failed))}
+
+
+def test_models_of_coloured_noise_are_shown_but_not_ranked(posteriors, of_coloured_noise):
+    found = compare(of_coloured_noise)
+    right = compare(posteriors)
+    assert not right.unranked
+    for word in ("not ranked", "noise over time, baseline failed for temporal", 'noise_time="auto"', 'coloured="rank"'):
+        assert word in found.unranked
+        assert word in str(found)
+    for name in posteriors:
+        assert found[name].log_evidence == right[name].log_evidence
+        assert_allclose(found[name].components_elpd, right[name].components_elpd)
+        assert_allclose(found[name].blocks_elpd, right[name].blocks_elpd)
+        for what in ("difference", "difference_se", "weight", "pseudo_weight"):
+            assert getattr(right[name], f"components_{what}") is not None
+            assert getattr(found[name], f"components_{what}") is None
+            assert getattr(found[name], f"blocks_{what}") is None
+        assert found[name].log_bayes_factor is found[name].log_bayes_factor_error is None
+    assert [cell[2] for cell in found.cells()] == ["", "", ""]
+    for what in ("weights", "probabilities"):
+        with pytest.raises(ValueError, match="models are not ranked"):
+            getattr(found, what)
+    figure = figures.model_comparison(found)
+    figure.canvas.draw()
+    assert not figure.axes[1].patches
+    assert "less that of minimum_norm" in figure.axes[0].get_xlabel()
+    told = compare(of_coloured_noise, coloured="rank")
+    assert not told.unranked
+    assert told.rows == right.rows
+    with pytest.raises(ValueError, match="no way with coloured noise named 'hide'"):
+        compare(posteriors, coloured="hide")
+
+
+@pytest.mark.parametrize("weights", ["evidence", "stacking"])
+def test_models_of_coloured_noise_are_not_averaged_by_rank(posteriors, of_coloured_noise, weights):
+    with pytest.raises(ValueError, match=r"models are not ranked.*or give weights as numbers"):
+        average(of_coloured_noise, weights)
+    told = average(of_coloured_noise, weights, coloured="rank")
+    assert_allclose(told.hyper["model"].mean, average(posteriors, weights).hyper["model"].mean)
+    assert_allclose(average(of_coloured_noise, [1, 1, 2]).hyper["model"].mean, 1.25)
+
+
 def table_of(values):
     values = np.asarray(values, dtype=float)
     names = tuple("abcdef"[: len(values)])
     parts = tuple(map(str, range(values.shape[1])))
-    return LeftOut("components", names, values, 0 * values, np.ones(len(values)), values > np.inf, parts)
+    no, zero = values > np.inf, np.zeros(len(values))
+    return LeftOut("components", names, values, 0 * values, zero + 1, no, no, parts, zero, ("",) * len(values))
 
 
 def test_stacking_says_most_of_what_was_left_out(rng):

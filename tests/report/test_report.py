@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from test_figures import LEFT, RIGHT, bare, believed, made
 
 from bayesinv import figures, report
+from bayesinv.criticism.posterior_predictive import CONSERVATIVE, posterior_predictive
 from bayesinv.posterior import maps
 from bayesinv.posterior.checks import Check
 from bayesinv.problem.account import account
@@ -143,6 +144,20 @@ def test_text_is_escaped_and_sections_are_shown(posterior, tmp_path):
     assert "The truth is known here: the strongest mean lies" in text
     assert "Mean of 10 to 30 ms" in text or "Mean of 9 to 31 ms" in text or re.search(r"[Mm]ean of \d+ to \d+ ms", text)
     assert {"section-2.png", "compare.png"} <= {path.name for path in tmp_path.iterdir()}
+
+
+@pytest.mark.slow
+def test_replicated_recordings_are_shown_with_their_p_values(page, posterior, tmp_path):
+    checked = posterior_predictive(posterior, 20, quantity=np.max)
+    path = report.write(posterior, tmp_path, draws=20, predictive=checked)
+    text = Reader(path.read_text(encoding="utf-8")).text
+    assert "Recordings that could have been" in text
+    assert CONSERVATIVE in text
+    for one, cells in zip(checked.every, checked.cells(), strict=True):
+        assert one.title in text
+        assert all(cell in text for cell in cells)
+    assert (tmp_path / "predictive.png").is_file()
+    assert "Recordings that could have been" not in page.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("axes", [1, 3])

@@ -1,0 +1,202 @@
+"""Refits: the density of a part of a recording given all others, as a ratio of two evidences.
+
+    p(part | rest) = p(recording) / p(rest)
+
+Both are integrals over the hyperparameters on a lattice of their own, so that none need resemble another, however much
+the part weighs on them. Without a block of samples the recording has a gap, over which the correlation of noise and
+currents goes on; without a component all samples of one direction of sensor space are missing. The baseline, and the
+prior with all that it took from the recording's times, stay what they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from bayesinv.axes import Array
+from bayesinv.criticism.densities import component_log_density
+from bayesinv.evidence.spectrum import Spectrum
+from bayesinv.inference.methods import MAX_DIMENSION_QUADRATURE
+from bayesinv.inference.quadrature import integrate
+from bayesinv.inference.unsettled import UnsettledError
+from bayesinv.posterior.checks import Evidence
+from bayesinv.posterior.posterior import Posterior
+from bayesinv.prior.catalogue import build
+from bayesinv.prior.density import MAX_VARIANCE, Density
+from bayesinv.problem.problem import Problem
+
+MAX_ERROR = 0.01
+"""Largest numerical error of an evidence, in nats, in a ratio that counts as exact."""
+
+SLOPE_STEP = 1e-4
+"""Step of finite differences along an unconstrained coordinate."""
+
+
+class NoRefitError(ValueError):
+    """A model cannot be integrated again without a part of its recording; the message says why."""
+
+
+@dataclass(frozen=True, eq=False)
+class Refit:
+    """A model that can be integrated again without a part of its recording.
+
+    density : of the hyperparameters given the whole recording
+    evidence : of the whole recording
+    """
+
+    density: Density
+    evidence: Evidence
+
+    @classmethod
+    def of(cls, posterior: Posterior, model: Any = None) -> Refit:
+        """Return the refit of the model that a posterior is of.
+
+        model : as it was given to `infer`; None looks the posterior's up by its name
+
+        Raises
+        ------
+        NoRefitError
+            If the model is not found, is another one, or has too many hyperparameters for a lattice.
+        """
+        try:
+            _, built = build(posterior.model if model is None else model, posterior.problem)
+        except (ValueError, FileNotFoundError) as error:
+            raise NoRefitError(f"give the model as it was given to infer, models={{name: model}}: {error}") from error
+        density = Density.of(built)
+        if density.dimension > MAX_DIMENSION_QUADRATURE:
+            raise NoRefitError(f"its {density.dimension} hyperparameters are too many for a lattice")
+        if not {variable.name for variable in density.model.free_RVs if not np.ndim(variable)} <= set(posterior.hyper):
+            raise NoRefitError(f"{posterior.model!r} names another model; give models={{name: model}}")
+        evidence = cls.evidence_of(density)
+        known = posterior.log_evidence if posterior.method in ("exact", "quadrature") else None
+        if known is not None and abs(known - evidence) > MAX_ERROR + known.error + evidence.error:
+            raise NoRefitError(
+                f"{posterior.model!r} names another model, whose log evidence is {evidence:.2f} and not {known:.2f}; "
+                "give models={name: model}"
+            )
+        return cls(density, evidence)
+
+    @property
+    def _shared_modes(self) -> bool:
+        """Whether modes of time are only nearly independent, for they serve several colours of the noise."""
+        observation = self.density.observation
+        whitening = observation.problem.time_whitening
+        courses = "time" in observation.learned or observation.base.time is not None
+        return courses and whitening is not None and len(whitening.correlations) > 1
+
+    @staticmethod
+    def evidence_of(density: Density) -> Evidence:
+        """Log evidence by a lattice, or by the one node where nothing is free, with its numerical error."""
+        if not density.dimension:
+            return Evidence(float(density(np.zeros((1, 0)))[0]))
+        try:
+            lattice = integrate(density)
+        except UnsettledError as error:
+            raise NoRefitError(str(error)) from error
+        return Evidence(lattice.log_evidence, lattice.error)
+
+    def left_out(self, part: int | slice) -> Evidence:
+        """Log density of a part of the recording given all others, with its numerical error.
+
+        part : index of a component, or a block of samples
+
+        Raises
+        ------
+        NoRefitError
+            If the integral does not settle.
+        """
+        if isinstance(part, slice):
+            if self._shared_modes:
+                raise NoRefitError(
+                    "MEG and EEG have noise of different colour and time courses are correlated, where evidences on "
+                    "either side of a gap do not belong together"
+                )
+            rest = self.density.again(without(self.density.observation.problem, part))
+        else:
+            rest = WithoutComponent(self.density.model, self.density.observation, part)
+        found = self.evidence_of(rest)
+        error = self.evidence.error + found.error
+        if max(self.evidence.error, found.error) > MAX_ERROR:
+            raise NoRefitError(f"its evidence has an error of {error:.1g} nats")
+        return Evidence(self.evidence - found, error)
+
+
+@dataclass(eq=False)
+class Refits:
+    """The refits of several models, each made when it is first asked for.
+
+    posteriors : by name
+    models : as they were given to `infer`, by name, where their own names do not say which they are
+    """
+
+    posteriors: Mapping[str, Posterior]
+    models: Mapping[str, Any]
+    made: dict[str, Refit | NoRefitError] = field(default_factory=dict)
+
+    def of(self, name: str) -> Refit:
+        """Return the refit of a model.
+
+        Raises
+        ------
+        NoRefitError
+            If there is none.
+        """
+        if name not in self.made:
+            try:
+                self.made[name] = Refit.of(self.posteriors[name], self.models.get(name))
+            except NoRefitError as error:
+                self.made[name] = error
+        found = self.made[name]
+        if isinstance(found, NoRefitError):
+            raise found
+        return found
+
+
+def without(problem: Problem, block: slice) -> Problem:
+    """Return the problem of all samples but those of a block; baseline, times and noise stay what they are."""
+    retained = np.ones(len(problem.times), dtype=bool)
+    retained[block] = False
+    rest = problem.again(
+        problem.recording[:, retained], problem.times[retained], problem.baseline, problem.baseline_centred
+    )
+    # Where a first block is left out the baseline does not move towards what is then the first sample.
+    timed = replace(rest, baseline_times=problem.times_of_baseline if problem.baseline is not None else None)
+    timed.share(problem)
+    return timed
+
+
+@dataclass(frozen=True, eq=False)
+class WithoutComponent(Density):
+    """The posterior density of the hyperparameters given all components of the recording but one.
+
+    component : which one; its baseline stays
+    """
+
+    component: int = 0
+
+    def __call__(self, nodes: Array) -> Array:
+        """Log prior times likelihood of the other components (node,) at unconstrained nodes."""
+        whole = super().__call__(nodes)
+        inside = np.flatnonzero(np.isfinite(whole))
+        if not inside.size:
+            return whole
+        variance, noise = self.scales(nodes[inside])
+        variance = np.minimum(variance, MAX_VARIANCE)
+        coordinates, which = self.structural_nodes(nodes[inside])
+        for k, structure in enumerate(self.structures(coordinates)):
+            members = which == k
+            spectrum = Spectrum.of(self.observation.problem, structure)
+            part = component_log_density(spectrum, self.component, variance[members], noise[members])
+            # Where even the part overflows, so does the rest.
+            whole[inside[members]] -= np.where(np.isfinite(part), part, np.inf)
+        return whole
+
+    def slope(self, node: Array) -> tuple[float, Array]:
+        """Log density and its gradient (coordinate,) at one unconstrained node, by central differences."""
+        step = SLOPE_STEP * np.eye(len(node))
+        here, *around = self(np.concatenate([node[None], node + step, node - step])).tolist()
+        up, down = np.split(np.array(around), 2)
+        return here, (up - down) / (2 * SLOPE_STEP)
