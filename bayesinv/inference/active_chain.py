@@ -5,8 +5,7 @@ conditional over nothing and every place and extent at once, then the strength o
 the grid. Courses and dense currents are integrated out throughout. Slots are picked at random, as many in each sweep,
 whatever the state: letting the state choose how many moves are made would not leave the posterior invariant.
 
-References: Liu (1994), J. Am. Stat. Assoc. 89, 958-966 (collapsed Gibbs); Roberts & Rosenthal (2009), J. Comput. Graph.
-Stat. 18, 349-367 (steps that adapt while a chain warms up).
+References: Liu (1994), J. Am. Stat. Assoc. 89, 958-966 (collapsed Gibbs sampling).
 """
 
 from __future__ import annotations
@@ -24,20 +23,20 @@ from bayesinv.memory import PickledByFields
 EMPTY = -1
 """What an empty slot holds."""
 
-SCALE_STEPS = 4
-"""Metropolis steps of every hyperparameter in a sweep."""
+POINTS = 8
+"""Points of the random lattice along a hyperparameter, of which one is drawn in a sweep."""
 
-TARGET = 0.44
-"""Share of steps that are accepted, to which their size adapts."""
+LEVEL_STEPS, FARTHEST = 3, 3
+"""Metropolis steps of time constant and error in a sweep, and levels of their grids that one goes at most."""
 
 MOVES = 12
 """Slots that are drawn anew in a sweep."""
 
 
 class LogPrior(Protocol):
-    """Log prior density of unconstrained hyperparameters (coordinate,), source variance and noise scale there."""
+    """Log prior density, source variance and noise scale (node,) at unconstrained hyperparameters (node, coordinate)."""
 
-    def __call__(self, point: Array) -> tuple[float, float, float]: ...
+    def __call__(self, nodes: Array) -> tuple[Array, Array, Array]: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +89,6 @@ class ActiveDraws(PickledByFields):
     error : (draw,), in units of the noise
     points : (draw, coordinate), unconstrained hyperparameters
     log_density : (draw,), log density of the recording given all of these, nats
-    accepted : share of the steps of the hyperparameters that were accepted
     """
 
     patch: tuple[Index, ...]
@@ -99,7 +97,6 @@ class ActiveDraws(PickledByFields):
     error: Array
     points: Array
     log_density: Array
-    accepted: float
 
 
 class Chain:
@@ -114,8 +111,8 @@ class Chain:
         self.share = model.count_prior[0] / sum(model.count_prior)
         self.point = start.copy()
         self.steps = np.full(len(start), 0.3)
-        self.tried = self.accepted = 0
-        self.log_prior, self.variance, self.noise = prior(self.point)
+        _, variance, noise = prior(self.point[None])
+        self.variance, self.noise = float(variance[0]), float(noise[0])
         self._refresh()
 
     # --- what is worked out whenever scales or the time constant have changed
@@ -199,37 +196,42 @@ class Chain:
         )
 
     def draw_scales(self, adapting: int | None) -> None:
-        """Metropolis steps of the hyperparameters, one coordinate at a time.
+        """Draw every hyperparameter from its conditional on a lattice that holds its value at a random position.
 
-        adapting : number of the sweep while the chain warms up; None afterwards
+        adapting : number of the sweep while the chain warms up and lattices adapt; None afterwards
         """
-        current = self._log_density(self.variance, self.noise, self.constant, self.error) + self.log_prior
-        for _ in range(SCALE_STEPS):
-            for i in range(len(self.point)):
-                proposed = self.point.copy()
-                proposed[i] += self.steps[i] * self.rng.standard_normal()
-                log_prior, variance, noise = self.prior(proposed)
-                value = -np.inf
-                if np.isfinite(log_prior) and variance > 0 and noise > 0:
-                    value = self._log_density(variance, noise, self.constant, self.error) + log_prior
-                accepted = np.log(self.rng.random()) < value - current
-                if accepted:
-                    self.point, self.log_prior, self.variance, self.noise = proposed, log_prior, variance, noise
-                    current = value
-                if adapting is None:
-                    self.tried, self.accepted = self.tried + 1, self.accepted + int(accepted)
-                else:
-                    self.steps[i] *= np.exp((accepted - TARGET) / np.sqrt(1 + adapting))
+        for i in range(len(self.point)):
+            own = int(self.rng.integers(POINTS))
+            nodes = np.repeat(self.point[None], POINTS, axis=0)
+            nodes[:, i] += self.steps[i] * (np.arange(POINTS) - own)
+            log_mass, variance, noise = self.prior(nodes)
+            valid = np.isfinite(log_mass) & (variance > 0) & (noise > 0) & np.isfinite(variance) & np.isfinite(noise)
+            log_mass = np.where(valid, log_mass, -np.inf)
+            for k in np.flatnonzero(valid):
+                log_mass[k] += self._log_density(float(variance[k]), float(noise[k]), self.constant, self.error)
+            drawn = _drawn(log_mass, self.rng)
+            self.point, self.variance, self.noise = nodes[drawn], float(variance[drawn]), float(noise[drawn])
+            if adapting is not None:
+                mass = np.exp(log_mass - log_mass.max())
+                worth = mass.sum() ** 2 / np.sum(mass**2)
+                self.steps[i] *= np.exp((1 if worth > POINTS / 2 else -1) / np.sqrt(4 + adapting))
 
     def draw_levels(self) -> None:
-        """Draw the time constant, and then the error, from their conditionals on their grids."""
-        scales = self.variance, self.noise
-        if len(self.model.recordings) > 1:
-            log_mass = [self._log_density(*scales, k, self.error) for k in range(len(self.model.recordings))]
-            self.constant = _drawn(np.array(log_mass) + self.model.log_constants, self.rng)
-        if len(self.model.errors) > 1:
-            log_mass = [self._log_density(*scales, self.constant, k) for k in range(len(self.model.errors))]
-            self.error = _drawn(np.array(log_mass) + self.model.log_errors, self.rng)
+        """Metropolis steps of the time constant and of the error, a few levels up or down."""
+        model, scales = self.model, (self.variance, self.noise)
+        current = self._log_density(*scales, self.constant, self.error)
+        for _ in range(LEVEL_STEPS):
+            for moves, prior in ((True, model.log_constants), (False, model.log_errors)):
+                if len(prior) == 1:
+                    continue
+                old = self.constant if moves else self.error
+                new = old + int(self.rng.choice([-1, 1])) * int(self.rng.integers(1, FARTHEST + 1))
+                if not 0 <= new < len(prior):
+                    continue
+                value = self._log_density(*scales, new if moves else self.constant, self.error if moves else new)
+                if np.log(self.rng.random()) < value + prior[new] - current - prior[old]:
+                    current = value
+                    self.constant, self.error = (new, self.error) if moves else (self.constant, new)
 
     def sweep(self, adapting: int | None) -> None:
         """Draw some slots, the scales, the levels and the share of slots that are filled."""
@@ -266,7 +268,6 @@ class Chain:
             np.array(error),
             np.array(points),
             np.array(density),
-            self.accepted / max(self.tried, 1),
         )
 
 

@@ -27,6 +27,9 @@ from bayesinv.progress import steps
 MIN_DRAWS = 50
 """Least number of draws per chain."""
 
+SMALL = 100_000
+"""Numbers in the table of fields below which chains run one after the other."""
+
 MAX_NODES = 400
 """Draws that the currents are mixed over."""
 
@@ -106,11 +109,9 @@ def _run(
 ) -> list[ActiveDraws]:
     lock = Lock()
 
-    def log_prior(point: Array) -> tuple[float, float, float]:
-        node = point[None]
+    def log_prior(nodes: Array) -> tuple[Array, Array, Array]:
         with lock:
-            variance, noise = density.scales(node)
-            return float(density.prior(node)[0]), float(variance[0]), float(noise[0])
+            return density.prior_and_scales(nodes)
 
     with steps("sampling", chains * (sweeps + warm), progress) as advance:
 
@@ -122,7 +123,8 @@ def _run(
             return Chain(model, log_prior, density.start, generator).run(warm, sweeps, told)
 
         generators = rng.spawn(chains)
-        workers = min(chains, os.cpu_count() or 1)
+        # The arithmetic of small problems is shorter than what threads lose by taking turns.
+        workers = min(chains, os.cpu_count() or 1) if model.fields.size > SMALL else 1
         with ThreadPoolExecutor(workers) as pool:
             return list(pool.map(one, generators))
 
