@@ -34,7 +34,7 @@ MOVES = 12
 
 
 class LogPrior(Protocol):
-    """Log prior density, source variance and noise scale (node,) at unconstrained hyperparameters (node, coordinate)."""
+    """Log prior density, source variance and noise scale (node,) at unconstrained points (node, coordinate)."""
 
     def __call__(self, nodes: Array) -> tuple[Array, Array, Array]: ...
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.spatial.distance import cdist
@@ -73,6 +74,24 @@ class Focus(PickledByFields):
     def peak(self) -> int:
         """Index of the sample at which the mean current is strongest."""
         return int(np.argmax(np.linalg.norm(self.current.mean, axis=0)))
+
+    def summary(self, level: float = 0.9) -> dict[str, Any]:
+        """What is known as plain Python: probability, place, extent, and current at its strongest sample."""
+        sample = self.peak
+        low, high = self.current.interval(level)
+        known = self.centre is not None
+        return {
+            "probability": self.probability,
+            "place": self.place,
+            "centre_m": None if self.centre is None else self.centre.tolist(),
+            "radius_m": self.radius(level) if known else None,
+            "extent_m": float(np.median(self.extents)),
+            "time_s": float(self.current.times[sample]),
+            "current_Am": self.current.mean[:, sample].tolist(),
+            "current_low_Am": low[:, sample].tolist(),
+            "current_high_Am": high[:, sample].tolist(),
+            "level": level,
+        }
 
     def describe(self) -> str:
         """Say what is known in a line."""
@@ -242,8 +261,12 @@ class Count(PickledByFields):
     probability: Array
 
     def __repr__(self) -> str:
+        return f"<Count: {self.describe()}>"
+
+    def describe(self) -> str:
+        """Say how probable each number is, in a line."""
         likely = np.flatnonzero(self.probability >= 0.005)
-        return "<Count: " + ", ".join(f"{n}: {self.probability[n]:.0%}" for n in likely) + ">"
+        return ", ".join(f"{n}: {self.probability[n]:.0%}" for n in likely)
 
     @cached_property
     def mean(self) -> float:

@@ -443,6 +443,9 @@ class Posterior(PickledByFields):
 
     def summary(self, level: float = 0.9) -> dict[str, Any]:
         """Numbers of the result as plain Python: hyperparameters with intervals, evidence, checks, timings."""
+        focal = {}
+        if self.active is not None:
+            focal = {"count": self.count.probability.tolist(), "foci": [one.summary(level) for one in self.foci]}
         return {
             "model": self.model,
             "method": self.method,
@@ -458,6 +461,7 @@ class Posterior(PickledByFields):
             "checks": [vars(check) for check in self.checks],
             "passed": self.passed,
             "timings": dict(self.timings),
+            **focal,
         }
 
     def to_arviz(self) -> Any:

@@ -176,3 +176,84 @@ class TestCurrents:
     def test_there_is_no_kernel(self, problem):
         with pytest.raises(ValueError, match="depends on all samples; use a model without a focal part"):
             _ = posterior(problem).kernel
+
+
+class TestSources:
+    def test_count_and_inclusion_are_counted_over_draws(self):
+        found = posterior(toy(samples=7, sources=8))
+        assert_allclose(found.count.probability, [0.1, 0.2, 0.7, 0, 0, 0])
+        assert found.count.interval(0.9) == (0, 2)
+        assert found.count.mean == pytest.approx(1.6)
+        # Patch 0 is place 2, patch 1 place 4, patch 2 places 0, 1 and 3.
+        assert_allclose(found.inclusion(), [0.3, 0.3, 0.3, 0.3, 0.6, 0, 0, 0])
+        assert_allclose(found.inclusion({"a": [3, 4], "b": [5, 6]}), [0.9, 0])
+
+    def test_probability_near_counts_centres_within_the_radius(self):
+        problem = toy(samples=7, sources=8)
+        found = posterior(problem)
+        at = problem.sources.positions
+        assert found.probability_near(at[4], 1e-4) == pytest.approx(0.6)
+        assert found.probability_near(at[1], 1e-4) == pytest.approx(0.3)
+        assert found.probability_near(at[5], 1e-4) == 0
+        with pytest.raises(ValueError, match="radius is -1, but must be positive"):
+            found.probability_near(at[4], -1)
+        with pytest.raises(ValueError, match="position"):
+            found.probability_near([0, 0], 0.01)
+
+    @pytest.mark.parametrize("name", ["white", "free"])
+    def test_a_focus_has_the_current_of_its_patch_by_dense_algebra(self, name):
+        problem = PROBLEMS[name]()
+        # Every place far from every other, so that each patch is a focus.
+        spaced = np.arange(problem.source_count)[:, None] * np.array([0.1, 0, 0])
+        problem = replace(problem, sources=replace(problem.sources, positions=spaced))
+        found = posterior(problem)
+        # Node 3 has two sources at one place; the second is a focus of its own.
+        by_place = {one.place: one for one in reversed(found.foci)}
+        assert by_place[4].probability == pytest.approx(0.6)
+        assert sorted(by_place[4].draws) == [1, 3]
+        assert [one.probability for one in found.foci] == sorted((o.probability for o in found.foci), reverse=True)
+        # Of node 2, whose sources are place 2 and a patch, the current of place 2 given the recording.
+        one, axes, mixture, active = by_place[2], problem.axes, found.mixture, found.active
+        course = correlation_over_time(problem.times, CONSTANTS[0])
+        fields = []
+        for patch in (0, 2):
+            some = slice(active.starts[patch], active.starts[patch + 1])
+            column = np.zeros((problem.gain.shape[1], axes))
+            for axis in range(axes):
+                column[active.members[some] * axes + axis, axis] = active.weights[some]
+            fields.append(problem.gain @ column)
+        strengths = active.strength[1:3]
+        total = mixture.variance[2] * problem.gain @ problem.gain.T
+        total += sum(s**2 * f @ f.T for s, f in zip(strengths, fields, strict=True))
+        size = problem.components * len(problem.times)
+        total = np.kron(total, course) + mixture.noise[2] ** 2 * np.eye(size)
+        cross = np.kron(strengths[0] ** 2 * fields[0].T, course)
+        mean = cross @ np.linalg.solve(total, problem.recording.ravel())
+        covariance = np.kron(strengths[0] ** 2 * np.eye(axes), course) - cross @ np.linalg.solve(total, cross.T)
+        sds = np.sqrt(np.diag(covariance)).reshape(axes, -1)
+        assert_allclose(one.current.mean, mean.reshape(axes, -1), atol=2e-3 * sds.max())
+        assert_allclose(one.current.sd, sds, rtol=3e-3)
+        assert one.summary()["probability"] == one.probability
+        assert "probable at" in one.describe()
+
+    def test_overlapping_patches_that_swap_are_one_focus(self):
+        problem = toy(samples=7, sources=8)
+        close = 1e-3 * np.arange(8)[:, None] * np.array([1.0, 0, 0])
+        problem = replace(problem, sources=replace(problem.sources, positions=close))
+        first = posterior(problem).foci[0]
+        assert first.probability == pytest.approx(0.9)
+        assert first.radius(0.9) < 8e-3
+        assert set(first.credible_set(0.99)) <= {1, 2, 4}
+
+    def test_it_survives_saving(self, tmp_path):
+        found = posterior(toy(samples=7, sources=8))
+        found.save(tmp_path / "focal.nc")
+        loaded = bi.load(tmp_path / "focal.nc")
+        assert_allclose(loaded.mean, found.mean)
+        assert_allclose(loaded.sd, found.sd)
+        assert repr(loaded.count) == repr(found.count)
+        assert [one.probability for one in loaded.foci] == [one.probability for one in found.foci]
+
+    def test_other_posteriors_have_none(self):
+        with pytest.raises(ValueError, match="model 'hierarchical' has no focal sources"):
+            _ = bi.infer("hierarchical", toy()).count
