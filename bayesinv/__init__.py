@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from bayesinv.prior.catalogue import load_model as load_model
     from bayesinv.prior.catalogue import read_card as read_card
     from bayesinv.prior.currents import Currents as Currents
+    from bayesinv.prior.patches import Patches as Patches
     from bayesinv.prior.scales import noise_scale as noise_scale
     from bayesinv.prior.scales import source_scale as source_scale
     from bayesinv.problem.model_error import ForwardError as ForwardError
@@ -53,6 +54,7 @@ _ROOMS = {
     "Head": "head.head",
     "LeadField": "forward.leadfield",
     "Noise": "problem.noise",
+    "Patches": "prior.patches",
     "Posterior": "posterior.posterior",
     "Problem": "problem.problem",
     "Recording": "problem.recording",

@@ -20,6 +20,7 @@ from bayesinv.geometry.tetrahedra import Tetrahedra
 from bayesinv.head.head import Head
 from bayesinv.head.sensors import Sensors
 from bayesinv.head.sources import Sources
+from bayesinv.posterior.active import ActiveSets
 from bayesinv.posterior.checks import Check, Evidence
 from bayesinv.posterior.hyper import Hyper
 from bayesinv.posterior.mixture import Mixture
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 NOUNS: dict[str, type] = {
     noun.__name__: noun
     for noun in (
+        ActiveSets,
         Autocorrelation,
         Head,
         Hyper,

@@ -13,6 +13,18 @@ UNSAVED_FIELDS = {("Problem", "origin")}
 """Fields that hold objects of other libraries and are not saved."""
 
 AXES = {
+    "ActiveSets.node": "active",
+    "ActiveSets.patch": "active",
+    "ActiveSets.strength": "active | A m",
+    "ActiveSets.constant": "node",
+    "ActiveSets.constants": "constant | s",
+    "ActiveSets.error": "node | 1",
+    "ActiveSets.chain": "node",
+    "ActiveSets.centre": "patch",
+    "ActiveSets.extent": "patch | m",
+    "ActiveSets.starts": "start",
+    "ActiveSets.members": "member",
+    "ActiveSets.weights": "member | 1",
     "Autocorrelation.values": "group lag | 1",
     "Head.tensors": "element row column | S/m",
     "Hyper.nodes": "node",
@@ -68,6 +80,7 @@ AXES = {
 
 SAVED = frozenset(
     {
+        "ActiveSets",
         "Autocorrelation",
         "Head",
         "Hyper",

@@ -24,18 +24,19 @@ def as_native(tree: xr.DataTree) -> Any:
 
 
 def to_arviz(posterior: Posterior) -> Any:
-    """Return hyperparameter draws, pointwise log likelihood over time, and the observed data."""
+    """Return hyperparameter draws, pointwise log likelihood over time (none with focal sources), and the data."""
     hyper, problem = posterior.hyper, posterior.problem
     chains = hyper.chains
     draws = {name: values.reshape(chains, -1) for name, values in hyper.draws.items()}
     count = next(iter(draws.values())).shape[1]
-    known = None if hyper.scales is not None else chains * count
-    pointwise = posterior.log_likelihood(known).reshape(chains, count, -1)
     groups = {
         "posterior": xr.Dataset({name: (("chain", "draw"), values) for name, values in draws.items()}),
-        "log_likelihood": xr.Dataset({"recording": (("chain", "draw", "time"), pointwise)}),
         "observed_data": xr.Dataset({"recording": (("component", "time"), problem.recording)}),
     }
+    if posterior.active is None:
+        known = None if hyper.scales is not None else chains * count
+        pointwise = posterior.log_likelihood(known).reshape(chains, count, -1)
+        groups["log_likelihood"] = xr.Dataset({"recording": (("chain", "draw", "time"), pointwise)})
     coords = {"chain": np.arange(chains), "draw": np.arange(count), "time": problem.times}
     coords["component"] = np.arange(problem.components)
     tree = {

@@ -14,6 +14,7 @@ from bayesinv.covariance.covariance import Structure
 from bayesinv.inference.assemble import flattened
 from bayesinv.prior.catalogue import build
 from bayesinv.prior.density import Density
+from bayesinv.prior.patches import Patches
 from bayesinv.prior.samples import draw_baseline, draw_recording
 from bayesinv.problem.problem import Problem
 
@@ -36,6 +37,7 @@ class Prior:
     variance : (draw,), (A m)²
     noise : (draw,), scale of the whitened noise
     structures : relative covariances, one per draw
+    focal : the prior of focal sources above these currents; None where there is none
     """
 
     problem: Problem
@@ -45,6 +47,7 @@ class Prior:
     variance: Array
     noise: Array
     structures: tuple[Structure, ...]
+    focal: Patches | None = None
 
     def __post_init__(self) -> None:
         same_axes(variance=(self.variance, "draw"), noise=(self.noise, "draw"))
@@ -99,7 +102,9 @@ class Prior:
         points, which = density.structural_nodes(nodes)
         structures = density.structures(points)
         hyper = flattened({**density.hyper(nodes), **free})
-        return cls(problem, name, hyper, tuple(flattened(free)), variance, noise, tuple(structures[i] for i in which))
+        each = tuple(structures[i] for i in which)
+        focal = density.observation.currents.focal
+        return cls(problem, name, hyper, tuple(flattened(free)), variance, noise, each, focal)
 
     def truth(self, draw: int, rng: np.random.Generator) -> tuple[Array, Problem]:
         """Draw currents (amplitude, time) in A m, and the problem of a recording and baseline drawn for them.
@@ -116,7 +121,7 @@ class Prior:
         """
         problem, structure = self.problem, self.structures[draw]
         variance, noise = float(self.variance[draw]), float(self.noise[draw])
-        current, field = draw_recording(problem, structure, variance, noise, rng)
+        current, field = draw_recording(problem, structure, variance, noise, rng, self.focal)
         baseline = None
         if problem.baseline is not None:
             baseline = draw_baseline(problem, structure, noise, rng)

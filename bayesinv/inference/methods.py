@@ -221,13 +221,31 @@ def _free_names(density: Density) -> str:
     return ", ".join(variable.name for variable in density.model.free_RVs)
 
 
-def _fits_any(density: Density) -> str | None:
+def _dense_only(density: Density) -> str | None:
+    if density.observation.currents.focal is None:
+        return None
+    return "the model has focal sources, which are sampled; use method='active_set', or none"
+
+
+def _unfit_focal(density: Density) -> str | None:
+    observation = density.observation
+    if observation.currents.focal is None:
+        return "method 'active_set' wants a model with focal sources: Currents(..., focal=Patches(problem))"
+    if density.structural or observation.base.time is not None or observation.base.noise is not None:
+        return (
+            "method 'active_set' wants dense currents of a fixed structure: scales may be learned, but depth, length, "
+            "time and noise by kind of sensor must be numbers or left out"
+        )
     return None
 
 
+def _reason_focal(density: Density) -> str:
+    return "which of thousands of places are active is sampled; currents and their courses are integrated exactly"
+
+
 def _unfit_exact(density: Density) -> str | None:
-    if not density.dimension:
-        return None
+    if not density.dimension or density.observation.currents.focal is not None:
+        return _dense_only(density)
     return f"method 'exact' wants no free hyperparameter, but the model has {_free_names(density)}"
 
 
@@ -236,8 +254,8 @@ def _reason_exact(density: Density) -> str:
 
 
 def _unfit_quadrature(density: Density) -> str | None:
-    if density.dimension <= MAX_DIMENSION_QUADRATURE:
-        return None
+    if density.dimension <= MAX_DIMENSION_QUADRATURE or density.observation.currents.focal is not None:
+        return _dense_only(density)
     return (
         f"quadrature takes up to {MAX_DIMENSION_QUADRATURE} hyperparameters, but the model has {density.dimension}; "
         "use method='nuts' or 'laplace'"
@@ -252,8 +270,8 @@ def _reason_quadrature(density: Density) -> str:
 def _unfit_nested(density: Density) -> str | None:
     from bayesinv.inference.nested_laplace import shrinking
 
-    if shrinking(density) is not None:
-        return None
+    if shrinking(density) is not None or density.observation.currents.focal is not None:
+        return _dense_only(density)
     return (
         "method 'nested_laplace' wants one number that shapes the prior beside a vector, such as the spread of many "
         "variances; use method='nuts' or 'laplace'"
@@ -284,6 +302,19 @@ METHODS = {
     method.name: method
     for method in (
         Method(
+            "active_set",
+            "Chains over which few sources are active, with exact Gaussians of all currents given each set.",
+            "bayesinv.inference.active_set",
+            _unfit_focal,
+            _reason_focal,
+            {
+                "chains": Option(integer_from(2), 4, "number of chains"),
+                "sweeps": Option(integer_from(50), 300, "sweeps of each chain; each gives a draw"),
+                "warm": Option(integer_from(1), 150, "sweeps of each chain before these, which are thrown away"),
+                "progress": PROGRESS_OPTION,
+            },
+        ),
+        Method(
             "exact",
             "One Gaussian in closed form, where no hyperparameter is free.",
             "bayesinv.inference.exact",
@@ -310,14 +341,14 @@ METHODS = {
             "laplace",
             "A Gaussian at the mode, for many hyperparameters or a quick look, with approximate evidence.",
             "bayesinv.inference.laplace",
-            _fits_any,
+            _dense_only,
             _reason_laplace,
         ),
         Method(
             "nuts",
             "Chains by NUTS, for more hyperparameters than a lattice holds; it gives no evidence.",
             "bayesinv.inference.nuts",
-            _fits_any,
+            _dense_only,
             _reason_nuts,
             {
                 "chains": Option(integer_from(1), 4, "number of chains"),

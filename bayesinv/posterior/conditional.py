@@ -15,7 +15,7 @@ from scipy.sparse import csr_array
 from bayesinv.axes import Array, Index
 
 if TYPE_CHECKING:
-    from bayesinv.posterior.functionals import TimeCourseNodes
+    from bayesinv.posterior.functionals import Courses
 
 BLOCK_SIZE = 512
 """Number of amplitudes that are computed at once."""
@@ -72,7 +72,7 @@ class Conditional(Moments, Protocol):
 
     def functionals(
         self, table: Array, samples: slice, time_weights: Array | None, averaged: bool, courses: bool
-    ) -> tuple[list[Array], list[Array], TimeCourseNodes | None]:
+    ) -> tuple[list[Array], list[Array], Courses | None]:
         """Means and covariances of linear functionals (functional, amplitude) at every node."""
 
     def sums(self, weights: csr_array) -> tuple[Array, Array, Array]:

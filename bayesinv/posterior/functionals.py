@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -15,6 +16,17 @@ from bayesinv.posterior.conditional import Conditional
 from bayesinv.posterior.quantiles import mixture_quantile, tail_probabilities
 from bayesinv.problem.problem import Problem
 from bayesinv.problem.windows import Window, is_time, samples_of
+
+
+class Courses(Protocol):
+    """Time courses of functionals at some nodes, where samples are not independent."""
+
+    @property
+    def count(self) -> int:
+        """Number of nodes."""
+
+    def covariance(self, node: int) -> Array:
+        """Covariance (functional × time, functional × time) of a node's time courses."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +47,11 @@ class TimeCourseNodes:
     powers: Array
     courses: Array
     blocks: tuple[slice, ...]
+
+    @property
+    def count(self) -> int:
+        """Number of nodes."""
+        return len(self.variance)
 
     def covariance(self, node: int) -> Array:
         """Covariance (functional × time, functional × time) of a node's time courses."""
@@ -68,7 +85,7 @@ class Functional(PickledByFields):
     weights: Array
     means: Array
     covariances: Array
-    courses: tuple[TimeCourseNodes, ...] = ()
+    courses: tuple[Courses, ...] = ()
 
     @classmethod
     def of(
@@ -142,9 +159,9 @@ class Functional(PickledByFields):
     def course_covariance(self, node: int) -> Array:
         """Covariance (functional × time, functional × time) of a node's time courses, where samples depend."""
         for part in self.courses:
-            if node < len(part.variance):
+            if node < part.count:
                 return part.covariance(node)
-            node -= len(part.variance)
+            node -= part.count
         raise IndexError(f"there is no such node among {len(self.weights)}, or samples are independent")
 
     def draw(self, count: int, rng: np.random.Generator) -> Array:

@@ -15,15 +15,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from bayesinv.axes import Array
+from bayesinv.axes import Array, real
 from bayesinv.evidence.spectrum import Spectrum
 from bayesinv.exits import exporter
+from bayesinv.head.parcels import check_labels
 from bayesinv.memory import PickledByFields, cached_property
+from bayesinv.posterior import foci as focal_questions
 from bayesinv.posterior import moments
+from bayesinv.posterior.active import ActiveSets
 from bayesinv.posterior.checks import Check, Evidence
 from bayesinv.posterior.conditional import Conditional, Gaussian, Moments, row_blocks
 from bayesinv.posterior.courses import together
 from bayesinv.posterior.draws import check_count, draw_mixture
+from bayesinv.posterior.focal import FocalGaussians, focal_gaussians
+from bayesinv.posterior.foci import Count, Focus
 from bayesinv.posterior.functionals import Functional
 from bayesinv.posterior.hyper import Hyper
 from bayesinv.posterior.mixture import Mixture
@@ -59,6 +64,7 @@ class Posterior(PickledByFields):
     timings : seconds per stage
     time_weights : (time,), where this is the posterior of one weighted sum of the samples' currents, see `averaged`;
         None where it is that of the samples
+    active : which focal sources are active at each node of the mixture; None where the prior has none
     """
 
     problem: Problem
@@ -70,6 +76,7 @@ class Posterior(PickledByFields):
     checks: tuple[Check, ...] = ()
     timings: Mapping[str, float] = field(default_factory=dict)
     time_weights: Array | None = None
+    active: ActiveSets | None = None
 
     def __post_init__(self) -> None:
         if self.time_weights is not None and np.shape(self.time_weights) != (len(self.problem.times),):
@@ -101,6 +108,9 @@ class Posterior(PickledByFields):
     def conditionals(self) -> tuple[Conditional, ...]:
         """The exact Gaussians of the mixture, those of each structure together."""
         made: list[Conditional] = []
+        if self.active is not None:
+            made += focal_gaussians(self.problem, self.mixture, self.active)
+            return tuple(made if self.time_weights is None else [one.averaged(self.time_weights) for one in made])
         for k, structure in enumerate(self.mixture.structures):
             nodes = np.flatnonzero((self.mixture.which == k) & (self.mixture.weights > 0))
             if nodes.size:
@@ -354,6 +364,63 @@ class Posterior(PickledByFields):
         positions = None if self.problem.sources is None else self.problem.sources.positions
         return Peak(tally / draws, strongest, positions, (float(start), float(stop)), draws)
 
+    # --- focal sources
+
+    @property
+    def _active(self) -> ActiveSets:
+        if self.active is None:
+            raise ValueError(
+                f"model {self.model!r} has no focal sources, so there is none to count or to place; infer 'focal', or "
+                "a model with Currents(..., focal=Patches(problem))"
+            )
+        return self.active
+
+    @property
+    def count(self) -> Count:
+        """Posterior of the number of focal sources."""
+        weights = self.mixture.weights / self.mixture.weights.sum()
+        return Count(np.bincount(self._active.counts, weights, minlength=self._active.most + 1))
+
+    @cached_property
+    def foci(self) -> tuple[Focus, ...]:
+        """Focal sources, matched over draws by place, the most probable first; see `posterior.foci`."""
+        active, weights = self._active, self.mixture.weights
+        gaussians = [one for one in self.conditionals if isinstance(one, FocalGaussians)]
+        return focal_questions.foci(self.problem, active, weights, gaussians, self.times)
+
+    def inclusion(self, labels: ArrayLike | Mapping[str, ArrayLike] | None = None) -> Array:
+        """Probability that a focal source's patch holds a place: (source,), or any place of each label: (label,).
+
+        labels : as `bi.parcels` gives them, or label name to the indices of its sources; None for every place
+
+        Raises
+        ------
+        ValueError
+            If there are no focal sources in the model, or labels do not fit the sources.
+        """
+        active, count = self._active, self.problem.source_count
+        parcel = np.arange(count) if labels is None else check_labels(labels, self.problem.sources or count)
+        return focal_questions.inclusion(active, self.mixture.weights, parcel, int(parcel.max()) + 1)
+
+    def probability_near(self, position: ArrayLike, radius: float) -> float:
+        """Probability that the centre of a focal source lies within a radius of a position.
+
+        position : (3,), m, in the frame of the problem's sources
+        radius : m
+
+        Raises
+        ------
+        ValueError
+            If there are no focal sources in the model, positions are not known, or these are no place and no radius.
+        """
+        active = self._active
+        if self.problem.sources is None:
+            raise ValueError("the sources' positions are not known; give them to the Problem")
+        place = real("position", position, "3")
+        if not 0 < radius < np.inf:
+            raise ValueError(f"radius is {radius}, but must be positive and finite, in m")
+        return focal_questions.probability_near(self.problem, active, self.mixture.weights, place, float(radius))
+
     @property
     def strongest_time(self) -> float:
         """Time in s at which the posterior mean explains most of the recording."""
@@ -366,7 +433,14 @@ class Posterior(PickledByFields):
             their scales are known. A learned structure is that of the mixture's nearest node.
 
         It is of the recording's samples, also where this is the posterior of their weighted sum.
+
+        Raises
+        ------
+        ValueError
+            If the prior has focal sources, whose density of a single sample is not worked out.
         """
+        if self.active is not None:
+            raise ValueError("a posterior with focal sources has no log density of single samples")
         drawn = self.hyper.scales
         if count is not None or drawn is None:
             order = np.argsort(self.mixture.weights)[::-1]
@@ -375,6 +449,9 @@ class Posterior(PickledByFields):
 
     def summary(self, level: float = 0.9) -> dict[str, Any]:
         """Numbers of the result as plain Python: hyperparameters with intervals, evidence, checks, timings."""
+        focal = {}
+        if self.active is not None:
+            focal = {"count": self.count.probability.tolist(), "foci": [one.summary(level) for one in self.foci]}
         return {
             "model": self.model,
             "method": self.method,
@@ -390,6 +467,7 @@ class Posterior(PickledByFields):
             "checks": [vars(check) for check in self.checks],
             "passed": self.passed,
             "timings": dict(self.timings),
+            **focal,
         }
 
     def to_arviz(self) -> Any:

@@ -17,6 +17,7 @@ from bayesinv.covariance.time_course import COURSES
 from bayesinv.memory import PickledByFields, cached_property
 from bayesinv.prior.graphs import Number, symbolic
 from bayesinv.prior.observation import Observation, observe_baseline
+from bayesinv.prior.patches import Patches
 from bayesinv.prior.structure_fields import STRUCTURAL_NAMES, scaled_fields
 from bayesinv.problem.problem import Problem
 
@@ -61,6 +62,7 @@ class Currents(PickledByFields):
     shares : (component,), positive relative variances of the components
     time : s, time constant of the currents' time courses; None where they are correlated over time as the noise is
     course : how these are correlated over time: "matern" (ν = 3/2, smooth) or "autoregressive" (of first order, rough)
+    focal : a few focal sources above these currents, whose courses are their own; None for none
     """
 
     variance: Number
@@ -72,6 +74,7 @@ class Currents(PickledByFields):
     shares: Any = None
     time: Number | None = None
     course: str = "matern"
+    focal: Patches | None = None
 
     def __post_init__(self) -> None:
         if self.weights is not None and not symbolic(self.weights):
@@ -188,6 +191,11 @@ class Currents(PickledByFields):
         keys, ranks = list(given), [f"(n{i})" if one.ndim else "()" for i, one in enumerate(given.values())]
 
         def logp(value: Any, variance: Any, level: Any, *given: Any) -> Any:
+            if self.focal is not None:
+                raise ValueError(
+                    "focal currents have no log density in closed form, as which sources are active is unknown; use "
+                    "bi.infer(model, problem), whose method is 'active_set'"
+                )
             return observed.graph(value, variance, level, dict(zip(keys, given, strict=True)))
 
         def random(variance: Any, level: Any, *given: Any, rng: Any = None, size: Any = None) -> Array:

@@ -225,6 +225,11 @@ class Density:
         wanted = [*self.observation.learned.values(), *(graph for _, graph, _, _ in self.observation.bounded)]
         return self.remembered("shapes", lambda: self._function(self.model.replace_rvs_by_values(wanted)))
 
+    def prior_and_scales(self, nodes: Array) -> tuple[Array, Array, Array]:
+        """Log prior density, source variance and noise scale, each (node,), at unconstrained nodes."""
+        prior, variance, noise = self._scales(nodes)
+        return prior, variance, noise
+
     def scales(self, nodes: Array) -> tuple[Array, Array]:
         """Source variance and noise scale, each (node,), at unconstrained nodes."""
         _, variance, noise = self._scales(nodes)

@@ -203,7 +203,7 @@ class Observation(PickledByFields):
         out = np.empty((count, *problem.recording.shape))
         for k in range(count):
             structure = self.structure({key: value[k] for key, value in values.items()})
-            out[k] = draw_recording(problem, structure, float(scales[k]), float(levels[k]), rng)[1]
+            out[k] = draw_recording(problem, structure, float(scales[k]), float(levels[k]), rng, self.currents.focal)[1]
         return out.reshape(*batch, *problem.recording.shape)
 
 

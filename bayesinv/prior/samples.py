@@ -6,7 +6,9 @@ import numpy as np
 
 from bayesinv.axes import Array
 from bayesinv.covariance.covariance import Structure
+from bayesinv.prior.patches import Patches
 from bayesinv.problem.problem import Problem
+from bayesinv.problem.time_whitening import JITTER
 
 
 def draw_noise(problem: Problem, structure: Structure, noise: float, rng: np.random.Generator) -> Array:
@@ -32,10 +34,44 @@ def draw_baseline(problem: Problem, structure: Structure, noise: float, rng: np.
     return found - found.mean(axis=1, keepdims=True) if problem.baseline_centred else found
 
 
-def draw_recording(
-    problem: Problem, structure: Structure, variance: float, noise: float, rng: np.random.Generator
+def draw_focal(
+    problem: Problem, structure: Structure, variance: float, focal: Patches, rng: np.random.Generator
 ) -> tuple[Array, Array]:
-    """Return random currents (amplitude, time) of a structure and the recording (component, time) that they make."""
+    """Return random currents (amplitude, time), dense and focal, and their field (component, time) with its error.
+
+    focal : a prior of focal sources on the gain of this problem
+    """
+    patch, strength, constant, error = focal.draw(rng)
+    count, axes, whitening = len(problem.times), problem.axes, problem.time_whitening
+    if constant is None:
+        root = np.eye(count) if whitening is None else whitening.mean_root
+    else:
+        root = np.linalg.cholesky(focal.correlation(constant) + JITTER * np.eye(count))
+
+    def courses(rows: int) -> Array:
+        return np.asarray(rng.standard_normal((rows, count)) @ root.T)
+
+    current = np.sqrt(variance) * structure.sample(problem, courses(structure.sample_size(problem)))
+    for axis in range(axes):
+        current[axis::axes] += focal.table[:, patch] @ (strength[:, None] * courses(len(patch)))
+    return current, problem.gain @ current + error * courses(problem.components)
+
+
+def draw_recording(
+    problem: Problem,
+    structure: Structure,
+    variance: float,
+    noise: float,
+    rng: np.random.Generator,
+    focal: Patches | None = None,
+) -> tuple[Array, Array]:
+    """Return random currents (amplitude, time) of a structure and the recording (component, time) that they make.
+
+    focal : a prior of focal sources above them; None for none
+    """
+    if focal is not None:
+        current, field = draw_focal(problem, structure, variance, focal, rng)
+        return current, field + draw_noise(problem, structure, noise, rng)
     count = len(problem.times)
     current = np.sqrt(variance) * structure.sample(
         problem, rng.standard_normal((structure.sample_size(problem), count))

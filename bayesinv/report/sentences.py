@@ -28,7 +28,8 @@ def sentences(posterior: Posterior, single: Maps, regional: Maps | None, truth: 
     what = f"patch of cortex for its size ({1e3 * main.radius:.0f} mm about a source)" if main.radius else "source"
     mean = float(main.strength[peak.strongest])
     chance = float(main.exceedance[peak.strongest])
-    words = [
+    words = focal_sentences(posterior)
+    words += [
         f"{when(main.window, posterior).capitalize()} the strongest {what} lies "
         f"{_where(posterior, peak.strongest)}, by the posterior mean. Its current there exceeds "
         f"{1e9 * main.threshold:.2g} nA·m with probability {_probability(chance, main)}; the mean is "
@@ -52,6 +53,21 @@ def sentences(posterior: Posterior, single: Maps, regional: Maps | None, truth: 
     )
     if truth is not None and problem.sources is not None:
         words.append(_against(truth, posterior, peak))
+    return words
+
+
+def focal_sentences(posterior: Posterior) -> list[str]:
+    """Say how many focal sources there are and what is known of each; nothing where the prior has none."""
+    if posterior.active is None:
+        return []
+    low, high = posterior.count.interval(LEVEL)
+    number = f"{low}" if low == high else f"{low} to {high}"
+    likely = [one for one in posterior.foci if one.probability >= 0.5]
+    words = [
+        f"There are {number} focal sources ({percent(LEVEL)} interval); {len(likely)} of them lie at one place with a "
+        "probability of a half or more."
+    ]
+    words += [f"Source {i}: {one.describe()}.".replace("-", "−") for i, one in enumerate(likely, 1)]
     return words
 
 

@@ -1,0 +1,141 @@
+"""Checks of chains over active sets: whether they agree, had room, and left nothing that one more source explains."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from scipy.spatial.distance import cdist
+
+from bayesinv.axes import Array, Index
+from bayesinv.inference.active_chain import ActiveDraws
+from bayesinv.posterior.active import ActiveSets
+from bayesinv.posterior.checks import Check
+from bayesinv.posterior.mixture import Mixture
+from bayesinv.problem.problem import Problem
+
+MAX_RHAT, MIN_ESS = 1.05, 100
+"""R-hat above which, and effective draws below which, chains are not trusted."""
+
+MAX_DIFFERENCE = 0.2
+"""Largest difference of a parcel's inclusion between chains; that of 100 effective draws in each scatters by 0.07."""
+
+PARCEL = 0.02
+"""Radius in m of the parcels whose inclusion is compared."""
+
+CROWDED = 0.01
+"""Largest probability of as many sources as there may be, or one fewer."""
+
+
+def active_checks(
+    problem: Problem,
+    found: list[ActiveDraws],
+    sets: ActiveSets,
+    hyper: Mapping[str, Array],
+    chain: Index,
+    mixed: Mixture,
+) -> tuple[Check, ...]:
+    """Return the checks of the chains and of the scales that they found.
+
+    hyper : name to (draw,); chain : (draw,)
+    """
+    noise = float(mixed.weights @ mixed.noise)
+    return (
+        *_convergence(sets, hyper, chain),
+        _inclusion(problem, sets),
+        _room(sets),
+        Check(
+            "noise scale",
+            noise,
+            "between 0.25 and 4",
+            0.25 < noise < 4,
+            "1 where the noise covariance is right; far from it the response was taken for noise, or the covariance is "
+            "of another recording",
+        ),
+    )
+
+
+def _convergence(sets: ActiveSets, hyper: Mapping[str, Array], chain: Index) -> tuple[Check, ...]:
+    import arviz_stats
+    import xarray as xr
+
+    chains = int(chain[-1]) + 1
+    values = {"number of sources": sets.counts.astype(float)}
+    values |= {name: one for name, one in hyper.items() if name not in ("lambda", "snr") and np.ptp(one) > 0}
+    table = xr.Dataset(
+        {
+            name: (("chain", "draw"), (np.log(one) if (one > 0).all() else one).reshape(chains, -1))
+            for name, one in values.items()
+            if np.ptp(one) > 0
+        },
+    )
+    table = table.assign_coords({name: np.arange(size) for name, size in table.sizes.items()})
+    if not table.data_vars:
+        return ()
+    rhats = {str(name): float(value) for name, value in arviz_stats.rhat(table).data_vars.items()}
+    sizes = {str(name): float(value) for name, value in arviz_stats.ess(table).data_vars.items()}
+    worst, fewest = max(rhats, key=lambda name: rhats[name]), min(sizes, key=lambda name: sizes[name])
+    return (
+        Check(
+            "R-hat",
+            rhats[worst],
+            f"< {MAX_RHAT:g}",
+            rhats[worst] < MAX_RHAT,
+            f"largest for {worst}; chains agree where it is near 1. Where they do not, give more `sweeps`",
+        ),
+        Check(
+            "effective draws",
+            sizes[fewest],
+            f"> {MIN_ESS}",
+            sizes[fewest] > MIN_ESS,
+            f"fewest for {fewest}; independent draws that the chains are worth. For more give more `sweeps`",
+        ),
+    )
+
+
+def _inclusion(problem: Problem, sets: ActiveSets) -> Check:
+    """Check that chains agree on where sources are: parcels, or single places where positions are not known."""
+    chains = int(sets.chain.max()) + 1
+    lengths = np.bincount(sets.chain, minlength=chains)
+    parcel = _parcels(problem, sets)
+    inside = np.zeros((len(sets.chain), int(parcel.max(initial=-1)) + 1), dtype=bool)
+    inside[sets.node, parcel[sets.patch]] = True
+    each = np.stack([inside[sets.chain == k].sum(axis=0) / lengths[k] for k in range(chains)])
+    difference = float(np.ptp(each, axis=0).max(initial=0.0))
+    return Check(
+        "chains on places",
+        difference,
+        f"< {MAX_DIFFERENCE:g}",
+        difference < MAX_DIFFERENCE,
+        "largest difference between two chains' probabilities that a source is in a parcel; where it is large, chains "
+        "have found different explanations of the recording: give more `sweeps`",
+    )
+
+
+def _parcels(problem: Problem, sets: ActiveSets) -> Index:
+    """Parcel of the centre of every patch: (patch,)."""
+    if problem.sources is None:
+        return np.asarray(np.unique(sets.centre, return_inverse=True)[1], dtype=np.int64).reshape(-1)
+    positions = problem.sources.positions[sets.centre]
+    often = np.argsort(-np.bincount(sets.patch, minlength=len(positions)), kind="stable")
+    parcel = np.full(len(positions), -1)
+    number = 0
+    for one in often:
+        if parcel[one] < 0:
+            near = (cdist(positions[[one]], positions)[0] <= PARCEL) & (parcel < 0)
+            parcel[near] = number
+            number += 1
+    return parcel
+
+
+def _room(sets: ActiveSets) -> Check:
+    crowded = float(np.mean(sets.counts >= sets.most - 1))
+    return Check(
+        "room for sources",
+        crowded,
+        f"< {CROWDED:g}",
+        crowded < CROWDED,
+        f"probability of {sets.most - 1} sources or more, where there may be {sets.most}; if it is large, the "
+        "recording is not that of a few sources, or its noise is not what the model takes it for. Try a model without "
+        "a focal part",
+    )

@@ -1,0 +1,188 @@
+"""Active sets: chains over which focal sources are active, and the mixture of exact Gaussians over their draws."""
+
+from __future__ import annotations
+
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+from threading import Lock
+
+import numpy as np
+
+from bayesinv.axes import Array
+from bayesinv.evidence.active import FocalModes, FocalRecording
+from bayesinv.evidence.spectrum import Decomposition
+from bayesinv.inference.active_chain import ActiveDraws, ActiveModel, Chain
+from bayesinv.inference.active_checks import active_checks
+from bayesinv.inference.assemble import flattened
+from bayesinv.inference.conflict import prior_checks
+from bayesinv.posterior.active import ActiveSets
+from bayesinv.posterior.hyper import Hyper
+from bayesinv.posterior.mixture import Mixture
+from bayesinv.posterior.posterior import Posterior
+from bayesinv.prior.density import Density
+from bayesinv.prior.patches import Patches
+from bayesinv.progress import steps
+
+MIN_DRAWS = 50
+"""Least number of draws per chain."""
+
+SMALL = 100_000
+"""Numbers in the table of fields below which chains run one after the other."""
+
+MAX_NODES = 400
+"""Draws that the currents are mixed over."""
+
+
+def posterior(
+    density: Density,
+    name: str,
+    rng: np.random.Generator,
+    draws: int,
+    timings: dict[str, float],
+    *,
+    chains: int = 4,
+    sweeps: int = 300,
+    warm: int = 150,
+    progress: bool = False,
+) -> Posterior:
+    """Return the posterior of focal sources above dense currents; the method gives no evidence.
+
+    chains : number of chains
+    sweeps, warm : of each chain, that give a draw each, and before them, that are thrown away
+    progress : show a progress bar
+
+    Raises
+    ------
+    ValueError
+        If chains are too few or too short to be trusted, or a density is not finite.
+    """
+    if chains < 2 or sweeps < MIN_DRAWS:
+        raise ValueError(
+            f"{chains} chains of {sweeps} draws are too short to be trusted; give at least 2 of {MIN_DRAWS}"
+        )
+    started = time.perf_counter()
+    focal = density.observation.currents.focal
+    assert focal is not None
+    model = active_model(density, focal)
+    timings["fields"] = time.perf_counter() - started
+    found = _run(density, model, rng, chains, sweeps, warm, progress)
+    timings["sample"] = time.perf_counter() - started - timings["fields"]
+    return _assembled(density, name, focal, found, timings)
+
+
+def active_model(density: Density, focal: Patches) -> ActiveModel:
+    """Return the tables that chains of a model with focal sources need."""
+    observation = density.observation
+    problem = observation.problem
+    if len(focal.problem.gain) != len(problem.gain) or focal.problem.gain.shape != problem.gain.shape:
+        raise ValueError("the focal sources are those of another problem; make Patches of the one that is observed")
+    decomposition = Decomposition.of(problem, observation.base)
+    constants, log_constants = focal.constants
+    modes = [FocalModes.of(problem, one) for one in constants]
+    strengths, log_strengths = focal.strengths
+    return ActiveModel(
+        fields=decomposition.to_components.T @ focal.fields,
+        recordings=tuple(
+            FocalRecording.of(problem, decomposition, one, observation.baseline is not None) for one in modes
+        ),
+        log_prior=focal.log_prior,
+        strengths=strengths,
+        log_strengths=log_strengths,
+        errors=focal.errors[0],
+        log_errors=focal.errors[1],
+        log_constants=log_constants,
+        count_prior=focal.count_prior,
+        most=focal.most,
+        axes=problem.axes,
+    )
+
+
+def _run(
+    density: Density,
+    model: ActiveModel,
+    rng: np.random.Generator,
+    chains: int,
+    sweeps: int,
+    warm: int,
+    progress: bool,
+) -> list[ActiveDraws]:
+    lock = Lock()
+
+    def log_prior(nodes: Array) -> tuple[Array, Array, Array]:
+        with lock:
+            return density.prior_and_scales(nodes)
+
+    with steps("sampling", chains * (sweeps + warm), progress) as advance:
+
+        def told() -> None:
+            with lock:
+                advance(1)
+
+        def one(generator: np.random.Generator) -> ActiveDraws:
+            return Chain(model, log_prior, density.start, generator).run(warm, sweeps, told)
+
+        generators = rng.spawn(chains)
+        # The arithmetic of small problems is shorter than what threads lose by taking turns.
+        workers = min(chains, os.cpu_count() or 1) if model.fields.size > SMALL else 1
+        with ThreadPoolExecutor(workers) as pool:
+            return list(pool.map(one, generators))
+
+
+def _assembled(
+    density: Density, name: str, focal: Patches, found: list[ActiveDraws], timings: dict[str, float]
+) -> Posterior:
+    problem = density.observation.problem
+    points = np.concatenate([one.points for one in found])
+    variance, noise = density.scales(points)
+    chain = np.repeat(np.arange(len(found)), [len(one.points) for one in found])
+    constants = focal.constants[0]
+    hyper = density.hyper(points)
+    if len(constants) > 1:
+        seconds = np.array(constants, dtype=np.float64)
+        hyper = {**hyper, "constant": seconds[np.concatenate([one.constant for one in found])]}
+    if focal.error:
+        hyper = {**hyper, "error": np.concatenate([one.error for one in found])}
+    flat = flattened(hyper)
+    picked = np.unique(np.linspace(0, len(points) - 1, min(MAX_NODES, len(points))).astype(int))
+    weights = np.full(len(picked), 1 / len(picked))
+    structures = (density.observation.base,)
+    sets = active_sets(focal, found)
+    mixed = Mixture(weights, variance[picked], noise[picked], np.zeros(len(picked), dtype=np.int64), structures)
+    return Posterior(
+        problem=problem,
+        model=name,
+        method="active_set",
+        mixture=mixed,
+        hyper=Hyper(flat, np.full(len(points), 1 / len(points)), flat, len(found)),
+        log_evidence=None,
+        checks=(
+            *active_checks(problem, found, sets, flat, chain, mixed),
+            *prior_checks(density, points),
+        ),
+        timings=timings,
+        active=sets.picked(picked),
+    )
+
+
+def active_sets(focal: Patches, found: list[ActiveDraws]) -> ActiveSets:
+    """Return the draws of all chains, one after the other, with the patches that occur in them."""
+    patches = [patch for one in found for patch in one.patch]
+    counts = np.array([len(one) for one in patches])
+    used, index = np.unique(np.concatenate(patches), return_inverse=True)
+    table = focal.table[:, used].tocsc()
+    return ActiveSets(
+        node=np.repeat(np.arange(len(patches)), counts),
+        patch=index.reshape(-1).astype(np.int64),
+        strength=np.concatenate([strength for one in found for strength in one.strength]),
+        constant=np.concatenate([one.constant for one in found]),
+        constants=np.array([np.nan if one is None else one for one in focal.constants[0]], dtype=np.float64),
+        error=np.concatenate([one.error for one in found]),
+        chain=np.repeat(np.arange(len(found)), [len(one.patch) for one in found]),
+        centre=focal.centres[used],
+        extent=focal.extent[used],
+        starts=np.asarray(table.indptr, dtype=np.int64),
+        members=np.asarray(table.indices, dtype=np.int64),
+        weights=np.asarray(table.data, dtype=np.float64),
+        most=focal.most,
+    )

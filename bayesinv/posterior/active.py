@@ -1,0 +1,96 @@
+"""Which focal sources are active at each node of a mixture: draws of the places, extents and strengths of a few."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.sparse import csr_array
+
+from bayesinv.axes import Array, Index, same_axes
+from bayesinv.memory import PickledByFields, cached_property
+from bayesinv.problem.problem import Problem
+
+
+@dataclass(frozen=True, eq=False)
+class ActiveSets(PickledByFields):
+    """The focal sources that are active at each node of a mixture; a node is a draw.
+
+    node : (active,), of the source, ascending
+    patch : (active,), index of the source's patch among those that occur
+    strength : (active,), standard deviation of the source's current, summed over its patch, A m
+    constant : (node,), index of the time constant of the sources' courses
+    constants : (constant,), s; NaN for courses that are correlated over time as the noise is
+    error : (node,), what fields are off by in each sensor, in units of the noise
+    chain : (node,), that the draw comes from
+    centre : (patch,), source at its centre
+    extent : (patch,), m, from its centre to its edge
+    starts, members, weights : (patch + 1,), (member,) and (member,), the sources of each patch, those of patch i from
+        starts[i] to starts[i + 1], and their shares of its current
+    most : number of sources above which none was added
+    """
+
+    node: Index
+    patch: Index
+    strength: Array
+    constant: Index
+    constants: Array
+    error: Array
+    chain: Index
+    centre: Index
+    extent: Array
+    starts: Index
+    members: Index
+    weights: Array
+    most: int
+
+    def __post_init__(self) -> None:
+        same_axes(
+            node=(self.node, "active"),
+            patch=(self.patch, "active"),
+            strength=(self.strength, "active"),
+        )
+        same_axes(constant=(self.constant, "node"), error=(self.error, "node"), chain=(self.chain, "node"))
+        same_axes(centre=(self.centre, "patch"), extent=(self.extent, "patch"))
+        same_axes(members=(self.members, "member"), weights=(self.weights, "member"))
+
+    @cached_property
+    def counts(self) -> Index:
+        """Number of active sources at each node: (node,)."""
+        return np.bincount(self.node, minlength=len(self.constant))
+
+    def at(self, node: int) -> slice:
+        """The active sources of a node."""
+        start, stop = np.searchsorted(self.node, [node, node + 1])
+        return slice(int(start), int(stop))
+
+    def picked(self, nodes: Index) -> ActiveSets:
+        """Return the sets of some nodes, in ascending order, with the patches that occur in them."""
+        new = np.full(len(self.constant), -1)
+        new[nodes] = np.arange(len(nodes))
+        kept = new[self.node] >= 0
+        used, patch = np.unique(self.patch[kept], return_inverse=True)
+        sizes = np.diff(self.starts)[used]
+        member = np.flatnonzero(np.isin(np.repeat(np.arange(len(self.centre)), np.diff(self.starts)), used))
+        return replace(
+            self,
+            node=new[self.node[kept]],
+            patch=patch.reshape(-1).astype(np.int64),
+            strength=self.strength[kept],
+            constant=self.constant[nodes],
+            error=self.error[nodes],
+            chain=self.chain[nodes],
+            centre=self.centre[used],
+            extent=self.extent[used],
+            starts=np.concatenate([[0], np.cumsum(sizes)]),
+            members=self.members[member],
+            weights=self.weights[member],
+        )
+
+    def spread(self, problem: Problem) -> csr_array:
+        """Current of every amplitude per unit of a patch's along each axis: (amplitude, patch × axis)."""
+        axes, count = problem.axes, len(self.centre)
+        owner = np.repeat(np.arange(count), np.diff(self.starts))
+        rows = np.concatenate([self.members * axes + axis for axis in range(axes)])
+        columns = np.concatenate([owner * axes + axis for axis in range(axes)])
+        return csr_array((np.tile(self.weights, axes), (rows, columns)), shape=(problem.gain.shape[1], count * axes))

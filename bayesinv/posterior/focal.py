@@ -1,0 +1,336 @@
+"""Gaussians of currents that are dense and focal, given which sources are active.
+
+In mode k of time, with P the patches of the active sources times their strengths, A their fields, s_k their courses
+given the recording, of mean and covariance m_k and B_k, and F_k = κ_k variance D_k⁻¹ (names as in `evidence.active`),
+
+    currents = P s_k + dense,   dense ~ Normal(D Gᵀ U F_k (y_k - A s_k), κ_k variance (D - D Gᵀ U F_k Uᵀ G D))
+
+so that E_k = P - D Gᵀ U F_k A multiplies what is unknown of the courses: what a source explains, it takes from the
+dense currents. Filters are made when they are asked for; arrays of draws by sources by time are never formed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from scipy.sparse import csr_array
+from scipy.sparse import hstack as sparse_hstack
+
+from bayesinv.axes import Array, Index
+from bayesinv.evidence.active import FocalCourses, FocalModes, FocalRecording, columns_of
+from bayesinv.evidence.spectrum import Spectrum
+from bayesinv.memory import PickledByFields, cached_property
+from bayesinv.posterior.active import ActiveSets
+from bayesinv.posterior.conditional import Gaussian, row_blocks
+from bayesinv.posterior.functionals import Courses
+from bayesinv.posterior.mixture import Mixture
+from bayesinv.posterior.regions import prior_of_sums
+from bayesinv.problem.problem import Problem
+
+DROPPED = 1e-7
+"""Largest relative size of what is dropped where a filter is written as a sum of products."""
+
+
+@dataclass(frozen=True, eq=False)
+class FocalNode(PickledByFields):
+    """One draw: scales, and the active sources.
+
+    weight : in the mixture
+    variance, noise, error : (A m)², and in units of the noise
+    patches : (amplitude, column), sparse, P
+    fields : (component, column), A in the eigenbasis
+    courses : posterior of the courses
+    """
+
+    weight: float
+    variance: float
+    noise: float
+    error: float
+    patches: csr_array = field(repr=False)
+    fields: Array = field(repr=False)
+    courses: FocalCourses = field(repr=False)
+
+    def filters(self, recording: FocalRecording) -> Array:
+        """F (component, mode)."""
+        prior = self.variance * recording.powers
+        return np.asarray(prior / recording.spread(self.variance, self.noise, self.error))
+
+    def filtered(self, recording: FocalRecording) -> Array:
+        """F (y - A m) (component, mode): what the mean of the dense currents is made of."""
+        return self.filters(recording) * (recording.coefficients - self.fields @ self.courses.means.T)
+
+
+@dataclass(frozen=True, eq=False)
+class FocalGaussians(PickledByFields):
+    """Gaussians at nodes with one time constant of the courses.
+
+    spectrum : of the dense currents
+    recording : in modes of time
+    nodes : the draws
+    over : (mode, column of time), from modes to samples, or to weighted sums of them
+    """
+
+    spectrum: Spectrum
+    recording: FocalRecording
+    nodes: tuple[FocalNode, ...] = field(repr=False)
+    over: Array
+
+    @classmethod
+    def of(cls, problem: Problem, mixture: Mixture, sets: ActiveSets, constant: int) -> FocalGaussians:
+        """Return the Gaussians of the nodes that have a time constant, given by its index."""
+        seconds = float(sets.constants[constant])
+        modes = FocalModes.of(problem, None if np.isnan(seconds) else seconds)
+        spectrum = Spectrum.of(problem, mixture.structures[0])
+        recording = FocalRecording.of(problem, spectrum.decompositions[0], modes, baseline=False)
+        spread = sets.spread(problem).tocsc()
+        table = spectrum.to_components.T @ (spread.T @ problem.gain.T).T
+        nodes = []
+        for n in np.flatnonzero((sets.constant == constant) & (mixture.weights > 0)):
+            some = sets.at(int(n))
+            own, strengths = columns_of(sets.patch[some], problem.axes), np.repeat(sets.strength[some], problem.axes)
+            scales = float(mixture.variance[n]), float(mixture.noise[n]), float(sets.error[n])
+            fields = table[:, own] * strengths
+            courses = FocalCourses.at(recording, fields, recording.spread(*scales))
+            patches = csr_array(spread[:, own] * strengths[None])
+            nodes.append(FocalNode(float(mixture.weights[n]), *scales, patches, fields, courses))
+        return cls(spectrum, recording, tuple(nodes), modes.courses)
+
+    # --- what the protocol asks for
+
+    @cached_property
+    def weights(self) -> Array:
+        """Weights of the nodes in the mixture (node,)."""
+        return np.array([node.weight for node in self.nodes])
+
+    @property
+    def varies(self) -> bool:
+        """Whether uncertainty varies over time."""
+        return self.over.shape[1] > 1
+
+    @cached_property
+    def _prior_shares(self) -> Array:
+        """Relative prior variance of each column of time: (column,)."""
+        return np.asarray(self.recording.powers @ self.over**2)
+
+    @property
+    def prior_variance(self) -> Array:
+        """Weighted prior variance (amplitude,)."""
+        out = sum(node.weight * node.variance for node in self.nodes) * self.spectrum.weights
+        for node in self.nodes:
+            out = out + node.weight * np.asarray(node.patches.power(2).sum(axis=1)).ravel()
+        return np.asarray(out * self._prior_shares.mean())
+
+    def averaged(self, time_weights: Array) -> FocalGaussians:
+        """The Gaussians of one weighted sum of the samples, by weights (time,)."""
+        return replace(self, over=self.over @ time_weights[:, None])
+
+    def add_mean(self, out: Array) -> None:
+        """Add the weighted mean to (amplitude, time)."""
+        dense = sum(node.weight * node.filtered(self.recording) for node in self.nodes) @ self.over
+        focal = sparse_hstack([node.patches for node in self.nodes]).tocsr()
+        courses = np.concatenate([node.weight * node.courses.means.T for node in self.nodes]) @ self.over
+        for rows in row_blocks(len(out)):
+            out[rows] += self.spectrum.to_sources(rows) @ dense + focal[rows] @ courses
+
+    def _free(self, node: FocalNode, to_sources: Array, patches: Array) -> Array:
+        """E (row, column, mode) of some rows, by `to_sources` and P of them."""
+        filters = node.filters(self.recording)
+        # All modes have filters of one shape, of which few products make all.
+        left, values, right = np.linalg.svd(filters, full_matrices=False)
+        rank = max(1, int(np.sum(values > DROPPED * values[0])))
+        products = node.fields[:, :, None] * (left[:, None, :rank] * values[:rank])
+        taken = to_sources @ products.reshape(len(products), -1)
+        return np.asarray(patches[:, :, None] - taken.reshape(len(taken), -1, rank) @ right[:rank])
+
+    def _unknown(self, node: FocalNode, to_sources: Array, patches: Array) -> Array:
+        """Variance (row, mode) that the unknown courses of active sources bring."""
+        if not patches.shape[1]:
+            return np.zeros((len(patches), len(self.recording.powers)))
+        free = self._free(node, to_sources, patches).transpose(2, 0, 1)
+        return np.einsum("kpc,kpc->pk", free @ node.courses.covariances, free)
+
+    def _variance(self, node: FocalNode, rows: slice, to_sources: Array) -> Array:
+        """Conditional variance (row, mode) of some amplitudes at one node."""
+        prior = np.outer(node.variance * self.spectrum.weights[rows], self.recording.powers)
+        removed = to_sources**2 @ (node.variance * self.recording.powers * node.filters(self.recording))
+        unknown = self._unknown(node, to_sources, node.patches[rows].toarray())
+        return np.asarray(np.maximum(prior - removed, 0.0) + unknown)
+
+    def _mean_variance(self, rows: slice, to_sources: Array) -> Array:
+        """Weighted conditional variance (row, column of time) of some amplitudes."""
+        found = sum(node.weight * self._variance(node, rows, to_sources) for node in self.nodes)
+        return np.asarray(found @ self.over**2)
+
+    def add_variance(self, out: Array) -> None:
+        """Add the weighted conditional variance to (amplitude, 1 or time)."""
+        for rows in row_blocks(len(out)):
+            out[rows] += self._mean_variance(rows, self.spectrum.to_sources(rows))
+
+    def second_moments(self, centred: bool) -> Callable[[slice], tuple[Array, list[Array]]]:
+        """A function from rows to weighted conditional variances, and to terms of the means' spread over nodes.
+
+        centred : whether the spread is about zero rather than about the mean of these nodes
+        """
+        filtered = [node.filtered(self.recording) @ self.over for node in self.nodes]
+        total = float(self.weights.sum())
+
+        def at(rows: slice) -> tuple[Array, list[Array]]:
+            to_sources = self.spectrum.to_sources(rows)
+            square = np.zeros((len(to_sources), self.over.shape[1]))
+            mean = np.zeros_like(square)
+            for node, dense in zip(self.nodes, filtered, strict=True):
+                found = to_sources @ dense + node.patches[rows] @ (node.courses.means.T @ self.over)
+                mean += node.weight * found
+                square += node.weight * found**2
+            return self._mean_variance(rows, to_sources), [square if centred else square - mean**2 / total]
+
+        return at
+
+    def add_reduction(self, out: Array) -> None:
+        """Add the weighted share of the prior variance that the recording removed to (amplitude,)."""
+        over = np.mean(self.over**2, axis=1)
+        share = float(self.recording.powers @ over)
+        for rows in row_blocks(len(out)):
+            to_sources = self.spectrum.to_sources(rows)
+            for node in self.nodes:
+                focal = np.asarray(node.patches[rows].power(2).sum(axis=1)).ravel()
+                prior = share * (node.variance * self.spectrum.weights[rows] + focal)
+                left = self._variance(node, rows, to_sources) @ over
+                out[rows] += node.weight * (1 - np.divide(left, prior, out=np.ones_like(left), where=prior > 0))
+
+    def kernel(self) -> Array:
+        """Weighted mean as a linear function of one sample's recording; there is none.
+
+        Raises
+        ------
+        ValueError
+            Always: a sample's mean depends on all samples, through the courses and which sources are active.
+        """
+        raise ValueError(
+            "focal currents have no kernel from one sample's recording to its currents, as which are active depends on "
+            "all samples; use a model without a focal part"
+        )
+
+    def fitted(self) -> Array:
+        """Whitened recording (component, time) that the weighted mean explains."""
+        values, out = self.spectrum.values[:, None], np.zeros(self.recording.coefficients.shape)
+        for node in self.nodes:
+            out += node.weight * (values * node.filtered(self.recording) + node.fields @ node.courses.means.T)
+        return np.asarray(self.spectrum.from_components @ (out @ self.over))
+
+    def gaussians(self, rows: slice, samples: slice, least: float) -> Iterator[Gaussian]:
+        """Every node whose weight exceeds `least`, for some rows and samples."""
+        to_sources, over = self.spectrum.to_sources(rows), self.over[:, samples]
+        for node in self.nodes:
+            if node.weight <= least:
+                continue
+            mean = to_sources @ (node.filtered(self.recording) @ over)
+            mean += node.patches[rows] @ (node.courses.means.T @ over)
+            yield node.weight, mean, np.sqrt(self._variance(node, rows, to_sources) @ over**2)
+
+    def functionals(
+        self, table: Array, samples: slice, time_weights: Array | None, averaged: bool, courses: bool
+    ) -> tuple[list[Array], list[Array], Courses | None]:
+        """Means (functional, column) and covariances (column, functional, functional) of every node."""
+        problem = self.spectrum.problem
+        projected = np.zeros((len(table), len(self.recording.values)))
+        for rows in row_blocks(table.shape[1]):
+            projected += table[:, rows] @ self.spectrum.to_sources(rows)
+        prior = table @ self.spectrum.structure.product(problem, table.T)
+        over = self.over[:, samples] if time_weights is None else self.over @ time_weights
+        means, covariances, of_modes = [], [], []
+        for node in self.nodes:
+            focal = np.asarray((node.patches.T @ table.T).T)
+            mean = projected @ node.filtered(self.recording) + focal @ node.courses.means.T
+            means.append(mean @ over)
+            of_modes.append(self._covariance(node, projected, focal, prior))
+            covariances.append(np.tensordot(over.T**2, of_modes[-1], axes=1))
+        nodes = FunctionalModes(np.array(of_modes), self.over[:, samples]) if courses else None
+        return means, covariances, nodes
+
+    def _covariance(self, node: FocalNode, projected: Array, focal: Array, prior: Array) -> Array:
+        """Covariance of functionals in each mode: (mode, functional, functional)."""
+        powers = self.recording.powers
+        reduction = node.variance * powers * node.filters(self.recording)
+        out = node.variance * powers[:, None, None] * prior - np.einsum(
+            "fc,ck,gc->kfg", projected, reduction, projected, optimize=True
+        )
+        if focal.shape[1]:
+            free = self._free(node, projected, focal).transpose(2, 0, 1)
+            out += free @ node.courses.covariances @ free.swapaxes(1, 2)
+        return np.asarray(out)
+
+    def sums(self, weights: csr_array) -> tuple[Array, Array, Array]:
+        """Means, variances and prior variances (amplitude, node) of sums of sources at the first sample."""
+        axes, over = self.spectrum.problem.axes, self.over[:, :1]
+        to_sources, share = self.spectrum.to_sources(), float(self._prior_shares[0])
+
+        def summed(table: Array) -> Array:
+            out = np.empty_like(table)
+            for axis in range(axes):
+                out[axis::axes] = weights @ table[axis::axes]
+            return out
+
+        projected, prior = summed(to_sources), prior_of_sums(self.spectrum, weights)
+        means, variances, priors = (np.empty((len(projected), len(self.nodes))) for _ in range(3))
+        for n, node in enumerate(self.nodes):
+            focal = summed(node.patches.toarray())
+            mean = projected @ (node.filtered(self.recording) @ over) + focal @ (node.courses.means.T @ over)
+            reduction = node.variance * self.recording.powers * node.filters(self.recording)
+            unknown = self._unknown(node, projected, focal) @ over**2
+            means[:, n] = mean[:, 0]
+            dense = node.variance * share * prior
+            variances[:, n] = np.maximum(dense - projected**2 @ (reduction @ over**2)[:, 0], 0.0) + unknown[:, 0]
+            priors[:, n] = dense + share * np.sum(focal**2, axis=1)
+        return means, variances, priors
+
+    def draw(self, nodes: Index, rng: np.random.Generator, samples: slice) -> Array:
+        """Draws (draw, amplitude, time) of the currents at nodes; of all samples where uncertainty varies."""
+        problem, structure, powers = self.spectrum.problem, self.spectrum.structure, self.recording.powers
+        over = self.over if self.varies else self.over[:, samples]
+        out = np.empty((len(nodes), len(self.spectrum.weights), over.shape[1]))
+        for i, n in enumerate(nodes):
+            node = self.nodes[int(n)]
+            lower = np.linalg.cholesky(node.courses.covariances)
+            courses = node.courses.means + np.einsum("kcd,kd->kc", lower, rng.standard_normal(node.courses.means.shape))
+            unit = rng.standard_normal((structure.sample_size(problem), len(powers)))
+            dense = structure.sample(problem, unit) * np.sqrt(node.variance * powers)
+            # A draw of the prior is corrected for the difference between the recording and one simulated from the draw.
+            simulated = self.spectrum.to_components.T @ (problem.gain @ dense) + node.fields @ courses.T
+            simulated += np.sqrt(node.noise**2 + node.error**2 * powers) * rng.standard_normal(simulated.shape)
+            correction = node.filters(self.recording) * (self.recording.coefficients - simulated)
+            drawn = dense @ over + node.patches @ (courses.T @ over)
+            for rows in row_blocks(len(drawn)):
+                drawn[rows] += self.spectrum.to_sources(rows) @ (correction @ over)
+            out[i] = drawn
+        return out
+
+
+@dataclass(frozen=True, eq=False)
+class FunctionalModes(PickledByFields):
+    """Covariances of functionals in each mode of time, at some nodes.
+
+    covariances : (node, mode, functional, functional)
+    courses : (mode, time)
+    """
+
+    covariances: Array
+    courses: Array
+
+    @property
+    def count(self) -> int:
+        """Number of nodes."""
+        return len(self.covariances)
+
+    def covariance(self, node: int) -> Array:
+        """Covariance (functional × time, functional × time) of a node's time courses."""
+        found = np.einsum("kfg,kt,ks->ftgs", self.covariances[node], self.courses, self.courses, optimize=True)
+        size = found.shape[0] * found.shape[1]
+        return np.asarray(found.reshape(size, size))
+
+
+def focal_gaussians(problem: Problem, mixture: Mixture, sets: ActiveSets) -> tuple[FocalGaussians, ...]:
+    """Return the Gaussians of a mixture whose nodes have focal sources, those of each time constant together."""
+    return tuple(FocalGaussians.of(problem, mixture, sets, int(one)) for one in np.unique(sets.constant))

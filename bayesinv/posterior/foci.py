@@ -1,0 +1,281 @@
+"""Foci: what is known of each focal source, its draws matched by place, and how probable it is that it is there.
+
+Draws hold sources in no order. A focus is a place near which many draws have a source: the place with most of them is
+the first focus, the nearest source of every draw within `REACH` of it is its, and what is left makes the next one.
+Overlapping patches that swap from draw to draw are therefore one focus.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.spatial.distance import cdist
+
+from bayesinv.axes import Array, Index
+from bayesinv.memory import PickledByFields, cached_property
+from bayesinv.posterior.active import ActiveSets
+from bayesinv.posterior.focal import FocalGaussians, FocalNode
+from bayesinv.posterior.functionals import Functional
+from bayesinv.posterior.quantiles import credible_level
+from bayesinv.problem.problem import Problem
+
+REACH = 0.02
+"""Distance in m from a focus within which a draw's source is taken for it."""
+
+LEAST_PROBABILITY = 0.05
+"""Probability below which a place is no focus."""
+
+
+@dataclass(frozen=True, eq=False)
+class Focus(PickledByFields):
+    """One source: where, how large, how strong, and how surely.
+
+    probability : that a source lies within `REACH` of the centre
+    centre : (3,), m, mean position; None without positions
+    place : source at which it is most often
+    positions : (draw, 3), m, of the source in the draws that have it; None without positions
+    places : (draw,), source at the centre of its patch in these draws
+    extents, areas : (draw,), m and m², of its patch; areas are NaN where those of sources are not known
+    current : its current summed over the patch, A m, in the draws that have it: one functional per axis
+    draws : (draw,), the nodes that have it
+    """
+
+    probability: float
+    centre: Array | None
+    place: int
+    positions: Array | None
+    places: Index
+    extents: Array
+    areas: Array
+    current: Functional
+    draws: Index
+
+    def __repr__(self) -> str:
+        return f"<Focus: {self.describe()}>"
+
+    def radius(self, level: float = 0.9) -> float:
+        """Distance in m from the centre within which the source lies with a probability, given that it is there."""
+        if self.positions is None or self.centre is None:
+            raise ValueError("the sources' positions are not known; give them to the Problem")
+        distance = np.linalg.norm(self.positions - self.centre, axis=1)
+        return float(np.quantile(distance, credible_level(level), method="inverted_cdf"))
+
+    def credible_set(self, level: float = 0.9) -> Index:
+        """The fewest places that together hold the source with a probability, given that it is there."""
+        places, counts = np.unique(self.places, return_counts=True)
+        order = np.argsort(-counts, kind="stable")
+        enough = int(np.searchsorted(np.cumsum(counts[order]) / counts.sum(), credible_level(level) - 1e-12)) + 1
+        return np.sort(places[order[:enough]])
+
+    @property
+    def peak(self) -> int:
+        """Index of the sample at which the mean current is strongest."""
+        return int(np.argmax(np.linalg.norm(self.current.mean, axis=0)))
+
+    def summary(self, level: float = 0.9) -> dict[str, Any]:
+        """What is known as plain Python: probability, place, extent, and current at its strongest sample."""
+        sample = self.peak
+        low, high = self.current.interval(level)
+        known = self.centre is not None
+        return {
+            "probability": self.probability,
+            "place": self.place,
+            "centre_m": None if self.centre is None else self.centre.tolist(),
+            "radius_m": self.radius(level) if known else None,
+            "extent_m": float(np.median(self.extents)),
+            "time_s": float(self.current.times[sample]),
+            "current_Am": self.current.mean[:, sample].tolist(),
+            "current_low_Am": low[:, sample].tolist(),
+            "current_high_Am": high[:, sample].tolist(),
+            "level": level,
+        }
+
+    def describe(self) -> str:
+        """Say what is known in a line."""
+        sample = self.peak
+        strength = float(np.linalg.norm(self.current.mean[:, sample]))
+        where = f"source {self.place}"
+        if self.centre is not None:
+            x, y, z = 1e3 * self.centre
+            where = f"({x:.0f}, {y:.0f}, {z:.0f}) mm, 90 % within {1e3 * self.radius():.0f} mm"
+        text = f"{self.probability:.0%} probable at {where}; {1e9 * strength:.3g} nA m"
+        if self.current.mean.shape[0] == 1:
+            low, high = self.current.interval(0.9)
+            text += f" ({1e9 * low[0, sample]:.3g} to {1e9 * high[0, sample]:.3g})"
+        return text + f" at {1e3 * self.current.times[sample]:.4g} ms"
+
+
+def inclusion(sets: ActiveSets, weights: Array, labels: Index, count: int) -> Array:
+    """Probability that a source's patch holds any place of each label: (label,).
+
+    weights : (node,), of the mixture; labels : (source,) from 0, -1 for none; count : number of labels
+    """
+    patches = len(sets.centre)
+    held = np.zeros((patches, count), dtype=bool)
+    owner = np.repeat(np.arange(patches), np.diff(sets.starts))
+    label = labels[sets.members]
+    inside = label >= 0
+    held[owner[inside], label[inside]] = True
+    any_of = np.zeros((len(sets.constant), count), dtype=bool)
+    np.logical_or.at(any_of, sets.node, held[sets.patch])
+    return np.asarray(weights @ any_of / weights.sum())
+
+
+def patch_positions(problem: Problem, sets: ActiveSets) -> Array | None:
+    """Mean position of each patch, m: (patch, 3); None where positions are not known."""
+    if problem.sources is None:
+        return None
+    owner = np.repeat(np.arange(len(sets.centre)), np.diff(sets.starts))
+    out = np.zeros((len(sets.centre), 3))
+    np.add.at(out, owner, sets.weights[:, None] * problem.sources.positions[sets.members])
+    return out
+
+
+def probability_near(problem: Problem, sets: ActiveSets, weights: Array, position: Array, radius: float) -> float:
+    """Probability that the centre of a source's patch lies within a radius, m, of a position, m."""
+    assert problem.sources is not None
+    near = np.linalg.norm(problem.sources.positions[sets.centre] - position, axis=1) <= radius
+    found = np.zeros(len(sets.constant), dtype=bool)
+    np.logical_or.at(found, sets.node, near[sets.patch])
+    return float(weights @ found / weights.sum())
+
+
+def foci(
+    problem: Problem, sets: ActiveSets, weights: Array, conditionals: Sequence[FocalGaussians], times: Array
+) -> tuple[Focus, ...]:
+    """Return the foci of a posterior, the most probable first.
+
+    weights : (node,), of the mixture
+    conditionals : its Gaussians, those of each time constant, in the order of the constants
+    """
+    positions = patch_positions(problem, sets)
+    share = weights / weights.sum()
+    if positions is None:
+        places = np.unique(sets.centre)
+        near = sets.centre[:, None] == places
+        distances = np.where(near, 0.0, np.inf)
+    else:
+        places = np.unique(sets.centre)
+        assert problem.sources is not None
+        distances = cdist(positions, problem.sources.positions[places])
+        near = distances <= REACH
+    free = np.ones(len(sets.node), dtype=bool)
+    found = []
+    while free.any():
+        has = np.zeros((len(share), len(places)), dtype=bool)
+        np.logical_or.at(has, sets.node[free], near[sets.patch[free]])
+        probability = share @ has
+        best = int(np.argmax(probability))
+        if probability[best] < LEAST_PROBABILITY:
+            break
+        picked = _nearest(sets, free, distances[:, best], near[:, best])
+        found.append(_focus(problem, sets, conditionals, times, positions, picked, float(probability[best])))
+        free[picked] = False
+    return tuple(sorted(found, key=lambda one: -one.probability))
+
+
+def _nearest(sets: ActiveSets, free: Array, distance: Array, near: Array) -> Index:
+    """The free source of each node that is nearest to a focus, among those within reach."""
+    candidates = np.flatnonzero(free & near[sets.patch])
+    order = candidates[np.lexsort((distance[sets.patch[candidates]], sets.node[candidates]))]
+    first = np.r_[True, np.diff(sets.node[order]) > 0]
+    return order[first]
+
+
+def _focus(
+    problem: Problem,
+    sets: ActiveSets,
+    conditionals: Sequence[FocalGaussians],
+    times: Array,
+    positions: Array | None,
+    picked: Index,
+    probability: float,
+) -> Focus:
+    patch = sets.patch[picked]
+    places = sets.centre[patch]
+    values, counts = np.unique(places, return_counts=True)
+    at = None if positions is None else positions[patch]
+    areas = np.full(len(picked), np.nan)
+    if problem.sources is not None and problem.sources.areas is not None:
+        owner = np.repeat(np.arange(len(sets.centre)), np.diff(sets.starts))
+        areas = np.bincount(owner, problem.sources.areas[sets.members], len(sets.centre))[patch]
+    return Focus(
+        probability,
+        None if at is None else at.mean(axis=0),
+        int(values[np.argmax(counts)]),
+        at,
+        places,
+        sets.extent[patch],
+        areas,
+        _current(sets, conditionals, times, picked, problem.axes),
+        sets.node[picked],
+    )
+
+
+def _current(
+    sets: ActiveSets, conditionals: Sequence[FocalGaussians], times: Array, picked: Index, axes: int
+) -> Functional:
+    """Posterior of the current of some sources, one in each node that has one, as a mixture over these nodes."""
+    means, covariances = [], []
+    places = _places_of_nodes(sets, conditionals)
+    for one in picked:
+        node = int(sets.node[one])
+        gaussians, own = places[node]
+        first = (int(one) - sets.at(node).start) * axes
+        mean, covariance = _course(gaussians, own, slice(first, first + axes), float(sets.strength[one]))
+        means.append(mean)
+        covariances.append(covariance)
+    names = ("current",) if axes == 1 else tuple(f"current {axis}" for axis in "xyz")
+    weights = np.full(len(picked), 1 / len(picked))
+    return Functional(names, times, weights, np.array(means), np.array(covariances))
+
+
+def _course(gaussians: FocalGaussians, node: FocalNode, columns: slice, strength: float) -> tuple[Array, Array]:
+    """Mean (axis, time) and covariance (time, axis, axis) of a source's current at a node, A m."""
+    mean = strength * node.courses.means[:, columns].T @ gaussians.over
+    covariance = strength**2 * node.courses.covariances[:, columns, columns]
+    return mean, np.tensordot(gaussians.over.T**2, covariance, axes=1)
+
+
+def _places_of_nodes(
+    sets: ActiveSets, conditionals: Sequence[FocalGaussians]
+) -> dict[int, tuple[FocalGaussians, FocalNode]]:
+    """For each node of the mixture its Gaussian, and the set that it is in."""
+    out: dict[int, tuple[FocalGaussians, FocalNode]] = {}
+    for constant, gaussians in zip(np.unique(sets.constant), conditionals, strict=True):
+        members = np.flatnonzero(sets.constant == constant)
+        out |= {int(n): (gaussians, node) for n, node in zip(members, gaussians.nodes, strict=True)}
+    return out
+
+
+@dataclass(frozen=True, eq=False)
+class Count(PickledByFields):
+    """Posterior of the number of sources.
+
+    probability : (number,), of 0, 1, 2, ... sources
+    """
+
+    probability: Array
+
+    def __repr__(self) -> str:
+        return f"<Count: {self.describe()}>"
+
+    def describe(self) -> str:
+        """Say how probable each number is, in a line."""
+        likely = np.flatnonzero(self.probability >= 0.005)
+        return ", ".join(f"{n}: {self.probability[n]:.0%}" for n in likely)
+
+    @cached_property
+    def mean(self) -> float:
+        """Posterior mean."""
+        return float(np.arange(len(self.probability)) @ self.probability)
+
+    def interval(self, level: float = 0.9) -> tuple[int, int]:
+        """Central credible interval, whose ends belong to it."""
+        tail = (1 - credible_level(level)) / 2
+        below = np.cumsum(self.probability)
+        low = int(np.searchsorted(below, tail + 1e-12))
+        return low, int(np.searchsorted(below, 1 - tail - 1e-12))

@@ -1,0 +1,278 @@
+"""Patches: a prior of a few focal sources, each a patch of cortex of unknown place, extent and strength.
+
+    current = dense + Σ_k b_k s_k,    k < count
+    count ~ Binomial(most, q),        q ~ Beta(1, most / expected - 1)
+    dense ~ Normal(0, variance D ⊗ T),  error ~ Normal(0, error² T) in each whitened component
+    s_k   ~ Normal(0, strength_k² T),   T_tu = (1 + d) exp(-d),  d = sqrt(3) |t - u| / constant
+    strength_k ~ HalfCauchy(scale), on a grid;   log constant ~ Normal(log 20 ms, 1), on a grid
+
+b_k spreads one current evenly over the cortex within an extent of a place. Places are uniform by area, extents uniform.
+
+References: Mitchell & Beauchamp (1988), J. Am. Stat. Assoc. 83, 1023-1032 (a prior of few); Sommariva & Sorrentino
+(2014), Inverse Probl. 30, 114020 (few sources of unknown number in MEG).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.sparse import csr_array, eye_array, hstack
+from scipy.sparse.csgraph import dijkstra
+from scipy.spatial import cKDTree
+from scipy.special import logsumexp
+
+from bayesinv.axes import Array, Index
+from bayesinv.covariance.time_course import correlation_over_time, equally_spaced
+from bayesinv.geometry.geodesic import edge_lengths
+from bayesinv.memory import PickledByFields, cached_property
+from bayesinv.problem.problem import Problem
+
+AREAS = (1e-4, 3e-4, 10e-4)
+"""Areas in m² of the patches that are tried where no extents are given, beside single places."""
+
+LEVELS, LOWEST, HIGHEST = 31, 1e-2, 1e3
+"""Number of strengths on the grid, and the ends of it relative to the scale."""
+
+ERRORS, ERROR_RANGE = 15, (0.03, 100.0)
+"""Number of errors on the grid, and the ends of it relative to their median."""
+
+CONSTANTS = 15
+"""Number of time constants on the grid."""
+
+MIDDLE, WIDTH = 0.02, 1.0
+"""Median time constant in s, and standard deviation of its logarithm."""
+
+BLOCK = 512
+"""Number of places from which distances along the cortex are computed at once."""
+
+
+@dataclass(frozen=True, eq=False)
+class Patches(PickledByFields):
+    """A few focal sources beside the dense currents of a prior; see `Currents`.
+
+    problem : whose sources they are
+    extents : m, distances along the cortex from a patch's centre to its edge that are as probable as each other; 0 is
+        a single place. None takes single places and discs of 1, 3 and 10 cm² that hold more than one source.
+        Without triangles, patches are balls
+    expected : number of sources that is expected
+    most : number of sources above which none is added
+    scale : A m, median strength of a patch, which is its current summed over its places; None takes the one whose
+        field is as strong as the noise at the median place
+    error : median of what fields of sources are off by in each sensor, in units of the noise, as a wrong head makes
+        them be; it has the sources' courses, and is learned. 0 takes fields for exact
+    time : s, time constant of the courses, of dense currents too; "learned" learns it where samples are equally
+        spaced; None for courses that are correlated over time as the noise is
+    """
+
+    problem: Problem
+    extents: Sequence[float] | None = None
+    expected: float = 3.0
+    most: int = 24
+    scale: float | None = None
+    error: float = 0.3
+    time: float | str | None = "learned"
+
+    def __post_init__(self) -> None:
+        if isinstance(self.most, bool) or not isinstance(self.most, int | np.integer) or self.most < 1:
+            raise ValueError(f"most is {self.most!r}, but must be a whole number of sources, at least one")
+        if not 0 < self.expected < self.most:
+            raise ValueError(
+                f"expected is {self.expected}, but the number of sources that is expected must be positive and less "
+                f"than the {self.most} there may be at most"
+            )
+        if self.scale is not None and not 0 < self.scale < np.inf:
+            raise ValueError(f"scale is {self.scale}, but the median strength must be positive and finite, in A m")
+        if not 0 <= self.error < np.inf:
+            raise ValueError(f"error is {self.error}, but must be at least 0 and finite, in units of the noise")
+        if isinstance(self.time, str) and self.time != "learned":
+            raise ValueError(f"time is {self.time!r}, but must be 'learned', a time constant in s, or None")
+        if isinstance(self.time, int | float) and not 0 < self.time < np.inf:
+            raise ValueError(f"time is {self.time}, but a time constant must be positive and finite, in s")
+        if self.extents is not None:
+            extents = np.asarray(self.extents, dtype=np.float64)
+            if extents.ndim != 1 or not extents.size or not ((extents >= 0) & (extents < np.inf)).all():
+                raise ValueError(
+                    f"extents is {self.extents!r}, but must be distances of at least 0 m, such as (0, 0.01)"
+                )
+            if extents.any() and self.problem.sources is None:
+                raise ValueError("extents want the sources' positions, but this problem has none; use extents=(0,)")
+            object.__setattr__(self, "extents", tuple(float(one) for one in np.unique(extents)))
+        self.table  # noqa: B018  checks the extents against the sources
+
+    # --- the dictionary of patches
+
+    def _members(self) -> list[tuple[float, csr_array]]:
+        """Return each extent in use, with its table (source, patch) of who belongs to the patch around each source."""
+        count, sources = self.problem.source_count, self.problem.sources
+        wanted = self.extents
+        if wanted is None:
+            wanted = (0.0,) if sources is None else (0.0, *np.sqrt(np.array(AREAS) / np.pi))
+        found: list[tuple[float, csr_array]] = []
+        within = _within(self.problem, max(wanted)) if max(wanted) > 0 else None
+        size = 1.0
+        for extent in wanted:
+            if extent == 0 or within is None:
+                found.append((0.0, csr_array(eye_array(count))))
+                continue
+            inside = within.copy()
+            inside.data = np.where(within.data <= extent, 1.0, 0.0)
+            inside.eliminate_zeros()
+            typical = float(np.median(np.diff(inside.indptr)))
+            if typical > size or (not found and self.extents is not None and typical > 1):
+                found.append((float(extent), csr_array(inside.T)))
+                size = typical
+            elif self.extents is not None:
+                raise ValueError(
+                    f"an extent of {1e3 * extent:.3g} mm is below the spacing of the sources: a patch of it holds "
+                    f"{typical:.0f} source{'s' * (typical > 1)}, no more than a smaller one; leave it out"
+                )
+        return found
+
+    def _made(self) -> tuple[list[float], csr_array, Array]:
+        members = self._members()
+        sources = self.problem.sources
+        area = np.ones(self.problem.source_count) if sources is None or sources.areas is None else sources.areas
+        area = np.maximum(area, 1e-3 * area.mean())
+        blocks = []
+        for _, belongs in members:
+            weighted = csr_array(belongs * area[:, None])
+            blocks.append(csr_array(weighted / np.asarray(weighted.sum(axis=0))[None]))
+        table, axes = csr_array(hstack(blocks)), self.problem.axes
+        fields = np.empty((self.problem.components, table.shape[1], axes))
+        for axis in range(axes):
+            fields[:, :, axis] = (table.T @ self.problem.gain[:, axis::axes].T).T
+        return [extent for extent, _ in members], table, fields.reshape(len(fields), -1)
+
+    @cached_property
+    def _tables(self) -> tuple[list[float], csr_array, Array]:
+        """Extents in use, `table` and `fields`; problems of the same gain share them."""
+        return self.problem.shared.recall("patches", self.extents, self._made)
+
+    @property
+    def table(self) -> csr_array:
+        """Current of each source per unit of a patch's (source, patch); columns sum to one."""
+        return self._tables[1]
+
+    @property
+    def fields(self) -> Array:
+        """Field of a unit current of each patch, along each axis: (component, patch × axis), 1/(A m)."""
+        return self._tables[2]
+
+    @property
+    def centres(self) -> Index:
+        """Source at the centre of each patch: (patch,)."""
+        return np.tile(np.arange(self.problem.source_count), len(self._tables[0]))
+
+    @property
+    def extent(self) -> Array:
+        """Distance from centre to edge of each patch, m: (patch,)."""
+        return np.repeat(self._tables[0], self.problem.source_count)
+
+    # --- priors
+
+    @cached_property
+    def log_prior(self) -> Array:
+        """Log probability of each place and extent, given that there is a source: (patch,)."""
+        sources = self.problem.sources
+        area = np.ones(self.problem.source_count) if sources is None or sources.areas is None else sources.areas
+        area = np.maximum(area, 1e-12 * max(float(area.max()), 1e-300))
+        # What no sensor sees cannot be told from nothing; it has no say in where sources are.
+        power = np.einsum("cp,cp->p", self.fields, self.fields).reshape(-1, self.problem.axes).sum(axis=1)
+        each = np.log(np.tile(area / area.sum(), len(self._tables[0])) / len(self._tables[0]))
+        out = np.where(power > 0, each, -np.inf)
+        return np.asarray(out - logsumexp(out))
+
+    @cached_property
+    def median_strength(self) -> float:
+        """Median of the strengths, A m."""
+        if self.scale is not None:
+            return float(self.scale)
+        power = np.einsum("cp,cp->p", self.fields, self.fields).reshape(-1, self.problem.axes).mean(axis=1)
+        return float(1 / np.sqrt(np.median(power[power > 0]) / self.problem.components))
+
+    @cached_property
+    def strengths(self) -> tuple[Array, Array]:
+        """Strengths on the grid (level,), A m, and their log probabilities."""
+        relative = np.geomspace(LOWEST, HIGHEST, LEVELS)
+        mass = relative / (1 + relative**2)
+        return self.median_strength * relative, np.log(mass / mass.sum())
+
+    @cached_property
+    def errors(self) -> tuple[Array, Array]:
+        """Errors on the grid (level,), in units of the noise, and their log probabilities: half-Cauchy."""
+        if not self.error:
+            return np.zeros(1), np.zeros(1)
+        relative = np.geomspace(*ERROR_RANGE, ERRORS)
+        mass = relative / (1 + relative**2)
+        return self.error * relative, np.log(mass / mass.sum())
+
+    @property
+    def count_prior(self) -> tuple[float, float]:
+        """Parameters of the beta distribution of q, the probability that one of `most` sources is there."""
+        return 1.0, self.most / self.expected - 1
+
+    @cached_property
+    def constants(self) -> tuple[tuple[float | None, ...], Array]:
+        """Time constants on the grid, s, and their log probabilities; None where courses are as the noise is."""
+        times = self.problem.times
+        if self.time is None or (self.time == "learned" and (len(times) < 3 or not equally_spaced(times))):
+            return (None,), np.zeros(1)
+        if not isinstance(self.time, str):
+            return (float(self.time),), np.zeros(1)
+        span = float(np.ptp(times))
+        low, high = 0.5 * span / (len(times) - 1), 5 * span
+        grid = np.exp(np.log(MIDDLE) + WIDTH * np.linspace(-2, 2, CONSTANTS))
+        grid = np.unique(np.clip(grid, low, high))
+        mass = np.exp(-0.5 * (np.log(grid / MIDDLE) / WIDTH) ** 2)
+        return tuple(float(one) for one in grid), np.log(mass / mass.sum())
+
+    def correlation(self, constant: float) -> Array:
+        """Correlation over time (time, time) of the sources' courses."""
+        return correlation_over_time(self.problem.times, constant)
+
+    def draw(self, rng: np.random.Generator) -> tuple[Index, Array, float | None, float]:
+        """Draw active patches (source,), their strengths (source,) in A m, a time constant and an error."""
+        share = rng.beta(*self.count_prior)
+        count = int(rng.binomial(self.most, share))
+        probability = np.exp(self.log_prior)
+        patch = rng.choice(len(probability), size=count, p=probability / probability.sum())
+        levels, mass = self.strengths
+        strength = rng.choice(levels, size=count, p=np.exp(mass))
+        constants, shares = self.constants
+        errors, parts = self.errors
+        constant = constants[int(rng.choice(len(constants), p=np.exp(shares)))]
+        return patch, strength, constant, float(rng.choice(errors, p=np.exp(parts)))
+
+
+def _within(problem: Problem, radius: float) -> csr_array:
+    """Distances in m (source, source) up to a radius: along the cortex, or through space where it is not known.
+
+    A distance of zero, that of a source to itself, is stored; sources of two hemispheres are not neighbours.
+    """
+    sources = problem.sources
+    assert sources is not None
+    count = len(sources)
+    rows, columns, distances = [], [], []
+    if sources.triangles is None:
+        pairs = cKDTree(sources.positions).query_pairs(radius, output_type="ndarray")
+        pairs = np.concatenate([pairs, pairs[:, ::-1]])
+        if sources.hemispheres is not None:
+            pairs = pairs[sources.hemispheres[pairs[:, 0]] == sources.hemispheres[pairs[:, 1]]]
+        rows, columns = [pairs[:, 0]], [pairs[:, 1]]
+        distances = [np.linalg.norm(sources.positions[pairs[:, 0]] - sources.positions[pairs[:, 1]], axis=1)]
+    else:
+        edges = edge_lengths(sources)
+        for start in range(0, count, BLOCK):
+            some = np.arange(start, min(start + BLOCK, count))
+            found = dijkstra(edges, directed=False, indices=some, limit=radius)
+            row, column = np.nonzero((found <= radius) & (np.arange(count) != some[:, None]))
+            rows.append(some[row])
+            columns.append(column)
+            distances.append(found[row, column])
+    own = np.arange(count)
+    row, column = np.concatenate([*rows, own]), np.concatenate([*columns, own])
+    # Sparse tables drop zeros in products only; here they are stored as the smallest number.
+    distance = np.concatenate([*distances, np.full(count, np.finfo(float).tiny)])
+    return csr_array((distance, (row, column)), shape=(count, count))

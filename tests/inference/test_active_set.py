@@ -1,0 +1,194 @@
+"""Chains over active sets against the enumeration of all sets, and what a user sees of them."""
+
+import itertools
+from math import factorial
+
+import numpy as np
+import pymc as pm
+import pytest
+from numpy.testing import assert_allclose
+from referee import toy
+from scipy.special import betaln, logsumexp
+from scipy.stats import multivariate_normal
+
+import bayesinv as bi
+from bayesinv.evidence.active import FocalModes, FocalRecording
+from bayesinv.inference.active_chain import ActiveModel, Chain
+from bayesinv.inference.active_set import active_model
+from bayesinv.prior.catalogue import build
+from bayesinv.prior.density import Density
+
+pytestmark = pytest.mark.filterwarnings("ignore:(?s).*ArviZ is undergoing a major refactor:FutureWarning")
+
+NOISE = np.linspace(-0.9, 0.9, 31)
+"""Grid of the log noise scale that the enumeration integrates over; its prior is Normal(0, 0.2²)."""
+
+
+def model(problem, **options):
+    with pm.Model(coords=problem.coords) as built:
+        noise = bi.noise_scale(problem)
+        scale = pm.LogNormal("scale", np.log(0.3 * problem.scale_guess), 0.5)
+        given = {"extents": (0, 0.06), "expected": 1.5, "most": 4, **options}
+        bi.Currents(scale**2, focal=bi.Patches(problem, **given)).observe("recording", problem, noise=noise)
+    return built
+
+
+def tiny(axes, seed):
+    """Tables of a chain that are small enough to go through all that it may visit."""
+    rng = np.random.default_rng(seed)
+    components, patches, modes, most = 4, 5, (3, 2), 2
+    fields = rng.normal(size=(components, patches * axes))
+    values = np.sort(rng.uniform(0, 2, components))
+    powers = [np.sort(rng.uniform(0.2, 2, count))[::-1] for count in modes]
+    course = np.sqrt(powers[0]) * rng.normal(size=modes[0])
+    coefficients = rng.normal(size=(components, modes[0])) + 1.5 * np.outer(fields[:, 2 * axes], course)
+    # The second time constant has fewer modes: what lies in none of them is noise alone.
+    total = float(np.sum(coefficients**2))
+    recordings = tuple(
+        FocalRecording(
+            values,
+            power,
+            coefficients[:, :count],
+            total - float(np.sum(coefficients[:, :count] ** 2)),
+            components * (modes[0] - count),
+            0.0,
+            0,
+            0.0,
+        )
+        for power, count in zip(powers, modes, strict=True)
+    )
+    return ActiveModel(
+        fields,
+        recordings,
+        np.log(rng.dirichlet(5 * np.ones(patches))),
+        np.array([0.4, 1.5]),
+        np.log([0.6, 0.4]),
+        np.array([0.1, 0.8]),
+        np.log([0.7, 0.3]),
+        np.log([0.5, 0.5]),
+        (1.0, 1.5),
+        most,
+        axes,
+    )
+
+
+def log_prior(nodes):
+    """Of the log noise scale, the only coordinate; the variance of dense currents is fixed."""
+    return -0.5 * (nodes[:, 0] / 0.2) ** 2, np.full(len(nodes), 0.15), np.exp(nodes[:, 0])
+
+
+def enumerated(given):
+    """Probability of every count, patch, time constant and error, and mean log noise, by going through all states."""
+    axes, patches = given.axes, len(given.log_prior)
+    slots = [(-1, 0), *itertools.product(range(patches), range(len(given.strengths)))]
+    logs, tables = [], []
+    grid_prior = -0.5 * (NOISE / 0.2) ** 2
+    for combination in itertools.combinations_with_replacement(range(len(slots)), given.most):
+        repeated = np.unique(combination, return_counts=True)[1]
+        ways = factorial(given.most) / np.prod([factorial(n) for n in repeated])
+        active = [slots[i] for i in combination if slots[i][0] >= 0]
+        count, (a, b) = len(active), given.count_prior
+        mass = np.log(ways) + betaln(a + count, b + given.most - count) - betaln(a, b)
+        mass += sum(given.log_prior[j] + given.log_strengths[k] for j, k in active)
+        held = np.isin(np.arange(patches), [j for j, _ in active]).astype(float)
+        for c, recording in enumerate(given.recordings):
+            for e, error in enumerate(given.errors):
+                height = mass + given.log_constants[c] + given.log_errors[e] + grid_prior
+                for i, noise in enumerate(np.exp(NOISE)):
+                    height[i] += sum(
+                        multivariate_normal(cov=covariance).logpdf(y)
+                        for covariance, y in _modes(given, recording, active, noise, error, axes)
+                    )
+                    rest = recording.rest_count
+                    height[i] -= 0.5 * rest * np.log(2 * np.pi * noise**2) + 0.5 * recording.rest / noise**2
+                shares = np.exp(height - logsumexp(height))
+                logs.append(logsumexp(height))
+                tables.append(np.r_[np.eye(given.most + 1)[count], held, c, e, shares @ NOISE])
+    weights = np.exp(np.array(logs) - logsumexp(logs))
+    return weights @ np.array(tables)
+
+
+def _modes(given, recording, active, noise, error, axes):
+    for k, power in enumerate(recording.powers):
+        covariance = np.diag(noise**2 + power * (error**2 + 0.15 * recording.values))
+        for j, level in active:
+            field = given.fields[:, j * axes : (j + 1) * axes]
+            covariance = covariance + power * given.strengths[level] ** 2 * field @ field.T
+        yield covariance, recording.coefficients[:, k]
+
+
+def visited(given, draws, seed=1):
+    """The same by a chain, each draw in a row."""
+    found = Chain(given, log_prior, np.zeros(1), np.random.default_rng(seed)).run(100, draws, lambda: None)
+    patches = len(given.log_prior)
+    rows = []
+    for patch, constant, error, point in zip(found.patch, found.constant, found.error, found.points, strict=True):
+        held = np.isin(np.arange(patches), patch)
+        level = float(np.flatnonzero(given.errors == error)[0])
+        rows.append(np.r_[np.eye(given.most + 1)[len(patch)], held, constant, level, point])
+    return np.array(rows, dtype=float)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("axes", [1, 3])
+def test_a_chain_visits_sets_as_often_as_they_are_probable(axes):
+    given = tiny(axes, seed=axes)
+    wanted = enumerated(given)
+    rows = visited(given, 6000)
+    batches = rows.reshape(100, -1, rows.shape[1]).mean(axis=1)
+    error = batches.std(axis=0, ddof=1) / 10
+    # Twelve numbers, each within four standard errors of batch means, and known to better than two per cent.
+    assert (np.abs(rows.mean(axis=0) - wanted) < 4 * error + 1e-3).all()
+    assert error.max() < 0.03
+
+
+def test_what_one_more_source_adds_is_the_difference_of_two_densities():
+    problem = toy(sensors=7, sources=9, samples=6, axes=3)
+    density = Density.of(build(model, problem)[1])
+    given = active_model(density, density.observation.currents.focal)
+    chain = Chain(given, density.prior_and_scales, density.start, np.random.default_rng(0))
+    for sweep in range(20):
+        chain.sweep(sweep)
+    chain.patch[:], chain.level[:] = [3, 8, -1, -1], [16, 14, 17, 20]
+    chain._refresh()
+    own, cross = chain._remaining(np.array([0, 1]))
+    from bayesinv.evidence.active import log_factors
+
+    powers = given.recordings[chain.constant].powers
+    variance = given.strengths[17] ** 2
+    found = log_factors(own, cross, variance * powers[:, None])
+    scales = chain.constant, chain.variance, chain.noise, float(given.errors[chain.error])
+    strengths = given.strengths[[16, 14]]
+    base = given.log_density(np.array([3, 8]), strengths, *scales)
+    for patch in range(0, len(given.log_prior), 4):
+        more = given.log_density(np.array([3, 8, patch]), np.r_[strengths, given.strengths[17]], *scales)
+        assert_allclose(found[patch], more - base, atol=1e-8)
+
+
+@pytest.mark.parametrize("options", [{}, {"quiet": 0}, {"axes": 3}, {"centred": True}])
+def test_density_of_a_set_is_that_of_dense_algebra(options):
+    problem = toy(sensors=5, sources=7, samples=6, **options)
+    density = Density.of(build(model, problem)[1])
+    focal = density.observation.currents.focal
+    given = active_model(density, focal)
+    patches, strengths = np.array([2, 9]), given.strengths[[15, 17]]
+    variance, noise, error = problem.scale_guess**2 * 0.1, 1.1, 0.4
+    constant = int(np.argmin(np.abs(np.array(focal.constants[0]) - 0.02)))
+    found = given.log_density(patches, strengths, constant, variance, noise, error)
+    course = focal.correlation(focal.constants[0][constant])
+    prior = variance * np.eye(problem.gain.shape[1])
+    table = focal.table.toarray()
+    for patch, strength in zip(patches, strengths, strict=True):
+        for axis in range(problem.axes):
+            column = np.zeros(len(prior))
+            column[axis :: problem.axes] = table[:, patch]
+            prior += strength**2 * np.outer(column, column)
+    total = np.kron(problem.gain @ prior @ problem.gain.T + error**2 * np.eye(5), course)
+    total += noise**2 * np.eye(len(total))
+    wanted = multivariate_normal(cov=total).logpdf(problem.recording.ravel())
+    if problem.baseline is not None:
+        freedom = problem.baseline_freedom
+        wanted -= 0.5 * (5 * freedom * np.log(2 * np.pi * noise**2) + np.sum(problem.baseline**2) / noise**2)
+    # Modes of less than 1e-4 of the strongest's power hold no course here.
+    assert_allclose(found, wanted, atol=0.05)
+    assert FocalModes.of(problem, 0.02).powers.min() > 0

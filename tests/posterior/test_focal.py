@@ -1,0 +1,259 @@
+"""Currents given which sources are active, against dense algebra; and questions about the sources."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from coloured import coloured, samples_covariance
+from numpy.testing import assert_allclose
+from referee import toy
+from scipy.stats import norm
+
+import bayesinv as bi
+from bayesinv.covariance.covariance import Structure
+from bayesinv.covariance.time_course import correlation_over_time
+from bayesinv.posterior.active import ActiveSets
+from bayesinv.posterior.hyper import Hyper
+from bayesinv.posterior.mixture import Mixture
+from bayesinv.posterior.posterior import Posterior
+
+CONSTANTS = (0.006, 0.03)
+
+
+def unit(problem):
+    """Size of currents whose fields are as strong as the noise."""
+    return 1 / np.sqrt(np.mean(problem.gain**2))
+
+
+def sets():
+    """Four draws: nothing, one source, two of which one is a patch, and two that are alike."""
+    return ActiveSets(
+        node=np.array([1, 2, 2, 3, 3]),
+        patch=np.array([1, 0, 2, 1, 1]),
+        strength=np.array([1.5, 0.7, 2.0, 1.0, 0.4]),
+        constant=np.array([0, 1, 0, 1]),
+        constants=np.array(CONSTANTS),
+        error=np.array([0.4, 0.1, 0.0, 0.3]),
+        chain=np.array([0, 0, 1, 1]),
+        centre=np.array([2, 4, 1]),
+        extent=np.array([0.0, 0.0, 0.02]),
+        starts=np.array([0, 1, 2, 5]),
+        members=np.array([2, 4, 0, 1, 3]),
+        weights=np.array([1.0, 1.0, 0.2, 0.5, 0.3]),
+        most=5,
+    )
+
+
+def posterior(problem, depth=None):
+    structure = Structure() if depth is None else bi.Currents(1.0, depth=depth).structure(problem)
+    given = sets()
+    mixture = Mixture(
+        np.array([0.1, 0.2, 0.3, 0.4]),
+        unit(problem) ** 2 * np.array([0.3, 0.02, 0.1, 0.05]),
+        np.array([1.0, 0.9, 1.1, 1.05]),
+        np.zeros(4, dtype=np.int64),
+        (structure,),
+    )
+    nothing = {name: np.zeros(4) for name in ("lambda", "snr")}
+    hyper = Hyper(nothing, mixture.weights, nothing)
+    active = replace(given, strength=unit(problem) * given.strength)
+    return Posterior(problem, "focal", "active_set", mixture, hyper, None, active=active)
+
+
+def dense(found):
+    """Per node: weight, mean (amplitude × time) and covariance, by conditioning one large normal distribution."""
+    problem, mixture, active = found.problem, found.mixture, found.active
+    axes, times = problem.axes, problem.times
+    noise = np.eye(len(times)) if problem.autocorrelation is None else samples_covariance(problem)[1][0]
+    diagonal = mixture.structures[0].diagonal(problem)
+    out = []
+    for n in range(4):
+        course = correlation_over_time(times, CONSTANTS[active.constant[n]])
+        prior = mixture.variance[n] * np.diag(diagonal)
+        for i in np.flatnonzero(active.node == n):
+            k = active.patch[i]
+            some = slice(active.starts[k], active.starts[k + 1])
+            for axis in range(axes):
+                patch = np.zeros(len(prior))
+                patch[active.members[some] * axes + axis] = active.weights[some]
+                prior = prior + active.strength[i] ** 2 * np.outer(patch, patch)
+        eye = np.eye(problem.components)
+        prior, gain = np.kron(prior, course), np.kron(problem.gain, np.eye(len(times)))
+        total = gain @ prior @ gain.T + np.kron(eye, mixture.noise[n] ** 2 * noise + active.error[n] ** 2 * course)
+        weights = np.linalg.solve(total, gain @ prior).T
+        out.append((mixture.weights[n], weights @ problem.recording.ravel(), prior - weights @ gain @ prior, prior))
+    return out
+
+
+PROBLEMS = {
+    "white": lambda: toy(samples=7, sources=8),
+    "free": lambda: toy(samples=5, sources=6, axes=3),
+    "coloured": lambda: coloured(1),
+}
+
+
+@pytest.fixture(params=PROBLEMS)
+def problem(request):
+    return PROBLEMS[request.param]()
+
+
+class TestCurrents:
+    def test_mean_and_sd_are_those_of_dense_algebra(self, problem):
+        found = posterior(problem, 0.5)
+        nodes = dense(found)
+        mean = sum(w * m for w, m, _, _ in nodes)
+        variance = sum(w * (np.diag(c) + m**2) for w, m, c, _ in nodes) - mean**2
+        shape = found.mean.shape
+        size = np.sqrt(variance).max()
+        # Modes of less than 1e-4 of the strongest's power hold no course here.
+        assert_allclose(found.mean, mean.reshape(shape), atol=1e-3 * size)
+        assert_allclose(found.sd, np.sqrt(variance).reshape(shape), rtol=3e-3)
+
+    def test_functionals_are_jointly_those_of_dense_algebra(self, problem):
+        found = posterior(problem)
+        nodes, shape = dense(found), (problem.gain.shape[1], len(problem.times))
+        rng = np.random.default_rng(1)
+        rows = rng.normal(size=(2, shape[0]))
+        functional = found.contrast(rows.reshape(2, *found.mean.shape[:-1]))
+        table = np.kron(rows, np.eye(shape[1]))
+        order = np.argsort(found.active.constant, kind="stable")
+        for k, n in enumerate(order):
+            weight, mean, covariance, _ = nodes[n]
+            assert functional.weights[k] == weight
+            wanted = table @ covariance @ table.T
+            size = np.sqrt(np.diag(wanted).max())
+            assert_allclose(functional.means[k].ravel(), table @ mean, atol=2e-3 * size)
+            assert_allclose(functional.course_covariance(k), wanted, atol=5e-3 * size**2)
+            each = wanted.reshape(2, shape[1], 2, shape[1])
+            assert_allclose(functional.covariances[k], np.einsum("ftgt->tfg", each), atol=5e-3 * size**2)
+
+    def test_windows_patches_and_fits(self, problem):
+        found = posterior(problem)
+        nodes, count = dense(found), len(problem.times)
+        start, stop = problem.times[[1, 3]]
+        mean = np.kron(np.eye(problem.gain.shape[1]), np.r_[0, [1 / 3] * 3, np.zeros(count - 4)])
+        one = found.averaged((start, stop))
+        means = np.array([mean @ m for _, m, _, _ in nodes])
+        variances = np.array([np.diag(mean @ c @ mean.T) for _, _, c, _ in nodes])
+        weights = np.array([w for w, *_ in nodes])
+        total = weights @ (variances + means**2) - (weights @ means) ** 2
+        assert_allclose(one.mean.ravel(), weights @ means, atol=2e-3 * np.sqrt(total.max()))
+        assert_allclose(one.sd.ravel(), np.sqrt(total), rtol=3e-3)
+        priors = np.array([np.diag(mean @ p @ mean.T) for *_, p in nodes])
+        shrinkage = weights @ (1 - variances / priors)
+        assert_allclose(one.shrinkage.ravel(), shrinkage, atol=3e-3)
+        fitted = problem.gain @ (weights @ np.array([m for _, m, _, _ in nodes])).reshape(-1, count)
+        assert_allclose(found.fitted, fitted, atol=2e-3 * np.abs(fitted).max())
+
+    def test_quantiles_and_exceedances_are_those_of_the_mixture(self, problem):
+        found = posterior(problem)
+        nodes = dense(found)
+        weights = np.array([w for w, *_ in nodes])
+        means = np.array([m for _, m, _, _ in nodes])
+        sds = np.sqrt(np.array([np.diag(c) for _, _, c, _ in nodes]))
+        low, high = found.interval(0.8)
+        for bound, probability in ((low, 0.1), (high, 0.9)):
+            reached = weights @ norm.cdf((bound.ravel() - means) / sds)
+            assert_allclose(reached, probability, atol=2e-3)
+        limit = float(np.median(sds))
+        wanted = weights @ (norm.sf((limit - means) / sds) + norm.cdf((-limit - means) / sds))
+        assert_allclose(found.exceedance(limit).ravel(), wanted, atol=2e-3)
+
+    def test_draws_have_its_moments(self, problem):
+        found = posterior(problem)
+        drawn = found.draw(20_000, np.random.default_rng(0))
+        error = found.sd / np.sqrt(len(drawn))
+        assert np.abs((drawn.mean(axis=0) - found.mean) / error).max() < 5
+        # The variance of a mixture's square is at most that of its widest node.
+        assert_allclose(drawn.std(axis=0), found.sd, rtol=0.06)
+        rows = np.random.default_rng(1).normal(size=(1, *found.mean.shape[:-1]))
+        functional = found.contrast(rows)
+        course = np.tensordot(rows[0], drawn, axes=(range(rows.ndim - 1), range(1, rows.ndim)))
+        own = functional.draw(20_000, np.random.default_rng(2))[:, 0]
+        scale = np.sqrt(np.diag(np.cov(own.T)).max())
+        assert_allclose(np.cov(course.T), np.cov(own.T), atol=0.1 * scale**2)
+
+    def test_there_is_no_kernel(self, problem):
+        with pytest.raises(ValueError, match="depends on all samples; use a model without a focal part"):
+            _ = posterior(problem).kernel
+
+
+class TestSources:
+    def test_count_and_inclusion_are_counted_over_draws(self):
+        found = posterior(toy(samples=7, sources=8))
+        assert_allclose(found.count.probability, [0.1, 0.2, 0.7, 0, 0, 0])
+        assert found.count.interval(0.9) == (0, 2)
+        assert found.count.mean == pytest.approx(1.6)
+        # Patch 0 is place 2, patch 1 place 4, patch 2 places 0, 1 and 3.
+        assert_allclose(found.inclusion(), [0.3, 0.3, 0.3, 0.3, 0.6, 0, 0, 0])
+        assert_allclose(found.inclusion({"a": [3, 4], "b": [5, 6]}), [0.9, 0])
+
+    def test_probability_near_counts_centres_within_the_radius(self):
+        problem = toy(samples=7, sources=8)
+        found = posterior(problem)
+        at = problem.sources.positions
+        assert found.probability_near(at[4], 1e-4) == pytest.approx(0.6)
+        assert found.probability_near(at[1], 1e-4) == pytest.approx(0.3)
+        assert found.probability_near(at[5], 1e-4) == 0
+        with pytest.raises(ValueError, match="radius is -1, but must be positive"):
+            found.probability_near(at[4], -1)
+        with pytest.raises(ValueError, match="position"):
+            found.probability_near([0, 0], 0.01)
+
+    @pytest.mark.parametrize("name", ["white", "free"])
+    def test_a_focus_has_the_current_of_its_patch_by_dense_algebra(self, name):
+        problem = PROBLEMS[name]()
+        # Every place far from every other, so that each patch is a focus.
+        spaced = np.arange(problem.source_count)[:, None] * np.array([0.1, 0, 0])
+        problem = replace(problem, sources=replace(problem.sources, positions=spaced))
+        found = posterior(problem)
+        # Node 3 has two sources at one place; the second is a focus of its own.
+        by_place = {one.place: one for one in reversed(found.foci)}
+        assert by_place[4].probability == pytest.approx(0.6)
+        assert sorted(by_place[4].draws) == [1, 3]
+        assert [one.probability for one in found.foci] == sorted((o.probability for o in found.foci), reverse=True)
+        # Of node 2, whose sources are place 2 and a patch, the current of place 2 given the recording.
+        one, axes, mixture, active = by_place[2], problem.axes, found.mixture, found.active
+        course = correlation_over_time(problem.times, CONSTANTS[0])
+        fields = []
+        for patch in (0, 2):
+            some = slice(active.starts[patch], active.starts[patch + 1])
+            column = np.zeros((problem.gain.shape[1], axes))
+            for axis in range(axes):
+                column[active.members[some] * axes + axis, axis] = active.weights[some]
+            fields.append(problem.gain @ column)
+        strengths = active.strength[1:3]
+        total = mixture.variance[2] * problem.gain @ problem.gain.T
+        total += sum(s**2 * f @ f.T for s, f in zip(strengths, fields, strict=True))
+        size = problem.components * len(problem.times)
+        total = np.kron(total, course) + mixture.noise[2] ** 2 * np.eye(size)
+        cross = np.kron(strengths[0] ** 2 * fields[0].T, course)
+        mean = cross @ np.linalg.solve(total, problem.recording.ravel())
+        covariance = np.kron(strengths[0] ** 2 * np.eye(axes), course) - cross @ np.linalg.solve(total, cross.T)
+        sds = np.sqrt(np.diag(covariance)).reshape(axes, -1)
+        assert_allclose(one.current.mean, mean.reshape(axes, -1), atol=2e-3 * sds.max())
+        assert_allclose(one.current.sd, sds, rtol=3e-3)
+        assert one.summary()["probability"] == one.probability
+        assert "probable at" in one.describe()
+
+    def test_overlapping_patches_that_swap_are_one_focus(self):
+        problem = toy(samples=7, sources=8)
+        close = 1e-3 * np.arange(8)[:, None] * np.array([1.0, 0, 0])
+        problem = replace(problem, sources=replace(problem.sources, positions=close))
+        first = posterior(problem).foci[0]
+        assert first.probability == pytest.approx(0.9)
+        assert first.radius(0.9) < 8e-3
+        assert set(first.credible_set(0.99)) <= {1, 2, 4}
+
+    def test_it_survives_saving(self, tmp_path):
+        found = posterior(toy(samples=7, sources=8))
+        found.save(tmp_path / "focal.nc")
+        loaded = bi.load(tmp_path / "focal.nc")
+        assert_allclose(loaded.mean, found.mean)
+        assert_allclose(loaded.sd, found.sd)
+        assert repr(loaded.count) == repr(found.count)
+        assert [one.probability for one in loaded.foci] == [one.probability for one in found.foci]
+
+    def test_other_posteriors_have_none(self):
+        with pytest.raises(ValueError, match="model 'hierarchical' has no focal sources"):
+            _ = bi.infer("hierarchical", toy()).count
