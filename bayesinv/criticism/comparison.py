@@ -11,6 +11,7 @@ import numpy as np
 from scipy.special import softmax
 
 from bayesinv.axes import Array, one_of
+from bayesinv.criticism.draws import check_dense
 from bayesinv.criticism.leave_out import LeftOut
 from bayesinv.criticism.left_out_parts import REFIT, LeavingOut
 from bayesinv.criticism.refit import Refits
@@ -328,6 +329,7 @@ def same_recording(posteriors: Mapping[str, Posterior]) -> None:
     for name, one in posteriors.items():
         if not isinstance(one, Posterior):
             raise ValueError(f"{name!r} is of type {type(one).__name__}, but must be a Posterior")
+    check_dense(posteriors, "a comparison or an average")
     first, *others = posteriors
     ours = posteriors[first].problem
     for name in others:

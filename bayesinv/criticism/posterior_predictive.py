@@ -11,7 +11,7 @@ from scipy.stats import chi2
 
 from bayesinv.axes import Array, Index, one_of
 from bayesinv.criticism.densities import each_spectrum, left_out
-from bayesinv.criticism.draws import drawn
+from bayesinv.criticism.draws import check_dense, drawn
 from bayesinv.criticism.quantities import (
     QUANTITIES,
     Quantity,
@@ -196,6 +196,7 @@ def posterior_predictive(
     Reference: Gelman, Meng & Stern (1996), Stat. Sin. 6, 733-807.
     """
     one_of("kind of currents", currents, ("inferred", "new"))
+    check_dense({posterior.model: posterior}, "a posterior predictive check")
     if draws < 1:
         raise ValueError(f"draws is {draws}, but at least one is wanted")
     problem = posterior.problem

@@ -60,7 +60,7 @@ class FocalModes(PickledByFields):
             If groups of sensors have noise of different colour.
         """
         whitening = problem.time_whitening
-        if whitening is not None and len(whitening.correlations) > 1:
+        if whitening is not None and whitening.groups > 1:
             raise ValueError(
                 "focal sources want one correlation of the noise over time for all sensors, but MEG and EEG differ "
                 "here; invert one of them, or give noise_time= one correlation for both"

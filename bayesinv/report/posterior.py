@@ -186,7 +186,7 @@ def _scales(page: Page, posterior: Posterior, prior: Mapping[str, ArrayLike] | N
         "Posterior densities of the regularisation, the signal-to-noise ratio and the other hyperparameters.",
     )
     chains = ""
-    if posterior.method == "nuts":
+    if posterior.hyper.chains > 1:
         chains = page.picture(
             "chains.png",
             figures.chains(posterior),
