@@ -77,7 +77,12 @@ class Run:
         ranks = {name: _rank(self.truths.hyper[name][k], drawn[name], rng) for name in free}
         variables = density.model.free_RVs
         known = [name for name in drawn if name in self.truths.hyper]
-        if density.observation.currents.focal is None and variables and all(name in known for variable in variables for name in _names(variable.name, drawn)):
+        dense = density.observation.currents.focal is None
+        if (
+            dense
+            and variables
+            and all(name in known for variable in variables for name in _names(variable.name, drawn))
+        ):
             values = {
                 name: np.r_[self.truths.hyper[name][k], _thinned(drawn[name], LIKELIHOOD_DRAWS)] for name in known
             }
