@@ -22,9 +22,9 @@ from bayesinv.criticism.quantities import (
     white_residual,
 )
 from bayesinv.evidence.spectrum import Spectrum
-from bayesinv.inference.outliers import sensor_names
 from bayesinv.posterior.posterior import Posterior
 from bayesinv.posterior.quantiles import tail_probabilities
+from bayesinv.problem.left_out import sensor_names
 from bayesinv.problem.problem import Problem
 from bayesinv.problem.windows import samples_of
 from bayesinv.wording import aligned, three_digits

@@ -70,7 +70,7 @@ class FocalModes(PickledByFields):
             if whitening is None:
                 return cls(np.ones(count), np.eye(count), np.eye(count))
             root = whitening.mean_root
-            return cls(np.ones(count), np.linalg.inv(root).T, np.ascontiguousarray(root.T))
+            return cls(np.ones(count), np.asarray(np.linalg.inv(root).T), np.ascontiguousarray(root.T))
         modes = TimeModes.of(problem, constant, course)
         kept = np.flatnonzero(modes.powers > LEAST_POWER * modes.powers.max())[::-1]
         return cls(modes.powers[kept], modes.to_modes[:, kept], np.ascontiguousarray(modes.from_modes[:, kept].T))
@@ -108,8 +108,9 @@ class FocalRecording(PickledByFields):
         constant, whitening = -0.5 * count * LOG_2PI, problem.time_whitening
         constant -= 0.0 if whitening is None else 0.5 * float(whitening.log_volumes.sum())
         power, number = 0.0, 0
-        if baseline and problem.baseline is not None:
-            power, number = float(np.sum(problem.white_baseline**2)), problem.components * problem.baseline_freedom
+        white = problem.white_baseline if baseline else None
+        if white is not None:
+            power, number = float(np.sum(white**2)), problem.components * problem.baseline_freedom
             constant -= 0.5 * number * LOG_2PI
             constant -= 0.0 if whitening is None else 0.5 * float(whitening.baseline_log_volumes.sum())
         return cls(

@@ -260,12 +260,12 @@ class Chain:
             error = float(self.model.errors[self.error])
             kept.append((self.patch[active].copy(), strengths, self.constant, error, self.point.copy(), density))
             told()
-        patch, strength, constant, error, points, density = zip(*kept, strict=True)
+        patch, strength, constant, errors, points, density = zip(*kept, strict=True)
         return ActiveDraws(
             patch,
             strength,
             np.array(constant, dtype=np.int64),
-            np.array(error),
+            np.array(errors),
             np.array(points),
             np.array(density),
         )

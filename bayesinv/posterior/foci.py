@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
 from bayesinv.axes import Array, Index
@@ -21,6 +22,8 @@ from bayesinv.posterior.focal import FocalGaussians, FocalNode
 from bayesinv.posterior.functionals import Functional
 from bayesinv.posterior.quantiles import credible_level
 from bayesinv.problem.problem import Problem
+
+Mask = NDArray[np.bool_]
 
 REACH = 0.02
 """Distance in m from a focus within which a draw's source is taken for it."""
@@ -177,7 +180,7 @@ def foci(
     return tuple(sorted(found, key=lambda one: -one.probability))
 
 
-def _nearest(sets: ActiveSets, free: Array, distance: Array, near: Array) -> Index:
+def _nearest(sets: ActiveSets, free: Mask, distance: Array, near: Mask) -> Index:
     """The free source of each node that is nearest to a focus, among those within reach."""
     candidates = np.flatnonzero(free & near[sets.patch])
     order = candidates[np.lexsort((distance[sets.patch[candidates]], sets.node[candidates]))]

@@ -379,7 +379,7 @@ class Posterior(PickledByFields):
     def count(self) -> Count:
         """Posterior of the number of focal sources."""
         weights = self.mixture.weights / self.mixture.weights.sum()
-        return Count(np.bincount(self._active.counts, weights, minlength=self._active.most + 1))
+        return Count(np.bincount(self._active.counts, weights, self._active.most + 1).astype(np.float64))
 
     @cached_property
     def foci(self) -> tuple[Focus, ...]:

@@ -43,10 +43,9 @@ def draw_focal(
     """
     patch, strength, constant, error = focal.draw(rng)
     count, axes, whitening = len(problem.times), problem.axes, problem.time_whitening
-    if constant is None:
-        root = np.eye(count) if whitening is None else whitening.mean_root
-    else:
-        root = np.linalg.cholesky(focal.correlation(constant) + JITTER * np.eye(count))
+    root: Array = np.eye(count) if whitening is None else whitening.mean_root
+    if constant is not None:
+        root = np.asarray(np.linalg.cholesky(focal.correlation(constant) + JITTER * np.eye(count)))
 
     def courses(rows: int) -> Array:
         return np.asarray(rng.standard_normal((rows, count)) @ root.T)
