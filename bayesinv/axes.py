@@ -92,3 +92,10 @@ def freeze(*arrays: NDArray[Any] | None) -> None:
     for array in arrays:
         if array is not None:
             array.flags.writeable = False
+
+
+def read_only(array: NDArray[Any]) -> NDArray[Any]:
+    """Return a contiguous view that cannot be written to: a loop is compiled once for these, and again for others."""
+    view = np.ascontiguousarray(array).view()
+    view.flags.writeable = False
+    return view

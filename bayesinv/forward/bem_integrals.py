@@ -180,10 +180,16 @@ def _field_integrals(point: Array, vertices: Array, i: int, j: int, k: int, out:
     out[3, 0], out[3, 1], out[3, 2] = nx, ny, nz
 
 
-@njit(parallel=True, cache=True)  # type: ignore[untyped-decorator]
 def dipole_loads(positions: Array, vertices: Array, triangles: Index) -> Array:
     """Return exact integrals (vertex, source, axis) of the unbounded potential of unit dipoles times conductivity."""
     loads = np.zeros((len(positions), len(vertices), 3))
+    _add_loads(positions, vertices, triangles, loads)
+    return loads.transpose(1, 0, 2) / (4 * np.pi)
+
+
+@njit(parallel=True, cache=True)  # type: ignore[untyped-decorator]
+def _add_loads(positions: Array, vertices: Array, triangles: Index, loads: Array) -> None:
+    """Add to loads (source, vertex, axis) the integrals of the potential times 4 pi conductivity."""
     for s in prange(len(positions)):
         integrals = np.empty((4, 3))
         for t in range(len(triangles)):
@@ -193,7 +199,6 @@ def dipole_loads(positions: Array, vertices: Array, triangles: Index) -> Array:
                 loads[s, i, axis] += integrals[0, axis]
                 loads[s, j, axis] += integrals[1, axis]
                 loads[s, k, axis] += integrals[2, axis]
-    return loads.transpose(1, 0, 2) / (4 * np.pi)
 
 
 @njit(parallel=True, cache=True)  # type: ignore[untyped-decorator]

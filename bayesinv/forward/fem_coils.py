@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from bayesinv.axes import Array, Index
+from bayesinv.axes import Array, Index, read_only
 from bayesinv.forward.fem_assembly import gradients
 from bayesinv.forward.threads import share_work
 from bayesinv.forward.unbounded import MU0_4PI
@@ -73,8 +73,8 @@ def add_current_readings(first, last, middle, current, begin, points, directions
 def coil_points(sensors: Sensors) -> tuple[Array, Array, Index]:
     """Return integration points, directions and owners of the coils, empty where there are none."""
     if sensors.points is None or sensors.directions is None or sensors.owner is None:
-        return np.zeros((0, 3)), np.zeros((0, 3)), np.zeros(0, np.int64)
-    return np.ascontiguousarray(sensors.points), np.ascontiguousarray(sensors.directions), sensors.owner
+        return read_only(np.zeros((0, 3))), read_only(np.zeros((0, 3))), read_only(np.zeros(0, np.int64))
+    return read_only(sensors.points), read_only(sensors.directions), read_only(sensors.owner)
 
 
 def coil_functionals(nodes: Array, elements: Index, tensors: Array, sensors: Sensors) -> Array:

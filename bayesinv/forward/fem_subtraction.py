@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from bayesinv.axes import Array, Index
+from bayesinv.axes import Array, Index, read_only
 from bayesinv.forward.fem_arrays import Dipoles, Loads, Mesh, Sizes
 from bayesinv.forward.fem_assembly import gradients
 from bayesinv.forward.fem_facets import RULE, count_range, fill_range
@@ -115,7 +115,7 @@ def split_dipoles(
     inverse = np.ascontiguousarray(np.linalg.inv(host_tensors))
     scale = 1 / (4 * np.pi * np.sqrt(np.linalg.det(host_tensors)))
     fem_mesh = Mesh(mesh.nodes, elements, mesh.labels, across, *elements_around, tensors)
-    dipoles = Dipoles(positions, host, inverse, scale)
+    dipoles = Dipoles(read_only(positions), host, inverse, scale)
     sizes = Sizes(*(np.zeros(count, np.int64) for _ in range(3)))
     share_work(count_range, count, fem_mesh, dipoles, rings, coils, sizes)
     first, begin = (np.append(0, np.cumsum(size)) for size in (3 * sizes.columns, sizes.jumps))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bayesinv.axes import Array, Index, freeze, real
+from bayesinv.axes import Array, Index, freeze, read_only, real
 
 MAX_EXTENT = 1.0  # m; a head wider than this is in another unit
 MIN_EXTENT = 0.02  # m
@@ -92,7 +92,7 @@ def inside(surface: Surface, points: Array) -> NDArray[np.bool_]:
     """
     from bayesinv.geometry.triangles import solid_angles
 
-    points = np.ascontiguousarray(real("points", points, "point 3"))
+    points = read_only(real("points", points, "point 3"))
     return np.abs(solid_angles(points, surface.vertices, surface.triangles)) > 2 * np.pi
 
 
@@ -109,7 +109,7 @@ def nearest(surface: Surface, points: Array) -> tuple[Index, Array, Array]:
     """
     from bayesinv.geometry.triangles import nearest as closest
 
-    return closest(np.ascontiguousarray(points), surface.vertices, surface.triangles)
+    return closest(read_only(points), surface.vertices, surface.triangles)
 
 
 def crossings(edges_of: Surface, triangles_of: Surface) -> int:

@@ -197,7 +197,7 @@ class TestDraws:
         from bayesinv.geometry.shells import nested_spheres
 
         radii, tissues = (0.08, 0.084, 0.09), (0.33, 0.01, 0.33)
-        mesh = nested_spheres(radii, 0.009, (1, 2, 2))
+        mesh = nested_spheres(radii, 0.01, (0, 1, 1))
         solid = replace(Head.spheres(radii, tissues), radii=(), mesh=mesh)
         one = forward_error(Head.spheres(radii, tissues), sensors, sources, 2, anisotropy=(1, 3), cache=tmp_path)
         other = forward_error(solid, sensors, sources, 2, anisotropy=(1, 3), cache=tmp_path)
