@@ -65,15 +65,9 @@ class Likelihood:
     ) -> Likelihood:
         """Return the likelihood of components in modes of time, as a sum over far fewer parts than there are.
 
-        log(variance λ + noise²) and its reciprocal are analytic in log λ, within π of the real axis. Between points
-        equally spaced in log λ they are polynomials to rounding, so that a part counts as parts at `STENCIL` points
-        around it, with the weights of polynomial interpolation. λ is a product of one number of the component and one
-        of the mode: components are moved first, and then all of a mode together.
-
+        moved : components, on a grid of eigenvalues, see `log_grid`
         powers : (mode,), variance of currents of unit variance in each mode
         baseline : its power, the number of its values, and the constant term of its log likelihood
-
-        Reference: Trefethen (2019), Approximation Theory and Approximation Practice, chapters 5 and 11.
         """
         eigenvalues, (counts, recorded) = moved.over(powers)
         return cls(eigenvalues, recorded, counts, constant, *baseline)

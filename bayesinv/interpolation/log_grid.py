@@ -3,9 +3,9 @@
     Σ_ij w_ij f(a_i b_j) = Σ_k mass_k f(exp(SPACING k))
 
 for functions f(x) that are analytic in log x within π of the real axis, such as log(1 + x) and 1 / (1 + x). Between
-equally spaced points they are polynomials to rounding, so that a product counts as products at `STENCIL` points around
-it, with the weights of polynomial interpolation. The logarithm of a product is a sum: the a_i are moved first, and then
-all of one b_j together.
+equally spaced points they are polynomials to nine digits, so that a product counts as products at `STENCIL` points
+around it, with the weights of polynomial interpolation. The logarithm of a product is a sum: the a_i are moved first,
+and then all of one b_j together.
 
 Reference: Trefethen (2019), Approximation Theory and Approximation Practice, chapters 5 and 11.
 """
@@ -21,8 +21,8 @@ import numpy as np
 from bayesinv.axes import Array, Index
 
 SPACING, STENCIL = 0.2, 10
-"""Distance of the grid's points in the logarithm of the eigenvalue, and points that a part is moved to: the error is at
-most 2 n!/π^(n+1) (products of distances) / n! for n = STENCIL, 2e-9 of a part's power, 2e-10 nats of its volume."""
+"""Distance of the grid's points in the logarithm, and points that a product is moved to. The error of polynomial
+interpolation between them is 2e-10 of log(1 + x) and 2e-9 of 1 / (1 + x) where x is 1, and less elsewhere."""
 
 SMALLEST_SHARE = 1e-18
 """Eigenvalue, relative to the largest, below which it is taken for zero."""

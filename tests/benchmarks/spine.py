@@ -1,6 +1,7 @@
 """Speed and memory of `infer("hierarchical")`: ratios against peers in one process, printed, never asserted.
 
 python tests/benchmarks/spine.py recording FOLDER   against MNE-Python on the real recording in FOLDER
+python tests/benchmarks/spine.py courses            what samples cost: T = 100, 1000, 10,000, white and coloured noise
 python tests/benchmarks/spine.py whole-brain        against the BLAS calls that cannot be avoided
 python tests/benchmarks/spine.py import             `import bayesinv` against numpy + scipy
 """
@@ -42,9 +43,9 @@ def recording(folder: Path) -> None:
     forward = mne.read_forward_solution(folder / "sample-oct5-fwd.fif")
     covariance = mne.read_cov(folder / "sample-noise-cov.fif")
 
-    def by_mne() -> Any:
-        operator = mne.minimum_norm.make_inverse_operator(evoked.info, forward, covariance, fixed=True, depth=None)
-        return mne.minimum_norm.apply_inverse(evoked, operator, 1 / 9, "MNE").data
+    def by_mne(given: mne.Evoked = evoked) -> Any:
+        operator = mne.minimum_norm.make_inverse_operator(given.info, forward, covariance, fixed=True, depth=None)
+        return mne.minimum_norm.apply_inverse(given, operator, 1 / 9, "MNE").data
 
     def bridge() -> bi.Problem:
         return bi.from_mne(evoked, forward, covariance, tmin=evoked.times[0], baseline=None)
@@ -74,6 +75,64 @@ def recording(folder: Path) -> None:
         given = free if model == "oriented" else problem
         spent = median_seconds(lambda model=model, given=given: ours(model, given), 1)
         print(f"bayesinv {model + ', the same results:':39s}  {spent:.2f} s, {spent / fast:.1f} x hierarchical")
+    for kinds in (["meg"], ["meg", "eeg"]):
+        some = evoked.copy().pick(kinds)
+        # The window after the baseline, from which the noise's colours are learned.
+        given = bi.from_mne(some, forward, covariance)
+        peer = median_seconds(lambda some=some: by_mne(some))
+        spent = median_seconds(lambda given=given: ours("temporal", given))
+        noise = "one colour" if given.time_whitening is None else f"{given.time_whitening.groups} colours"
+        name = f"temporal, {' + '.join(kinds)}, {noise}, {len(given.times)} samples:"
+        print(f"bayesinv {name:39s}  {spent:.2f} s, {spent / peer:.2f} x MNE-Python's two calls ({peer:.2f} s)")
+
+
+def courses() -> None:
+    """Print what a recording of more samples costs, in white noise, coloured noise, and with a time constant."""
+    import bayesinv as bi
+
+    warnings.simplefilter("ignore")
+    print("64 components x 1000 sources; infer + mean + sd + posterior of λ, s")
+    print("samples   hierarchical, white   coloured   ratio   temporal")
+    for samples in (100, 1000, 10_000):
+        white, coloured = (made_of_courses(samples, colour) for colour in ("white", "auto"))
+
+        def ours(model: str, given: bi.Problem) -> Any:
+            given.memory.clear()
+            given.shared.clear()
+            for name in ("time_whitening", "white_recording", "white_baseline"):
+                vars(given).pop(name, None)
+            posterior = bi.infer(model, given)
+            return posterior.mean, posterior.sd, posterior.hyper["lambda"].interval(0.9)
+
+        one, other = (median_seconds(lambda given=given: ours("hierarchical", given)) for given in (white, coloured))
+        line = f"{samples:7d}   {one:19.3f}   {other:8.3f}   {other / one:5.2f}"
+        # A time constant costs decompositions of a matrix of samples by samples.
+        spent = f"{median_seconds(lambda given=coloured: ours('temporal', given), 1):8.2f}" if samples <= 1000 else "-"
+        print(f"{line}   {spent:>8s}")
+
+
+def made_of_courses(samples: int, noise_time: str) -> Any:
+    """Problem of currents that are slower than a sample, in noise of an autoregressive process of second order."""
+    from scipy.signal import lfilter
+
+    import bayesinv as bi
+
+    rng, step, quiet, run_in = np.random.default_rng(0), 1 / 600, 200, 200
+    gain = rng.standard_normal((64, 1000))
+    slow = float(np.exp(-np.sqrt(3) * step / 0.02))
+    unit = rng.standard_normal((1000, samples + run_in))
+    current = lfilter([1.0], [1.0, -2 * slow, slow**2], unit, axis=1)[:, run_in:]
+    noise = lfilter([1.0], [1.0, -0.6, 0.1], rng.standard_normal((64, samples + quiet + run_in)), axis=1)[:, run_in:]
+    noise /= noise.std()
+    field = gain @ current
+    field *= 2 / field.std()
+    return bi.Problem.from_arrays(
+        gain,
+        field + noise[:, quiet:],
+        times=step * np.arange(samples),
+        baseline=noise[:, :quiet],
+        noise_time=noise_time,
+    )
 
 
 def whole_brain() -> None:
@@ -145,6 +204,8 @@ if __name__ == "__main__":
     match sys.argv[1:]:
         case ["recording", folder]:
             recording(Path(folder))
+        case ["courses"]:
+            courses()
         case ["whole-brain"]:
             whole_brain()
         case ["import"]:

@@ -114,6 +114,27 @@ def test_slopes_are_those_of_the_density(name, groups):
         assert_allclose((by_ratio(1.7 + step) - by_ratio(1.7 - step)) / (2 * step), wanted, rtol=1e-5)
 
 
+@BOTH
+@pytest.mark.parametrize("course", ["matern", "autoregressive"])
+@pytest.mark.parametrize("samples", [9, 80])
+def test_slope_by_the_time_constant_is_that_of_the_density(groups, course, samples):
+    problem, structure = coloured(groups, samples=samples, centred=True), Structure(time=0.01, course=course)
+    step, at = 1e-7, (np.array([0.3]), np.array([0.8]))
+    ends = [Spectrum.of(problem, replace(structure, time=0.01 + size)).log_likelihood(*at)[0] for size in (step, -step)]
+    found = Spectrum.of(problem, structure).slope_by_time(0.3, 0.8)
+    assert_allclose(found, (ends[0] - ends[1]) / (2 * step), rtol=1e-6)
+
+
+@BOTH
+def test_courses_of_two_kinds_have_modes_of_their_own(groups):
+    """Modes that groups share are kept, but not from one kind of course to another."""
+    problem, at = coloured(groups, samples=40), (np.array([0.3]), np.array([0.8]))
+    for course in ("autoregressive", "matern"):
+        found = Spectrum.of(problem, Structure(time=0.01, course=course)).log_likelihood(*at)
+        fresh = Spectrum.of(coloured(groups, samples=40), Structure(time=0.01, course=course)).log_likelihood(*at)
+        assert_allclose(found, fresh, rtol=1e-12)
+
+
 def single(problem, structure, variance=0.3, noise=0.8):
     """Posterior at given hyperparameters."""
     mixture = Mixture(np.ones(1), np.array([variance]), np.array([noise]), np.zeros(1, dtype=int), (structure,))
