@@ -6,6 +6,10 @@ Both are integrals over the hyperparameters on a lattice of their own, so that n
 the part weighs on them. Without a block of samples the recording has a gap, over which the correlation of noise and
 currents goes on; without a component all samples of one direction of sensor space are missing. The baseline, and the
 prior with all that it took from the recording's times, stay what they are.
+
+Where time courses are correlated and MEG and EEG have noise of different colour, the evidence is that of modes of time
+which both share. Those do not hold across a gap, so that both evidences are corrected to noise of either colour, at the
+mean of the hyperparameters.
 """
 
 from __future__ import annotations
@@ -18,10 +22,12 @@ import numpy as np
 
 from bayesinv.axes import Array
 from bayesinv.criticism.densities import component_log_density
+from bayesinv.criticism.several_colours import log_likelihood_of_colours
 from bayesinv.evidence.spectrum import Spectrum
 from bayesinv.inference.methods import MAX_DIMENSION_QUADRATURE
 from bayesinv.inference.quadrature import integrate
 from bayesinv.inference.unsettled import UnsettledError
+from bayesinv.memory import cached_property
 from bayesinv.posterior.checks import Evidence
 from bayesinv.posterior.posterior import Posterior
 from bayesinv.prior.catalogue import build
@@ -45,10 +51,12 @@ class Refit:
 
     density : of the hyperparameters given the whole recording
     evidence : of the whole recording
+    centre : (coordinate,), mean of the unconstrained coordinates
     """
 
     density: Density
     evidence: Evidence
+    centre: Array
 
     @classmethod
     def of(cls, posterior: Posterior, model: Any = None) -> Refit:
@@ -70,14 +78,14 @@ class Refit:
             raise NoRefitError(f"its {density.dimension} hyperparameters are too many for a lattice")
         if not {variable.name for variable in density.model.free_RVs if not np.ndim(variable)} <= set(posterior.hyper):
             raise NoRefitError(f"{posterior.model!r} names another model; give models={{name: model}}")
-        evidence = cls.evidence_of(density)
+        evidence, centre = evidence_of(density)
         known = posterior.log_evidence if posterior.method in ("exact", "quadrature") else None
         if known is not None and abs(known - evidence) > MAX_ERROR + known.error + evidence.error:
             raise NoRefitError(
                 f"{posterior.model!r} names another model, whose log evidence is {evidence:.2f} and not {known:.2f}; "
                 "give models={name: model}"
             )
-        return cls(density, evidence)
+        return cls(density, evidence, centre)
 
     @property
     def _shared_modes(self) -> bool:
@@ -108,20 +116,60 @@ class Refit:
         NoRefitError
             If the integral does not settle.
         """
+        block = isinstance(part, slice)
         if isinstance(part, slice):
-            if self._shared_modes:
-                raise NoRefitError(
-                    "MEG and EEG have noise of different colour and time courses are correlated, where evidences on "
-                    "either side of a gap do not belong together"
-                )
             rest = self.density.again(without(self.density.observation.problem, part))
         else:
             rest = WithoutComponent(self.density.model, self.density.observation, part)
-        found = self.evidence_of(rest)
+        found, centre = evidence_of(rest)
         error = self.evidence.error + found.error
         if max(self.evidence.error, found.error) > MAX_ERROR:
             raise NoRefitError(f"its evidence has an error of {error:.1g} nats")
-        return Evidence(self.evidence - found, error)
+        # A component is left out in the modes that all components share, a block is not.
+        corrected = self.correction - _correction(rest, centre) if block and _shared_modes(rest) else 0.0
+        return Evidence(self.evidence - found + corrected, error)
+
+    @cached_property
+    def correction(self) -> float:
+        """What modes of time that serve several colours of noise cost the evidence of the whole recording, nats."""
+        return _correction(self.density, self.centre)
+
+
+def evidence_of(density: Density) -> tuple[Evidence, Array]:
+    """Log evidence by a lattice, with its numerical error, and the mean (coordinate,) of the unconstrained coordinates.
+
+    Where nothing is free there is one node.
+    """
+    if not density.dimension:
+        return Evidence(float(density(np.zeros((1, 0)))[0])), np.zeros(0)
+    try:
+        lattice = integrate(density)
+    except UnsettledError as error:
+        raise NoRefitError(str(error)) from error
+    return Evidence(lattice.log_evidence, lattice.error), lattice.weights @ lattice.nodes
+
+
+def _shared_modes(density: Density) -> bool:
+    """Whether modes of time are only nearly independent, for they serve several colours of the noise."""
+    observation, whitening = density.observation, density.observation.problem.time_whitening
+    courses = "time" in observation.learned or observation.base.time is not None
+    return courses and whitening is not None and len(whitening.correlations) > 1
+
+
+def _correction(density: Density, centre: Array) -> float:
+    """Log density of a recording less that by modes that several colours share, nats, at one node (coordinate,).
+
+    It hardly changes over the posterior.
+    """
+    problem, node = density.observation.problem, centre[None]
+    structure = density.structures(density.structural_nodes(node)[0])[0]
+    if structure.noise is not None:
+        raise NoRefitError(
+            "noise has several colours over time and scales by kind of sensor, and currents have courses"
+        )
+    variance, noise = density.scales(node)
+    exact = log_likelihood_of_colours(problem, structure, float(variance[0]), float(noise[0]))
+    return exact - float(Spectrum.of(problem, structure).log_likelihood(variance, noise)[0])
 
 
 @dataclass(eq=False)

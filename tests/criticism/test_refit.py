@@ -7,17 +7,21 @@ from dataclasses import replace
 import numpy as np
 import pymc as pm
 import pytest
-from coloured import coloured, dense
+from coloured import coloured, dense, groups_of
 from numpy.testing import assert_allclose
 from referee import toy
 from scipy.integrate import quad
+from scipy.linalg import block_diag
 from scipy.stats import lognorm, multivariate_normal
 
 from bayesinv import Currents, infer
+from bayesinv.covariance.covariance import Structure
+from bayesinv.covariance.time_course import correlation_over_time
 from bayesinv.criticism.comparison import compare
 from bayesinv.criticism.densities import component_densities, component_log_density, each_spectrum
 from bayesinv.criticism.draws import drawn
-from bayesinv.criticism.refit import NoRefitError, Refit, Refits, without
+from bayesinv.criticism.refit import NoRefitError, Refit, Refits, evidence_of, without
+from bayesinv.criticism.several_colours import log_likelihood_of_colours
 from bayesinv.prior.catalogue import build
 from bayesinv.prior.density import Density
 
@@ -138,11 +142,9 @@ def test_the_evidences_of_every_part_add_up_as_the_rule_of_products_says(name):
     problem = coloured(samples=9)
     refit = Refit.of(infer(name, problem))
     first, second = slice(0, 4), slice(4, 9)
-    alone = [Refit(refit.density.again(without(problem, one)), refit.evidence) for one in (second, first)]
-    for one, rest in zip((first, second), alone, strict=True):
-        found = refit.left_out(second if one is first else first)
-        direct = Refit.evidence_of(rest.density)
-        assert_allclose(direct + found, refit.evidence, atol=0.01)
+    for other in (first, second):
+        alone = evidence_of(refit.density.again(without(problem, other)))[0]
+        assert_allclose(alone + refit.left_out(other), refit.evidence, atol=0.01)
 
 
 def influential(share):
@@ -225,8 +227,42 @@ def test_blocks_of_correlated_courses_are_integrated_again_where_draws_are_dear(
     monkeypatch.setattr("bayesinv.criticism.left_out_parts.MANY_NUMBERS", 9)
     assert compare({"a": posterior}, block=0.006).blocks.refitted.all()
     assert not compare({"a": posterior}, block=0.006, refit="never").blocks.refitted.any()
-    # Evidences of several colours do not belong together: blocks are sampled, and it is said why.
-    posterior = infer("temporal", coloured(2, samples=9))
-    found = compare({"a": posterior}, block=0.006, refit="always").blocks
-    assert not found.refitted.any()
-    assert "different colour" in found.reasons[0]
+
+
+def of_two_colours(problem, constant, course, variance, noise):
+    """Covariance (component × time) of a recording, each group's noise having its own colour."""
+    correlations = problem.time_whitening.correlations[groups_of(problem)]
+    over_time = correlation_over_time(problem.times, constant, course)
+    gram = variance * problem.gain @ problem.gain.T
+    return np.kron(gram, over_time) + noise**2 * block_diag(*correlations)
+
+
+@pytest.mark.parametrize("course", ["matern", "autoregressive"])
+@pytest.mark.parametrize("constant", [0.004, 0.02])
+def test_the_likelihood_of_two_colours_is_that_of_a_dense_normal(monkeypatch, course, constant):
+    problem = coloured(2, samples=12, centred=True)
+    variance, noise = 2.0, 1.3
+    wanted = log_normal(problem.recording.ravel(), of_two_colours(problem, constant, course, variance, noise))
+    structure = Structure(time=constant, course=course)
+    monkeypatch.setattr("bayesinv.criticism.several_colours.LITTLE", 0.0)
+    found = log_likelihood_of_colours(problem, structure, variance, noise)
+    assert_allclose(found, wanted, rtol=1e-7)
+    # Parts below a hundredth of the noise change next to nothing where they count as independent.
+    monkeypatch.setattr("bayesinv.criticism.several_colours.LITTLE", 0.01)
+    assert_allclose(log_likelihood_of_colours(problem, structure, variance, noise), wanted, atol=0.01)
+
+
+def test_a_block_in_noise_of_two_colours_is_the_conditional_of_a_dense_normal():
+    """At fixed hyperparameters; modes that both colours share are off by more."""
+    problem = coloured(2, samples=12)
+    model = with_fixed(time=0.008)
+    refit = Refit.of(infer(model, problem), model)
+    covariance = of_two_colours(problem, 0.008, "matern", 4 / problem.signal_power, 1.2)
+    values = problem.recording.ravel()
+    for part, inside in parts_of(problem):
+        if isinstance(part, slice):
+            rest = log_normal(values[~inside], covariance[np.ix_(~inside, ~inside)])
+            wanted = log_normal(values, covariance) - rest
+            assert_allclose(refit.left_out(part), wanted, atol=0.02)
+            by_modes = refit.evidence - evidence_of(refit.density.again(without(problem, part)))[0]
+            assert abs(by_modes - wanted) > 0.05
