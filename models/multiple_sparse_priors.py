@@ -8,7 +8,7 @@
 
 The parcels are those of the problem, or `parcels` makes some. `spread` shrinks them towards each other where the
 recording does not distinguish them, which keeps hundreds of variances from following the noise. At the joint mode of
-spread and shares the spread is far too large: it is integrated on a lattice, with the shares' width at each value.
+spread and shares the spread is far too large: it is integrated on a lattice, with short chains of the shares.
 
 References: Friston et al. (2008), NeuroImage 39, 1104-1120; Wipf & Nagarajan (2009), NeuroImage 44, 947-966.
 """

@@ -17,6 +17,8 @@ from bayesinv.posterior.mixture import Mixture, systematic
 from bayesinv.posterior.posterior import Posterior
 from bayesinv.prior.density import Density
 from bayesinv.prior.observation import Observation
+from bayesinv.problem.plausibility import LEAST_SHARE, offset_of
+from bayesinv.problem.problem import Problem
 
 MAX_MIXTURE_STRUCTURES = 64
 """Largest number of structures that the currents are mixed over; of more, neighbours share one."""
@@ -136,15 +138,38 @@ def data_checks(observation: Observation, mixed: Mixture) -> tuple[Check, ...]:
             "of another recording",
         )
     ]
-    power = observation.problem.baseline_power
-    if power is not None:
+    checks += baseline_checks(observation.problem)
+    return (*checks, *colour_checks(observation.problem, mixed), *outlier_checks(observation.problem, mixed))
+
+
+def baseline_checks(problem: Problem) -> list[Check]:
+    """Return the checks of the baseline: its mean, where it was not subtracted, and its power about that."""
+    power = problem.baseline_power
+    if problem.baseline is None or power is None:
+        return []
+    checks, offset = [], None if problem.baseline_centred else offset_of(problem.baseline)
+    if offset is not None:
         checks.append(
             Check(
-                "whitened baseline",
-                power,
-                "between 0.5 and 2",
-                0.5 < power < 2,
-                "global field power of the whitened baseline; 1 where the noise covariance belongs to the recording",
+                "mean of the baseline",
+                offset.size,
+                f"< {np.sqrt(LEAST_SHARE):.2g} sd of its samples, or within its error",
+                not offset.significant,
+                f"it is {np.sqrt(offset.errors):.2g} times its sampling error; far from 0 where an average was not "
+                "baseline-corrected: subtract the mean over a window by `fit --baseline-correct START,STOP`, "
+                "`from_mne(baseline_correct=(start, stop))` or MNE-Python's `Evoked.apply_baseline`",
             )
         )
-    return (*checks, *colour_checks(observation.problem, mixed), *outlier_checks(observation.problem, mixed))
+        if offset.significant:
+            power = offset.without_mean
+    checks.append(
+        Check(
+            "whitened baseline",
+            power,
+            "between 0.5 and 2",
+            0.5 < power < 2,
+            "global field power of the whitened baseline, about its mean where noise has no such mean; 1 where the "
+            "noise covariance belongs to the recording",
+        )
+    )
+    return checks

@@ -284,7 +284,7 @@ def _reason_nested(density: Density) -> str | None:
     outer = shrinking(density)
     if outer is None or density.dimension <= MAX_DIMENSION_QUADRATURE:
         return None
-    return f"{density.names[outer]} shrinks many: it is integrated on a lattice, with a Gaussian of all others at each"
+    return f"{density.names[outer]} shrinks many: it is integrated on a lattice, with short chains of all others"
 
 
 def _reason_laplace(density: Density) -> str | None:
@@ -331,7 +331,7 @@ METHODS = {
         ),
         Method(
             "nested_laplace",
-            "A lattice over one number that shrinks many, and a Gaussian of the others at each of its values.",
+            "A lattice over one number that shrinks many, with Gaussians of the others that short chains correct.",
             "bayesinv.inference.nested_laplace",
             _unfit_nested,
             _reason_nested,

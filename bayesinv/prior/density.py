@@ -6,7 +6,7 @@ over nodes and run by PyTensor's Python linker, which starts at once. The eviden
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -232,8 +232,7 @@ class Density:
 
     def scales(self, nodes: Array) -> tuple[Array, Array]:
         """Source variance and noise scale, each (node,), at unconstrained nodes."""
-        _, variance, noise = self._scales(nodes)
-        return variance, noise
+        return self.prior_and_scales(nodes)[1:]
 
     def prior(self, nodes: Array) -> Array:
         """Log prior density (node,) at unconstrained nodes."""
@@ -381,6 +380,40 @@ class Density:
             change = (values[1 : size + 1] - values[size + 1 :]).reshape(size, np.size(slope))
             out += change @ np.ravel(slope) / (2 * step)
         return prior + log_density, out
+
+    def learned(self, nodes: Array) -> dict[str, Array]:
+        """What is learned of the structure, by field, each (node, ...), at unconstrained nodes."""
+        if not self.observation.learned:
+            return {}
+        return dict(zip(self.observation.learned, self._structure_values(nodes), strict=False))
+
+    @cached_property
+    def _pulled(self) -> Callable[[list[Array], int], list[Array]]:
+        def make() -> Callable[[list[Array], int], list[Array]]:
+            import pytensor.tensor as pt
+
+            learned = self.model.replace_rvs_by_values(list(self.observation.learned.values()))
+            prior: Any = self._outputs[0]
+            numbers: list[Any] = [*self._outputs[1:], *learned]
+            by = [pt.tensor(f"by {i}", shape=one.type.shape, dtype="float64") for i, one in enumerate(numbers)]
+            total = prior + sum(pt.sum(slope * one) for slope, one in zip(by, numbers, strict=True))
+            slopes: Any = pt.grad(total, self.values, disconnected_inputs="ignore")
+            return vectorised([*self.values, *by], slopes, simplified=True)
+
+        return self.remembered("pulled", make)
+
+    def pulled(self, nodes: Array, by_variance: Array, by_noise: Array, by_learned: Mapping[str, Array]) -> Array:
+        """Gradient (node, coordinate) of the log prior plus a function, of which the derivatives are given, of
+
+        by_variance, by_noise : (node,), source variance and noise scale
+        by_learned : (node, ...), each field that is learned
+        """
+        shapes = [np.shape(self._initial_point[value.name]) for value in self.values]
+        parts = [nodes[:, at].reshape(len(nodes), *shape) for at, shape in zip(self.coordinates, shapes, strict=True)]
+        given = [by_variance, by_noise, *(by_learned[name] for name in self.observation.learned)]
+        return np.concatenate(
+            [one.reshape(len(nodes), -1) for one in self._pulled([*parts, *given], len(nodes))], axis=1
+        )
 
     @cached_property
     def _hyper(self) -> tuple[list[str], Callable[[Array], list[Array]]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from functools import reduce
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
@@ -91,10 +92,14 @@ def _operation(op: Any) -> Hashable:
     return type(op), tuple(inside.visit(one) for one in graph.outputs), tuple(inside.lines)
 
 
-def vectorised(inputs: list[Any], outputs: list[Any]) -> Callable[[list[Array], int], list[Array]]:
+def vectorised(
+    inputs: list[Any], outputs: list[Any], *, simplified: bool = False
+) -> Callable[[list[Array], int], list[Array]]:
     """Return a function from inputs (node, ...), and the number of nodes, to values of graphs (node, ...).
 
     It may be called from several threads.
+
+    simplified : whether PyTensor simplifies the graphs first, which costs the time of a hundred calls
     """
     import pytensor
     import pytensor.tensor as pt
@@ -102,12 +107,14 @@ def vectorised(inputs: list[Any], outputs: list[Any]) -> Callable[[list[Array], 
     from pytensor.graph.replace import vectorize_graph
     from pytensor.graph.rewriting.basic import dfs_rewriter
     from pytensor.tensor.rewriting.basic import constant_folding
+    from pytensor.graph.rewriting.utils import rewrite_graph
 
     with GRAPH_LOCK:
         # Recording a traceback for each node would take half the time.
         with pytensor.config.change_flags(traceback__limit=0):
             batch = [pt.tensor(one.name, shape=(None, *one.type.shape), dtype=one.dtype) for one in inputs]
-            graphs = vectorize_graph(outputs, replace=dict(zip(inputs, batch, strict=True)))
+            simple: Any = rewrite_graph(outputs, include=("canonicalize",)) if simplified else outputs
+            graphs = vectorize_graph(list(simple), replace=dict(zip(inputs, batch, strict=True)))
             graphs = _by_numpy(graphs)
         # What depends on no input is computed once.
         folded = Mode(linker="py", optimizer=dfs_rewriter(constant_folding))
@@ -129,23 +136,27 @@ def vectorised(inputs: list[Any], outputs: list[Any]) -> Callable[[list[Array], 
 
 
 def _by_numpy(graphs: list[Any]) -> list[Any]:
-    """Return the graphs without softplus, which the Python linker would evaluate number by number."""
+    """Return the graphs without softplus, fill, and sums and products of more than two.
+
+    These the Python linker would evaluate number by number.
+    """
     import pytensor.tensor as pt
-    from pytensor.graph.replace import graph_replace
-    from pytensor.graph.traversal import applys_between
+    from pytensor.graph.basic import clone
+    from pytensor.graph.fg import FunctionGraph
 
-    def slow(node: Any) -> bool:
-        return type(getattr(node.op, "scalar_op", None)).__name__ == "Softplus"
-
-    found = [node for node in applys_between([], graphs) if slow(node)]
-    if not found:
-        return graphs
-    swaps = {}
-    for node in found:
-        (x,) = node.inputs
-        swaps[node.outputs[0]] = pt.maximum(x, 0.0) + pt.log1p(pt.exp(-pt.abs(x)))
-    done: list[Any] = graph_replace(graphs, swaps, strict=False)
-    return done
+    _, copies = clone([], graphs, copy_inputs=False, copy_orphans=False)
+    whole = FunctionGraph(outputs=copies, clone=False)
+    for node in whole.toposort():
+        kind, inputs, new = type(getattr(node.op, "scalar_op", None)).__name__, node.inputs, None
+        if kind == "Softplus":
+            new = pt.maximum(inputs[0], 0.0) + pt.log1p(pt.exp(-pt.abs(inputs[0])))
+        elif kind == "Second":
+            new = pt.switch(pt.eq(inputs[0], inputs[0]), inputs[1], inputs[1])
+        elif kind in ("Add", "Mul") and len(inputs) > 2:
+            new = reduce(node.op, inputs)
+        if new is not None:
+            whole.replace(node.outputs[0], new, import_missing=True)
+    return list(whole.outputs)
 
 
 def with_lambda(hyper: dict[str, Array], variance: Array, noise: Array, mean_power: float) -> dict[str, Array]:

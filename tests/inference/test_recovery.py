@@ -294,12 +294,9 @@ class TestSpreadOfParcels:
         assert covers(posterior, "spread", 1.0, 0.98)
 
     @pytest.mark.slow
-    @pytest.mark.parametrize("spread", [0.5, 1.0, 2.0])
+    @pytest.mark.parametrize("spread", [0.5, 1.0, 2.0, 3.0])
     def test_its_intervals_hold_the_truth_as_often_as_they_say(self, spread):
-        """Of 20 simulations, with a tail of 0.005 on the low side.
-
-        A spread of 3 is left out: 77 of 100 intervals of 20 parcels hold it, and the others lie below.
-        """
+        """Of 20 simulations, with a tail of 0.005 on the low side."""
         posteriors = [bi.infer("multiple_sparse_priors", parcelled(seed, spread), draws=1000) for seed in range(20)]
         assert sum(covers(one, "spread", spread) for one in posteriors) >= fewest_hits(20, 0.9)
         assert all(one.passed for one in posteriors)
