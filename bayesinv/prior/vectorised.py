@@ -106,8 +106,8 @@ def vectorised(
     from pytensor.compile.mode import Mode
     from pytensor.graph.replace import vectorize_graph
     from pytensor.graph.rewriting.basic import dfs_rewriter
-    from pytensor.tensor.rewriting.basic import constant_folding
     from pytensor.graph.rewriting.utils import rewrite_graph
+    from pytensor.tensor.rewriting.basic import constant_folding
 
     with GRAPH_LOCK:
         # Recording a traceback for each node would take half the time.
@@ -144,7 +144,9 @@ def _by_numpy(graphs: list[Any]) -> list[Any]:
     from pytensor.graph.basic import clone
     from pytensor.graph.fg import FunctionGraph
 
-    _, copies = clone([], graphs, copy_inputs=False, copy_orphans=False)
+    # An output that is an input stays itself.
+    made = [one for one in graphs if one.owner is not None]
+    _, copies = clone([], made, copy_inputs=False, copy_orphans=False)
     whole = FunctionGraph(outputs=copies, clone=False)
     for node in whole.toposort():
         kind, inputs, new = type(getattr(node.op, "scalar_op", None)).__name__, node.inputs, None
@@ -156,7 +158,8 @@ def _by_numpy(graphs: list[Any]) -> list[Any]:
             new = reduce(node.op, inputs)
         if new is not None:
             whole.replace(node.outputs[0], new, import_missing=True)
-    return list(whole.outputs)
+    found = iter(whole.outputs)
+    return [one if one.owner is None else next(found) for one in graphs]
 
 
 def with_lambda(hyper: dict[str, Array], variance: Array, noise: Array, mean_power: float) -> dict[str, Array]:
