@@ -130,8 +130,8 @@ def test_slope_by_the_time_constant_is_that_of_the_density(groups, course, sampl
 def test_long_recordings_have_the_evidence_of_their_matrices(monkeypatch, groups, centred):
     """Innovations, which leave out samples far in the past, to a thousandth of a nat."""
     found = []
-    for dense in (1000, 100):
-        monkeypatch.setattr(time_whitening, "DENSE", dense)
+    for most in (1000, 100):
+        monkeypatch.setattr(time_whitening, "DENSE", most)
         problem = coloured(groups, samples=600, quiet=560, centred=centred)
         likelihood = Spectrum.of(problem, Structure()).likelihood
         found.append(
