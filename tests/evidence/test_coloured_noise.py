@@ -20,6 +20,7 @@ from bayesinv.posterior.hyper import Hyper
 from bayesinv.posterior.mixture import Mixture
 from bayesinv.posterior.posterior import Posterior
 from bayesinv.prior.samples import draw_baseline, draw_recording
+from bayesinv.problem import time_whitening
 
 STRUCTURES = {
     "independent": Structure(),
@@ -123,6 +124,22 @@ def test_slope_by_the_time_constant_is_that_of_the_density(groups, course, sampl
     ends = [Spectrum.of(problem, replace(structure, time=0.01 + size)).log_likelihood(*at)[0] for size in (step, -step)]
     found = Spectrum.of(problem, structure).slope_by_time(0.3, 0.8)
     assert_allclose(found, (ends[0] - ends[1]) / (2 * step), rtol=1e-6)
+
+
+@BOTH
+@pytest.mark.parametrize("centred", [False, True])
+def test_long_recordings_have_the_evidence_of_their_matrices(monkeypatch, groups, centred):
+    """Innovations, which leave out samples far in the past, to a thousandth of a nat."""
+    found = []
+    for most in (1000, 100):
+        monkeypatch.setattr(time_whitening, "DENSE", most)
+        problem = coloured(groups, samples=600, quiet=560, centred=centred)
+        likelihood = Spectrum.of(problem, Structure()).likelihood
+        found.append(
+            likelihood.log_likelihood(np.array([0.3]), np.array([0.8]))
+            + likelihood.baseline_log_likelihood(np.array([0.8]))
+        )
+    assert_allclose(found[1], found[0], rtol=0, atol=1e-3)
 
 
 @BOTH
