@@ -119,11 +119,11 @@ def test_replicates_have_the_moments_of_fit_and_noise(problem, name):
     fit = (total - noise) @ np.linalg.solve(total, problem.recording.ravel())
     spread = (total - noise) @ np.linalg.solve(total, noise) + noise
     for currents, mean, covariance in (("inferred", fit, spread), ("new", np.zeros(size), total)):
-        found = posterior_predictive(posterior, 20000, np.random.default_rng(2), currents=currents)
-        flat = found.replicated.reshape(20000, -1)
+        found = posterior_predictive(posterior, 5000, np.random.default_rng(2), currents=currents)
+        flat = found.replicated.reshape(5000, -1)
         sds = np.sqrt(np.diag(covariance))
-        assert np.abs((flat.mean(axis=0) - mean) / sds).max() < 5 / np.sqrt(20000)
-        assert np.abs((np.cov(flat.T) - covariance) / np.outer(sds, sds)).max() < 6 / np.sqrt(20000)
+        assert np.abs((flat.mean(axis=0) - mean) / sds).max() < 5 / np.sqrt(5000)
+        assert np.abs((np.cov(flat.T) - covariance) / np.outer(sds, sds)).max() < 6 / np.sqrt(5000)
     assert_allclose(fit.reshape(problem.recording.shape), posterior.fitted, rtol=1e-8, atol=1e-9)
 
 

@@ -123,7 +123,7 @@ def test_the_prior_stays_what_it_was_for_all_samples():
     assert rest.observation.problem.recording.shape[1] == 6
 
 
-@pytest.mark.parametrize("name", ["hierarchical", "depth_weighted", "temporal"])
+@pytest.mark.parametrize("name", ["hierarchical", pytest.param("temporal", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("groups", [1, 2])
 def test_a_component_at_many_hyperparameters_is_one_at_each(name, groups):
     posterior = infer(name, coloured(groups), draws=40)
@@ -170,6 +170,7 @@ def test_where_importance_sampling_fails_the_model_is_integrated_again(share):
     assert_allclose(found.blocks.log_density[0, 3], posterior.log_evidence - rest.log_evidence, atol=2 * error + 1e-6)
 
 
+@pytest.mark.slow
 def test_every_part_can_be_integrated_again_and_agrees_with_sampling():
     posterior = infer("hierarchical", toy(1, sensors=8, sources=15, samples=12), draws=8000)
     exact = compare({"a": posterior}, block=0.03, refit="always")
@@ -221,6 +222,7 @@ def test_many_hyperparameters_are_not_integrated_on_a_lattice():
             refits.of("a")
 
 
+@pytest.mark.slow
 def test_blocks_of_correlated_courses_are_integrated_again_where_draws_are_dear(monkeypatch):
     posterior = infer("temporal", coloured(samples=9))
     assert not compare({"a": posterior}, block=0.006).blocks.refitted.all()
