@@ -61,7 +61,9 @@ class Decomposition:
             volume = 2 * float(np.log(np.diag(root)).sum())
             return cls(np.maximum(values, 0.0), inverse.T @ vectors, root @ vectors, volume)
 
-        timeless = replace(structure, time=None, course="matern") if structure.time is not None else structure
+        timeless = structure
+        if structure.time is not None or structure.sample_noise is not None:
+            timeless = replace(structure, time=None, course="matern", sample_noise=None)
         key = (timeless.key, None if spread is None else spread.tobytes())
         return problem.shared.recall("decomposition", key, made)
 

@@ -221,6 +221,18 @@ def _free_names(density: Density) -> str:
     return ", ".join(variable.name for variable in density.model.free_RVs)
 
 
+def _unfit_gibbs(density: Density) -> str | None:
+    if density.observation.problem.noise_tails == "student":
+        return None
+    return "method 'gibbs' is for noise_tails='student'; give that to from_arrays or from_mne"
+
+
+def _reason_gibbs(density: Density) -> str:
+    return (
+        "a few sensors and samples have noise of their own: which and how much is sampled, with currents integrated out"
+    )
+
+
 def _fits_any(density: Density) -> str | None:
     return None
 
@@ -283,6 +295,14 @@ def _reason_nuts(density: Density) -> str:
 METHODS = {
     method.name: method
     for method in (
+        Method(
+            "gibbs",
+            "Gibbs sampling of the noise that single sensors and samples have of their own; it gives no evidence.",
+            "bayesinv.inference.tails",
+            _unfit_gibbs,
+            _reason_gibbs,
+            instead=True,
+        ),
         Method(
             "exact",
             "One Gaussian in closed form, where no hyperparameter is free.",
