@@ -37,7 +37,6 @@ from bayesinv.evidence.spectrum import Spectrum
 from bayesinv.inference.assemble import data_checks, flattened
 from bayesinv.inference.conflict import prior_checks
 from bayesinv.inference.medians import median_size
-from bayesinv.inference.methods import MAX_DIMENSION_QUADRATURE
 from bayesinv.inference.modes import modes
 from bayesinv.posterior.checks import Check
 from bayesinv.posterior.hyper import Hyper
@@ -69,6 +68,9 @@ SHARE = (0.5, 9.5)
 LATTICE = np.concatenate([[0.0], np.geomspace(0.1, 1e10, 166)])
 """Variances that a sensor or a sample may add: steps of 16 %, which no recording can tell apart."""
 
+MAX_DIMENSION = 4
+"""Most hyperparameters for whose posterior candidates are drawn well from one distribution."""
+
 HEAVY = 1.0
 """Posterior mean of the variance that is added, above which the note names it."""
 
@@ -86,9 +88,9 @@ def posterior(
     ValueError
         If there are more hyperparameters than a lattice holds, or their density is nowhere finite.
     """
-    if density.dimension > MAX_DIMENSION_QUADRATURE:
+    if density.dimension > MAX_DIMENSION:
         raise ValueError(
-            f"noise_tails='student' takes models of up to {MAX_DIMENSION_QUADRATURE} hyperparameters, but {name} has "
+            f"noise_tails='student' takes models of up to {MAX_DIMENSION} hyperparameters, but {name} has "
             f"{density.dimension}; use noise_tails='normal' and leave out what the checks name"
         )
     started = time.perf_counter()
@@ -165,7 +167,7 @@ class Chain:
             chain.sensors = on_lattice(_excess(median_size(chain.columns.T @ chain.problem.white_baseline) ** 2))
         if density.dimension:
             (_, chain.centre, covariance), *_ = modes(chain.weighed(chain.sensors, chain.samples))
-            chain.node, chain.spread = chain.centre, np.linalg.cholesky(covariance)
+            chain.node, chain.spread = chain.centre, np.asarray(np.linalg.cholesky(covariance))
         return chain
 
     def weighed(self, sensors: Array, samples: Array) -> Density:
@@ -209,7 +211,7 @@ class Chain:
         if len(self.past) % 25 == 0 and len(some) > 10 * self.density.dimension:
             self.centre = some.mean(axis=0)
             covariance = np.atleast_2d(np.cov(some.T))
-            self.spread = np.linalg.cholesky(covariance + 1e-6 * self.spread @ self.spread.T)
+            self.spread = np.asarray(np.linalg.cholesky(covariance + 1e-6 * self.spread @ self.spread.T))
 
     def _noise(self, given: Density) -> tuple[Array, Array | None, Array]:
         """Draw the noise of the recording (component, time), of scale one, with the baseline's, white over time.
