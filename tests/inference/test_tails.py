@@ -12,6 +12,7 @@ from bayesinv.covariance.covariance import Structure
 from bayesinv.evidence.spectrum import Spectrum
 from bayesinv.inference import tails
 from bayesinv.inference.tails import LATTICE, log_conditional, log_prior, on_lattice
+from bayesinv.prior.samples import draw_noise
 from bayesinv.problem.account import account
 
 pytestmark = pytest.mark.filterwarnings(
@@ -104,6 +105,16 @@ class TestCovariance:
             total, np.kron(gain, np.eye(samples)) @ within
         )
         assert_allclose(posterior.sd**2, np.diag(within).reshape(sources, samples), atol=1e-6)
+
+    @pytest.mark.parametrize("memory", [0.0, 0.7])
+    def test_noise_that_is_drawn_has_it(self, rng, memory):
+        problem = problem_of(np.eye(2), np.ones((2, 3)), None, memory=memory)
+        structure = Structure(sensor_noise=np.array([0, 3.0]), sample_noise=np.array([0, 8.0, 0]))
+        drawn = np.stack([draw_noise(problem, structure, 1.0, rng).ravel() for _ in range(20_000)])
+        over_time = memory ** np.abs(np.subtract.outer(np.arange(3), np.arange(3))) if memory else np.eye(3)
+        over_time = over_time + np.diag([0, 8.0, 0]) / np.diag(np.linalg.inv(over_time))
+        wanted = np.kron(np.diag([1, 4.0]), over_time)
+        assert np.abs(np.cov(drawn.T) - wanted).max() < 5 * wanted.max() * np.sqrt(2 / len(drawn))
 
     def test_one_variance_changes_the_density_as_its_conditional_says(self, rng):
         table, column = rng.standard_normal((6, 9)), rng.standard_normal(6)
