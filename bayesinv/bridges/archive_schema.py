@@ -67,6 +67,8 @@ AXES = {
     "Structure.factor": "amplitude part | 1",
     "Structure.shares": "part | 1",
     "Structure.noise": "kind | 1",
+    "Structure.sensor_noise": "sensor | variance of the noise",
+    "Structure.sample_noise": "time | variance of the noise",
     "Surface.vertices": "vertex xyz | m",
     "Surface.triangles": "triangle corner",
     "Tetrahedra.nodes": "node xyz | m",

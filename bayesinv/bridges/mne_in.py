@@ -49,6 +49,7 @@ def from_mne(
     averages: float | None = ...,
     baseline_correct: tuple[float | None, float | None] | None = ...,
     noise_time: NoiseTime | mne.BaseEpochs | mne.io.BaseRaw = ...,
+    noise_tails: str = ...,
 ) -> list[Problem]: ...
 
 
@@ -69,6 +70,7 @@ def from_mne(
     averages: float | None = ...,
     baseline_correct: tuple[float | None, float | None] | None = ...,
     noise_time: NoiseTime | mne.BaseEpochs | mne.io.BaseRaw = ...,
+    noise_tails: str = ...,
 ) -> Problem: ...
 
 
@@ -88,6 +90,7 @@ def from_mne(
     averages: float | None = None,
     baseline_correct: tuple[float | None, float | None] | None = None,
     noise_time: NoiseTime | mne.BaseEpochs | mne.io.BaseRaw = "auto",
+    noise_tails: str = "normal",
 ) -> Problem | list[Problem]:
     """Whiten a recording and forward solution of MNE-Python.
 
@@ -120,6 +123,7 @@ def from_mne(
         average, where epochs are given), or takes it from the low-pass of the info where there are too few samples;
         "white" takes samples as independent; epochs, or a raw recording of an empty room, filtered alike, are noise to
         estimate it from; or numbers, see `autocorrelation.chosen`
+    noise_tails : "normal", or "student", by which bad sensors and samples count for less, see `inference.tails`
 
     Warns of what may be wrong: good channels that the forward solution or the covariance lacks or marks as bad, names
     that differ in case or blanks, bipolar channels (left out), electrodes that lie elsewhere in the forward solution,
@@ -142,6 +146,7 @@ def from_mne(
         options: dict[str, Any] = {"picks": picks, "tmin": tmin, "tmax": tmax, "baseline": baseline, "rank": rank}
         options |= {"orientation": orientation, "outliers": outliers, "head_moved": head_moved}
         options |= {"averages": averages, "baseline_correct": baseline_correct, "noise_time": noise_time}
+        options |= {"noise_tails": noise_tails}
         each: list[Any] = [from_mne(one, forward, noise_cov, **options) for one in evoked]
         return each
     one_of("orientation", orientation, ("fixed", "free"))
@@ -184,6 +189,7 @@ def from_mne(
         axes=lead_field.gain.shape[2],
         whitener=whitener,
         autocorrelation=colour,
+        noise_tails=noise_tails,
         sensors=lead_field.sensors,
         sources=lead_field.sources,
         lead_field=lead_field,

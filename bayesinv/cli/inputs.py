@@ -52,6 +52,7 @@ class Inputs:
     baseline: str
     outliers: str
     noise_time: str = "auto"
+    noise_tails: str = "normal"
     averages: float | None = None
     rank: str | None = None
     baseline_correct: str | None = None
@@ -93,6 +94,7 @@ class Inputs:
                 baseline=parse_baseline(self.baseline),
                 outliers=self.outliers,
                 noise_time=read_noise_time(self.noise_time),
+                noise_tails=self.noise_tails,
                 averages=self.averages,
                 rank=parse_rank(self.rank),
                 baseline_correct=self._correction(),
@@ -126,6 +128,7 @@ class Inputs:
             "orientation": problem.orientation,
             "window": [float(problem.times[0]), float(problem.times[-1])],
             "noise_over_time": problem.noise_over_time,
+            "noise_tails": problem.noise_tails,
             "picks": self.picks,
             "baseline": self.baseline,
             "baseline_correct": self.baseline_correct,

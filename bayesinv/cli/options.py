@@ -82,6 +82,11 @@ NoiseTime = Annotated[
     ),
 ]
 
+NoiseTails = Annotated[
+    Literal["normal", "student"],
+    Parameter(help="Tails of the noise: normal, or student, by which bad channels and samples count for less."),
+]
+
 Averages = Annotated[
     float | None,
     Parameter(

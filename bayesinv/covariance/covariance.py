@@ -11,10 +11,12 @@ import numpy as np
 from bayesinv.axes import Array, freeze
 from bayesinv.covariance.orientation import along_normals, normals_of
 from bayesinv.covariance.time_modes import TimeModes
+from bayesinv.covariance.uneven_samples import uneven_modes
 from bayesinv.head.cortical_field import Field
 from bayesinv.interpolation.chebyshev import Chebyshev, refined, terms_of_exponential, weighted
 from bayesinv.memory import PickledByFields, cached_property
 from bayesinv.problem.problem import Problem
+from bayesinv.problem.tails import sensor_columns
 
 GRAM_TOLERANCE = 1e-6
 """Largest relative error that interpolating a Gram matrix over the length-scale may have."""
@@ -38,6 +40,8 @@ class Structure(PickledByFields):
     length : m, of a Matérn field over the cortex; None where sources are independent
     factor, shares : (amplitude, part) and (part,), L and the variances of its columns; None for single sources
     noise : (kind,), relative scale of the noise of every sensor kind of the problem; None for ones
+    sensor_noise, sample_noise : (sensor,) and (time,), variance of the noise that each sensor, and each sample of the
+        recording, has of its own, relative to that of all noise given all other sensors or times; None for zeros
     error : relative scale of the lead field's error, see `Problem.error_factor`; 0 leaves it out
     time : s, time constant of the currents' time courses; None where they have the noise's correlation over time
     course : kind of their correlation, see `correlation_over_time`
@@ -52,13 +56,15 @@ class Structure(PickledByFields):
     factor: Array | None = None
     shares: Array | None = None
     noise: Array | None = None
+    sensor_noise: Array | None = None
+    sample_noise: Array | None = None
     error: float = 0.0
     time: float | None = None
     course: str = "matern"
     tabled: bool = False
 
     def __post_init__(self) -> None:
-        freeze(self.weights, self.factor, self.shares, self.noise)
+        freeze(self.weights, self.factor, self.shares, self.noise, self.sensor_noise, self.sample_noise)
 
     @cached_property
     def key(self) -> Hashable:
@@ -244,9 +250,14 @@ class Structure(PickledByFields):
 
     def noise_covariance(self, problem: Problem) -> Array | None:
         """N: (component, component), or None for the identity."""
-        if self.noise is None:
-            return None
-        return np.asarray(np.einsum("k,l,klcd->cd", self.noise, self.noise, problem.noise_parts))
+        covariance = None
+        if self.noise is not None:
+            covariance = np.asarray(np.einsum("k,l,klcd->cd", self.noise, self.noise, problem.noise_parts))
+        if self.sensor_noise is None:
+            return covariance
+        columns = sensor_columns(problem)
+        own = (columns * self.sensor_noise) @ columns.T
+        return own + (np.eye(len(own)) if covariance is None else covariance)
 
     def noise_root(self, problem: Problem) -> Array | None:
         """Lower triangle L with L Lᵀ = N, or None for the identity."""
@@ -254,11 +265,15 @@ class Structure(PickledByFields):
         return None if covariance is None else np.asarray(np.linalg.cholesky(covariance))
 
     def modes(self, problem: Problem) -> TimeModes | None:
-        """Modes of time in which currents and noise are independent; None where `time` is not given.
+        """Modes of time in which currents and noise are independent; None where neither times nor samples differ.
 
         Currents without a `time` have the noise's correlation over time, so that samples are independent once the noise
         is white: a recording that was low-passed has neither noise nor currents beyond its pass-band.
         """
+        if self.sample_noise is not None:
+            added, constant, kind = self.sample_noise, self.time, self.course
+            key = (added.tobytes(), constant, kind)
+            return problem.memory.recall("time modes", key, lambda: uneven_modes(problem, added, constant, kind))
         if self.time is None:
             return None
         time, course = self.time, self.course

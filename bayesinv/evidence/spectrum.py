@@ -78,7 +78,9 @@ class Decomposition:
             return cls(np.maximum(values, 0.0), inverse.T @ vectors, root @ vectors, volume)
 
         spread = None if spread is None or (spread == 1).all() else spread
-        timeless = replace(structure, time=None, course="matern") if structure.time is not None else structure
+        timeless = structure
+        if structure.time is not None or structure.sample_noise is not None:
+            timeless = replace(structure, time=None, course="matern", sample_noise=None)
         key = (timeless.key, None if spread is None else spread.tobytes())
         return problem.shared.recall("decomposition", key, made)
 

@@ -236,7 +236,23 @@ def _unfit_focal(density: Density) -> str | None:
             "method 'active_set' wants dense currents of a fixed structure: scales may be learned, but depth, length, "
             "time and noise by kind of sensor must be numbers or left out"
         )
+    if observation.problem.noise_tails == "student":
+        return "method 'active_set' takes noise_tails='normal'; leave out what a check has named, problem.without(...)"
     return None
+
+
+def _unfit_gibbs(density: Density) -> str | None:
+    if density.observation.currents.focal is not None:
+        return _dense_only(density)
+    if density.observation.problem.noise_tails == "student":
+        return None
+    return "method 'gibbs' is for noise_tails='student'; give that to from_arrays or from_mne"
+
+
+def _reason_gibbs(density: Density) -> str:
+    return (
+        "a few sensors and samples have noise of their own: which and how much is sampled, with currents integrated out"
+    )
 
 
 def _reason_focal(density: Density) -> str:
@@ -313,6 +329,14 @@ METHODS = {
                 "warm": Option(integer_from(1), 150, "sweeps of each chain before these, which are thrown away"),
                 "progress": PROGRESS_OPTION,
             },
+        ),
+        Method(
+            "gibbs",
+            "Gibbs sampling of the noise that single sensors and samples have of their own; it gives no evidence.",
+            "bayesinv.inference.tails",
+            _unfit_gibbs,
+            _reason_gibbs,
+            instead=True,
         ),
         Method(
             "exact",

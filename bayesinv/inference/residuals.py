@@ -311,7 +311,7 @@ def _usual_share(table: Array) -> float:
 def _coordinates(structure: Structure) -> Array:
     """What may be learned of a structure, in one row of numbers; positive arrays by their logarithms."""
     numbers = [structure.depth, structure.tangential, structure.length, structure.time, structure.error]
-    arrays = [structure.weights, structure.shares, structure.noise]
+    arrays = [structure.weights, structure.shares, structure.noise, structure.sensor_noise, structure.sample_noise]
     parts = [np.array([one for one in numbers if one is not None], dtype=np.float64)]
     parts += [np.log(np.maximum(one, 1e-300)) for one in arrays if one is not None]
     return np.concatenate(parts)

@@ -204,10 +204,12 @@ class Posterior(PickledByFields):
         ValueError
             If time courses are correlated: then a sample's mean depends on all samples.
         """
-        if any(structure.time is not None for structure in self.mixture.structures):
+        if any(
+            structure.time is not None or structure.sample_noise is not None for structure in self.mixture.structures
+        ):
             raise ValueError(
-                "currents whose time courses are correlated have no kernel from one sample's recording to its "
-                "currents; use a model without `time`"
+                "currents whose time courses are correlated, or samples whose noise differs, have no kernel from one "
+                "sample's recording to its currents; use a model without `time`, and noise_tails='normal'"
             )
         out = np.zeros(self.problem.gain.T.shape)
         for one in self.conditionals:
@@ -233,6 +235,18 @@ class Posterior(PickledByFields):
         """Share of the whitened recording's power that the posterior mean explains."""
         power = float(np.sum(self.recording**2))
         return 1.0 - float(np.sum((self.recording - self.fitted) ** 2)) / power if power else 0.0
+
+    @property
+    def own_noise(self) -> tuple[Array, Array]:
+        """Posterior means (sensor,) and (time,) of variance of noise of their own, relative to that of all."""
+        whitener = self.problem.whitener
+        count = self.problem.components if whitener is None else whitener.shape[1]
+        mass = np.bincount(self.mixture.which, self.mixture.weights, minlength=len(self.mixture.structures))
+        found = np.zeros(count), np.zeros(len(self.problem.times))
+        for one, name in zip(found, ("sensor_noise", "sample_noise"), strict=True):
+            given = [getattr(structure, name) for structure in self.mixture.structures]
+            one += sum(m * s for m, s in zip(mass / mass.sum(), given, strict=True) if s is not None)
+        return found
 
     def gaussians(self, rows: slice, samples: slice) -> Iterator[Gaussian]:
         """Weight, mean (row, time) and sd (row, 1 or time) of every Gaussian of the mixture that counts.

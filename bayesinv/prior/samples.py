@@ -19,7 +19,9 @@ def draw_noise(problem: Problem, structure: Structure, noise: float, rng: np.ran
     if modes is not None:
         for block, spread in zip(modes.blocks, modes.spreads, strict=True):
             unit[:, block] *= 1.0 if spread is None else spread[:, None]
-        return unit if whitening is None else unit @ modes.from_modes.T
+        # Modes are orthonormal where all samples have noise alike and it is white.
+        alike = whitening is None and structure.sample_noise is None
+        return unit if alike else unit @ modes.from_modes.T
     return unit if whitening is None else whitening.coloured(unit)
 
 

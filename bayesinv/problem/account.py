@@ -63,14 +63,15 @@ def _sensors(problem: Problem) -> str:
 
 def _noise(problem: Problem) -> str:
     noise = problem.noise
+    tails = "" if problem.noise_tails == "normal" else ", a few sensors and samples with more (Student's tails)"
     if noise is None:
-        return f"white, {problem.components} components"
+        return f"white, {problem.components} components{tails}"
     kinds = [modality(kind) for kind in noise.kinds]
     ranks = []
     for name, rank in noise.ranks.items():
         count = kinds.count(name) if name in kinds else len(noise.covariance)
         ranks.append(f"{rank} of {count}" + (f" {PLURALS[name]}" if name in kinds else ""))
-    return f"rank {' and '.join(ranks)}"
+    return f"rank {' and '.join(ranks)}{tails}"
 
 
 def _trials(problem: Problem) -> str:

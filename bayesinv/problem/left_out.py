@@ -255,7 +255,8 @@ def _windows(given: Any) -> list[Window]:
 def _leave(window: Window, tables: Sequence[tuple[Array, NDArray[np.bool_]]]) -> None:
     """Mark the samples of a window in each table of times that holds any; a time is the sample nearest to it."""
     if is_time(window):
-        tables = [min((one for one in tables if len(one[0])), key=lambda one: np.abs(one[0] - window).min())]
+        time = float(window)  # type: ignore[arg-type]
+        tables = [min((one for one in tables if len(one[0])), key=lambda one: float(np.abs(one[0] - time).min()))]
     found, errors = False, list[ValueError]()
     for times, kept in tables:
         if not len(times):

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from bayesinv.axes import Array, Index, freeze, real, same_axes
+from bayesinv.axes import Array, Index, freeze, one_of, real, same_axes
 from bayesinv.forward.leadfield import LeadField
 from bayesinv.head.cortical_field import Matern
 from bayesinv.head.parcels import check_labels
@@ -27,6 +27,7 @@ from bayesinv.problem.plausibility import check_gain_norms, check_power, outlyin
 from bayesinv.problem.plausibility import warn_of_baseline as warn_of
 from bayesinv.problem.recording import Recording
 from bayesinv.problem.sameness import same_gain
+from bayesinv.problem.tails import TAILS
 from bayesinv.problem.time_whitening import TimeWhitening
 from bayesinv.problem.whitening import inverse_of, parts_by_kind
 from bayesinv.problem.windows import Window, samples_of
@@ -62,6 +63,7 @@ class Problem(PickledByFields):
     maps : name to (source,) map of another modality, standardised; see `with_maps`
     baseline_times : (sample,), s; None where the baseline ends one step before the recording starts
     autocorrelation : of the noise over time; None where it is white
+    noise_tails : "normal", or "student" for tails of Student's t over sensors and over samples
     sensors, sources, lead_field, noise, field : what the arrays came from, where it is known
     notes : what its account says beside the arrays, by what it is about, such as why channels were left out
     origin : the foreign objects the problem was built from, for conversion back to them; not archived
@@ -79,6 +81,7 @@ class Problem(PickledByFields):
     maps: Mapping[str, Array] = dataclass_field(default_factory=dict)
     baseline_times: Array | None = None
     autocorrelation: Autocorrelation | None = None
+    noise_tails: str = "normal"
     sensors: Sensors | None = None
     sources: Sources | None = None
     lead_field: LeadField | None = None
@@ -128,6 +131,7 @@ class Problem(PickledByFields):
         if self.error_factor is not None:
             object.__setattr__(self, "error_factor", real("error_factor", self.error_factor, "component draw"))
             same_axes(gain=(self.gain, "component amplitude"), error_factor=(self.error_factor, "component draw"))
+        one_of("noise_tails", self.noise_tails, TAILS)
         for name in ("recording", "baseline"):
             if getattr(self, name) is not None:
                 check_power(name, getattr(self, name))
@@ -159,6 +163,7 @@ class Problem(PickledByFields):
         sources: Sources | None = None,
         sensors: Sensors | None = None,
         noise_time: NoiseTime = "auto",
+        noise_tails: str = "normal",
         averages: float = 1.0,
     ) -> Problem:
         """Whiten plain arrays.
@@ -177,6 +182,7 @@ class Problem(PickledByFields):
         positions, normals : (source, 3), m; or `sources`
         sensors : names, kinds and positions at once, for pictures
         noise_time : the noise's autocorrelation, see `autocorrelation.chosen`; "auto" estimates it from the baseline
+        noise_tails : "normal", or "student", by which bad sensors and samples count for less, see `inference.tails`
         averages : how many trials the recording averages; a fraction where averages were combined
 
         Raises
@@ -192,7 +198,7 @@ class Problem(PickledByFields):
         whitened = whitened_arrays(
             gain, recording, noise_cov, times, baseline, baseline_centred, rank, kinds, names, averages, noise_time
         )
-        problem = cls(**whitened, sensors=sensors, sources=sources)
+        problem = cls(**whitened, noise_tails=noise_tails, sensors=sensors, sources=sources)
         problem.warn_of_baseline()
         return problem
 
@@ -214,9 +220,8 @@ class Problem(PickledByFields):
     def outliers(self) -> Index:
         """Sources whose gain is more than `OUTLYING_RATIO` times that of their neighbours, largest first.
 
-        Physics does not change so fast along the cortex: such a source lies on, or outside, a surface of the head
-        model, and its gain is an artefact that upsets scales, depth weights and maps. Empty where positions are not
-        known.
+        Such a source lies on, or outside, a surface of the head model, and its gain is an artefact that upsets scales,
+        depth weights and maps. Empty where positions are not known.
         """
         if self.sources is None:
             return np.zeros(0, dtype=np.int64)

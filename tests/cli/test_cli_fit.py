@@ -183,3 +183,13 @@ class TestLeavingOut:
             code, _, err = fit(*given)
             assert code == 2
             assert words in err
+
+    def test_tails_of_the_noise_are_told(self, fit, tmp_path):
+        code, _, err = fit("--noise-tails", "student", "--model", "minimum_norm", "--tmin", 0.05, "--tmax", 0.15)
+        assert code in (0, 1), err
+        found = json.loads((tmp_path / "out" / "summary.json").read_text())
+        assert found["method"] == "gibbs"
+        assert found["inputs"]["noise_tails"] == "student"
+        assert "Student" in found["inputs"]["used"]["noise"]
+        assert found["log_evidence"] is None
+        assert "noise of their own" in {check["name"] for check in found["checks"]}

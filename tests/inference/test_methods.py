@@ -49,11 +49,17 @@ OPTIONS = [(method, name) for method in METHODS for name in (*COMMON_OPTIONS, *M
 each_method = pytest.mark.parametrize("name", METHODS)
 
 
-def density(dimension):
+def density(dimension, noise_tails="normal"):
     """What a method asks of a density before it is run."""
     free = [SimpleNamespace(name=f"h{k}") for k in range(dimension)]
     names = [variable.name for variable in free]
-    return SimpleNamespace(dimension=dimension, names=names, structural=(), model=SimpleNamespace(free_RVs=free))
+    return SimpleNamespace(
+        dimension=dimension,
+        names=names,
+        structural=(),
+        model=SimpleNamespace(free_RVs=free),
+        observation=SimpleNamespace(problem=SimpleNamespace(noise_tails=noise_tails)),
+    )
 
 
 @pytest.fixture
@@ -237,6 +243,11 @@ class TestChoice:
     )
     def test_sentence_by_number_of_hyperparameters(self, dimension, sentence):
         assert str(choose(density(dimension))) == sentence
+
+    def test_heavy_tails_have_one_method(self):
+        for name in METHODS:
+            assert fitting(name, density(2, "student")).name == "gibbs"
+        assert str(choose(density(0, "student"))).startswith("gibbs: a few sensors and samples")
 
     def test_which_method_fits(self):
         for name in METHODS:

@@ -1,0 +1,339 @@
+"""Noise with heavy tails: a few sensors and samples have noise of their own, how much and which is sampled by Gibbs.
+
+    noise = noise_scale · MatrixNormal(0, C + S diag(v_c) S, K + R diag(v_t) R)
+    v_c, v_t : 0 with probability 1 - share, else ~ InverseGamma(ν / 2, ν / 2),   ν = `FREEDOM`,   share ~ Beta
+
+S² and R² are the variances of a sensor's noise given all others', 1 / (C⁻¹)_ii, and of a sample's given all others'.
+What a sensor or a sample adds is Student's t, and it adds nothing where nothing asks for it, so that good data have
+normal noise. A sensor or a sample with much noise of its own is as good as left out, with no choice made by hand. The
+noise of all keeps its correlation: were it multiplied instead, a spike of one sample would have to be one of its
+neighbours, too, wherever noise is slow.
+
+Currents are marginalised given the variances: each round draws the hyperparameters by importance sampling with the
+current ones among the candidates, which leaves their posterior as it is, then the noise from its exact Gaussian, then
+each v from its conditional on a lattice, of log density
+
+    -n log(1 + v p) / 2 + v q / (1 + v p) / 2,
+
+with p its element of the precision without it and q the power of the noise there, and last the shares.
+
+References: West (1984), J. R. Stat. Soc. B 46, 431-439; Verdinelli & Wasserman (1991), Stat. Comput. 1, 105-117;
+Andrieu, Lee & Vihola (2018), Bernoulli 24, 842-872, for the step of the hyperparameters.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.linalg import solve_triangular
+from scipy.special import logsumexp
+
+from bayesinv.axes import Array, Index
+from bayesinv.covariance.covariance import Structure
+from bayesinv.evidence.spectrum import Spectrum
+from bayesinv.inference.assemble import data_checks, flattened
+from bayesinv.inference.conflict import prior_checks
+from bayesinv.inference.medians import median_size
+from bayesinv.inference.modes import modes
+from bayesinv.posterior.checks import Check
+from bayesinv.posterior.hyper import Hyper
+from bayesinv.posterior.mixture import Mixture, systematic
+from bayesinv.posterior.posterior import Posterior
+from bayesinv.prior.density import Density
+from bayesinv.problem.left_out import sensor_names
+from bayesinv.problem.problem import Problem
+from bayesinv.problem.tails import sample_units, sensor_columns
+
+BURN, KEPT, THIN = 100, 64, 3
+"""Rounds that are thrown away, rounds that the currents are mixed over, and one in how many is kept."""
+
+CANDIDATES, CANDIDATES_OF_STRUCTURE = 32, 4
+"""Hyperparameters that a round weighs, and where each costs a decomposition."""
+
+WIDENED = 1.3
+"""Standard deviation of the candidates, relative to that of the posterior; their tails are Student's."""
+
+CANDIDATE_FREEDOM = 5
+"""Degrees of freedom of the candidates' distribution."""
+
+FREEDOM = 2.0
+"""Degrees of freedom of Student's t: tails that any outlier fits."""
+
+SHARE = (0.5, 9.5)
+"""Parameters of the Beta distribution of the share of sensors, or samples, that have noise of their own."""
+
+LATTICE = np.concatenate([[0.0], np.geomspace(0.1, 1e10, 166)])
+"""Variances that a sensor or a sample may add: steps of 16 %, which no recording can tell apart."""
+
+MAX_DIMENSION = 4
+"""Most hyperparameters for whose posterior candidates are drawn well from one distribution."""
+
+HEAVY = 1.0
+"""Posterior mean of the variance that is added, above which the note names it."""
+
+NAMED = 5
+"""Sensors, and samples, that the note names."""
+
+
+def posterior(
+    density: Density, name: str, rng: np.random.Generator, draws: int, timings: dict[str, float]
+) -> Posterior:
+    """Return the posterior with noise of single sensors and samples integrated over; the method gives no evidence.
+
+    Raises
+    ------
+    ValueError
+        If there are more hyperparameters than a lattice holds, or their density is nowhere finite.
+    """
+    if density.dimension > MAX_DIMENSION:
+        raise ValueError(
+            f"noise_tails='student' takes models of up to {MAX_DIMENSION} hyperparameters, but {name} has "
+            f"{density.dimension}; use noise_tails='normal' and leave out what the checks name"
+        )
+    started = time.perf_counter()
+    problem = density.observation.problem
+    chain = Chain.started(density, rng)
+    kept: list[Round] = []
+    for number in range(BURN + KEPT * THIN):
+        one = chain.round(adapts=number < BURN)
+        if number >= BURN and (number - BURN) % THIN == THIN - 1:
+            kept.append(one)
+    timings["sample"] = time.perf_counter() - started
+    nodes = np.concatenate([one.nodes for one in kept])
+    weights = np.concatenate([one.weights for one in kept]) / len(kept)
+    structures: list[Structure] = []
+    which: list[Index] = []
+    for one in kept:
+        coordinates, own = chain.weighed(one.sensors, one.samples).structural_nodes(one.nodes)
+        which.append(own + len(structures))
+        structures += chain.weighed(one.sensors, one.samples).structures(coordinates)
+    mixed = Mixture(weights, *density.scales(nodes), np.concatenate(which), tuple(structures))
+    mixed = mixed.picked(np.flatnonzero(weights > 0), weights[weights > 0])
+    drawn = nodes[systematic(weights, draws)]
+    found = Posterior(
+        problem=problem,
+        model=name,
+        method="gibbs",
+        mixture=mixed,
+        hyper=Hyper(flattened(density.hyper(nodes)), weights, flattened(density.hyper(drawn))),
+        log_evidence=None,
+        timings=timings,
+    )
+    checks = (_drift(kept), _heaviest(found), *data_checks(density.observation, mixed))
+    return replace(found, checks=(*checks, *prior_checks(density, drawn)))
+
+
+@dataclass(frozen=True, eq=False)
+class Round:
+    """A round: variances (sensor,) and (time,), and candidates (node, coordinate) drawn at these, with weights."""
+
+    nodes: Array
+    weights: Array
+    sensors: Array
+    samples: Array
+
+
+class Chain:
+    """The state of the sampler, and what it needs of the problem.
+
+    sensors, samples : (sensor,) and (time,), variances v
+    shares : of sensors and of samples that have noise of their own
+    """
+
+    def __init__(self, density: Density, rng: np.random.Generator) -> None:
+        self.density, self.rng = density, rng
+        self.problem: Problem = density.observation.problem
+        self.columns = sensor_columns(self.problem)
+        whitening = self.problem.time_whitening
+        root = np.eye(len(self.problem.times)) if whitening is None else whitening.mean_root
+        self.correlation, self.rows = root @ root.T, np.diag(np.sqrt(sample_units(self.problem)))
+        self.sensors, self.samples = np.zeros(self.columns.shape[1]), np.zeros(len(root))
+        self.shares = [SHARE[0] / sum(SHARE)] * 2
+        self.node = density.start
+        self.centre: Array = density.start
+        self.spread: Array = np.eye(density.dimension)
+        self.past: list[Array] = []
+
+    @classmethod
+    def started(cls, density: Density, rng: np.random.Generator) -> Chain:
+        """Return the chain where what stands out is taken for noise, so that currents do not explain it."""
+        chain = cls(density, rng)
+        white = chain.problem.white_recording
+        chain.samples = on_lattice(_excess(np.mean(white**2, axis=0)))
+        if chain.problem.white_baseline is not None:
+            chain.sensors = on_lattice(_excess(median_size(chain.columns.T @ chain.problem.white_baseline) ** 2))
+        if density.dimension:
+            (_, chain.centre, covariance), *_ = modes(chain.weighed(chain.sensors, chain.samples))
+            chain.node, chain.spread = chain.centre, np.asarray(np.linalg.cholesky(covariance))
+        return chain
+
+    def weighed(self, sensors: Array, samples: Array) -> Density:
+        """The density of the hyperparameters where sensors and samples have noise of their own of these variances."""
+        observation = self.density.observation
+        base = replace(observation.base, sensor_noise=sensors, sample_noise=samples)
+        return Density(self.density.model, replace(observation, base=base))
+
+    def round(self, adapts: bool) -> Round:
+        """Draw hyperparameters, noise, variances and shares, in this order.
+
+        adapts : whether the candidates' distribution follows the draws
+        """
+        sensors, samples = self.sensors.copy(), self.samples.copy()
+        given = self.weighed(sensors, samples)
+        nodes, weights = self._candidates(given)
+        self.node = nodes[int(self.rng.choice(len(nodes), p=weights))]
+        if adapts and self.density.dimension:
+            self._adapt()
+        self._draw_variances(*self._noise(given))
+        return Round(nodes, weights, sensors, samples)
+
+    def _candidates(self, given: Density) -> tuple[Array, Array]:
+        """Candidates (node, coordinate) for the hyperparameters, the current ones first, and their weights."""
+        size = self.density.dimension
+        if not size:
+            return np.zeros((1, 0)), np.ones(1)
+        count = CANDIDATES_OF_STRUCTURE if self.density.structural else CANDIDATES
+        normal = self.rng.standard_normal((count - 1, size))
+        unit = normal / np.sqrt(self.rng.chisquare(CANDIDATE_FREEDOM, (count - 1, 1)) / CANDIDATE_FREEDOM)
+        nodes = np.vstack([self.node, self.centre + WIDENED * unit @ self.spread.T])
+        square = np.sum(np.linalg.solve(WIDENED * self.spread, (nodes - self.centre).T) ** 2, axis=0)
+        proposal = -0.5 * (CANDIDATE_FREEDOM + size) * np.log1p(square / CANDIDATE_FREEDOM)
+        logs = given(nodes) - proposal
+        return nodes, np.exp(logs - logsumexp(logs))
+
+    def _adapt(self) -> None:
+        """Move the candidates' distribution to the mean and covariance of the last draws."""
+        self.past.append(self.node)
+        some = np.array(self.past[len(self.past) // 2 :])
+        if len(self.past) % 25 == 0 and len(some) > 10 * self.density.dimension:
+            self.centre = some.mean(axis=0)
+            covariance = np.atleast_2d(np.cov(some.T))
+            self.spread = np.asarray(np.linalg.cholesky(covariance + 1e-6 * self.spread @ self.spread.T))
+
+    def _noise(self, given: Density) -> tuple[Array, Array | None, Array]:
+        """Draw the noise of the recording (component, time), of scale one, with the baseline's, white over time.
+
+        Returns also the noise's covariance without what sensors add: (component, component).
+        """
+        structure = given.structures(given.structural_nodes(self.node[None])[0])[0]
+        spectrum = Spectrum.of(self.problem, structure)
+        variance, level = (float(one[0]) for one in given.scales(self.node[None]))
+        assert spectrum.modes is not None
+        signal = variance * spectrum.eigenvalues
+        total = signal + level**2
+        drawn = self.rng.standard_normal(spectrum.coefficients.shape)
+        found = spectrum.coefficients * (level / total) + np.sqrt(signal / total) * drawn
+        white, common = (
+            self.problem.white_baseline,
+            replace(structure, sensor_noise=None).noise_covariance(self.problem),
+        )
+        return (
+            spectrum.from_components @ found @ spectrum.modes.from_modes.T,
+            None if white is None else white / level,
+            np.eye(len(found)) if common is None else common,
+        )
+
+    def _draw_variances(self, recording: Array, baseline: Array | None, common: Array) -> None:
+        """Draw the variances of sensors and samples, and their shares, given the noise."""
+        added = self.correlation + self.rows**2 * self.samples
+        root = np.linalg.cholesky(added)
+        white = solve_triangular(root, recording.T, lower=True).T
+        white = white if baseline is None else np.hstack([white, baseline])
+        covariance = common + (self.columns * self.sensors) @ self.columns.T
+        self.sensors = self._scanned(covariance, self.columns, white, self.sensors, self.shares[0])
+        root = np.linalg.cholesky(common + (self.columns * self.sensors) @ self.columns.T)
+        white = solve_triangular(root, recording, lower=True).T
+        self.samples = self._scanned(added, self.rows, white, self.samples, self.shares[1])
+        for which, found in enumerate((self.sensors, self.samples)):
+            many = int(np.count_nonzero(found))
+            self.shares[which] = float(self.rng.beta(SHARE[0] + many, SHARE[1] + len(found) - many))
+
+    def _scanned(self, covariance: Array, columns: Array, noise: Array, variances: Array, share: float) -> Array:
+        """Draw each variance given the others, one after the other.
+
+        covariance : (row, row), with what all add
+        columns : (row, thing), what noise of each thing puts into the rows
+        noise : (row, column), whose columns are independent
+        """
+        solved = np.linalg.solve(covariance, np.hstack([columns, noise]))
+        # aᵀ C⁻¹ a of all pairs, and aᵀ C⁻¹ y.
+        table, seen = np.split(columns.T @ solved, [columns.shape[1]], axis=1)
+        variances, prior = variances.copy(), log_prior(share)
+        for i, chance in enumerate(self.rng.random(len(variances))):
+            # Without its own variance, from what is solved with it.
+            factor = 1 / max(1 - variances[i] * table[i, i], 1e-12)
+            precision, power = table[i, i] * factor, float(seen[i] @ seen[i]) * factor**2
+            drawn = _picked(prior + log_conditional(precision, power, seen.shape[1]), chance)
+            change, variances[i] = LATTICE[drawn] - variances[i], LATTICE[drawn]
+            if change:
+                way = table[:, i] * (change / (1 + change * table[i, i]))
+                seen = seen - np.outer(way, seen[i])
+                table = table - np.outer(way, table[i])
+        return variances
+
+
+def log_prior(share: float) -> Array:
+    """Log prior probability of each variance of the lattice, where a share of them is not zero."""
+    positive = LATTICE[1:]
+    slab = -0.5 * FREEDOM * (np.log(positive) + 1 / positive)
+    return np.concatenate([[np.log1p(-share)], np.log(share) + slab - logsumexp(slab)])
+
+
+def log_conditional(precision: float, power: float, count: int) -> Array:
+    """Log density of noise, up to a constant, at each variance of the lattice.
+
+    precision, power : of a thing's noise without its own, and the sum of squares there over `count` columns
+    """
+    total = 1 + LATTICE * precision
+    return np.asarray(0.5 * (power * LATTICE / total - count * np.log(total)))
+
+
+def _picked(logs: Array, chance: float) -> int:
+    """Index drawn with probabilities of these logarithms, by a uniform number."""
+    cumulative = np.cumsum(np.exp(logs - logs.max()))
+    return min(int(np.searchsorted(cumulative, chance * cumulative[-1])), len(logs) - 1)
+
+
+def _excess(power: Array) -> Array:
+    """What is more than twice the usual of some powers, relative to it; else zero."""
+    ratio = power / max(float(np.median(power)), 1e-300)
+    return np.where(ratio > 2, ratio - 1, 0.0)
+
+
+def on_lattice(variances: Array) -> Array:
+    """The nearest variances of the lattice."""
+    return np.asarray(LATTICE[np.abs(LATTICE - variances[:, None]).argmin(axis=1)])
+
+
+def _drift(kept: list[Round]) -> Check:
+    """Check that the first and the second half of the rounds agree."""
+    each = np.array(
+        [np.concatenate([one.weights @ one.nodes, np.log1p(one.sensors), np.log1p(one.samples)]) for one in kept]
+    )
+    halves = np.array_split(each, 2)
+    spread = np.maximum(each.std(axis=0), 1e-12)
+    moved = np.abs(halves[0].mean(axis=0) - halves[1].mean(axis=0)) / spread
+    # Of what is nearly always zero the halves differ by chance.
+    drift = float(moved[(each > 0).mean(axis=0) > 0.5].max(initial=0.0))
+    note = "largest difference between the halves of the chain, in sd, of hyperparameters and of noise of their own"
+    return Check("chain drift", drift, "< 1 sd", drift < 1.0, note)
+
+
+def _heaviest(found: Posterior) -> Check:
+    """Report the sensors and samples whose noise is largest; it is not held against the result."""
+    sensors, samples = found.own_noise
+    names, times = sensor_names(found.problem), found.problem.times
+    told = _listed(sensors, lambda i: names[i]) + _listed(samples, lambda i: f"{1e3 * times[i]:.4g} ms")
+    note = "largest variance of noise that a sensor or a sample has of its own, relative to the noise of all"
+    if told:
+        note = f"count for less, by noise of their own of so many times the variance of all: {', '.join(told)}"
+    return Check("noise of their own", float(max(sensors.max(), samples.max())), "reported", True, note)
+
+
+def _listed(variances: Array, name: Callable[[int], str]) -> list[str]:
+    heavy = [int(i) for i in np.argsort(variances)[::-1] if variances[i] > HEAVY]
+    more = [f"{len(heavy) - NAMED} more"] if len(heavy) > NAMED else []
+    return [f"{name(i)} ({variances[i]:.3g})" for i in heavy[:NAMED]] + more
