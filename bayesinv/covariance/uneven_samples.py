@@ -13,7 +13,7 @@ from scipy.linalg import solve_triangular
 
 from bayesinv.axes import Array
 from bayesinv.covariance.time_course import correlation_over_time
-from bayesinv.covariance.time_modes import TimeModes
+from bayesinv.covariance.time_modes import TimeBasis, TimeModes
 from bayesinv.problem.problem import Problem
 from bayesinv.problem.tails import sample_units
 
@@ -29,11 +29,11 @@ def uneven_modes(problem: Problem, added: Array, constant: float | None, course:
     if whitening is None and constant is None:
         scale = np.sqrt(1 + added)
         volume = 2 * float(np.log(scale).sum())
-        return TimeModes(scale**-2, np.diag(1 / scale), np.diag(scale), volume, everything, (None,))
+        return TimeModes(scale**-2, TimeBasis(np.eye(count), np.diag(scale)), volume, everything, (None,))
     noise = np.eye(count) if whitening is None else whitening.mean_root @ whitening.mean_root.T
     currents = noise if constant is None else correlation_over_time(problem.times, constant, course)
     root = np.linalg.cholesky(noise + np.diag(added * sample_units(problem)))
     half = solve_triangular(root, currents, lower=True)
     values, vectors = np.linalg.eigh(solve_triangular(root, half.T, lower=True))
-    to_modes, volume = solve_triangular(root.T, vectors, lower=False), 2 * float(np.log(np.diag(root)).sum())
-    return TimeModes(np.maximum(values, 0.0), to_modes, root @ vectors, volume, everything, (None,))
+    volume = 2 * float(np.log(np.diag(root)).sum())
+    return TimeModes(np.maximum(values, 0.0), TimeBasis(vectors, root), volume, everything, (None,))
