@@ -193,6 +193,8 @@ class Spectrum(PickledByFields):
         recording = self.problem.recording
         if self.modes is None:
             return self.projected(recording)
+        if self.structure.sample_noise is not None:
+            return self.projected(recording @ self.modes.to_modes)
         memory, key = self.problem.memory, (self._timeless.key, self.structure.course)
         if len(self.blocks) > 1:
             # Modes that several colours share do not depend on the time constant.

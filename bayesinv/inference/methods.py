@@ -324,7 +324,7 @@ METHODS = {
             _unfit_focal,
             _reason_focal,
             {
-                "chains": Option(integer_from(2), 4, "number of chains"),
+                "chains": Option(integer_from(1), 4, "number of chains"),
                 "sweeps": Option(integer_from(50), 300, "sweeps of each chain; each gives a draw"),
                 "warm": Option(integer_from(1), 150, "sweeps of each chain before these, which are thrown away"),
                 "progress": PROGRESS_OPTION,

@@ -7,15 +7,16 @@ Overlapping patches that swap from draw to draw are therefore one focus.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.distance import cdist
 
-from bayesinv.axes import Array, Index
+from bayesinv.axes import Array, Index, real
+from bayesinv.head.parcels import check_labels
 from bayesinv.memory import PickledByFields, cached_property
 from bayesinv.posterior.active import ActiveSets
 from bayesinv.posterior.focal import FocalGaussians, FocalNode
@@ -111,11 +112,27 @@ class Focus(PickledByFields):
         return text + f" at {1e3 * self.current.times[sample]:.4g} ms"
 
 
-def inclusion(sets: ActiveSets, weights: Array, labels: Index, count: int) -> Array:
-    """Probability that a source's patch holds any place of each label: (label,).
+def inclusion(
+    problem: Problem,
+    sets: ActiveSets,
+    weights: Array,
+    labels: ArrayLike | Mapping[str, ArrayLike] | None = None,
+) -> Array:
+    """Probability that a source's patch holds any place of each label, or every place where there are none: (label,).
 
-    weights : (node,), of the mixture; labels : (source,) from 0, -1 for none; count : number of labels
+    weights : (node,), of the mixture; labels : see `head.parcels.check_labels`
+
+    Raises
+    ------
+    ValueError
+        If labels do not fit the sources.
     """
+    labels = (
+        np.arange(problem.source_count)
+        if labels is None
+        else check_labels(labels, problem.source_count if problem.sources is None else problem.sources)
+    )
+    count = int(labels.max()) + 1
     patches = len(sets.centre)
     held = np.zeros((patches, count), dtype=bool)
     owner = np.repeat(np.arange(patches), np.diff(sets.starts))
@@ -137,9 +154,19 @@ def patch_positions(problem: Problem, sets: ActiveSets) -> Array | None:
     return out
 
 
-def probability_near(problem: Problem, sets: ActiveSets, weights: Array, position: Array, radius: float) -> float:
-    """Probability that the centre of a source's patch lies within a radius, m, of a position, m."""
-    assert problem.sources is not None
+def probability_near(problem: Problem, sets: ActiveSets, weights: Array, position: ArrayLike, radius: float) -> float:
+    """Probability that the centre of a source's patch lies within a radius, m, of a position, m.
+
+    Raises
+    ------
+    ValueError
+        If positions are not known, or these are no position and no radius.
+    """
+    if problem.sources is None:
+        raise ValueError("the sources' positions are not known; give them to the Problem")
+    position = real("position", position, "3")
+    if not 0 < radius < np.inf:
+        raise ValueError(f"radius is {radius}, but must be positive and finite, in m")
     near = np.linalg.norm(problem.sources.positions[sets.centre] - position, axis=1) <= radius
     found = np.zeros(len(sets.constant), dtype=bool)
     np.logical_or.at(found, sets.node, near[sets.patch])

@@ -15,10 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from bayesinv.axes import Array, real
+from bayesinv.axes import Array
 from bayesinv.evidence.spectrum import Spectrum
 from bayesinv.exits import exporter
-from bayesinv.head.parcels import check_labels
 from bayesinv.memory import PickledByFields, cached_property
 from bayesinv.posterior import foci as focal_questions
 from bayesinv.posterior import moments
@@ -412,9 +411,7 @@ class Posterior(PickledByFields):
         ValueError
             If there are no focal sources in the model, or labels do not fit the sources.
         """
-        active, count = self._active, self.problem.source_count
-        parcel = np.arange(count) if labels is None else check_labels(labels, self.problem.sources or count)
-        return focal_questions.inclusion(active, self.mixture.weights, parcel, int(parcel.max()) + 1)
+        return focal_questions.inclusion(self.problem, self._active, self.mixture.weights, labels)
 
     def probability_near(self, position: ArrayLike, radius: float) -> float:
         """Probability that the centre of a focal source lies within a radius of a position.
@@ -427,13 +424,7 @@ class Posterior(PickledByFields):
         ValueError
             If there are no focal sources in the model, positions are not known, or these are no place and no radius.
         """
-        active = self._active
-        if self.problem.sources is None:
-            raise ValueError("the sources' positions are not known; give them to the Problem")
-        place = real("position", position, "3")
-        if not 0 < radius < np.inf:
-            raise ValueError(f"radius is {radius}, but must be positive and finite, in m")
-        return focal_questions.probability_near(self.problem, active, self.mixture.weights, place, float(radius))
+        return focal_questions.probability_near(self.problem, self._active, self.mixture.weights, position, radius)
 
     @property
     def strongest_time(self) -> float:

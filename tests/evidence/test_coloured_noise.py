@@ -12,7 +12,7 @@ from scipy.stats import multivariate_normal
 import bayesinv as bi
 from bayesinv.covariance.covariance import Structure
 from bayesinv.criticism.densities import block_densities, component_densities
-from bayesinv.criticism.posterior_predictive import _replicate
+from bayesinv.criticism.posterior_predictive import _inferred, _new_field
 from bayesinv.evidence.gradient import FactorisedDensity
 from bayesinv.evidence.spectrum import Spectrum
 from bayesinv.posterior.checks import Evidence
@@ -271,7 +271,12 @@ class TestCriticism:
     def test_new_replicates_have_the_dense_covariance(self, name, groups):
         problem, structure = coloured(groups, samples=5), STRUCTURES[name]
         rng, spectrum = np.random.default_rng(0), Spectrum.of(problem, structure)
-        drawn = np.array([_replicate(spectrum, 0.3, 0.8, True, rng).ravel() for _ in range(10_000)])
+
+        def drawn_once():
+            field = _new_field(spectrum, 0.3, rng)
+            return (field + _inferred(spectrum, 0.3, 0.8, rng)[1]).ravel()
+
+        drawn = np.array([drawn_once() for _ in range(10_000)])
         wanted = dense(problem, structure, 0.3, 0.8)[1]
         assert np.abs(np.cov(drawn.T) - wanted).max() < 7 * np.diag(wanted).max() / np.sqrt(10_000)
 

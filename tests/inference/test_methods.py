@@ -29,6 +29,8 @@ from bayesinv.inference.methods import (
 WRONG = {
     "chains": [0, -2, 1.5, "4", True, None],
     "tune": [0, -1, 1000.0, "many"],
+    "sweeps": [49, 0, 300.0, "many"],
+    "warm": [0, -1, 10.5],
     "step": [0, -0.5, 2.0, "0.5", True, None],
     "sampler": ["stan", "Nutpie", 3, ["pymc"]],
     "progress": ["yes", 1, None],
@@ -38,6 +40,8 @@ WRONG = {
 RIGHT = {
     "chains": [1, 4, np.int64(2)],
     "tune": [1, 1000],
+    "sweeps": [50, np.int64(300)],
+    "warm": [1, 150],
     "step": [0.25, 1, np.float64(0.5)],
     "sampler": ["nutpie", "pymc", None],
     "progress": [True, False, np.True_],
@@ -58,7 +62,9 @@ def density(dimension, noise_tails="normal"):
         names=names,
         structural=(),
         model=SimpleNamespace(free_RVs=free),
-        observation=SimpleNamespace(problem=SimpleNamespace(noise_tails=noise_tails)),
+        observation=SimpleNamespace(
+            problem=SimpleNamespace(noise_tails=noise_tails), currents=SimpleNamespace(focal=None)
+        ),
     )
 
 
