@@ -10,8 +10,6 @@ for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(name, "1")
 # MNE-Python's loops over so few sensors and triangles take less time as they stand than Numba takes to compile them.
 os.environ.setdefault("MNE_USE_NUMBA", "false")
-# PyTensor notes where in the code each variable was made, which takes about as long as making it.
-os.environ["PYTENSOR_FLAGS"] = ",".join(filter(None, ["traceback__limit=0", os.environ.get("PYTENSOR_FLAGS")]))
 
 import numpy as np  # noqa: E402  (reads the number of threads when it loads)
 import pytest  # noqa: E402
