@@ -184,6 +184,7 @@ class TestLeavingOut:
             assert code == 2
             assert words in err
 
+    @pytest.mark.slow
     def test_tails_of_the_noise_are_told(self, fit, tmp_path):
         code, _, err = fit("--noise-tails", "student", "--model", "minimum_norm", "--tmin", 0.05, "--tmax", 0.15)
         assert code in (0, 1), err
