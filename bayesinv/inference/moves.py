@@ -172,7 +172,8 @@ def moved(gaussians: Gaussians, function: Slopes, rng: np.random.Generator) -> M
             length *= float(np.exp(chance - ACCEPTED))
         units, slopes = (np.concatenate([one[k] for one in found[count // 3 :]]) for k in range(2))
         root = _root(units, slopes)
-        gaussians, unit = replace(gaussians, roots=gaussians.roots @ root), np.linalg.solve(root, unit.T).T
+        gaussians = replace(gaussians, roots=gaussians.roots @ root)
+        unit = np.asarray(np.linalg.solve(root, unit.T).T, dtype=float)
     place = _at(gaussians, function, values, unit)
     kept, accepted = [], []
     for _ in range(KEPT):

@@ -115,7 +115,7 @@ def vectorised(
             batch = [pt.tensor(one.name, shape=(None, *one.type.shape), dtype=one.dtype) for one in inputs]
             simple: Any = rewrite_graph(outputs, include=("canonicalize",)) if simplified else outputs
             graphs = vectorize_graph(list(simple), replace=dict(zip(inputs, batch, strict=True)))
-            graphs = _by_numpy(graphs)
+            graphs = _by_numpy(batch, graphs)
         # What depends on no input is computed once.
         folded = Mode(linker="py", optimizer=dfs_rewriter(constant_folding))
         run = pytensor.function(batch, graphs, mode=folded, on_unused_input="ignore")
@@ -135,7 +135,7 @@ def vectorised(
     return at
 
 
-def _by_numpy(graphs: list[Any]) -> list[Any]:
+def _by_numpy(inputs: list[Any], graphs: list[Any]) -> list[Any]:
     """Return the graphs without softplus, fill, and sums and products of more than two.
 
     These the Python linker would evaluate number by number.
@@ -144,22 +144,19 @@ def _by_numpy(graphs: list[Any]) -> list[Any]:
     from pytensor.graph.basic import clone
     from pytensor.graph.fg import FunctionGraph
 
-    # An output that is an input stays itself.
-    made = [one for one in graphs if one.owner is not None]
-    _, copies = clone([], made, copy_inputs=False, copy_orphans=False)
+    _, copies = clone(inputs, graphs, copy_inputs=False, copy_orphans=False)
     whole = FunctionGraph(outputs=copies, clone=False)
     for node in whole.toposort():
-        kind, inputs, new = type(getattr(node.op, "scalar_op", None)).__name__, node.inputs, None
+        kind, given, new = type(getattr(node.op, "scalar_op", None)).__name__, node.inputs, None
         if kind == "Softplus":
-            new = pt.maximum(inputs[0], 0.0) + pt.log1p(pt.exp(-pt.abs(inputs[0])))
+            new = pt.maximum(given[0], 0.0) + pt.log1p(pt.exp(-pt.abs(given[0])))
         elif kind == "Second":
-            new = pt.switch(pt.eq(inputs[0], inputs[0]), inputs[1], inputs[1])
-        elif kind in ("Add", "Mul") and len(inputs) > 2:
-            new = reduce(node.op, inputs)
+            new = pt.switch(pt.eq(given[0], given[0]), given[1], given[1])
+        elif kind in ("Add", "Mul") and len(given) > 2:
+            new = reduce(node.op, given)
         if new is not None:
             whole.replace(node.outputs[0], new, import_missing=True)
-    found = iter(whole.outputs)
-    return [one if one.owner is None else next(found) for one in graphs]
+    return list(whole.outputs)
 
 
 def with_lambda(hyper: dict[str, Array], variance: Array, noise: Array, mean_power: float) -> dict[str, Array]:
