@@ -48,6 +48,9 @@ ACCEPTED = 0.8
 DEGREE = 2
 """Of the polynomial in the one that is added to the slope."""
 
+LEAST_WEIGHT = 0.05
+"""Of a chain in that fit, the largest density being one."""
+
 JACKKNIFE = 8
 """Parts of the chains that are left out in turn."""
 
@@ -109,7 +112,10 @@ class Moved:
         """
         grid, base = self.gaussians.spline
         rest = self.slopes.mean(axis=0) - base.derivative()(self.values)
-        added = Polynomial.fit(self.values, rest, DEGREE)(np.minimum(grid, self.values[-1]))
+        # A polynomial need fit where the mass is: a long tail would have it bend elsewhere.
+        masses = np.interp(self.values, grid, np.exp(base(grid) - base(grid).max()))
+        weights = np.sqrt(np.maximum(masses, LEAST_WEIGHT))
+        added = Polynomial.fit(self.values, rest, DEGREE, w=weights)(np.minimum(grid, self.values[-1]))
         added[grid < self.values[0]] = 0.0
         logs = base(grid) + np.cumsum(added) * (grid[1] - grid[0])
         logs -= logs.max()
