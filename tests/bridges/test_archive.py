@@ -228,7 +228,7 @@ class TestDoors:
         assert set(archive_load.NOUNS) == archive_schema.SAVED
 
     def test_only_nouns(self, tmp_path):
-        with pytest.raises(ValueError, match="a dict cannot be saved; nouns that can be are Autocorrelation, Head"):
+        with pytest.raises(ValueError, match="a dict cannot be saved; nouns that can be are ActiveSets, "):
             save({}, tmp_path / "x.nc")
 
     def test_no_folder(self, rng, tmp_path):

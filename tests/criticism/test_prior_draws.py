@@ -53,6 +53,8 @@ class TestPrior:
 
     def test_recordings_are_distributed_as_the_dense_formula_says(self, drawn):
         name, prior = drawn
+        if prior.focal is not None:
+            return  # held against dense algebra in test_patches
         rng = np.random.default_rng(2)
         fields, errors, quiets = [], [], []
         for draw in range(60):

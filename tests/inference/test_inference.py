@@ -33,8 +33,8 @@ class TestChoice:
         for call, words in (
             (
                 lambda: bi.infer("hierarchical", problem, method="quadratur"),
-                r"no method named 'quadratur'; there are exact, laplace, nested_laplace, nuts, quadrature; did you "
-                r"mean 'quadrature'\?",
+                r"no method named 'quadratur'; there are active_set, exact, gibbs, laplace, nested_laplace, nuts, "
+                r"quadrature; did you mean 'quadrature'\?",
             ),
             (
                 lambda: bi.infer("hierarchical", problem, method="exact"),

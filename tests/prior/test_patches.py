@@ -1,5 +1,6 @@
 """The dictionary of patches and its priors."""
 
+import copy
 from dataclasses import replace
 
 import numpy as np
@@ -7,10 +8,12 @@ import pytest
 from numpy.testing import assert_allclose
 from referee import toy
 from scipy.sparse.csgraph import dijkstra
+from scipy.stats import kstest
 from structured import scene
 
 import bayesinv as bi
 from bayesinv.covariance.covariance import Structure
+from bayesinv.covariance.time_course import correlation_over_time
 from bayesinv.geometry.geodesic import edge_lengths
 from bayesinv.prior.samples import draw_recording
 
@@ -89,6 +92,32 @@ def test_draws_have_the_covariance_of_the_prior():
     assert power > 0
     current, field = draw_recording(problem, Structure(), 1e-40, 1e-9, rng, given)
     assert_allclose(field, problem.gain @ current, atol=1e-7)
+
+
+@pytest.mark.parametrize("axes", [1, 3])
+def test_currents_and_recordings_are_drawn_with_the_covariance_of_the_prior(axes):
+    problem = toy(samples=4, sources=5, sensors=3, axes=axes)
+    given = bi.Patches(problem, extents=(0, 0.08), expected=1.5, most=3)
+    variance, noise, table = 0.5 * problem.scale_guess**2, 0.9, given.table.toarray()
+    rng, white = np.random.default_rng(3), []
+    for _ in range(300):
+        patch, strength, constant, error = given.draw(copy.deepcopy(rng))
+        current, field = draw_recording(problem, Structure(), variance, noise, rng, given)
+        course = correlation_over_time(problem.times, constant)
+        spatial = variance * np.eye(5 * axes)
+        for one, size in zip(patch, strength, strict=True):
+            spread = np.kron(table[:, [one]], np.eye(axes))
+            spatial += size**2 * spread @ spread.T
+        # The recording is held against the dense covariance; currents by what of it they do not explain.
+        total = np.kron(problem.gain @ spatial @ problem.gain.T + error**2 * np.eye(3), course)
+        total += noise**2 * np.eye(len(total))
+        white.append(np.linalg.solve(np.linalg.cholesky(total), field.ravel()))
+        left = np.kron(np.eye(3), error**2 * course + noise**2 * np.eye(4))
+        white.append(np.linalg.solve(np.linalg.cholesky(left), (field - problem.gain @ current).ravel()))
+    found = np.array(white)
+    for part in (found[::2], found[1::2]):
+        assert kstest(part.ravel(), "norm").pvalue > 1e-3
+        assert abs(np.mean(part**2) - 1) < 4.5 * np.sqrt(2 / part.size)
 
 
 @pytest.mark.parametrize(
