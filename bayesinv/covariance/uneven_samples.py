@@ -32,7 +32,7 @@ def uneven_modes(problem: Problem, added: Array, constant: float | None, course:
         return TimeModes(scale**-2, TimeBasis(np.eye(count), np.diag(scale)), volume, everything, (None,))
     noise = np.eye(count) if whitening is None else whitening.mean_root @ whitening.mean_root.T
     currents = noise if constant is None else correlation_over_time(problem.times, constant, course)
-    root = np.linalg.cholesky(noise + np.diag(added * sample_units(problem)))
+    root = np.asarray(np.linalg.cholesky(noise + np.diag(added * sample_units(problem))))
     half = solve_triangular(root, currents, lower=True)
     values, vectors = np.linalg.eigh(solve_triangular(root, half.T, lower=True))
     volume = 2 * float(np.log(np.diag(root)).sum())

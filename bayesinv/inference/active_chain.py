@@ -260,14 +260,14 @@ class Chain:
             error = float(self.model.errors[self.error])
             kept.append((self.patch[active].copy(), strengths, self.constant, error, self.point.copy(), density))
             told()
-        patch, strength, constant, errors, points, density = zip(*kept, strict=True)
+        patch, strength, constant, errors, points, heights = zip(*kept, strict=True)
         return ActiveDraws(
             patch,
             strength,
             np.array(constant, dtype=np.int64),
             np.array(errors),
             np.array(points),
-            np.array(density),
+            np.array(heights),
         )
 
 
