@@ -22,6 +22,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bayesinv.axes import Array, Index
 from bayesinv.covariance.time_modes import TimeModes
@@ -33,8 +34,7 @@ from bayesinv.problem.problem import Problem
 LEAST_POWER = 1e-4
 """Power of a mode of time relative to the strongest, below which sources have no course in it."""
 
-LOGS = 12
-"""Modes whose factors are multiplied before a logarithm is taken."""
+Table = NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,61 +176,54 @@ class FocalCourses(PickledByFields):
 
 
 def remaining(
-    own: Array, cross: Array, products: Array, columns: Index, strengths: Array, powers: Array
-) -> tuple[Array, Array]:
+    own: Table, cross: Table, products: Table, columns: Index, strengths: Array, powers: Array
+) -> tuple[Table, Table]:
     """R and c of every source given those that are active: (mode, source, axis, axis) and (mode, source, axis).
+
+    Tables of all sources are in single precision, which is good for a thousandth of a nat.
 
     own : (mode, source, axis, axis), Gram matrices of the sources; cross : (mode, source × axis), with the recording
     products : (mode, source × axis, column), of every source's fields with those of the active ones
-    columns : (column,), of the active sources among all; strengths : (column,), A m
+    columns : (column,), of the active sources among all; strengths : (column,)
     """
-    scaled = products * strengths
-    gram = strengths[:, None] * scaled[:, columns]
-    found = FocalCourses.of(gram, strengths * cross[:, columns], powers)
-    along = scaled @ np.linalg.cholesky(found.covariances)
-    left = cross - (scaled @ found.means[..., None])[..., 0]
+    scaled = products * strengths.astype(np.float32)
+    gram = strengths[:, None] * scaled[:, columns].astype(np.float64)
+    found = FocalCourses.of((gram + gram.swapaxes(1, 2)) / 2, strengths * cross[:, columns], powers)
+    along = scaled @ np.linalg.cholesky(found.covariances).astype(np.float32)
+    left = cross - (scaled @ found.means[..., None].astype(np.float32))[..., 0]
     axes = own.shape[2]
     rows = along.reshape(*own.shape[:3], -1)
     reduced = np.einsum("kpar,kpar->kpa", rows, rows)[..., None] if axes == 1 else rows @ rows.swapaxes(2, 3)
     return own - reduced, left.reshape(own.shape[:3])
 
 
-def log_factors(own: Array, cross: Array, weights: Array) -> Array:
+def log_factors(own: Table, cross: Table, weights: Array) -> Array:
     """What each of many sources would add to the log density, nats: (source,).
 
     own, cross : R (mode, source, axis, axis) and c (mode, source, axis)
     weights : (mode, source or 1), variance of the source's course in each mode
     """
-    axes = cross.shape[2]
+    axes, single = cross.shape[2], weights.astype(np.float32)
     if axes == 1:
-        product = np.maximum(own[..., 0, 0], 0.0) * weights
-        quadratic = np.einsum("kp,kp->p", weights * cross[..., 0] ** 2, 1 / (1 + product))
-        return 0.5 * (quadratic - _summed_logs(1 + product))
-    lower: dict[tuple[int, int], Array] = {}
-    solved: list[Array] = []
-    diagonal: Array = np.ones(1)
-    root = np.sqrt(weights)
+        factor = np.maximum(own[..., 0, 0], np.float32(0)) * single
+        factor += np.float32(1)
+        terms = cross[..., 0] ** 2 * single / factor - np.log(factor)
+        return np.asarray(0.5 * terms.sum(axis=0), dtype=np.float64)
+    lower: dict[tuple[int, int], Table] = {}
+    solved: list[Table] = []
+    root, terms = np.sqrt(single), np.zeros(1, np.float32)
     for a in range(axes):
         for b in range(a + 1):
-            entry = weights * own[..., a, b] + (a == b)
+            entry = single * own[..., a, b] + np.float32(a == b)
             for k in range(b):
                 entry = entry - lower[a, k] * lower[b, k]
-            lower[a, b] = np.sqrt(np.maximum(entry, 1e-300)) if a == b else entry / lower[b, b]
+            lower[a, b] = np.sqrt(np.maximum(entry, np.float32(1e-30))) if a == b else entry / lower[b, b]
         row = root * cross[..., a]
         for k in range(a):
             row = row - lower[a, k] * solved[k]
         solved.append(row / lower[a, a])
-        diagonal = diagonal * lower[a, a]
-    quadratic = sum(np.sum(one**2, axis=0) for one in solved)
-    return np.asarray(0.5 * quadratic - _summed_logs(diagonal))
-
-
-def _summed_logs(factors: Array) -> Array:
-    """Sum of the logarithms of factors of at least one over the first axis, a few of them multiplied first."""
-    out = np.zeros(factors.shape[1:])
-    for start in range(0, len(factors), LOGS):
-        out += np.log(np.prod(factors[start : start + LOGS], axis=0))
-    return out
+        terms = terms + 0.5 * solved[a] ** 2 - np.log(lower[a, a])
+    return np.asarray(terms.sum(axis=0), dtype=np.float64)
 
 
 def columns_of(patches: Index, axes: int) -> Index:

@@ -17,8 +17,8 @@ from typing import Protocol
 import numpy as np
 
 from bayesinv.axes import Array, Index
-from bayesinv.evidence.active import FocalCourses, FocalRecording, columns_of, log_factors, remaining
-from bayesinv.memory import PickledByFields
+from bayesinv.evidence.active import FocalCourses, FocalRecording, Table, columns_of, log_factors, remaining
+from bayesinv.memory import PickledByFields, cached_property
 
 EMPTY = -1
 """What an empty slot holds."""
@@ -43,10 +43,10 @@ class LogPrior(Protocol):
 class ActiveModel(PickledByFields):
     """What a chain samples: tables of fields, the recording, and the priors.
 
-    fields : (component, patch × axis), in the eigenbasis of the dense currents, 1/(A m)
+    fields : (component, patch × axis), in the eigenbasis of the dense currents, for currents of one unit
     recordings : for each time constant, with the baseline
     log_prior : (patch,)
-    strengths, log_strengths : (level,), A m, and their log probabilities
+    strengths, log_strengths : (level,), in that unit, and their log probabilities
     errors, log_errors : (level,), in units of the noise, and their log probabilities
     log_constants : (constant,), log probabilities
     count_prior : of the share of slots that are filled, a beta distribution
@@ -66,6 +66,11 @@ class ActiveModel(PickledByFields):
     most: int
     axes: int
 
+    @cached_property
+    def table(self) -> Table:
+        """The fields in single precision."""
+        return self.fields.astype(np.float32)
+
     def log_density(
         self, patches: Index, strengths: Array, constant: int, variance: float, noise: float, error: float
     ) -> float:
@@ -84,7 +89,7 @@ class ActiveDraws(PickledByFields):
     """Draws of one chain.
 
     patch : for each draw (source,), patches that are active
-    strength : for each draw (source,), A m
+    strength : for each draw (source,), in the model's unit of currents
     constant : (draw,), index of the time constant
     error : (draw,), in units of the noise
     points : (draw, coordinate), unconstrained hyperparameters
@@ -120,28 +125,29 @@ class Chain:
     def _refresh(self) -> None:
         model, recording = self.model, self.model.recordings[self.constant]
         spread = recording.spread(self.variance, self.noise, model.errors[self.error])
-        self.precision = np.ascontiguousarray((1 / spread).T)
-        self.cross = np.ascontiguousarray((model.fields.T @ (recording.coefficients / spread)).T)
+        self.precision = np.ascontiguousarray((1 / spread).T, dtype=np.float32)
+        weighted = np.ascontiguousarray((recording.coefficients / spread).T, dtype=np.float32)
+        self.cross = weighted @ model.table
         axes, patches = model.axes, model.fields.shape[1] // model.axes
-        self.own = np.empty((len(recording.powers), patches, axes, axes))
+        self.own = np.empty((len(recording.powers), patches, axes, axes), dtype=np.float32)
         for a in range(axes):
             for b in range(a + 1):
-                square = model.fields[:, a::axes] * model.fields[:, b::axes]
+                square = model.table[:, a::axes] * model.table[:, b::axes]
                 self.own[:, :, a, b] = self.own[:, :, b, a] = self.precision @ square
         self.products = {int(slot): self._products(self.patch[slot]) for slot in self.active}
-        self.left: tuple[tuple[tuple[int, ...], ...], Array, Array] | None = None
+        self.left: tuple[tuple[tuple[int, ...], ...], Table, Table] | None = None
 
-    def _products(self, patch: int) -> Array:
+    def _products(self, patch: int) -> Table:
         """Products (mode, patch × axis, axis) of all fields with those of one patch, weighted by D⁻¹."""
-        own = self.model.fields[:, columns_of(np.array([patch]), self.model.axes)]
-        return np.stack([(self.precision * one) @ self.model.fields for one in own.T], axis=2)
+        own = self.model.table[:, columns_of(np.array([patch]), self.model.axes)]
+        return np.stack([(self.precision * one) @ self.model.table for one in own.T], axis=2)
 
     @property
     def active(self) -> Index:
         """Slots that hold a source."""
         return np.flatnonzero(self.patch != EMPTY)
 
-    def _remaining(self, others: Index) -> tuple[Array, Array]:
+    def _remaining(self, others: Index) -> tuple[Table, Table]:
         """R (mode, patch, axis, axis) and c (mode, patch, axis) of every patch, given the sources in some slots."""
         model = self.model
         if not len(others):

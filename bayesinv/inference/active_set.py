@@ -82,12 +82,12 @@ def active_model(density: Density, focal: Patches) -> ActiveModel:
     modes = [FocalModes.of(problem, one) for one in constants]
     strengths, log_strengths = focal.strengths
     return ActiveModel(
-        fields=decomposition.to_components.T @ focal.fields,
+        fields=decomposition.to_components.T @ focal.fields * focal.median_strength,
         recordings=tuple(
             FocalRecording.of(problem, decomposition, one, observation.baseline is not None) for one in modes
         ),
         log_prior=focal.log_prior,
-        strengths=strengths,
+        strengths=strengths / focal.median_strength,
         log_strengths=log_strengths,
         errors=focal.errors[0],
         log_errors=focal.errors[1],
@@ -174,7 +174,7 @@ def active_sets(focal: Patches, found: list[ActiveDraws]) -> ActiveSets:
     return ActiveSets(
         node=np.repeat(np.arange(len(patches)), counts),
         patch=index.reshape(-1).astype(np.int64),
-        strength=np.concatenate([strength for one in found for strength in one.strength]),
+        strength=focal.median_strength * np.concatenate([strength for one in found for strength in one.strength]),
         constant=np.concatenate([one.constant for one in found]),
         constants=np.array([np.nan if one is None else one for one in focal.constants[0]], dtype=np.float64),
         error=np.concatenate([one.error for one in found]),
