@@ -12,6 +12,9 @@ from bayesinv.geometry.surfaces import Surface
 
 # Gauss points of a triangle in barycentric coordinates; their weights are equal (Strang & Fix 1973).
 GAUSS_POINTS = np.array([[4.0, 1.0, 1.0], [1.0, 4.0, 1.0], [1.0, 1.0, 4.0]]) / 6
+# Where an edge's length over the distances to its ends, or the tangent of half a solid angle, is below this, their
+# functions are series of eight terms, a few times faster than the library's.
+FAR = 0.1
 
 
 def mass_matrix(surface: Surface) -> csr_matrix:
@@ -51,71 +54,120 @@ def double_layer(target: Surface, origin: Surface, same: bool) -> Array:
     return matrix
 
 
-@njit(cache=True, fastmath=True, inline="always")  # type: ignore[untyped-decorator]
-def _edge_integral(start: float, end: float, length: float) -> float:
-    """Return the integral of 1/R along an edge whose ends are at the distances `start` and `end`."""
-    return float(np.log((start + end + length) / (start + end - length)))
-
-
-@njit(parallel=True, cache=True, fastmath=True)  # type: ignore[untyped-decorator]
 def _double_layer_rows(points: Array, own: Index, vertices: Array, triangles: Index) -> Array:
     """Return the exact integrals (point, vertex) of the double layer kernel times the linear functions of a surface.
 
     own : (point,), the triangle that holds each point, left out because its solid angle is zero, or -1
+    """
+    corners = vertices[triangles]
+    sides = corners[:, [2, 0, 1]] - corners[:, [1, 2, 0]]  # opposite the corners
+    normals = np.cross(sides[:, 1], sides[:, 2])
+    twice_area = np.linalg.norm(normals, axis=1)
+    normals /= twice_area[:, None]
+    # The linear function of a corner falls along the outward normal of the opposite edge.
+    slopes = np.cross(sides[:, :2], normals[:, None]) / twice_area[:, None, None]
+    cotangents = -np.einsum("tkc,tkc->tk", sides[:, [1, 2, 0]], sides[:, [2, 0, 1]], order="C") / twice_area[:, None]
+    ends = np.sort(triangles[:, [[1, 2], [2, 0], [0, 1]]].reshape(-1, 2), axis=1)
+    keys, opposite = np.unique(ends[:, 0] * len(vertices) + ends[:, 1], return_inverse=True)
+    edges = np.column_stack(np.divmod(keys, len(vertices)))
+    lengths = np.linalg.norm(vertices[edges[:, 1]] - vertices[edges[:, 0]], axis=1)
+    rows = np.zeros((len(points), len(vertices)))
+    _add_double_layer(
+        points,
+        own,
+        vertices,
+        edges,
+        lengths,
+        triangles,
+        opposite.reshape(-1, 3),
+        normals,
+        slopes,
+        cotangents,
+        np.einsum("tkc,tkc->tk", sides, sides, order="C"),
+        twice_area,
+        rows,
+    )
+    return rows
+
+
+@njit(cache=True, fastmath=True, error_model="numpy", inline="always")  # type: ignore[untyped-decorator]
+def _series(square: float) -> float:
+    """Return artanh(x) / x at x² = square, or arctan(x) / x at x² = -square, for x up to FAR.
+
+    The first term left out is FAR^16 / 17 < 1e-17. Terms are paired (Estrin) so that they need not wait for each other.
+    """
+    fourth = square * square
+    low = (1 + square / 3) + fourth * (1 / 5 + square / 7)
+    high = (1 / 9 + square / 11) + fourth * (1 / 13 + square / 15)
+    return low + fourth * fourth * high
+
+
+@njit(parallel=True, cache=True, fastmath=True, error_model="numpy")  # type: ignore[untyped-decorator]
+def _add_double_layer(
+    points: Array,
+    own: Index,
+    vertices: Array,
+    edges: Index,
+    lengths: Array,
+    triangles: Index,
+    opposite: Index,
+    normals: Array,
+    slopes: Array,
+    cotangents: Array,
+    squares: Array,
+    twice_area: Array,
+    rows: Array,
+) -> None:
+    r"""Add to rows (point, vertex) the double layer integrals, which are -1 / (4 pi) times
+
+        function_i(x) angle - h sum over edges of (gradient_i . outward normal of the edge) integral of 1/R
+    with the solid angle of a triangle seen from the point x, the height h of its plane above x, and function_i, one
+    at corner i, extended to x. Distances to vertices and integrals along edges, which triangles share, are worked out
+    once per point.
+
+    edges : (edge, 2), each once; opposite : (triangle, corner), the edge opposite each corner, its length squared in
+    squares; slopes : (triangle, 2, axis), minus the gradients of the functions of the first two corners, 1/m
     Reference: de Munck (1992), IEEE Trans. Biomed. Eng. 39, 986-990.
     """
-    rows = np.zeros((len(points), len(vertices)))
     for q in prange(len(points)):
+        x, y, z = points[q, 0], points[q, 1], points[q, 2]
+        distances = np.empty(len(vertices))
+        for v in range(len(vertices)):
+            distances[v] = np.sqrt((vertices[v, 0] - x) ** 2 + (vertices[v, 1] - y) ** 2 + (vertices[v, 2] - z) ** 2)
+        integrals = np.empty(len(edges))  # of 1/R along edges, over their lengths
+        for e in range(len(edges)):
+            way, length = distances[edges[e, 0]] + distances[edges[e, 1]], lengths[e]
+            if length < FAR * way:
+                integrals[e] = 2 / way * _series((length / way) ** 2)
+            else:
+                integrals[e] = np.log((way + length) / (way - length)) / length
         for t in range(len(triangles)):
             if own[q] == t:
                 continue
             i, j, k = triangles[t, 0], triangles[t, 1], triangles[t, 2]
-            ax, ay, az = vertices[i, 0] - points[q, 0], vertices[i, 1] - points[q, 1], vertices[i, 2] - points[q, 2]
-            bx, by, bz = vertices[j, 0] - points[q, 0], vertices[j, 1] - points[q, 1], vertices[j, 2] - points[q, 2]
-            cx, cy, cz = vertices[k, 0] - points[q, 0], vertices[k, 1] - points[q, 1], vertices[k, 2] - points[q, 2]
-            # Edges opposite the corners a, b, c, the normal of twice the area, and the height of the plane.
-            ux, uy, uz = cx - bx, cy - by, cz - bz
-            vx, vy, vz = ax - cx, ay - cy, az - cz
-            wx, wy, wz = bx - ax, by - ay, bz - az
-            nx, ny, nz = vy * wz - vz * wy, vz * wx - vx * wz, vx * wy - vy * wx
-            twice_area = np.sqrt(nx * nx + ny * ny + nz * nz)
-            nx, ny, nz = nx / twice_area, ny / twice_area, nz / twice_area
-            h = ax * nx + ay * ny + az * nz
-            la, lb, lc = (
-                np.sqrt(ax * ax + ay * ay + az * az),
-                np.sqrt(bx * bx + by * by + bz * bz),
-                np.sqrt(cx * cx + cy * cy + cz * cz),
-            )
+            cx, cy, cz = vertices[k, 0] - x, vertices[k, 1] - y, vertices[k, 2] - z
+            h = normals[t, 0] * cx + normals[t, 1] * cy + normals[t, 2] * cz
+            at_i = slopes[t, 0, 0] * cx + slopes[t, 0, 1] * cy + slopes[t, 0, 2] * cz
+            at_j = slopes[t, 1, 0] * cx + slopes[t, 1, 1] * cy + slopes[t, 1, 2] * cz
+            a, b, c = distances[i], distances[j], distances[k]
+            # The products of vectors to the corners follow from the law of cosines.
+            numerator = h * twice_area[t]
             denominator = (
-                la * lb * lc
-                + (ax * bx + ay * by + az * bz) * lc
-                + (ax * cx + ay * cy + az * cz) * lb
-                + (bx * cx + by * cy + bz * cz) * la
+                a * b * c
+                + (a * a + b * b - squares[t, 2]) * c / 2
+                + (b * b + c * c - squares[t, 0]) * a / 2
+                + (c * c + a * a - squares[t, 1]) * b / 2
             )
-            angle = 2 * np.arctan2(h * twice_area, denominator)
-            lu, lv, lw = (
-                np.sqrt(ux * ux + uy * uy + uz * uz),
-                np.sqrt(vx * vx + vy * vy + vz * vz),
-                np.sqrt(wx * wx + wy * wy + wz * wz),
-            )
-            eu, ev, ew = (
-                _edge_integral(lb, lc, lu) / lu,
-                _edge_integral(lc, la, lv) / lv,
-                _edge_integral(la, lb, lw) / lw,
-            )
-            # Outward normals of the edges in the plane, times their lengths: the linear function of a corner falls
-            # along the one of the opposite edge.
-            mux, muy, muz = uy * nz - uz * ny, uz * nx - ux * nz, ux * ny - uy * nx
-            mvx, mvy, mvz = vy * nz - vz * ny, vz * nx - vx * nz, vx * ny - vy * nx
-            mwx, mwy, mwz = wy * nz - wz * ny, wz * nx - wx * nz, wx * ny - wy * nx
-            sx = mux * eu + mvx * ev + mwx * ew
-            sy = muy * eu + mvy * ev + mwy * ew
-            sz = muz * eu + mvz * ev + mwz * ew
-            factor = -1 / (4 * np.pi * twice_area)
-            rows[q, i] += factor * ((mux * bx + muy * by + muz * bz) * angle + h * (mux * sx + muy * sy + muz * sz))
-            rows[q, j] += factor * ((mvx * cx + mvy * cy + mvz * cz) * angle + h * (mvx * sx + mvy * sy + mvz * sz))
-            rows[q, k] += factor * ((mwx * ax + mwy * ay + mwz * az) * angle + h * (mwx * sx + mwy * sy + mwz * sz))
-    return rows
+            if abs(numerator) < FAR * denominator:
+                tangent = numerator / denominator
+                angle = 2 * tangent * _series(-tangent * tangent)
+            else:
+                angle = 2 * np.arctan2(numerator, denominator)
+            u, v, w = integrals[opposite[t, 0]], integrals[opposite[t, 1]], integrals[opposite[t, 2]]
+            du, dv, dw = cotangents[t, 0] * (v - w), cotangents[t, 1] * (w - u), cotangents[t, 2] * (u - v)
+            rows[q, i] -= (at_i * angle + h * (dw - dv)) / (4 * np.pi)
+            rows[q, j] -= (at_j * angle + h * (du - dw)) / (4 * np.pi)
+            rows[q, k] -= ((1 - at_i - at_j) * angle + h * (dv - du)) / (4 * np.pi)
 
 
 @njit(cache=True, fastmath=True)  # type: ignore[untyped-decorator]

@@ -171,6 +171,29 @@ def test_integrals_over_a_triangle_are_those_of_fine_quadrature():
         assert_allclose(row, -integrals[:3] @ integrals[3] / (4 * np.pi), rtol=1e-9)
 
 
+def test_the_double_layer_is_that_of_gauss_quadrature_near_and_far():
+    # From half an edge on, where 24 points a side are exact to rounding, to 20 edges: on both sides of FAR. The
+    # functions of a distant triangle are differences of numbers (distance / edge)² times as large.
+    surface = spheres(1).surfaces[0]
+    points = np.vstack([spiral(7, 0.03), *(spiral(5, radius) for radius in np.geomspace(0.11, 0.9, 12))])
+    corners = surface.vertices[surface.triangles]
+    nodes, weights = np.polynomial.legendre.leggauss(24)
+    one, two = (a.ravel() for a in np.meshgrid((nodes + 1) / 2, (nodes + 1) / 2, indexing="ij"))
+    functions = np.column_stack([1 - one, one * (1 - two), one * two])  # the square folded onto the triangle
+    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    weights = np.outer(weights, weights).ravel() / 4 * one
+    places = np.einsum("wk,tkc->twc", functions, corners)
+    wanted = np.zeros((len(points), len(surface.vertices)))
+    for row, point in zip(wanted, points, strict=True):
+        ways = places - point
+        kernel = np.einsum("twc,tc->tw", ways, normals) / np.linalg.norm(ways, axis=2) ** 3
+        np.add.at(row, surface.triangles, -(kernel * weights) @ functions / (4 * np.pi))
+    own = np.full(len(points), -1)
+    rows = bem_integrals._double_layer_rows(points, own, surface.vertices, surface.triangles)
+    largest = np.abs(wanted).max(axis=1, keepdims=True)
+    assert_allclose(rows / largest, wanted / largest, rtol=0, atol=1e-12)
+
+
 def test_a_closed_surface_has_the_full_solid_angle():
     surface = spheres(2).surfaces[0]
     dipoles = np.array([[0.01, 0.02, 0.03], [0.0, 0.0, 0.2]])
