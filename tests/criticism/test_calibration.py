@@ -42,7 +42,7 @@ SLOW = {
     "smooth": 40,
     "multiple_sparse_priors": 40,
     "temporal": 40,
-    "focal": 40,
+    "focal": 30,
 }
 CHEAP = {
     "multiple_sparse_priors": {"method": "laplace"},
@@ -346,7 +346,7 @@ class TestLarge:
     @pytest.mark.parametrize("model", MODELS)
     def test_simulation_based_calibration(self, model):
         rng = np.random.default_rng(4)
-        options = {**CHEAP["focal"], "sweeps": 150} if model == "focal" else {}
+        options = {**CHEAP["focal"], "sweeps": 100} if model == "focal" else {}
         found = sbc(model, template(model), SLOW.get(model, 50), level=0.99, rng=rng, **options)
         print(found.verdict())
         assert found.passed, found.verdict()

@@ -168,8 +168,9 @@ class TestChains:
         # Laplace's error is of the order of the skewness of the others, a fraction of an sd.
         assert abs(ours.mean() - theirs.mean()) < 0.3 * theirs.std()
         assert 0.8 < ours.std() / theirs.std() < 1.25
-        for level in (0.05, 0.5, 0.95):
-            assert abs(np.quantile(ours, level) - np.quantile(theirs, level)) < 0.4 * theirs.std()
+        # Of chains worth 300 draws, and of short ones worth some 80, a normal's tail quantiles scatter by 0.27 sd.
+        for level, limit in ((0.05, 0.7), (0.5, 0.4), (0.95, 0.7)):
+            assert abs(np.quantile(ours, level) - np.quantile(theirs, level)) < limit * theirs.std()
         assert abs(nested.log_evidence - log_evidence) < nested.log_evidence.error + 3 * error
 
     def test_of_shares_of_parcels_agree_with_a_gaussian_at_the_mode_as_far_as_one_goes(self, parcels):
