@@ -41,7 +41,7 @@ def simulated(name, factor, seed):
 
 
 def posterior_of(name, problem):
-    # Chains would take a minute for each truth; the Gaussian at the mode, or short chains, tell as much of the currents.
+    # Long chains would take a minute for each truth; the Gaussian at the mode, or short ones, tell as much of currents.
     options = {"chains": 2, "sweeps": 60, "warm": 40} if name == "focal" else {}
     method = "laplace" if name == "multiple_sparse_priors" else None
     return bi.infer(name, problem, method=method, draws=2000, **options)
