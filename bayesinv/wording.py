@@ -53,6 +53,12 @@ def listed(things: Iterable[object], most: int = 5) -> str:
     return ", ".join(map(str, every[:most])) + (", ..." if len(every) > most else "")
 
 
+def some_of(things: Sequence[str], most: int) -> str:
+    """Return the first things, and how many more there are."""
+    more = len(things) - most
+    return ", ".join(things[:most]) + (f" and {more} more" if more > 0 else "")
+
+
 def aligned(table: Sequence[Sequence[str]]) -> str:
     """Return a table (row, column) of words as lines with aligned columns."""
     widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]

@@ -87,14 +87,6 @@ class Refit:
             )
         return cls(density, evidence, centre)
 
-    @property
-    def _shared_modes(self) -> bool:
-        """Whether modes of time are only nearly independent, for they serve several colours of the noise."""
-        observation = self.density.observation
-        whitening = observation.problem.time_whitening
-        courses = "time" in observation.learned or observation.base.time is not None
-        return courses and whitening is not None and len(whitening.correlations) > 1
-
     @staticmethod
     def evidence_of(density: Density) -> Evidence:
         """Log evidence by a lattice, or by the one node where nothing is free, with its numerical error."""
@@ -153,7 +145,7 @@ def _shared_modes(density: Density) -> bool:
     """Whether modes of time are only nearly independent, for they serve several colours of the noise."""
     observation, whitening = density.observation, density.observation.problem.time_whitening
     courses = "time" in observation.learned or observation.base.time is not None
-    return courses and whitening is not None and len(whitening.correlations) > 1
+    return courses and whitening is not None and whitening.groups > 1
 
 
 def _correction(density: Density, centre: Array) -> float:

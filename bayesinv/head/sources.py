@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.spatial import cKDTree
 
 from bayesinv.axes import Array, Index, freeze, real
 
@@ -74,6 +75,16 @@ class Sources:
         if self.to_mri is None:
             return None
         return self.positions @ self.to_mri[:3, :3].T + self.to_mri[:3, 3]
+
+    def pairs_within(self, radius: float) -> tuple[Index, Index]:
+        """Return pairs of sources of one hemisphere up to a radius in m apart: both ways, and each with itself."""
+        pairs = cKDTree(self.positions).query_pairs(radius, output_type="ndarray")
+        own = np.repeat(np.arange(len(self))[:, None], 2, axis=1)
+        row, column = np.concatenate([pairs, pairs[:, ::-1], own]).T
+        if self.hemispheres is None:
+            return row, column
+        same = self.hemispheres[row] == self.hemispheres[column]
+        return row[same], column[same]
 
     def pick(self, index: Index) -> Sources:
         """Return the sources `index`, with the triangles between them."""

@@ -93,7 +93,6 @@ class ActiveDraws(PickledByFields):
     constant : (draw,), index of the time constant
     error : (draw,), in units of the noise
     points : (draw, coordinate), unconstrained hyperparameters
-    log_density : (draw,), log density of the recording given all of these, nats
     """
 
     patch: tuple[Index, ...]
@@ -101,7 +100,6 @@ class ActiveDraws(PickledByFields):
     constant: Index
     error: Array
     points: Array
-    log_density: Array
 
 
 class Chain:
@@ -257,23 +255,21 @@ class Chain:
         for sweep in range(warm):
             self.sweep(sweep)
             told()
-        kept: list[tuple[Index, Array, int, float, Array, float]] = []
+        kept: list[tuple[Index, Array, int, float, Array]] = []
         for _ in range(draws):
             self.sweep(None)
             active = self.active
-            density = self._log_density(self.variance, self.noise, self.constant, self.error)
             strengths = self.model.strengths[self.level[active]]
             error = float(self.model.errors[self.error])
-            kept.append((self.patch[active].copy(), strengths, self.constant, error, self.point.copy(), density))
+            kept.append((self.patch[active].copy(), strengths, self.constant, error, self.point.copy()))
             told()
-        patch, strength, constant, errors, points, heights = zip(*kept, strict=True)
+        patch, strength, constant, errors, points = zip(*kept, strict=True)
         return ActiveDraws(
             patch,
             strength,
             np.array(constant, dtype=np.int64),
             np.array(errors),
             np.array(points),
-            np.array(heights),
         )
 
 

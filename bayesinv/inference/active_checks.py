@@ -8,7 +8,8 @@ import numpy as np
 from scipy.spatial.distance import cdist
 
 from bayesinv.axes import Array, Index
-from bayesinv.inference.active_chain import ActiveDraws
+from bayesinv.inference.assemble import noise_check
+from bayesinv.inference.chains import mixing
 from bayesinv.posterior.active import ActiveSets
 from bayesinv.posterior.checks import Check
 from bayesinv.posterior.mixture import Mixture
@@ -29,39 +30,23 @@ CROWDED = 0.01
 
 def active_checks(
     problem: Problem,
-    found: list[ActiveDraws],
     sets: ActiveSets,
     hyper: Mapping[str, Array],
-    chain: Index,
     mixed: Mixture,
 ) -> tuple[Check, ...]:
     """Return the checks of the chains and of the scales that they found.
 
-    hyper : name to (draw,); chain : (draw,)
+    hyper : name to (draw,)
     """
-    noise = float(mixed.weights @ mixed.noise)
-    return (
-        *_convergence(sets, hyper, chain),
-        _inclusion(problem, sets),
-        _room(sets),
-        Check(
-            "noise scale",
-            noise,
-            "between 0.25 and 4",
-            0.25 < noise < 4,
-            "1 where the noise covariance is right; far from it the response was taken for noise, or the covariance is "
-            "of another recording",
-        ),
-    )
+    return (*_convergence(sets, hyper), _inclusion(problem, sets), _room(sets), noise_check(mixed))
 
 
-def _convergence(sets: ActiveSets, hyper: Mapping[str, Array], chain: Index) -> tuple[Check, ...]:
-    import arviz_stats
+def _convergence(sets: ActiveSets, hyper: Mapping[str, Array]) -> tuple[Check, ...]:
     import xarray as xr
 
-    chains = int(chain[-1]) + 1
+    chains = int(sets.chain[-1]) + 1
     values = {"number of sources": sets.counts.astype(float)}
-    values |= {name: one for name, one in hyper.items() if name not in ("lambda", "snr") and np.ptp(one) > 0}
+    values |= {name: one for name, one in hyper.items() if name not in ("lambda", "snr")}
     table = xr.Dataset(
         {
             name: (("chain", "draw"), (np.log(one) if (one > 0).all() else one).reshape(chains, -1))
@@ -72,8 +57,7 @@ def _convergence(sets: ActiveSets, hyper: Mapping[str, Array], chain: Index) -> 
     table = table.assign_coords({name: np.arange(size) for name, size in table.sizes.items()})
     if not table.data_vars:
         return ()
-    rhats = {str(name): float(value) for name, value in arviz_stats.rhat(table).data_vars.items()}
-    sizes = {str(name): float(value) for name, value in arviz_stats.ess(table).data_vars.items()}
+    rhats, sizes = mixing(table)
     worst, fewest = max(rhats, key=lambda name: rhats[name]), min(sizes, key=lambda name: sizes[name])
     return (
         Check(

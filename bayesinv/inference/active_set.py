@@ -75,7 +75,7 @@ def active_model(density: Density, focal: Patches) -> ActiveModel:
     """Return the tables that chains of a model with focal sources need."""
     observation = density.observation
     problem = observation.problem
-    if len(focal.problem.gain) != len(problem.gain) or focal.problem.gain.shape != problem.gain.shape:
+    if focal.problem.gain.shape != problem.gain.shape:
         raise ValueError("the focal sources are those of another problem; make Patches of the one that is observed")
     decomposition = Decomposition.of(problem, observation.base)
     constants, log_constants = focal.constants
@@ -135,7 +135,6 @@ def _assembled(
     problem = density.observation.problem
     points = np.concatenate([one.points for one in found])
     variance, noise = density.scales(points)
-    chain = np.repeat(np.arange(len(found)), [len(one.points) for one in found])
     constants = focal.constants[0]
     hyper = density.hyper(points)
     if len(constants) > 1:
@@ -157,7 +156,7 @@ def _assembled(
         hyper=Hyper(flat, np.full(len(points), 1 / len(points)), flat, len(found)),
         log_evidence=None,
         checks=(
-            *active_checks(problem, found, sets, flat, chain, mixed),
+            *active_checks(problem, sets, flat, mixed),
             *prior_checks(density, points),
         ),
         timings=timings,

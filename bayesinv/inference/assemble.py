@@ -127,19 +127,21 @@ def mixture(
 
 def data_checks(observation: Observation, mixed: Mixture) -> tuple[Check, ...]:
     """Return the checks of the recording and its noise, which every posterior of it depends on."""
-    noise = float(mixed.weights @ mixed.noise)
-    checks = [
-        Check(
-            "noise scale",
-            noise,
-            "between 0.25 and 4",
-            0.25 < noise < 4,
-            "1 where the noise covariance is right; far from it the response was taken for noise, or the covariance is "
-            "of another recording",
-        )
-    ]
-    checks += baseline_checks(observation.problem)
+    checks = [noise_check(mixed), *baseline_checks(observation.problem)]
     return (*checks, *colour_checks(observation.problem, mixed), *outlier_checks(observation.problem, mixed))
+
+
+def noise_check(mixed: Mixture) -> Check:
+    """Return the check of the noise's scale."""
+    noise = float(mixed.weights @ mixed.noise)
+    return Check(
+        "noise scale",
+        noise,
+        "between 0.25 and 4",
+        0.25 < noise < 4,
+        "1 where the noise covariance is right; far from it the response was taken for noise, or the covariance is "
+        "of another recording",
+    )
 
 
 def baseline_checks(problem: Problem) -> list[Check]:

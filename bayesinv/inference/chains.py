@@ -15,15 +15,24 @@ def as_tree(found: Any) -> xr.DataTree:
     return found if isinstance(found, xr.DataTree) else found.to_datatree()
 
 
-def diagnose(tree: xr.DataTree, names: list[str]) -> tuple[Check, ...]:
-    """Return R-hat, effective sample size and divergences of chains as checks; raise where they cannot be used."""
+def mixing(table: xr.Dataset) -> tuple[dict[str, float], dict[str, float]]:
+    """Return the largest R-hat, and the fewest effective draws, of each variable (chain, draw, ...)."""
     import arviz_stats
 
+    rhats, sizes = arviz_stats.rhat(table).data_vars, arviz_stats.ess(table).data_vars
+    return (
+        {str(name): float(np.max(value)) for name, value in rhats.items()},
+        {str(name): float(np.min(value)) for name, value in sizes.items()},
+    )
+
+
+def diagnose(tree: xr.DataTree, names: list[str]) -> tuple[Check, ...]:
+    """Return R-hat, effective sample size and divergences of chains as checks; raise where they cannot be used."""
     table = tree["posterior"].to_dataset()[names]
     if not all(np.isfinite(table[name]).all() for name in names):
         raise ValueError("the chains are not finite; check the model's priors and scales")
-    rhat = max(float(np.max(value)) for value in arviz_stats.rhat(table).data_vars.values())
-    ess = min(float(np.min(value)) for value in arviz_stats.ess(table).data_vars.values())
+    rhats, sizes = mixing(table)
+    rhat, ess = max(rhats.values()), min(sizes.values())
     diverging = np.asarray(tree["sample_stats"].to_dataset()["diverging"])
     share = float(diverging.mean())
     if not rhat < 1.05:

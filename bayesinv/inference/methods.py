@@ -88,6 +88,7 @@ class Method:
     reason : function of a density that returns why to choose the method where none is asked for, or None to skip it
     options : its own options by name, beside those of every method
     instead : whether it replaces any other method wherever it applies, because then the others reduce to it
+    focal : whether it is for models with focal sources, or for those without
     """
 
     name: str
@@ -97,6 +98,16 @@ class Method:
     reason: Callable[[Density], str | None]
     options: Mapping[str, Option] = field(default_factory=dict)
     instead: bool = False
+    focal: bool = False
+
+    def why_not(self, density: Density) -> str | None:
+        """Return None if the method applies to a density, else why it does not and what to do."""
+        focal = density.observation.currents.focal is not None
+        if focal and not self.focal:
+            return "the model has focal sources, which are sampled; use method='active_set', or none"
+        if self.focal and not focal:
+            return f"method {self.name!r} wants a model with focal sources: Currents(..., focal=Patches(problem))"
+        return self.unfit(density)
 
     @property
     def posterior(self) -> MethodFunction:
@@ -118,7 +129,7 @@ class MethodChoice(NamedTuple):
 def choose(density: Density) -> MethodChoice:
     """Return the first method of the registry that applies to a density and has a reason to be chosen."""
     for method in METHODS.values():
-        if method.unfit(density) is None:
+        if method.why_not(density) is None:
             reason = method.reason(density)
             if reason is not None:
                 return MethodChoice(method.name, reason)
@@ -134,10 +145,10 @@ def fitting(name: str, density: Density) -> Method:
         If there is no such method or it does not apply.
     """
     for method in METHODS.values():
-        if method.instead and method.unfit(density) is None:
+        if method.instead and method.why_not(density) is None:
             return method
     method = METHODS[one_of("method", name, METHODS)]
-    why_not = method.unfit(density)
+    why_not = method.why_not(density)
     if why_not is not None:
         raise ValueError(why_not)
     return method
@@ -221,16 +232,12 @@ def _free_names(density: Density) -> str:
     return ", ".join(variable.name for variable in density.model.free_RVs)
 
 
-def _dense_only(density: Density) -> str | None:
-    if density.observation.currents.focal is None:
-        return None
-    return "the model has focal sources, which are sampled; use method='active_set', or none"
+def _fits_any(density: Density) -> str | None:
+    return None
 
 
 def _unfit_focal(density: Density) -> str | None:
     observation = density.observation
-    if observation.currents.focal is None:
-        return "method 'active_set' wants a model with focal sources: Currents(..., focal=Patches(problem))"
     if density.structural or observation.base.time is not None or observation.base.noise is not None:
         return (
             "method 'active_set' wants dense currents of a fixed structure: scales may be learned, but depth, length, "
@@ -242,8 +249,6 @@ def _unfit_focal(density: Density) -> str | None:
 
 
 def _unfit_gibbs(density: Density) -> str | None:
-    if density.observation.currents.focal is not None:
-        return _dense_only(density)
     if density.observation.problem.noise_tails == "student":
         return None
     return "method 'gibbs' is for noise_tails='student'; give that to from_arrays or from_mne"
@@ -260,8 +265,8 @@ def _reason_focal(density: Density) -> str:
 
 
 def _unfit_exact(density: Density) -> str | None:
-    if not density.dimension or density.observation.currents.focal is not None:
-        return _dense_only(density)
+    if not density.dimension:
+        return None
     return f"method 'exact' wants no free hyperparameter, but the model has {_free_names(density)}"
 
 
@@ -270,8 +275,8 @@ def _reason_exact(density: Density) -> str:
 
 
 def _unfit_quadrature(density: Density) -> str | None:
-    if density.dimension <= MAX_DIMENSION_QUADRATURE or density.observation.currents.focal is not None:
-        return _dense_only(density)
+    if density.dimension <= MAX_DIMENSION_QUADRATURE:
+        return None
     return (
         f"quadrature takes up to {MAX_DIMENSION_QUADRATURE} hyperparameters, but the model has {density.dimension}; "
         "use method='nuts' or 'laplace'"
@@ -286,8 +291,8 @@ def _reason_quadrature(density: Density) -> str:
 def _unfit_nested(density: Density) -> str | None:
     from bayesinv.inference.nested_laplace import shrinking
 
-    if shrinking(density) is not None or density.observation.currents.focal is not None:
-        return _dense_only(density)
+    if shrinking(density) is not None:
+        return None
     return (
         "method 'nested_laplace' wants one number that shapes the prior beside a vector, such as the spread of many "
         "variances; use method='nuts' or 'laplace'"
@@ -329,6 +334,7 @@ METHODS = {
                 "warm": Option(integer_from(1), 150, "sweeps of each chain before these, which are thrown away"),
                 "progress": PROGRESS_OPTION,
             },
+            focal=True,
         ),
         Method(
             "gibbs",
@@ -365,14 +371,14 @@ METHODS = {
             "laplace",
             "A Gaussian at the mode, for many hyperparameters or a quick look, with approximate evidence.",
             "bayesinv.inference.laplace",
-            _dense_only,
+            _fits_any,
             _reason_laplace,
         ),
         Method(
             "nuts",
             "Chains by NUTS, for more hyperparameters than a lattice holds; it gives no evidence.",
             "bayesinv.inference.nuts",
-            _dense_only,
+            _fits_any,
             _reason_nuts,
             {
                 "chains": Option(integer_from(1), 4, "number of chains"),

@@ -23,6 +23,7 @@ from bayesinv.posterior.checks import Check
 from bayesinv.posterior.mixture import Mixture
 from bayesinv.problem.left_out import sensor_names
 from bayesinv.problem.problem import Problem
+from bayesinv.wording import some_of
 
 ONE_IN = 1000
 """Posteriors of good data of which each check fails at most one: all five fail fewer than one in two hundred."""
@@ -145,10 +146,8 @@ def _checks(plugged: PlugIn) -> tuple[Check, ...]:
     )
 
 
-def listed(things: Sequence[str]) -> str:
-    """Return the first few things as words, and how many more there are."""
-    more = len(things) - NAMED
-    return ", ".join(things[:NAMED]) + (f" and {more} more" if more > 0 else "")
+def _told(things: Sequence[str]) -> str:
+    return some_of(things, NAMED)
 
 
 def _noisy_sensors(tables: Sequence[Table], names: Sequence[str]) -> Check:
@@ -163,7 +162,7 @@ def _noisy_sensors(tables: Sequence[Table], names: Sequence[str]) -> Check:
     limit = max(table.limit for table in tables)
     note = "largest noise of a sensor given all other sensors, relative to what the covariance says, over that of all"
     if found:
-        note = f"noisier, given all other sensors, than the noise covariance says: {listed([w for _, w in found])}; "
+        note = f"noisier, given all other sensors, than the noise covariance says: {_told([w for _, w in found])}; "
         note += REMEDY
     return Check("noisy sensors", largest, f"< {limit:.2f}", not found, note)
 
@@ -189,7 +188,7 @@ def _flat_sensors(plugged: PlugIn, tables: Sequence[Table], names: Sequence[str]
     flat = np.flatnonzero(below < 1)
     note = "smallest field of a sensor, relative to its noise"
     if flat.size:
-        note = f"the field is flat at {listed([names[i] for i in flat[np.argsort(below[flat])]])}, where its noise is "
+        note = f"the field is flat at {_told([names[i] for i in flat[np.argsort(below[flat])]])}, where its noise is "
         note += f"not: {REMEDY}"
     return Check("flat sensors", smallest, f"> {limit:.2g}", not flat.size, note)
 
@@ -258,7 +257,7 @@ def _values(plugged: PlugIn, tables: Sequence[Table], probability: float, names:
     found.sort(key=lambda one: -one[0])
     note = "largest residual of a sensor at one time given all other sensors, in sd"
     if found:
-        note = f"far from what all other sensors say: {listed([words for _, words in found])}; leave the sample out "
+        note = f"far from what all other sensors say: {_told([words for _, words in found])}; leave the sample out "
         note += f"(problem.without(times=...), --leave-out-times), or the sensor: {REMEDY}"
     return Check("outlying values", largest, f"< {max(limits):.2f} sd", not found, note)
 
@@ -279,7 +278,7 @@ def _samples(plugged: PlugIn, tables: Sequence[Table], probability: float) -> Ch
     found.sort(key=lambda one: -one[0])
     note = "largest scale of the residuals in one sample, relative to that in all"
     if found:
-        note = f"most sensors are off {listed([words for _, words in found])}, as an artefact makes them: leave these "
+        note = f"most sensors are off {_told([words for _, words in found])}, as an artefact makes them: leave these "
         note += "samples out (problem.without(times=...), --leave-out-times), or the trials they come from"
     return Check("outlying samples", largest, f"< {max(limits):.2f}", not found, note)
 
@@ -309,7 +308,7 @@ def _kinds(problem: Problem, tables: Sequence[Table]) -> tuple[Check, ...]:
     found.sort(key=lambda one: -one[0])
     note = "scale of the residuals of one kind of sensor relative to those of the others, the farthest from 1"
     if found:
-        note = f"residuals are not as large as those of the other kinds of sensor at {listed([w for _, w in found])}: "
+        note = f"residuals are not as large as those of the other kinds of sensor at {_told([w for _, w in found])}: "
         note += "the noise covariance is wrong by kind; estimate it anew, or use the model 'sensor_noise'"
     limit = f"between {1 / KIND_FACTOR:.2f} and {KIND_FACTOR:g}"
     return (Check("kinds of sensor", worst, limit, not found, note),)

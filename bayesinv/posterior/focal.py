@@ -26,7 +26,7 @@ from bayesinv.posterior.active import ActiveSets
 from bayesinv.posterior.conditional import Gaussian, row_blocks
 from bayesinv.posterior.functionals import Courses
 from bayesinv.posterior.mixture import Mixture
-from bayesinv.posterior.regions import prior_of_sums
+from bayesinv.posterior.regions import prior_of_sums, sums_of
 from bayesinv.problem.problem import Problem
 
 DROPPED = 1e-7
@@ -37,6 +37,7 @@ DROPPED = 1e-7
 class FocalNode(PickledByFields):
     """One draw: scales, and the active sources.
 
+    recording : in modes of time
     weight : in the mixture
     variance, noise, error : (A m)², and in units of the noise
     patches : (amplitude, column), sparse, P
@@ -44,6 +45,7 @@ class FocalNode(PickledByFields):
     courses : posterior of the courses
     """
 
+    recording: FocalRecording = field(repr=False)
     weight: float
     variance: float
     noise: float
@@ -52,14 +54,54 @@ class FocalNode(PickledByFields):
     fields: Array = field(repr=False)
     courses: FocalCourses = field(repr=False)
 
-    def filters(self, recording: FocalRecording) -> Array:
-        """F (component, mode)."""
-        prior = self.variance * recording.powers
-        return np.asarray(prior / recording.spread(self.variance, self.noise, self.error))
+    @property
+    def _prior(self) -> Array:
+        """Variance of dense currents in each mode, (A m)²: (mode,)."""
+        return self.variance * self.recording.powers
 
-    def filtered(self, recording: FocalRecording) -> Array:
+    @property
+    def filters(self) -> Array:
+        """F (component, mode)."""
+        return np.asarray(self._prior / self.recording.spread(self.variance, self.noise, self.error))
+
+    @property
+    def reductions(self) -> Array:
+        """What the recording removes of the dense currents' variance, in the eigenbasis: (component, mode)."""
+        return self._prior * self.filters
+
+    @property
+    def filtered(self) -> Array:
         """F (y - A m) (component, mode): what the mean of the dense currents is made of."""
-        return self.filters(recording) * (recording.coefficients - self.fields @ self.courses.means.T)
+        return self.filters * (self.recording.coefficients - self.fields @ self.courses.means.T)
+
+    @cached_property
+    def _factors(self) -> tuple[Array, Array]:
+        """Filters as products: (component, product) and (product, mode). All modes have filters of one shape."""
+        left, values, right = np.linalg.svd(self.filters, full_matrices=False)
+        rank = max(1, int(np.sum(values > DROPPED * values[0])))
+        return left[:, :rank] * values[:rank], right[:rank]
+
+    def free(self, to_sources: Array, patches: Array) -> Array:
+        """E (mode, row, column) of some rows, by `to_sources` and P of them."""
+        left, right = self._factors
+        products = self.fields[:, :, None] * left[:, None]
+        taken = (to_sources @ products.reshape(len(products), -1)).reshape(len(to_sources), -1, len(right))
+        return np.asarray((patches[:, :, None] - taken @ right).transpose(2, 0, 1))
+
+    def unknown(self, to_sources: Array, patches: Array) -> Array:
+        """Variance (row, mode) that the unknown courses of active sources bring."""
+        if not patches.shape[1]:
+            return np.zeros((len(patches), len(self.recording.powers)))
+        free = self.free(to_sources, patches)
+        return np.einsum("kpc,kpc->pk", free @ self.courses.covariances, free)
+
+    def variances(self, weights: Array, to_sources: Array, patches: Array) -> Array:
+        """Conditional variance (row, mode) of some currents, or sums of them.
+
+        weights : (row,), their relative prior variances
+        """
+        dense = np.outer(weights, self._prior) - to_sources**2 @ self.reductions
+        return np.asarray(np.maximum(dense, 0.0) + self.unknown(to_sources, patches))
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,35 +109,18 @@ class FocalGaussians(PickledByFields):
     """Gaussians at nodes with one time constant of the courses.
 
     spectrum : of the dense currents
-    recording : in modes of time
-    nodes : the draws
+    nodes : the draws, at least one
     over : (mode, column of time), from modes to samples, or to weighted sums of them
     """
 
     spectrum: Spectrum
-    recording: FocalRecording
     nodes: tuple[FocalNode, ...] = field(repr=False)
     over: Array
 
-    @classmethod
-    def of(cls, problem: Problem, mixture: Mixture, sets: ActiveSets, constant: int) -> FocalGaussians:
-        """Return the Gaussians of the nodes that have a time constant, given by its index."""
-        seconds = float(sets.constants[constant])
-        modes = FocalModes.of(problem, None if np.isnan(seconds) else seconds)
-        spectrum = Spectrum.of(problem, mixture.structures[0])
-        recording = FocalRecording.of(problem, spectrum.decompositions[0], modes, baseline=False)
-        spread = sets.spread(problem).tocsc()
-        table = spectrum.to_components.T @ (spread.T @ problem.gain.T).T
-        nodes = []
-        for n in np.flatnonzero((sets.constant == constant) & (mixture.weights > 0)):
-            some = sets.at(int(n))
-            own, strengths = columns_of(sets.patch[some], problem.axes), np.repeat(sets.strength[some], problem.axes)
-            scales = float(mixture.variance[n]), float(mixture.noise[n]), float(sets.error[n])
-            fields = table[:, own] * strengths
-            courses = FocalCourses.at(recording, fields, recording.spread(*scales))
-            patches = csr_array(spread[:, own] * strengths[None])
-            nodes.append(FocalNode(float(mixture.weights[n]), *scales, patches, fields, courses))
-        return cls(spectrum, recording, tuple(nodes), modes.courses)
+    @property
+    def recording(self) -> FocalRecording:
+        """The recording in modes of time."""
+        return self.nodes[0].recording
 
     # --- what the protocol asks for
 
@@ -128,39 +153,16 @@ class FocalGaussians(PickledByFields):
 
     def add_mean(self, out: Array) -> None:
         """Add the weighted mean to (amplitude, time)."""
-        dense = sum(node.weight * node.filtered(self.recording) for node in self.nodes) @ self.over
+        dense = sum(node.weight * node.filtered for node in self.nodes) @ self.over
         focal = sparse_hstack([node.patches for node in self.nodes]).tocsr()
         courses = np.concatenate([node.weight * node.courses.means.T for node in self.nodes]) @ self.over
         for rows in row_blocks(len(out)):
             out[rows] += self.spectrum.to_sources(rows) @ dense + focal[rows] @ courses
 
-    def _free(self, node: FocalNode, to_sources: Array, patches: Array) -> Array:
-        """E (row, column, mode) of some rows, by `to_sources` and P of them."""
-        filters = node.filters(self.recording)
-        # All modes have filters of one shape, of which few products make all.
-        left, values, right = np.linalg.svd(filters, full_matrices=False)
-        rank = max(1, int(np.sum(values > DROPPED * values[0])))
-        products = node.fields[:, :, None] * (left[:, None, :rank] * values[:rank])
-        taken = to_sources @ products.reshape(len(products), -1)
-        return np.asarray(patches[:, :, None] - taken.reshape(len(taken), -1, rank) @ right[:rank])
-
-    def _unknown(self, node: FocalNode, to_sources: Array, patches: Array) -> Array:
-        """Variance (row, mode) that the unknown courses of active sources bring."""
-        if not patches.shape[1]:
-            return np.zeros((len(patches), len(self.recording.powers)))
-        free = self._free(node, to_sources, patches).transpose(2, 0, 1)
-        return np.einsum("kpc,kpc->pk", free @ node.courses.covariances, free)
-
-    def _variance(self, node: FocalNode, rows: slice, to_sources: Array) -> Array:
-        """Conditional variance (row, mode) of some amplitudes at one node."""
-        prior = np.outer(node.variance * self.spectrum.weights[rows], self.recording.powers)
-        removed = to_sources**2 @ (node.variance * self.recording.powers * node.filters(self.recording))
-        unknown = self._unknown(node, to_sources, node.patches[rows].toarray())
-        return np.asarray(np.maximum(prior - removed, 0.0) + unknown)
-
     def _mean_variance(self, rows: slice, to_sources: Array) -> Array:
         """Weighted conditional variance (row, column of time) of some amplitudes."""
-        found = sum(node.weight * self._variance(node, rows, to_sources) for node in self.nodes)
+        weights = self.spectrum.weights[rows]
+        found = sum(n.weight * n.variances(weights, to_sources, n.patches[rows].toarray()) for n in self.nodes)
         return np.asarray(found @ self.over**2)
 
     def add_variance(self, out: Array) -> None:
@@ -173,7 +175,7 @@ class FocalGaussians(PickledByFields):
 
         centred : whether the spread is about zero rather than about the mean of these nodes
         """
-        filtered = [node.filtered(self.recording) @ self.over for node in self.nodes]
+        filtered = [node.filtered @ self.over for node in self.nodes]
         total = float(self.weights.sum())
 
         def at(rows: slice) -> tuple[Array, list[Array]]:
@@ -197,7 +199,7 @@ class FocalGaussians(PickledByFields):
             for node in self.nodes:
                 focal = np.asarray(node.patches[rows].power(2).sum(axis=1)).ravel()
                 prior = share * (node.variance * self.spectrum.weights[rows] + focal)
-                left = self._variance(node, rows, to_sources) @ over
+                left = node.variances(self.spectrum.weights[rows], to_sources, node.patches[rows].toarray()) @ over
                 out[rows] += node.weight * (1 - np.divide(left, prior, out=np.ones_like(left), where=prior > 0))
 
     def kernel(self) -> Array:
@@ -217,7 +219,7 @@ class FocalGaussians(PickledByFields):
         """Whitened recording (component, time) that the weighted mean explains."""
         values, out = self.spectrum.values[:, None], np.zeros(self.recording.coefficients.shape)
         for node in self.nodes:
-            out += node.weight * (values * node.filtered(self.recording) + node.fields @ node.courses.means.T)
+            out += node.weight * (values * node.filtered + node.fields @ node.courses.means.T)
         return np.asarray(self.spectrum.from_components @ (out @ self.over))
 
     def gaussians(self, rows: slice, samples: slice, least: float) -> Iterator[Gaussian]:
@@ -226,9 +228,10 @@ class FocalGaussians(PickledByFields):
         for node in self.nodes:
             if node.weight <= least:
                 continue
-            mean = to_sources @ (node.filtered(self.recording) @ over)
+            mean = to_sources @ (node.filtered @ over)
             mean += node.patches[rows] @ (node.courses.means.T @ over)
-            yield node.weight, mean, np.sqrt(self._variance(node, rows, to_sources) @ over**2)
+            variance = node.variances(self.spectrum.weights[rows], to_sources, node.patches[rows].toarray())
+            yield node.weight, mean, np.sqrt(variance @ over**2)
 
     def functionals(
         self, table: Array, samples: slice, time_weights: Array | None, averaged: bool, courses: bool
@@ -243,7 +246,7 @@ class FocalGaussians(PickledByFields):
         means, covariances, of_modes = [], [], []
         for node in self.nodes:
             focal = np.asarray((node.patches.T @ table.T).T)
-            mean = projected @ node.filtered(self.recording) + focal @ node.courses.means.T
+            mean = projected @ node.filtered + focal @ node.courses.means.T
             means.append(mean @ over)
             of_modes.append(self._covariance(node, projected, focal, prior))
             covariances.append(np.tensordot(over.T**2, of_modes[-1], axes=1))
@@ -252,38 +255,24 @@ class FocalGaussians(PickledByFields):
 
     def _covariance(self, node: FocalNode, projected: Array, focal: Array, prior: Array) -> Array:
         """Covariance of functionals in each mode: (mode, functional, functional)."""
-        powers = self.recording.powers
-        reduction = node.variance * powers * node.filters(self.recording)
-        out = node.variance * powers[:, None, None] * prior - np.einsum(
-            "fc,ck,gc->kfg", projected, reduction, projected, optimize=True
-        )
+        out = node.variance * self.recording.powers[:, None, None] * prior
+        out -= np.einsum("fc,ck,gc->kfg", projected, node.reductions, projected, optimize=True)
         if focal.shape[1]:
-            free = self._free(node, projected, focal).transpose(2, 0, 1)
+            free = node.free(projected, focal)
             out += free @ node.courses.covariances @ free.swapaxes(1, 2)
         return np.asarray(out)
 
     def sums(self, weights: csr_array) -> tuple[Array, Array, Array]:
         """Means, variances and prior variances (amplitude, node) of sums of sources at the first sample."""
-        axes, over = self.spectrum.problem.axes, self.over[:, :1]
-        to_sources, share = self.spectrum.to_sources(), float(self._prior_shares[0])
-
-        def summed(table: Array) -> Array:
-            out = np.empty_like(table)
-            for axis in range(axes):
-                out[axis::axes] = weights @ table[axis::axes]
-            return out
-
-        projected, prior = summed(to_sources), prior_of_sums(self.spectrum, weights)
+        axes, over, share = self.spectrum.problem.axes, self.over[:, :1], float(self._prior_shares[0])
+        projected, prior = sums_of(weights, self.spectrum.to_sources(), axes), prior_of_sums(self.spectrum, weights)
         means, variances, priors = (np.empty((len(projected), len(self.nodes))) for _ in range(3))
         for n, node in enumerate(self.nodes):
-            focal = summed(node.patches.toarray())
-            mean = projected @ (node.filtered(self.recording) @ over) + focal @ (node.courses.means.T @ over)
-            reduction = node.variance * self.recording.powers * node.filters(self.recording)
-            unknown = self._unknown(node, projected, focal) @ over**2
+            focal = sums_of(weights, node.patches.toarray(), axes)
+            mean = projected @ (node.filtered @ over) + focal @ (node.courses.means.T @ over)
             means[:, n] = mean[:, 0]
-            dense = node.variance * share * prior
-            variances[:, n] = np.maximum(dense - projected**2 @ (reduction @ over**2)[:, 0], 0.0) + unknown[:, 0]
-            priors[:, n] = dense + share * np.sum(focal**2, axis=1)
+            variances[:, n] = (node.variances(prior, projected, focal) @ over**2)[:, 0]
+            priors[:, n] = share * (node.variance * prior + np.sum(focal**2, axis=1))
         return means, variances, priors
 
     def draw(self, nodes: Index, rng: np.random.Generator, samples: slice) -> Array:
@@ -300,7 +289,7 @@ class FocalGaussians(PickledByFields):
             # A draw of the prior is corrected for the difference between the recording and one simulated from the draw.
             simulated = self.spectrum.to_components.T @ (problem.gain @ dense) + node.fields @ courses.T
             simulated += np.sqrt(node.noise**2 + node.error**2 * powers) * rng.standard_normal(simulated.shape)
-            correction = node.filters(self.recording) * (self.recording.coefficients - simulated)
+            correction = node.filters * (self.recording.coefficients - simulated)
             drawn = dense @ over + node.patches @ (courses.T @ over)
             for rows in row_blocks(len(drawn)):
                 drawn[rows] += self.spectrum.to_sources(rows) @ (correction @ over)
@@ -333,4 +322,22 @@ class FunctionalModes(PickledByFields):
 
 def focal_gaussians(problem: Problem, mixture: Mixture, sets: ActiveSets) -> tuple[FocalGaussians, ...]:
     """Return the Gaussians of a mixture whose nodes have focal sources, those of each time constant together."""
-    return tuple(FocalGaussians.of(problem, mixture, sets, int(one)) for one in np.unique(sets.constant))
+    spectrum = Spectrum.of(problem, mixture.structures[0])
+    spread = sets.spread(problem).tocsc()
+    table = spectrum.to_components.T @ (spread.T @ problem.gain.T).T
+    found = []
+    for constant in np.unique(sets.constant):
+        seconds = float(sets.constants[constant])
+        modes = FocalModes.of(problem, None if np.isnan(seconds) else seconds)
+        recording = FocalRecording.of(problem, spectrum.decompositions[0], modes, baseline=False)
+        nodes = []
+        for n in np.flatnonzero(sets.constant == constant):
+            some = sets.at(int(n))
+            own, strengths = columns_of(sets.patch[some], problem.axes), np.repeat(sets.strength[some], problem.axes)
+            scales = float(mixture.variance[n]), float(mixture.noise[n]), float(sets.error[n])
+            fields = table[:, own] * strengths
+            courses = FocalCourses.at(recording, fields, recording.spread(*scales))
+            patches = csr_array(spread[:, own] * strengths[None])
+            nodes.append(FocalNode(recording, float(mixture.weights[n]), *scales, patches, fields, courses))
+        found.append(FocalGaussians(spectrum, tuple(nodes), modes.courses))
+    return tuple(found)

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.sparse import csr_array, eye_array
-from scipy.spatial import cKDTree
 
 from bayesinv.axes import Array, Index
 from bayesinv.evidence.spectrum import Spectrum
@@ -113,15 +112,19 @@ def patches(problem: Problem, radius: float) -> csr_array:
     if sources is None or not has_patches(problem):
         missing = "positions" if sources is None else "normals"
         raise ValueError(f"patches want the sources' {missing}, but this problem has none; use radius=0")
-    pairs = cKDTree(sources.positions).query_pairs(radius, output_type="ndarray")
-    row, column = np.concatenate([pairs, pairs[:, ::-1], np.repeat(np.arange(count)[:, None], 2, axis=1)]).T
-    if sources.hemispheres is not None:
-        same = sources.hemispheres[row] == sources.hemispheres[column]
-        row, column = row[same], column[same]
+    row, column = sources.pairs_within(radius)
     flips = np.ones(len(row))
     if problem.axes == 1 and sources.normals is not None:
         flips = signs(sources.normals[column], sources.normals[row])
     return csr_array((flips / np.bincount(row, minlength=count)[row], (row, column)), shape=(count, count))
+
+
+def sums_of(weights: csr_array, table: Array, axes: int) -> Array:
+    """Return weighted sums (sum, source) of a table of sources (amplitude, column); an axis is summed with itself."""
+    out = np.empty_like(table)
+    for axis in range(axes):
+        out[axis::axes] = weights @ table[axis::axes]
+    return out
 
 
 def prior_of_sums(spectrum: Spectrum, weights: csr_array) -> Array:

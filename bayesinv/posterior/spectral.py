@@ -20,7 +20,7 @@ from bayesinv.memory import PickledByFields, cached_property
 from bayesinv.posterior.conditional import Gaussian, row_blocks
 from bayesinv.posterior.draws import draw_exactly
 from bayesinv.posterior.functionals import TimeCourseNodes
-from bayesinv.posterior.regions import prior_of_sums
+from bayesinv.posterior.regions import prior_of_sums, sums_of
 from bayesinv.problem.time_whitening import JITTER
 
 MAX_STORED_GAIN = 2**21
@@ -382,11 +382,7 @@ class SpectralGaussians(PickledByFields):
 
         weights : (sum, source); an axis is summed with itself
         """
-        axes = self.spectrum.problem.axes
-        to_sources = self.to_sources()
-        projected = np.empty_like(to_sources)
-        for axis in range(axes):
-            projected[axis::axes] = weights @ to_sources[axis::axes]
+        projected = sums_of(weights, self.to_sources(), self.spectrum.problem.axes)
         means = projected @ (self.filters * self.coefficients[:, 0]).T
         prior = np.outer(prior_of_sums(self.spectrum, weights), self.variance)
         return means, prior - projected**2 @ self.reductions.T, prior

@@ -20,7 +20,6 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import csr_array, eye_array, hstack
 from scipy.sparse.csgraph import dijkstra
-from scipy.spatial import cKDTree
 from scipy.special import logsumexp
 
 from bayesinv.axes import Array, Index
@@ -116,12 +115,12 @@ class Patches(PickledByFields):
             if extent == 0 or within is None:
                 found.append((0.0, csr_array(eye_array(count))))
                 continue
-            inside = within.copy()
-            inside.data = np.where(within.data <= extent, 1.0, 0.0)
-            inside.eliminate_zeros()
-            typical = float(np.median(np.diff(inside.indptr)))
+            row, column, distance = within
+            inside = distance <= extent
+            belongs = csr_array((np.ones(inside.sum()), (column[inside], row[inside])), shape=(count, count))
+            typical = float(np.median(np.bincount(row[inside], minlength=count)))
             if typical > size or (not found and self.extents is not None and typical > 1):
-                found.append((float(extent), csr_array(inside.T)))
+                found.append((float(extent), belongs))
                 size = typical
             elif self.extents is not None:
                 raise ValueError(
@@ -132,9 +131,7 @@ class Patches(PickledByFields):
 
     def _made(self) -> tuple[list[float], csr_array, Array]:
         members = self._members()
-        sources = self.problem.sources
-        area = np.ones(self.problem.source_count) if sources is None or sources.areas is None else sources.areas
-        area = np.maximum(area, 1e-3 * area.mean())
+        area = np.maximum(self._areas, 1e-3 * self._areas.mean())
         blocks = []
         for _, belongs in members:
             weighted = csr_array(belongs * area[:, None])
@@ -172,16 +169,24 @@ class Patches(PickledByFields):
 
     # --- priors
 
+    @property
+    def _areas(self) -> Array:
+        """Area that each source stands for, or ones: (source,)."""
+        sources = self.problem.sources
+        return np.ones(self.problem.source_count) if sources is None or sources.areas is None else sources.areas
+
+    @cached_property
+    def _powers(self) -> Array:
+        """Squared norm of each patch's field, mean over axes: (patch,)."""
+        return np.einsum("cp,cp->p", self.fields, self.fields).reshape(-1, self.problem.axes).mean(axis=1)
+
     @cached_property
     def log_prior(self) -> Array:
         """Log probability of each place and extent, given that there is a source: (patch,)."""
-        sources = self.problem.sources
-        area = np.ones(self.problem.source_count) if sources is None or sources.areas is None else sources.areas
-        area = np.maximum(area, 1e-12 * max(float(area.max()), 1e-300))
-        # What no sensor sees cannot be told from nothing; it has no say in where sources are.
-        power = np.einsum("cp,cp->p", self.fields, self.fields).reshape(-1, self.problem.axes).sum(axis=1)
+        area = np.maximum(self._areas, 1e-12 * max(float(self._areas.max()), 1e-300))
         each = np.log(np.tile(area / area.sum(), len(self._tables[0])) / len(self._tables[0]))
-        out = np.where(power > 0, each, -np.inf)
+        # What no sensor sees cannot be told from nothing; it has no say in where sources are.
+        out = np.where(self._powers > 0, each, -np.inf)
         return np.asarray(out - logsumexp(out))
 
     @cached_property
@@ -189,24 +194,19 @@ class Patches(PickledByFields):
         """Median of the strengths, A m."""
         if self.scale is not None:
             return float(self.scale)
-        power = np.einsum("cp,cp->p", self.fields, self.fields).reshape(-1, self.problem.axes).mean(axis=1)
-        return float(1 / np.sqrt(np.median(power[power > 0]) / self.problem.components))
+        return float(1 / np.sqrt(np.median(self._powers[self._powers > 0]) / self.problem.components))
 
     @cached_property
     def strengths(self) -> tuple[Array, Array]:
         """Strengths on the grid (level,), A m, and their log probabilities."""
-        relative = np.geomspace(LOWEST, HIGHEST, LEVELS)
-        mass = relative / (1 + relative**2)
-        return self.median_strength * relative, np.log(mass / mass.sum())
+        return _half_cauchy(self.median_strength, LOWEST, HIGHEST, LEVELS)
 
     @cached_property
     def errors(self) -> tuple[Array, Array]:
         """Errors on the grid (level,), in units of the noise, and their log probabilities: half-Cauchy."""
         if not self.error:
             return np.zeros(1), np.zeros(1)
-        relative = np.geomspace(*ERROR_RANGE, ERRORS)
-        mass = relative / (1 + relative**2)
-        return self.error * relative, np.log(mass / mass.sum())
+        return _half_cauchy(self.error, *ERROR_RANGE, ERRORS)
 
     @property
     def count_prior(self) -> tuple[float, float]:
@@ -246,33 +246,29 @@ class Patches(PickledByFields):
         return patch, strength, constant, float(rng.choice(errors, p=np.exp(parts)))
 
 
-def _within(problem: Problem, radius: float) -> csr_array:
-    """Distances in m (source, source) up to a radius: along the cortex, or through space where it is not known.
+def _half_cauchy(median: float, low: float, high: float, count: int) -> tuple[Array, Array]:
+    """Grid (level,) of a half-Cauchy variable, from `low` to `high` times its median, and log probabilities."""
+    relative = np.geomspace(low, high, count)
+    mass = relative / (1 + relative**2)
+    return median * relative, np.log(mass / mass.sum())
 
-    A distance of zero, that of a source to itself, is stored; sources of two hemispheres are not neighbours.
+
+def _within(problem: Problem, radius: float) -> tuple[Index, Index, Array]:
+    """Pairs of sources up to a radius apart, and their distances in m: each (pair,), a source with itself among them.
+
+    Distances are along the cortex, or through space where it is not known; hemispheres are apart.
     """
     sources = problem.sources
     assert sources is not None
     count = len(sources)
-    rows, columns, distances = [], [], []
     if sources.triangles is None:
-        pairs = cKDTree(sources.positions).query_pairs(radius, output_type="ndarray")
-        pairs = np.concatenate([pairs, pairs[:, ::-1]])
-        if sources.hemispheres is not None:
-            pairs = pairs[sources.hemispheres[pairs[:, 0]] == sources.hemispheres[pairs[:, 1]]]
-        rows, columns = [pairs[:, 0]], [pairs[:, 1]]
-        distances = [np.linalg.norm(sources.positions[pairs[:, 0]] - sources.positions[pairs[:, 1]], axis=1)]
-    else:
-        edges = edge_lengths(sources)
-        for start in range(0, count, BLOCK):
-            some = np.arange(start, min(start + BLOCK, count))
-            found = dijkstra(edges, directed=False, indices=some, limit=radius)
-            row, column = np.nonzero((found <= radius) & (np.arange(count) != some[:, None]))
-            rows.append(some[row])
-            columns.append(column)
-            distances.append(found[row, column])
-    own = np.arange(count)
-    row, column = np.concatenate([*rows, own]), np.concatenate([*columns, own])
-    # Sparse tables drop zeros in products only; here they are stored as the smallest number.
-    distance = np.concatenate([*distances, np.full(count, np.finfo(float).tiny)])
-    return csr_array((distance, (row, column)), shape=(count, count))
+        row, column = sources.pairs_within(radius)
+        return row, column, np.linalg.norm(sources.positions[row] - sources.positions[column], axis=1)
+    edges, parts = edge_lengths(sources), []
+    for start in range(0, count, BLOCK):
+        some = np.arange(start, min(start + BLOCK, count))
+        found = dijkstra(edges, directed=False, indices=some, limit=radius)
+        row, column = np.nonzero(found <= radius)
+        parts.append((some[row], column, found[row, column]))
+    row, column, distance = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return row, column, distance

@@ -24,6 +24,7 @@ from bayesinv.problem.autocorrelation import MIN_SAMPLES, Autocorrelation, chose
 from bayesinv.problem.dependence import dependence
 from bayesinv.problem.noise import Noise, modality
 from bayesinv.problem.windows import Window, is_time, samples_of
+from bayesinv.wording import some_of
 
 if TYPE_CHECKING:
     from bayesinv.problem.problem import Problem
@@ -96,7 +97,7 @@ def without_sensors(problem: Problem, given: str | int | Sequence[str | int]) ->
     over = renewed @ (noise.covariance[rest] @ whitener.T / noise.averages)
     baseline = None if problem.baseline is None else over @ problem.baseline
     field, lead_field, sensors = problem.field, problem.lead_field, problem.sensors
-    told = f"left out {len(lost)} ({_listed([names[i] for i in lost])})"
+    told = f"left out {len(lost)} ({some_of([names[i] for i in lost], TOLD)})"
     if field is not None:
         field = replace(field, field=field.field[rest], names=tuple(field.names[i] for i in rest))
     kept_names = tuple(names[i] for i in rest)
@@ -285,7 +286,3 @@ def _samples(times: Array) -> str:
     if len(times) == 1:
         return f"1 sample ({span_of(times).split(' to ')[0]} ms)"
     return f"{len(times)} samples (within {span_of(times)})"
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:TOLD]) + (f" and {len(names) - TOLD} more" if len(names) > TOLD else "")
