@@ -170,60 +170,18 @@ class FocalCourses(PickledByFields):
     @classmethod
     def at(cls, recording: FocalRecording, fields: Array, spread: Array) -> FocalCourses:
         """Return the posterior of sources by their fields times strengths (component, column), at D."""
-        weighted = fields.T[None] / spread.T[:, None]
-        cross = np.einsum("kcm,mk->kc", weighted, recording.coefficients)
-        return cls.of(weighted @ fields, cross, recording.powers)
+        return cls.of(*products_of(fields, recording.coefficients, spread), recording.powers)
 
 
-def remaining(
-    own: Table, cross: Table, products: Table, columns: Index, strengths: Array, powers: Array
-) -> tuple[Table, Table]:
-    """R and c of every source given those that are active: (mode, source, axis, axis) and (mode, source, axis).
-
-    Tables of all sources are in single precision, which is good for a thousandth of a nat.
-
-    own : (mode, source, axis, axis), Gram matrices of the sources; cross : (mode, source × axis), with the recording
-    products : (mode, source × axis, column), of every source's fields with those of the active ones
-    columns : (column,), of the active sources among all; strengths : (column,)
-    """
-    scaled = products * strengths.astype(np.float32)
-    gram = strengths[:, None] * scaled[:, columns].astype(np.float64)
-    found = FocalCourses.of((gram + gram.swapaxes(1, 2)) / 2, strengths * cross[:, columns], powers)
-    along = scaled @ np.linalg.cholesky(found.covariances).astype(np.float32)
-    left = cross - (scaled @ found.means[..., None].astype(np.float32))[..., 0]
-    axes = own.shape[2]
-    rows = along.reshape(*own.shape[:3], -1)
-    reduced = np.einsum("kpar,kpar->kpa", rows, rows)[..., None] if axes == 1 else rows @ rows.swapaxes(2, 3)
-    return own - reduced, left.reshape(own.shape[:3])
-
-
-def log_factors(own: Table, cross: Table, weights: Array) -> Array:
-    """What each of many sources would add to the log density, nats: (source,).
-
-    own, cross : R (mode, source, axis, axis) and c (mode, source, axis)
-    weights : (mode, source or 1), variance of the source's course in each mode
-    """
-    axes, single = cross.shape[2], weights.astype(np.float32)
-    if axes == 1:
-        factor = np.maximum(own[..., 0, 0], np.float32(0)) * single
-        factor += np.float32(1)
-        terms = cross[..., 0] ** 2 * single / factor - np.log(factor)
-        return np.asarray(0.5 * terms.sum(axis=0), dtype=np.float64)
-    lower: dict[tuple[int, int], Table] = {}
-    solved: list[Table] = []
-    root, terms = np.sqrt(single), np.zeros(1, np.float32)
-    for a in range(axes):
-        for b in range(a + 1):
-            entry = single * own[..., a, b] + np.float32(a == b)
-            for k in range(b):
-                entry = entry - lower[a, k] * lower[b, k]
-            lower[a, b] = np.sqrt(np.maximum(entry, np.float32(1e-30))) if a == b else entry / lower[b, b]
-        row = root * cross[..., a]
-        for k in range(a):
-            row = row - lower[a, k] * solved[k]
-        solved.append(row / lower[a, a])
-        terms = terms + 0.5 * solved[a] ** 2 - np.log(lower[a, a])
-    return np.asarray(terms.sum(axis=0), dtype=np.float64)
+def products_of(fields: Array, coefficients: Array, spread: Array) -> tuple[Array, Array]:
+    """Products of fields (component, column), weighted by D⁻¹: (mode, column, column), and with the recording."""
+    size = fields.shape[1]
+    rows, columns = np.tril_indices(size)
+    precision = 1 / spread
+    lower = precision.T @ (fields[:, rows] * fields[:, columns])
+    gram = np.empty((len(lower), size, size))
+    gram[:, rows, columns] = gram[:, columns, rows] = lower
+    return gram, (coefficients * precision).T @ fields
 
 
 def columns_of(patches: Index, axes: int) -> Index:

@@ -5,7 +5,12 @@ conditional over nothing and every place and extent at once, then the strength o
 the grid. Courses and dense currents are integrated out throughout. Slots are picked at random, as many in each sweep,
 whatever the state: letting the state choose how many moves are made would not leave the posterior invariant.
 
-References: Liu (1994), J. Am. Stat. Assoc. 89, 958-966 (collapsed Gibbs sampling).
+A chain warms up by annealing: what sources add to the log density is multiplied by a heat that rises from 0, where
+dense currents explain the recording, to 1. The densities passed on the way give the ratio of evidence with and without
+focal sources, and chains find the same explanations whatever they start from.
+
+References: Liu (1994), J. Am. Stat. Assoc. 89, 958-966 (collapsed Gibbs sampling); Neal (2001), Stat. Comput. 11,
+125-139 (annealed importance sampling).
 """
 
 from __future__ import annotations
@@ -17,20 +22,24 @@ from typing import Protocol
 import numpy as np
 
 from bayesinv.axes import Array, Index
-from bayesinv.evidence.active import FocalCourses, FocalRecording, Table, columns_of, log_factors, remaining
+from bayesinv.evidence.active import FocalCourses, FocalRecording, Table, columns_of
+from bayesinv.evidence.active_scan import EMPTY, Scan
 from bayesinv.memory import PickledByFields, cached_property
-
-EMPTY = -1
-"""What an empty slot holds."""
 
 POINTS = 8
 """Points of the random lattice along a hyperparameter, of which one is drawn in a sweep."""
 
-LEVEL_STEPS, FARTHEST = 3, 3
-"""Metropolis steps of time constant and error in a sweep, and levels of their grids that one goes at most."""
+STEPS, ACCEPTANCE = 8, 0.25
+"""Metropolis steps of all that sources have in common in a sweep, and the share of them that is to be accepted."""
+
+MEMORY = 50
+"""Sweeps of warming up that the shape of these steps is learned from."""
 
 MOVES = 12
 """Slots that are drawn anew in a sweep."""
+
+SETTLING = 30
+"""Sweeps of scales and levels alone before sources come in."""
 
 
 class LogPrior(Protocol):
@@ -73,15 +82,15 @@ class ActiveModel(PickledByFields):
 
     def log_density(
         self, patches: Index, strengths: Array, constant: int, variance: float, noise: float, error: float
-    ) -> float:
-        """Log density of the recording and baseline given all that is sampled, nats."""
+    ) -> tuple[float, float]:
+        """Log density of the recording and baseline without sources, and what sources add to it, nats."""
         recording = self.recordings[constant]
         spread = recording.spread(variance, noise, error)
-        out = recording.log_density(noise, spread)
-        if len(patches):
-            fields = self.fields[:, columns_of(patches, self.axes)] * np.repeat(strengths, self.axes)
-            out += FocalCourses.at(recording, fields, spread).log_factor
-        return out
+        dense = recording.log_density(noise, spread)
+        if not len(patches):
+            return dense, 0.0
+        fields = self.fields[:, columns_of(patches, self.axes)] * np.repeat(strengths, self.axes)
+        return dense, FocalCourses.at(recording, fields, spread).log_factor
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +102,7 @@ class ActiveDraws(PickledByFields):
     constant : (draw,), index of the time constant
     error : (draw,), in units of the noise
     points : (draw, coordinate), unconstrained hyperparameters
+    log_ratio : log of an unbiased estimate of the ratio of the evidence to that without focal sources
     """
 
     patch: tuple[Index, ...]
@@ -100,6 +110,7 @@ class ActiveDraws(PickledByFields):
     constant: Index
     error: Array
     points: Array
+    log_ratio: float
 
 
 class Chain:
@@ -111,150 +122,181 @@ class Chain:
         self.level = rng.choice(len(model.strengths), size=model.most, p=np.exp(model.log_strengths))
         self.constant = int(rng.choice(len(model.recordings), p=np.exp(model.log_constants)))
         self.error = int(rng.choice(len(model.errors), p=np.exp(model.log_errors)))
-        self.share = model.count_prior[0] / sum(model.count_prior)
+        self.share = float(rng.beta(*model.count_prior))
+        self.heat = 1.0
         self.point = start.copy()
         self.steps = np.full(len(start), 0.3)
+        # Of hyperparameters, and of levels of time constant and error: least, mean and covariance, by which they move.
+        self.least = np.r_[np.full(len(start), 0.02), 0.3, 0.3]
+        self.middle, self.spread = np.r_[start, self.constant, self.error], np.diag(25 * self.least**2)
+        self.stride = 2.4 / np.sqrt(len(self.least))
         _, variance, noise = prior(self.point[None])
         self.variance, self.noise = float(variance[0]), float(noise[0])
+        self.scan = Scan(model.table, model.axes)
         self._refresh()
 
     # --- what is worked out whenever scales or the time constant have changed
 
     def _refresh(self) -> None:
-        model, recording = self.model, self.model.recordings[self.constant]
-        spread = recording.spread(self.variance, self.noise, model.errors[self.error])
-        self.precision = np.ascontiguousarray((1 / spread).T, dtype=np.float32)
-        weighted = np.ascontiguousarray((recording.coefficients / spread).T, dtype=np.float32)
-        self.cross = weighted @ model.table
-        axes, patches = model.axes, model.fields.shape[1] // model.axes
-        self.own = np.empty((len(recording.powers), patches, axes, axes), dtype=np.float32)
-        for a in range(axes):
-            for b in range(a + 1):
-                square = model.table[:, a::axes] * model.table[:, b::axes]
-                self.own[:, :, a, b] = self.own[:, :, b, a] = self.precision @ square
-        self.products = {int(slot): self._products(self.patch[slot]) for slot in self.active}
-        self.left: tuple[tuple[tuple[int, ...], ...], Table, Table] | None = None
-
-    def _products(self, patch: int) -> Table:
-        """Products (mode, patch × axis, axis) of all fields with those of one patch, weighted by D⁻¹."""
-        own = self.model.table[:, columns_of(np.array([patch]), self.model.axes)]
-        return np.stack([(self.precision * one) @ self.model.table for one in own.T], axis=2)
+        recording = self.model.recordings[self.constant]
+        spread = recording.spread(self.variance, self.noise, self.model.errors[self.error])
+        self.scan.begin(recording.powers, recording.coefficients, spread)
+        active = self.active
+        self.scan.put(self.patch[active], self.model.strengths[self.level[active]])
+        self.order = active.tolist()
 
     @property
     def active(self) -> Index:
         """Slots that hold a source."""
         return np.flatnonzero(self.patch != EMPTY)
 
-    def _remaining(self, others: Index) -> tuple[Table, Table]:
-        """R (mode, patch, axis, axis) and c (mode, patch, axis) of every patch, given the sources in some slots."""
-        model = self.model
-        if not len(others):
-            return self.own, self.cross.reshape(self.own.shape[:3])
-        state = tuple(zip(others.tolist(), self.patch[others].tolist(), self.level[others].tolist(), strict=True))
-        if self.left is None or self.left[0] != state:
-            # Slots that are empty before and after they are drawn leave all as it was.
-            products = np.concatenate([self.products[int(slot)] for slot in others], axis=2)
-            strengths = np.repeat(model.strengths[self.level[others]], model.axes)
-            columns = columns_of(self.patch[others], model.axes)
-            powers = model.recordings[self.constant].powers
-            self.left = (state, *remaining(self.own, self.cross, products, columns, strengths, powers))
-        return self.left[1], self.left[2]
-
     # --- moves
 
     def draw_slot(self, slot: int) -> None:
         """Draw what a slot holds from its conditional given all else."""
-        model, rng, powers = self.model, self.rng, self.model.recordings[self.constant].powers
-        own, cross = self._remaining(self.active[self.active != slot])
-        variance = model.strengths[self.level[slot]] ** 2
-        log_mass = log_factors(own, cross, variance * powers[:, None]) + model.log_prior + np.log(self.share)
-        log_mass = np.append(log_mass, np.log1p(-self.share))
-        drawn = _drawn(log_mass, rng)
-        if drawn == len(log_mass) - 1:
-            self.products.pop(slot, None)
+        model, rng, scan = self.model, self.rng, self.scan
+        if self.patch[slot] != EMPTY:
+            place = self.order.index(slot)
+            scan.take(place)
+            self.order[place] = self.order[-1]
+            del self.order[-1]
+        strength = float(model.strengths[self.level[slot]])
+        log_mass = self.heat * scan.log_factors(strength) + model.log_prior + np.log(self.share)
+        drawn = _drawn(np.append(log_mass, np.log1p(-self.share)), rng)
+        if drawn == len(log_mass):
             self.patch[slot] = EMPTY
             # Strengths of empty slots have their prior.
             self.level[slot] = _drawn(model.log_strengths, rng)
             return
-        weights = np.outer(powers, model.strengths**2)
-        one = slice(drawn, drawn + 1)
-        shape = (len(powers), len(model.strengths))
-        self.level[slot] = _drawn(
-            log_factors(
-                np.broadcast_to(own[:, one], (*shape, *own.shape[2:])),
-                np.broadcast_to(cross[:, one], (*shape, *cross.shape[2:])),
-                weights,
-            )
-            + model.log_strengths,
-            rng,
-        )
-        if self.patch[slot] != drawn:
-            self.patch[slot] = drawn
-            self.products[slot] = self._products(drawn)
+        self.patch[slot] = drawn
+        added = self.heat * scan.log_factors_of(drawn, model.strengths)
+        self.level[slot] = _drawn(added + model.log_strengths, rng)
+        scan.put(self.patch[[slot]], model.strengths[self.level[[slot]]])
+        self.order.append(slot)
 
-    def _log_density(self, variance: float, noise: float, constant: int, error: int) -> float:
+    def _log_densities(self, variance: float, noise: float, constant: int, error: int) -> tuple[float, float]:
         active = self.active
         strengths = self.model.strengths[self.level[active]]
         return self.model.log_density(
             self.patch[active], strengths, constant, variance, noise, float(self.model.errors[error])
         )
 
-    def draw_scales(self, adapting: int | None) -> None:
-        """Draw every hyperparameter from its conditional on a lattice that holds its value at a random position.
+    def _log_density(self, variance: float, noise: float, constant: int, error: int) -> float:
+        dense, added = self._log_densities(variance, noise, constant, error)
+        return dense + self.heat * added
+
+    def draw_scale(self, i: int, adapting: int | None) -> None:
+        """Draw a hyperparameter from its conditional on a lattice that holds its value at a random position.
 
         adapting : number of the sweep while the chain warms up and lattices adapt; None afterwards
         """
-        for i in range(len(self.point)):
-            own = int(self.rng.integers(POINTS))
-            nodes = np.repeat(self.point[None], POINTS, axis=0)
-            nodes[:, i] += self.steps[i] * (np.arange(POINTS) - own)
-            log_mass, variance, noise = self.prior(nodes)
-            valid = np.isfinite(log_mass) & (variance > 0) & (noise > 0) & np.isfinite(variance) & np.isfinite(noise)
-            log_mass = np.where(valid, log_mass, -np.inf)
-            for k in np.flatnonzero(valid):
-                log_mass[k] += self._log_density(float(variance[k]), float(noise[k]), self.constant, self.error)
-            drawn = _drawn(log_mass, self.rng)
-            self.point, self.variance, self.noise = nodes[drawn], float(variance[drawn]), float(noise[drawn])
-            if adapting is not None:
-                mass = np.exp(log_mass - log_mass.max())
-                worth = mass.sum() ** 2 / np.sum(mass**2)
-                self.steps[i] *= np.exp((1 if worth > POINTS / 2 else -1) / np.sqrt(4 + adapting))
+        own = int(self.rng.integers(POINTS))
+        nodes = np.repeat(self.point[None], POINTS, axis=0)
+        nodes[:, i] += self.steps[i] * (np.arange(POINTS) - own)
+        log_mass, variance, noise = self.prior(nodes)
+        valid = np.isfinite(log_mass) & (variance > 0) & (noise > 0) & np.isfinite(variance) & np.isfinite(noise)
+        log_mass = np.where(valid, log_mass, -np.inf)
+        for k in np.flatnonzero(valid):
+            log_mass[k] += self._log_density(float(variance[k]), float(noise[k]), self.constant, self.error)
+        drawn = _drawn(log_mass, self.rng)
+        self.point, self.variance, self.noise = nodes[drawn], float(variance[drawn]), float(noise[drawn])
+        if adapting is not None:
+            mass = np.exp(log_mass - log_mass.max())
+            worth = mass.sum() ** 2 / np.sum(mass**2)
+            self.steps[i] *= np.exp((1 if worth > POINTS / 2 else -1) / np.sqrt(4 + adapting))
 
-    def draw_levels(self) -> None:
-        """Metropolis steps of the time constant and of the error, a few levels up or down."""
-        model, scales = self.model, (self.variance, self.noise)
-        current = self._log_density(*scales, self.constant, self.error)
-        for _ in range(LEVEL_STEPS):
-            for moves, prior in ((True, model.log_constants), (False, model.log_errors)):
-                if len(prior) == 1:
-                    continue
-                old = self.constant if moves else self.error
-                new = old + int(self.rng.choice([-1, 1])) * int(self.rng.integers(1, FARTHEST + 1))
-                if not 0 <= new < len(prior):
-                    continue
-                value = self._log_density(*scales, new if moves else self.constant, self.error if moves else new)
-                if np.log(self.rng.random()) < value + prior[new] - current - prior[old]:
-                    current = value
-                    self.constant, self.error = (new, self.error) if moves else (self.constant, new)
+    def draw_together(self, adapting: int | None) -> None:
+        """Metropolis steps of all hyperparameters, the time constant and the error at once.
+
+        Their covariance, by which steps are shaped, is learned while the chain warms up.
+        """
+        model, rng, size = self.model, self.rng, len(self.point)
+        highest = np.array([len(model.log_constants), len(model.log_errors)]) - 1
+        if not size + highest.sum():
+            return
+        lower = self.stride * np.linalg.cholesky(self.spread)
+        log_prior, _, _ = self.prior(self.point[None])
+        current = float(log_prior[0]) + self._at_levels(self.variance, self.noise, self.constant, self.error)
+        proposed = lower @ rng.standard_normal((size + 2, STEPS))
+        levels = np.array([self.constant, self.error])
+        for step in proposed.T:
+            point, near = self.point + step[:size], levels + np.rint(step[size:]).astype(int)
+            accepted = False
+            if (near >= 0).all() and (near <= highest).all():
+                (prior,), (variance,), (noise,) = self.prior(point[None])
+                value = -np.inf
+                if np.isfinite([prior, variance, noise]).all() and min(variance, noise) > 0:
+                    value = float(prior) + self._at_levels(float(variance), float(noise), *near.tolist())
+                accepted = bool(np.log(rng.random()) < value - current)
+            if accepted:
+                current, levels, self.point = value, near, point
+                self.variance, self.noise = float(variance), float(noise)
+                self.constant, self.error = near.tolist()
+            if adapting is not None:
+                self.stride *= np.exp((accepted - ACCEPTANCE) / np.sqrt(4 + adapting))
+        if adapting is not None:
+            now, rate = np.r_[self.point, levels], 1 / min(adapting + 2, MEMORY)
+            self.spread += rate * (np.outer(now - self.middle, now - self.middle) - self.spread)
+            self.middle += rate * (now - self.middle)
+            self.spread[np.diag_indices(size + 2)] += rate * self.least**2
+
+    def _at_levels(self, variance: float, noise: float, constant: int, error: int) -> float:
+        out = float(self.model.log_constants[constant] + self.model.log_errors[error])
+        return out + self._log_density(variance, noise, constant, error)
+
+    def draw_scales(self, adapting: int | None) -> None:
+        """Draw the hyperparameters, the time constant and the error, one of the former from its whole conditional."""
+        if len(self.point):
+            self.draw_scale(int(self.rng.integers(len(self.point))), adapting)
+        self.draw_together(adapting)
 
     def sweep(self, adapting: int | None) -> None:
-        """Draw some slots, the scales, the levels and the share of slots that are filled."""
+        """Draw some slots, what all sources have in common, and the share of slots that are filled."""
         for slot in self.rng.choice(self.model.most, size=min(MOVES, self.model.most), replace=False):
             self.draw_slot(int(slot))
         self.draw_scales(adapting)
-        self.draw_levels()
         self._refresh()
         count, (filled, empty) = len(self.active), self.model.count_prior
         self.share = float(self.rng.beta(filled + count, empty + self.model.most - count))
 
+    def _draw_prior(self) -> None:
+        """Draw sources from their prior, whatever the recording."""
+        model = self.model
+        filled = self.rng.random(model.most) < self.share
+        probability = np.exp(model.log_prior)
+        self.patch = self.rng.choice(len(probability), size=model.most, p=probability / probability.sum())
+        self.patch[~filled] = EMPTY
+
+    def anneal(self, sweeps: int, told: Callable[[], None]) -> float:
+        """Start from dense currents alone, and return the log of an unbiased estimate of a ratio.
+
+        It is that of the evidence to the evidence without focal sources.
+
+        sweeps : in which the heat rises
+        told : called after every sweep
+        """
+        log_ratio = 0.0
+        for sweep in range(SETTLING):
+            self.draw_scales(sweep)
+        self.share = float(self.rng.beta(*self.model.count_prior))
+        self._draw_prior()
+        self._refresh()
+        self.heat = 0.0
+        for sweep in range(sweeps):
+            heat = ((sweep + 1) / sweeps) ** 2
+            _, added = self._log_densities(self.variance, self.noise, self.constant, self.error)
+            log_ratio += (heat - self.heat) * added
+            self.heat = heat
+            self.sweep(SETTLING + sweep)
+            told()
+        return log_ratio
+
     def run(self, warm: int, draws: int, told: Callable[[], None]) -> ActiveDraws:
-        """Warm up, then return one draw per sweep.
+        """Anneal, then return one draw per sweep.
 
         told : called after every sweep
         """
-        for sweep in range(warm):
-            self.sweep(sweep)
-            told()
+        log_ratio = self.anneal(warm, told)
         kept: list[tuple[Index, Array, int, float, Array]] = []
         for _ in range(draws):
             self.sweep(None)
@@ -270,6 +312,7 @@ class Chain:
             np.array(constant, dtype=np.int64),
             np.array(errors),
             np.array(points),
+            log_ratio,
         )
 
 

@@ -14,9 +14,11 @@ from bayesinv.evidence.active import FocalModes, FocalRecording
 from bayesinv.evidence.spectrum import Decomposition
 from bayesinv.inference.active_chain import ActiveDraws, ActiveModel, Chain
 from bayesinv.inference.active_checks import active_checks
+from bayesinv.inference.active_evidence import evidence_of
 from bayesinv.inference.assemble import flattened
 from bayesinv.inference.conflict import prior_checks
 from bayesinv.posterior.active import ActiveSets
+from bayesinv.posterior.checks import Evidence
 from bayesinv.posterior.hyper import Hyper
 from bayesinv.posterior.mixture import Mixture
 from bayesinv.posterior.posterior import Posterior
@@ -46,10 +48,10 @@ def posterior(
     warm: int = 150,
     progress: bool = False,
 ) -> Posterior:
-    """Return the posterior of focal sources above dense currents; the method gives no evidence.
+    """Return the posterior of focal sources above dense currents.
 
     chains : number of chains
-    sweeps, warm : of each chain, that give a draw each, and before them, that are thrown away
+    sweeps, warm : of each chain, that give a draw each, and before them, in which sources come in by annealing
     progress : show a progress bar
 
     Raises
@@ -68,7 +70,12 @@ def posterior(
     timings["fields"] = time.perf_counter() - started
     found = _run(density, model, rng, chains, sweeps, warm, progress)
     timings["sample"] = time.perf_counter() - started - timings["fields"]
-    return _assembled(density, name, focal, found, timings)
+    evidence = None
+    if density.proper:
+        ratios = [one.log_ratio for one in found]
+        evidence = evidence_of(model, density.prior_and_scales, density.start, ratios)
+    timings["evidence"] = time.perf_counter() - started - timings["fields"] - timings["sample"]
+    return _assembled(density, name, focal, found, evidence, timings)
 
 
 def active_model(density: Density, focal: Patches) -> ActiveModel:
@@ -130,7 +137,12 @@ def _run(
 
 
 def _assembled(
-    density: Density, name: str, focal: Patches, found: list[ActiveDraws], timings: dict[str, float]
+    density: Density,
+    name: str,
+    focal: Patches,
+    found: list[ActiveDraws],
+    evidence: Evidence | None,
+    timings: dict[str, float],
 ) -> Posterior:
     problem = density.observation.problem
     points = np.concatenate([one.points for one in found])
@@ -154,7 +166,7 @@ def _assembled(
         method="active_set",
         mixture=mixed,
         hyper=Hyper(flat, np.full(len(points), 1 / len(points)), flat, len(found)),
-        log_evidence=None,
+        log_evidence=evidence,
         checks=(
             *active_checks(problem, sets, flat, mixed),
             *prior_checks(density, points),

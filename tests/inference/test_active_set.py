@@ -9,11 +9,12 @@ import pytest
 from numpy.testing import assert_allclose
 from referee import toy
 from scipy.special import betaln, logsumexp
-from scipy.stats import multivariate_normal
+from scipy.stats import multivariate_normal, norm
 
 import bayesinv as bi
 from bayesinv.evidence.active import FocalModes, FocalRecording
 from bayesinv.inference.active_chain import ActiveModel, Chain
+from bayesinv.inference.active_evidence import evidence_of
 from bayesinv.inference.active_set import active_model
 from bayesinv.prior.catalogue import build
 from bayesinv.prior.density import Density
@@ -21,7 +22,10 @@ from bayesinv.prior.density import Density
 pytestmark = pytest.mark.filterwarnings("ignore:(?s).*ArviZ is undergoing a major refactor:FutureWarning")
 
 NOISE = np.linspace(-0.9, 0.9, 31)
-"""Grid of the log noise scale that the enumeration integrates over; its prior is Normal(0, 0.2²)."""
+"""Grid of the log noise scale that the enumeration integrates over."""
+
+PRIOR = norm(scale=0.2)
+"""Of the log noise scale."""
 
 
 def model(problem, **options):
@@ -53,7 +57,7 @@ def tiny(axes, seed):
             components * (modes[0] - count),
             0.0,
             0,
-            0.0,
+            -0.5 * coefficients.size * np.log(2 * np.pi),
         )
         for power, count in zip(powers, modes, strict=True)
     )
@@ -74,11 +78,14 @@ def tiny(axes, seed):
 
 def log_prior(nodes):
     """Of the log noise scale, the only coordinate; the variance of dense currents is fixed."""
-    return -0.5 * (nodes[:, 0] / 0.2) ** 2, np.full(len(nodes), 0.15), np.exp(nodes[:, 0])
+    return PRIOR.logpdf(nodes[:, 0]), np.full(len(nodes), 0.15), np.exp(np.clip(nodes[:, 0], -9, 9))
 
 
 def enumerated(given):
-    """Probability of every count, patch, time constant and error, and mean log noise, by going through all states."""
+    """Probability of every count, patch, time constant and error, and mean log noise, by going through all states.
+
+    And the log evidence.
+    """
     axes, patches = given.axes, len(given.log_prior)
     slots = [(-1, 0), *itertools.product(range(patches), range(len(given.strengths)))]
     logs, tables = [], []
@@ -94,27 +101,34 @@ def enumerated(given):
         for c, recording in enumerate(given.recordings):
             for e, error in enumerate(given.errors):
                 height = mass + given.log_constants[c] + given.log_errors[e] + grid_prior
-                for i, noise in enumerate(np.exp(NOISE)):
-                    height[i] += sum(
-                        multivariate_normal(cov=covariance).logpdf(y)
-                        for covariance, y in _modes(given, recording, active, noise, error, axes)
-                    )
-                    rest = recording.rest_count
-                    height[i] -= 0.5 * rest * np.log(2 * np.pi * noise**2) + 0.5 * recording.rest / noise**2
+                noise = np.exp(NOISE)
+                for covariance, y in _modes(given, recording, active, noise, error, axes):
+                    height = height + _log_normal(covariance, y)
+                rest = recording.rest_count
+                height = height - 0.5 * rest * np.log(2 * np.pi * noise**2) - 0.5 * recording.rest / noise**2
                 shares = np.exp(height - logsumexp(height))
                 logs.append(logsumexp(height))
                 tables.append(np.r_[np.eye(given.most + 1)[count], held, c, e, shares @ NOISE])
+    # What all states have in common: the width of the grid, and the prior's constant.
+    width = np.log(NOISE[1] - NOISE[0]) - np.log(0.2 * np.sqrt(2 * np.pi))
     weights = np.exp(np.array(logs) - logsumexp(logs))
-    return weights @ np.array(tables)
+    return weights @ np.array(tables), float(logsumexp(logs) + width)
 
 
 def _modes(given, recording, active, noise, error, axes):
+    """Covariance (noise, component, component) and recording of every mode."""
     for k, power in enumerate(recording.powers):
-        covariance = np.diag(noise**2 + power * (error**2 + 0.15 * recording.values))
+        covariance = np.diag(power * (error**2 + 0.15 * recording.values))
         for j, level in active:
             field = given.fields[:, j * axes : (j + 1) * axes]
             covariance = covariance + power * given.strengths[level] ** 2 * field @ field.T
-        yield covariance, recording.coefficients[:, k]
+        yield noise[:, None, None] ** 2 * np.eye(len(covariance)) + covariance, recording.coefficients[:, k]
+
+
+def _log_normal(covariance, y):
+    """Log density of y by dense algebra, for each covariance."""
+    square = np.linalg.solve(covariance, np.broadcast_to(y[:, None], (len(covariance), len(y), 1)))[..., 0] @ y
+    return -0.5 * (square + np.linalg.slogdet(covariance)[1] + len(y) * np.log(2 * np.pi))
 
 
 def visited(given, draws, seed=1):
@@ -133,13 +147,26 @@ def visited(given, draws, seed=1):
 @pytest.mark.parametrize("axes", [1, 3])
 def test_a_chain_visits_sets_as_often_as_they_are_probable(axes):
     given = tiny(axes, seed=axes)
-    wanted = enumerated(given)
+    wanted, _ = enumerated(given)
     rows = visited(given, 6000)
     batches = rows.reshape(100, -1, rows.shape[1]).mean(axis=1)
     error = batches.std(axis=0, ddof=1) / 10
     # Twelve numbers, each within four standard errors of batch means, and known to better than two per cent.
     assert (np.abs(rows.mean(axis=0) - wanted) < 4 * error + 1e-3).all()
     assert error.max() < 0.03
+
+
+@pytest.mark.parametrize("axes", [1, pytest.param(3, marks=pytest.mark.slow)])
+def test_evidence_by_annealing_is_that_of_all_sets(axes):
+    given = tiny(axes, seed=axes)
+    _, wanted = enumerated(given)
+    ratios = [
+        Chain(given, log_prior, np.zeros(1), rng).anneal(30 * axes, lambda: None)
+        for rng in np.random.default_rng(3).spawn(16)
+    ]
+    found = evidence_of(given, log_prior, np.zeros(1), ratios)
+    assert found.error < 0.3
+    assert abs(found - wanted) < 4 * found.error
 
 
 def test_what_one_more_source_adds_is_the_difference_of_two_densities():
@@ -149,20 +176,19 @@ def test_what_one_more_source_adds_is_the_difference_of_two_densities():
     chain = Chain(given, density.prior_and_scales, density.start, np.random.default_rng(0))
     for sweep in range(20):
         chain.sweep(sweep)
-    chain.patch[:], chain.level[:] = [3, 8, -1, -1], [16, 14, 17, 20]
+    chain.patch[:], chain.level[:] = [3, 8, 5, -1], [16, 14, 18, 20]
     chain._refresh()
-    own, cross = chain._remaining(np.array([0, 1]))
-    from bayesinv.evidence.active import log_factors
-
-    powers = given.recordings[chain.constant].powers
-    variance = given.strengths[17] ** 2
-    found = log_factors(own, cross, variance * powers[:, None])
+    # One that was there and is no more leaves all as if it had never been.
+    chain.scan.take(chain.order.index(2))
+    found = chain.scan.log_factors(given.strengths[17])
     scales = chain.constant, chain.variance, chain.noise, float(given.errors[chain.error])
     strengths = given.strengths[[16, 14]]
-    base = given.log_density(np.array([3, 8]), strengths, *scales)
+    base = sum(given.log_density(np.array([3, 8]), strengths, *scales))
     for patch in range(0, len(given.log_prior), 4):
-        more = given.log_density(np.array([3, 8, patch]), np.r_[strengths, given.strengths[17]], *scales)
+        more = sum(given.log_density(np.array([3, 8, patch]), np.r_[strengths, given.strengths[17]], *scales))
         assert_allclose(found[patch], more - base, atol=1e-3)
+    levels = chain.scan.log_factors_of(4, given.strengths)
+    assert_allclose(levels[17], found[4], atol=1e-3)
 
 
 @pytest.mark.parametrize("options", [{}, {"quiet": 0}, {"axes": 3}, {"centred": True}])
@@ -176,7 +202,7 @@ def test_density_of_a_set_is_that_of_dense_algebra(options):
     # The chain's unit of currents is the median strength.
     unit = focal.median_strength
     constant = int(np.argmin(np.abs(np.array(focal.constants[0]) - 0.02)))
-    found = given.log_density(patches, strengths, constant, variance, noise, error)
+    found = sum(given.log_density(patches, strengths, constant, variance, noise, error))
     course = focal.correlation(focal.constants[0][constant])
     prior = variance * np.eye(problem.gain.shape[1])
     table = focal.table.toarray()

@@ -1,0 +1,210 @@
+"""What one more source would add, for thousands of possible sources, kept up to date as sources come and go.
+
+Tables hold R and c of `evidence.active`: `own` (mode, pair, source), with the pairs of axes a ≥ b at a (a + 1) / 2 + b,
+and `cross` (mode, axis, source), both in single precision, which is good for a thousandth of a nat. With B the
+covariance of the courses of all that are active, m their means, P the products of every source's field with theirs,
+and s the columns of one of them,
+
+    without it: R + t tᵀ, c + t C⁻¹ m_s,    t = P B_s C⁻ᵀ,  C Cᵀ = B_ss
+
+and with one more the same from the other side: a source that comes or goes costs as many passes over the table as there
+are sources, and no product with the gain but one, of the field of the source that comes.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from bayesinv.axes import Array, Index
+from bayesinv.evidence.active import FocalCourses, Table, columns_of
+
+BLOCK = 1024
+"""Sources that are handled at once, so that what is written stays in the processor's cache."""
+
+EMPTY = -1
+"""No source."""
+
+TOGETHER = 16
+"""Modes whose determinants are multiplied before a logarithm is taken; each is far below 1e19."""
+
+
+@njit(nogil=True, cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+def add_product(own: Table, cross: Table, products: Table, along: Table, shifts: Table, sign: float) -> None:
+    """Add sign t tᵀ to R and sign t shift to c, where t = products · along, in place.
+
+    products : (column, mode, axis, source), of the fields of every source with those of the active ones
+    along : (mode, column, added); shifts : (mode, added)
+    """
+    columns, modes, axes, sources = products.shape
+    signed = np.float32(sign)
+    rows = np.empty((axes, BLOCK), dtype=np.float32)
+    for k in range(modes):
+        for start in range(0, sources, BLOCK):
+            size = min(BLOCK, sources - start)
+            for added in range(along.shape[2]):
+                rows[:] = 0
+                for column in range(columns):
+                    weight = along[k, column, added]
+                    if weight != 0:
+                        for a in range(axes):
+                            for j in range(size):
+                                rows[a, j] += weight * products[column, k, a, start + j]
+                shift = signed * shifts[k, added]
+                pair = 0
+                for a in range(axes):
+                    for j in range(size):
+                        cross[k, a, start + j] += shift * rows[a, j]
+                    for b in range(a + 1):
+                        for j in range(size):
+                            own[k, pair, start + j] += signed * rows[a, j] * rows[b, j]
+                        pair += 1
+
+
+@njit(nogil=True, cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+def _single_factors(own: Table, cross: Table, weights: Array, quadratic: Array, determinants: Array) -> None:
+    for k in range(len(weights)):
+        weight, chunk = weights[k], k // TOGETHER
+        for j in range(own.shape[2]):
+            factor = 1 + weight * max(np.float64(own[k, 0, j]), 0.0)
+            quadratic[j] += weight * np.float64(cross[k, 0, j]) ** 2 / factor
+            determinants[chunk, j] *= factor
+
+
+@njit(nogil=True, cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+def _triple_factors(own: Table, cross: Table, weights: Array, quadratic: Array, determinants: Array) -> None:
+    """By Cholesky factors without roots, L diag(d) Lᵀ = 1 + weight R, for three axes."""
+    for k in range(len(weights)):
+        weight, chunk = weights[k], k // TOGETHER
+        for j in range(own.shape[2]):
+            first = 1 + weight * max(np.float64(own[k, 0, j]), 0.0)
+            low = weight * own[k, 1, j] / first
+            second = max(1 + weight * own[k, 2, j] - low * low * first, 1.0)
+            lower = weight * own[k, 3, j] / first
+            lowest = (weight * own[k, 4, j] - lower * low * first) / second
+            third = max(1 + weight * own[k, 5, j] - lower * lower * first - lowest * lowest * second, 1.0)
+            x = np.float64(cross[k, 0, j])
+            y = cross[k, 1, j] - low * x
+            z = cross[k, 2, j] - lower * x - lowest * y
+            quadratic[j] += weight * (x * x / first + y * y / second + z * z / third)
+            determinants[chunk, j] *= first * second * third
+
+
+def log_factors(own: Table, cross: Table, weights: Array) -> Array:
+    """What each of many sources would add to the log density, nats: (source,).
+
+    own, cross : R (mode, pair, source) and c (mode, axis, source)
+    weights : (mode,), variance of the source's course in each mode
+    """
+    quadratic = np.zeros(own.shape[2])
+    determinants = np.ones((-(-len(weights) // TOGETHER), own.shape[2]))
+    loop = _single_factors if cross.shape[1] == 1 else _triple_factors
+    loop(own, cross, weights, quadratic, determinants)
+    return np.asarray(0.5 * (quadratic - np.log(determinants).sum(axis=0)))
+
+
+class Scan:
+    """The sources that are active, and the tables of what one more would add.
+
+    table : (component, source × axis), fields in single precision
+    """
+
+    def __init__(self, table: Table, axes: int) -> None:
+        self.axes, sources = axes, table.shape[1] // axes
+        self.table = np.ascontiguousarray(table.reshape(len(table), sources, axes).transpose(2, 0, 1))
+        self.sources: list[int] = []
+        self.strengths: list[float] = []
+        self.held = np.empty((0, 0, axes, sources), dtype=np.float32)
+
+    def begin(self, powers: Array, coefficients: Array, spread: Array) -> None:
+        """Start anew with no active source, at D.
+
+        powers : (mode,); coefficients, spread : (component, mode)
+        """
+        self.powers = powers
+        self.precision = np.ascontiguousarray((1 / spread).T, dtype=np.float32)
+        weighted = np.ascontiguousarray((coefficients / spread).T, dtype=np.float32)
+        modes, axes, sources = len(powers), self.axes, self.table.shape[2]
+        self.first = np.empty((modes, axes, sources), dtype=np.float32)
+        self.own = np.empty((modes, axes * (axes + 1) // 2, sources), dtype=np.float32)
+        pair = 0
+        for a in range(axes):
+            self.first[:, a] = weighted @ self.table[a]
+            for b in range(a + 1):
+                self.own[:, pair] = self.precision @ (self.table[a] * self.table[b])
+                pair += 1
+        self.cross = self.first.copy()
+        self.sources, self.strengths, self.taken = [], [], EMPTY
+        if self.held.shape[1:] != self.first.shape:
+            self.held = np.empty((0, modes, axes, sources), dtype=np.float32)
+
+    @property
+    def products(self) -> Table:
+        """Products (column, mode, axis, source) of every source's field with those of the active ones."""
+        return self.held[: len(self.sources) * self.axes]
+
+    def _multiply(self, source: int, out: Table) -> None:
+        """Fill in products (axis, mode, axis, source) of every source's field with that of one, weighted by D⁻¹."""
+        for own in range(self.axes):
+            weighted = self.precision * self.table[own, :, source]
+            for a in range(self.axes):
+                np.matmul(weighted, self.table[a], out=out[own, :, a])
+
+    def courses(self) -> FocalCourses:
+        """Posterior of the courses of the active sources."""
+        sources, axes = np.array(self.sources, dtype=np.int64), self.axes
+        strengths = np.repeat(self.strengths, axes)
+        shape = (len(self.powers), len(strengths))
+        gram = self.products[:, :, :, sources].transpose(1, 0, 3, 2).reshape(*shape, -1).astype(np.float64)
+        gram = strengths[:, None] * gram * strengths
+        cross = self.first[:, :, sources].transpose(0, 2, 1).reshape(shape)
+        return FocalCourses.of((gram + gram.swapaxes(1, 2)) / 2, strengths * cross, self.powers)
+
+    def _pass(self, courses: FocalCourses, some: slice, sign: float) -> None:
+        covariances = courses.covariances[:, :, some]
+        lower = np.linalg.inv(np.linalg.cholesky(covariances[:, some]))
+        along = covariances @ lower.swapaxes(1, 2) * np.repeat(self.strengths, self.axes)[:, None]
+        shifts = (lower @ courses.means[:, some, None])[..., 0]
+        tables = self.own, self.cross, self.products
+        add_product(*tables, along.astype(np.float32), shifts.astype(np.float32), sign)
+
+    def put(self, sources: Index, strengths: Array) -> None:
+        """Let some sources, one or more, be active that are not so far."""
+        if not len(sources):
+            return
+        start = len(self.sources) * self.axes
+        stop = start + len(sources) * self.axes
+        if stop > len(self.held):
+            more = np.empty((max(stop, 2 * len(self.held)), *self.first.shape), dtype=np.float32)
+            more[:start] = self.held[:start]
+            self.held = more
+        for i, one in enumerate(sources):
+            # What was taken last is still held here.
+            if len(sources) > 1 or int(one) != self.taken:
+                self._multiply(int(one), self.held[start + i * self.axes : start + (i + 1) * self.axes])
+        self.taken = EMPTY
+        self.sources += sources.tolist()
+        self.strengths += strengths.tolist()
+        self._pass(self.courses(), slice(start, None), -1.0)
+
+    def take(self, place: int) -> None:
+        """Let one of the active sources, by its place among them, be no longer active."""
+        some = slice(place * self.axes, (place + 1) * self.axes)
+        self._pass(self.courses(), some, 1.0)
+        last = len(self.sources) - 1
+        self.taken = self.sources[place]
+        if place < last:
+            final = slice(last * self.axes, (last + 1) * self.axes)
+            self.held[some], self.held[final] = self.held[final], self.held[some].copy()
+            self.sources[place], self.strengths[place] = self.sources[last], self.strengths[last]
+        del self.sources[last], self.strengths[last]
+
+    def log_factors(self, strength: float) -> Array:
+        """What each source would add with one strength, nats: (source,)."""
+        return log_factors(self.own, self.cross, strength**2 * self.powers)
+
+    def log_factors_of(self, source: int, strengths: Array) -> Array:
+        """What one source would add with each of some strengths, nats: (strength,)."""
+        own = self.own[:, :, source, None] * (strengths**2).astype(np.float32)
+        cross = self.cross[:, :, source, None] * strengths.astype(np.float32)
+        return log_factors(own, cross, self.powers)

@@ -1,0 +1,95 @@
+"""Log evidence of a model with focal sources: that of its dense currents alone, times a ratio found by annealing.
+
+Without focal sources few numbers are left, the time constant and the error on their grids and the hyperparameters of
+scale and noise, and a lattice integrates over them. What sources add is a mean over chains of what each gathered on
+its way from none of their effect to all of it.
+
+Reference: Neal (2001), Stat. Comput. 11, 125-139 (annealed importance sampling).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
+
+import numpy as np
+from scipy.optimize import minimize
+from scipy.special import logsumexp
+
+from bayesinv.axes import Array
+from bayesinv.inference.active_chain import ActiveModel, LogPrior
+from bayesinv.posterior.checks import Evidence
+
+MAX_DIMENSION = 3
+"""Hyperparameters above which a lattice would have too many nodes."""
+
+FALL = 12.0
+"""Nats below the top at which density and levels are left out."""
+
+STRETCH, REACH = 0.3, 16
+"""How fast steps of the lattice grow with their number, and steps that it takes at most to each side."""
+
+
+def evidence_of(model: ActiveModel, prior: LogPrior, start: Array, log_ratios: Sequence[float]) -> Evidence | None:
+    """Return the log evidence with its standard error, or None where hyperparameters are too many for a lattice.
+
+    start : (coordinate,), where the search for the mode starts
+    log_ratios : of each chain
+    """
+    if len(start) > MAX_DIMENSION:
+        return None
+    ratios = np.asarray(log_ratios)
+    mean = float(logsumexp(ratios) - np.log(len(ratios)))
+    error = float(np.exp(ratios - mean).std(ddof=1) / np.sqrt(len(ratios)))
+    return Evidence(dense_log_evidence(model, prior, start) + mean, error)
+
+
+def dense_log_evidence(model: ActiveModel, prior: LogPrior, start: Array) -> float:
+    """Return the log evidence of the dense currents alone, nats, by a lattice for each time constant and error."""
+    shape = len(model.log_constants), len(model.log_errors)
+    first = int(np.argmax(model.log_constants)), int(np.argmax(model.log_errors))
+    found: dict[tuple[int, int], float] = {}
+    points = {first: start}
+    waiting = [first]
+    while waiting:
+        level = waiting.pop()
+        value, mode = _integral(model, prior, points[level], *level)
+        found[level] = value + model.log_constants[level[0]] + model.log_errors[level[1]]
+        # Levels next to those that hold mass, and uphill from those that do not.
+        around = [(level[0] + a, level[1] + b) for a, b in ((1, 0), (-1, 0), (0, 1), (0, -1))]
+        for near in around:
+            inside = 0 <= near[0] < shape[0] and 0 <= near[1] < shape[1]
+            if inside and near not in points and found[level] > max(found.values()) - FALL:
+                points[near] = mode
+                waiting.append(near)
+    return float(logsumexp(list(found.values())))
+
+
+def _integral(model: ActiveModel, prior: LogPrior, start: Array, constant: int, error: int) -> tuple[float, Array]:
+    """Log of the integral over hyperparameters at levels of constant and error, and the mode."""
+    recording, size = model.recordings[constant], float(model.errors[error])
+
+    def density(nodes: Array) -> Array:
+        out, variance, noise = prior(nodes)
+        for i in np.flatnonzero(np.isfinite(out)):
+            out[i] += recording.log_density(noise[i], recording.spread(variance[i], noise[i], size))
+        return np.where(np.isfinite(out), out, -np.inf)
+
+    if not len(start):
+        return float(density(start[None])[0]), start
+    mode = minimize(lambda point: -density(point[None])[0], start, method="Nelder-Mead").x
+    top = float(density(mode[None])[0])
+    axes, logs = [], []
+    for i, step in enumerate(np.eye(len(mode))):
+        low, high = density(mode + 0.05 * np.array([-step, step]))
+        curvature = (2 * top - low - high) / 0.05**2
+        width = 1 / np.sqrt(curvature) if curvature > 0.01 else 10.0
+        number = np.arange(-REACH, REACH + 1)
+        offset = width * np.sinh(STRETCH * number) / STRETCH
+        heights = density(mode + offset[:, None] * step)
+        kept = heights > top - FALL
+        axes.append(mode[i] + offset[kept])
+        logs.append(np.log(width * np.cosh(STRETCH * number[kept])))
+    nodes = np.array(list(product(*axes)))
+    weights = np.array(list(product(*logs))).sum(axis=1)
+    return float(logsumexp(density(nodes) + weights)), mode
