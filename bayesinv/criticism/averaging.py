@@ -13,6 +13,7 @@ from scipy.special import logsumexp, softmax
 from bayesinv.axes import Array, one_of, real
 from bayesinv.covariance.covariance import Structure
 from bayesinv.criticism.comparison import COLOURED, compare, same_recording, why_unranked
+from bayesinv.posterior.active import ActiveSets
 from bayesinv.posterior.checks import Evidence
 from bayesinv.posterior.hyper import Hyper
 from bayesinv.posterior.mixture import Mixture
@@ -76,7 +77,16 @@ def average(
             for stage in dict.fromkeys(stage for one in every for stage in one.timings)
         },
         time_weights=every[0].time_weights,
+        active=_joined_sets(every),
     )
+
+
+def _joined_sets(posteriors: Sequence[Posterior]) -> ActiveSets | None:
+    """Which focal sources are active at every node, where a model has such."""
+    if all(one.active is None for one in posteriors):
+        return None
+    sets = [ActiveSets.dense(len(one.mixture.weights)) if one.active is None else one.active for one in posteriors]
+    return ActiveSets.joined(sets)
 
 
 def _same_lead_field(posteriors: Mapping[str, Posterior]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
@@ -11,7 +11,6 @@ import numpy as np
 from scipy.special import softmax
 
 from bayesinv.axes import Array, one_of
-from bayesinv.criticism.draws import check_dense
 from bayesinv.criticism.leave_out import LeftOut
 from bayesinv.criticism.left_out_parts import REFIT, LeavingOut
 from bayesinv.criticism.refit import Refits
@@ -135,8 +134,10 @@ class ModelComparison:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Which parts models were integrated again without, in words."""
-        return (*self.components.notes, *(self.blocks.notes if self.blocks is not None else ()))
+        """Which parts models were integrated again without, and which are not left out, in words."""
+        focal = [row.name for row in self.rows if row.blocks_elpd is None and self.blocks is not None]
+        words = (f"{listed(focal)}: blocks are not left out of models with focal sources",) if focal else ()
+        return (*self.components.notes, *(self.blocks.notes if self.blocks is not None else ()), *words)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -234,11 +235,15 @@ def compare(
     parts = blocks_of(problem, block)
     if over == "blocks" and len(parts) < 2:
         raise ValueError("the recording is one block; stack over components, or give a shorter block")
+    dense = {name: one for name, one in posteriors.items() if one.active is None}
+    if over == "blocks" and len(dense) < len(posteriors):
+        raise ValueError("blocks are not left out of models with focal sources; stack over components")
     bounds = np.array([[problem.times[part.start], problem.times[part.stop - 1]] for part in parts])
     leaving = LeavingOut(posteriors, Refits(posteriors, models or {}), refit, draws, progress)
     components, blocks = leaving.components(), None
-    if len(parts) > 1:
-        blocks = leaving.blocks(parts, tuple(f"{1e3 * start:.0f} to {1e3 * stop:.0f} ms" for start, stop in bounds))
+    if len(parts) > 1 and dense:
+        words = tuple(f"{1e3 * start:.0f} to {1e3 * stop:.0f} ms" for start, stop in bounds)
+        blocks = replace(leaving, posteriors=dense).blocks(parts, words)
     unranked = "" if coloured == "rank" else why_unranked(posteriors)
     rows = _rows(posteriors, [table for table in (components, blocks) if table is not None], not unranked)
     return ModelComparison(rows, components, blocks, over, bounds, unranked)
@@ -249,13 +254,16 @@ def _rows(posteriors: Mapping[str, Posterior], tables: Sequence[LeftOut], ranked
     known = [one.log_evidence for one in posteriors.values() if one.log_evidence is not None]
     best = max(known, default=None)
     rows = []
-    for k, (name, one) in enumerate(posteriors.items()):
+    for name, one in posteriors.items():
         evidence = one.log_evidence
         numbers: dict[str, float] = {}
         if ranked and evidence is not None and best is not None:
             numbers["log_bayes_factor"] = float(evidence) - float(best)
             numbers["log_bayes_factor_error"] = 0.0 if evidence is best else evidence.error + best.error
         for table in tables:
+            if name not in table.names:
+                continue
+            k = table.names.index(name)
             whole = {"elpd": table.elpd, "se": table.se, "khat": table.khat.max(axis=1)}
             if ranked:
                 whole |= {
@@ -329,7 +337,6 @@ def same_recording(posteriors: Mapping[str, Posterior]) -> None:
     for name, one in posteriors.items():
         if not isinstance(one, Posterior):
             raise ValueError(f"{name!r} is of type {type(one).__name__}, but must be a Posterior")
-    check_dense(posteriors, "a comparison or an average")
     first, *others = posteriors
     ours = posteriors[first].problem
     for name in others:

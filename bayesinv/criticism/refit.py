@@ -74,6 +74,8 @@ class Refit:
         except (ValueError, FileNotFoundError) as error:
             raise NoRefitError(f"give the model as it was given to infer, models={{name: model}}: {error}") from error
         density = Density.of(built)
+        if density.observation.currents.focal is not None:
+            raise NoRefitError("it has focal sources, which are sampled")
         if density.dimension > MAX_DIMENSION_QUADRATURE:
             raise NoRefitError(f"its {density.dimension} hyperparameters are too many for a lattice")
         if not {variable.name for variable in density.model.free_RVs if not np.ndim(variable)} <= set(posterior.hyper):
@@ -86,17 +88,6 @@ class Refit:
                 "give models={name: model}"
             )
         return cls(density, evidence, centre)
-
-    @staticmethod
-    def evidence_of(density: Density) -> Evidence:
-        """Log evidence by a lattice, or by the one node where nothing is free, with its numerical error."""
-        if not density.dimension:
-            return Evidence(float(density(np.zeros((1, 0)))[0]))
-        try:
-            lattice = integrate(density)
-        except UnsettledError as error:
-            raise NoRefitError(str(error)) from error
-        return Evidence(lattice.log_evidence, lattice.error)
 
     def left_out(self, part: int | slice) -> Evidence:
         """Log density of a part of the recording given all others, with its numerical error.

@@ -17,7 +17,7 @@ import numpy as np
 from numba import njit
 
 from bayesinv.axes import Array, Index
-from bayesinv.evidence.active import FocalCourses, Table, columns_of
+from bayesinv.evidence.active import FocalCourses, Table
 
 BLOCK = 1024
 """Sources that are handled at once, so that what is written stays in the processor's cache."""

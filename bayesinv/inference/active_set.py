@@ -155,7 +155,9 @@ def _assembled(
     if focal.error:
         hyper = {**hyper, "error": np.concatenate([one.error for one in found])}
     flat = flattened(hyper)
-    picked = np.unique(np.linspace(0, len(points) - 1, min(MAX_NODES, len(points))).astype(int))
+    each = max(1, min(MAX_NODES, len(points)) // len(found))
+    within = np.linspace(0, len(points) // len(found) - 1, each).astype(int)
+    picked = (len(points) // len(found) * np.arange(len(found))[:, None] + within).ravel()
     weights = np.full(len(picked), 1 / len(picked))
     structures = (density.observation.base,)
     sets = active_sets(focal, found)

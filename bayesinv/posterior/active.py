@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,6 +12,9 @@ from bayesinv.axes import Array, Index, same_axes
 from bayesinv.memory import PickledByFields, cached_property
 from bayesinv.problem.problem import Problem
 
+NONE = -1
+"""Time constant of nodes of models without focal sources, in an average of models."""
+
 
 @dataclass(frozen=True, eq=False)
 class ActiveSets(PickledByFields):
@@ -19,7 +23,8 @@ class ActiveSets(PickledByFields):
     node : (active,), of the source, ascending
     patch : (active,), index of the source's patch among those that occur
     strength : (active,), standard deviation of the source's current, summed over its patch, A m
-    constant : (node,), index of the time constant of the sources' courses
+    constant : (node,), index of the time constant of the sources' courses; `NONE` where the node's model, one of an
+        average, has no focal sources
     constants : (constant,), s; NaN for courses that are correlated over time as the noise is
     error : (node,), what fields are off by in each sensor, in units of the noise
     chain : (node,), that the draw comes from
@@ -85,6 +90,59 @@ class ActiveSets(PickledByFields):
             starts=np.concatenate([[0], np.cumsum(sizes)]),
             members=self.members[member],
             weights=self.weights[member],
+        )
+
+    @classmethod
+    def dense(cls, nodes: int) -> ActiveSets:
+        """Return the sets of nodes of a model without focal sources."""
+        nothing, zero = np.zeros(0, dtype=np.int64), np.zeros(0)
+        whole = np.zeros(nodes, dtype=np.int64)
+        return cls(
+            node=nothing,
+            patch=nothing,
+            strength=zero,
+            constant=np.full(nodes, NONE),
+            constants=zero,
+            error=np.zeros(nodes),
+            chain=whole,
+            centre=nothing,
+            extent=zero,
+            starts=np.zeros(1, dtype=np.int64),
+            members=nothing,
+            weights=zero,
+            most=0,
+        )
+
+    @classmethod
+    def joined(cls, parts: Sequence[ActiveSets]) -> ActiveSets:
+        """Return the sets of all nodes of several models, one model after the other."""
+
+        def before(name: str, ends: bool = False) -> list[int]:
+            sizes = [int(getattr(one, name)[-1]) if ends else len(getattr(one, name)) for one in parts]
+            return [0, *np.cumsum(sizes)[:-1].tolist()]
+
+        def moved(name: str, by: list[int]) -> Index:
+            each = [getattr(one, name) for one in parts]
+            return np.concatenate([np.where(one < 0, one, one + start) for one, start in zip(each, by, strict=True)])
+
+        def together(name: str) -> Array:
+            return np.concatenate([getattr(one, name) for one in parts])
+
+        starts = [one.starts[:-1] + start for one, start in zip(parts, before("starts", ends=True), strict=True)]
+        return cls(
+            node=moved("node", before("constant")),
+            patch=moved("patch", before("centre")),
+            strength=together("strength"),
+            constant=moved("constant", before("constants")),
+            constants=together("constants"),
+            error=together("error"),
+            chain=together("chain").astype(np.int64),
+            centre=together("centre").astype(np.int64),
+            extent=together("extent"),
+            starts=np.append(np.concatenate(starts), len(together("members"))),
+            members=together("members").astype(np.int64),
+            weights=together("weights"),
+            most=max(one.most for one in parts),
         )
 
     def spread(self, problem: Problem) -> csr_array:

@@ -22,7 +22,7 @@ from bayesinv.axes import Array, Index
 from bayesinv.evidence.active import FocalCourses, FocalModes, FocalRecording, columns_of
 from bayesinv.evidence.spectrum import Spectrum
 from bayesinv.memory import PickledByFields, cached_property
-from bayesinv.posterior.active import ActiveSets
+from bayesinv.posterior.active import NONE, ActiveSets
 from bayesinv.posterior.conditional import Gaussian, row_blocks
 from bayesinv.posterior.functionals import Courses
 from bayesinv.posterior.mixture import Mixture
@@ -106,15 +106,17 @@ class FocalNode(PickledByFields):
 
 @dataclass(frozen=True, eq=False)
 class FocalGaussians(PickledByFields):
-    """Gaussians at nodes with one time constant of the courses.
+    """Gaussians at nodes with one structure of dense currents and one time constant of the courses.
 
     spectrum : of the dense currents
     nodes : the draws, at least one
+    members : (node,), index of each in the mixture
     over : (mode, column of time), from modes to samples, or to weighted sums of them
     """
 
     spectrum: Spectrum
     nodes: tuple[FocalNode, ...] = field(repr=False)
+    members: Index
     over: Array
 
     @property
@@ -321,23 +323,28 @@ class FunctionalModes(PickledByFields):
 
 
 def focal_gaussians(problem: Problem, mixture: Mixture, sets: ActiveSets) -> tuple[FocalGaussians, ...]:
-    """Return the Gaussians of a mixture whose nodes have focal sources, those of each time constant together."""
-    spectrum = Spectrum.of(problem, mixture.structures[0])
-    spread = sets.spread(problem).tocsc()
-    table = spectrum.to_components.T @ (spread.T @ problem.gain.T).T
-    found = []
-    for constant in np.unique(sets.constant):
-        seconds = float(sets.constants[constant])
-        modes = FocalModes.of(problem, None if np.isnan(seconds) else seconds)
-        recording = FocalRecording.of(problem, spectrum.decompositions[0], modes, baseline=False)
-        nodes = []
-        for n in np.flatnonzero(sets.constant == constant):
-            some = sets.at(int(n))
-            own, strengths = columns_of(sets.patch[some], problem.axes), np.repeat(sets.strength[some], problem.axes)
-            scales = float(mixture.variance[n]), float(mixture.noise[n]), float(sets.error[n])
-            fields = table[:, own] * strengths
-            courses = FocalCourses.at(recording, fields, recording.spread(*scales))
-            patches = csr_array(spread[:, own] * strengths[None])
-            nodes.append(FocalNode(recording, float(mixture.weights[n]), *scales, patches, fields, courses))
-        found.append(FocalGaussians(spectrum, tuple(nodes), modes.courses))
+    """Return the Gaussians of a mixture's nodes of models with focal sources, those of each time constant together."""
+    spread, found = sets.spread(problem).tocsc(), []
+    for k, structure in enumerate(mixture.structures):
+        mine = (mixture.which == k) & (sets.constant != NONE)
+        if not mine.any():
+            continue
+        spectrum = Spectrum.of(problem, structure)
+        table = spectrum.to_components.T @ (spread.T @ problem.gain.T).T
+        for constant in np.unique(sets.constant[mine]):
+            seconds = float(sets.constants[constant])
+            modes = FocalModes.of(problem, None if np.isnan(seconds) else seconds)
+            recording = FocalRecording.of(problem, spectrum.decompositions[0], modes, baseline=False)
+            members = np.flatnonzero(mine & (sets.constant == constant))
+            nodes = []
+            for n in members:
+                some = sets.at(int(n))
+                own = columns_of(sets.patch[some], problem.axes)
+                strengths = np.repeat(sets.strength[some], problem.axes)
+                scales = float(mixture.variance[n]), float(mixture.noise[n]), float(sets.error[n])
+                fields = table[:, own] * strengths
+                courses = FocalCourses.at(recording, fields, recording.spread(*scales))
+                patches = csr_array(spread[:, own] * strengths[None])
+                nodes.append(FocalNode(recording, float(mixture.weights[n]), *scales, patches, fields, courses))
+            found.append(FocalGaussians(spectrum, tuple(nodes), members, modes.courses))
     return tuple(found)

@@ -250,7 +250,7 @@ def _current(
 ) -> Functional:
     """Posterior of the current of some sources, one in each node that has one, as a mixture over these nodes."""
     means, covariances = [], []
-    places = _places_of_nodes(sets, conditionals)
+    places = _places_of_nodes(conditionals)
     for one in picked:
         node = int(sets.node[one])
         gaussians, own = places[node]
@@ -270,14 +270,12 @@ def _course(gaussians: FocalGaussians, node: FocalNode, columns: slice, strength
     return mean, np.tensordot(gaussians.over.T**2, covariance, axes=1)
 
 
-def _places_of_nodes(
-    sets: ActiveSets, conditionals: Sequence[FocalGaussians]
-) -> dict[int, tuple[FocalGaussians, FocalNode]]:
+def _places_of_nodes(conditionals: Sequence[FocalGaussians]) -> dict[int, tuple[FocalGaussians, FocalNode]]:
     """For each node of the mixture its Gaussian, and the set that it is in."""
     out: dict[int, tuple[FocalGaussians, FocalNode]] = {}
-    for constant, gaussians in zip(np.unique(sets.constant), conditionals, strict=True):
-        members = np.flatnonzero(sets.constant == constant)
-        out |= {int(n): (gaussians, node) for n, node in zip(members, gaussians.nodes, strict=True)}
+    for gaussians in conditionals:
+        members = gaussians.members.tolist()
+        out |= {n: (gaussians, node) for n, node in zip(members, gaussians.nodes, strict=True)}
     return out
 
 

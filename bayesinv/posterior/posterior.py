@@ -21,7 +21,7 @@ from bayesinv.exits import exporter
 from bayesinv.memory import PickledByFields, cached_property
 from bayesinv.posterior import foci as focal_questions
 from bayesinv.posterior import moments
-from bayesinv.posterior.active import ActiveSets
+from bayesinv.posterior.active import NONE, ActiveSets
 from bayesinv.posterior.checks import Check, Evidence
 from bayesinv.posterior.conditional import Conditional, Gaussian, Moments, row_blocks
 from bayesinv.posterior.courses import together
@@ -107,15 +107,17 @@ class Posterior(PickledByFields):
     def conditionals(self) -> tuple[Conditional, ...]:
         """The exact Gaussians of the mixture, those of each structure together."""
         made: list[Conditional] = []
+        dense = self.mixture.weights > 0
         if self.active is not None:
             made += focal_gaussians(self.problem, self.mixture, self.active)
-            return tuple(made if self.time_weights is None else [one.averaged(self.time_weights) for one in made])
+            dense &= self.active.constant == NONE
         for k, structure in enumerate(self.mixture.structures):
-            nodes = np.flatnonzero((self.mixture.which == k) & (self.mixture.weights > 0))
+            nodes = np.flatnonzero((self.mixture.which == k) & dense)
             if nodes.size:
                 given = (one[nodes] for one in (self.mixture.weights, self.mixture.variance, self.mixture.noise))
-                one: Conditional = SpectralGaussians.of(Spectrum.of(self.problem, structure), *given)
-                made.append(one if self.time_weights is None else one.averaged(self.time_weights))
+                made.append(SpectralGaussians.of(Spectrum.of(self.problem, structure), *given))
+        if self.time_weights is not None:
+            made = [one.averaged(self.time_weights) for one in made]
         return tuple(made)
 
     @cached_property

@@ -7,11 +7,12 @@ import pytest
 from coloured import coloured, samples_covariance
 from numpy.testing import assert_allclose
 from referee import toy
-from scipy.stats import norm
+from scipy.stats import multivariate_normal, norm
 
 import bayesinv as bi
 from bayesinv.covariance.covariance import Structure
 from bayesinv.covariance.time_course import correlation_over_time
+from bayesinv.criticism.densities import component_densities
 from bayesinv.posterior.active import ActiveSets
 from bayesinv.posterior.hyper import Hyper
 from bayesinv.posterior.mixture import Mixture
@@ -60,8 +61,8 @@ def posterior(problem, depth=None):
     return Posterior(problem, "focal", "active_set", mixture, hyper, None, active=active)
 
 
-def dense(found):
-    """Per node: weight, mean (amplitude × time) and covariance, by conditioning one large normal distribution."""
+def dense(found, totals=None):
+    """Covariances of the recording, appended to `totals`, and per node: weight, mean (amplitude × time) and covariance, by conditioning one large normal distribution."""
     problem, mixture, active = found.problem, found.mixture, found.active
     axes, times = problem.axes, problem.times
     noise = np.eye(len(times)) if problem.autocorrelation is None else samples_covariance(problem)[1][0]
@@ -80,6 +81,8 @@ def dense(found):
         eye = np.eye(problem.components)
         prior, gain = np.kron(prior, course), np.kron(problem.gain, np.eye(len(times)))
         total = gain @ prior @ gain.T + np.kron(eye, mixture.noise[n] ** 2 * noise + active.error[n] ** 2 * course)
+        if totals is not None:
+            totals.append(total)
         weights = np.linalg.solve(total, gain @ prior).T
         out.append((mixture.weights[n], weights @ problem.recording.ravel(), prior - weights @ gain @ prior, prior))
     return out
@@ -257,3 +260,48 @@ class TestSources:
     def test_other_posteriors_have_none(self):
         with pytest.raises(ValueError, match="model 'hierarchical' has no focal sources"):
             _ = bi.infer("hierarchical", toy()).count
+
+
+def test_density_of_a_component_given_the_others_is_that_of_dense_algebra(problem):
+    found, totals = posterior(problem), []
+    dense(found, totals)
+    got = component_densities(found, 100)
+    y, size = problem.recording, len(problem.times)
+    for n, total in enumerate(totals):
+        whole = multivariate_normal(cov=total).logpdf(y.ravel())
+        for i in (0, len(y) - 1):
+            others = np.setdiff1d(np.arange(total.shape[0]), np.arange(i * size, (i + 1) * size))
+            rest = multivariate_normal(cov=total[np.ix_(others, others)]).logpdf(y.ravel()[others])
+            # Modes of less than 1e-4 of the strongest's power hold no course here.
+            assert_allclose(got[n, i], whole - rest, atol=0.02)
+
+
+class TestWithOtherModels:
+    def test_an_average_is_the_mixture_of_both(self, problem):
+        focal, other = posterior(problem, 0.5), bi.infer("hierarchical", problem)
+        both = bi.average({"focal": focal, "other": other}, [0.3, 0.7])
+        assert_allclose(both.mean, 0.3 * focal.mean + 0.7 * other.mean, rtol=1e-9, atol=1e-12 * np.abs(focal.mean).max())
+        second = 0.3 * (focal.sd**2 + focal.mean**2) + 0.7 * (other.sd**2 + other.mean**2)
+        assert_allclose(both.sd, np.sqrt(second - both.mean**2), rtol=1e-6)
+        # A model without focal sources has none for sure.
+        assert_allclose(both.count.probability[1:], 0.3 * focal.count.probability[1:])
+        assert_allclose([one.probability for one in both.foci], [0.3 * one.probability for one in focal.foci])
+        level = unit(problem)
+        wanted = 0.3 * focal.exceedance(level) + 0.7 * other.exceedance(level)
+        assert_allclose(both.exceedance(level), wanted, atol=1e-6)
+        # Twice the same model is that model.
+        twice = bi.average({"one": focal, "other": focal}, [0.5, 0.5])
+        assert_allclose(twice.sd, focal.sd, rtol=1e-9)
+
+
+def test_a_comparison_leaves_components_out_of_models_with_focal_sources_too():
+    problem = toy(samples=7, sources=8)
+    focal = bi.infer("focal", problem, chains=2, sweeps=50, warm=20)
+    found = bi.compare({"focal": focal, "other": bi.infer("hierarchical", problem)})
+    assert found["focal"].components_elpd is not None
+    assert found["focal"].blocks_elpd is None
+    assert found["other"].blocks_elpd is not None
+    assert found.probabilities is not None
+    assert "blocks are not left out of models with focal sources" in str(found)
+    with pytest.raises(ValueError, match="blocks are not left out"):
+        bi.compare({"focal": focal, "other": focal}, over="blocks")
