@@ -374,6 +374,20 @@ class TestEstimate:
         assert set(found.strata) >= {"all", "active", "inactive"}
         assert 0 <= found.row()["active: coverage"] <= 1
 
+    def test_a_source_that_is_still_for_sure_is_right_or_wrong(self, rng):
+        # One field is loud and the others are quieter than the noise, which two components without a source tell.
+        basis = ortho_group(5, seed=4).rvs()
+        sides = np.array([9.0, 0.3, 0.5, 1.0, 1.1])[:, None] * rng.normal(size=(5, 60))
+        problem = Problem(basis[:, :3] * GAIN, basis @ sides, np.arange(60) * 0.1, sources=Sources(np.eye(3) / 20))
+        current = np.zeros((3, 60))
+        current[1] = 1 / GAIN
+        regions = {"wrong": [1], "right": [2], "both": [1, 2]}
+        found = score(baseline(problem, "champagne"), Truth(problem.sources, current, problem.times), regions=regions)
+        assert found.row()["active: coverage"] == 0
+        assert found.regions.inside == 60
+        assert found.regions.count == 180
+        assert found.peak is not None
+
     def test_naive_interval_covers_where_the_variances_are_known_well(self, rng):
         # Three fields that do not overlap and 4000 samples: what maximising adds to the uncertainty is some 1 %.
         scale = np.array([3.0, 1.0, 0.5])[:, None] / GAIN
