@@ -4,7 +4,8 @@
 
 A source of three axes has one variance for all of them, and all samples of the recording are taken together. The
 variances and the noise are the values under which the recording is most probable, taken for known afterwards: what is
-said of the currents then leaves out that they were guessed.
+said of the currents then leaves out that they were guessed. Without a baseline the sources fit some of the noise, too,
+and its variance comes out too small.
 
 References: Wipf & Nagarajan (2009), NeuroImage 44, 947-966; Wipf et al. (2010), NeuroImage 49, 641-655; Cai et al.
 (2021), NeuroImage 225, 117411; Salakhutdinov & Roweis (2003), Proc. ICML 20, 664-671; Tipping & Faul (2003), Proc.

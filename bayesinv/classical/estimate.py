@@ -77,7 +77,7 @@ class Estimate:
     current : (source, [axis,] time); A m, or dimensionless where the method standardises it (see `unit`)
     unit : "A m" or ""
     lam : λ of x* = D Gᵀ (G D Gᵀ + λ I)⁻¹ y, 1/(A m)² where D has none; None where the method has no λ
-    chosen : how λ was chosen: "given" or the name of a choice
+    chosen : how λ was chosen: "given", "learned" with the weights, or the name of a choice
     scan : eigenvalues and powers that λ was chosen with; None where the method has no λ
     fitted : (component, time), whitened recording that the currents behind the estimate explain; None where the
         method fits nothing

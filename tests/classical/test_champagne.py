@@ -180,6 +180,21 @@ class TestMaximum:
         best = min(minimize(objective, x, jac=True, method="L-BFGS-B", bounds=bounds).fun for x in starts)
         assert_allclose(found.costs[-1], best, atol=1e-4)
 
+    @pytest.mark.parametrize("seed", range(4))
+    def test_mne_python_finds_the_same_currents_at_the_same_noise(self, seed):
+        from mne.inverse_sparse._gamma_map import _gamma_map_opt as gamma_map
+
+        problem = focal(seed)
+        found, estimate = learn(problem), baseline(problem, "champagne")
+        # Its variances are 1 at the start, of a gain and a recording that it scales; MacKay's steps.
+        with np.errstate(all="ignore"):
+            current, active = gamma_map(
+                problem.recording, problem.gain, found.noise**2, tol=1e-12, maxit=20_000, verbose="error"
+            )
+        theirs = np.zeros_like(estimate.current)
+        theirs[active] = current
+        assert_allclose(theirs, estimate.current, atol=1e-4 * np.abs(theirs).max())
+
 
 def found_of(found: Learned):
     return found.variances, found.noise
