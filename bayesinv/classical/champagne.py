@@ -200,11 +200,7 @@ def learn(problem: Problem) -> Learned:
     for _ in range(ITERATIONS):
         before = state.cost
         up, down = evidence.forces(state, state.gain)
-        noise_ratio = evidence.noise_ratio(state, down)
-        after = evidence.stepped(state, up, down, noise_ratio, power)
-        if power > BOUND and not after.cost <= before:
-            power = BOUND
-            after = evidence.stepped(state, up, down, noise_ratio, power)
+        after = evidence.stepped(state, up, down, evidence.noise_ratio(state, down), power)
         if after.cost <= before:
             state = _without_negligible(evidence, after, up < down)
         fall = before - state.cost
