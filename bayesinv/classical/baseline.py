@@ -1,4 +1,4 @@
-"""Classical estimates by name: minimum norm, dSPM, sLORETA, eLORETA and the LCMV beamformer.
+"""Classical estimates by name: minimum norm, dSPM, sLORETA, eLORETA, the LCMV beamformer and Champagne.
 
 All are of one form: `weights_k Gain_kᵀ inverse`, a few weights per source times one matrix of the size of the sensors.
 With `convention="mne"` they are MNE-Python's, with its depth weighting, loose orientation and scaling.
@@ -10,11 +10,15 @@ Van Veen et al. (1997), IEEE Trans. Biomed. Eng. 44, 867-880; Sekihara & Nagaraj
 
 from __future__ import annotations
 
+from inspect import signature
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike
 
 from bayesinv.axes import one_of
 from bayesinv.classical.blocks import divide_rows
+from bayesinv.classical.champagne import champagne
 from bayesinv.classical.criteria import LAMBDA_CRITERIA, Scan, positive_lambda
 from bayesinv.classical.eloreta import eloreta
 from bayesinv.classical.estimate import Estimate, Filter, estimate_of
@@ -23,7 +27,7 @@ from bayesinv.classical.source_prior import source_prior
 from bayesinv.classical.standardised import noise_power, standardised
 from bayesinv.problem.problem import EXPECTED_SNR, Problem
 
-METHODS = ("LCMV", "MNE", "dSPM", "eLORETA", "sLORETA")
+METHODS = ("LCMV", "MNE", "champagne", "dSPM", "eLORETA", "sLORETA")
 PICKS = ("max-power", "normal", "pooled", "vector")
 
 
@@ -44,7 +48,9 @@ def baseline(
     """Return a classical estimate of the currents.
 
     problem : whitened gain and recording
-    method : "MNE" (A m), "dSPM" (in units of the noise), "sLORETA" (standardised), "eLORETA" (A m) or "LCMV"
+    method : "MNE" (A m), "dSPM" (in units of the noise), "sLORETA" (standardised), "eLORETA" (A m), "LCMV" or
+        "champagne" (A m), which learns a variance per source and the noise from the recording, with its baseline where
+        there is one, and takes none of the options but `pick`
     lam : λ in 1/(A m)² for a prior covariance D with trace(G D Gᵀ) = trace(G Gᵀ), or how to choose it (see
         `tikhonov`); "snr" is 1/SNR² of the signal power. With `convention="mne"` a number is MNE-Python's lambda2
     depth : exponent of the depth weighting; None for none; "auto" is 0.8 with `convention="mne"` and none otherwise.
@@ -67,7 +73,8 @@ def baseline(
     ------
     ValueError
         If there is no such method, convention, pick or choice, λ is not positive and finite, `loose` or `pick` want
-        axes or normals that the problem lacks, or LCMV has no covariance or a singular one.
+        axes or normals that the problem lacks, LCMV has no covariance or a singular one, or Champagne is given an
+        option that it does not have, or a recording that is zero.
     """
     one_of("baseline", method, METHODS)
     if convention is not None:
@@ -76,6 +83,10 @@ def baseline(
     one_of("pick", pick, PICKS)
     if pick == "max-power" and (method != "LCMV" or problem.axes == 1):
         raise ValueError("pick 'max-power' wants LCMV with free orientation; use 'pooled', 'normal' or 'vector'")
+    if method == "champagne":
+        _refuse(lam=lam, depth=depth, loose=loose, convention=convention, snr=snr)
+        _refuse(covariance=covariance, regularise=regularise, normalise=normalise)
+        return champagne(problem, pick)
     if method == "LCMV":
         return lcmv(problem, covariance, regularise, normalise, depth, pick, mne)
     if covariance is not None:
@@ -102,3 +113,14 @@ def baseline(
     elif method == "sLORETA":
         weights, unit = standardised(minimum_norm, prior, value, mne), ""
     return estimate_of(problem, method, weights, inverse, unit, value, chosen, scan, fitted, pick, prior.rows)
+
+
+def _refuse(**given: Any) -> None:
+    """Raise if an option that Champagne does not have was given."""
+    for name, value in given.items():
+        default = signature(baseline).parameters[name].default
+        if value is not None and (default is None or np.ndim(value) or value != default):
+            raise ValueError(
+                f"{name} was given, but champagne has no {name}: it learns a variance per source and that of the noise "
+                f"from the recording; leave {name} out"
+            )

@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
+from scipy.special import ndtri
 
 from bayesinv.axes import Array
 from bayesinv.classical.criteria import LAMBDA_CRITERIA, Curve, LambdaChoice, Scan
 from bayesinv.classical.surface_axes import normals_of
+from bayesinv.posterior.quantiles import credible_level
 from bayesinv.problem.problem import Problem
 
 SOURCES_PER_BLOCK = 4096
@@ -75,7 +77,7 @@ class Estimate:
     current : (source, [axis,] time); A m, or dimensionless where the method standardises it (see `unit`)
     unit : "A m" or ""
     lam : λ of x* = D Gᵀ (G D Gᵀ + λ I)⁻¹ y, 1/(A m)² where D has none; None where the method has no λ
-    chosen : how λ was chosen: "given" or the name of a choice
+    chosen : how λ was chosen: "given", "learned" with the weights, or the name of a choice
     scan : eigenvalues and powers that λ was chosen with; None where the method has no λ
     fitted : (component, time), whitened recording that the currents behind the estimate explain; None where the
         method fits nothing
@@ -127,6 +129,75 @@ class Estimate:
         """Magnitude of the estimate per source: (source, time)."""
         return np.linalg.norm(self.current, axis=1) if self.current.ndim == 3 else np.abs(self.current)
 
+    @cached_property
+    def noise(self) -> float:
+        """Scale of the whitened noise that the estimate takes for known.
+
+        Raises
+        ------
+        ValueError
+            If the method has no λ.
+        """
+        return self._scan_and_lambda()[0].noise
+
+    @cached_property
+    def prior_variance(self) -> Array:
+        """Variance of the currents that the estimate takes for known, noise² D / λ, (A m)²: (source, [axis]).
+
+        Raises
+        ------
+        ValueError
+            If the estimate is not in A m, the method has no λ, or a source's axes are mixed or pooled.
+        """
+        if self.unit != "A m" or self.lam is None:
+            raise ValueError(
+                f"{self.method} claims no uncertainty of the currents, as it gives none in A m for a known prior; "
+                "MNE, eLORETA and champagne do, and so does every posterior"
+            )
+        if self.operator.weights.ndim != 1 or self.pooled:
+            raise ValueError(
+                "a standard deviation or interval is of the current along an axis of the gain; with free orientation "
+                "it wants pick='vector', and no loose below 1"
+            )
+        flat = self.noise**2 / self.lam * self.operator.weights
+        return np.asarray(flat if self.problem.axes == 1 else flat.reshape(-1, self.problem.axes))
+
+    @cached_property
+    def sd(self) -> Array:
+        """Naive standard deviation of the currents, A m: (source, [axis]), the same at all times.
+
+            sd² = diag (noise² / λ) (D - D Gᵀ (G D Gᵀ + λ I)⁻¹ G D)
+
+        It takes variances and noise for known; what it leaves out is that they were guessed, chosen or maximised.
+
+        Raises
+        ------
+        ValueError
+            As `prior_variance`.
+        """
+        variance = self.prior_variance.ravel()
+        assert self.lam is not None
+        explained = np.concatenate(
+            [
+                np.einsum("rc,cr->r", self.operator.rows(block), self.problem.gain[:, block])
+                for block in self.operator.blocks()
+            ]
+        )
+        return np.asarray(np.sqrt(variance * np.clip(1 - explained, 0.0, 1.0)).reshape(self.prior_variance.shape))
+
+    def interval(self, level: float = 0.9) -> tuple[Array, Array]:
+        """Return the naive central interval of the currents, A m: low and high (source, [axis,] time).
+
+        It is that of the Gaussian with the estimate for its mean and `sd` for its standard deviation.
+
+        Raises
+        ------
+        ValueError
+            If the level lies outside (0, 1), or as `prior_variance`.
+        """
+        half = ndtri((1 + credible_level(level)) / 2) * self.sd[..., None]
+        return self.current - half, self.current + half
+
     def _scan_and_lambda(self) -> tuple[Scan, float]:
         if self.scan is None or self.lam is None:
             raise ValueError(f"{self.method} has no lam, so there is no curve along it")
@@ -147,13 +218,19 @@ class Estimate:
     @cached_property
     def curve(self) -> Curve:
         """The L-curve and cross-validation function of this recording and prior."""
-        return self._scan_and_lambda()[0]._grid
+        return self._scan_of_sources()._grid
 
     @cached_property
     def choices(self) -> Mapping[str, LambdaChoice]:
         """λ of every criterion on this recording, with its note."""
-        scan, _ = self._scan_and_lambda()
+        scan = self._scan_of_sources()
         return {name: scan.choose(name) for name in LAMBDA_CRITERIA}
+
+    def _scan_of_sources(self) -> Scan:
+        scan, _ = self._scan_and_lambda()
+        if not scan.values.any():
+            raise ValueError(f"{self.method} gives no source a variance, so there is no curve along lam")
+        return scan
 
 
 def estimate_of(

@@ -83,8 +83,8 @@ def compare(
     Parameters
     ----------
     methods
-        MNE, dSPM, sLORETA, eLORETA and LCMV as MNE-Python has them (λ² = 1/9), and minimum norm with λ by l-curve,
-        gcv, discrepancy, evidence or snr; separated by commas, or none.
+        MNE, dSPM, sLORETA, eLORETA and LCMV as MNE-Python has them (λ² = 1/9), minimum norm with λ by l-curve, gcv,
+        discrepancy, evidence or snr, and champagne, which learns a variance per source; separated by commas, or none.
     models
         Names of shipped models, or paths of .py files, separated by commas, or none.
     at
@@ -174,6 +174,8 @@ def _estimates(problem: Problem, names: Sequence[str]) -> dict[str, Any]:
     for name in names:
         if name in LAMBDA_CRITERIA:
             found[f"λ by {name}"] = tikhonov(problem, name)
+        elif name == "champagne":
+            found[name] = baseline(problem, name)
         else:
             covariance = "recording" if name == "LCMV" else None
             found[name] = baseline(problem, name, convention="mne", covariance=covariance)

@@ -42,6 +42,9 @@ from bayesinv.simulation.truth import Truth
 BLOCK_ELEMENTS = 2**15
 """Amplitudes times samples that are scored at once."""
 
+SMALLEST_SD = 1e-10
+"""Standard deviation that one of 0 counts as, where a source is sure to be still; over the truth's root mean square."""
+
 
 def naive(estimate: Estimate) -> Posterior | None:
     """Return the posterior that a classical estimate implies at its λ, taken as known, or None.
@@ -128,7 +131,8 @@ def score(
     limit = float(np.sqrt(np.mean(flat**2))) if threshold is None else threshold
     strata = {key: np.repeat(rows, problem.axes) for key, rows in _strata(problem, nearest_source, is_active).items()}
     tallies: dict[str, Tally] = {}
-    for rows, block in _blocks(posterior, samples, flat, level, limit):
+    floor = SMALLEST_SD * float(np.sqrt(np.mean(true.current**2)))
+    for rows, block in _blocks(posterior, samples, flat, level, limit, floor):
         for key, mask in strata.items():
             part = Tally.of(block, np.flatnonzero(mask[rows]), level)
             tallies[key] = tallies[key] + part if key in tallies else part
@@ -137,11 +141,11 @@ def score(
         index = {name: np.asarray(sources) for name, sources in regions.items()}
         functional = posterior.region(index)
         means = np.stack([grid[sources].mean(axis=0) for sources in index.values()])
-        region_tally = _functional(functional, means.reshape(-1, len(sample_times)), samples, level, threshold)
+        region_tally = _functional(functional, means.reshape(-1, len(sample_times)), samples, level, threshold, floor)
     if contrasts is not None:
         functional = posterior.contrast(contrasts)
         table = np.asarray(contrasts, dtype=np.float64).reshape(len(functional.names), -1)
-        contrast_tally = _functional(functional, table @ flat, samples, level, threshold)
+        contrast_tally = _functional(functional, table @ flat, samples, level, threshold, floor)
     peak = posterior.peak(float(sample_times[sample]))
     true_peak, region = int(magnitude(grid)[:, sample].argmax()), peak.region(level)
     peak_score = PeakScore(
@@ -214,7 +218,7 @@ def _strata(problem: Problem, nearest_source: Index, is_active: NDArray[np.bool_
 
 
 def _blocks(
-    posterior: Posterior, samples: slice, truth: Array, level: float, threshold: float
+    posterior: Posterior, samples: slice, truth: Array, level: float, threshold: float, floor: float
 ) -> Iterator[tuple[slice, Points]]:
     """Yield scores of the currents (amplitude, time) by blocks of amplitudes."""
     rows, count = truth.shape
@@ -222,7 +226,7 @@ def _blocks(
     probe = slice(0, rows, -(-rows // 32))
     probe_samples = slice(samples.start, samples.stop, (samples.step or 1) * -(-count // 8))
     mass, means, sds = (np.array(part) for part in zip(*posterior.gaussians(probe, probe_samples), strict=True))
-    cluster = clusters_of(mass, means, np.maximum(sds, 1e-10 * sds.max()), GAUSSIANS)
+    cluster = clusters_of(mass, means, np.maximum(sds, max(1e-10 * sds.max(), floor)), GAUSSIANS)
     step = max(1, BLOCK_ELEMENTS // count)
     for start in range(0, rows, step):
         block = slice(start, min(start + step, rows))
@@ -230,15 +234,18 @@ def _blocks(
         moments = ClusterMoments.zeros(int(cluster.max()) + 1, at.shape)
         logs = np.full(at.shape, -np.inf)
         for k, (w, m, s) in zip(cluster, posterior.gaussians(block, samples), strict=True):
-            moments.add(k, w, m, s)
-            logs = np.logaddexp(logs, np.log(w) + gaussian_log_density(at, m, np.maximum(s, 1e-10 * s.max())))
+            sd = np.maximum(s, max(1e-10 * s.max(), floor))
+            moments.add(k, w, m, sd)
+            logs = np.logaddexp(logs, np.log(w) + gaussian_log_density(at, m, sd))
         yield block, Points.of(*moments.gaussians(), at, -logs, level, threshold)
 
 
-def _functional(functional: Functional, truth: Array, samples: slice, level: float, threshold: float | None) -> Tally:
+def _functional(
+    functional: Functional, truth: Array, samples: slice, level: float, threshold: float | None, floor: float
+) -> Tally:
     """Return the scores of linear functionals (functional, time)."""
     means = functional.means[:, :, samples]
-    sds = np.broadcast_to(functional.node_sds, functional.means.shape)[:, :, samples]
+    sds = np.maximum(np.broadcast_to(functional.node_sds, functional.means.shape)[:, :, samples], floor)
     logs = log_score(functional.weights, means, sds, truth)
     limit = float(np.sqrt(np.mean(truth**2))) if threshold is None else threshold
     mixture = compressed(functional.weights, means, sds)

@@ -226,7 +226,7 @@ class TestDoor:
     @pytest.mark.parametrize(
         ("given", "message"),
         [
-            ({"method": "dspm"}, "no baseline named 'dspm'; there are LCMV, MNE, dSPM, eLORETA, sLORETA"),
+            ({"method": "dspm"}, "no baseline named 'dspm'; there are LCMV, MNE, champagne, dSPM, eLORETA, sLORETA"),
             ({"convention": "brainstorm"}, "no convention named 'brainstorm'; there are mne"),
             ({"pick": "norm"}, "no pick named 'norm'"),
             ({"lam": -1.0}, "lam is -1.0, but must be positive and finite"),

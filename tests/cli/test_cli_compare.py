@@ -86,6 +86,11 @@ class TestCompare:
                 assert all((row[what] is not None) == ranked for row in found["rows"])
 
     @pytest.mark.slow
+    def test_champagne_takes_nothing_of_mne(self, compare, tmp_path):
+        code, out, err = compare("--methods", "champagne,MNE", "--models", "none")
+        assert code == 0, err
+        assert "champagne" in out
+
     def test_models_or_methods_alone(self, compare, tmp_path):
         assert compare("--methods", "none", "--models", "minimum_norm")[0] == 0
         assert compare("--methods", "MNE,MNE", "--models", "none", "--orientation", "free")[0] == 0

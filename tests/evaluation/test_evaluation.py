@@ -209,6 +209,15 @@ class TestEvaluate:
         wanted = np.average([pit.coverage() for pit in rows], axis=0, weights=[pit.count for pit in rows])
         np.testing.assert_allclose(one.coverage, wanted)
 
+    def test_champagne_is_in_every_table_of_calibration(self, tmp_path):
+        given = {**SMALL, "models": [], "baselines": ["MNE", "champagne"], "truths": ["dipole"], "seeds": 1}
+        found = evaluate(given, tmp_path / "out")
+        assert not found.failures
+        assert set(found.curves.method) == {"MNE", "champagne"}
+        for stratum in ("all", "active", "inactive", "regions"):
+            assert found.summary[f"{stratum}: coverage"].notna().all()
+        assert found.curves.query("method == 'champagne' and stratum == 'active'").coverage.notna().all()
+
     @pytest.mark.slow
     def test_the_same_whatever_the_order(self, plain, tmp_path):
         one = evaluate({**plain, "truths": ["sparse"], "seeds": [1]}, tmp_path / "one").results
