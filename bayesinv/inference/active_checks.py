@@ -8,11 +8,9 @@ import numpy as np
 from scipy.spatial.distance import cdist
 
 from bayesinv.axes import Array, Index
-from bayesinv.inference.assemble import noise_check
 from bayesinv.inference.chains import mixing
 from bayesinv.posterior.active import ActiveSets
 from bayesinv.posterior.checks import Check
-from bayesinv.posterior.mixture import Mixture
 from bayesinv.problem.problem import Problem
 
 MAX_RHAT, MIN_ESS = 1.05, 100
@@ -32,13 +30,12 @@ def active_checks(
     problem: Problem,
     sets: ActiveSets,
     hyper: Mapping[str, Array],
-    mixed: Mixture,
 ) -> tuple[Check, ...]:
-    """Return the checks of the chains and of the scales that they found.
+    """Return the checks of the chains.
 
     hyper : name to (draw,)
     """
-    return (*_convergence(sets, hyper), _inclusion(problem, sets), _room(sets), noise_check(mixed))
+    return (*_convergence(sets, hyper), _inclusion(problem, sets), _room(sets))
 
 
 def _convergence(sets: ActiveSets, hyper: Mapping[str, Array]) -> tuple[Check, ...]:

@@ -15,15 +15,17 @@ from bayesinv.evidence.spectrum import Decomposition
 from bayesinv.inference.active_chain import ActiveDraws, ActiveModel, Chain
 from bayesinv.inference.active_checks import active_checks
 from bayesinv.inference.active_evidence import evidence_of
-from bayesinv.inference.assemble import flattened
+from bayesinv.inference.assemble import data_checks, flattened
 from bayesinv.inference.conflict import prior_checks
 from bayesinv.posterior.active import ActiveSets
 from bayesinv.posterior.checks import Evidence
+from bayesinv.posterior.focal import focal_gaussians
 from bayesinv.posterior.hyper import Hyper
 from bayesinv.posterior.mixture import Mixture
 from bayesinv.posterior.posterior import Posterior
 from bayesinv.prior.density import Density
 from bayesinv.prior.patches import Patches
+from bayesinv.problem.problem import Problem
 from bayesinv.progress import steps
 
 MIN_DRAWS = 50
@@ -32,8 +34,8 @@ MIN_DRAWS = 50
 SMALL = 100_000
 """Numbers in the table of fields below which chains run one after the other."""
 
-MAX_NODES = 400
-"""Draws that the currents are mixed over."""
+MAX_NODES, FEW_NODES = 400, 40
+"""Draws that the currents are mixed over, and that residuals are taken at."""
 
 
 def posterior(
@@ -161,6 +163,7 @@ def _assembled(
     weights = np.full(len(picked), 1 / len(picked))
     structures = (density.observation.base,)
     sets = active_sets(focal, found)
+    active = sets.picked(picked)
     mixed = Mixture(weights, variance[picked], noise[picked], np.zeros(len(picked), dtype=np.int64), structures)
     return Posterior(
         problem=problem,
@@ -170,12 +173,24 @@ def _assembled(
         hyper=Hyper(flat, np.full(len(points), 1 / len(points)), flat, len(found)),
         log_evidence=evidence,
         checks=(
-            *active_checks(problem, sets, flat, mixed),
+            *active_checks(problem, sets, flat),
+            *data_checks(without_foci(problem, mixed, active), mixed),
             *prior_checks(density, points),
         ),
         timings=timings,
-        active=sets.picked(picked),
+        active=active,
     )
+
+
+def without_foci(problem: Problem, mixed: Mixture, sets: ActiveSets) -> Problem:
+    """Return a problem without what focal sources explain of its recording, at the mean of a few draws.
+
+    What is left, dense currents and noise, is what residuals of sensors and samples are judged by.
+    """
+    some = np.linspace(0, len(mixed.weights) - 1, min(FEW_NODES, len(mixed.weights))).astype(int)
+    few = mixed.picked(some, np.full(len(some), 1 / len(some)))
+    fitted = sum(one.fitted_by_foci() for one in focal_gaussians(problem, few, sets.picked(some)))
+    return problem.with_fields(recording=problem.recording - fitted)
 
 
 def active_sets(focal: Patches, found: list[ActiveDraws]) -> ActiveSets:

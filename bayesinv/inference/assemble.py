@@ -16,7 +16,6 @@ from bayesinv.posterior.hyper import Hyper
 from bayesinv.posterior.mixture import Mixture, systematic
 from bayesinv.posterior.posterior import Posterior
 from bayesinv.prior.density import Density
-from bayesinv.prior.observation import Observation
 from bayesinv.problem.plausibility import LEAST_SHARE, offset_of
 from bayesinv.problem.problem import Problem
 
@@ -65,7 +64,7 @@ def assemble(
         mixture=mixed,
         hyper=Hyper(flattened(density.hyper(nodes)), weights, flattened(density.hyper(draws)), scales=scales),
         log_evidence=evidence,
-        checks=(*checks, *data_checks(density.observation, mixed), *prior_checks(density, draws)),
+        checks=(*checks, *data_checks(density.observation.problem, mixed), *prior_checks(density, draws)),
         timings=timings,
     )
 
@@ -125,10 +124,10 @@ def mixture(
     return mixed, nearest
 
 
-def data_checks(observation: Observation, mixed: Mixture) -> tuple[Check, ...]:
+def data_checks(problem: Problem, mixed: Mixture) -> tuple[Check, ...]:
     """Return the checks of the recording and its noise, which every posterior of it depends on."""
-    checks = [noise_check(mixed), *baseline_checks(observation.problem)]
-    return (*checks, *colour_checks(observation.problem, mixed), *outlier_checks(observation.problem, mixed))
+    checks = [noise_check(mixed), *baseline_checks(problem)]
+    return (*checks, *colour_checks(problem, mixed), *outlier_checks(problem, mixed))
 
 
 def noise_check(mixed: Mixture) -> Check:

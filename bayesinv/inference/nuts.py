@@ -86,7 +86,7 @@ def posterior(
         mixture=mixed,
         hyper=Hyper(hyper, equal, hyper, chains, nearest(nodes, equal)),
         log_evidence=None,
-        checks=(*checks, *data_checks(density.observation, mixed), *prior_checks(density, nodes)),
+        checks=(*checks, *data_checks(density.observation.problem, mixed), *prior_checks(density, nodes)),
         timings=timings,
     )
 

@@ -122,7 +122,7 @@ def posterior(
         log_evidence=None,
         timings=timings,
     )
-    checks = (_drift(kept), _heaviest(found), *data_checks(density.observation, mixed))
+    checks = (_drift(kept), _heaviest(found), *data_checks(density.observation.problem, mixed))
     return replace(found, checks=(*checks, *prior_checks(density, drawn)))
 
 

@@ -224,6 +224,11 @@ class FocalGaussians(PickledByFields):
             out += node.weight * (values * node.filtered + node.fields @ node.courses.means.T)
         return np.asarray(self.spectrum.from_components @ (out @ self.over))
 
+    def fitted_by_foci(self) -> Array:
+        """What the weighted mean of the focal sources explains of the whitened recording: (component, time)."""
+        out = sum(node.weight * (node.fields @ node.courses.means.T) for node in self.nodes)
+        return np.asarray(self.spectrum.from_components @ (out @ self.over))
+
     def gaussians(self, rows: slice, samples: slice, least: float) -> Iterator[Gaussian]:
         """Every node whose weight exceeds `least`, for some rows and samples."""
         to_sources, over = self.spectrum.to_sources(rows), self.over[:, samples]

@@ -367,7 +367,7 @@ class Problem(PickledByFields):
         count = table.shape[-1] if table.ndim == 2 else 0
         if times is None:
             times = self.times if count == len(self.times) else np.arange(count, dtype=float)
-        return self._with_fields(
+        return self.with_fields(
             recording=table,
             times=np.asarray(times, dtype=np.float64),
             baseline=None if baseline is None else np.asarray(baseline, dtype=np.float64),
@@ -404,7 +404,7 @@ class Problem(PickledByFields):
         ValueError
             If a map holds NaN, has another length than there are sources, or is the same everywhere.
         """
-        return self._with_fields(maps=dict(maps))
+        return self.with_fields(maps=dict(maps))
 
     def with_parcels(self, parcels: int | ArrayLike | Mapping[str, ArrayLike] | Sequence[Any]) -> Problem:
         """Return the problem with its sources divided into parcels, for models that use them.
@@ -420,11 +420,11 @@ class Problem(PickledByFields):
         if isinstance(parcels, int | np.integer):
             if self.sources is None:
                 raise ValueError("parcels are made of sources' positions, but this problem has none; give labels")
-            return self._with_fields(labels=make_parcels(self.sources, int(parcels)))
+            return self.with_fields(labels=make_parcels(self.sources, int(parcels)))
         where = self.source_count if self.sources is None else self.sources
-        return self._with_fields(labels=check_labels(parcels, where))
+        return self.with_fields(labels=check_labels(parcels, where))
 
-    def _with_fields(self, **changes: Any) -> Problem:
+    def with_fields(self, **changes: Any) -> Problem:
         """Return the problem with other values of fields that decompositions of the gain do not depend on."""
         other = replace(self, **changes)
         other.__dict__["shared"] = self.shared

@@ -220,3 +220,24 @@ def test_density_of_a_set_is_that_of_dense_algebra(options):
     # Modes of less than 1e-4 of the strongest's power hold no course here.
     assert_allclose(found, wanted, atol=0.05)
     assert FocalModes.of(problem, 0.02).powers.min() > 0
+
+
+@pytest.mark.slow
+def test_a_noisy_sensor_is_named_beside_a_focal_source():
+    rng = np.random.default_rng(5)
+    clean = toy(sensors=24, sources=40, samples=60, quiet=60, amplitude=0.0)
+    course = np.sin(2 * np.pi * 3 * clean.times)
+    recording = rng.normal(size=(24, 60)) + 3 * np.outer(clean.gain[:, 7] / np.linalg.norm(clean.gain[:, 7]), course)
+    spoilt = recording.copy()
+    spoilt[3] *= 8
+
+    def failed(table):
+        problem = bi.Problem.from_arrays(
+            clean.gain, table, times=clean.times, baseline=clean.baseline, positions=clean.sources.positions
+        )
+        found = bi.infer(model, problem, chains=2, sweeps=50, warm=30)
+        names = ("effective draws", "R-hat", "chains on places", "room for sources")
+        return {one.name: one.note for one in found.checks if not one.passed and one.name not in names}
+
+    assert failed(recording) == {}
+    assert any("3" in note for note in failed(spoilt).values())

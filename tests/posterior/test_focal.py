@@ -280,7 +280,9 @@ class TestWithOtherModels:
     def test_an_average_is_the_mixture_of_both(self, problem):
         focal, other = posterior(problem, 0.5), bi.infer("hierarchical", problem)
         both = bi.average({"focal": focal, "other": other}, [0.3, 0.7])
-        assert_allclose(both.mean, 0.3 * focal.mean + 0.7 * other.mean, rtol=1e-9, atol=1e-12 * np.abs(focal.mean).max())
+        assert_allclose(
+            both.mean, 0.3 * focal.mean + 0.7 * other.mean, rtol=1e-9, atol=1e-12 * np.abs(focal.mean).max()
+        )
         second = 0.3 * (focal.sd**2 + focal.mean**2) + 0.7 * (other.sd**2 + other.mean**2)
         assert_allclose(both.sd, np.sqrt(second - both.mean**2), rtol=1e-6)
         # A model without focal sources has none for sure.

@@ -151,7 +151,7 @@ class TestTimes:
             mean = baseline.mean(axis=1, keepdims=True)
             recording, baseline = recording - mean, baseline - mean
         wanted = bi.Problem.from_arrays(gain, recording, covariance, baseline=baseline, **given)
-        wanted = wanted._with_fields(baseline_times=before[quiet])
+        wanted = wanted.with_fields(baseline_times=before[quiet])
         same(found, wanted, 1e-9)
         assert found.shared is problem.shared
         lags = np.abs(np.subtract.outer(kept, kept))
