@@ -90,6 +90,8 @@ def show_posterior(posterior: Posterior, maps: tuple[Maps, Maps | None], stages:
     if posterior.active is not None:
         rows.append(("number of sources", posterior.count.describe()))
         rows += [(f"source {i}", one.describe()) for i, one in enumerate(posterior.foci, 1) if one.probability >= 0.5]
+        if posterior.active.preference:
+            rows.append(("focal sources", f"the recording {posterior.active.preference}"))
     for name, peak in peaks(posterior, maps).items():
         rows.append((f"peak at {span(*peak.window)}, {name}", _where(posterior, peak)))
     evidence = "not given by this method" if posterior.log_evidence is None else f"{posterior.log_evidence!r} nats"

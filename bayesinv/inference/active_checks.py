@@ -10,7 +10,7 @@ from scipy.spatial.distance import cdist
 from bayesinv.axes import Array, Index
 from bayesinv.inference.chains import mixing
 from bayesinv.posterior.active import ActiveSets
-from bayesinv.posterior.checks import Check
+from bayesinv.posterior.checks import Check, Evidence
 from bayesinv.problem.problem import Problem
 
 MAX_RHAT, MIN_ESS = 1.05, 100
@@ -22,6 +22,9 @@ MAX_DIFFERENCE = 0.2
 PARCEL = 0.02
 """Radius in m of the parcels whose inclusion is compared."""
 
+MAX_ERROR = 1.5
+"""Largest standard error of the log evidence, nats."""
+
 CROWDED = 0.01
 """Largest probability of as many sources as there may be, or one fewer."""
 
@@ -30,12 +33,14 @@ def active_checks(
     problem: Problem,
     sets: ActiveSets,
     hyper: Mapping[str, Array],
+    ratio: Evidence,
 ) -> tuple[Check, ...]:
     """Return the checks of the chains.
 
     hyper : name to (draw,)
+    ratio : log of the ratio of the evidence to that without focal sources
     """
-    return (*_convergence(sets, hyper), _inclusion(problem, sets), _room(sets))
+    return (*_convergence(sets, hyper), _inclusion(problem, sets), _room(sets), _annealing(ratio))
 
 
 def _convergence(sets: ActiveSets, hyper: Mapping[str, Array]) -> tuple[Check, ...]:
@@ -119,4 +124,15 @@ def _room(sets: ActiveSets) -> Check:
         f"probability of {sets.most - 1} sources or more, where there may be {sets.most}; if it is large, the "
         "recording is not that of a few sources, or its noise is not what the model takes it for. Try a model without "
         "a focal part",
+    )
+
+
+def _annealing(ratio: Evidence) -> Check:
+    return Check(
+        "error of the evidence",
+        ratio.error,
+        f"< {MAX_ERROR:g}",
+        ratio.error < MAX_ERROR,
+        "standard error in nats of the log evidence, by how much chains gathered on their way from dense currents alone "
+        "to focal sources too; where it is large they went different ways: give more sweeps to warm up, `warm`",
     )

@@ -30,22 +30,25 @@ STRETCH, REACH = 0.3, 16
 """How fast steps of the lattice grow with their number, and steps that it takes at most to each side."""
 
 
-def evidence_of(model: ActiveModel, prior: LogPrior, start: Array, log_ratios: Sequence[float]) -> Evidence | None:
-    """Return the log evidence with its standard error, or None where hyperparameters are too many for a lattice.
+def annealed_ratio(log_ratios: Sequence[float]) -> Evidence:
+    """Return the log of the ratio of the evidence to that without focal sources, with its standard error.
+
+    log_ratios : of each chain, logs of unbiased estimates
+    """
+    ratios = np.asarray(log_ratios)
+    mean = float(logsumexp(ratios) - np.log(len(ratios)))
+    return Evidence(mean, float(np.exp(ratios - mean).std(ddof=1) / np.sqrt(len(ratios))))
+
+
+def dense_log_evidence(model: ActiveModel, prior: LogPrior, start: Array) -> float | None:
+    """Return the log evidence of the dense currents alone, nats, by a lattice for each time constant and error.
+
+    None where hyperparameters are too many for a lattice.
 
     start : (coordinate,), where the search for the mode starts
-    log_ratios : of each chain
     """
     if len(start) > MAX_DIMENSION:
         return None
-    ratios = np.asarray(log_ratios)
-    mean = float(logsumexp(ratios) - np.log(len(ratios)))
-    error = float(np.exp(ratios - mean).std(ddof=1) / np.sqrt(len(ratios)))
-    return Evidence(dense_log_evidence(model, prior, start) + mean, error)
-
-
-def dense_log_evidence(model: ActiveModel, prior: LogPrior, start: Array) -> float:
-    """Return the log evidence of the dense currents alone, nats, by a lattice for each time constant and error."""
     shape = len(model.log_constants), len(model.log_errors)
     first = int(np.argmax(model.log_constants)), int(np.argmax(model.log_errors))
     found: dict[tuple[int, int], float] = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from threading import Lock
 
 import numpy as np
@@ -14,7 +15,7 @@ from bayesinv.evidence.active import FocalModes, FocalRecording
 from bayesinv.evidence.spectrum import Decomposition
 from bayesinv.inference.active_chain import ActiveDraws, ActiveModel, Chain
 from bayesinv.inference.active_checks import active_checks
-from bayesinv.inference.active_evidence import evidence_of
+from bayesinv.inference.active_evidence import annealed_ratio, dense_log_evidence
 from bayesinv.inference.assemble import data_checks, flattened
 from bayesinv.inference.conflict import prior_checks
 from bayesinv.posterior.active import ActiveSets
@@ -72,12 +73,11 @@ def posterior(
     timings["fields"] = time.perf_counter() - started
     found = _run(density, model, rng, chains, sweeps, warm, progress)
     timings["sample"] = time.perf_counter() - started - timings["fields"]
-    evidence = None
-    if density.proper:
-        ratios = [one.log_ratio for one in found]
-        evidence = evidence_of(model, density.prior_and_scales, density.start, ratios)
+    ratio = annealed_ratio([one.log_ratio for one in found])
+    dense = dense_log_evidence(model, density.prior_and_scales, density.start) if density.proper else None
+    evidence = None if dense is None else Evidence(dense + ratio, ratio.error)
     timings["evidence"] = time.perf_counter() - started - timings["fields"] - timings["sample"]
-    return _assembled(density, name, focal, found, evidence, timings)
+    return _assembled(density, name, focal, found, evidence, ratio, timings)
 
 
 def active_model(density: Density, focal: Patches) -> ActiveModel:
@@ -144,6 +144,7 @@ def _assembled(
     focal: Patches,
     found: list[ActiveDraws],
     evidence: Evidence | None,
+    ratio: Evidence,
     timings: dict[str, float],
 ) -> Posterior:
     problem = density.observation.problem
@@ -163,7 +164,7 @@ def _assembled(
     weights = np.full(len(picked), 1 / len(picked))
     structures = (density.observation.base,)
     sets = active_sets(focal, found)
-    active = sets.picked(picked)
+    active = replace(sets.picked(picked), log_ratio=float(ratio), log_ratio_error=ratio.error)
     mixed = Mixture(weights, variance[picked], noise[picked], np.zeros(len(picked), dtype=np.int64), structures)
     return Posterior(
         problem=problem,
@@ -173,7 +174,7 @@ def _assembled(
         hyper=Hyper(flat, np.full(len(points), 1 / len(points)), flat, len(found)),
         log_evidence=evidence,
         checks=(
-            *active_checks(problem, sets, flat),
+            *active_checks(problem, sets, flat, ratio),
             *data_checks(without_foci(problem, mixed, active), mixed),
             *prior_checks(density, points),
         ),

@@ -12,6 +12,9 @@ from bayesinv.axes import Array, Index, same_axes
 from bayesinv.memory import PickledByFields, cached_property
 from bayesinv.problem.problem import Problem
 
+CLEAR = 3.0
+"""Log evidence in nats that clearly prefers one explanation; a factor of 20."""
+
 NONE = -1
 """Time constant of nodes of models without focal sources, in an average of models."""
 
@@ -33,6 +36,8 @@ class ActiveSets(PickledByFields):
     starts, members, weights : (patch + 1,), (member,) and (member,), the sources of each patch, those of patch i from
         starts[i] to starts[i + 1], and their shares of its current
     most : number of sources above which none was added
+    log_ratio, log_ratio_error : log of the ratio of the evidence to that of the same model without focal sources, and
+        its standard error, nats; NaN where it is not known
     """
 
     node: Index
@@ -48,6 +53,8 @@ class ActiveSets(PickledByFields):
     members: Index
     weights: Array
     most: int
+    log_ratio: float = np.nan
+    log_ratio_error: float = np.nan
 
     def __post_init__(self) -> None:
         same_axes(
@@ -63,6 +70,17 @@ class ActiveSets(PickledByFields):
     def counts(self) -> Index:
         """Number of active sources at each node: (node,)."""
         return np.bincount(self.node, minlength=len(self.constant))
+
+    @property
+    def preference(self) -> str:
+        """Whether the recording prefers focal sources to dense currents alone, in words; "" where it is not known."""
+        ratio, error = self.log_ratio, self.log_ratio_error
+        if not np.isfinite(ratio):
+            return ""
+        nats = f"{ratio:.1f} ± {error:.1f} nats of log evidence"
+        if ratio > max(CLEAR, 2 * error):
+            return f"prefers focal sources above dense currents to dense currents alone, by {nats}"
+        return f"gives no clear reason for focal sources beside dense currents ({nats})"
 
     def at(self, node: int) -> slice:
         """The active sources of a node."""

@@ -307,3 +307,14 @@ class Count(PickledByFields):
         below = np.cumsum(self.probability)
         low = int(np.searchsorted(below, tail + 1e-12))
         return low, int(np.searchsorted(below, 1 - tail - 1e-12))
+
+
+def summary(count: Count, found: Sequence[Focus], sets: ActiveSets, level: float) -> dict[str, Any]:
+    """Numbers of the focal sources as plain Python; None for a ratio that is not known."""
+    known = bool(np.isfinite(sets.log_ratio))
+    return {
+        "count": count.probability.tolist(),
+        "foci": [one.summary(level) for one in found],
+        "log_evidence_ratio": float(sets.log_ratio) if known else None,
+        "log_evidence_ratio_error": float(sets.log_ratio_error) if known else None,
+    }

@@ -456,9 +456,7 @@ class Posterior(PickledByFields):
 
     def summary(self, level: float = 0.9) -> dict[str, Any]:
         """Numbers of the result as plain Python: hyperparameters with intervals, evidence, checks, timings."""
-        focal = {}
-        if self.active is not None:
-            focal = {"count": self.count.probability.tolist(), "foci": [one.summary(level) for one in self.foci]}
+        focal = {} if self.active is None else focal_questions.summary(self.count, self.foci, self.active, level)
         return {
             "model": self.model,
             "method": self.method,

@@ -68,6 +68,8 @@ def focal_sentences(posterior: Posterior) -> list[str]:
         "probability of a half or more."
     ]
     words += [f"Source {i}: {one.describe()}.".replace("-", "−") for i, one in enumerate(likely, 1)]
+    if posterior.active.preference:
+        words.append(f"The recording {posterior.active.preference}.")
     return words
 
 

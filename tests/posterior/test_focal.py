@@ -62,7 +62,10 @@ def posterior(problem, depth=None):
 
 
 def dense(found, totals=None):
-    """Covariances of the recording, appended to `totals`, and per node: weight, mean (amplitude × time) and covariance, by conditioning one large normal distribution."""
+    """Per node: weight, mean (amplitude × time) and covariance, by conditioning one large normal distribution.
+
+    totals : what covariances of the recording are appended to
+    """
     problem, mixture, active = found.problem, found.mixture, found.active
     axes, times = problem.axes, problem.times
     noise = np.eye(len(times)) if problem.autocorrelation is None else samples_covariance(problem)[1][0]
