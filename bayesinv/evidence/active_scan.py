@@ -143,12 +143,12 @@ class Scan:
         """Products (column, mode, axis, source) of every source's field with those of the active ones."""
         return self.held[: len(self.sources) * self.axes]
 
-    def _multiply(self, source: int, out: Table) -> None:
-        """Fill in products (axis, mode, axis, source) of every source's field with that of one, weighted by D⁻¹."""
-        for own in range(self.axes):
-            weighted = self.precision * self.table[own, :, source]
-            for a in range(self.axes):
-                np.matmul(weighted, self.table[a], out=out[own, :, a])
+    def _multiply(self, sources: Index, out: Table) -> None:
+        """Fill in products (source × axis, mode, axis, source) of every source's field with those of some, by D⁻¹."""
+        chosen = self.table[:, :, sources].transpose(2, 0, 1)
+        weighted = (self.precision * chosen[:, :, None]).reshape(-1, len(self.table[0]))
+        for a in range(self.axes):
+            out[:, :, a] = (weighted @ self.table[a]).reshape(len(out), len(self.powers), -1)
 
     def courses(self) -> FocalCourses:
         """Posterior of the courses of the active sources."""
@@ -178,10 +178,9 @@ class Scan:
             more = np.empty((max(stop, 2 * len(self.held)), *self.first.shape), dtype=np.float32)
             more[:start] = self.held[:start]
             self.held = more
-        for i, one in enumerate(sources):
-            # What was taken last is still held here.
-            if len(sources) > 1 or int(one) != self.taken:
-                self._multiply(int(one), self.held[start + i * self.axes : start + (i + 1) * self.axes])
+        # What was taken last is still held here.
+        if len(sources) > 1 or int(sources[0]) != self.taken:
+            self._multiply(sources, self.held[start:stop])
         self.taken = EMPTY
         self.sources += sources.tolist()
         self.strengths += strengths.tolist()

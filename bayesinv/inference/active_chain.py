@@ -129,7 +129,7 @@ class Chain:
         # Of hyperparameters, and of levels of time constant and error: least, mean and covariance, by which they move.
         self.least = np.r_[np.full(len(start), 0.02), 0.3, 0.3]
         self.middle, self.spread = np.r_[start, self.constant, self.error], np.diag(25 * self.least**2)
-        self.stride = 2.4 / np.sqrt(len(self.least))
+        self.stride, self.shift = 2.4 / np.sqrt(len(self.least)), 0.0
         _, variance, noise = prior(self.point[None])
         self.variance, self.noise = float(variance[0]), float(noise[0])
         self.scan = Scan(model.table, model.axes)
@@ -214,27 +214,31 @@ class Chain:
         highest = np.array([len(model.log_constants), len(model.log_errors)]) - 1
         if not size + highest.sum():
             return
-        lower = self.stride * np.linalg.cholesky(self.spread)
-        log_prior, _, _ = self.prior(self.point[None])
-        current = float(log_prior[0]) + self._at_levels(self.variance, self.noise, self.constant, self.error)
-        proposed = lower @ rng.standard_normal((size + 2, STEPS))
-        levels = np.array([self.constant, self.error])
-        for step in proposed.T:
-            point, near = self.point + step[:size], levels + np.rint(step[size:]).astype(int)
+        lower, levels = np.linalg.cholesky(self.spread), np.array([self.constant, self.error])
+        steps = (lower @ rng.standard_normal((size + 2, STEPS))).T
+        ahead = self.prior(self.point[None])
+        current = float(ahead[0][0]) + self._at_levels(self.variance, self.noise, self.constant, self.error)
+        made = -1
+        for i, step in enumerate(self.stride * steps):
+            if made < 0:
+                # The prior where the next steps lead, until one of them is taken.
+                ahead, made = self.prior(self.point + self.stride * steps[i:, :size]), i
+            near = levels + np.rint(step[size:]).astype(int)
             accepted = False
             if (near >= 0).all() and (near <= highest).all():
-                (prior,), (variance,), (noise,) = self.prior(point[None])
+                prior, variance, noise = (float(one[i - made]) for one in ahead)
                 value = -np.inf
                 if np.isfinite([prior, variance, noise]).all() and min(variance, noise) > 0:
-                    value = float(prior) + self._at_levels(float(variance), float(noise), *near.tolist())
+                    value = prior + self._at_levels(variance, noise, *near.tolist())
                 accepted = bool(np.log(rng.random()) < value - current)
             if accepted:
-                current, levels, self.point = value, near, point
-                self.variance, self.noise = float(variance), float(noise)
+                current, levels, made = value, near, -1
+                self.point, self.variance, self.noise = self.point + step[:size], variance, noise
                 self.constant, self.error = near.tolist()
             if adapting is not None:
-                self.stride *= np.exp((accepted - ACCEPTANCE) / np.sqrt(4 + adapting))
+                self.shift += (accepted - ACCEPTANCE) / np.sqrt(4 + adapting)
         if adapting is not None:
+            self.stride = 2.4 / np.sqrt(size + 2) * float(np.exp(self.shift))
             now, rate = np.r_[self.point, levels], 1 / min(adapting + 2, MEMORY)
             self.spread += rate * (np.outer(now - self.middle, now - self.middle) - self.spread)
             self.middle += rate * (now - self.middle)
