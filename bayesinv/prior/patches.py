@@ -81,6 +81,11 @@ class Patches(PickledByFields):
                 f"expected is {self.expected}, but the number of sources that is expected must be positive and less "
                 f"than the {self.most} there may be at most"
             )
+        if self.expected > self.problem.components:
+            raise ValueError(
+                f"expected is {self.expected}, but the recording has {self.problem.components} components, which cannot "
+                "tell more sources apart"
+            )
         if self.scale is not None and not 0 < self.scale < np.inf:
             raise ValueError(f"scale is {self.scale}, but the median strength must be positive and finite, in A m")
         if not 0 <= self.error < np.inf:
