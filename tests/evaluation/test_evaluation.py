@@ -187,6 +187,7 @@ class TestEvaluate:
         with pytest.raises(ValueError, match="no score named 'beauty'"):
             found.ranking("beauty")
 
+    @pytest.mark.slow
     def test_tables_figures_and_a_page(self, tmp_path):
         out = tmp_path / "new" / "out"
         found = evaluate({**SMALL, "forward_error": [False, True]}, out)

@@ -47,6 +47,7 @@ class TestChoice:
         with pytest.raises(ValueError, match="step is 3"):
             bi.infer("multiple_sparse_priors", parcels(), "nested_laplace", step=3)
 
+    @pytest.mark.slow
     def test_a_finer_lattice_says_the_same(self):
         _, problem = simulated(disc_problem(np.random.default_rng(0))[1], np.eye(40), np.random.default_rng(1))
         problem = problem.with_parcels(np.repeat(np.arange(5), 8))

@@ -199,7 +199,14 @@ def drawn(name, count, seed=0):
 
 
 class TestNumbers:
-    @pytest.mark.parametrize("name", NUMBERS)
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "tangential",
+            pytest.param("depth", marks=pytest.mark.slow),
+            pytest.param("extent", marks=pytest.mark.slow),
+        ],
+    )
     def test_they_are_found(self, name):
         truth, mean, sd, _, _ = drawn(name, 2, seed=5)
         assert (np.abs(mean - truth) < 2.6 * sd).all()
@@ -287,6 +294,7 @@ def parcelled(seed, spread):
 
 
 class TestSpreadOfParcels:
+    @pytest.mark.slow
     def test_it_is_found(self):
         posterior = bi.infer("multiple_sparse_priors", parcelled(0, 1.0), draws=1000)
         assert posterior.method == "nested_laplace"
