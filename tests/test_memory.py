@@ -291,7 +291,7 @@ class TestTravel:
         assert_array_equal(other.sd, posterior.sd)
         assert_array_equal(twin.weights, weights)
 
-    @pytest.mark.parametrize("name", ["depth_weighted", "sensor_noise"])
+    @pytest.mark.parametrize("name", ["depth_weighted", pytest.param("sensor_noise", marks=pytest.mark.slow)])
     def test_a_pickled_problem_gives_the_same_numbers(self, name):
         problem = scene(samples=40, quiet=10)
         first = bi.infer(name, problem, draws=100)

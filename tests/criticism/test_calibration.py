@@ -33,7 +33,7 @@ MODELS = sorted(path.stem for path in Path(__file__).parents[2].joinpath("models
 LEVELS = np.arange(1, 10) / 10  # at 0 and 1 every interval is right
 
 # Simulations in the normal run and in the slow one, and options; what takes longer gets fewer.
-QUICK = {"minimum_norm": 20, "hierarchical": 12, "sensor_noise": 3, "temporal": 3, "fmri_informed": 3}
+QUICK = {"minimum_norm": 20, "hierarchical": 12}
 SLOW = {
     "minimum_norm": 300,
     "hierarchical": 150,

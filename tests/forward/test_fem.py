@@ -88,6 +88,19 @@ class TestField(FiniteElements, FieldLaws):
     silence = 0.08
     ring = 1e-2
     divergence = 0.1
+
+    @pytest.mark.slow
+    def test_each_sensor_fills_its_own_row(self, scene):
+        super().test_each_sensor_fills_its_own_row(scene)
+
+    @pytest.mark.slow
+    def test_turning_the_whole_scene_turns_the_gain(self, scene):
+        super().test_turning_the_whole_scene_turns_the_gain(scene)
+
+    @pytest.mark.slow
+    def test_a_head_twice_the_size_reads_a_quarter(self, scene):
+        super().test_a_head_twice_the_size_reads_a_quarter(scene)
+
     accuracy = ((0.3, 0.015, 0.03, 0.02), (0.95, 0.02, 0.06, 0.05))
 
 

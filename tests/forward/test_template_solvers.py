@@ -84,7 +84,7 @@ def mne_solution(head, folder):
     [
         # At 162 and at 642 vertices what differs is the error of collocation: it falls with the edge, ours with its
         # square.
-        (2, (0.12, 0.1), (0.5, 0.5)),
+        pytest.param(2, (0.12, 0.1), (0.5, 0.5), marks=pytest.mark.slow),
         pytest.param(3, (0.04, 0.03), (0.1, 0.1), marks=pytest.mark.slow),
         pytest.param(4, (0.02, 0.01), (0.05, 0.05), marks=pytest.mark.slow),
     ],

@@ -203,6 +203,7 @@ class TestNuts:
 
 
 class TestMany:
+    @pytest.mark.slow
     def test_each_is_what_infer_gives(self):
         one = toy(quiet=5)
         others = {"first": one, "second": toy(seed=0, quiet=5, amplitude=1.0), "third": one.again(2 * one.recording)}

@@ -17,7 +17,10 @@ from bayesinv.inference.interpolant import DENSITY_TOLERANCE, Interpolant
 from bayesinv.inference.quadrature import integrate
 
 
-@pytest.fixture(scope="module", params=["depth_weighted", "oriented", "sensor_noise", "smooth", "temporal"])
+@pytest.fixture(
+    scope="module",
+    params=["depth_weighted", pytest.param("oriented", marks=pytest.mark.slow), "sensor_noise", "smooth", "temporal"],
+)
 def found(request):
     name = request.param
     problem = scene(3 if name == "oriented" else 1, samples=40, quiet=10)

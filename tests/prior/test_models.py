@@ -155,7 +155,7 @@ class TestContract:
             assert posterior.log_evidence.error < (5 if many else 1e-2)
 
 
-@pytest.fixture(scope="module", params=["hierarchical", "depth_weighted"])
+@pytest.fixture(scope="module", params=["hierarchical", pytest.param("depth_weighted", marks=pytest.mark.slow)])
 def sampled(request):
     """A model, its prior predictive draws, and hyperparameters' draws in ArviZ's container."""
     import pymc as pm
