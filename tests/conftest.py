@@ -10,6 +10,8 @@ for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(name, "1")
 # MNE-Python's loops over so few sensors and triangles take less time as they stand than Numba takes to compile them.
 os.environ.setdefault("MNE_USE_NUMBA", "false")
+# PyTensor otherwise notes for every node of a graph from where it was made.
+os.environ["PYTENSOR_FLAGS"] = ",".join(filter(None, (os.environ.get("PYTENSOR_FLAGS"), "traceback__limit=0")))
 
 import gc  # noqa: E402
 

@@ -304,6 +304,7 @@ class TestTravel:
 
 
 class TestProblem:
+    @pytest.mark.slow
     def test_another_gain_has_a_memory_of_its_own(self):
         problem, other = toy(quiet=5), toy(seed=1, quiet=5)
         bi.infer("depth_weighted", problem, draws=100)

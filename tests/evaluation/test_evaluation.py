@@ -264,6 +264,7 @@ class TestEvaluate:
         monkeypatch.setattr(Path, "write_bytes", write)
         assert len(evaluate(SMALL, out).results) == 12
 
+    @pytest.mark.slow
     def test_a_folder_belongs_to_its_configuration(self, tmp_path):
         out = tmp_path / "out"
         evaluate({**SMALL, "truths": ["dipole"], "seeds": 1}, out)

@@ -24,6 +24,7 @@ def density_of(problem, name="multiple_sparse_priors"):
 
 
 class TestLattice:
+    @pytest.mark.slow
     def test_it_is_the_same_without_a_closed_form(self, monkeypatch):
         density = density_of(parcels())
         exact = nested(density, slopes_of(density), 1.0)

@@ -172,7 +172,9 @@ class TestGoodData:
         )
         assert not failed(bi.infer("hierarchical", problem, draws=100).checks)
 
-    @pytest.mark.parametrize("model", ["temporal", pytest.param("oriented", marks=pytest.mark.slow), "sensor_noise"])
+    @pytest.mark.parametrize(
+        "model", [*(pytest.param(name, marks=pytest.mark.slow) for name in ("temporal", "oriented")), "sensor_noise"]
+    )
     def test_of_other_structure(self, model):
         from templates import simulate, template
 
