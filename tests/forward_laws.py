@@ -181,6 +181,7 @@ class Laws:
     rigid = 1e-9  # laws of symmetry: the same scene in other coordinates
     deep = 0.6  # eccentricity of the sources of these laws
     step = 1e-4  # m, between places whose gains are differenced
+    every = 1  # of how many sensors one is solved again where the head or the order is another
 
     def solve(self, head, sensors, sources):
         raise NotImplementedError
@@ -188,12 +189,21 @@ class Laws:
     def sensors(self):
         raise NotImplementedError
 
-    def read(self, field):
-        """The gain that does not depend on a convention (the reference of the potential)."""
+    def read(self, gain):
+        """What of a gain does not depend on a convention (the reference of the potential)."""
         raise NotImplementedError
 
     def gain(self, head, sensors, sources):
-        return self.read(self.solve(head, sensors, sources))
+        return self.read(self.solve(head, sensors, sources).gain)
+
+    def few(self, sensors):
+        """Indices of the sensors that are solved again."""
+        return np.arange(0, len(sensors), self.every)
+
+    def assert_these(self, which, head, sensors, dipoles, wanted, tolerance=None):
+        """The gain of some sensors is what is wanted of these, relative to the largest entry."""
+        gain = self.gain(head, sensors, dipoles)
+        assert_same(gain, self.read(wanted[which]), self.rigid if tolerance is None else tolerance)
 
     @pytest.fixture
     def scene(self, head):
@@ -216,20 +226,22 @@ class Laws:
 
     def test_each_sensor_fills_its_own_row(self, scene):
         head, sensors, dipoles, gain = scene
-        order = np.random.default_rng(1).permutation(len(sensors))
-        assert_same(self.gain(head, sensors.pick(order), dipoles), gain[order], self.exact)
+        order = np.random.default_rng(1).permutation(len(sensors))[:: self.every]
+        self.assert_these(order, head, sensors.pick(order), dipoles, gain, tolerance=self.exact)
 
     def test_turning_the_whole_scene_turns_the_gain(self, scene):
         head, sensors, dipoles, gain = scene
         turn = Rotation.from_rotvec([0.4, -0.9, 0.3])
         shift = (0.01, 0.02, -0.03)
-        rotated = self.gain(*(moved(x, turn, 1.0, shift) for x in (head, sensors, dipoles)))
-        assert_same(rotated @ turn.as_matrix(), gain, self.rigid)
+        few = self.few(sensors)
+        rotated = (moved(x, turn, 1.0, shift) for x in (head, sensors.pick(few), dipoles))
+        self.assert_these(few, *rotated, gain @ turn.as_matrix().T)
 
     def test_a_head_twice_the_size_reads_a_quarter(self, scene):
         head, sensors, dipoles, gain = scene
-        larger = self.gain(*(moved(x, scale=2.0) for x in (head, sensors, dipoles)))
-        assert_same(4 * larger, gain, self.rigid)
+        few = self.few(sensors)
+        larger = (moved(x, scale=2.0) for x in (head, sensors.pick(few), dipoles))
+        self.assert_these(few, *larger, gain / 4)
 
 
 class PotentialLaws(Laws):
@@ -244,8 +256,8 @@ class PotentialLaws(Laws):
     def sensors(self):
         return electrodes()
 
-    def read(self, field):
-        return average(field.gain)
+    def read(self, gain):
+        return average(gain)
 
     def test_twice_the_conductivity_halves_the_potential(self, scene):
         head, sensors, dipoles, gain = scene
@@ -254,7 +266,8 @@ class PotentialLaws(Laws):
             conductivities=tuple(tuple(2 * np.asarray(c)) if np.ndim(c) else 2 * c for c in head.conductivities),
             tensors=None if head.tensors is None else 2 * head.tensors,
         )
-        assert_same(2 * self.gain(doubled, sensors, dipoles), gain, self.rigid)
+        few = self.few(sensors)
+        self.assert_these(few, doubled, sensors.pick(few), dipoles, gain / 2)
 
     def test_potential_differences_are_independent_of_the_reference(self, scene):
         head, sensors, dipoles, gain = scene
@@ -311,8 +324,8 @@ class FieldLaws(Laws):
     def sensors(self):
         return coils()
 
-    def read(self, field):
-        return field.gain
+    def read(self, gain):
+        return gain
 
     def test_the_field_does_not_depend_on_the_unit_of_conductivity(self, scene):
         head, sensors, dipoles, gain = scene
@@ -321,7 +334,8 @@ class FieldLaws(Laws):
             conductivities=tuple(tuple(2 * np.asarray(c)) if np.ndim(c) else 2 * c for c in head.conductivities),
             tensors=None if head.tensors is None else 2 * head.tensors,
         )
-        assert_same(self.gain(doubled, sensors, dipoles), gain, self.rigid)
+        few = self.few(sensors)
+        self.assert_these(few, doubled, sensors.pick(few), dipoles, gain)
 
     def test_a_radial_source_in_a_sphere_is_silent(self, head):
         dipoles = sources(0.95, 20)

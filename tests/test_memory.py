@@ -291,7 +291,7 @@ class TestTravel:
         assert_array_equal(other.sd, posterior.sd)
         assert_array_equal(twin.weights, weights)
 
-    @pytest.mark.parametrize("name", ["depth_weighted", "sensor_noise"])
+    @pytest.mark.parametrize("name", ["depth_weighted", pytest.param("sensor_noise", marks=pytest.mark.slow)])
     def test_a_pickled_problem_gives_the_same_numbers(self, name):
         problem = scene(samples=40, quiet=10)
         first = bi.infer(name, problem, draws=100)
@@ -304,6 +304,7 @@ class TestTravel:
 
 
 class TestProblem:
+    @pytest.mark.slow
     def test_another_gain_has_a_memory_of_its_own(self):
         problem, other = toy(quiet=5), toy(seed=1, quiet=5)
         bi.infer("depth_weighted", problem, draws=100)

@@ -5,6 +5,7 @@ import importlib
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -34,10 +35,11 @@ LATE = {
 class Imports(ast.NodeVisitor):
     """Modules of the package that a file imports: (module, late), without what only type checkers see."""
 
-    def __init__(self, path, root):
+    def __init__(self, path, root, text):
         self.path, self.root, self.depth = path, root, 0
         self.found = []
-        self.visit(ast.parse(path.read_text(encoding="utf-8")))
+        self.tree = ast.parse(text)
+        self.visit(self.tree)
 
     def add(self, module):
         """Note a module; a name imported from it is the module of that name, where there is one."""
@@ -87,17 +89,26 @@ class Imports(ast.NodeVisitor):
 
     def only_its_version(self):
         """Whether the package's face is asked for nothing but the version."""
-        tree = ast.parse(self.path.read_text(encoding="utf-8"))
-        attributes = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
+        attributes = [node for node in ast.walk(self.tree) if isinstance(node, ast.Attribute)]
         asked = [node.attr for node in attributes if ast.unparse(node.value) == self.root.name]
         named = [
             alias.name
-            for n in ast.walk(tree)
+            for n in ast.walk(self.tree)
             if isinstance(n, ast.ImportFrom) and n.module == self.root.name
             for alias in n.names
             if not self.is_file(alias.name)
         ]
         return {*asked, *named} <= {"__version__"}
+
+
+@cache
+def read(path, root, text):
+    return Imports(path, root, text)
+
+
+def imports_of(path, root):
+    """What a file imports; read once as long as it says the same."""
+    return read(path, root, path.read_text(encoding="utf-8"))
 
 
 def files_of(root):
@@ -116,7 +127,7 @@ def upward(root, order, late=()):
         mine, name = room(path, root), path.relative_to(root).as_posix()
         if mine == "__init__":
             continue
-        imports = Imports(path, root)
+        imports = imports_of(path, root)
         for module, is_late in imports.found:
             other = module.split(".")[0]
             if not module:
@@ -139,7 +150,7 @@ def circles(root, late=()):
     edges = {
         name: {
             module
-            for module, is_late in Imports(path, root).found
+            for module, is_late in imports_of(path, root).found
             if module in paths and not (is_late and (path.relative_to(root).as_posix(), module) in late)
         }
         - {name}
@@ -164,7 +175,7 @@ def private(root):
     return [
         f"{path.relative_to(root).as_posix()} imports {alias.name} from {node.module}"
         for path in files_of(root)
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for node in ast.walk(imports_of(path, root).tree)
         if isinstance(node, ast.ImportFrom) and node.module.split(".")[0] == root.name
         for alias in node.names
         if alias.name.startswith("_") and not alias.name.startswith("__")
@@ -186,7 +197,7 @@ class TestRooms:
         made = {
             (path.relative_to(PACKAGE).as_posix(), module)
             for path in files_of(PACKAGE)
-            for module, late in Imports(path, PACKAGE).found
+            for module, late in imports_of(path, PACKAGE).found
             if late
         }
         assert set(LATE) <= made

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -48,8 +50,7 @@ def files(tmp_path_factory) -> dict[str, Path]:
     return {**paths, "one": folder / "one-ave.fif"}
 
 
-@pytest.fixture
-def plain(monkeypatch):
+def without_pictures(monkeypatch):
     """Spares the pictures: what the report draws is its own tests' affair."""
 
     def write(posterior, out, **marked):
@@ -59,16 +60,49 @@ def plain(monkeypatch):
     monkeypatch.setattr("bayesinv.report.write", write)
 
 
+def words_of(files, out, *options, recording=None, forward=None, noise_cov=None, condition="left ear"):
+    """The words of `bayesinv fit`."""
+    tokens = ["fit", str(recording or files["ave"]), "--forward", str(forward or files["fwd"])]
+    tokens += ["--noise-cov", str(noise_cov or files["cov"]), "--out", str(out)]
+    tokens += [] if condition is None else ["--condition", condition]
+    return [*tokens, *map(str, options)]
+
+
+@pytest.fixture
+def plain(monkeypatch):
+    without_pictures(monkeypatch)
+
+
 @pytest.fixture
 def fit(files, tmp_path, plain, capfd):
     """Runs `bayesinv fit` in a folder of its own; returns exit code, output and error stream."""
 
-    def call(*options, recording=None, forward=None, noise_cov=None, out=None, condition="left ear"):
-        tokens = ["fit", str(recording or files["ave"]), "--forward", str(forward or files["fwd"])]
-        tokens += ["--noise-cov", str(noise_cov or files["cov"]), "--out", str(out or tmp_path / "out")]
-        tokens += [] if condition is None else ["--condition", condition]
-        code = cli.run([*tokens, *map(str, options)])
+    def call(*options, out=None, **given):
+        code = cli.run(words_of(files, out or tmp_path / "out", *options, **given))
         shown = capfd.readouterr()
         return code, shown.out, shown.err
 
     return call
+
+
+@pytest.fixture
+def fit_exactly(fit):
+    """Runs `bayesinv fit` of the model that has nothing to integrate: for what no model has a part in."""
+
+    def call(*options, **given):
+        return fit("--model", "minimum_norm", *options, **given)
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def whole(files, tmp_path_factory):
+    """A fit of the model that is chosen by default: its folder's parent, exit code, output and error stream."""
+    folder = tmp_path_factory.mktemp("whole")
+    window = ("--tmin", 0.05, "--tmax", 0.2, "--baseline", "-0.2,0")
+    words = words_of(files, folder / "out", "--seed", 3, "--draws", 500, "--predictive", *window)
+    out, err = StringIO(), StringIO()
+    with pytest.MonkeyPatch.context() as monkeypatch, redirect_stdout(out), redirect_stderr(err):
+        without_pictures(monkeypatch)
+        code = cli.run(words)
+    return folder, code, out.getvalue(), err.getvalue()

@@ -74,6 +74,8 @@ class TestCompare:
         # No noise is white enough for such limits.
         monkeypatch.setattr("bayesinv.inference.colour.LIMIT", -1.0)
         monkeypatch.setattr("bayesinv.inference.colour.SIGNIFICANCE", 1.0)
+        # What is drawn is not the matter.
+        monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda figure, path, **_: path.write_bytes(b"picture"))
         for given, ranked in ((), False), (("--coloured", "rank"), True):
             code, out, err = compare("--methods", "none", "--models", "minimum_norm,hierarchical", *given)
             assert code == 1

@@ -13,13 +13,13 @@ from bayesinv.bridges.archive_load import load
 
 
 class TestFit:
-    def test_it_writes_a_whole_result(self, fit, tmp_path):
-        code, out, err = fit("--seed", 3, "--draws", 500)
+    def test_it_writes_a_whole_result(self, whole):
+        parent, code, out, err = whole
         assert code == 0, err
-        folder = tmp_path / "out"
+        folder = parent / "out"
         there = sorted(path.name for path in folder.iterdir())
         assert there == ["maps.png", "posterior.nc", "report.html", "summary.json"]
-        assert [path.name for path in tmp_path.iterdir()] == ["out"]
+        assert [path.name for path in parent.iterdir()] == ["out"]
         found = json.loads((folder / "summary.json").read_text())
         assert found["files"] == there
         assert found["inputs"]["condition"] == "left ear"
@@ -42,17 +42,17 @@ class TestFit:
             assert word in out
         assert "infer" in err
 
-    def test_replicated_recordings_are_reported_on_request(self, fit, tmp_path):
-        code, out, err = fit("--draws", 200, "--predictive")
-        assert code == 0, err
+    def test_replicated_recordings_are_reported_on_request(self, whole, fit_exactly, tmp_path):
+        parent, _, out, _ = whole
         for word in ("test quantity", "residual autocorrelation", "leading component"):
             assert word in out
-        assert "predict" in json.loads((tmp_path / "out" / "summary.json").read_text())["timings"]
+        assert "predict" in json.loads((parent / "out" / "summary.json").read_text())["timings"]
+        assert "test quantity" not in fit_exactly()[1]
+        assert "predict" not in json.loads((tmp_path / "out" / "summary.json").read_text())["timings"]
 
-    def test_the_numbers_are_those_of_the_library(self, fit, files, tmp_path):
+    def test_the_numbers_are_those_of_the_library(self, whole, files):
         import mne
 
-        fit("--tmin", 0.05, "--tmax", 0.2, "--baseline", "-0.2,0")
         with mne.use_log_level("ERROR"):
             problem = bi.from_mne(
                 mne.read_evokeds(files["ave"], "left ear"),
@@ -63,44 +63,50 @@ class TestFit:
                 baseline=(-0.2, 0.0),
             )
         assert bi.default_model(problem) == "temporal"
-        expected = bi.infer("temporal", problem, rng=np.random.default_rng(0))
-        found = json.loads((tmp_path / "out" / "summary.json").read_text())
+        expected = bi.infer("temporal", problem, rng=np.random.default_rng(3), draws=500)
+        found = json.loads((whole[0] / "out" / "summary.json").read_text())
         assert found["samples"] == 16
         assert found["log_evidence"] == pytest.approx(float(expected.log_evidence), rel=1e-10)
         assert found["hyper"]["snr"]["high"] == pytest.approx(expected.hyper["snr"].interval(0.9)[1], rel=1e-10)
 
     @pytest.mark.parametrize(
-        ("options", "key", "value"),
+        ("options", "wanted"),
         [
-            (["--model", "minimum_norm"], "method", "exact"),
-            (["--method", "laplace"], "method", "laplace"),
-            (["--orientation", "free"], "orientation", "free"),
-            (["--baseline", "none", "--tmin", "0"], "samples", 31),
-            (["--averages", "1.2"], "averages", 1.2),
-            (["--head-moved", "warn"], "passed", True),
-            (["--baseline-correct", "-0.2,0"], "baseline_correct", "-0.2,0"),
-            (["--rank", "eeg=7"], "components", 7),
-            (["--rank", "9"], "components", 9),
-            (["--rank", "info"], "components", 11),
-            (["--picks", "Fp1,F3,C3,P3,O1,Cz"], "components", 5),
+            (
+                ["--model", "minimum_norm", "--rank", "9", "--baseline", "none", "--tmin", "0", "--head-moved", "warn"],
+                {"method": "exact", "components": 9, "samples": 31, "passed": True},
+            ),
+            (
+                ["--model", "hierarchical", "--method", "laplace", "--rank", "eeg=7", "--averages", "1.2"],
+                {"method": "laplace", "components": 7, "averages": 1.2},
+            ),
+            (
+                ["--model", "minimum_norm", "--rank", "info", "--baseline-correct", "-0.2,0"],
+                {"components": 11, "baseline_correct": "-0.2,0"},
+            ),
+            (
+                ["--model", "minimum_norm", "--picks", "Fp1,F3,C3,P3,O1,Cz", "--orientation", "free"],
+                {"components": 5, "orientation": "free"},
+            ),
         ],
     )
-    def test_options_reach_the_result(self, fit, tmp_path, options, key, value):
+    def test_options_reach_the_result(self, fit, tmp_path, options, wanted):
         code, _, err = fit(*options)
         # Whether the checks like the method is not the point here.
         assert code in (0, 1), err
         found = json.loads((tmp_path / "out" / "summary.json").read_text())
-        assert {**found, **found["inputs"]}[key] == value
+        found |= found["inputs"]
+        assert {key: found[key] for key in wanted} == wanted
 
     @pytest.mark.parametrize("condition", ["right ear", "1"])
-    def test_condition_by_name_or_number(self, fit, tmp_path, condition):
-        assert fit(condition=condition)[0] == 0
+    def test_condition_by_name_or_number(self, fit_exactly, tmp_path, condition):
+        assert fit_exactly(condition=condition)[0] == 0
         assert json.loads((tmp_path / "out" / "summary.json").read_text())["inputs"]["condition"] == "right ear"
 
-    def test_a_file_with_one_condition_needs_no_name(self, fit, files):
-        assert fit(recording=files["one"], condition=None)[0] == 0
+    def test_a_file_with_one_condition_needs_no_name(self, fit_exactly, files):
+        assert fit_exactly(recording=files["one"], condition=None)[0] == 0
 
-    def test_a_failed_check_is_code_1_and_all_is_written(self, fit, tmp_path, monkeypatch):
+    def test_a_failed_check_is_code_1_and_all_is_written(self, fit_exactly, tmp_path, monkeypatch):
         from dataclasses import replace
 
         from bayesinv.posterior.checks import Check
@@ -112,20 +118,20 @@ class TestFit:
             return replace(inferred(*args, **kwargs), checks=(bad,))
 
         monkeypatch.setattr("bayesinv.infer", infer)
-        code, out, err = fit()
+        code, out, err = fit_exactly()
         assert code == 1
         assert "check failed: sun is 2, wanted below 1; it shines" in err
         assert "FAILED" in out
         assert (tmp_path / "out" / "report.html").is_file()
 
-    def test_a_mismatched_covariance_warns_in_one_line(self, fit, files, tmp_path):
+    def test_a_mismatched_covariance_warns_in_one_line(self, fit_exactly, files, tmp_path):
         import mne
 
         with mne.use_log_level("ERROR"):
             covariance = mne.read_cov(files["cov"])
             covariance["data"] = covariance["data"] * 25
             mne.write_cov(tmp_path / "wide-cov.fif", covariance)
-        code, _, err = fit(noise_cov=tmp_path / "wide-cov.fif")
+        code, _, err = fit_exactly(noise_cov=tmp_path / "wide-cov.fif")
         assert code == 1
         lines = [line for line in err.splitlines() if "warning" in line]
         assert len(lines) == 1
@@ -167,6 +173,7 @@ class TestLeavingOut:
         assert found["leave_out_times"] == "0.1;-0.05,-0.03"
         assert found["used"]["sensors"] == "10 EEG; average reference; left out 2 (O1, Fz)"
         assert found["used"]["recording"].endswith("1 sample (100 ms) left out")
+        assert "-200 to 0 ms" in found["used"]["baseline"]
         assert found["used"]["baseline"].endswith("3 samples (within -50 to -30 ms) left out")
         assert "left out 2 (O1, Fz)" in " ".join(out.split())
         problem = load(tmp_path / "out" / "posterior.nc").problem

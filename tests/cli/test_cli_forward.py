@@ -51,9 +51,9 @@ class TestForward:
         assert forward(*self.SMALL, out="free-fwd.fif")[0] == 0
         assert len(mne.read_forward_solution(tmp_path / "free-fwd.fif", verbose="error")["info"]["chs"]) == 32
 
-    def test_what_it_wrote_fits(self, forward, files, tmp_path, fit):
+    def test_what_it_wrote_fits(self, forward, files, tmp_path, fit_exactly):
         forward("--head", "spheres", "--sensors", files["ave"], "--sources", "30", out="my-fwd.fif")
-        code, _, err = fit("--orientation", "free", forward=tmp_path / "my-fwd.fif")
+        code, _, err = fit_exactly("--orientation", "free", forward=tmp_path / "my-fwd.fif")
         assert code == 0, err
 
     def test_meg_and_eeg_of_a_real_helmet(self, forward, sample, tmp_path):

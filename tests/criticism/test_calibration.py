@@ -33,7 +33,7 @@ MODELS = sorted(path.stem for path in Path(__file__).parents[2].joinpath("models
 LEVELS = np.arange(1, 10) / 10  # at 0 and 1 every interval is right
 
 # Simulations in the normal run and in the slow one, and options; what takes longer gets fewer.
-QUICK = {"minimum_norm": 20, "hierarchical": 12, "oriented": 2, "smooth": 2, "multiple_sparse_priors": 3}
+QUICK = {"minimum_norm": 20, "hierarchical": 12}
 SLOW = {
     "minimum_norm": 300,
     "hierarchical": 150,
@@ -243,9 +243,11 @@ class TestSmall:
         assert error < 0.01 + 3 * noise
         assert noise < 0.02
 
-    @pytest.mark.parametrize("model", MODELS)
+    @pytest.mark.parametrize(
+        "model", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in MODELS]
+    )
     def test_ranks_of_the_truth_are_uniform(self, model, rng):
-        found = sbc(model, template(model), QUICK.get(model, 3), level=0.999, rng=rng, **CHEAP.get(model, {}))
+        found = sbc(model, template(model), QUICK.get(model, 2), level=0.999, rng=rng, **CHEAP.get(model, {}))
         assert found.passed, found.verdict()
         assert {"region mean", "single source", "best seen pattern", "largest current"} <= set(found.ranks)
         if model != "minimum_norm":

@@ -27,15 +27,16 @@ from bayesinv.prior.catalogue import build
 from bayesinv.prior.density import Density
 
 
-@pytest.fixture
-def problem(rng):
+@pytest.fixture(scope="module")
+def problem():
+    rng = np.random.default_rng(20)
     gain = rng.standard_normal((9, 16))
     sources = Sources(rng.standard_normal((16, 3)) / 20)
     recording = gain[:, [4]] * np.array([1.0, 8.0, 3.0]) + rng.standard_normal((9, 3))
     return Problem(gain, recording, np.array([0.01, 0.02, 0.03]), sources=sources)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def results(problem):
     return {
         "plain": tikhonov(problem, 2.0),
@@ -117,6 +118,11 @@ def posteriors(recorded):
     return {name: infer(name, recorded, draws=4000) for name in ("minimum_norm", "hierarchical", "temporal")}
 
 
+@pytest.fixture(scope="module")
+def compared(posteriors):
+    return compare(posteriors)
+
+
 def by_nodes(posterior, densities):
     """Leave-one-out densities with every node of the lattice weighted by its posterior without the part."""
     density = Density.of(build(posterior.model, posterior.problem)[1])
@@ -130,7 +136,7 @@ def by_nodes(posterior, densities):
     return np.log(np.sum(share * np.exp(table), axis=0))
 
 
-@pytest.mark.parametrize("name", ["hierarchical", "temporal"])
+@pytest.mark.parametrize("name", ["hierarchical", pytest.param("temporal", marks=pytest.mark.slow)])
 def test_smoothed_importance_sampling_agrees_with_the_nodes(recorded, name):
     parts = blocks_of(recorded, 0.03)
     posterior = infer(name, recorded, draws=8000)
@@ -162,7 +168,9 @@ def test_a_block_left_out_is_the_difference_of_evidence(posteriors, recorded):
         assert_allclose(found.log_density[0, k], difference, atol=0.05)
 
 
-@pytest.mark.parametrize(("name", "atol"), [("hierarchical", 1.0), ("depth_weighted", 2.5)])
+@pytest.mark.parametrize(
+    ("name", "atol"), [("hierarchical", 1.0), pytest.param("depth_weighted", 2.5, marks=pytest.mark.slow)]
+)
 def test_where_importance_sampling_fails_a_gaussian_takes_over(name, atol):
     """One block has a larger amplitude than the others: without it the scales lie outside the range of the draws.
 
@@ -194,8 +202,8 @@ def test_what_neither_carries_is_said():
     assert "cannot be relied upon" in found.warnings[-1]
 
 
-def test_bayes_factors_are_differences_of_evidence(posteriors):
-    found = compare(posteriors)
+def test_bayes_factors_are_differences_of_evidence(posteriors, compared):
+    found = compared
     best = max(one.log_evidence for one in posteriors.values())
     for name, one in posteriors.items():
         assert_allclose(found[name].log_bayes_factor, float(one.log_evidence) - float(best), rtol=1e-12)
@@ -221,9 +229,8 @@ def of_coloured_noise(posteriors):
     return {**posteriors, "temporal": replace(slow, checks=(*slow.checks, failed))}
 
 
-def test_models_of_coloured_noise_are_shown_but_not_ranked(posteriors, of_coloured_noise):
-    found = compare(of_coloured_noise)
-    right = compare(posteriors)
+def test_models_of_coloured_noise_are_shown_but_not_ranked(posteriors, compared, of_coloured_noise):
+    found, right = compare(of_coloured_noise), compared
     assert not right.unranked
     for word in ("not ranked", "noise over time, baseline failed for temporal", 'noise_time="auto"', 'coloured="rank"'):
         assert word in found.unranked
@@ -341,8 +348,8 @@ def test_blocks_cover_the_recording_once(recorded):
     assert len(blocks_of(toy(samples=1))) == 1
 
 
-def test_the_models_table_and_figure_read(posteriors, recorded):
-    found = compare(posteriors)
+def test_the_models_table_and_figure_read(posteriors, compared):
+    found = compared
     lines = str(found).splitlines()
     assert lines[0].startswith("model")
     assert [line.split()[0] for line in lines[1:4]] == list(posteriors)
@@ -381,7 +388,7 @@ def test_an_average_has_the_moments_of_total_probability(posteriors):
     assert_allclose(region.mean[0], mean[[1, 4]].mean(axis=0), rtol=1e-8)
 
 
-def test_an_average_weighs_by_evidence_stacking_or_as_told(posteriors):
+def test_an_average_weighs_by_evidence_stacking_or_as_told(posteriors, compared):
     evidence = np.array([float(one.log_evidence) for one in posteriors.values()])
     found = average(posteriors)
     assert_allclose(found.log_evidence, logsumexp(evidence) - np.log(3))
@@ -394,7 +401,7 @@ def test_an_average_weighs_by_evidence_stacking_or_as_told(posteriors):
     assert_allclose(found.log_evidence, logsumexp(evidence[:2] + np.log([0.9, 0.1])))
     stacked = average(posteriors, "stacking")
     assert stacked.log_evidence is None
-    expected = np.array(list(compare(posteriors).weights.values())) @ np.arange(3)
+    expected = np.array(list(compared.weights.values())) @ np.arange(3)
     assert_allclose(stacked.hyper["model"].mean, expected, rtol=1e-9)
     mean = 0.25 * posteriors["temporal"].mean + 0.75 * posteriors["minimum_norm"].mean
     mixed = average(posteriors, {"temporal": 1, "minimum_norm": 3, "hierarchical": 0})

@@ -119,22 +119,22 @@ def test_replicates_have_the_moments_of_fit_and_noise(problem, name):
     fit = (total - noise) @ np.linalg.solve(total, problem.recording.ravel())
     spread = (total - noise) @ np.linalg.solve(total, noise) + noise
     for currents, mean, covariance in (("inferred", fit, spread), ("new", np.zeros(size), total)):
-        found = posterior_predictive(posterior, 5000, np.random.default_rng(2), currents=currents)
-        flat = found.replicated.reshape(5000, -1)
+        found = posterior_predictive(posterior, 2000, np.random.default_rng(2), currents=currents)
+        flat = found.replicated.reshape(2000, -1)
         sds = np.sqrt(np.diag(covariance))
-        assert np.abs((flat.mean(axis=0) - mean) / sds).max() < 5 / np.sqrt(5000)
-        assert np.abs((np.cov(flat.T) - covariance) / np.outer(sds, sds)).max() < 6 / np.sqrt(5000)
+        assert np.abs((flat.mean(axis=0) - mean) / sds).max() < 5 / np.sqrt(2000)
+        assert np.abs((np.cov(flat.T) - covariance) / np.outer(sds, sds)).max() < 6 / np.sqrt(2000)
     assert_allclose(fit.reshape(problem.recording.shape), posterior.fitted, rtol=1e-8, atol=1e-9)
 
 
 def test_replicates_see_the_posterior_draws_of_currents(problem):
     posterior = bi.infer("hierarchical", problem)
-    found = posterior_predictive(posterior, 4000, np.random.default_rng(1))
+    found = posterior_predictive(posterior, 1500, np.random.default_rng(1))
     weights, _, covariances = dense_mixture(posterior)
     projected = np.einsum("n,cp,npq,cq->c", weights, problem.gain, covariances, problem.gain)
     within = projected + weights @ posterior.mixture.noise**2
-    between = posterior_predictive(posterior, 4000, np.random.default_rng(3)).replicated.var(axis=0)
-    assert_allclose(found.replicated.mean(axis=0), posterior.fitted, atol=6 * np.sqrt(within.max() / 4000) + 0.05)
+    between = posterior_predictive(posterior, 1500, np.random.default_rng(3)).replicated.var(axis=0)
+    assert_allclose(found.replicated.mean(axis=0), posterior.fitted, atol=6 * np.sqrt(within.max() / 1500) + 0.05)
     # What hyperparameters add between them is small here.
     assert_allclose(between.mean(axis=1), within, rtol=0.1)
 
@@ -202,11 +202,11 @@ def test_topographies_are_in_the_sensors_units(kinds):
 @pytest.mark.parametrize("quiet", [0, 9])
 def test_prior_implies_the_closed_form(quiet):
     problem = toy(3, sensors=5, sources=9, samples=7, quiet=quiet)
-    found = prior_predictive("hierarchical", problem, 8000, np.random.default_rng(4))
+    found = prior_predictive("hierarchical", problem, 2000, np.random.default_rng(4))
     snr, noise = found["snr"], found.prior.hyper["noise"]
     # The logarithm of 3 |c| exp(-width e), c standard Cauchy and e standard normal, is symmetric about log 3, where its
-    # density is 1 / pi or a little less: the median of 8000 draws has a standard error of pi / 2 / sqrt(8000).
-    assert_allclose(np.log(np.median(snr)), np.log(3), atol=5 * 1.1 * np.pi / 2 / np.sqrt(8000))
+    # density is 1 / pi or a little less: the median of 2000 draws has a standard error of pi / 2 / sqrt(2000).
+    assert_allclose(np.log(np.median(snr)), np.log(3), atol=5 * 1.1 * np.pi / 2 / np.sqrt(2000))
     assert_allclose(found["explained"], snr**2 / (1 + snr**2), rtol=1e-9)
     assert_allclose(found["field"], noise * np.sqrt(1 + snr**2), rtol=1e-9)
     assert_allclose(found["current"], found.prior.hyper["scale"], rtol=1e-9)

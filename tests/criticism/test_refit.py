@@ -154,7 +154,7 @@ def influential(share):
     return problem.again(problem.recording * envelope, problem.times, problem.baseline)
 
 
-@pytest.mark.parametrize("share", [0.6, 2.0])
+@pytest.mark.parametrize("share", [0.6, pytest.param(2.0, marks=pytest.mark.slow)])
 def test_where_importance_sampling_fails_the_model_is_integrated_again(share):
     problem = influential(share)
     posterior = infer("hierarchical", problem)

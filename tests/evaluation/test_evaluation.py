@@ -187,6 +187,7 @@ class TestEvaluate:
         with pytest.raises(ValueError, match="no score named 'beauty'"):
             found.ranking("beauty")
 
+    @pytest.mark.slow
     def test_tables_figures_and_a_page(self, tmp_path):
         out = tmp_path / "new" / "out"
         found = evaluate({**SMALL, "forward_error": [False, True]}, out)
@@ -272,6 +273,7 @@ class TestEvaluate:
         monkeypatch.setattr(Path, "write_bytes", write)
         assert len(evaluate(SMALL, out).results) == 12
 
+    @pytest.mark.slow
     def test_a_folder_belongs_to_its_configuration(self, tmp_path):
         out = tmp_path / "out"
         evaluate({**SMALL, "truths": ["dipole"], "seeds": 1}, out)

@@ -271,8 +271,9 @@ class TestCalibration:
         short = (0.8 - np.mean(covered, axis=0)) / np.sqrt(0.16 / len(covered))
         return (hit - chance).sum(axis=0) / np.sqrt((chance * (1 - chance)).sum(axis=0)), short, chance.mean(axis=0)
 
+    @pytest.mark.slow
     def test_with_known_scales(self, empty):
-        excess, short, promised = self.score(empty, "minimum_norm", [(empty.scale_guess, 1.0)] * 150)
+        excess, short, promised = self.score(empty, "minimum_norm", [(empty.scale_guess, 1.0)] * 60)
         assert (np.abs(excess) < 3).all()
         assert (short < 3).all()
         # Patches are resolved better, and both better than by chance.

@@ -119,6 +119,7 @@ def test_the_isolated_inside_is_solved_first_where_a_layer_shields_it():
     assert "isolated" not in notes(0.33, 0.3, 0.33)["solver"]
 
 
+@pytest.mark.slow
 def test_isolation_is_what_makes_electrodes_near_the_skull_right(monkeypatch):
     # With and without it the equation is the same, and so is the limit; the error at one mesh is not.
     head = spheres(2)
@@ -412,6 +413,7 @@ def table(subdivisions, eccentricity):
     return rdm(potential, truth), np.abs(lnmag(potential, truth)), rdm(one[64:, :, 1], two[64:, :, 1]), leak
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("eccentricity", [0.3, 0.9, 0.95, 0.98])
 def test_642_vertices_reach_their_goal(eccentricity):
     potential, size, field, leak = table(3, eccentricity)

@@ -62,6 +62,7 @@ class FiniteElements:
     exact = 1e-7
     rigid = 5e-6
     step = 2e-3  # the gain is smooth on the scale of elements only
+    every = 3  # each sensor costs a system of equations, and each is one of its own
 
     @pytest.fixture
     def head(self, coarse, folder):
@@ -87,6 +88,19 @@ class TestField(FiniteElements, FieldLaws):
     silence = 0.08
     ring = 1e-2
     divergence = 0.1
+
+    @pytest.mark.slow
+    def test_each_sensor_fills_its_own_row(self, scene):
+        super().test_each_sensor_fills_its_own_row(scene)
+
+    @pytest.mark.slow
+    def test_turning_the_whole_scene_turns_the_gain(self, scene):
+        super().test_turning_the_whole_scene_turns_the_gain(scene)
+
+    @pytest.mark.slow
+    def test_a_head_twice_the_size_reads_a_quarter(self, scene):
+        super().test_a_head_twice_the_size_reads_a_quarter(scene)
+
     accuracy = ((0.3, 0.015, 0.03, 0.02), (0.95, 0.02, 0.06, 0.05))
 
 
@@ -213,7 +227,7 @@ def tilted(head):
 
 def test_constant_tensors_are_scalars(coarse, folder):
     tensors = np.asarray(CONDUCTIVITIES)[coarse.mesh.labels][:, None, None] * np.eye(3)
-    sensors, dipoles = both(electrodes(), coils()), sources(0.8)
+    sensors, dipoles = both(electrodes(5), coils(3)), sources(0.8)
     scalar, tensor = (
         fem.lead_field(head, sensors, dipoles, solver="cg", cache=folder).gain
         for head in (coarse, replace(coarse, tensors=tensors))

@@ -84,7 +84,7 @@ def mne_solution(head, folder):
     [
         # At 162 and at 642 vertices what differs is the error of collocation: it falls with the edge, ours with its
         # square.
-        (2, (0.12, 0.1), (0.5, 0.5)),
+        pytest.param(2, (0.12, 0.1), (0.5, 0.5), marks=pytest.mark.slow),
         pytest.param(3, (0.04, 0.03), (0.1, 0.1), marks=pytest.mark.slow),
         pytest.param(4, (0.02, 0.01), (0.05, 0.05), marks=pytest.mark.slow),
     ],
@@ -206,12 +206,14 @@ class TestMesh:
         assert_allclose(nearest(skull, brain.vertices)[2].max(), template_mesh.CSF_THICKNESS, rtol=0.05)
         assert (fem_dipoles.locate(flooded.mesh, [0], cortex[::7], "brain") >= 0).all()
 
+    @pytest.mark.slow
     def test_without_fluid_it_is_the_template_head(self):
         head = template_mesh.finite_elements("coarse", csf=0)
         assert (head.names, head.conductivities) == (template.NAMES, template.CONDUCTIVITIES)
         for mine, wanted in zip(head.surfaces, template.surfaces(4), strict=True):
             assert mine is wanted
 
+    @pytest.mark.slow
     def test_a_mesh_is_made_once(self, flooded):
         again = template_mesh.finite_elements("coarse", (0.3, 1.0, 0.02, 0.4))
         assert again.mesh is flooded.mesh
@@ -222,9 +224,12 @@ class TestMesh:
         with pytest.raises(ValueError, match=r"csf is .* m, but must be 0, or 1 to 4 mm"):
             template_mesh.finite_elements("coarse", csf=csf)
 
-    def test_other_choices_are_refused(self, flooded):
+    def test_other_choices_are_refused(self):
         with pytest.raises(ValueError, match="no resolution named 'medium'"):
             template_mesh.finite_elements("medium")
+
+    @pytest.mark.slow
+    def test_as_many_conductivities_as_compartments_are_wanted(self, flooded):
         with pytest.raises(ValueError, match="3 conductivities for 4 compartments"):
             template_mesh.finite_elements("coarse", (0.33, 0.01, 0.33))
 

@@ -15,16 +15,25 @@ from bayesinv.inference import assemble as result
 from bayesinv.inference.assemble import mixture
 from bayesinv.inference.interpolant import DENSITY_TOLERANCE, Interpolant
 from bayesinv.inference.quadrature import integrate
-from bayesinv.prior.catalogue import build
-from bayesinv.prior.density import Density
 
 
-@pytest.fixture(scope="module", params=["depth_weighted", "oriented", "sensor_noise", "smooth", "temporal"])
+@pytest.fixture(
+    scope="module",
+    params=["depth_weighted", pytest.param("oriented", marks=pytest.mark.slow), "sensor_noise", "smooth", "temporal"],
+)
 def found(request):
     name = request.param
     problem = scene(3 if name == "oriented" else 1, samples=40, quiet=10)
-    density = Density.of(build(name, problem)[1])
-    return bi.infer(name, problem, draws=500), density, integrate(density)
+    kept = []
+
+    def kept_integrate(density, *args, **given):
+        kept[:] = density, integrate(density, *args, **given)
+        return kept[1]
+
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr("bayesinv.inference.quadrature.integrate", kept_integrate)
+        posterior = bi.infer(name, problem, draws=500)
+    return posterior, *kept
 
 
 def test_the_density_between_structures_is_as_exact_as_reported(found, rng):

@@ -24,6 +24,7 @@ def density_of(problem, name="multiple_sparse_priors"):
 
 
 class TestLattice:
+    @pytest.mark.slow
     def test_it_is_the_same_without_a_closed_form(self, monkeypatch):
         density = density_of(parcels())
         exact = nested(density, slopes_of(density), 1.0)
@@ -47,6 +48,7 @@ class TestChoice:
         with pytest.raises(ValueError, match="step is 3"):
             bi.infer("multiple_sparse_priors", parcels(), "nested_laplace", step=3)
 
+    @pytest.mark.slow
     def test_a_finer_lattice_says_the_same(self):
         _, problem = simulated(disc_problem(np.random.default_rng(0))[1], np.eye(40), np.random.default_rng(1))
         problem = problem.with_parcels(np.repeat(np.arange(5), 8))

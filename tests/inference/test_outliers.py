@@ -106,7 +106,7 @@ class TestFaultsAreNamed:
         ("spoil", "words"),
         [(spike, "sensor 3 at 200 ms"), (dead, "flat at sensor 3,"), (loud, "sensor 3 (")],
     )
-    @pytest.mark.parametrize("model", ["hierarchical", "depth_weighted"])
+    @pytest.mark.parametrize("model", ["hierarchical", pytest.param("depth_weighted", marks=pytest.mark.slow)])
     def test_in_a_posterior_whose_scales_they_have_inflated(self, model, spoil, words):
         posterior = bi.infer(model, scene(0, spoil=spoil), draws=100)
         assert not posterior.passed
@@ -139,7 +139,7 @@ class TestFaultsAreNamed:
 
 
 class TestGoodData:
-    @pytest.mark.parametrize("memory", [0.0, 0.9, 0.97])
+    @pytest.mark.parametrize("memory", [0.0, pytest.param(0.9, marks=pytest.mark.slow), 0.97])
     @pytest.mark.parametrize("quiet", [0, QUIET])
     def test_fewer_than_one_in_a_hundred_fail(self, memory, quiet):
         """Bonferroni's bound is 5 in 1000; more than one in a hundred of 60 would show with probability 0.995."""
@@ -172,7 +172,9 @@ class TestGoodData:
         )
         assert not failed(bi.infer("hierarchical", problem, draws=100).checks)
 
-    @pytest.mark.parametrize("model", ["temporal", pytest.param("oriented", marks=pytest.mark.slow), "sensor_noise"])
+    @pytest.mark.parametrize(
+        "model", [*(pytest.param(name, marks=pytest.mark.slow) for name in ("temporal", "oriented")), "sensor_noise"]
+    )
     def test_of_other_structure(self, model):
         from templates import simulate, template
 

@@ -146,6 +146,7 @@ class TestOtherPriors:
             Currents(variance=scale**2).observe("recording", problem, noise=noise)
         assert_allclose(posterior.log_evidence, bi.infer(plain, problem).log_evidence, atol=1e-3)
 
+    @pytest.mark.slow
     def test_a_vector_of_hyperparameters(self):
         import pymc as pm
 

@@ -52,6 +52,7 @@ class TestMap:
         assert abs(map_correlation(with_map, current) - map_correlation(without, current)) < 0.05
         assert with_map.log_evidence < without.log_evidence
 
+    @pytest.mark.slow
     def test_of_several_only_the_right_one_gets_weight(self):
         _, with_maps, without = informed("follows", 1, more=1)
         assert with_maps.method == "quadrature"
@@ -105,6 +106,7 @@ def misjudged(seed, samples=12):
 
 
 class TestSensorNoise:
+    @pytest.mark.slow
     def test_how_far_the_covariance_is_off_is_found(self):
         _, problem = misjudged(0)
         posterior = bi.infer("sensor_noise", problem, draws=2000)
@@ -199,7 +201,14 @@ def drawn(name, count, seed=0):
 
 
 class TestNumbers:
-    @pytest.mark.parametrize("name", NUMBERS)
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "tangential",
+            pytest.param("depth", marks=pytest.mark.slow),
+            pytest.param("extent", marks=pytest.mark.slow),
+        ],
+    )
     def test_they_are_found(self, name):
         truth, mean, sd, _, _ = drawn(name, 2, seed=5)
         assert (np.abs(mean - truth) < 2.6 * sd).all()
@@ -287,6 +296,7 @@ def parcelled(seed, spread):
 
 
 class TestSpreadOfParcels:
+    @pytest.mark.slow
     def test_it_is_found(self):
         posterior = bi.infer("multiple_sparse_priors", parcelled(0, 1.0), draws=1000)
         assert posterior.method == "nested_laplace"

@@ -110,7 +110,7 @@ class TestCovariance:
     def test_noise_that_is_drawn_has_it(self, rng, memory):
         problem = problem_of(np.eye(2), np.ones((2, 3)), None, memory=memory)
         structure = Structure(sensor_noise=np.array([0, 3.0]), sample_noise=np.array([0, 8.0, 0]))
-        drawn = np.stack([draw_noise(problem, structure, 1.0, rng).ravel() for _ in range(20_000)])
+        drawn = np.stack([draw_noise(problem, structure, 1.0, rng).ravel() for _ in range(8000)])
         over_time = memory ** np.abs(np.subtract.outer(np.arange(3), np.arange(3))) if memory else np.eye(3)
         over_time = over_time + np.diag([0, 8.0, 0]) / np.diag(np.linalg.inv(over_time))
         wanted = np.kron(np.diag([1, 4.0]), over_time)

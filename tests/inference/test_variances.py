@@ -31,22 +31,23 @@ def some_nodes(density, rng, count=3):
     return density.start + 0.3 * rng.standard_normal((count, density.dimension))
 
 
-@pytest.mark.parametrize("given", GIVEN, ids=str)
+@pytest.fixture(scope="module", params=GIVEN, ids=str)
+def found(request):
+    return variances_of(parcels(**request.param))
+
+
 class TestDensity:
-    def test_it_is_that_of_the_model(self, rng, given):
-        found = variances_of(parcels(**given))
+    def test_it_is_that_of_the_model(self, rng, found):
         nodes = some_nodes(found.density, rng)
         assert_allclose(found(nodes)[0], found.density(nodes), rtol=1e-10)
 
-    def test_its_slope_is_that_of_the_model(self, rng, given):
-        found = variances_of(parcels(**given))
+    def test_its_slope_is_that_of_the_model(self, rng, found):
         nodes = some_nodes(found.density, rng)
         wanted = np.stack([found.density.slope(node)[1] for node in nodes])
         # Those of the model are differences of the prior.
         assert_allclose(found(nodes)[1], wanted, atol=1e-6 * np.abs(wanted).max())
 
-    def test_curvature_is_the_difference_of_slopes(self, rng, given):
-        found = variances_of(parcels(**given))
+    def test_curvature_is_the_difference_of_slopes(self, rng, found):
         point = some_nodes(found.density, rng)[0]
         shifts = 1e-3 * np.eye(len(point))
         wanted = (found(point + shifts)[1] - found(point - shifts)[1]) / 2e-3

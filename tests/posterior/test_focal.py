@@ -167,7 +167,7 @@ class TestCurrents:
 
     def test_draws_have_its_moments(self, problem):
         found = posterior(problem)
-        drawn = found.draw(20_000, np.random.default_rng(0))
+        drawn = found.draw(5000, np.random.default_rng(0))
         error = found.sd / np.sqrt(len(drawn))
         assert np.abs((drawn.mean(axis=0) - found.mean) / error).max() < 5
         # The variance of a mixture's square is at most that of its widest node.
@@ -175,7 +175,7 @@ class TestCurrents:
         rows = np.random.default_rng(1).normal(size=(1, *found.mean.shape[:-1]))
         functional = found.contrast(rows)
         course = np.tensordot(rows[0], drawn, axes=(range(rows.ndim - 1), range(1, rows.ndim)))
-        own = functional.draw(20_000, np.random.default_rng(2))[:, 0]
+        own = functional.draw(5000, np.random.default_rng(2))[:, 0]
         scale = np.sqrt(np.diag(np.cov(own.T)).max())
         assert_allclose(np.cov(course.T), np.cov(own.T), atol=0.1 * scale**2)
 

@@ -2,6 +2,7 @@
 
 import pickle
 from dataclasses import fields, is_dataclass, replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -65,13 +66,19 @@ def answers(posterior):
     return {name: np.asarray(value) for name, value in out.items()}
 
 
+@cache
+def asked(kind, averaged):
+    """A posterior, or its mean over a window, and its answers."""
+    posterior = POSTERIORS[kind]()
+    posterior = posterior.averaged(WINDOW) if averaged else posterior
+    return posterior, answers(posterior)
+
+
 @pytest.mark.parametrize("copy", [name for name in COPIES if name != "itself"])
 @pytest.mark.parametrize("averaged", [False, True], ids=["samples", "mean over a window"])
 @pytest.mark.parametrize("kind", POSTERIORS)
 def test_a_posterior_gives_the_same_answers_however_it_came(kind, averaged, copy, tmp_path):
-    posterior = POSTERIORS[kind]()
-    posterior = posterior.averaged(WINDOW) if averaged else posterior
-    before = answers(posterior)
+    posterior, before = asked(kind, averaged)
     after = answers(COPIES[copy](posterior, tmp_path))
     for name, value in before.items():
         assert_array_equal(after[name], value, err_msg=name)

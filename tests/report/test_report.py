@@ -160,7 +160,7 @@ def test_replicated_recordings_are_shown_with_their_p_values(page, posterior, tm
     assert "Recordings that could have been" not in page.read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("axes", [1, 3])
+@pytest.mark.parametrize("axes", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_works_without_geometry(axes, tmp_path):
     plain = bare(believed(made(axes)), sources=None, sensors=None, whitener=None, times=np.arange(17.0), field=None)
     text = report.write(replace(plain, log_evidence=None, checks=()), tmp_path, draws=20).read_text(encoding="utf-8")

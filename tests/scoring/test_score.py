@@ -137,6 +137,7 @@ class TestScore:
             assert_allclose(tally.crps, proper.crps(functional.weights, means, sds, true).sum(), rtol=1e-6)
             assert_allclose(tally.log_score, proper.log_score(functional.weights, means, sds, true).sum(), rtol=1e-6)
 
+    @pytest.mark.slow
     def test_an_exact_posterior_is_calibrated_and_a_broken_one_is_not(self, rng):
         good, bad, regions = [], [], {"a": [0, 1, 2], "b": [4, 9]}
         for seed in range(60):
