@@ -180,7 +180,7 @@ def spread_out(rng, value):
 
 NUMBERS = {
     "depth": ("depth_weighted", deep, 16),
-    "tangential": (tilted, leaning, 40),
+    "tangential": (tilted, leaning, 20),
     "extent": ("smooth", spread_out, 14),
 }
 
@@ -258,22 +258,19 @@ class TestCourses:
 
     @pytest.mark.slow
     def test_intervals_of_scales_hold_where_those_of_independent_samples_do_not(self):
+        """The others fail by far; that of so many truths is seen at little cost."""
         rng = np.random.default_rng(0)
-        inside = []
-        for _ in range(40):
+        constant, ours, theirs = [], [], []
+        for number in range(40):
             values, _, problem = correlated_currents(rng)
-            posterior, other = bi.infer("temporal", problem, draws=1000), bi.infer("hierarchical", problem, draws=1000)
             snr = values["scale"] * np.sqrt(problem.signal_power) / values["noise"]
-            inside.append(
-                [
-                    covers(posterior, "constant", np.exp(values["log_constant"])),
-                    covers(posterior, "snr", snr),
-                    covers(other, "snr", snr),
-                ]
-            )
-        constant, ours, theirs = np.sum(inside, axis=0)
-        assert min(constant, ours) >= fewest_hits(40, 0.9)
-        assert theirs < fewest_hits(40, 0.9)
+            theirs.append(covers(bi.infer("hierarchical", problem, draws=1000), "snr", snr))
+            if number < 20:
+                posterior = bi.infer("temporal", problem, draws=1000)
+                constant.append(covers(posterior, "constant", np.exp(values["log_constant"])))
+                ours.append(covers(posterior, "snr", snr))
+        assert min(sum(constant), sum(ours)) >= fewest_hits(20, 0.9)
+        assert sum(theirs) < fewest_hits(40, 0.9)
 
 
 def parcelled(seed, spread):
@@ -296,7 +293,7 @@ class TestSpreadOfParcels:
     @pytest.mark.slow
     @pytest.mark.parametrize("spread", [0.5, 1.0, 2.0, 3.0])
     def test_its_intervals_hold_the_truth_as_often_as_they_say(self, spread):
-        """Of 20 simulations, with a tail of 0.005 on the low side."""
-        posteriors = [bi.infer("multiple_sparse_priors", parcelled(seed, spread), draws=1000) for seed in range(20)]
-        assert sum(covers(one, "spread", spread) for one in posteriors) >= fewest_hits(20, 0.9)
+        """Of 16 simulations, with a tail of 0.005 on the low side."""
+        posteriors = [bi.infer("multiple_sparse_priors", parcelled(seed, spread), draws=1000) for seed in range(16)]
+        assert sum(covers(one, "spread", spread) for one in posteriors) >= fewest_hits(16, 0.9)
         assert all(one.passed for one in posteriors)
