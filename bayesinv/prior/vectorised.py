@@ -148,7 +148,7 @@ def _fixed(graphs: list[Any]) -> list[Any]:
     from pytensor.graph.traversal import ancestors
 
     shared = [one for one in ancestors(graphs) if isinstance(one, SharedVariable) and hasattr(one.type, "ndim")]
-    values = {one: pt.constant(one.get_value(), dtype=one.type.dtype) for one in shared}
+    values: dict[Any, Any] = {one: pt.constant(one.get_value(), dtype=one.type.dtype) for one in shared}
     return list(graph_replace(graphs, values, strict=False)) if values else graphs
 
 
