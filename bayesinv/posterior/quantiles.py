@@ -91,7 +91,8 @@ def mixture_quantile(weights: Array, means: Array, sds: Array, probability: floa
         slope = np.tensordot(share, np.exp(-0.5 * z**2) / sizes, axes=1) / np.sqrt(2 * np.pi)
         with np.errstate(divide="ignore", invalid="ignore"):
             step = x - excess / slope
-        step = np.where((step > low) & (step < high), step, (low + high) / 2)
+        # A step too small to change x leads to the end of the bracket that x is, and is no reason to bisect.
+        step = np.where((step >= low) & (step <= high), step, (low + high) / 2)
         done = np.abs(step - x) <= 1e-9 * width
         x = step
         if done.all():

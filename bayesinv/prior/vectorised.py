@@ -61,6 +61,7 @@ class _Notes:
 
     def visit(self, variable: Any) -> int:
         """Number of a variable, which gets a note if it has none."""
+        from pytensor.compile.sharedvalue import SharedVariable
         from pytensor.graph.basic import Constant
 
         if variable in self.numbers:
@@ -73,6 +74,9 @@ class _Notes:
             note = (str(variable.type), value.tobytes() if isinstance(value, np.ndarray) else repr(value))
         elif "andom" in type(variable.type).__name__:
             note = "random numbers"
+        elif isinstance(variable, SharedVariable) and isinstance(value := variable.get_value(borrow=True), np.ndarray):
+            # Lengths of dims, say: every model has its own, and `vectorised` takes them as they are.
+            note = ("shared", str(variable.type), value.tobytes())
         else:
             note = id(variable)
         self.numbers[variable] = len(self.lines)
@@ -97,7 +101,7 @@ def vectorised(
 ) -> Callable[[list[Array], int], list[Array]]:
     """Return a function from inputs (node, ...), and the number of nodes, to values of graphs (node, ...).
 
-    It may be called from several threads.
+    It may be called from several threads. Shared variables keep the values that they have now.
 
     simplified : whether PyTensor simplifies the graphs first, which costs the time of a hundred calls
     """
@@ -113,7 +117,8 @@ def vectorised(
         # Recording a traceback for each node would take half the time.
         with pytensor.config.change_flags(traceback__limit=0):
             batch = [pt.tensor(one.name, shape=(None, *one.type.shape), dtype=one.dtype) for one in inputs]
-            simple: Any = rewrite_graph(outputs, include=("canonicalize",)) if simplified else outputs
+            fixed = _fixed(outputs)
+            simple: Any = rewrite_graph(fixed, include=("canonicalize",)) if simplified else fixed
             graphs = vectorize_graph(list(simple), replace=dict(zip(inputs, batch, strict=True)))
             graphs = _by_numpy(batch, graphs)
         # What depends on no input is computed once.
@@ -133,6 +138,18 @@ def vectorised(
         ]
 
     return at
+
+
+def _fixed(graphs: list[Any]) -> list[Any]:
+    """Return the graphs with shared variables, lengths of dims for example, made constants."""
+    import pytensor.tensor as pt
+    from pytensor.compile.sharedvalue import SharedVariable
+    from pytensor.graph.replace import graph_replace
+    from pytensor.graph.traversal import ancestors
+
+    shared = [one for one in ancestors(graphs) if isinstance(one, SharedVariable) and hasattr(one.type, "ndim")]
+    values: dict[Any, Any] = {one: pt.constant(one.get_value(), dtype=one.type.dtype) for one in shared}
+    return list(graph_replace(graphs, values, strict=False)) if values else graphs
 
 
 def _by_numpy(inputs: list[Any], graphs: list[Any]) -> list[Any]:

@@ -1,5 +1,7 @@
 """Quadrature in four dimensions and chains agree with integrals taken otherwise."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 from recovered import correlated_currents
@@ -63,26 +65,31 @@ def importance_sampled(name, problem, names, count, rng):
     return logsumexp(logs) - np.log(count), 1 / np.sqrt(worth), mean, np.sqrt(weights @ (table - mean) ** 2), worth
 
 
-def three_kinds(rng):
-    return scene(maps=False), ["noise", "scale", "ratio_mag", "ratio_grad"]
+SCENES = {
+    "sensor_noise": lambda rng: scene(maps=False),
+    "oriented": lambda rng: simulate("oriented", template("oriented"), rng)[2],
+    "temporal": lambda rng: correlated_currents(rng)[2],
+}
 
 
-def free(rng):
-    problem = simulate("oriented", template("oriented"), rng)[2]
-    return problem, ["noise", "scale", "depth", "tangential"]
+@cache
+def on_a_lattice(name):
+    """A problem, and its posterior by quadrature."""
+    problem = SCENES[name](np.random.default_rng(20))
+    return problem, bi.infer(name, problem, draws=4000)
 
 
+@pytest.mark.slow
 class TestQuadratureInFourDimensions:
     @pytest.mark.parametrize(
-        ("name", "make"),
+        ("name", "names"),
         [
-            pytest.param("sensor_noise", three_kinds, marks=pytest.mark.slow),
-            pytest.param("oriented", free, marks=pytest.mark.slow),
+            ("sensor_noise", ["noise", "scale", "ratio_mag", "ratio_grad"]),
+            ("oriented", ["noise", "scale", "depth", "tangential"]),
         ],
     )
-    def test_it_is_what_importance_sampling_finds(self, rng, name, make):
-        problem, names = make(rng)
-        posterior = bi.infer(name, problem, draws=4000)
+    def test_it_is_what_importance_sampling_finds(self, rng, name, names):
+        problem, posterior = on_a_lattice(name)
         log_evidence, error, mean, sd, worth = importance_sampled(name, problem, names, 4000, rng)
         assert error < 0.03
         assert abs(posterior.log_evidence - log_evidence) < 4 * error + posterior.log_evidence.error
@@ -145,13 +152,9 @@ def parcels():
 
 @pytest.mark.slow
 class TestChains:
-    @pytest.mark.parametrize(
-        ("name", "make"),
-        [("sensor_noise", three_kinds), ("oriented", free), ("temporal", lambda rng: (correlated_currents(rng)[2],))],
-    )
-    def test_they_find_what_quadrature_finds(self, rng, name, make):
-        problem = make(rng)[0]
-        lattice = bi.infer(name, problem, draws=200)
+    @pytest.mark.parametrize("name", SCENES)
+    def test_they_find_what_quadrature_finds(self, rng, name):
+        problem, lattice = on_a_lattice(name)
         chains = bi.infer(name, problem, "nuts", rng=rng, draws=1000, chains=2)
         worth = effective(chains)
         assert worth > 300

@@ -6,6 +6,7 @@ import pytest
 from numpy.testing import assert_allclose
 from recovered import correlated_currents, covers, disc_problem, fewest_hits, map_correlation, simulated
 from structured import cortex
+from templates import simulate
 
 import bayesinv as bi
 from bayesinv.criticism.bands import uniformity_p_value
@@ -95,11 +96,15 @@ class TestMap:
 
 
 def misjudged(seed, samples=12):
-    """A recording whose noise is, by kind of sensor, off the covariance that is given; and its currents."""
-    rng = np.random.default_rng(seed)
+    """A recording whose noise is, by kind of sensor, off the covariance that is given; and its currents.
+
+    Here and below the gain is one for all recordings, of numbers that are none of theirs, and so is what is compiled
+    for it.
+    """
+    rng, same = np.random.default_rng(seed), np.random.default_rng(99)
     kinds = ["mag"] * 4 + ["grad"] * 5 + ["eeg"] * 6
-    mixing = np.eye(15) + 0.3 * rng.normal(size=(15, 15)) / np.sqrt(15)
-    _, problem = disc_problem(rng, sensors=15, samples=samples, noise_cov=mixing @ mixing.T, kinds=kinds)
+    mixing = np.eye(15) + 0.3 * same.normal(size=(15, 15)) / np.sqrt(15)
+    _, problem = disc_problem(same, sensors=15, samples=samples, noise_cov=mixing @ mixing.T, kinds=kinds)
     scales = np.diag([OFF[kind] for kind in kinds])
     whitener = problem.whitener
     return simulated(problem, np.eye(40), rng, noise=whitener @ scales @ mixing @ mixing.T @ scales @ whitener.T)
@@ -151,18 +156,20 @@ def tilted(problem):
 
 def deep(rng, value):
     """A recording of currents whose variances fall with the norm of the gain to the power 2 * value."""
-    gain = 1e8 * rng.normal(size=(16, 25)) * np.exp(rng.normal(size=25))
+    same = np.random.default_rng(99)
+    gain = 1e8 * same.normal(size=(16, 25)) * np.exp(same.normal(size=25))
     problem = bi.Problem.from_arrays(gain, np.ones((16, 20)), baseline=np.ones((16, 40)))
     return simulated(problem, np.diag(np.linalg.norm(gain, axis=0) ** (-2 * value)), rng)[1]
 
 
 def leaning(rng, value):
     """A recording of currents with free orientation, of which the tangential ones have a share of the variance."""
-    gain = 1e8 * rng.normal(size=(20, 9, 3))
-    normals = rng.normal(size=(9, 3))
+    same = np.random.default_rng(99)
+    gain = 1e8 * same.normal(size=(20, 9, 3))
+    normals = same.normal(size=(9, 3))
     normals /= np.linalg.norm(normals, axis=1, keepdims=True)
     problem = bi.Problem.from_arrays(
-        gain, np.ones((20, 8)), baseline=np.ones((20, 40)), positions=rng.normal(size=(9, 3)), normals=normals
+        gain, np.ones((20, 8)), baseline=np.ones((20, 40)), positions=same.normal(size=(9, 3)), normals=normals
     )
     blocks = [np.outer(n, n) + value * (np.eye(3) - np.outer(n, n)) for n in normals]
     relative = np.zeros((27, 27))
@@ -174,15 +181,15 @@ def leaning(rng, value):
 def spread_out(rng, value):
     """A recording of a smooth field on two sheets, whose length-scale lies between the shortest and longest."""
     sources = cortex(7)
-    gain = 1e8 * rng.normal(size=(20, len(sources)))
+    gain = 1e8 * np.random.default_rng(99).normal(size=(20, len(sources)))
     problem = bi.Problem.from_arrays(gain, np.ones((20, 10)), baseline=np.ones((20, 40)), sources=sources)
     low, high = problem.length_range
     return simulated(problem, Matern.of(sources).at(low * (high / low) ** value).product(np.eye(len(sources))), rng)[1]
 
 
 NUMBERS = {
-    "depth": ("depth_weighted", deep, 16),
-    "tangential": (tilted, leaning, 40),
+    "depth": ("depth_weighted", deep, 24),
+    "tangential": (tilted, leaning, 20),
     "extent": ("smooth", spread_out, 14),
 }
 
@@ -267,29 +274,28 @@ class TestCourses:
 
     @pytest.mark.slow
     def test_intervals_of_scales_hold_where_those_of_independent_samples_do_not(self):
+        """The others hold three quarters, for which many truths are needed, at little cost of each."""
         rng = np.random.default_rng(0)
-        inside = []
-        for _ in range(40):
-            values, _, problem = correlated_currents(rng)
-            posterior, other = bi.infer("temporal", problem, draws=1000), bi.infer("hierarchical", problem, draws=1000)
+        constant, ours, theirs = [], [], []
+        for number in range(120):
+            if number % 20 == 0:
+                head = correlated_currents(rng)[2]
+            values, _, problem = simulate("temporal", head, rng)
             snr = values["scale"] * np.sqrt(problem.signal_power) / values["noise"]
-            inside.append(
-                [
-                    covers(posterior, "constant", np.exp(values["log_constant"])),
-                    covers(posterior, "snr", snr),
-                    covers(other, "snr", snr),
-                ]
-            )
-        constant, ours, theirs = np.sum(inside, axis=0)
-        assert min(constant, ours) >= fewest_hits(40, 0.9)
-        assert theirs < fewest_hits(40, 0.9)
+            theirs.append(covers(bi.infer("hierarchical", problem, draws=1000), "snr", snr))
+            if number % 3 == 0:
+                posterior = bi.infer("temporal", problem, draws=1000)
+                constant.append(covers(posterior, "constant", np.exp(values["log_constant"])))
+                ours.append(covers(posterior, "snr", snr))
+        assert min(sum(constant), sum(ours)) >= fewest_hits(40, 0.9)
+        assert sum(theirs) < fewest_hits(120, 0.9)
 
 
 def parcelled(seed, spread):
     """A recording of 20 parcels, the logarithms of whose variances are spread."""
     rng = np.random.default_rng(seed)
     labels = np.repeat(np.arange(20), 3)
-    gain = 2e8 * rng.standard_normal((24, 60)) / np.sqrt(60)
+    gain = 2e8 * np.random.default_rng(99).standard_normal((24, 60)) / np.sqrt(60)
     shares = np.exp(spread * rng.standard_normal(20))[labels]
     problem = bi.Problem.from_arrays(gain, np.ones((24, 12)), baseline=np.ones((24, 24))).with_parcels(labels)
     return simulated(problem, np.diag(shares), rng)[1]
@@ -306,7 +312,7 @@ class TestSpreadOfParcels:
     @pytest.mark.slow
     @pytest.mark.parametrize("spread", [0.5, 1.0, 2.0, 3.0])
     def test_its_intervals_hold_the_truth_as_often_as_they_say(self, spread):
-        """Of 20 simulations, with a tail of 0.005 on the low side."""
-        posteriors = [bi.infer("multiple_sparse_priors", parcelled(seed, spread), draws=1000) for seed in range(20)]
-        assert sum(covers(one, "spread", spread) for one in posteriors) >= fewest_hits(20, 0.9)
+        """Of 16 simulations, with a tail of 0.005 on the low side."""
+        posteriors = [bi.infer("multiple_sparse_priors", parcelled(seed, spread), draws=1000) for seed in range(16)]
+        assert sum(covers(one, "spread", spread) for one in posteriors) >= fewest_hits(16, 0.9)
         assert all(one.passed for one in posteriors)

@@ -255,7 +255,7 @@ class TestCoverage:
         """Ninety per cent of the currents, within what 5 worlds tell; normal noise fails by far where data are bad."""
         hits = []
         for seed in range(5):
-            gain, currents, recording, baseline = scene(100 + seed)
+            gain, currents, recording, baseline = scene(100 + seed, sensors=20, samples=24)
             if bad:
                 recording, baseline = spoil(np.random.default_rng(seed), recording, baseline)
             low, high = bi.infer("hierarchical", problem_of(gain, recording, baseline)).interval(0.9)

@@ -3,9 +3,11 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from referee import GAIN, dense_mixture, depth, exact_posterior, toy
 from scipy.optimize import brentq
+from scipy.special import ndtr
 from scipy.stats import multivariate_normal, norm
 
 import bayesinv as bi
+from bayesinv.posterior import quantiles
 from bayesinv.posterior.checks import Evidence
 from bayesinv.posterior.functionals import Functional
 from bayesinv.posterior.hyper import Hyper, Scalar
@@ -222,6 +224,16 @@ class TestQuantile:
     def test_equal_ones_are_one(self):
         found = mixture_quantile(np.full(3, 1 / 3), np.full((3, 2), 4.0), np.full((3, 2), 2.0), 0.975)
         assert_allclose(found, norm.ppf(0.975, 4, 2), rtol=1e-10)
+
+    def test_newton_converges_at_once_for_many(self, rng, monkeypatch):
+        """Numbers that have converged stay, while others go on: steps are few, however many numbers there are."""
+        calls = []
+        monkeypatch.setattr(quantiles, "ndtr", lambda z: calls.append(1) or ndtr(z))
+        sds = np.exp(0.1 * rng.normal(size=(40, 500)))
+        means = 0.3 * rng.normal(size=(40, 500))
+        x = mixture_quantile(np.full(40, 1 / 40), means, sds, 0.05)
+        assert_allclose(norm.cdf((x - means) / sds).mean(axis=0), 0.05, rtol=1e-8)
+        assert len(calls) < 10
 
 
 def standard_errors(draws):
