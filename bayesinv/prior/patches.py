@@ -83,8 +83,8 @@ class Patches(PickledByFields):
             )
         if self.expected > self.problem.components:
             raise ValueError(
-                f"expected is {self.expected}, but the recording has {self.problem.components} components, which cannot "
-                "tell more sources apart"
+                f"expected is {self.expected}, but the recording has {self.problem.components} components, which "
+                "cannot tell more sources apart"
             )
         if self.scale is not None and not 0 < self.scale < np.inf:
             raise ValueError(f"scale is {self.scale}, but the median strength must be positive and finite, in A m")
