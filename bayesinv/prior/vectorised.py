@@ -117,7 +117,7 @@ def vectorised(
         # Recording a traceback for each node would take half the time.
         with pytensor.config.change_flags(traceback__limit=0):
             batch = [pt.tensor(one.name, shape=(None, *one.type.shape), dtype=one.dtype) for one in inputs]
-            fixed = _fixed(outputs)
+            inputs, fixed = _fixed(inputs, outputs)
             simple: Any = rewrite_graph(fixed, include=("canonicalize",)) if simplified else fixed
             graphs = vectorize_graph(list(simple), replace=dict(zip(inputs, batch, strict=True)))
             graphs = _by_numpy(batch, graphs)
@@ -140,16 +140,23 @@ def vectorised(
     return at
 
 
-def _fixed(graphs: list[Any]) -> list[Any]:
-    """Return the graphs with shared variables, lengths of dims for example, made constants."""
+def _fixed(inputs: list[Any], graphs: list[Any]) -> tuple[list[Any], list[Any]]:
+    """Return stand-ins for the inputs, and the graphs of these, with shared variables made constants.
+
+    Lengths of dims are shared variables. What an input was made of is no part of the graphs: without stand-ins a random
+    variable of a length that is replaced would be drawn anew in place of being given.
+    """
     import pytensor.tensor as pt
     from pytensor.compile.sharedvalue import SharedVariable
     from pytensor.graph.replace import graph_replace
     from pytensor.graph.traversal import ancestors
 
-    shared = [one for one in ancestors(graphs) if isinstance(one, SharedVariable) and hasattr(one.type, "ndim")]
+    given = [one.type(one.name) for one in inputs]
+    replaced: dict[Any, Any] = dict(zip(inputs, given, strict=True))
+    free = graph_replace(graphs, replaced, strict=False) if inputs else graphs
+    shared = [one for one in ancestors(free) if isinstance(one, SharedVariable) and hasattr(one.type, "ndim")]
     values: dict[Any, Any] = {one: pt.constant(one.get_value(), dtype=one.type.dtype) for one in shared}
-    return list(graph_replace(graphs, values, strict=False)) if values else graphs
+    return given, list(graph_replace(free, values, strict=False) if values else free)
 
 
 def _by_numpy(inputs: list[Any], graphs: list[Any]) -> list[Any]:
