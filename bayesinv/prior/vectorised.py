@@ -117,10 +117,9 @@ def vectorised(
         # Recording a traceback for each node would take half the time.
         with pytensor.config.change_flags(traceback__limit=0):
             batch = [pt.tensor(one.name, shape=(None, *one.type.shape), dtype=one.dtype) for one in inputs]
-            inputs, fixed = _fixed(inputs, outputs)
-            simple: Any = rewrite_graph(fixed, include=("canonicalize",)) if simplified else fixed
+            simple: Any = rewrite_graph(outputs, include=("canonicalize",)) if simplified else outputs
             graphs = vectorize_graph(list(simple), replace=dict(zip(inputs, batch, strict=True)))
-            graphs = _by_numpy(batch, graphs)
+            graphs = _by_numpy(batch, _fixed(list(graphs)))
         # What depends on no input is computed once.
         folded = Mode(linker="py", optimizer=dfs_rewriter(constant_folding))
         run = pytensor.function(batch, graphs, mode=folded, on_unused_input="ignore")
@@ -140,23 +139,20 @@ def vectorised(
     return at
 
 
-def _fixed(inputs: list[Any], graphs: list[Any]) -> tuple[list[Any], list[Any]]:
-    """Return stand-ins for the inputs, and the graphs of these, with shared variables made constants.
+def _fixed(graphs: list[Any]) -> list[Any]:
+    """Return graphs with shared variables, lengths of dims for example, made constants.
 
-    Lengths of dims are shared variables. What an input was made of is no part of the graphs: without stand-ins a random
-    variable of a length that is replaced would be drawn anew in place of being given.
+    Graphs of what stands in for the inputs: a random variable whose length is replaced would be drawn anew in place of
+    being given.
     """
     import pytensor.tensor as pt
     from pytensor.compile.sharedvalue import SharedVariable
     from pytensor.graph.replace import graph_replace
     from pytensor.graph.traversal import ancestors
 
-    given = [one.type(one.name) for one in inputs]
-    replaced: dict[Any, Any] = dict(zip(inputs, given, strict=True))
-    free = graph_replace(graphs, replaced, strict=False) if inputs else graphs
-    shared = [one for one in ancestors(free) if isinstance(one, SharedVariable) and hasattr(one.type, "ndim")]
+    shared = [one for one in ancestors(graphs) if isinstance(one, SharedVariable) and hasattr(one.type, "ndim")]
     values: dict[Any, Any] = {one: pt.constant(one.get_value(), dtype=one.type.dtype) for one in shared}
-    return given, list(graph_replace(free, values, strict=False) if values else free)
+    return list(graph_replace(graphs, values, strict=False)) if values else graphs
 
 
 def _by_numpy(inputs: list[Any], graphs: list[Any]) -> list[Any]:
