@@ -133,6 +133,6 @@ def _annealing(ratio: Evidence) -> Check:
         ratio.error,
         f"< {MAX_ERROR:g}",
         ratio.error < MAX_ERROR,
-        "standard error in nats of the log evidence, by how much chains gathered on their way from dense currents alone "
-        "to focal sources too; where it is large they went different ways: give more sweeps to warm up, `warm`",
+        "standard error in nats of the log evidence, by how much chains gathered on their way from dense currents "
+        "alone to focal sources too; where it is large they went different ways: give more sweeps to warm up, `warm`",
     )
