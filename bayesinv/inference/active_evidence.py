@@ -33,11 +33,18 @@ STRETCH, REACH = 0.3, 16
 def annealed_ratio(log_ratios: Sequence[float]) -> Evidence:
     """Return the log of the ratio of the evidence to that without focal sources, with its standard error.
 
-    log_ratios : of each chain, logs of unbiased estimates
+    The error is that of the jackknife: where one chain outweighs the others it is of the size of their distance, while
+    the relative error of their mean cannot exceed one then.
+
+    log_ratios : of each chain, logs of unbiased estimates; at least two
+
+    Reference: Efron & Stein (1981), Ann. Stat. 9, 586-596.
     """
     ratios = np.asarray(log_ratios)
-    mean = float(logsumexp(ratios) - np.log(len(ratios)))
-    return Evidence(mean, float(np.exp(ratios - mean).std(ddof=1) / np.sqrt(len(ratios))))
+    count = len(ratios)
+    mean = float(logsumexp(ratios) - np.log(count))
+    without = np.array([logsumexp(np.delete(ratios, one)) for one in range(count)])
+    return Evidence(mean, float(np.sqrt((count - 1) * without.var())))
 
 
 def dense_log_evidence(model: ActiveModel, prior: LogPrior, start: Array) -> float | None:

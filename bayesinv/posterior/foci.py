@@ -100,13 +100,15 @@ class Focus(PickledByFields):
     def describe(self) -> str:
         """Say what is known in a line."""
         sample = self.peak
-        strength = float(np.linalg.norm(self.current.mean[:, sample]))
+        mean = self.current.mean[:, sample]
+        # Along normals a current has a sign, which its interval has too.
+        strength = float(mean[0]) if len(mean) == 1 else float(np.linalg.norm(mean))
         where = f"source {self.place}"
         if self.centre is not None:
             x, y, z = 1e3 * self.centre
             where = f"({x:.0f}, {y:.0f}, {z:.0f}) mm, 90 % within {1e3 * self.radius():.0f} mm"
         text = f"{self.probability:.0%} probable at {where}; {1e9 * strength:.3g} nA m"
-        if self.current.mean.shape[0] == 1:
+        if len(mean) == 1:
             low, high = self.current.interval(0.9)
             text += f" ({1e9 * low[0, sample]:.3g} to {1e9 * high[0, sample]:.3g})"
         return text + f" at {1e3 * self.current.times[sample]:.4g} ms"

@@ -14,6 +14,7 @@ from scipy.stats import multivariate_normal, norm
 import bayesinv as bi
 from bayesinv.evidence.active import FocalModes, FocalRecording
 from bayesinv.inference.active_chain import ActiveModel, Chain
+from bayesinv.inference.active_checks import MAX_ERROR
 from bayesinv.inference.active_evidence import annealed_ratio, dense_log_evidence
 from bayesinv.inference.active_set import active_model
 from bayesinv.prior.catalogue import build
@@ -167,6 +168,16 @@ def test_evidence_by_annealing_is_that_of_all_sets(axes):
     ratio = annealed_ratio(ratios)
     assert ratio.error < 0.3
     assert abs(dense_log_evidence(given, log_prior, np.zeros(1)) + ratio - wanted) < 4 * ratio.error
+
+
+def test_the_error_of_the_evidence_knows_a_chain_that_outweighs_the_others():
+    # Of chains that differ little it is the relative error of their mean, of two chains half of what they differ by.
+    rng = np.random.default_rng(0)
+    near = 0.01 * rng.standard_normal(12)
+    assert annealed_ratio(near).error == pytest.approx(near.std(ddof=1) / np.sqrt(12), rel=0.02)
+    for apart in (0.1, 4.0, 30.0):
+        assert annealed_ratio([7.0, 7.0 + apart]).error == pytest.approx(apart / 2)
+    assert annealed_ratio([0.0, -8.0, -9.0]).error > MAX_ERROR
 
 
 def test_what_one_more_source_adds_is_the_difference_of_two_densities():

@@ -241,6 +241,10 @@ class TestSources:
         assert_allclose(one.current.sd, sds, rtol=3e-3)
         assert one.summary()["probability"] == one.probability
         assert "probable at" in one.describe()
+        # In words as in numbers: along normals with its sign, else its size.
+        at = 1e9 * one.current.mean[:, one.peak]
+        said = float(one.describe().partition("; ")[2].split(" nA m")[0])
+        assert said == pytest.approx(at[0] if axes == 1 else np.linalg.norm(at), rel=6e-3)
 
     def test_overlapping_patches_that_swap_are_one_focus(self):
         problem = toy(samples=7, sources=8)
