@@ -38,6 +38,9 @@ MEMORY = 50
 MOVES = 12
 """Slots that are drawn anew in a sweep."""
 
+RISE = 3
+"""Power of a sweep's share by which the heat rises: strong sources come in while it is low."""
+
 SETTLING = 30
 """Sweeps of scales and levels alone before sources come in."""
 
@@ -287,7 +290,7 @@ class Chain:
         self._refresh()
         self.heat = 0.0
         for sweep in range(sweeps):
-            heat = ((sweep + 1) / sweeps) ** 2
+            heat = ((sweep + 1) / sweeps) ** RISE
             _, added = self._log_densities(self.variance, self.noise, self.constant, self.error)
             log_ratio += (heat - self.heat) * added
             self.heat = heat
