@@ -9,11 +9,10 @@ Reference: Neal (2001), Stat. Comput. 11, 125-139 (annealed importance sampling)
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import product
 
 import numpy as np
-from scipy.optimize import minimize
 from scipy.special import logsumexp
 
 from bayesinv.axes import Array
@@ -23,11 +22,17 @@ from bayesinv.posterior.checks import Evidence
 MAX_DIMENSION = 3
 """Hyperparameters above which a lattice would have too many nodes."""
 
-FALL = 12.0
-"""Nats below the top at which density and levels are left out."""
+FALL, FALL_OF_LEVELS = 12.0, 8.0
+"""Nats below the top at which nodes, and levels of time constant and error, are left out."""
 
 STRETCH, REACH = 0.3, 16
 """How fast steps of the lattice grow with their number, and steps that it takes at most to each side."""
+
+STENCIL, NEWTON, LONGEST, CENTRED = 0.05, 12, 1.5, 0.3
+"""Distance of neighbours in the search for the mode, steps at most, the longest, and sds off the mode that will do."""
+
+FLAT = 0.01
+"""Curvature below which a density is taken to be flat."""
 
 
 def annealed_ratio(log_ratios: Sequence[float]) -> Evidence:
@@ -69,7 +74,7 @@ def dense_log_evidence(model: ActiveModel, prior: LogPrior, start: Array) -> flo
         around = [(level[0] + a, level[1] + b) for a, b in ((1, 0), (-1, 0), (0, 1), (0, -1))]
         for near in around:
             inside = 0 <= near[0] < shape[0] and 0 <= near[1] < shape[1]
-            if inside and near not in points and found[level] > max(found.values()) - FALL:
+            if inside and near not in points and found[level] > max(found.values()) - FALL_OF_LEVELS:
                 points[near] = mode
                 waiting.append(near)
     return float(logsumexp(list(found.values())))
@@ -87,19 +92,43 @@ def _integral(model: ActiveModel, prior: LogPrior, start: Array, constant: int, 
 
     if not len(start):
         return float(density(start[None])[0]), start
-    mode = minimize(lambda point: -density(point[None])[0], start, method="Nelder-Mead").x
-    top = float(density(mode[None])[0])
+    mode, curvatures = _mode(density, start)
+    number = np.arange(-REACH, REACH + 1)
     axes, logs = [], []
-    for i, step in enumerate(np.eye(len(mode))):
-        low, high = density(mode + 0.05 * np.array([-step, step]))
-        curvature = (2 * top - low - high) / 0.05**2
-        width = 1 / np.sqrt(curvature) if curvature > 0.01 else 10.0
-        number = np.arange(-REACH, REACH + 1)
+    for i, curvature in enumerate(curvatures):
+        width = 1 / np.sqrt(curvature) if curvature > FLAT else 1 / np.sqrt(FLAT)
         offset = width * np.sinh(STRETCH * number) / STRETCH
-        heights = density(mode + offset[:, None] * step)
-        kept = heights > top - FALL
+        heights = density(mode + offset[:, None] * np.eye(len(mode))[i])
+        kept = heights > heights.max() - FALL
         axes.append(mode[i] + offset[kept])
         logs.append(np.log(width * np.cosh(STRETCH * number[kept])))
     nodes = np.array(list(product(*axes)))
     weights = np.array(list(product(*logs))).sum(axis=1)
     return float(logsumexp(density(nodes) + weights)), mode
+
+
+def _mode(density: Callable[[Array], Array], start: Array) -> tuple[Array, Array]:
+    """A point near the mode, by Newton's steps of which each looks at its neighbours once, and curvatures along axes.
+
+    A lattice needs no more: it is centred there, and integrates whatever lies around.
+    """
+    size, mode = len(start), start
+    around = STENCIL * np.array(list(product((-1, 0, 1), repeat=size)), dtype=np.float64)
+    # A quadratic through the neighbours.
+    pairs = [(i, j) for i in range(size) for j in range(i + 1)]
+    design = np.column_stack([np.ones(len(around)), around, *(around[:, i] * around[:, j] for i, j in pairs)])
+    solve = np.linalg.pinv(design)
+    curvatures = np.ones(size)
+    for _ in range(NEWTON):
+        coefficients = solve @ density(mode + around)
+        hessian = np.zeros((size, size))
+        for (i, j), value in zip(pairs, coefficients[1 + size :], strict=True):
+            hessian[i, j] += value
+            hessian[j, i] += value
+        values, vectors = np.linalg.eigh(-hessian)
+        # Uphill where the density is not concave.
+        step = vectors @ (vectors.T @ coefficients[1 : 1 + size] / np.maximum(np.abs(values), FLAT))
+        mode, curvatures = mode + np.clip(step, -LONGEST, LONGEST), -np.diag(hessian)
+        if (np.abs(step) * np.sqrt(np.maximum(curvatures, FLAT)) < CENTRED).all():
+            break
+    return mode, curvatures

@@ -16,10 +16,16 @@ def as_tree(found: Any) -> xr.DataTree:
 
 
 def mixing(table: xr.Dataset) -> tuple[dict[str, float], dict[str, float]]:
-    """Return the largest R-hat, and the fewest effective draws, of each variable (chain, draw, ...)."""
+    """Return the largest R-hat, and the fewest effective draws, of each variable (chain, draw, ...).
+
+    Of a variable with two values, each drawn as often, distances from the median do not vary, and R-hat is that of the
+    values alone.
+    """
     import arviz_stats
 
-    rhats, sizes = arviz_stats.rhat(table).data_vars, arviz_stats.ess(table).data_vars
+    with np.errstate(invalid="ignore", divide="ignore"):
+        whole, values = arviz_stats.rhat(table), arviz_stats.rhat(table, method="z_scale")
+    rhats, sizes = whole.fillna(values).data_vars, arviz_stats.ess(table).data_vars
     return (
         {str(name): float(np.max(value)) for name, value in rhats.items()},
         {str(name): float(np.min(value)) for name, value in sizes.items()},
