@@ -76,9 +76,9 @@ def chains(posterior: Posterior, most: int = 6) -> Figure:
     from scipy.stats import rankdata
 
     count = posterior.hyper.chains
-    if posterior.method != "nuts":
+    if count < 2:
         raise ValueError(
-            f"the hyperparameters were integrated by {posterior.method}; only NUTS has chains, see `hyper`"
+            f"the hyperparameters were integrated by {posterior.method}; only what is sampled has chains, see `hyper`"
         )
     names = [*[name for name in posterior.hyper if name not in ("lambda", "snr")][: most - 1], "lambda"]
     figure = blank(9.6, 1.5 * len(names) + 0.4)
