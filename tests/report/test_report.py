@@ -9,8 +9,10 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from referee import toy
 from test_figures import LEFT, RIGHT, bare, believed, made
 
+import bayesinv as bi
 from bayesinv import figures, report
 from bayesinv.criticism.posterior_predictive import CONSERVATIVE, posterior_predictive
 from bayesinv.posterior import maps
@@ -215,3 +217,11 @@ def test_real_recording_is_small_and_right(sample, tmp_path, monkeypatch):
     place = 1e3 * posterior.problem.sources.mri_positions[found.strongest]
     assert np.linalg.norm(place - [-43, -21, 30]) < 25  # where MNE-Python's dSPM peaks
     assert "in the left hemisphere" in path.read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_chains_over_active_sets_are_drawn(tmp_path):
+    posterior = bi.infer("focal", toy(sensors=12, sources=30, samples=20, quiet=20), chains=2, sweeps=50, warm=20)
+    report.write(posterior, tmp_path)
+    assert (tmp_path / "chains.png").exists()
+    assert "focal sources" in (tmp_path / "report.html").read_text()
