@@ -11,7 +11,7 @@ from bayesinv.axes import Array
 from bayesinv.criticism.draws import drawn, thinned
 from bayesinv.evidence.gaussian import CHUNK, LOG_2PI
 from bayesinv.evidence.spectrum import Spectrum
-from bayesinv.posterior.focal import FocalGaussians
+from bayesinv.posterior.focal import nodes_of
 from bayesinv.posterior.mixture import Mixture
 from bayesinv.posterior.posterior import Posterior
 from bayesinv.problem.problem import Problem
@@ -72,12 +72,7 @@ def focal_component_densities(posterior: Posterior, count: int) -> Array:
 
     in the names of `posterior.focal`; outside of them there is noise alone.
     """
-    nodes = {
-        int(n): (gaussians, node)
-        for gaussians in posterior.conditionals
-        if isinstance(gaussians, FocalGaussians)
-        for n, node in zip(gaussians.members, gaussians.nodes, strict=True)
-    }
+    nodes = nodes_of(posterior.conditionals)
     picked = thinned(len(posterior.mixture.weights), posterior.hyper.chains, count)
     problem = posterior.problem
     white = np.sum(problem.white_recording**2, axis=1)

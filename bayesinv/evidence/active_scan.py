@@ -106,15 +106,14 @@ def log_factors(own: Table, cross: Table, weights: Array) -> Array:
 class Scan:
     """The sources that are active, and the tables of what one more would add.
 
-    table : (component, source × axis), fields in single precision
+    table : (axis, component, source), fields in single precision
     """
 
-    def __init__(self, table: Table, axes: int) -> None:
-        self.axes, sources = axes, table.shape[1] // axes
-        self.table = np.ascontiguousarray(table.reshape(len(table), sources, axes).transpose(2, 0, 1))
+    def __init__(self, table: Table) -> None:
+        self.axes, self.table = len(table), table
         self.sources: list[int] = []
         self.strengths: list[float] = []
-        self.held = np.empty((0, 0, axes, sources), dtype=np.float32)
+        self.held = np.empty((0, 0, self.axes, table.shape[2]), dtype=np.float32)
 
     def begin(self, powers: Array, coefficients: Array, spread: Array) -> None:
         """Start anew with no active source, at D.

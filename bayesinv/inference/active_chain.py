@@ -80,8 +80,9 @@ class ActiveModel(PickledByFields):
 
     @cached_property
     def table(self) -> Table:
-        """The fields in single precision."""
-        return self.fields.astype(np.float32)
+        """The fields in single precision, by axis: (axis, component, patch)."""
+        fields = self.fields.astype(np.float32).reshape(len(self.fields), -1, self.axes)
+        return np.ascontiguousarray(fields.transpose(2, 0, 1))
 
     def log_density(
         self, patches: Index, strengths: Array, constant: int, variance: float, noise: float, error: float
@@ -135,7 +136,7 @@ class Chain:
         self.stride, self.shift = 2.4 / np.sqrt(len(self.least)), 0.0
         _, variance, noise = prior(self.point[None])
         self.variance, self.noise = float(variance[0]), float(noise[0])
-        self.scan = Scan(model.table, model.axes)
+        self.scan = Scan(model.table)
         self._refresh()
 
     # --- what is worked out whenever scales or the time constant have changed

@@ -96,7 +96,7 @@ def _integral(model: ActiveModel, prior: LogPrior, start: Array, constant: int, 
     number = np.arange(-REACH, REACH + 1)
     axes, logs = [], []
     for i, curvature in enumerate(curvatures):
-        width = 1 / np.sqrt(curvature) if curvature > FLAT else 1 / np.sqrt(FLAT)
+        width = 1 / np.sqrt(max(curvature, FLAT))
         offset = width * np.sinh(STRETCH * number) / STRETCH
         heights = density(mode + offset[:, None] * np.eye(len(mode))[i])
         kept = heights > heights.max() - FALL

@@ -11,7 +11,7 @@ dense currents. Filters are made when they are asked for; arrays of draws by sou
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -302,6 +302,19 @@ class FocalGaussians(PickledByFields):
                 drawn[rows] += self.spectrum.to_sources(rows) @ (correction @ over)
             out[i] = drawn
         return out
+
+
+FocalNodes = dict[int, tuple[FocalGaussians, FocalNode]]
+
+
+def nodes_of(conditionals: Iterable[object]) -> FocalNodes:
+    """For each node of a mixture that has focal sources, the Gaussians that it is among, and itself."""
+    return {
+        int(n): (gaussians, node)
+        for gaussians in conditionals
+        if isinstance(gaussians, FocalGaussians)
+        for n, node in zip(gaussians.members, gaussians.nodes, strict=True)
+    }
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,7 +19,7 @@ from bayesinv.axes import Array, Index, real
 from bayesinv.head.parcels import check_labels
 from bayesinv.memory import PickledByFields, cached_property
 from bayesinv.posterior.active import ActiveSets
-from bayesinv.posterior.focal import FocalGaussians, FocalNode
+from bayesinv.posterior.focal import FocalGaussians, FocalNode, FocalNodes
 from bayesinv.posterior.functionals import Functional
 from bayesinv.posterior.quantiles import credible_level
 from bayesinv.problem.problem import Problem
@@ -175,13 +175,11 @@ def probability_near(problem: Problem, sets: ActiveSets, weights: Array, positio
     return float(weights @ found / weights.sum())
 
 
-def foci(
-    problem: Problem, sets: ActiveSets, weights: Array, conditionals: Sequence[FocalGaussians], times: Array
-) -> tuple[Focus, ...]:
+def foci(problem: Problem, sets: ActiveSets, weights: Array, nodes: FocalNodes, times: Array) -> tuple[Focus, ...]:
     """Return the foci of a posterior, the most probable first.
 
     weights : (node,), of the mixture
-    conditionals : its Gaussians, those of each time constant, in the order of the constants
+    nodes : of the mixture, see `posterior.focal.nodes_of`
     """
     positions = patch_positions(problem, sets)
     share = weights / weights.sum()
@@ -204,7 +202,7 @@ def foci(
         if probability[best] < LEAST_PROBABILITY:
             break
         picked = _nearest(sets, free, distances[:, best], near[:, best])
-        found.append(_focus(problem, sets, conditionals, times, positions, picked, float(probability[best])))
+        found.append(_focus(problem, sets, nodes, times, positions, picked, float(probability[best])))
         free[picked] = False
     return tuple(sorted(found, key=lambda one: -one.probability))
 
@@ -220,7 +218,7 @@ def _nearest(sets: ActiveSets, free: Mask, distance: Array, near: Mask) -> Index
 def _focus(
     problem: Problem,
     sets: ActiveSets,
-    conditionals: Sequence[FocalGaussians],
+    nodes: FocalNodes,
     times: Array,
     positions: Array | None,
     picked: Index,
@@ -242,20 +240,17 @@ def _focus(
         places,
         sets.extent[patch],
         areas,
-        _current(sets, conditionals, times, picked, problem.axes),
+        _current(sets, nodes, times, picked, problem.axes),
         sets.node[picked],
     )
 
 
-def _current(
-    sets: ActiveSets, conditionals: Sequence[FocalGaussians], times: Array, picked: Index, axes: int
-) -> Functional:
+def _current(sets: ActiveSets, nodes: FocalNodes, times: Array, picked: Index, axes: int) -> Functional:
     """Posterior of the current of some sources, one in each node that has one, as a mixture over these nodes."""
     means, covariances = [], []
-    places = _places_of_nodes(conditionals)
     for one in picked:
         node = int(sets.node[one])
-        gaussians, own = places[node]
+        gaussians, own = nodes[node]
         first = (int(one) - sets.at(node).start) * axes
         mean, covariance = _course(gaussians, own, slice(first, first + axes), float(sets.strength[one]))
         means.append(mean)
@@ -270,15 +265,6 @@ def _course(gaussians: FocalGaussians, node: FocalNode, columns: slice, strength
     mean = strength * node.courses.means[:, columns].T @ gaussians.over
     covariance = strength**2 * node.courses.covariances[:, columns, columns]
     return mean, np.tensordot(gaussians.over.T**2, covariance, axes=1)
-
-
-def _places_of_nodes(conditionals: Sequence[FocalGaussians]) -> dict[int, tuple[FocalGaussians, FocalNode]]:
-    """For each node of the mixture its Gaussian, and the set that it is in."""
-    out: dict[int, tuple[FocalGaussians, FocalNode]] = {}
-    for gaussians in conditionals:
-        members = gaussians.members.tolist()
-        out |= {n: (gaussians, node) for n, node in zip(members, gaussians.nodes, strict=True)}
-    return out
 
 
 @dataclass(frozen=True, eq=False)

@@ -26,7 +26,7 @@ from bayesinv.posterior.checks import Check, Evidence
 from bayesinv.posterior.conditional import Conditional, Gaussian, Moments, row_blocks
 from bayesinv.posterior.courses import together
 from bayesinv.posterior.draws import check_count, draw_mixture
-from bayesinv.posterior.focal import FocalGaussians, focal_gaussians
+from bayesinv.posterior.focal import focal_gaussians, nodes_of
 from bayesinv.posterior.foci import Count, Focus
 from bayesinv.posterior.functionals import Functional
 from bayesinv.posterior.hyper import Hyper
@@ -400,8 +400,7 @@ class Posterior(PickledByFields):
     def foci(self) -> tuple[Focus, ...]:
         """Focal sources, matched over draws by place, the most probable first; see `posterior.foci`."""
         active, weights = self._active, self.mixture.weights
-        gaussians = [one for one in self.conditionals if isinstance(one, FocalGaussians)]
-        return focal_questions.foci(self.problem, active, weights, gaussians, self.times)
+        return focal_questions.foci(self.problem, active, weights, nodes_of(self.conditionals), self.times)
 
     def inclusion(self, labels: ArrayLike | Mapping[str, ArrayLike] | None = None) -> Array:
         """Probability that a focal source's patch holds a place: (source,), or any place of each label: (label,).
