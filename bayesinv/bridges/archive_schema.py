@@ -15,6 +15,8 @@ UNSAVED_FIELDS = {("Problem", "origin")}
 AXES = {
     "ActiveSets.node": "active",
     "ActiveSets.patch": "active",
+    "ActiveSets.parts": "active part",
+    "ActiveSets.shares": "active part | 1",
     "ActiveSets.strength": "active | A m",
     "ActiveSets.constant": "node",
     "ActiveSets.constants": "constant | s",

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bayesinv.axes import Array, Index
+from bayesinv.axes import Array
 from bayesinv.covariance.time_modes import TimeModes
 from bayesinv.evidence.gaussian import LOG_2PI
 from bayesinv.evidence.spectrum import Decomposition
@@ -182,8 +182,3 @@ def products_of(fields: Array, coefficients: Array, spread: Array) -> tuple[Arra
     gram = np.empty((len(lower), size, size))
     gram[:, rows, columns] = gram[:, columns, rows] = lower
     return gram, (coefficients * precision).T @ fields
-
-
-def columns_of(patches: Index, axes: int) -> Index:
-    """Indices of the columns of some sources, axis by axis: (source × axis,)."""
-    return np.asarray((patches[:, None] * axes + np.arange(axes)).ravel())

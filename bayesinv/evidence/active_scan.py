@@ -16,14 +16,12 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from bayesinv.axes import Array, Index
-from bayesinv.evidence.active import FocalCourses, Table
+from bayesinv.axes import Array
+from bayesinv.evidence.active import FocalCourses, Table, products_of
+from bayesinv.evidence.deviation import Deviations
 
 BLOCK = 1024
 """Sources that are handled at once, so that what is written stays in the processor's cache."""
-
-EMPTY = -1
-"""No source."""
 
 TOGETHER = 16
 """Modes whose determinants are multiplied before a logarithm is taken; each is far below 1e19."""
@@ -111,8 +109,9 @@ class Scan:
 
     def __init__(self, table: Table) -> None:
         self.axes, self.table = len(table), table
-        self.sources: list[int] = []
+        self.fields: list[Array] = []
         self.strengths: list[float] = []
+        self.taken: Array | None = None
         self.held = np.empty((0, 0, self.axes, table.shape[2]), dtype=np.float32)
 
     def begin(self, powers: Array, coefficients: Array, spread: Array) -> None:
@@ -120,44 +119,43 @@ class Scan:
 
         powers : (mode,); coefficients, spread : (component, mode)
         """
-        self.powers = powers
+        self.powers, self.coefficients, self.spread = powers, coefficients, spread
         self.precision = np.ascontiguousarray((1 / spread).T, dtype=np.float32)
         weighted = np.ascontiguousarray((coefficients / spread).T, dtype=np.float32)
         modes, axes, sources = len(powers), self.axes, self.table.shape[2]
-        self.first = np.empty((modes, axes, sources), dtype=np.float32)
+        self.cross = np.empty((modes, axes, sources), dtype=np.float32)
         self.own = np.empty((modes, axes * (axes + 1) // 2, sources), dtype=np.float32)
         pair = 0
         for a in range(axes):
-            self.first[:, a] = weighted @ self.table[a]
+            self.cross[:, a] = weighted @ self.table[a]
             for b in range(a + 1):
                 self.own[:, pair] = self.precision @ (self.table[a] * self.table[b])
                 pair += 1
-        self.cross = self.first.copy()
-        self.sources, self.strengths, self.taken = [], [], EMPTY
-        if self.held.shape[1:] != self.first.shape:
+        self.fields, self.strengths, self.taken = [], [], None
+        if self.held.shape[1:] != self.cross.shape:
             self.held = np.empty((0, modes, axes, sources), dtype=np.float32)
 
     @property
     def products(self) -> Table:
         """Products (column, mode, axis, source) of every source's field with those of the active ones."""
-        return self.held[: len(self.sources) * self.axes]
+        return self.held[: len(self.fields) * self.axes]
 
-    def _multiply(self, sources: Index, out: Table) -> None:
-        """Fill in products (source × axis, mode, axis, source) of every source's field with those of some, by D⁻¹."""
-        chosen = self.table[:, :, sources].transpose(2, 0, 1)
-        weighted = (self.precision * chosen[:, :, None]).reshape(-1, len(self.table[0]))
+    def _multiply(self, fields: list[Array], out: Table) -> None:
+        """Fill in products (source × axis, mode, axis, source) of every source's field with some, by D⁻¹."""
+        chosen = np.concatenate(fields, axis=1, dtype=np.float32).T
+        weighted = (self.precision * chosen[:, None]).reshape(-1, len(self.table[0]))
         for a in range(self.axes):
             out[:, :, a] = (weighted @ self.table[a]).reshape(len(out), len(self.powers), -1)
 
+    @property
+    def columns(self) -> Array:
+        """Fields of the active sources times their strengths: (component, source × axis)."""
+        fields = [strength * field for strength, field in zip(self.strengths, self.fields, strict=True)]
+        return np.concatenate(fields, axis=1) if fields else np.empty((len(self.coefficients), 0))
+
     def courses(self) -> FocalCourses:
         """Posterior of the courses of the active sources."""
-        sources, axes = np.array(self.sources, dtype=np.int64), self.axes
-        strengths = np.repeat(self.strengths, axes)
-        shape = (len(self.powers), len(strengths))
-        gram = self.products[:, :, :, sources].transpose(1, 0, 3, 2).reshape(*shape, -1).astype(np.float64)
-        gram = strengths[:, None] * gram * strengths
-        cross = self.first[:, :, sources].transpose(0, 2, 1).reshape(shape)
-        return FocalCourses.of((gram + gram.swapaxes(1, 2)) / 2, strengths * cross, self.powers)
+        return FocalCourses.of(*products_of(self.columns, self.coefficients, self.spread), self.powers)
 
     def _pass(self, courses: FocalCourses, some: slice, sign: float) -> None:
         covariances = courses.covariances[:, :, some]
@@ -167,21 +165,24 @@ class Scan:
         tables = self.own, self.cross, self.products
         add_product(*tables, along.astype(np.float32), shifts.astype(np.float32), sign)
 
-    def put(self, sources: Index, strengths: Array) -> None:
-        """Let some sources, one or more, be active that are not so far."""
-        if not len(sources):
+    def put(self, fields: list[Array], strengths: Array) -> None:
+        """Let some sources, one or more, be active that are not so far.
+
+        fields : of each (component, axis); strengths : (source,)
+        """
+        if not fields:
             return
-        start = len(self.sources) * self.axes
-        stop = start + len(sources) * self.axes
+        start = len(self.fields) * self.axes
+        stop = start + len(fields) * self.axes
         if stop > len(self.held):
-            more = np.empty((max(stop, 2 * len(self.held)), *self.first.shape), dtype=np.float32)
+            more = np.empty((max(stop, 2 * len(self.held)), *self.cross.shape), dtype=np.float32)
             more[:start] = self.held[:start]
             self.held = more
         # What was taken last is still held here.
-        if len(sources) > 1 or int(sources[0]) != self.taken:
-            self._multiply(sources, self.held[start:stop])
-        self.taken = EMPTY
-        self.sources += sources.tolist()
+        if len(fields) > 1 or fields[0] is not self.taken:
+            self._multiply(fields, self.held[start:stop])
+        self.taken = None
+        self.fields += fields
         self.strengths += strengths.tolist()
         self._pass(self.courses(), slice(start, None), -1.0)
 
@@ -189,20 +190,42 @@ class Scan:
         """Let one of the active sources, by its place among them, be no longer active."""
         some = slice(place * self.axes, (place + 1) * self.axes)
         self._pass(self.courses(), some, 1.0)
-        last = len(self.sources) - 1
-        self.taken = self.sources[place]
+        last = len(self.fields) - 1
+        self.taken = self.fields[place]
         if place < last:
             final = slice(last * self.axes, (last + 1) * self.axes)
             self.held[some], self.held[final] = self.held[final], self.held[some].copy()
-            self.sources[place], self.strengths[place] = self.sources[last], self.strengths[last]
-        del self.sources[last], self.strengths[last]
+            self.fields[place], self.strengths[place] = self.fields[last], self.strengths[last]
+        del self.fields[last], self.strengths[last]
 
     def log_factors(self, strength: float) -> Array:
         """What each source would add with one strength, nats: (source,)."""
         return log_factors(self.own, self.cross, strength**2 * self.powers)
 
-    def log_factors_of(self, source: int, strengths: Array) -> Array:
-        """What one source would add with each of some strengths, nats: (strength,)."""
-        own = self.own[:, :, source, None] * (strengths**2).astype(np.float32)
-        cross = self.cross[:, :, source, None] * strengths.astype(np.float32)
-        return log_factors(own, cross, self.powers)
+    def deviations(self, fields: Array) -> Deviations:
+        """Products of some sources' fields and of the directions in which these may deviate.
+
+        fields : (source, component, 1 + direction, axis), of unit strength
+        """
+        count, components, *shape = fields.shape
+        columns = fields.transpose(1, 0, 2, 3).reshape(components, count, -1)
+        size = columns.shape[2]
+        rows, others = np.tril_indices(size)
+        precision = 1 / self.spread.T
+        lower = precision @ (columns[:, :, rows] * columns[:, :, others]).reshape(components, -1)
+        gram = np.empty((len(precision), count, size, size))
+        gram[:, :, rows, others] = gram[:, :, others, rows] = lower.reshape(len(precision), count, -1)
+        flat = columns.reshape(components, -1)
+        cross = (precision * self.coefficients.T) @ flat
+        if self.fields:
+            courses = self.courses()
+            # (mode, source × column, active column)
+            along = flat.T @ (precision[:, :, None] * self.columns)
+            cross -= (along @ courses.means[..., None])[..., 0]
+            along = along.reshape(len(precision), count, size, -1)
+            gram -= along @ courses.covariances[:, None] @ along.swapaxes(-1, -2)
+        return Deviations(
+            gram.swapaxes(0, 1).reshape(count, -1, *shape, *shape),
+            cross.reshape(-1, count, *shape).swapaxes(0, 1),
+            self.powers,
+        )

@@ -2,7 +2,9 @@
 
 There are `most` slots, each empty or with a source. A move empties one slot and draws what it holds from its exact
 conditional over nothing and every place and extent at once, then the strength of what it drew from its conditional on
-the grid. Courses and dense currents are integrated out throughout. Slots are picked at random, as many in each sweep,
+the grid. Where patches deviate towards their neighbours, the conditional is known up to Gaussian approximations of the
+integral over deviations for the few patches that matter, and what is drawn is accepted or not by its exact density.
+Courses and dense currents are integrated out throughout. Slots are picked at random, as many in each sweep,
 whatever the state: letting the state choose how many moves are made would not leave the posterior invariant.
 
 A chain warms up by annealing: what sources add to the log density is multiplied by a heat that rises from 0, where
@@ -22,9 +24,19 @@ from typing import Protocol
 import numpy as np
 
 from bayesinv.axes import Array, Index
-from bayesinv.evidence.active import FocalCourses, FocalRecording, Table, columns_of
-from bayesinv.evidence.active_scan import EMPTY, Scan
+from bayesinv.evidence.active import FocalCourses, FocalRecording, Table
+from bayesinv.evidence.active_scan import Scan
+from bayesinv.evidence.deviation import Deviations, Proposal
+from bayesinv.evidence.gaussian import LOG_2PI
 from bayesinv.memory import PickledByFields, cached_property
+from bayesinv.prior.neighbours import Neighbours
+
+EMPTY = -1
+"""No source."""
+
+CANDIDATES, FALLEN, SHARE = 32, 40.0, 0.1
+"""Patches at most whose deviations are approximated, nats below the first at which they are not, and the least share of
+the conditional that they are to hold."""
 
 POINTS = 8
 """Points of the random lattice along a hyperparameter, of which one is drawn in a sweep."""
@@ -60,6 +72,8 @@ class ActiveModel(PickledByFields):
     log_prior : (patch,)
     strengths, log_strengths : (level,), in that unit, and their log probabilities
     errors, log_errors : (level,), in units of the noise, and their log probabilities
+    neighbours : of patches
+    deviation : standard deviation of how far patches deviate along each direction
     log_constants : (constant,), log probabilities
     count_prior : of the share of slots that are filled, a beta distribution
     most : slots
@@ -73,6 +87,8 @@ class ActiveModel(PickledByFields):
     log_strengths: Array
     errors: Array
     log_errors: Array
+    neighbours: Neighbours
+    deviation: float
     log_constants: Array
     count_prior: tuple[float, float]
     most: int
@@ -84,16 +100,31 @@ class ActiveModel(PickledByFields):
         fields = self.fields.astype(np.float32).reshape(len(self.fields), -1, self.axes)
         return np.ascontiguousarray(fields.transpose(2, 0, 1))
 
+    @cached_property
+    def by_patch(self) -> Array:
+        """The fields of each patch: (patch, component, axis)."""
+        return np.ascontiguousarray(self.fields.reshape(len(self.fields), -1, self.axes).swapaxes(0, 1))
+
+    def field(self, patch: int, deviation: Array) -> Array:
+        """Field (component, axis) of unit strength of a patch that deviates by (direction,)."""
+        if not len(deviation):
+            return np.asarray(self.by_patch[patch])
+        one = np.array([patch])
+        parts, shares = self.neighbours.parts(one)[0], self.neighbours.shares(one, deviation[None])[0]
+        return np.asarray(np.tensordot(shares, self.by_patch[parts], axes=1))
+
     def log_density(
-        self, patches: Index, strengths: Array, constant: int, variance: float, noise: float, error: float
+        self, fields: Array, constant: int, variance: float, noise: float, error: float
     ) -> tuple[float, float]:
-        """Log density of the recording and baseline without sources, and what sources add to it, nats."""
+        """Log density of the recording and baseline without sources, and what sources add to it, nats.
+
+        fields : (component, source × axis), times strengths
+        """
         recording = self.recordings[constant]
         spread = recording.spread(variance, noise, error)
         dense = recording.log_density(noise, spread)
-        if not len(patches):
+        if not fields.shape[1]:
             return dense, 0.0
-        fields = self.fields[:, columns_of(patches, self.axes)] * np.repeat(strengths, self.axes)
         return dense, FocalCourses.at(recording, fields, spread).log_factor
 
 
@@ -103,6 +134,7 @@ class ActiveDraws(PickledByFields):
 
     patch : for each draw (source,), patches that are active
     strength : for each draw (source,), in the model's unit of currents
+    deviation : for each draw (source, direction)
     constant : (draw,), index of the time constant
     error : (draw,), in units of the noise
     points : (draw, coordinate), unconstrained hyperparameters
@@ -111,6 +143,7 @@ class ActiveDraws(PickledByFields):
 
     patch: tuple[Index, ...]
     strength: tuple[Array, ...]
+    deviation: tuple[Array, ...]
     constant: Index
     error: Array
     points: Array
@@ -126,6 +159,8 @@ class Chain:
         self.level = rng.choice(len(model.strengths), size=model.most, p=np.exp(model.log_strengths))
         self.constant = int(rng.choice(len(model.recordings), p=np.exp(model.log_constants)))
         self.error = int(rng.choice(len(model.errors), p=np.exp(model.log_errors)))
+        self.deviation = np.zeros((model.most, model.neighbours.count))
+        self.fields: list[Array] = [np.empty((len(model.fields), model.axes))] * model.most
         self.share = float(rng.beta(*model.count_prior))
         self.heat = 1.0
         self.point = start.copy()
@@ -146,7 +181,7 @@ class Chain:
         spread = recording.spread(self.variance, self.noise, self.model.errors[self.error])
         self.scan.begin(recording.powers, recording.coefficients, spread)
         active = self.active
-        self.scan.put(self.patch[active], self.model.strengths[self.level[active]])
+        self.scan.put([self.fields[slot] for slot in active], self.model.strengths[self.level[active]])
         self.order = active.tolist()
 
     @property
@@ -157,7 +192,7 @@ class Chain:
     # --- moves
 
     def draw_slot(self, slot: int) -> None:
-        """Draw what a slot holds from its conditional given all else."""
+        """Draw what a slot holds given all else, by a step that leaves its conditional as it is."""
         model, rng, scan = self.model, self.rng, self.scan
         if self.patch[slot] != EMPTY:
             place = self.order.index(slot)
@@ -166,24 +201,84 @@ class Chain:
             del self.order[-1]
         strength = float(model.strengths[self.level[slot]])
         log_mass = self.heat * scan.log_factors(strength) + model.log_prior + np.log(self.share)
-        drawn = _drawn(np.append(log_mass, np.log1p(-self.share)), rng)
-        if drawn == len(log_mass):
-            self.patch[slot] = EMPTY
+        log_mass = np.append(log_mass, np.log1p(-self.share))
+        products = self._draw_patch(slot, log_mass, strength)
+        if products is None:
             # Strengths of empty slots have their prior.
             self.level[slot] = _drawn(model.log_strengths, rng)
             return
-        self.patch[slot] = drawn
-        added = self.heat * scan.log_factors_of(drawn, model.strengths)
+        added = self.heat * products.levels(self.deviation[slot], model.strengths)
         self.level[slot] = _drawn(added + model.log_strengths, rng)
-        scan.put(self.patch[[slot]], model.strengths[self.level[[slot]]])
+        scan.put([self.fields[slot]], model.strengths[self.level[[slot]]])
         self.order.append(slot)
 
+    def _draw_patch(self, slot: int, log_mass: Array, strength: float) -> Deviations | None:
+        """Draw the patch that a slot holds, and its deviation; return what it adds as a function of it, None for none.
+
+        log_mass : (patch + 1,), of patches that do not deviate, and of an empty slot
+        """
+        model, rng = self.model, self.rng
+        nothing, spread = len(log_mass) - 1, model.deviation
+        candidates, proposal = self._candidates(log_mass, strength)
+        if proposal is not None:
+            log_mass[candidates] = proposal.log_mass + model.log_prior[candidates] + np.log(self.share)
+        drawn, before = _drawn(log_mass, rng), int(self.patch[slot])
+        where = {int(patch): place for place, patch in enumerate(candidates)}
+
+        def log_proposed(patch: int, deviation: Array) -> float:
+            if proposal is not None and patch in where:
+                return proposal.log_density(where[patch], deviation)
+            return _log_normal(deviation, spread)
+
+        deviation = spread * rng.standard_normal(model.neighbours.count)
+        if proposal is not None and drawn in where:
+            deviation = proposal.draw(where[drawn], rng)
+        states = [(drawn, deviation), (nothing if before == EMPTY else before, self.deviation[slot])]
+        filled = np.array(sorted({patch for patch, _ in states if patch != nothing}), dtype=np.int64)
+        products = self.scan.deviations(model.neighbours.fields_along(model.by_patch, filled)) if len(filled) else None
+
+        def log_weight(patch: int, deviation: Array) -> float:
+            """Log ratio of the density of a state to the one that it is proposed with."""
+            if patch == nothing:
+                return 0.0
+            assert products is not None
+            one = products.picked(np.flatnonzero(filled == patch))
+            exact = self.heat * float(one.log_factors(deviation[None], np.array([strength]))[0])
+            exact += float(model.log_prior[patch]) + float(np.log(self.share)) + _log_normal(deviation, spread)
+            return exact - float(log_mass[patch]) - log_proposed(patch, deviation)
+
+        if np.log(rng.random()) < log_weight(*states[0]) - log_weight(*states[1]):
+            self._hold(slot, EMPTY if drawn == nothing else drawn, deviation)
+        if self.patch[slot] == EMPTY:
+            return None
+        assert products is not None
+        return products.picked(np.flatnonzero(filled == self.patch[slot]))
+
+    def _hold(self, slot: int, patch: int, deviation: Array) -> None:
+        same = patch == self.patch[slot] and np.array_equal(deviation, self.deviation[slot])
+        if patch != EMPTY and not same:
+            self.deviation[slot], self.fields[slot] = deviation, self.model.field(patch, deviation)
+        self.patch[slot] = patch
+
+    def _candidates(self, log_mass: Array, strength: float) -> tuple[Index, Proposal | None]:
+        """Patches that matter, and the approximate distributions of how they deviate; None where none matters."""
+        model, nothing = self.model, np.zeros(0, dtype=np.int64)
+        if not model.neighbours.count:
+            return nothing, None
+        mass = np.exp(log_mass - log_mass.max())
+        patches = mass[:-1]
+        found = np.argpartition(-patches, min(CANDIDATES, len(patches)) - 1)[:CANDIDATES]
+        found = np.sort(found[log_mass[found] > log_mass[found].max() - FALLEN])
+        if patches[found].sum() < SHARE * mass.sum():
+            return nothing, None
+        products = self.scan.deviations(model.neighbours.fields_along(model.by_patch, found))
+        return found, products.proposal(np.full(len(found), strength), self.heat, model.deviation)
+
     def _log_densities(self, variance: float, noise: float, constant: int, error: int) -> tuple[float, float]:
-        active = self.active
-        strengths = self.model.strengths[self.level[active]]
-        return self.model.log_density(
-            self.patch[active], strengths, constant, variance, noise, float(self.model.errors[error])
-        )
+        active, model = self.active, self.model
+        fields = [model.strengths[self.level[slot]] * self.fields[slot] for slot in active]
+        columns = np.concatenate(fields, axis=1) if fields else np.empty((len(model.fields), 0))
+        return model.log_density(columns, constant, variance, noise, float(model.errors[error]))
 
     def _log_density(self, variance: float, noise: float, constant: int, error: int) -> float:
         dense, added = self._log_densities(variance, noise, constant, error)
@@ -253,9 +348,20 @@ class Chain:
         return out + self._log_density(variance, noise, constant, error)
 
     def draw_scales(self, adapting: int | None) -> None:
-        """Draw the hyperparameters, the time constant and the error, one of the former from its whole conditional."""
-        if len(self.point):
-            self.draw_scale(int(self.rng.integers(len(self.point))), adapting)
+        """Draw the hyperparameters, the time constant and the error, one of them from its whole conditional."""
+        drawn = int(self.rng.integers(len(self.point) + 2))
+        if drawn < len(self.point):
+            self.draw_scale(drawn, adapting)
+        elif drawn == len(self.point):
+            each = [
+                self._at_levels(self.variance, self.noise, i, self.error) for i in range(len(self.model.log_constants))
+            ]
+            self.constant = _drawn(np.array(each), self.rng)
+        else:
+            each = [
+                self._at_levels(self.variance, self.noise, self.constant, i) for i in range(len(self.model.log_errors))
+            ]
+            self.error = _drawn(np.array(each), self.rng)
         self.draw_together(adapting)
 
     def sweep(self, adapting: int | None) -> None:
@@ -272,8 +378,10 @@ class Chain:
         model = self.model
         filled = self.rng.random(model.most) < self.share
         probability = np.exp(model.log_prior)
-        self.patch = self.rng.choice(len(probability), size=model.most, p=probability / probability.sum())
-        self.patch[~filled] = EMPTY
+        patches = self.rng.choice(len(probability), size=model.most, p=probability / probability.sum())
+        deviations = model.deviation * self.rng.standard_normal(self.deviation.shape)
+        for slot, patch in enumerate(patches):
+            self._hold(slot, int(patch) if filled[slot] else EMPTY, deviations[slot])
 
     def anneal(self, sweeps: int, told: Callable[[], None]) -> float:
         """Start from dense currents alone, and return the log of an unbiased estimate of a ratio.
@@ -305,23 +413,33 @@ class Chain:
         told : called after every sweep
         """
         log_ratio = self.anneal(warm, told)
-        kept: list[tuple[Index, Array, int, float, Array]] = []
+        kept: list[tuple[Index, Array, Array, int, float, Array]] = []
         for _ in range(draws):
             self.sweep(None)
             active = self.active
             strengths = self.model.strengths[self.level[active]]
             error = float(self.model.errors[self.error])
-            kept.append((self.patch[active].copy(), strengths, self.constant, error, self.point.copy()))
+            drawn = self.patch[active].copy(), strengths, self.deviation[active]
+            kept.append((*drawn, self.constant, error, self.point.copy()))
             told()
-        patch, strength, constant, errors, points = zip(*kept, strict=True)
+        patch, strength, deviation, constant, errors, points = zip(*kept, strict=True)
         return ActiveDraws(
             patch,
             strength,
+            deviation,
             np.array(constant, dtype=np.int64),
             np.array(errors),
             np.array(points),
             log_ratio,
         )
+
+
+def _log_normal(deviation: Array, spread: float) -> float:
+    """Log density of a deviation (direction,) under its prior."""
+    if not len(deviation):
+        return 0.0
+    constant = len(deviation) * (np.log(spread) + 0.5 * LOG_2PI)
+    return float(-0.5 * np.sum(deviation**2) / spread**2 - constant)
 
 
 def _drawn(log_mass: Array, rng: np.random.Generator) -> int:

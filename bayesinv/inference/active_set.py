@@ -100,6 +100,8 @@ def active_model(density: Density, focal: Patches) -> ActiveModel:
         log_strengths=log_strengths,
         errors=focal.errors[0],
         log_errors=focal.errors[1],
+        neighbours=focal.neighbours,
+        deviation=focal.deviation,
         log_constants=log_constants,
         count_prior=focal.count_prior,
         most=focal.most,
@@ -197,12 +199,17 @@ def without_foci(problem: Problem, mixed: Mixture, sets: ActiveSets) -> Problem:
 def active_sets(focal: Patches, found: list[ActiveDraws]) -> ActiveSets:
     """Return the draws of all chains, one after the other, with the patches that occur in them."""
     patches = [patch for one in found for patch in one.patch]
-    counts = np.array([len(one) for one in patches])
-    used, index = np.unique(np.concatenate(patches), return_inverse=True)
+    counts, neighbours = np.array([len(one) for one in patches]), focal.neighbours
+    patch = np.concatenate(patches)
+    parts = neighbours.parts(patch)
+    shares = neighbours.shares(patch, np.concatenate([one for chain in found for one in chain.deviation]))
+    used, index = np.unique(parts, return_inverse=True)
     table = focal.table[:, used].tocsc()
     return ActiveSets(
         node=np.repeat(np.arange(len(patches)), counts),
-        patch=index.reshape(-1).astype(np.int64),
+        patch=index.reshape(parts.shape)[:, 0].astype(np.int64),
+        parts=index.reshape(parts.shape).astype(np.int64),
+        shares=shares,
         strength=focal.median_strength * np.concatenate([strength for one in found for strength in one.strength]),
         constant=np.concatenate([one.constant for one in found]),
         constants=np.array([np.nan if one is None else one for one in focal.constants[0]], dtype=np.float64),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.sparse import csr_array
+from scipy.sparse import csc_array, csr_array, eye_array, kron
 
 from bayesinv.axes import Array, Index, same_axes
 from bayesinv.memory import PickledByFields, cached_property
@@ -25,6 +25,8 @@ class ActiveSets(PickledByFields):
 
     node : (active,), of the source, ascending
     patch : (active,), index of the source's patch among those that occur
+    parts, shares : (active, part), patches that the source is made of, its own first, and their shares of its current,
+        which sum to one: sources deviate from their patch towards those next to it
     strength : (active,), standard deviation of the source's current, summed over its patch, A m
     constant : (node,), index of the time constant of the sources' courses; `NONE` where the node's model, one of an
         average, has no focal sources
@@ -42,6 +44,8 @@ class ActiveSets(PickledByFields):
 
     node: Index
     patch: Index
+    parts: Index
+    shares: Array
     strength: Array
     constant: Index
     constants: Array
@@ -60,6 +64,8 @@ class ActiveSets(PickledByFields):
         same_axes(
             node=(self.node, "active"),
             patch=(self.patch, "active"),
+            parts=(self.parts, "active part"),
+            shares=(self.shares, "active part"),
             strength=(self.strength, "active"),
         )
         same_axes(constant=(self.constant, "node"), error=(self.error, "node"), chain=(self.chain, "node"))
@@ -92,13 +98,16 @@ class ActiveSets(PickledByFields):
         new = np.full(len(self.constant), -1)
         new[nodes] = np.arange(len(nodes))
         kept = new[self.node] >= 0
-        used, patch = np.unique(self.patch[kept], return_inverse=True)
+        used, parts = np.unique(self.parts[kept], return_inverse=True)
+        parts = parts.reshape(-1, self.parts.shape[1]).astype(np.int64)
         sizes = np.diff(self.starts)[used]
         member = np.flatnonzero(np.isin(np.repeat(np.arange(len(self.centre)), np.diff(self.starts)), used))
         return replace(
             self,
             node=new[self.node[kept]],
-            patch=patch.reshape(-1).astype(np.int64),
+            patch=parts[:, 0],
+            parts=parts,
+            shares=self.shares[kept],
             strength=self.strength[kept],
             constant=self.constant[nodes],
             error=self.error[nodes],
@@ -118,6 +127,8 @@ class ActiveSets(PickledByFields):
         return cls(
             node=nothing,
             patch=nothing,
+            parts=nothing[:, None],
+            shares=zero[:, None],
             strength=zero,
             constant=np.full(nodes, NONE),
             constants=zero,
@@ -146,10 +157,23 @@ class ActiveSets(PickledByFields):
         def together(name: str) -> Array:
             return np.concatenate([getattr(one, name) for one in parts])
 
+        width = max(one.parts.shape[1] for one in parts)
+
+        def widened(one: ActiveSets, name: str, by: int) -> Array | Index:
+            # Parts that fill up are the source's own patch, without a share.
+            more = width - one.parts.shape[1]
+            if name == "shares":
+                return np.pad(one.shares, ((0, 0), (0, more)))
+            return np.concatenate([one.parts, np.repeat(one.parts[:, :1], more, axis=1)], axis=1) + by
+
         starts = [one.starts[:-1] + start for one, start in zip(parts, before("starts", ends=True), strict=True)]
         return cls(
             node=moved("node", before("constant")),
             patch=moved("patch", before("centre")),
+            parts=np.concatenate(
+                [widened(one, "parts", by) for one, by in zip(parts, before("centre"), strict=True)]
+            ).astype(np.int64),
+            shares=np.concatenate([widened(one, "shares", 0) for one in parts]),
             strength=together("strength"),
             constant=moved("constant", before("constants")),
             constants=together("constants"),
@@ -163,10 +187,11 @@ class ActiveSets(PickledByFields):
             most=max(one.most for one in parts),
         )
 
-    def spread(self, problem: Problem) -> csr_array:
-        """Current of every amplitude per unit of a patch's along each axis: (amplitude, patch × axis)."""
+    def patterns(self, problem: Problem) -> csr_array:
+        """Current of every amplitude per unit of a source's along each axis: (amplitude, active × axis)."""
         axes, count = problem.axes, len(self.centre)
-        owner = np.repeat(np.arange(count), np.diff(self.starts))
-        rows = np.concatenate([self.members * axes + axis for axis in range(axes)])
-        columns = np.concatenate([owner * axes + axis for axis in range(axes)])
-        return csr_array((np.tile(self.weights, axes), (rows, columns)), shape=(problem.gain.shape[1], count * axes))
+        active = np.repeat(np.arange(len(self.node)), self.parts.shape[1])
+        blend = csr_array((self.shares.ravel(), (self.parts.ravel(), active)), shape=(count, len(self.node)))
+        shape = (problem.source_count, count)
+        table = csc_array((self.weights, self.members, self.starts), shape=shape)
+        return csr_array(kron(table @ blend, eye_array(axes)) if axes > 1 else table @ blend)

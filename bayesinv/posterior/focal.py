@@ -19,7 +19,7 @@ from scipy.sparse import csr_array
 from scipy.sparse import hstack as sparse_hstack
 
 from bayesinv.axes import Array, Index
-from bayesinv.evidence.active import FocalCourses, FocalModes, FocalRecording, columns_of
+from bayesinv.evidence.active import FocalCourses, FocalModes, FocalRecording
 from bayesinv.evidence.spectrum import Spectrum
 from bayesinv.memory import PickledByFields, cached_property
 from bayesinv.posterior.active import NONE, ActiveSets
@@ -342,13 +342,13 @@ class FunctionalModes(PickledByFields):
 
 def focal_gaussians(problem: Problem, mixture: Mixture, sets: ActiveSets) -> tuple[FocalGaussians, ...]:
     """Return the Gaussians of a mixture's nodes of models with focal sources, those of each time constant together."""
-    spread, found = sets.spread(problem).tocsc(), []
+    patterns, found = sets.patterns(problem).tocsc(), []
     for k, structure in enumerate(mixture.structures):
         mine = (mixture.which == k) & (sets.constant != NONE)
         if not mine.any():
             continue
         spectrum = Spectrum.of(problem, structure)
-        table = spectrum.to_components.T @ (spread.T @ problem.gain.T).T
+        table = spectrum.to_components.T @ (patterns.T @ problem.gain.T).T
         for constant in np.unique(sets.constant[mine]):
             seconds = float(sets.constants[constant])
             modes = FocalModes.of(problem, None if np.isnan(seconds) else seconds)
@@ -357,12 +357,12 @@ def focal_gaussians(problem: Problem, mixture: Mixture, sets: ActiveSets) -> tup
             nodes = []
             for n in members:
                 some = sets.at(int(n))
-                own = columns_of(sets.patch[some], problem.axes)
+                own = slice(some.start * problem.axes, some.stop * problem.axes)
                 strengths = np.repeat(sets.strength[some], problem.axes)
                 scales = float(mixture.variance[n]), float(mixture.noise[n]), float(sets.error[n])
                 fields = table[:, own] * strengths
                 courses = FocalCourses.at(recording, fields, recording.spread(*scales))
-                patches = csr_array(spread[:, own] * strengths[None])
+                patches = csr_array(patterns[:, own] * strengths[None])
                 nodes.append(FocalNode(recording, float(mixture.weights[n]), *scales, patches, fields, courses))
             found.append(FocalGaussians(spectrum, tuple(nodes), members, modes.courses))
     return tuple(found)

@@ -146,18 +146,18 @@ def inclusion(
     return np.asarray(weights @ any_of / weights.sum())
 
 
-def patch_positions(problem: Problem, sets: ActiveSets) -> Array | None:
-    """Mean position of each patch, m: (patch, 3); None where positions are not known."""
+def positions_of(problem: Problem, sets: ActiveSets) -> Array | None:
+    """Mean position of each active source, m: (active, 3); None where positions are not known."""
     if problem.sources is None:
         return None
     owner = np.repeat(np.arange(len(sets.centre)), np.diff(sets.starts))
     out = np.zeros((len(sets.centre), 3))
     np.add.at(out, owner, sets.weights[:, None] * problem.sources.positions[sets.members])
-    return out
+    return np.asarray(np.einsum("ap,apx->ax", sets.shares, out[sets.parts]))
 
 
 def probability_near(problem: Problem, sets: ActiveSets, weights: Array, position: ArrayLike, radius: float) -> float:
-    """Probability that the centre of a source's patch lies within a radius, m, of a position, m.
+    """Probability that a source lies within a radius, m, of a position, m.
 
     Raises
     ------
@@ -169,9 +169,11 @@ def probability_near(problem: Problem, sets: ActiveSets, weights: Array, positio
     position = real("position", position, "3")
     if not 0 < radius < np.inf:
         raise ValueError(f"radius is {radius}, but must be positive and finite, in m")
-    near = np.linalg.norm(problem.sources.positions[sets.centre] - position, axis=1) <= radius
+    positions = positions_of(problem, sets)
+    assert positions is not None
+    near = np.linalg.norm(positions - position, axis=1) <= radius
     found = np.zeros(len(sets.constant), dtype=bool)
-    np.logical_or.at(found, sets.node, near[sets.patch])
+    np.logical_or.at(found, sets.node, near)
     return float(weights @ found / weights.sum())
 
 
@@ -181,14 +183,13 @@ def foci(problem: Problem, sets: ActiveSets, weights: Array, nodes: FocalNodes, 
     weights : (node,), of the mixture
     nodes : of the mixture, see `posterior.focal.nodes_of`
     """
-    positions = patch_positions(problem, sets)
+    positions = positions_of(problem, sets)
     share = weights / weights.sum()
+    places = np.unique(sets.centre[sets.patch])
     if positions is None:
-        places = np.unique(sets.centre)
-        near = sets.centre[:, None] == places
+        near = sets.centre[sets.patch, None] == places
         distances = np.where(near, 0.0, np.inf)
     else:
-        places = np.unique(sets.centre)
         assert problem.sources is not None
         distances = cdist(positions, problem.sources.positions[places])
         near = distances <= REACH
@@ -196,7 +197,7 @@ def foci(problem: Problem, sets: ActiveSets, weights: Array, nodes: FocalNodes, 
     found = []
     while free.any():
         has = np.zeros((len(share), len(places)), dtype=bool)
-        np.logical_or.at(has, sets.node[free], near[sets.patch[free]])
+        np.logical_or.at(has, sets.node[free], near[free])
         probability = share @ has
         best = int(np.argmax(probability))
         if probability[best] < LEAST_PROBABILITY:
@@ -208,9 +209,12 @@ def foci(problem: Problem, sets: ActiveSets, weights: Array, nodes: FocalNodes, 
 
 
 def _nearest(sets: ActiveSets, free: Mask, distance: Array, near: Mask) -> Index:
-    """The free source of each node that is nearest to a focus, among those within reach."""
-    candidates = np.flatnonzero(free & near[sets.patch])
-    order = candidates[np.lexsort((distance[sets.patch[candidates]], sets.node[candidates]))]
+    """The free source of each node that is nearest to a focus, among those within reach.
+
+    distance, near : (active,)
+    """
+    candidates = np.flatnonzero(free & near)
+    order = candidates[np.lexsort((distance[candidates], sets.node[candidates]))]
     first = np.r_[True, np.diff(sets.node[order]) > 0]
     return order[first]
 
@@ -227,7 +231,7 @@ def _focus(
     patch = sets.patch[picked]
     places = sets.centre[patch]
     values, counts = np.unique(places, return_counts=True)
-    at = None if positions is None else positions[patch]
+    at = None if positions is None else positions[picked]
     areas = np.full(len(picked), np.nan)
     if problem.sources is not None and problem.sources.areas is not None:
         owner = np.repeat(np.arange(len(sets.centre)), np.diff(sets.starts))

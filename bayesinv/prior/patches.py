@@ -1,12 +1,13 @@
 """Patches: a prior of a few focal sources, each a patch of cortex of unknown place, extent and strength.
 
-    current = dense + Σ_k b_k s_k,    k < count
+    current = dense + Σ_k b_k s_k,    k < count;    b_k a patch that deviates towards its neighbours
     count ~ Binomial(most, q),        q ~ Beta(1, most / expected - 1)
     dense ~ Normal(0, variance D ⊗ T),  error ~ Normal(0, error² T) in each whitened component
     s_k   ~ Normal(0, strength_k² T),   T_tu = (1 + d) exp(-d),  d = sqrt(3) |t - u| / constant
     strength_k ~ HalfCauchy(scale), on a grid;   log constant ~ Normal(log 20 ms, 1), on a grid
 
-b_k spreads one current evenly over the cortex within an extent of a place. Places are uniform by area, extents uniform.
+A patch spreads one current evenly over the cortex within an extent of a place. Places are uniform by area, extents
+uniform. What lies between places and extents is reached by deviations; see `prior.neighbours`.
 
 References: Mitchell & Beauchamp (1988), J. Am. Stat. Assoc. 83, 1023-1032 (a prior of few); Sommariva & Sorrentino
 (2014), Inverse Probl. 30, 114020 (few sources of unknown number in MEG).
@@ -26,6 +27,7 @@ from bayesinv.axes import Array, Index
 from bayesinv.covariance.time_course import correlation_over_time, equally_spaced
 from bayesinv.geometry.geodesic import edge_lengths
 from bayesinv.memory import PickledByFields, cached_property
+from bayesinv.prior.neighbours import Neighbours
 from bayesinv.problem.problem import Problem
 
 AREAS = (1e-4, 3e-4, 10e-4)
@@ -61,6 +63,9 @@ class Patches(PickledByFields):
         field is as strong as the noise at the median place
     error : median of what fields of sources are off by in each sensor, in units of the noise, as a wrong head makes
         them be; it has the sources' courses, and is learned. 0 takes fields for exact
+    deviation : standard deviation of how far patches deviate towards those next to them, along each of few directions,
+        of what these differ by; 0.6 is that of places and extents anywhere between those of the grid. 0 takes patches
+        as they are
     time : s, time constant of the courses, of dense currents too; "learned" learns it where samples are equally
         spaced; None for courses that are correlated over time as the noise is
     """
@@ -71,6 +76,7 @@ class Patches(PickledByFields):
     most: int = 24
     scale: float | None = None
     error: float = 0.3
+    deviation: float = 0.6
     time: float | str | None = "learned"
 
     def __post_init__(self) -> None:
@@ -90,6 +96,10 @@ class Patches(PickledByFields):
             raise ValueError(f"scale is {self.scale}, but the median strength must be positive and finite, in A m")
         if not 0 <= self.error < np.inf:
             raise ValueError(f"error is {self.error}, but must be at least 0 and finite, in units of the noise")
+        if not 0 <= self.deviation < np.inf:
+            raise ValueError(
+                f"deviation is {self.deviation}, but must be at least 0 and finite, relative to the next patches"
+            )
         if isinstance(self.time, str) and self.time != "learned":
             raise ValueError(f"time is {self.time!r}, but must be 'learned', a time constant in s, or None")
         if isinstance(self.time, int | float) and not 0 < self.time < np.inf:
@@ -161,6 +171,30 @@ class Patches(PickledByFields):
     def fields(self) -> Array:
         """Field of a unit current of each patch, along each axis: (component, patch × axis), 1/(A m)."""
         return self._tables[2]
+
+    @cached_property
+    def neighbours(self) -> Neighbours:
+        """Patches next to each, and the directions in which it may deviate; problems of the same gain share them."""
+        sources = self.problem.sources
+        if not self.deviation or sources is None:
+            return Neighbours.none(self.table.shape[1])
+
+        def make() -> Neighbours:
+            return Neighbours.of(sources, len(self._tables[0]), self.fields)
+
+        return self.problem.shared.recall("neighbours of patches", self.extents, make)
+
+    def patterns(self, patches: Index, deviations: Array) -> csr_array:
+        """Current of every place per unit of some sources', whose patches deviate: (place, active).
+
+        Columns sum to one.
+
+        deviations : (active, direction)
+        """
+        parts, shares = self.neighbours.parts(patches), self.neighbours.shares(patches, deviations)
+        which = np.repeat(np.arange(len(patches)), parts.shape[1])
+        blend = csr_array((shares.ravel(), (parts.ravel(), which)), shape=(self.table.shape[1], len(patches)))
+        return csr_array(self.table @ blend)
 
     @property
     def centres(self) -> Index:
@@ -237,18 +271,21 @@ class Patches(PickledByFields):
         """Correlation over time (time, time) of the sources' courses."""
         return correlation_over_time(self.problem.times, constant)
 
-    def draw(self, rng: np.random.Generator) -> tuple[Index, Array, float | None, float]:
-        """Draw active patches (source,), their strengths (source,) in A m, a time constant and an error."""
+    def draw(self, rng: np.random.Generator) -> tuple[csr_array, Array, float | None, float]:
+        """Draw active sources' patterns (source, active), strengths (active,) in A m, a time constant and an error."""
         share = rng.beta(*self.count_prior)
         count = int(rng.binomial(self.most, share))
         probability = np.exp(self.log_prior)
         patch = rng.choice(len(probability), size=count, p=probability / probability.sum())
-        levels, mass = self.strengths
-        strength = rng.choice(levels, size=count, p=np.exp(mass))
+
+        def one_of(grid: tuple[Array, Array], size: int | None = None) -> Array:
+            return np.asarray(rng.choice(grid[0], size=size, p=np.exp(grid[1])))
+
+        strength = one_of(self.strengths, count)
         constants, shares = self.constants
-        errors, parts = self.errors
         constant = constants[int(rng.choice(len(constants), p=np.exp(shares)))]
-        return patch, strength, constant, float(rng.choice(errors, p=np.exp(parts)))
+        deviations = self.deviation * rng.standard_normal((count, self.neighbours.count))
+        return self.patterns(patch, deviations), strength, constant, float(one_of(self.errors))
 
 
 def _half_cauchy(median: float, low: float, high: float, count: int) -> tuple[Array, Array]:

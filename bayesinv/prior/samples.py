@@ -43,7 +43,7 @@ def draw_focal(
 
     focal : a prior of focal sources on the gain of this problem
     """
-    patch, strength, constant, error = focal.draw(rng)
+    patterns, strength, constant, error = focal.draw(rng)
     count, axes, whitening = len(problem.times), problem.axes, problem.time_whitening
     root: Array = np.eye(count) if whitening is None else whitening.mean_root
     if constant is not None:
@@ -54,7 +54,7 @@ def draw_focal(
 
     current = np.sqrt(variance) * structure.sample(problem, courses(structure.sample_size(problem)))
     for axis in range(axes):
-        current[axis::axes] += focal.table[:, patch] @ (strength[:, None] * courses(len(patch)))
+        current[axis::axes] += patterns @ (strength[:, None] * courses(len(strength)))
     return current, problem.gain @ current + error * courses(problem.components)
 
 

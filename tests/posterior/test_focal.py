@@ -26,11 +26,18 @@ def unit(problem):
     return 1 / np.sqrt(np.mean(problem.gain**2))
 
 
-def sets():
-    """Four draws: nothing, one source, two of which one is a patch, and two that are alike."""
+def sets(deviating):
+    """Four draws: nothing, one source, two of which one is a patch, and two that are alike.
+
+    deviating : whether sources are partly of another patch than theirs
+    """
+    patch = np.array([1, 0, 2, 1, 1])
+    other = np.array([0.3, -0.2, 0.5, 0.0, 0.9]) if deviating else np.zeros(5)
     return ActiveSets(
         node=np.array([1, 2, 2, 3, 3]),
-        patch=np.array([1, 0, 2, 1, 1]),
+        patch=patch,
+        parts=np.stack([patch, np.array([2, 1, 0, 1, 0])], axis=1),
+        shares=np.stack([1 - other, other], axis=1),
         strength=np.array([1.5, 0.7, 2.0, 1.0, 0.4]),
         constant=np.array([0, 1, 0, 1]),
         constants=np.array(CONSTANTS),
@@ -45,9 +52,9 @@ def sets():
     )
 
 
-def posterior(problem, depth=None):
+def posterior(problem, depth=None, deviating=False):
     structure = Structure() if depth is None else bi.Currents(1.0, depth=depth).structure(problem)
-    given = sets()
+    given = sets(deviating)
     mixture = Mixture(
         np.array([0.1, 0.2, 0.3, 0.4]),
         unit(problem) ** 2 * np.array([0.3, 0.02, 0.1, 0.05]),
@@ -75,11 +82,11 @@ def dense(found, totals=None):
         course = correlation_over_time(times, CONSTANTS[active.constant[n]])
         prior = mixture.variance[n] * np.diag(diagonal)
         for i in np.flatnonzero(active.node == n):
-            k = active.patch[i]
-            some = slice(active.starts[k], active.starts[k + 1])
             for axis in range(axes):
                 patch = np.zeros(len(prior))
-                patch[active.members[some] * axes + axis] = active.weights[some]
+                for k, share in zip(active.parts[i], active.shares[i], strict=True):
+                    some = slice(active.starts[k], active.starts[k + 1])
+                    patch[active.members[some] * axes + axis] += share * active.weights[some]
                 prior = prior + active.strength[i] ** 2 * np.outer(patch, patch)
         eye = np.eye(problem.components)
         prior, gain = np.kron(prior, course), np.kron(problem.gain, np.eye(len(times)))
@@ -105,7 +112,7 @@ def problem(request):
 
 class TestCurrents:
     def test_mean_and_sd_are_those_of_dense_algebra(self, problem):
-        found = posterior(problem, 0.5)
+        found = posterior(problem, 0.5, deviating=True)
         nodes = dense(found)
         mean = sum(w * m for w, m, _, _ in nodes)
         variance = sum(w * (np.diag(c) + m**2) for w, m, c, _ in nodes) - mean**2
@@ -116,7 +123,7 @@ class TestCurrents:
         assert_allclose(found.sd, np.sqrt(variance).reshape(shape), rtol=3e-3)
 
     def test_functionals_are_jointly_those_of_dense_algebra(self, problem):
-        found = posterior(problem)
+        found = posterior(problem, deviating=True)
         nodes, shape = dense(found), (problem.gain.shape[1], len(problem.times))
         rng = np.random.default_rng(1)
         rows = rng.normal(size=(2, shape[0]))
@@ -194,12 +201,16 @@ class TestSources:
         assert_allclose(found.inclusion(), [0.3, 0.3, 0.3, 0.3, 0.6, 0, 0, 0])
         assert_allclose(found.inclusion({"a": [3, 4], "b": [5, 6]}), [0.9, 0])
 
-    def test_probability_near_counts_centres_within_the_radius(self):
+    def test_probability_near_counts_sources_within_the_radius(self):
         problem = toy(samples=7, sources=8)
         found = posterior(problem)
         at = problem.sources.positions
         assert found.probability_near(at[4], 1e-4) == pytest.approx(0.6)
-        assert found.probability_near(at[1], 1e-4) == pytest.approx(0.3)
+        # A patch is at the mean of its places.
+        mean = 0.2 * at[0] + 0.5 * at[1] + 0.3 * at[3]
+        assert found.probability_near(mean, 1e-4) == pytest.approx(0.3)
+        assert posterior(problem, deviating=True).probability_near(mean, 1e-4) == 0
+        assert posterior(problem, deviating=True).probability_near(0.5 * (mean + at[2]), 1e-4) == pytest.approx(0.3)
         assert found.probability_near(at[5], 1e-4) == 0
         with pytest.raises(ValueError, match="radius is -1, but must be positive"):
             found.probability_near(at[4], -1)
@@ -256,7 +267,7 @@ class TestSources:
         assert set(first.credible_set(0.99)) <= {1, 2, 4}
 
     def test_it_survives_saving(self, tmp_path):
-        found = posterior(toy(samples=7, sources=8))
+        found = posterior(toy(samples=7, sources=8), deviating=True)
         found.save(tmp_path / "focal.nc")
         loaded = bi.load(tmp_path / "focal.nc")
         assert_allclose(loaded.mean, found.mean)

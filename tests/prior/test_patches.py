@@ -79,8 +79,8 @@ def test_draws_have_the_covariance_of_the_prior():
     drawn = []
     counts = []
     for _ in range(4000):
-        patch, strength, constant, error = given.draw(rng)
-        counts.append(len(patch))
+        patterns, strength, constant, error = given.draw(rng)
+        counts.append(patterns.shape[1])
         drawn.append(strength)
         assert constant == 0.02
         assert error == 0
@@ -98,15 +98,15 @@ def test_draws_have_the_covariance_of_the_prior():
 def test_currents_and_recordings_are_drawn_with_the_covariance_of_the_prior(axes):
     problem = toy(samples=4, sources=5, sensors=3, axes=axes)
     given = bi.Patches(problem, extents=(0, 0.08), expected=1.5, most=3)
-    variance, noise, table = 0.5 * problem.scale_guess**2, 0.9, given.table.toarray()
+    variance, noise = 0.5 * problem.scale_guess**2, 0.9
     rng, white = np.random.default_rng(3), []
     for _ in range(300):
-        patch, strength, constant, error = given.draw(copy.deepcopy(rng))
+        patterns, strength, constant, error = given.draw(copy.deepcopy(rng))
         current, field = draw_recording(problem, Structure(), variance, noise, rng, given)
         course = correlation_over_time(problem.times, constant)
         spatial = variance * np.eye(5 * axes)
-        for one, size in zip(patch, strength, strict=True):
-            spread = np.kron(table[:, [one]], np.eye(axes))
+        for one, size in zip(patterns.toarray().T, strength, strict=True):
+            spread = np.kron(one[:, None], np.eye(axes))
             spatial += size**2 * spread @ spread.T
         # The recording is held against the dense covariance; currents by what of it they do not explain.
         total = np.kron(problem.gain @ spatial @ problem.gain.T + error**2 * np.eye(3), course)
@@ -132,6 +132,7 @@ def test_currents_and_recordings_are_drawn_with_the_covariance_of_the_prior(axes
         ({"extents": ()}, "must be distances of at least 0 m"),
         ({"scale": 0.0}, "scale is 0.0, but the median strength must be positive"),
         ({"error": -1}, "error is -1, but must be at least 0"),
+        ({"deviation": np.nan}, "deviation is nan, but must be at least 0"),
         ({"time": "fast"}, "time is 'fast', but must be 'learned'"),
         ({"time": -0.1}, "a time constant must be positive"),
     ],
