@@ -67,6 +67,22 @@ class Focus(PickledByFields):
         distance = np.linalg.norm(self.positions - self.centre, axis=1)
         return float(np.quantile(distance, credible_level(level), method="inverted_cdf"))
 
+    def volume(self, level: float = 0.9) -> float:
+        """Volume in m³ of the ellipsoid that holds the source with a probability, given that it is there.
+
+        It is centred at the mean of the draws' positions, has their covariance, and holds that share of them.
+        """
+        if self.positions is None or self.centre is None:
+            raise ValueError("the sources' positions are not known; give them to the Problem")
+        if len(self.positions) < 2:
+            return 0.0
+        _, values, axes = np.linalg.svd(self.positions - self.centre, full_matrices=False)
+        # In units of the axes' standard deviations; along axes in which no draw differs, nowhere.
+        sds = values / np.sqrt(len(self.positions))
+        distance = np.linalg.norm((self.positions - self.centre) @ axes.T / np.maximum(sds, 1e-12), axis=1)
+        reach = float(np.quantile(distance, credible_level(level), method="inverted_cdf"))
+        return float(4 / 3 * np.pi * np.prod(sds) * reach**3)
+
     def credible_set(self, level: float = 0.9) -> Index:
         """The fewest places that together hold the source with a probability, given that it is there."""
         places, counts = np.unique(self.places, return_counts=True)

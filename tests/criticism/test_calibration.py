@@ -44,11 +44,13 @@ SLOW = {
     "multiple_sparse_priors": 30,
     "temporal": 40,
     "focal": 14,
+    "dipoles": 10,
 }
 CHEAP = {
     "multiple_sparse_priors": {"method": "laplace"},
     "oriented": {"method": "laplace"},
     "focal": {"method": "active_set", "chains": 2, "sweeps": 60, "warm": 30},
+    "dipoles": {"method": "active_set", "chains": 2, "sweeps": 60, "warm": 30},
 }
 
 BROKEN = '''"""Hierarchical minimum norm that assumes currents twice as large as those drawn.
@@ -265,7 +267,7 @@ class TestSmall:
         assert {"region mean", "single source", "best seen pattern", "largest current"} <= set(found.ranks)
         if model != "minimum_norm":
             # The log density of focal sources depends on which are active, too.
-            assert {"noise", "scale", "lambda", *(["log likelihood"] * (model != "focal"))} < set(found.ranks)
+            assert {"noise", "scale", "lambda", *(["log likelihood"] * (model not in ("focal", "dipoles")))} < set(found.ranks)
 
     def test_ranks_of_truths_drawn_by_hand_are_uniform(self):
         rng = np.random.default_rng(1)
@@ -361,7 +363,7 @@ class TestLarge:
     @pytest.mark.parametrize("model", MODELS)
     def test_simulation_based_calibration(self, model):
         rng = np.random.default_rng(4)
-        options = {**CHEAP["focal"], "sweeps": 100} if model == "focal" else {}
+        options = {**CHEAP[model], "sweeps": 100} if model in ("focal", "dipoles") else {}
         found = sbc(model, template(model), SLOW.get(model, 50), level=0.99, rng=rng, **options)
         print(found.verdict())
         assert found.passed, found.verdict()

@@ -7,7 +7,7 @@ import pytest
 from coloured import coloured, samples_covariance
 from numpy.testing import assert_allclose
 from referee import toy
-from scipy.stats import multivariate_normal, norm
+from scipy.stats import chi, multivariate_normal, norm
 
 import bayesinv as bi
 from bayesinv.covariance.covariance import Structure
@@ -265,6 +265,18 @@ class TestSources:
         assert first.probability == pytest.approx(0.9)
         assert first.radius(0.9) < 8e-3
         assert set(first.credible_set(0.99)) <= {1, 2, 4}
+
+    def test_volume_is_that_of_the_ellipsoid_of_normal_draws(self):
+        first = posterior(toy(samples=7, sources=8)).foci[0]
+        rng = np.random.default_rng(0)
+        root = 1e-3 * np.array([[4.0, 0, 0], [1, 2, 0], [0.5, 0.3, 1]])
+        positions = rng.standard_normal((20000, 3)) @ root.T
+        found = replace(first, positions=positions, centre=positions.mean(axis=0))
+        wanted = 4 / 3 * np.pi * np.linalg.det(root) * chi(3).ppf(0.9) ** 3
+        assert found.volume() == pytest.approx(wanted, rel=0.03)
+        # Of draws on a line it is nothing.
+        line = positions[:, :1] * np.array([1.0, 2.0, 0.5])
+        assert replace(first, positions=line, centre=line.mean(axis=0)).volume() < 1e-6 * wanted
 
     def test_it_survives_saving(self, tmp_path):
         found = posterior(toy(samples=7, sources=8), deviating=True)

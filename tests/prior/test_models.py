@@ -143,7 +143,7 @@ class TestContract:
         assert_allclose(joint(problem, structure, float(variance[0]), float(noise[0]), rng), wanted, rtol=1e-8)
 
     def test_is_inferred_and_trusted(self, given):
-        many, focal = str(given) == "multiple_sparse_priors", str(given) == "focal"
+        many, focal = str(given) == "multiple_sparse_priors", str(given) in ("focal", "dipoles")
         options = {"chains": 2, "sweeps": 60, "warm": 30} if focal else {}
         posterior = bi.infer(given, small(given), "laplace" if many else None, draws=500, **options)
         assert posterior.passed or many or focal
