@@ -1,6 +1,6 @@
 """Focal sources: a few patches of cortex, of unknown number, place, extent and strength, above weak dense currents.
 
-    current     = dense + Σ_k b_k s_k                   b_k a place, or a patch of cortex around it
+    current     = dense + Σ_k b_k s_k                   b_k a place, or a patch around it, and those next to it
     dense[s, t] ~ Normal(0, scale²)                     scale ~ source_scale(problem)
     number of sources ~ BetaBinomial(24), 3 expected;   places uniform by area
     s_k         ~ Normal(0, strength_k² T)              strength_k ~ half-Cauchy; T Matérn, its time constant learned

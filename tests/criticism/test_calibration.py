@@ -267,7 +267,9 @@ class TestSmall:
         assert {"region mean", "single source", "best seen pattern", "largest current"} <= set(found.ranks)
         if model != "minimum_norm":
             # The log density of focal sources depends on which are active, too.
-            assert {"noise", "scale", "lambda", *(["log likelihood"] * (model not in ("focal", "dipoles")))} < set(found.ranks)
+            assert {"noise", "scale", "lambda", *(["log likelihood"] * (model not in ("focal", "dipoles")))} < set(
+                found.ranks
+            )
 
     def test_ranks_of_truths_drawn_by_hand_are_uniform(self):
         rng = np.random.default_rng(1)
