@@ -247,6 +247,13 @@ class Density:
         found = run(values, len(values[0]))
         return np.concatenate([one.reshape(len(one), -1) for one in found], axis=1)
 
+    def draw(self, count: int, rng: np.random.Generator) -> dict[str, Array]:
+        """Draws from the prior of each free random variable by name, (draw, ...), on its own scale."""
+        if not self.model.free_RVs:
+            return {}
+        draws = self.remembered("draws", lambda: self._form.drawing())(self._numbers, count, int(rng.integers(2**31)))
+        return {variable.name: one for variable, one in zip(self.model.free_RVs, draws, strict=True)}
+
     def structural_nodes(self, nodes: Array) -> tuple[Array, Index]:
         """Distinct structural coordinates of nodes (structure, coordinate), and the index of each node's (node,)."""
         if not self.structural:

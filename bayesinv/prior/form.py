@@ -6,8 +6,9 @@ Functions made of them serve every model of the form, each called with the model
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -153,6 +154,27 @@ class Form:
             one if transform is None else transform.forward(one, *one.owner.inputs)
             for one, transform in zip(self.free, self.transforms, strict=True)
         ]
+
+    def drawing(self) -> Callable[[list[Array], int, int], list[Array]]:
+        """A function from numbers, count and seed to draws (draw, ...) of each free random variable.
+
+        They are those of `pm.draw`, which would make a function each time.
+        """
+        from pymc.pytensorf import collect_default_updates, compile, reseed_rngs
+
+        # Few draws of a small graph: compiling it would take longer than it saves.
+        run = compile(self.numbers, self.free, mode="FAST_COMPILE", on_unused_input="ignore")
+        generators: Any = list(collect_default_updates(outputs=self.free))
+        # The state of the generators belongs to one run of draws at a time.
+        one_at_a_time = Lock()
+
+        def draw(numbers: list[Array], count: int, seed: int) -> list[Array]:
+            with one_at_a_time:
+                reseed_rngs(generators, seed)
+                drawn = [run(*numbers) for _ in range(count)]
+            return [np.array(one, dtype=float) for one in zip(*drawn, strict=True)]
+
+        return draw
 
 
 def signature(model: pm.Model, observation: Observation) -> tuple[Hashable, list[Any]] | None:

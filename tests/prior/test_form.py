@@ -102,6 +102,19 @@ def test_the_prior_is_that_of_pymc_whichever_model_came_first(functions):
     assert functions.count("scales") == functions.count("start") == 1
 
 
+def test_draws_are_those_of_pymc_whichever_model_came_first(functions):
+    one, other = in_two_units("bounded")
+    for model in (one, other, one):
+        for count in (1, 3):
+            seed = int(np.random.default_rng(5).integers(2**31))
+            wanted = pm.draw(model.free_RVs, count, random_seed=seed, mode="FAST_COMPILE")
+            found = Density.of(model).draw(count, np.random.default_rng(5))
+            assert list(found) == [variable.name for variable in model.free_RVs]
+            for name, value in zip(found, wanted, strict=True):
+                assert_array_equal(found[name], value if count > 1 else value[None], err_msg=name)
+    assert functions.count("draws") == 1
+
+
 def test_tails_are_those_of_the_models_own_prior(functions):
     """One prior ends at 3.1234567, the other at ten times that: of a posterior at 2.9, only the first can complain."""
 
