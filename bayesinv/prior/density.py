@@ -184,7 +184,6 @@ class Density:
 
         number : of the variable among the free ones
         """
-
         return self._at(f"prior {number}", lambda: [self._form.log_prior(number)])(nodes)[0]
 
     @cached_property

@@ -89,11 +89,24 @@ class Form:
         )
 
     def in_values(self, graphs: list[Any]) -> list[Any]:
-        """Graphs in which the unconstrained value variables stand for the random variables."""
+        """Graphs in which the unconstrained value variables stand for the random variables.
+
+        Raises
+        ------
+        ValueError
+            If they hold a random variable that is not the model's: it would be drawn anew and not be given.
+        """
         from pymc.logprob.utils import replace_rvs_by_values
+        from pytensor.graph.traversal import graph_inputs
 
         transforms = dict(zip(self.free, self.transforms, strict=True))
-        return list(replace_rvs_by_values(graphs, rvs_to_values=self.given, rvs_to_transforms=transforms))
+        found = list(replace_rvs_by_values(graphs, rvs_to_values=self.given, rvs_to_transforms=transforms))
+        if any("andom" in type(one.type).__name__ for one in graph_inputs(found)):
+            raise ValueError(
+                "the model uses a random variable that is none of its own, such as one made with .dist(); "
+                "hyperparameters need names, as in pm.HalfNormal('scale', 1)"
+            )
+        return found
 
     def terms(self, number: int) -> list[Any]:
         """Log density of a free random variable given its parents, and log Jacobian of its transform, if any."""

@@ -174,3 +174,11 @@ def test_a_structure_that_is_learned_comes_out_of_the_shared_function(functions)
     assert isinstance(found, Structure)
     low, high = observation(other).problem.length_range
     assert_allclose(found.length, np.sqrt(low * high), rtol=1e-12)
+
+
+def test_a_random_variable_without_a_name_is_refused():
+    with pm.Model() as model:
+        scale = pm.HalfNormal("scale", 1.0) * pm.LogNormal.dist(0.0, 1.0)
+        Currents(scale**2).observe("recording", toy(0), noise=1.0)
+    with pytest.raises(ValueError, match=r"none of its own, such as one made with \.dist\(\); hyperpara"):
+        Density.of(model).prior(np.zeros((1, 1)))
