@@ -18,13 +18,12 @@ from urllib.parse import quote
 import numpy as np
 
 from bayesinv.atomic import replacing
-from bayesinv.bridges.archive_schema import AXES, COMPRESSED_SIZE, FORMAT, FORMAT_VERSION, SAVED, UNSAVED_FIELDS
+from bayesinv.bridges.archive_schema import AXES, FORMAT, FORMAT_VERSION, SAVED, UNSAVED_FIELDS
+from bayesinv.bridges.netcdf import Group, Variable, write
 from bayesinv.posterior.checks import Check, Evidence
 from bayesinv.versions import versions
 
 if TYPE_CHECKING:
-    import xarray as xr
-
     from bayesinv.posterior.posterior import Posterior
 
 
@@ -41,25 +40,20 @@ def save(noun: Any, path: str | PathLike[str]) -> None:
     FileNotFoundError
         If the folder does not exist.
     """
-    import xarray as xr
-
     if not _is_noun(noun):
         raise ValueError(f"a {type(noun).__name__} cannot be saved; nouns that can be are {', '.join(sorted(SAVED))}")
     target = Path(path)
     if not target.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {target.parent} to save {target.name} in; make it first")
-    groups: dict[str, xr.Dataset] = {}
+    groups: dict[str, Group] = {}
     maps = _maps(noun) if type(noun).__name__ == "Posterior" else {}
-    coordinates = [name for name, (axes, _, _) in maps.items() if axes == (name,)]
-    _pack(noun, "/", {name: len(maps[name][1]) for name in coordinates}, groups)
+    lengths = {name: len(one.values) for name, one in maps.items() if one.axes == (name,)}
+    _pack(noun, "/", lengths, groups)
     root = groups["/"]
-    for name, (axes, values, unit) in maps.items():
-        root = root.assign({name: (axes, values, {"units": unit} if unit else {})})
-        root[name].encoding = encoding_of(values)
-    groups["/"] = root.set_coords(coordinates).assign_attrs(format=FORMAT, format_version=FORMAT_VERSION, **_versions())
-    tree = xr.DataTree.from_dict(groups)
+    about: dict[str, str | int] = {"format": FORMAT, "format_version": FORMAT_VERSION, **_versions()}
+    groups["/"] = Group({**root.variables, **maps}, {**root.attributes, **about})
     with replacing(target) as part:
-        tree.to_netcdf(part, engine="h5netcdf")
+        write(part, groups)
 
 
 def _versions() -> dict[str, str]:
@@ -68,44 +62,32 @@ def _versions() -> dict[str, str]:
     return {**dict.fromkeys(("python", *packages), "not installed"), **versions(*packages)}
 
 
-def _maps(posterior: Posterior) -> dict[str, tuple[tuple[str, ...], Any, str]]:
-    """Maps for other programs: name to axes, values and unit; coordinates first."""
+def _maps(posterior: Posterior) -> dict[str, Variable]:
+    """Maps for other programs by name; coordinates first."""
     free = posterior.problem.axes == 3
     axes = ("source", "axis") if free else ("source",)
-    coords: dict[str, tuple[tuple[str, ...], Any, str]] = {
-        "time": (("time",), posterior.times, "s"),
-        "source": (("source",), np.arange(posterior.problem.source_count), ""),
+    coords = {
+        "time": Variable(("time",), posterior.times, "s"),
+        "source": Variable(("source",), np.arange(posterior.problem.source_count)),
     }
     if free:
-        coords["axis"] = (("axis",), np.array(["x", "y", "z"]), "")
+        coords["axis"] = Variable(("axis",), np.array(["x", "y", "z"]))
     return {
         **coords,
-        "mean": ((*axes, "time"), posterior.mean.astype(np.float32), "A m"),
-        "sd": ((*axes, "time"), np.asarray(posterior.sd).astype(np.float32), "A m"),
-        "shrinkage": (axes, posterior.shrinkage.astype(np.float32), "1"),
+        "mean": Variable((*axes, "time"), posterior.mean.astype(np.float32), "A m"),
+        "sd": Variable((*axes, "time"), np.asarray(posterior.sd).astype(np.float32), "A m"),
+        "shrinkage": Variable(axes, posterior.shrinkage.astype(np.float32), "1"),
     }
 
 
-def encoding_of(values: Any) -> dict[str, Any]:
-    """Return how an array is stored: without fill values, compressed if it is large."""
-    if values.dtype.kind not in "fiub":
-        return {}
-    encoding: dict[str, Any] = {"_FillValue": None}
-    if values.size >= COMPRESSED_SIZE:
-        encoding |= {"zlib": True, "complevel": 1, "shuffle": True}
-    return encoding
-
-
-def _pack(noun: Any, path: str, outer_lengths: Mapping[str, int], groups: dict[str, xr.Dataset]) -> None:
+def _pack(noun: Any, path: str, outer_lengths: Mapping[str, int], groups: dict[str, Group]) -> None:
     """Add the group of a noun, and those of its parts, to `groups`.
 
     path : of the group
     outer_lengths : lengths by name of the dimensions of the groups above, which NetCDF shares with those below
     """
-    import xarray as xr
-
     kind = type(noun).__name__
-    variables: dict[str, xr.Variable] = {}
+    variables: dict[str, Variable] = {}
     lengths = dict(outer_lengths)
     scalars: dict[str, Any] = {}
     parts: dict[str, Any] = {}
@@ -120,7 +102,7 @@ def _pack(noun: Any, path: str, outer_lengths: Mapping[str, int], groups: dict[s
                 dim += "_"
             lengths[dim] = length
             dims.append(dim)
-        variables[name] = xr.Variable(dims, values, {"units": unit} if unit else {}, encoding_of(values))
+        variables[name] = Variable(tuple(dims), values, unit)
 
     for item in fields(noun):
         name, value = item.name, getattr(noun, item.name)
@@ -146,12 +128,11 @@ def _pack(noun: Any, path: str, outer_lengths: Mapping[str, int], groups: dict[s
                 put(f"{name}.{quote(key, safe='[], ')}", name, one)
         else:
             scalars[name] = _to_json(value)
-    attributes = {"noun": kind, "small": json.dumps(scalars)}
-    groups[path] = xr.Dataset(variables, attrs=attributes)
+    groups[path] = Group(variables, {"noun": kind, "small": json.dumps(scalars)})
     for name, part in parts.items():
         part_path = f"{path.rstrip('/')}/{name}"
         if "/" in name:
-            groups.setdefault(part_path.rpartition("/")[0], xr.Dataset())
+            groups.setdefault(part_path.rpartition("/")[0], Group())
         _pack(part, part_path, lengths, groups)
 
 

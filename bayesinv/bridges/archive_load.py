@@ -6,13 +6,14 @@ import json
 from dataclasses import MISSING, fields
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote
 
 import numpy as np
 
 from bayesinv.axes import one_of
 from bayesinv.bridges.archive_schema import FORMAT, FORMAT_VERSION
+from bayesinv.bridges.netcdf import values_of, variables
 from bayesinv.covariance.covariance import Structure
 from bayesinv.forward.leadfield import LeadField
 from bayesinv.geometry.surfaces import Surface
@@ -32,10 +33,6 @@ from bayesinv.problem.recording import Recording
 from bayesinv.simulation.recording import Simulation
 from bayesinv.simulation.truth import Truth
 from bayesinv.simulation.world import World
-
-if TYPE_CHECKING:
-    import xarray as xr
-
 
 NOUNS: dict[str, type] = {
     noun.__name__: noun
@@ -72,28 +69,25 @@ def load(path: str | PathLike[str]) -> Any:
     ValueError
         If it is no NetCDF-4 file, not one of this library's, or one of a newer form.
     """
-    import xarray as xr
+    import h5py
 
     source = Path(path)
     if not source.is_file():
         raise FileNotFoundError(f"there is no file {source}")
     try:
-        tree = xr.open_datatree(source, engine="h5netcdf", decode_cf=False)
-    except (OSError, ValueError, KeyError) as error:
+        file = h5py.File(source, "r")
+    except OSError as error:
         raise ValueError(f"{source} cannot be read as a NetCDF-4 file: {error}") from None
-    try:
-        attributes = tree.attrs
-        if attributes.get("format") != FORMAT:
+    with file:
+        if file.attrs.get("format") != FORMAT:
             raise ValueError(f"{source} is a NetCDF file, but not one that bayesinv wrote; load wants a file of save's")
-        form = int(attributes["format_version"])
+        form = int(np.ravel(file.attrs["format_version"])[0])
         if form > FORMAT_VERSION:
             raise ValueError(
-                f"{source} has form {form} (bayesinv {attributes.get('bayesinv', '?')}), but this bayesinv reads up "
+                f"{source} has form {form} (bayesinv {file.attrs.get('bayesinv', '?')}), but this bayesinv reads up "
                 f"to form {FORMAT_VERSION}; install a newer one"
             )
-        return _unpack(tree)
-    finally:
-        tree.close()
+        return _unpack(file)
 
 
 def _from_json(value: Any) -> Any:
@@ -109,16 +103,14 @@ def _from_json(value: Any) -> Any:
     return value
 
 
-def _unpack(node: xr.DataTree) -> Any:
-    """Return the noun that is stored in a group."""
-    noun = NOUNS[one_of("noun in the file", str(node.attrs["noun"]), NOUNS)]
-    scalars = json.loads(node.attrs["small"])
-    arrays = node.to_dataset(inherit=False)
+def _unpack(group: Any) -> Any:
+    """Return the noun that is stored in an HDF5 group."""
+    import h5py
 
-    def array(name: str) -> Any:
-        values = np.array(arrays[name].values)
-        values = values.astype(bool) if arrays[name].attrs.get("dtype") == "bool" else values
-        return values if values.dtype.kind in "fiub" else tuple(str(one) for one in values)
+    noun = NOUNS[one_of("noun in the file", str(group.attrs["noun"]), NOUNS)]
+    scalars = json.loads(group.attrs["small"])
+    arrays = variables(group)
+    parts = {name for name, one in group.items() if isinstance(one, h5py.Group)}
 
     given: dict[str, Any] = {}
     for item in fields(noun):
@@ -127,21 +119,21 @@ def _unpack(node: xr.DataTree) -> Any:
             value = scalars[name]
             if isinstance(value, dict) and "count" in value:
                 given[name] = tuple(
-                    _unpack(node[f"{name}/{i}"])  # type: ignore[arg-type]
-                    if name in node.children
-                    else array(f"{name}.{i}")
+                    _unpack(group[f"{name}/{i}"])
+                    if name in parts
+                    else values_of(arrays[f"{name}.{i}"])
                     if f"{name}.{i}" in arrays
                     else None
                     for i in range(value["count"])
                 )
             elif isinstance(value, dict) and "names" in value:
-                given[name] = {key: array(f"{name}.{quote(key, safe='[], ')}") for key in value["names"]}
+                given[name] = {key: values_of(arrays[f"{name}.{quote(key, safe='[], ')}"]) for key in value["names"]}
             else:
                 given[name] = _from_json(value)
-        elif name in node.children:
-            given[name] = _unpack(node.children[name])
+        elif name in parts:
+            given[name] = _unpack(group[name])
         elif name in arrays:
-            given[name] = array(name)
+            given[name] = values_of(arrays[name])
         elif item.default is MISSING and item.default_factory is MISSING:
             given[name] = None
     return noun(**given)

@@ -77,20 +77,13 @@ class Prior:
             If the count is not positive, the model does not exist or does not fit the problem, or a draw is not
             finite or leaves the range that a structure allows.
         """
-        import pymc as pm
-
         if count < 1:
             raise ValueError(f"count is {count}, but at least one draw is wanted")
         rng = np.random.default_rng(0) if rng is None else rng
         name, built = build(model, problem)
         density = Density.of(built)
-        nodes, free = np.zeros((count, 0)), {}
-        if built.free_RVs:
-            # Few draws of a small graph: compiling it would take longer than it saves.
-            drawn = pm.draw(built.free_RVs, draws=count, random_seed=int(rng.integers(2**31)), mode="FAST_COMPILE")
-            values = [np.asarray(one, dtype=float).reshape(count, *np.shape(one)[count > 1 :]) for one in drawn]
-            free = {variable.name: value for variable, value in zip(built.free_RVs, values, strict=True)}
-            nodes = density.unconstrained(values)
+        free = density.draw(count, rng)
+        nodes = density.unconstrained(list(free.values())) if free else np.zeros((count, 0))
         variance, noise = density.scales(nodes)
         invalid = ~(np.isfinite(variance) & np.isfinite(noise) & (variance > 0) & (noise > 0))
         if invalid.any():

@@ -187,19 +187,15 @@ def prior_draws(
     ValueError
         If the model does not exist or does not fit the problem.
     """
-    import pymc as pm
-
     from bayesinv.prior.catalogue import build
     from bayesinv.prior.density import Density
     from bayesinv.prior.vectorised import with_lambda
 
     rng = np.random.default_rng(0) if rng is None else rng
     density = Density.of(build(model, problem)[1])
-    free = density.model.free_RVs
-    if not free:
+    named = density.draw(count, rng)
+    if not named:
         return {}
-    values = pm.draw(free, draws=count, random_seed=int(rng.integers(2**31)), mode="FAST_COMPILE")
-    named = {variable.name: np.asarray(value) for variable, value in zip(free, values, strict=True)}
     drawn = with_lambda(
         named, *density.scales(density.unconstrained(list(named.values()))), density.observation.mean_power
     )

@@ -108,7 +108,9 @@ def _tails(density: Density, draws: Array, group: _Group) -> Array:
     """Return the two-sided tail (coordinate,) of the prior in which the posterior lies."""
     if group.alone:
         values = np.quantile(draws[:, group.coordinates], np.linspace(0, 1, CONDITIONING_DRAWS + 1), axis=0)[None]
-        tables = density.remembered(f"tails of prior {group.variable}", lambda: _prior_tails(density, draws[:1], group))
+        tables = density.remembered(
+            f"tails of prior {group.variable}", lambda: _prior_tails(density, draws[:1], group), by_numbers=True
+        )
     else:
         rows = draws[np.linspace(0, len(draws) - 1, CONDITIONING_DRAWS).astype(int)]
         values, tables = rows[:, None, group.coordinates], _prior_tails(density, rows, group)

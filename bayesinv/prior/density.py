@@ -1,13 +1,15 @@
 """The posterior density of a model's hyperparameters, many at a time, without a compiler.
 
 PyMC's own graph gives the prior on the unconstrained scale and the scales it implies; the graph is vectorised
-over nodes and run by PyTensor's Python linker, which starts at once. The evidence is plain NumPy.
+over nodes and run call by call, which starts at once. The evidence is plain NumPy.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -19,10 +21,11 @@ from bayesinv.evidence.gradient import FactorisedDensity
 from bayesinv.evidence.graph import BOUND_SLACK
 from bayesinv.evidence.spectrum import Spectrum
 from bayesinv.memory import Memory, cached_property
+from bayesinv.prior.form import Form, others_observed, signature
 from bayesinv.prior.graphs import GRAPH_LOCK
 from bayesinv.prior.observation import Observation
 from bayesinv.prior.observation import observation as observation_of
-from bayesinv.prior.vectorised import GRAPH_FUNCTIONS, signature, vectorised, with_lambda
+from bayesinv.prior.vectorised import GRAPH_FUNCTIONS, with_lambda, with_numbers
 from bayesinv.problem.problem import Problem
 
 if TYPE_CHECKING:
@@ -30,6 +33,9 @@ if TYPE_CHECKING:
 
 
 T = TypeVar("T")
+
+Numbered = Callable[[list[Array]], Callable[[list[Array], int], list[Array]]]
+"""What `with_numbers` returns."""
 
 STRUCTURE_DECIMALS = 11
 """Decimals of a structural coordinate to which structures are told apart."""
@@ -71,32 +77,60 @@ class Density:
 
     def again(self, problem: Problem) -> Density:
         """The density given other samples of the same sensors and sources, under the same prior."""
-        return Density(self.model, self.observation.again(problem))
+        other = Density(self.model, self.observation.again(problem))
+        for name in ("_functions", "_initial_point"):
+            vars(other)[name] = getattr(self, name)
+        return other
 
     @cached_property
-    def _functions(self) -> tuple[Memory, Hashable]:
-        """Memory and key of the functions of this model's graphs; models of the same prior share them."""
-        key = signature(
-            self.model, [self.observation.variance, self.observation.noise, *self.observation.learned.values()]
-        )
-        if key is None:
-            return Memory("functions of one model"), ()
-        return GRAPH_FUNCTIONS, (key, tuple(self.observation.learned))
+    def _functions(self) -> tuple[Memory, Hashable, list[Any]]:
+        """Memory and key of the functions of this model's form, and its constants that are the form's numbers."""
+        found = signature(self.model, self.observation)
+        if found is None:
+            return Memory("functions of one model"), (), []
+        return GRAPH_FUNCTIONS, *found
 
-    def remembered(self, name: str, make: Callable[[], T]) -> T:
-        """What `make` gives, under a name; made once for all models of this prior, whatever they observe."""
-        memory, key = self._functions
+    @cached_property
+    def _form(self) -> Form:
         with GRAPH_LOCK:
-            return memory.recall(name, key, make)
+            return Form.of(self.model, self.observation, self._functions[2])
 
     @cached_property
-    def _initial_point(self) -> dict[str, Array]:
-        def make() -> dict[str, Array]:
-            from pymc.initial_point import make_initial_point_fn
+    def _numbers(self) -> list[Array]:
+        return [one.data for one in self._functions[2]]
 
-            return dict(make_initial_point_fn(model=self.model)(None)) if self.model.free_RVs else {}
+    def remembered(self, name: str, make: Callable[[], T], *, by_numbers: bool = False) -> T:
+        """What `make` gives, under a name; made once for all models of this form, whatever they observe.
 
-        return self.remembered("start", make)
+        by_numbers : whether it depends on the numbers that a problem gives the form
+        """
+        memory, key, _ = self._functions
+        with GRAPH_LOCK:
+            return memory.recall(name, (key, *(one.tobytes() for one in self._numbers)) if by_numbers else key, make)
+
+    @cached_property
+    def _runs(self) -> dict[str, Callable[[list[Array], int], list[Array]]]:
+        return {}
+
+    def _run(self, name: str, make: Callable[[], Numbered]) -> Callable[[list[Array], int], list[Array]]:
+        """The function that `make` gives of the form's numbers, remembered by a name, at those of this model."""
+        if name not in self._runs:
+            self._runs[name] = self.remembered(name, make)(self._numbers)
+        return self._runs[name]
+
+    @cached_property
+    def _initial_point(self) -> list[Array]:
+        """The unconstrained value at which each free random variable starts."""
+
+        def make() -> Numbered:
+            return with_numbers([], self._form.initial_points(), self._form.numbers)
+
+        return [one[0] for one in self._run("start", make)([], 1)]
+
+    @cached_property
+    def shapes(self) -> list[tuple[int, ...]]:
+        """Shape of the unconstrained value of each free random variable."""
+        return [one.shape for one in self._initial_point]
 
     @cached_property
     def values(self) -> list[Any]:
@@ -107,16 +141,14 @@ class Density:
     def names(self) -> list[str]:
         """One name per unconstrained coordinate."""
         names = []
-        for value in self.values:
-            size = int(np.size(self._initial_point[value.name]))
-            scalar = np.ndim(self._initial_point[value.name]) == 0
-            names += [value.name] if scalar else [f"{value.name}[{i}]" for i in range(size)]
+        for value, shape in zip(self.values, self.shapes, strict=True):
+            names += [f"{value.name}[{i}]" for i in range(math.prod(shape))] if shape else [value.name]
         return names
 
     @cached_property
     def coordinates(self) -> list[Index]:
         """Unconstrained coordinates of each free random variable."""
-        sizes = [int(np.size(self._initial_point[value.name])) for value in self.values]
+        sizes = [math.prod(shape) for shape in self.shapes]
         return np.split(np.arange(sum(sizes)), np.cumsum(sizes)[:-1]) if sizes else []
 
     @property
@@ -132,40 +164,17 @@ class Density:
     @cached_property
     def start(self) -> Array:
         """PyMC's initial point, unconstrained: (coordinate,)."""
-        parts = [np.ravel(self._initial_point[value.name]) for value in self.values]
-        return np.concatenate(parts or [np.zeros(0)]).astype(float)
+        return np.concatenate([np.ravel(one) for one in self._initial_point] or [np.zeros(0)]).astype(float)
 
-    @cached_property
     def _outputs(self) -> list[Any]:
         """Prior log density, source variance and noise scale, in the model's value variables."""
-        observed = {self.observation.recording, self.observation.baseline}
-        terms = [variable for variable in self.model.basic_RVs if variable not in observed] + self.model.potentials
-        scales = [self.observation.variance, self.observation.noise]
-        if set(terms) <= {*self.model.free_RVs, *self.model.potentials}:
-            return list(self.model.replace_rvs_by_values([self._prior(), *scales]))
-        return [self.model.logp(vars=terms, sum=True), *self.model.replace_rvs_by_values(scales)]
-
-    def _prior(self) -> Any:
-        """Log density of the free random variables, and potentials, in their unconstrained values.
-
-        The same as `model.logp`, without its passes over the graph, which this does not need.
-        """
-        import pytensor.tensor as pt
-
-        terms = [pt.sum(one) for variable in self.model.free_RVs for one in self._terms(variable)]
-        return sum([*terms, *(pt.sum(one) for one in self.model.potentials)], pt.constant(0.0))
-
-    def _terms(self, variable: Any) -> list[Any]:
-        """Log density of a free random variable given its parents, and log Jacobian of its transform, if any."""
-        import pymc as pm
-
-        value, transform = self.model.rvs_to_values[variable], self.model.rvs_to_transforms[variable]
-        if transform is None:
-            return [pm.logp(variable, value)]
-        inputs = variable.owner.inputs
+        others = others_observed(self.model, self.observation)
+        if not others:
+            return self._form.scales()
+        terms = [*self.model.free_RVs, *others, *self.model.potentials]
         return [
-            pm.logp(variable, transform.backward(value, *inputs)),
-            transform.log_jac_det(value, *inputs),
+            self.model.logp(vars=terms, sum=True),
+            *self._form.in_values([self._form.variance, self._form.noise]),
         ]
 
     def log_prior(self, number: int, nodes: Array) -> Array:
@@ -175,16 +184,7 @@ class Density:
 
         number : of the variable among the free ones
         """
-
-        def make() -> Callable[[Array], list[Array]]:
-            import pytensor.tensor as pt
-
-            terms, dimensions = self._terms(self.model.free_RVs[number]), self.values[number].type.ndim
-            separate = all(one.type.ndim == dimensions for one in terms)
-            total = pt.flatten(sum(terms)) if separate else sum(map(pt.sum, terms))
-            return self._function(self.model.replace_rvs_by_values([total]))
-
-        return self.remembered(f"prior {number}", make)(nodes)[0]
+        return self._at(f"prior {number}", lambda: [self._form.log_prior(number)])(nodes)[0]
 
     @cached_property
     def structural(self) -> tuple[int, ...]:
@@ -201,29 +201,29 @@ class Density:
         ]
         return tuple(found)
 
-    def _function(self, outputs: list[Any]) -> Callable[[Array], list[Array]]:
-        """Return a function of unconstrained nodes (node, coordinate) that evaluates graphs of the value variables."""
-        shapes = [np.shape(self._initial_point[value.name]) for value in self.values]
-        cuts = np.cumsum([int(np.prod(shape)) for shape in shapes])[:-1]
-        run = vectorised(self.values, outputs)
+    def _at(self, name: str, graphs: Callable[[], list[Any]]) -> Callable[[Array], list[Array]]:
+        """A function of unconstrained nodes (node, coordinate), by name: what graphs of the value variables give."""
+        run = self._run(name, lambda: with_numbers(self._form.values, graphs(), self._form.numbers))
+        return lambda nodes: run(self._parts(nodes), len(nodes))
 
-        def at(nodes: Array) -> list[Array]:
-            parts = np.split(nodes, cuts, axis=1) if shapes else []
-            given = [part.reshape(len(nodes), *shape) for part, shape in zip(parts, shapes, strict=True)]
-            return run(given, len(nodes))
+    def _parts(self, nodes: Array) -> list[Array]:
+        """Values (node, ...) of each free random variable at unconstrained nodes (node, coordinate)."""
+        return [nodes[:, at].reshape(len(nodes), *shape) for at, shape in zip(self._slices, self.shapes, strict=True)]
 
-        return at
+    @cached_property
+    def _slices(self) -> list[slice]:
+        ends = np.cumsum([0, *(math.prod(shape) for shape in self.shapes)])
+        return [slice(int(a), int(b)) for a, b in pairwise(ends)]
 
     @cached_property
     def _scales(self) -> Callable[[Array], list[Array]]:
         """A function from nodes to prior log density, source variance and noise scale."""
-        return self.remembered("scales", lambda: self._function(self._outputs))
+        return self._at("scales", self._outputs)
 
     @cached_property
     def _structure_values(self) -> Callable[[Array], list[Array]]:
         """A function from nodes to the learned fields of the structure, and to the numbers that have bounds."""
-        wanted = [*self.observation.learned.values(), *(graph for _, graph, _, _ in self.observation.bounded)]
-        return self.remembered("shapes", lambda: self._function(self.model.replace_rvs_by_values(wanted)))
+        return self._at("shapes", lambda: self._form.in_values([*self._form.learned, *self._form.ranged]))
 
     def prior_and_scales(self, nodes: Array) -> tuple[Array, Array, Array]:
         """Log prior density, source variance and noise scale, each (node,), at unconstrained nodes."""
@@ -240,14 +240,18 @@ class Density:
 
     def unconstrained(self, values: list[Array]) -> Array:
         """Nodes (node, coordinate) from hyperparameters on their own scale: (node, ...) per free random variable."""
-        graphs = []
-        with GRAPH_LOCK:
-            for variable in self.model.free_RVs:
-                transform = self.model.rvs_to_transforms[variable]
-                graphs.append(variable if transform is None else transform.forward(variable, *variable.owner.inputs))
-            run = vectorised(self.model.free_RVs, graphs)
+        run = self._run(
+            "unconstrained", lambda: with_numbers(self._form.free, self._form.unconstrained(), self._form.numbers)
+        )
         found = run(values, len(values[0]))
         return np.concatenate([one.reshape(len(one), -1) for one in found], axis=1)
+
+    def draw(self, count: int, rng: np.random.Generator) -> dict[str, Array]:
+        """Draws from the prior of each free random variable by name, (draw, ...), on its own scale."""
+        if not self.model.free_RVs:
+            return {}
+        draws = self.remembered("draws", lambda: self._form.drawing())(self._numbers, count, int(rng.integers(2**31)))
+        return {variable.name: one for variable, one in zip(self.model.free_RVs, draws, strict=True)}
 
     def structural_nodes(self, nodes: Array) -> tuple[Array, Index]:
         """Distinct structural coordinates of nodes (structure, coordinate), and the index of each node's (node,)."""
@@ -387,20 +391,15 @@ class Density:
             return {}
         return dict(zip(self.observation.learned, self._structure_values(nodes), strict=False))
 
-    @cached_property
-    def _pulled(self) -> Callable[[list[Array], int], list[Array]]:
-        def make() -> Callable[[list[Array], int], list[Array]]:
-            import pytensor.tensor as pt
+    def _pulled(self) -> Numbered:
+        import pytensor.tensor as pt
 
-            learned = self.model.replace_rvs_by_values(list(self.observation.learned.values()))
-            prior: Any = self._outputs[0]
-            numbers: list[Any] = [*self._outputs[1:], *learned]
-            by = [pt.tensor(f"by {i}", shape=one.type.shape, dtype="float64") for i, one in enumerate(numbers)]
-            total = prior + sum(pt.sum(slope * one) for slope, one in zip(by, numbers, strict=True))
-            slopes: Any = pt.grad(total, self.values, disconnected_inputs="ignore")
-            return vectorised([*self.values, *by], slopes, simplified=True)
-
-        return self.remembered("pulled", make)
+        form = self._form
+        prior, *numbers = [*self._outputs(), *form.in_values(form.learned)]
+        by = [pt.tensor(f"by {i}", shape=one.type.shape, dtype="float64") for i, one in enumerate(numbers)]
+        total = prior + sum(pt.sum(slope * one) for slope, one in zip(by, numbers, strict=True))
+        slopes: Any = pt.grad(total, form.values, disconnected_inputs="ignore")
+        return with_numbers([*form.values, *by], slopes, form.numbers, simplified=True)
 
     def pulled(self, nodes: Array, by_variance: Array, by_noise: Array, by_learned: Mapping[str, Array]) -> Array:
         """Gradient (node, coordinate) of the log prior plus a function, of which the derivatives are given, of
@@ -408,21 +407,18 @@ class Density:
         by_variance, by_noise : (node,), source variance and noise scale
         by_learned : (node, ...), each field that is learned
         """
-        shapes = [np.shape(self._initial_point[value.name]) for value in self.values]
-        parts = [nodes[:, at].reshape(len(nodes), *shape) for at, shape in zip(self.coordinates, shapes, strict=True)]
         given = [by_variance, by_noise, *(by_learned[name] for name in self.observation.learned)]
-        return np.concatenate(
-            [one.reshape(len(nodes), -1) for one in self._pulled([*parts, *given], len(nodes))], axis=1
-        )
+        found = self._run("pulled", self._pulled)([*self._parts(nodes), *given], len(nodes))
+        return np.concatenate([one.reshape(len(nodes), -1) for one in found], axis=1)
 
     @cached_property
     def _hyper(self) -> tuple[list[str], Callable[[Array], list[Array]]]:
         variables = [*self.model.free_RVs, *self.model.deterministics]
 
-        def make() -> Callable[[Array], list[Array]]:
-            return self._function(self.model.replace_rvs_by_values(variables) if variables else [])
+        def graphs() -> list[Any]:
+            return self._form.in_values([*self._form.free, *self._form.deterministics]) if variables else []
 
-        return [variable.name for variable in variables], self.remembered("hyper", make)
+        return [variable.name for variable in variables], self._at("hyper", graphs)
 
     def hyper(self, nodes: Array) -> dict[str, Array]:
         """Every hyperparameter and deterministic on its own scale, (node, ...), with λ and SNR."""

@@ -239,11 +239,11 @@ class TestDoors:
         save(sources(rng), tmp_path / "x.nc")
         before = (tmp_path / "x.nc").read_bytes()
 
-        def breaks(self, path, **options):
+        def breaks(path, groups):
             path.write_bytes(b"half")
             raise OSError("no space left on device")
 
-        monkeypatch.setattr(xr.DataTree, "to_netcdf", breaks)
+        monkeypatch.setattr(archive, "write", breaks)
         with pytest.raises(OSError, match="no space left"):
             save(sources(rng), tmp_path / "x.nc")
         assert [path.name for path in tmp_path.iterdir()] == ["x.nc"]

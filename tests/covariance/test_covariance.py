@@ -193,12 +193,8 @@ class TestEvidence:
         logp = model.compile_logp(mode=as_written())
         nodes = somewhere(density, rng, 2)
         for node, height in zip(nodes, density(nodes), strict=True):
-            cuts = np.cumsum([np.size(density._initial_point[value.name]) for value in density.values])[:-1]
-            parts = np.split(node, cuts) if density.dimension else []
-            point = {
-                value.name: part.reshape(np.shape(density._initial_point[value.name]))
-                for value, part in zip(density.values, parts, strict=True)
-            }
+            parts = [node[at].reshape(shape) for at, shape in zip(density.coordinates, density.shapes, strict=True)]
+            point = {value.name: part for value, part in zip(density.values, parts, strict=True)}
             assert_allclose(logp(point), height, rtol=1e-6)
 
     @pytest.mark.parametrize("name", ["depth_weighted", "smooth"])

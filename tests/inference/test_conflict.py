@@ -11,7 +11,6 @@ import bayesinv as bi
 from bayesinv.inference.conflict import FALSE_ALARMS, INSIDE, prior_checks
 from bayesinv.prior.currents import Currents
 from bayesinv.prior.density import Density
-from bayesinv.prior.vectorised import signature
 
 
 def observed(problem, add):
@@ -157,17 +156,3 @@ def test_truths_from_the_prior_seldom_fail(name):
     count = sum(bool(failed(bi.infer(name, simulate(name, problem, rng)[2], draws=500))) for _ in range(runs))
     # As many as would come with a probability of one in a thousand at the bound that Markov's inequality gives.
     assert count <= stats.binom.ppf(0.999, runs, FALSE_ALARMS / INSIDE)
-
-
-def test_models_of_one_prior_share_their_functions():
-    def described(problem, scale):
-        import pymc as pm
-
-        with pm.Model(coords=problem.coords) as model:
-            Currents(pm.HalfCauchy("scale", scale) ** 2).observe("recording", problem, noise=1.0)
-        return signature(model, [])
-
-    first, second = toy(0), toy(1)
-    assert described(first, 1.0) == described(second, 1.0)
-    assert described(first, 1.0) != described(first, 2.0)
-    assert hash(described(first, 1.0)) == hash(described(second, 1.0))

@@ -237,8 +237,9 @@ class TestMany:
         from bayesinv.prior import density
 
         bi.infer("hierarchical", toy(quiet=5))
-        monkeypatch.setattr(density, "vectorised", None)
+        monkeypatch.setattr(density, "with_numbers", None)
         bi.infer("hierarchical", toy(quiet=5).again(np.ones((6, 4)), baseline=np.eye(6)))
+        bi.infer("hierarchical", toy(1, quiet=5))
 
     def test_another_prior_is_not_taken_for_this_one(self):
         problem = toy()

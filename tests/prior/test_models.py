@@ -124,7 +124,7 @@ class TestContract:
         logp = built.compile_logp(mode=as_written())
         nodes = somewhere(density, rng, 4)
         for node, height in zip(nodes, density(nodes), strict=True):
-            shapes = [np.shape(density._initial_point[value.name]) for value in density.values]
+            shapes = density.shapes
             cuts = np.cumsum([int(np.prod(shape)) for shape in shapes])[:-1]
             parts = np.split(node, cuts) if shapes else []
             point = {v.name: p.reshape(shape) for v, p, shape in zip(density.values, parts, shapes, strict=True)}

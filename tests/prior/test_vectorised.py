@@ -1,13 +1,12 @@
 """Graphs as NumPy functions of many nodes."""
 
 import numpy as np
-import pymc as pm
 import pytensor
 import pytensor.tensor as pt
 import pytest
 from numpy.testing import assert_allclose
 
-from bayesinv.prior.vectorised import signature, vectorised
+from bayesinv.prior.vectorised import vectorised, with_numbers
 
 
 @pytest.mark.parametrize("simplified", [False, True])
@@ -25,25 +24,21 @@ def test_it_is_the_graph_at_every_node(rng, simplified):
         assert_allclose(found, right, rtol=1e-12)
 
 
-def shared_out(parcels, weight):
-    """A model with a dim of some length, and data."""
-    with pm.Model(coords={"parcel": range(parcels)}) as model:
-        given = pm.Data("weight", np.array(weight))
-        pm.Deterministic("share", given * pm.Normal("raw", dims="parcel"), dims="parcel")
-    return model
-
-
-def test_models_that_differ_in_lengths_of_dims_or_in_data_differ_and_others_do_not():
-    def found(*given):
-        return signature(shared_out(*given), [])
-
-    assert found(3, 2.0) == found(3, 2.0)
-    assert found(3, 2.0) != found(4, 2.0)
-    assert found(3, 2.0) != found(3, 2.5)
-
-
 def test_shared_variables_keep_the_values_that_they_have():
     x, weight = pt.scalar("x"), pytensor.shared(np.array([2.0, 3.0]))
     run = vectorised([x], [weight * x])
     weight.set_value(np.array([7.0, 8.0]))
     assert_allclose(run([np.array([1.0, 10.0])], 2)[0], [[2.0, 3.0], [20.0, 30.0]])
+
+
+def test_a_number_is_one_for_all_nodes_and_each_function_has_its_own():
+    x, number = pt.vector("x", shape=(2,)), pt.scalar("number")
+    of = with_numbers([x], [number * x, number + 1.0, x], [number])
+    first, second = of([np.array(2.0)]), of([np.array(-3.0)])
+    given = np.array([[1.0, 10.0], [2.0, 20.0], [3.0, 30.0]])
+    for run, value in ((first, 2.0), (second, -3.0), (first, 2.0)):
+        scaled, more, same = run([given], 3)
+        assert_allclose(scaled, value * given, rtol=1e-15)
+        assert_allclose(more, np.full(3, value + 1.0), rtol=1e-15)
+        assert_allclose(same, given, rtol=0)
+        assert not np.shares_memory(same, given)
