@@ -194,9 +194,8 @@ def _fill(
             f"{crossing} of {len(elements)} elements cross an interface: a layer is too thin for the distance of its "
             "nodes; use fewer layers or a smaller spacing"
         )
-    elements[signed_volumes(reference_nodes, elements) < 0] = elements[signed_volumes(reference_nodes, elements) < 0][
-        :, [0, 1, 3, 2]
-    ]
+    inverted = signed_volumes(reference_nodes, elements) < 0
+    elements[inverted] = elements[inverted][:, [0, 1, 3, 2]]
 
     length = np.linalg.norm(reference_nodes, axis=1)
     rays = np.divide(reference_nodes, length[:, None], out=np.zeros_like(reference_nodes), where=length[:, None] > 0)

@@ -11,10 +11,14 @@ from bayesinv.axes import Array, Index
 
 @njit(parallel=True, cache=True)  # type: ignore[untyped-decorator]
 def solid_angles(points: Array, vertices: Array, triangles: Index) -> Array:
-    """Return the solid angle (point,) of a surface at each point (van Oosterom & Strackee 1983)."""
+    """Return the solid angle (point,) of a surface at each point (van Oosterom & Strackee 1983).
+
+    Half the angle of a triangle is the argument of a complex number; arguments add as numbers multiply, and one
+    arctangent tells the sum of several, as long as it stays below half a turn.
+    """
     angles = np.zeros(len(points))
     for i in prange(len(points)):
-        total = 0.0
+        total, real, imaginary = 0.0, 1.0, 0.0
         for t in range(len(triangles)):
             a = vertices[triangles[t, 0]]
             b = vertices[triangles[t, 1]]
@@ -32,8 +36,15 @@ def solid_angles(points: Array, vertices: Array, triangles: Index) -> Array:
                 + (ax * cx + ay * cy + az * cz) * lb
                 + (bx * cx + by * cy + bz * cz) * la
             )
-            total += 2 * np.arctan2(volume, denominator)
-        angles[i] = total
+            if denominator > 8 * abs(volume) and real > abs(imaginary):
+                real, imaginary = real * denominator - imaginary * volume, real * volume + imaginary * denominator
+                # Products of lengths would in the end be too small or too large for a number.
+                if not 1e-99 < real < 1e99:
+                    real, imaginary = 1.0, imaginary / real
+            else:
+                total += 2 * (np.arctan2(imaginary, real) + np.arctan2(volume, denominator))
+                real, imaginary = 1.0, 0.0
+        angles[i] = total + 2 * np.arctan2(imaginary, real)
     return angles
 
 
@@ -76,10 +87,21 @@ def nearest(points: Array, vertices: Array, triangles: Index) -> tuple[Index, Ar
     which = np.zeros(len(points), dtype=np.int64)
     weights = np.zeros((len(points), 3))
     distance = np.zeros(len(points))
+    extent = np.zeros(len(triangles))  # how far a triangle reaches from its first corner
+    for t in range(len(triangles)):
+        first, second = 0.0, 0.0
+        for k in range(3):
+            start = vertices[triangles[t, 0], k]
+            first += (vertices[triangles[t, 1], k] - start) ** 2
+            second += (vertices[triangles[t, 2], k] - start) ** 2
+        extent[t] = np.sqrt(max(first, second))
     for i in prange(len(points)):
-        smallest = np.inf
+        smallest, radius = np.inf, np.inf
         for t in range(len(triangles)):
             a = vertices[triangles[t, 0]]
+            reach = radius + extent[t]
+            if (a[0] - points[i, 0]) ** 2 + (a[1] - points[i, 1]) ** 2 + (a[2] - points[i, 2]) ** 2 > reach * reach:
+                continue
             b = vertices[triangles[t, 1]]
             c = vertices[triangles[t, 2]]
             v, w = _closest(points[i], a, b, c)
@@ -87,7 +109,7 @@ def nearest(points: Array, vertices: Array, triangles: Index) -> tuple[Index, Ar
             for k in range(3):
                 square += (a[k] + v * (b[k] - a[k]) + w * (c[k] - a[k]) - points[i, k]) ** 2
             if square < smallest:
-                smallest = square
+                smallest, radius = square, np.sqrt(square)
                 which[i] = t
                 weights[i, 0], weights[i, 1], weights[i, 2] = max(1 - v - w, 0.0), v, w
         distance[i] = np.sqrt(smallest)
