@@ -75,10 +75,13 @@ class Density:
 
     @cached_property
     def _functions(self) -> tuple[Memory, Hashable]:
-        """Memory and key of the functions of this model's graphs; models of the same prior share them."""
-        key = signature(
-            self.model, [self.observation.variance, self.observation.noise, *self.observation.learned.values()]
-        )
+        """Memory and key of the functions of this model's graphs; models of the same prior share them.
+
+        What else a model observes is part of the density and not of the key, so that such a model shares nothing.
+        """
+        others = set(self.model.observed_RVs) - {self.observation.recording, self.observation.baseline}
+        graphs = [self.observation.variance, self.observation.noise, *self.observation.learned.values()]
+        key = None if others else signature(self.model, graphs)
         if key is None:
             return Memory("functions of one model"), ()
         return GRAPH_FUNCTIONS, (key, tuple(self.observation.learned))
