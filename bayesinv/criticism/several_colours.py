@@ -41,7 +41,10 @@ MAX_PARTS = 4000
 RATIO_TOLERANCE, MAX_RATIO_ERROR = 1e-3, 1e-2
 """Error, in nats, of the likelihood interpolated between ratios of variances: wanted, and largest."""
 
-FEW = 9
+RATIOS = (5, 9, 17, 33, 65)
+"""Numbers of ratios between which it is interpolated, tried in turn."""
+
+FEW = 5
 """Ratios up to which each is evaluated for itself."""
 
 FAR = 60.0
@@ -191,7 +194,8 @@ class LikelihoodOfColours:
         UnsettledError
             If more parts than `MAX_PARTS` depend on each other, or it cannot be interpolated.
         """
-        logs = np.log(variance) - 2 * np.log(noise)
+        # A variance that underflows is none, whatever its logarithm.
+        logs = np.log(np.maximum(variance, np.finfo(float).tiny)) - 2 * np.log(noise)
         ratios, which = np.unique(np.round(logs, 12), return_inverse=True)
         if len(ratios) <= FEW:
             terms = np.array([self.colours.at(float(np.exp(one))) for one in ratios])[which]
@@ -208,7 +212,7 @@ class LikelihoodOfColours:
             off = np.abs(found[0].polynomials(place) @ found[1] - value).ravel()
             return float(off[0] + 0.5 * off[1] / quietest**2)
 
-        (series, coefficients), off = refined(low, high, self._less_modes, through, error, RATIO_TOLERANCE)
+        (series, coefficients), off = refined(low, high, self._less_modes, through, error, RATIO_TOLERANCE, RATIOS)
         if off > MAX_RATIO_ERROR:
             raise UnsettledError(
                 f"noise has different colours, and the likelihood between ratios of variances is off by {off:.2g} nats"
