@@ -7,9 +7,9 @@ the part weighs on them. Without a block of samples the recording has a gap, ove
 currents goes on; without a component all samples of one direction of sensor space are missing. The baseline, and the
 prior with all that it took from the recording's times, stay what they are.
 
-Where time courses are correlated and MEG and EEG have noise of different colour, the evidence is that of modes of time
-which both share. Those do not hold across a gap, so that both evidences are corrected to noise of either colour, at the
-mean of the hyperparameters.
+Where time courses are correlated and MEG and EEG have noise of different colour, inference works in modes of time which
+both share, and which are only nearly independent. Those do not hold across a gap, so that for blocks both evidences are
+those of noise of either colour, see `several_colours`. A component is left out in the shared modes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import numpy as np
 
 from bayesinv.axes import Array
 from bayesinv.criticism.densities import component_log_density
-from bayesinv.criticism.several_colours import log_likelihood_of_colours
+from bayesinv.criticism.several_colours import LikelihoodOfColours
 from bayesinv.evidence.spectrum import Spectrum
 from bayesinv.inference.methods import MAX_DIMENSION_QUADRATURE
 from bayesinv.inference.quadrature import integrate
@@ -51,12 +51,10 @@ class Refit:
 
     density : of the hyperparameters given the whole recording
     evidence : of the whole recording
-    centre : (coordinate,), mean of the unconstrained coordinates
     """
 
     density: Density
     evidence: Evidence
-    centre: Array
 
     @classmethod
     def of(cls, posterior: Posterior, model: Any = None) -> Refit:
@@ -80,14 +78,14 @@ class Refit:
             raise NoRefitError(f"its {density.dimension} hyperparameters are too many for a lattice")
         if not {variable.name for variable in density.model.free_RVs if not np.ndim(variable)} <= set(posterior.hyper):
             raise NoRefitError(f"{posterior.model!r} names another model; give models={{name: model}}")
-        evidence, centre = evidence_of(density)
+        evidence = evidence_of(density)
         known = posterior.log_evidence if posterior.method in ("exact", "quadrature") else None
         if known is not None and abs(known - evidence) > MAX_ERROR + known.error + evidence.error:
             raise NoRefitError(
                 f"{posterior.model!r} names another model, whose log evidence is {evidence:.2f} and not {known:.2f}; "
                 "give models={name: model}"
             )
-        return cls(density, evidence, centre)
+        return cls(density, evidence)
 
     def left_out(self, part: int | slice) -> Evidence:
         """Log density of a part of the recording given all others, with its numerical error.
@@ -99,60 +97,52 @@ class Refit:
         NoRefitError
             If the integral does not settle.
         """
-        block = isinstance(part, slice)
+        rest: Density
         if isinstance(part, slice):
-            rest = self.density.again(without(self.density.observation.problem, part))
+            rest, whole = self.density.again(without(self.density.observation.problem, part)), self.of_blocks
+            rest, like = in_several_colours(rest), rest
         else:
-            rest = WithoutComponent(self.density.model, self.density.observation, part)
-        found, centre = evidence_of(rest)
-        error = self.evidence.error + found.error
-        if max(self.evidence.error, found.error) > MAX_ERROR:
+            rest, whole = WithoutComponent(self.density.model, self.density.observation, part), self.evidence
+            like = rest
+        found = evidence_of(rest, like)
+        error = whole.error + found.error
+        if max(whole.error, found.error) > MAX_ERROR:
             raise NoRefitError(f"its evidence has an error of {error:.1g} nats")
-        # A component is left out in the modes that all components share, a block is not.
-        corrected = self.correction - _correction(rest, centre) if block and _shared_modes(rest) else 0.0
-        return Evidence(self.evidence - found + corrected, error)
+        return Evidence(whole - found, error)
 
     @cached_property
-    def correction(self) -> float:
-        """What modes of time that serve several colours of noise cost the evidence of the whole recording, nats."""
-        return _correction(self.density, self.centre)
+    def of_blocks(self) -> Evidence:
+        """Log evidence of the whole recording that those without a block are held against."""
+        density = in_several_colours(self.density)
+        return self.evidence if density is self.density else evidence_of(density, self.density)
 
 
-def evidence_of(density: Density) -> tuple[Evidence, Array]:
-    """Log evidence by a lattice, with its numerical error, and the mean (coordinate,) of the unconstrained coordinates.
+def evidence_of(density: Density, like: Density | None = None) -> Evidence:
+    """Log evidence by a lattice, with its numerical error; where nothing is free there is one node.
 
-    Where nothing is free there is one node.
+    like : see `integrate`
+
+    Raises
+    ------
+    NoRefitError
+        If it does not settle.
     """
-    if not density.dimension:
-        return Evidence(float(density(np.zeros((1, 0)))[0])), np.zeros(0)
     try:
-        lattice = integrate(density)
+        if not density.dimension:
+            return Evidence(float(density(np.zeros((1, 0)))[0]))
+        lattice = integrate(density, like)
     except UnsettledError as error:
         raise NoRefitError(str(error)) from error
-    return Evidence(lattice.log_evidence, lattice.error), lattice.weights @ lattice.nodes
+    return Evidence(lattice.log_evidence, lattice.error)
 
 
-def _shared_modes(density: Density) -> bool:
-    """Whether modes of time are only nearly independent, for they serve several colours of the noise."""
+def in_several_colours(density: Density) -> Density:
+    """Return a density by the noise of each colour, where modes of time serve several; else the density itself."""
     observation, whitening = density.observation, density.observation.problem.time_whitening
     courses = "time" in observation.learned or observation.base.time is not None
-    return courses and whitening is not None and whitening.groups > 1
-
-
-def _correction(density: Density, centre: Array) -> float:
-    """Log density of a recording less that by modes that several colours share, nats, at one node (coordinate,).
-
-    It hardly changes over the posterior.
-    """
-    problem, node = density.observation.problem, centre[None]
-    structure = density.structures(density.structural_nodes(node)[0])[0]
-    if structure.noise is not None:
-        raise NoRefitError(
-            "noise has several colours over time and scales by kind of sensor, and currents have courses"
-        )
-    variance, noise = density.scales(node)
-    exact = log_likelihood_of_colours(problem, structure, float(variance[0]), float(noise[0]))
-    return exact - float(Spectrum.of(problem, structure).log_likelihood(variance, noise)[0])
+    if not courses or whitening is None or whitening.groups == 1:
+        return density
+    return OfSeveralColours(density.model, observation)
 
 
 @dataclass(eq=False)
@@ -227,7 +217,46 @@ class WithoutComponent(Density):
 
     def slope(self, node: Array) -> tuple[float, Array]:
         """Log density and its gradient (coordinate,) at one unconstrained node, by central differences."""
-        step = SLOPE_STEP * np.eye(len(node))
-        here, *around = self(np.concatenate([node[None], node + step, node - step])).tolist()
-        up, down = np.split(np.array(around), 2)
-        return here, (up - down) / (2 * SLOPE_STEP)
+        return _slope(self, node)
+
+
+@dataclass(frozen=True, eq=False)
+class OfSeveralColours(Density):
+    """The posterior density of the hyperparameters where currents have courses and noise several colours.
+
+    That of modes which these share is only nearly this one.
+    """
+
+    @cached_property
+    def _exact(self) -> dict[bytes, LikelihoodOfColours]:
+        return {}
+
+    def likelihoods(self, coordinates: Array) -> list[Any]:
+        """Likelihood of the recording under each structure.
+
+        Raises
+        ------
+        NoRefitError
+            If noise has scales by kind of sensor, too.
+        """
+        keys = [one.tobytes() for one in coordinates]
+        new = [i for i, key in enumerate(keys) if key not in self._exact]
+        for i, structure in zip(new, self.structures(coordinates[new]) if new else [], strict=True):
+            if structure.noise is not None:
+                raise NoRefitError(
+                    "noise has several colours over time and scales by kind of sensor, and currents have courses"
+                )
+            self._exact[keys[i]] = LikelihoodOfColours.of(self.observation.problem, structure)
+        return [self._exact[key] for key in keys]
+
+    def slope(self, node: Array) -> tuple[float, Array]:
+        """Log density and its gradient (coordinate,) at one unconstrained node, by central differences."""
+        return _slope(self, node)
+
+
+def _slope(density: Density, node: Array) -> tuple[float, Array]:
+    """Log density and its gradient (coordinate,) at one unconstrained node, by central differences."""
+    step = SLOPE_STEP * np.eye(len(node))
+    here, *around = density(np.concatenate([node[None], node + step, node - step])).tolist()
+    up, down = np.split(np.array(around), 2)
+    return here, (up - down) / (2 * SLOPE_STEP)

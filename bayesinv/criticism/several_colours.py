@@ -1,73 +1,232 @@
 """Likelihood where sensors have noise of several colours and currents a time constant, without modes that they share.
 
-    recording = signal + noise_g,   signal ~ Normal(0, variance G D Gᵀ ⊗ T),   noise_g ~ Normal(0, noise² 1 ⊗ K_g)
+    recording = signal + noise_g,   signal ~ Normal(0, variance Γ ⊗ T),   noise_g ~ Normal(0, noise² 1 ⊗ K_g)
 
 No basis of time makes MEG, EEG and currents independent together, and the one that nearly does (`TimeModes`) fails at a
-gap. Here the signal is written in its own independent parts, and those that the noise does not drown are integrated
-over together:
+gap. Here the group of most components comes first, in the modes of time that are its own and the currents', where it is
+independent; given it, the signal of all others is independent over these modes, and its parts that the noise does not
+drown are integrated over together. With λ = variance / noise², first and other components 1 and 2, K_1 = R Rᵀ,
 
-    signal = Σ_ij z_ij u_i q_jᵀ,   z_ij ~ Normal(0, d_ij),   G D Gᵀ = U λ Uᵀ,   T = Q μ Qᵀ,   d_ij = variance λ_i μ_j
-    log p = Σ_g log Normal(recording_g; 0, noise² 1 ⊗ K_g) - log|1 + √d H √d| / 2 + b √d (1 + √d H √d)⁻¹ √d b / 2
-    H = Σ_g U_gᵀ U_g ⊗ Qᵀ K_g⁻¹ Q / noise²,   b = Σ_g U_gᵀ recording_g K_g⁻¹ Q / noise²
+    R⁻¹ T R⁻ᵀ = Q μ Qᵀ,   Γ_11 = U l Uᵀ,   y_1 = first recording in these bases (component, mode)
+    mean_j = Γ_21 U λ μ_j / (λ l μ_j + 1) y_1j,   C_j = λ μ_j Γ_22 - Γ_21 U (λ μ_j)² / (λ l μ_j + 1) Uᵀ Γ_12 = E d Eᵀ
+    H = EᵀE ∘ BᵀB,   b = (E ⊗ B)ᵀ (white_2 - mean Bᵀ),   B = R_2⁻¹ R Q, what a mode is in noise of the other colour
+    log p = Normal(y_1; 0, noise² (λ l μ + 1)) Normal(white_2 - mean Bᵀ; 0, noise²)
+            - log|1 + √d H √d| / 2 + b √d (1 + √d H √d)⁻¹ √d b / (2 noise²)
 
 Parts of little power are taken as independent, in what the others leave of the recording.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from scipy.linalg import cholesky, solve_triangular
 
+from bayesinv.axes import Array, Index
 from bayesinv.covariance.covariance import Structure
 from bayesinv.covariance.time_course import correlation_over_time
-from bayesinv.evidence.gaussian import LOG_2PI
+from bayesinv.evidence.gaussian import LOG_2PI, Likelihood
+from bayesinv.evidence.spectrum import Spectrum
+from bayesinv.inference.unsettled import UnsettledError
+from bayesinv.interpolation.chebyshev import Chebyshev, refined
 from bayesinv.problem.problem import Problem
 
 LITTLE = 1e-2
 """Power of a part of the signal, over that of the noise, below which it is taken as independent."""
 
 MAX_PARTS = 4000
-"""Most parts that are integrated over together; of more, those of most power."""
+"""Most parts that are integrated over together."""
+
+RATIO_TOLERANCE, MAX_RATIO_ERROR = 1e-3, 1e-2
+"""Error, in nats, of the likelihood interpolated between ratios of variances: wanted, and largest."""
+
+RATIOS = (5, 9, 17, 33, 65)
+"""Numbers of ratios between which it is interpolated, tried in turn."""
+
+FEW = 5
+"""Ratios up to which each is evaluated for itself."""
+
+FAR = 60.0
+"""Nats by which shared modes must be worse than the best ratio for their likelihood to do."""
 
 
-def log_likelihood_of_colours(problem: Problem, structure: Structure, variance: float, noise: float) -> float:
-    """Log density of a recording at one value of the hyperparameters.
+@dataclass(frozen=True, eq=False)
+class SeveralColours:
+    """A recording and its currents in the modes of time of the group of most components, at one structure.
 
-    structure : its noise has the covariance that was given, and its currents a time constant
+    first : (mode, component), its recording; eigenvalues : (component,), of its Gram matrix
+    powers : (mode,), of currents of unit variance
+    crossing : (component, component), Γ_21 U; gram : Γ_22; both of the other components
+    white : (component, time), the other recording made white
+    seen : (group, time, mode), B of each other group; rows : (component,), the group of each other component
+    constant : the terms of the log density that depend on neither scale
     """
-    whitening = problem.time_whitening
-    assert whitening is not None
-    assert structure.time is not None
-    powers, directions = np.linalg.eigh(structure.with_error(problem, structure.gram(problem)))
-    rates, courses = np.linalg.eigh(correlation_over_time(problem.times, structure.time, structure.course))
-    spread = np.sqrt(variance * np.outer(np.maximum(powers, 0), np.maximum(rates, 0)))
-    components, samples = problem.recording.shape
-    white = problem.white_recording / noise
-    log_density = -0.5 * (
-        components * samples * (LOG_2PI + 2 * np.log(noise)) + float(whitening.log_volumes.sum()) + np.sum(white**2)
-    )
-    across, over, seen = [], [], np.zeros((components, samples))
-    for group, inverse in enumerate(whitening.inverses):
-        mine = whitening.rows == group
-        half = inverse @ courses / noise
-        across.append(directions[mine].T @ directions[mine])
-        over.append(half.T @ half)
-        seen += directions[mine].T @ white[mine] @ half
-    pairs = list(zip(across, over, strict=True))
-    share = spread**2 * sum(np.outer(np.diag(one), np.diag(other)) for one, other in pairs)
-    order = np.argsort(-share, axis=None)[: min(MAX_PARTS, int(np.count_nonzero(share > LITTLE)))]
-    i, j = np.unravel_index(order, share.shape)
-    root = spread[i, j]
-    precision = sum(one[np.ix_(i, i)] * other[np.ix_(j, j)] for one, other in pairs)
-    precision = np.asarray(root[:, None] * precision * root)
-    precision[np.diag_indices(len(root))] += 1
-    lower = cholesky(precision, lower=True, overwrite_a=True, check_finite=False)
-    projected = solve_triangular(lower, root * seen[i, j], lower=True, check_finite=False)
-    log_density += 0.5 * float(projected @ projected) - float(np.log(np.diag(lower)).sum())
-    mean = np.zeros((components, samples))
-    mean[i, j] = root * solve_triangular(lower, projected, lower=True, trans=1, check_finite=False)
-    left = spread * (seen - sum(one @ mean @ other for one, other in pairs))
-    little = np.ones(share.shape, dtype=bool)
-    little[i, j] = False
-    total = 1 + share[little]
-    return log_density + 0.5 * float(np.sum(left[little] ** 2 / total) - np.sum(np.log(total)))
+
+    first: Array
+    eigenvalues: Array
+    powers: Array
+    crossing: Array
+    gram: Array
+    white: Array
+    seen: Array
+    rows: Index
+    constant: float
+
+    @classmethod
+    def of(cls, problem: Problem, structure: Structure) -> SeveralColours:
+        """Turn a recording; the structure's noise has the covariance that was given, its currents a time constant."""
+        whitening = problem.time_whitening
+        assert whitening is not None
+        assert structure.time is not None
+        leading = int(np.argmax(np.bincount(whitening.rows)))
+        mine = whitening.rows == leading
+        others, rows = np.unique(whitening.rows[~mine], return_inverse=True)
+        gram = structure.with_error(problem, structure.gram(problem))
+        values, directions = np.linalg.eigh(gram[np.ix_(mine, mine)])
+        inverse, root = whitening.inverses[leading], whitening.roots[leading]
+        over = correlation_over_time(problem.times, structure.time, structure.course)
+        powers, modes = np.linalg.eigh(inverse @ over @ inverse.T)
+        white = problem.white_recording
+        constant = -0.5 * (white.size * LOG_2PI + float(whitening.log_volumes.sum()))
+        return cls(
+            (directions.T @ white[mine] @ modes).T,
+            np.maximum(values, 0),
+            np.maximum(powers, 0),
+            gram[np.ix_(~mine, mine)] @ directions,
+            gram[np.ix_(~mine, ~mine)],
+            white[~mine],
+            np.stack([whitening.inverses[group] @ root @ modes for group in others]),
+            rows,
+            constant,
+        )
+
+    def at(self, ratio: float) -> Array:
+        """Log density at noise 1 without the recording's power, and that power: (2,), at a ratio of variances.
+
+        Raises
+        ------
+        UnsettledError
+            If more parts than `MAX_PARTS` depend on each other.
+        """
+        scaled = ratio * self.powers
+        total = np.outer(scaled, self.eigenvalues) + 1
+        gain = scaled[:, None] / total
+        logs, power = float(np.log(total).sum()), float(np.sum(self.first**2 / total))
+        left = self.white - self._over_time((gain * self.first) @ self.crossing.T)
+        power += float(np.sum(left**2))
+        own = np.einsum("gtj,gtj->gj", self.seen, self.seen)[self.rows].T
+        # C's diagonal and what it comes to in the noise: (mode, component). Modes of little in all are not turned.
+        sizes = np.outer(scaled, np.diag(self.gram)) - (gain * scaled[:, None]) @ (self.crossing**2).T
+        sizes = np.maximum(sizes, 0)
+        share = sizes * own
+        loud = np.flatnonzero(share.sum(axis=1) > LITTLE)
+        quiet = np.setdiff1d(np.arange(len(share)), loud)
+        back = np.matmul(self.crossing * (gain * scaled[:, None])[loud, None, :], self.crossing.T)
+        spread, axes = np.linalg.eigh(scaled[loud, None, None] * self.gram - back)
+        spread = np.maximum(spread, 0)
+        shares = spread * np.matmul(own[loud, None], axes**2)[:, 0]
+        j, k = np.nonzero(shares > LITTLE)
+        if len(j) > MAX_PARTS:
+            raise UnsettledError(
+                f"MEG and EEG have noise of different colours, and {len(j)} parts of the signal are above it; at most "
+                f"{MAX_PARTS} are integrated over together"
+            )
+        root, directions, modes = np.sqrt(spread[j, k]), axes[j, :, k], loud[j]
+        inner = np.zeros((len(j), len(j)))
+        for group, seen in enumerate(self.seen):
+            mine = directions[:, self.rows == group]
+            inner += (mine @ mine.T) * (seen.T @ seen)[np.ix_(modes, modes)]
+        inner *= np.outer(root, root)
+        inner[np.diag_indices(len(root))] += 1
+        lower = cholesky(inner, lower=True, overwrite_a=True, check_finite=False)
+        pulled = np.sum(self._pulled(left)[modes] * directions, axis=1)
+        projected = solve_triangular(lower, root * pulled, lower=True, check_finite=False)
+        logs += 2 * float(np.log(np.diag(lower)).sum())
+        power -= float(projected @ projected)
+        found = root * solve_triangular(lower, projected, lower=True, trans=1, check_finite=False)
+        course = np.zeros(share.shape)
+        np.add.at(course, modes, found[:, None] * directions)
+        rest = self._pulled(left - self._over_time(course))
+        turned = np.matmul(rest[loud, None], axes)[:, 0]
+        for size, one, seen in ((sizes[quiet], share[quiet], rest[quiet]), (spread, shares, turned)):
+            little = one <= LITTLE
+            logs += float(np.log1p(one[little]).sum())
+            power -= float(np.sum(size[little] * seen[little] ** 2 / (1 + one[little])))
+        return np.array([self.constant - 0.5 * logs, power])
+
+    def _over_time(self, courses: Array) -> Array:
+        """Signals in modes (mode, component) as they are in the white recording of the others: (component, time)."""
+        return np.stack([self.seen[group] @ course for group, course in zip(self.rows, courses.T, strict=True)])
+
+    def _pulled(self, table: Array) -> Array:
+        """The transpose of `_over_time`: (mode, component)."""
+        return np.stack([one @ self.seen[group] for group, one in zip(self.rows, table, strict=True)]).T
+
+
+@dataclass(frozen=True, eq=False)
+class LikelihoodOfColours:
+    """Likelihood of a recording under one structure, as a function of the two scales, as `Likelihood` is.
+
+    colours : the recording in the modes of the group of most components
+    modes : the likelihood by modes of time that all colours share
+    numbers : of the recording
+    """
+
+    colours: SeveralColours
+    modes: Likelihood
+    numbers: int
+
+    @classmethod
+    def of(cls, problem: Problem, structure: Structure) -> LikelihoodOfColours:
+        """Prepare a recording, see `SeveralColours.of`."""
+        colours, modes = SeveralColours.of(problem, structure), Spectrum.of(problem, structure).likelihood
+        return cls(colours, modes, problem.recording.size)
+
+    def log_likelihood(self, variance: Array, noise: Array) -> Array:
+        """Log density (node,) of the recording for source variances and noise scales (node,).
+
+        Of many ratios of the two, it is interpolated between some by what it differs from that of shared modes; where
+        those say that a ratio is out of the question, their word is taken.
+
+        Raises
+        ------
+        UnsettledError
+            If more parts than `MAX_PARTS` depend on each other, or it cannot be interpolated.
+        """
+        # A variance that underflows is none, whatever its logarithm.
+        logs = np.log(np.maximum(variance, np.finfo(float).tiny)) - 2 * np.log(noise)
+        ratios, which = np.unique(np.round(logs, 12), return_inverse=True)
+        if len(ratios) <= FEW:
+            terms = np.array([self.colours.at(float(np.exp(one))) for one in ratios])[which]
+            return np.asarray(terms[:, 0] - self.numbers * np.log(noise) - 0.5 * terms[:, 1] / noise**2)
+        by_modes = self.modes.log_likelihood(variance, noise)
+        near = by_modes > by_modes.max() - FAR
+        low, high = float(logs[near].min()), float(logs[near].max())
+        quietest = float(noise[near].min())
+
+        def through(series: Chebyshev, values: tuple[Array, ...]) -> tuple[Chebyshev, Array]:
+            return series, series.coefficients(np.array(values))
+
+        def error(found: tuple[Chebyshev, Array], place: float, value: Array) -> float:
+            off = np.abs(found[0].polynomials(place) @ found[1] - value).ravel()
+            return float(off[0] + 0.5 * off[1] / quietest**2)
+
+        (series, coefficients), off = refined(low, high, self._less_modes, through, error, RATIO_TOLERANCE, RATIOS)
+        if off > MAX_RATIO_ERROR:
+            raise UnsettledError(
+                f"noise has different colours, and the likelihood between ratios of variances is off by {off:.2g} nats"
+            )
+        terms = series.polynomials(np.clip(logs, low, high)) @ coefficients
+        return np.asarray(by_modes + terms[:, 0] - 0.5 * terms[:, 1] / noise**2)
+
+    def baseline_log_likelihood(self, noise: Array) -> Array:
+        """Log density (node,) of the baseline, pure noise of scale `noise` (node,)."""
+        return self.modes.baseline_log_likelihood(noise)
+
+    def _less_modes(self, log_ratio: float) -> Array:
+        """Both terms of `SeveralColours.at` less those of shared modes: (2,)."""
+        ratio = float(np.exp(log_ratio))
+        power = float(np.sum(self.modes.powers / (ratio * self.modes.eigenvalues + 1)))
+        log_density = float(self.modes.log_likelihood(np.array([ratio]), np.ones(1))[0])
+        return self.colours.at(ratio) - np.array([log_density + 0.5 * power, power])

@@ -13,13 +13,12 @@ from scipy.spatial.distance import cdist
 
 from bayesinv.axes import Array, Index, real
 from bayesinv.geometry.geodesic import edge_lengths
+from bayesinv.head.labels import by_name, is_label, sources_at
 from bayesinv.head.sources import Sources
 
 MAX_ITERATIONS = 30
 CENTRE_CANDIDATES = 8
 """Number of sources nearest to the mean position of a parcel that are tried as its centre, besides the current one."""
-
-HEMISPHERES = {"lh": 0, "rh": 1}
 
 
 def parcels(sources: Sources, count: int, seed: int | np.random.Generator = 0) -> Index:
@@ -134,23 +133,22 @@ def check_labels(labels: ArrayLike | Mapping[str, ArrayLike] | Iterable[Any], so
 
     labels : one of
         (source,) whole numbers from 0, -1 for a source in none;
-        a mapping from name to the indices of its sources; parcels are numbered in its order;
-        several objects with `vertices`, `hemi` ("lh" or "rh") and `name`, such as MNE-Python's labels, numbered in
-        their order; sources must know their vertices and hemispheres
-    sources : or, for the first two forms, their number
+        a mapping from name to the indices of its sources, or to a label of a surface; numbered in its order;
+        labels of a surface, objects with `vertices`, `hemi` ("lh" or "rh") and `name` such as MNE-Python's, numbered in
+        their order; they hold the sources at their vertices, and sources must know their vertices and hemispheres
+    sources : or, where there is no label of a surface, their number
 
     Raises
     ------
     ValueError
         If labels overlap, one is empty or covers no source, all together cover none, or they name sources that are
-        not there; if labels and sources do not fit in form.
+        not there; if labels and sources do not fit in form, hemisphere or subject.
     """
     count = sources if isinstance(sources, int) else len(sources)
-    if isinstance(labels, Mapping):
-        return _as_labels({str(name): _indices(str(name), index, count) for name, index in labels.items()}, count)
-    given = labels if isinstance(labels, np.ndarray) else list(labels)  # type: ignore[arg-type]
-    if len(given) and hasattr(given[0], "vertices"):
-        return _as_labels(_indices_of_vertices(given, sources), count)
+    given = labels if isinstance(labels, np.ndarray | Mapping) or is_label(labels) else list(labels)  # type: ignore[arg-type]
+    named = None if isinstance(given, np.ndarray) else by_name(given)
+    if named is not None:
+        return _as_labels({name: _indices(name, one, sources) for name, one in named.items()}, count)
     array = np.asarray(given)
     if array.dtype == bool:
         raise ValueError("labels are true and false, but must be whole numbers; 0 for true and -1 for false, say")
@@ -173,9 +171,11 @@ def check_labels(labels: ArrayLike | Mapping[str, ArrayLike] | Iterable[Any], so
     return parcel
 
 
-def _indices(name: str, index: ArrayLike, count: int) -> Index:
+def _indices(name: str, index: Any, sources: Sources | int) -> Index:
     """Return the indices of a label's sources, checked."""
-    array = np.asarray(index)
+    if is_label(index):
+        return sources_at(name, index, sources)
+    array, count = np.asarray(index), sources if isinstance(sources, int) else len(sources)
     if array.size == 0:
         raise ValueError(f"label {name!r} is empty; drop it")
     if array.ndim != 1 or array.dtype.kind not in "iu":
@@ -185,32 +185,11 @@ def _indices(name: str, index: ArrayLike, count: int) -> Index:
         )
     if array.min() < 0 or array.max() >= count:
         worst = array.min() if array.min() < 0 else array.max()
-        raise ValueError(f"label {name!r} names source {worst}, but the sources are 0 to {count - 1}")
-    return array.astype(np.int64)
-
-
-def _indices_of_vertices(labels: Iterable[Any], sources: Sources | int) -> dict[str, Index]:
-    """Return, for each label of a surface, the indices of the sources at its vertices."""
-    if isinstance(sources, int) or sources.vertices is None or sources.hemispheres is None:
         raise ValueError(
-            "labels on a surface want sources that know their vertices and hemispheres; "
-            "give a mapping from name to indices of sources instead"
+            f"label {name!r} names source {worst}, but the sources are 0 to {count - 1}; vertices of a surface want a "
+            "label that says which hemisphere, such as mne.Label"
         )
-    found: dict[str, Index] = {}
-    for number, label in enumerate(labels):
-        name = str(getattr(label, "name", None) or f"label {number}")
-        if name in found:
-            raise ValueError(f"two labels are called {name!r}; give each its own name")
-        if label.hemi not in HEMISPHERES:
-            raise ValueError(f"label {name!r} has hemi = {label.hemi!r}, but wants one of 'lh' and 'rh'; split it")
-        inside = (sources.hemispheres == HEMISPHERES[label.hemi]) & np.isin(sources.vertices, label.vertices)
-        found[name] = np.flatnonzero(inside)
-        if not found[name].size:
-            raise ValueError(
-                f"label {name!r} covers no source: none of its {len(label.vertices)} vertices is one; "
-                "drop it, or take a finer grid of sources"
-            )
-    return found
+    return array.astype(np.int64)
 
 
 def _as_labels(found: Mapping[str, Index], count: int) -> Index:

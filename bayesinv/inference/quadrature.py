@@ -45,8 +45,10 @@ UNSETTLED_MESSAGE = (
 )
 
 
-def integrate(density: Density) -> Lattice:
+def integrate(density: Density, like: Density | None = None) -> Lattice:
     """Integrate the posterior density of up to four hyperparameters.
+
+    like : a density that is nearly this one and costs less, by whose modes the lattice is laid out; None for its own
 
     Raises
     ------
@@ -54,7 +56,7 @@ def integrate(density: Density) -> Lattice:
         If mass lies at the edge however far the lattice grows (an improper posterior), or the moments do not
         settle.
     """
-    (log_density, centre, covariance), *others = modes(density)
+    (log_density, centre, covariance), *others = modes(density if like is None else like)
     size = len(centre)
     # Triangular axes, the structural coordinate first, keep the number of different structures small.
     first = density.structural

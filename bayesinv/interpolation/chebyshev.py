@@ -106,14 +106,16 @@ def refined(
     through: Callable[[Chebyshev, tuple[V, ...]], S],
     error: Callable[[S, float, V], float],
     tolerance: float,
+    counts: tuple[int, ...] = POINT_COUNTS,
 ) -> tuple[S, float]:
     """Return an interpolant through as many nested points as the tolerance needs, and its measured error.
 
     at : the function at a place; evaluated once for each
     through : the interpolant, from points and the function's values there
     error : of an interpolant, at a place between its points, from the function's value there
+    counts : of points that are tried in turn, each one less than twice the one before
 
-    The error of the finest is above the tolerance if no number of `POINT_COUNTS` reaches it; the caller handles that.
+    The error of the finest is above the tolerance if no number of points reaches it; the caller handles that.
     """
     known: dict[float, V] = {}
 
@@ -123,7 +125,7 @@ def refined(
             known[place] = at(place)
         return known[place]
 
-    for count in POINT_COUNTS:
+    for count in counts:
         series = Chebyshev.nested(low, high, count)
         found = through(series, tuple(once(x) for x in series.points))
         off = max(error(found, x, once(x)) for x in series.between)

@@ -78,6 +78,7 @@ class Functional(PickledByFields):
     covariances : (node, time or 1, functional, functional); one where it is the same at every time
     courses : where samples are not independent given the hyperparameters, the terms of the covariance of the nodes'
         time courses, in the order of the nodes
+    notes : what the names do not say of themselves, in words
     """
 
     names: tuple[str, ...]
@@ -86,6 +87,7 @@ class Functional(PickledByFields):
     means: Array
     covariances: Array
     courses: tuple[Courses, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def of(

@@ -34,7 +34,7 @@ from bayesinv.posterior.mixture import Mixture
 from bayesinv.posterior.peak import Peak
 from bayesinv.posterior.predictions import sample_log_density
 from bayesinv.posterior.quantiles import checked_threshold, credible_level, exceedance, interval, significant_nodes
-from bayesinv.posterior.regions import region_weights
+from bayesinv.posterior.regions import region_notes, region_weights, regions_of
 from bayesinv.posterior.spectral import SpectralGaussians
 from bayesinv.problem.problem import Problem
 from bayesinv.problem.windows import Window, samples_of
@@ -316,10 +316,11 @@ class Posterior(PickledByFields):
         """
         return Functional.of(self.conditionals, self.problem, self.times, weights, window, names)
 
-    def region(self, labels: Mapping[str, ArrayLike], window: Window = None, flip: bool = False) -> Functional:
+    def region(self, labels: Any, window: Window = None, flip: bool = False) -> Functional:
         """Exact joint posterior of the mean current of regions, A m.
 
-        labels : region name to the indices of its sources
+        labels : region name to the indices of its sources, to a mask of them, or to an `mne.Label`; or such labels,
+            which are the sources at their vertices; how many these are is in the answer's `notes`
         window : as in `contrast`
         flip : with fixed orientation, flip the sign of currents whose normal points against the region's main
             direction, so that opposite walls of a sulcus do not cancel
@@ -329,10 +330,12 @@ class Posterior(PickledByFields):
         Raises
         ------
         ValueError
-            If a region is empty or names a source that does not exist, or `flip` has no normals to go by.
+            If a region is empty, names a source that does not exist or is of another hemisphere or subject than all
+            sources, or `flip` has no normals to go by.
         """
-        weights, names = region_weights(self.problem, labels, flip)
-        return self.contrast(weights, window, names)
+        regions = regions_of(labels, self.problem)
+        weights, names = region_weights(self.problem, regions, flip)
+        return replace(self.contrast(weights, window, names), notes=region_notes(labels, regions))
 
     def draw(self, count: int, rng: np.random.Generator, window: Window = None) -> Array:
         """Joint draws of the currents, A m: (draw, source, [axis,] time).
@@ -405,7 +408,7 @@ class Posterior(PickledByFields):
     def inclusion(self, labels: ArrayLike | Mapping[str, ArrayLike] | None = None) -> Array:
         """Probability that a focal source's patch holds a place: (source,), or any place of each label: (label,).
 
-        labels : as `bi.parcels` gives them, or label name to the indices of its sources; None for every place
+        labels : as `Problem.with_parcels` takes them; None for every place
 
         Raises
         ------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -10,6 +11,7 @@ from scipy.sparse import csr_array, eye_array
 
 from bayesinv.axes import Array, Index
 from bayesinv.evidence.spectrum import Spectrum
+from bayesinv.head.labels import by_name, coverage, is_label, sources_at
 from bayesinv.problem.problem import Problem
 
 PATCH_BLOCK = 256
@@ -30,18 +32,45 @@ def main_direction(normals: Array) -> Array:
     return np.asarray(main if signs(normals, main).sum() >= 0 else -main)
 
 
-def region_weights(problem: Problem, labels: Mapping[str, ArrayLike], flip: bool) -> tuple[Array, list[str]]:
+def regions_of(labels: Any, problem: Problem) -> dict[str, Index]:
+    """Return the indices of the sources of each region, by its name.
+
+    labels : region name to the indices of its sources, a mask of them, or a label of a surface; or such labels
+
+    Raises
+    ------
+    ValueError
+        If there is no region, one is empty, names a source that does not exist, or does not fit the sources.
+    """
+    named = by_name(labels)
+    if not named:
+        what = "no region was given" if named == {} or labels is None else f"regions are a {type(labels).__name__}"
+        raise ValueError(f"{what}; give a mapping from name to the indices of its sources, or labels of MNE-Python")
+    return {
+        name: sources_at(name, one, problem.sources) if is_label(one) else _indices(name, one, problem.source_count)
+        for name, one in named.items()
+    }
+
+
+def region_notes(labels: Any, regions: Mapping[str, Index]) -> tuple[str, ...]:
+    """Return, in words, which regions are labels of a surface that hold vertices without a source."""
+    named = by_name(labels) or {}
+    return tuple(
+        filter(None, (coverage(name, named[name], index) for name, index in regions.items() if is_label(named[name])))
+    )
+
+
+def region_weights(problem: Problem, regions: Mapping[str, Index], flip: bool) -> tuple[Array, list[str]]:
     """Return the weights of regions' mean currents (functional, source, [axis]), and a name for each functional.
 
     Raises
     ------
     ValueError
-        If there is no region, one is empty or names a source that does not exist, or `flip` has no normals to go by.
+        If `flip` has no normals to go by.
     """
     count, axes = problem.source_count, problem.axes
     rows, names = [], []
-    for name, sources in labels.items():
-        index = _indices(name, sources, count)
+    for name, index in regions.items():
         flips = np.ones(len(index))
         if flip and axes == 1:
             normals = None if problem.sources is None else problem.sources.normals
@@ -53,8 +82,6 @@ def region_weights(problem: Problem, labels: Mapping[str, ArrayLike], flip: bool
             np.add.at(row[:, axis], index, flips / len(index))
             rows.append(row[:, 0] if axes == 1 else row)
             names.append(name if axes == 1 else f"{name} {'xyz'[axis]}")
-    if not rows:
-        raise ValueError("no region was given")
     return np.array(rows), names
 
 
@@ -66,11 +93,17 @@ def _indices(name: str, sources: ArrayLike, count: int) -> Index:
     index = np.flatnonzero(index) if index.dtype == bool else index
     if not index.size:
         raise ValueError(f"region {name!r} is empty")
-    if not np.issubdtype(index.dtype, np.integer):
-        raise ValueError(f"region {name!r} must name its sources by whole numbers, but holds {index.dtype}")
+    if index.ndim != 1 or not np.issubdtype(index.dtype, np.integer):
+        raise ValueError(
+            f"region {name!r} must name its sources by whole numbers along one axis, but holds {index.dtype} of shape "
+            f"{index.shape}"
+        )
     if index.min() < 0 or index.max() >= count:
         wrong = index.min() if index.min() < 0 else index.max()
-        raise ValueError(f"region {name!r} names source {wrong}, but there are {count} sources")
+        raise ValueError(
+            f"region {name!r} names source {wrong}, but there are {count} sources; vertices of a surface want a label "
+            "that says which hemisphere, such as mne.Label"
+        )
     return index
 
 

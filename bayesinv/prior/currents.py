@@ -16,7 +16,7 @@ from bayesinv.covariance.covariance import Structure
 from bayesinv.covariance.time_course import COURSES
 from bayesinv.memory import PickledByFields, cached_property
 from bayesinv.prior.graphs import Number, symbolic
-from bayesinv.prior.observation import Observation, observe_baseline
+from bayesinv.prior.observation import Observation, check_first_recording, observe_baseline
 from bayesinv.prior.patches import Patches
 from bayesinv.prior.structure_fields import STRUCTURAL_NAMES, scaled_fields
 from bayesinv.problem.problem import Problem
@@ -165,18 +165,20 @@ class Currents(PickledByFields):
         Raises
         ------
         ValueError
-            If a number lies outside its range or an array does not fit the problem.
+            If a number lies outside its range, an array does not fit the problem, or the model observes a recording
+            already.
         """
         import pymc as pm
         import pytensor.tensor as pt
 
+        model = pm.modelcontext(None)
+        check_first_recording(model, name)
         if isinstance(noise, int | float | np.number) and not 0 < float(noise) < np.inf:
             raise ValueError(f"noise is {noise}, but the scale of the noise must be positive and finite")
         if error is not None and problem.error_factor is None:
             raise ValueError("error scales the lead field's error, but the problem has none; see bi.forward_error")
         if error is None and problem.error_factor is not None:
             error = pm.HalfNormal("error", 1.0)
-        model = pm.modelcontext(None)
         fields = scaled_fields(self, problem, {name: getattr(self, name) for name in STRUCTURAL_NAMES}, pt.exp)
         level, ratio = noise_scales(problem, noise)
         fields |= {} if ratio is None else {"noise": ratio}

@@ -238,6 +238,28 @@ def observation(model: pm.Model) -> Observation:
     return noted
 
 
+def check_first_recording(model: pm.Model, name: str) -> None:
+    """Raise where a model, or one that it is part of, observes a recording already.
+
+    A posterior is of the currents of one recording.
+
+    Raises
+    ------
+    ValueError
+        If so.
+    """
+    part: Any = model
+    while part is not None:
+        noted = getattr(part, "bayesinv", None)
+        if isinstance(noted, Observation):
+            raise ValueError(
+                f"{name!r} is observed in a model that observes the recording {noted.recording.name!r} already, but a "
+                "posterior is of one recording; give one Problem that holds all samples and sensors, or infer each of "
+                "several recordings, as bi.infer_many does"
+            )
+        part = part.parent
+
+
 def observe_baseline(name: str, observation: Observation) -> Any:
     """Add the baseline as noise alone to the model in context; its log density has one term per component."""
     import pymc as pm

@@ -17,7 +17,7 @@ PLURALS = {"eeg": "EEG", "grad": "gradiometers", "mag": "magnetometers", "meg": 
 
 
 def account(problem: Problem) -> dict[str, str]:
-    """Return what is used, in words, by what it is: sensors, noise, recording, baseline, sources.
+    """Return what is used, in words, by what it is: sensors, noise, recording, baseline, sources, parcels.
 
     What the arrays cannot tell, such as why a channel was left out, is added from the problem's notes under that name.
     """
@@ -29,6 +29,8 @@ def account(problem: Problem) -> dict[str, str]:
         "baseline": _baseline(problem),
         "sources": f"{problem.source_count}, {problem.orientation} orientation",
     }
+    if problem.labels is not None:
+        words["parcels"] = f"{problem.labels.max() + 1}, of {np.count_nonzero(problem.labels >= 0)} sources"
     notes = {name: note for name, note in problem.notes.items() if note}
     told = {name: "; ".join([text, notes.pop(name)] if name in notes else [text]) for name, text in words.items()}
     return {**told, **notes}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +20,7 @@ from bayesinv.posterior.hyper import Hyper
 from bayesinv.posterior.mixture import Mixture
 from bayesinv.posterior.posterior import Posterior
 from bayesinv.posterior.quantiles import credible_level
+from bayesinv.posterior.regions import regions_of
 from bayesinv.problem.problem import Problem
 from bayesinv.problem.windows import Window, samples_of
 from bayesinv.scoring.compression import GAUSSIANS, ClusterMoments, clusters_of, compressed
@@ -72,7 +73,7 @@ def score(
     *,
     window: Window = None,
     level: float = 0.9,
-    regions: Mapping[str, ArrayLike] | None = None,
+    regions: Any = None,
     contrasts: ArrayLike | None = None,
     threshold: float | None = None,
     active: float = 0.0,
@@ -83,7 +84,7 @@ def score(
     truth : on any grid; its times hold those of the recording
     window : (start, stop) in s, one time in s, or None for all samples
     level : of intervals and of the peak's region
-    regions : region name to the indices of its sources, whose mean currents are scored too
+    regions : as `Posterior.region` takes them, whose mean currents are scored too
     contrasts : weights of linear functionals, as `Posterior.contrast` takes them
     threshold : A m, that magnitudes may exceed; None takes the root mean square of the truth on the grid
     active : share of the truth's largest magnitude beyond which a source is active
@@ -138,7 +139,7 @@ def score(
             tallies[key] = tallies[key] + part if key in tallies else part
     region_tally = contrast_tally = None
     if regions is not None:
-        index = {name: np.asarray(sources) for name, sources in regions.items()}
+        index = regions_of(regions, problem)
         functional = posterior.region(index)
         means = np.stack([grid[sources].mean(axis=0) for sources in index.values()])
         region_tally = _functional(functional, means.reshape(-1, len(sample_times)), samples, level, threshold, floor)
