@@ -9,6 +9,7 @@ from scipy.linalg import solve_triangular
 
 from bayesinv.axes import Array
 from bayesinv.criticism.draws import drawn, thinned
+from bayesinv.criticism.focal_replicates import focal_left_out
 from bayesinv.evidence.gaussian import CHUNK, LOG_2PI
 from bayesinv.evidence.spectrum import Spectrum
 from bayesinv.posterior.focal import nodes_of
@@ -64,35 +65,19 @@ def component_densities(posterior: Posterior, count: int) -> Array:
 
 
 def focal_component_densities(posterior: Posterior, count: int) -> Array:
-    """The same of a posterior with focal sources: (draw, component).
-
-    A component is left out at all times. In the modes of the sources' courses it has precision and residual
-
-        q = diag(U D⁻¹ Uᵀ) - diag(U D⁻¹ A B Aᵀ D⁻¹ Uᵀ),   r = U D⁻¹ (y - A m)
-
-    in the names of `posterior.focal`; outside of them there is noise alone.
-    """
-    nodes = nodes_of(posterior.conditionals)
-    picked = thinned(len(posterior.mixture.weights), posterior.hyper.chains, count)
-    problem = posterior.problem
-    white = np.sum(problem.white_recording**2, axis=1)
+    """The same of a posterior with focal sources: (draw, component). A component is left out at all times."""
+    problem, samples = posterior.problem, posterior.problem.recording.shape[1]
     whitening = problem.time_whitening
     volume = 0.0 if whitening is None else whitening.log_volumes
+    nodes = nodes_of(posterior.conditionals)
+    picked = thinned(len(posterior.mixture.weights), posterior.hyper.chains, count)
     out = np.empty((len(picked), problem.components))
     for row, n in enumerate(picked):
         gaussians, node = nodes[int(n)]
-        recording, basis = gaussians.recording, gaussians.spectrum.to_components
-        spread = recording.spread(node.variance, node.noise, node.error)
-        means, root = node.courses.means, np.linalg.cholesky(node.courses.covariances)
-        precision = basis**2 @ (1 / spread)
-        fields = basis @ (node.fields[None] / spread.T[:, :, None])
-        precision -= np.sum((fields @ root) ** 2, axis=2).T
-        residual = basis @ ((recording.coefficients - node.fields @ means.T) / spread)
-        out[row] = 0.5 * np.sum(np.log(precision) - residual**2 / precision, axis=1)
-        others = problem.recording.shape[1] - len(recording.powers)
-        left = np.maximum(white - np.sum((basis @ recording.coefficients) ** 2, axis=1), 0.0)
-        out[row] -= others * np.log(node.noise) + 0.5 * left / node.noise**2
-    return out - 0.5 * (problem.recording.shape[1] * LOG_2PI + volume)
+        residual, precision, outside = focal_left_out(gaussians, node)
+        out[row] = 0.5 * np.sum(np.log(precision) - residual**2 / precision, axis=1) - 0.5 * outside
+        out[row] -= (samples - precision.shape[1]) * np.log(node.noise)
+    return out - 0.5 * (samples * LOG_2PI + volume)
 
 
 def component_log_density(spectrum: Spectrum, component: int, variance: Array, noise: Array) -> Array:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 
 from bayesinv.axes import Index
@@ -20,22 +18,6 @@ def drawn(posterior: Posterior, count: int) -> Mixture:
     if scales is not None:
         return scales.picked(thinned(len(scales.noise), posterior.hyper.chains, count))
     return mixture.resampled(count if len(mixture.weights) > 1 else 1)
-
-
-def check_dense(posteriors: Mapping[str, Posterior], what: str) -> None:
-    """Raise unless all posteriors are of dense currents alone: mixtures that hyperparameters determine.
-
-    Raises
-    ------
-    ValueError
-        If one has focal sources; the message says what is asked of it.
-    """
-    for name, one in posteriors.items():
-        if one.active is not None:
-            raise ValueError(
-                f"{name!r} has focal sources, and {what} takes models of dense currents alone; compare its fit, number "
-                "of sources and checks with theirs instead"
-            )
 
 
 def thinned(length: int, chains: int, count: int) -> Index:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -11,7 +11,8 @@ from scipy.stats import chi2
 
 from bayesinv.axes import Array, Index, one_of
 from bayesinv.criticism.densities import each_spectrum, left_out
-from bayesinv.criticism.draws import check_dense, drawn
+from bayesinv.criticism.draws import drawn
+from bayesinv.criticism.focal_replicates import focal_draws, focal_left_out, inferred_field, new_field
 from bayesinv.criticism.quantities import (
     QUANTITIES,
     Quantity,
@@ -191,12 +192,12 @@ def posterior_predictive(
     Raises
     ------
     ValueError
-        If a number is out of range, the quantity gives no finite number, or the draws would not fit into 16 GB.
+        If a number is out of range, the quantity gives no finite number, the draws would not fit into 16 GB, or models
+        with and without focal sources were averaged.
 
     Reference: Gelman, Meng & Stern (1996), Stat. Sin. 6, 733-807.
     """
     one_of("kind of currents", currents, ("inferred", "new"))
-    check_dense({posterior.model: posterior}, "a posterior predictive check")
     if draws < 1:
         raise ValueError(f"draws is {draws}, but at least one is wanted")
     problem = posterior.problem
@@ -204,14 +205,11 @@ def posterior_predictive(
     if size > 16:
         raise ValueError(f"{draws} recordings take {size:.0f} GB; draw fewer")
     rng = np.random.default_rng(0) if rng is None else rng
-    scales = drawn(posterior, draws)
-    scales = scales.picked(np.resize(np.arange(len(scales.noise)), draws))
     replicated, found = np.empty((draws, *problem.recording.shape)), _Found.of(problem, draws)
-    for n, spectrum in each_spectrum(posterior, scales):
-        variance, noise = float(scales.variance[n]), float(scales.noise[n])
-        seen, new_noise = _inferred(spectrum, variance, noise, rng)
-        replicated[n] = new_noise + (seen if currents == "inferred" else _new_field(spectrum, variance, rng))
-        found.add(n, spectrum, noise, seen, replicated[n], rng)
+    each = _dense_draws if posterior.active is None else _focal_draws
+    for n, spectrum, noise, seen, replicate in each(posterior, draws, currents, rng):
+        replicated[n] = replicate
+        found.add(n, spectrum, noise, seen, replicate, rng)
     names, power, p_values = _residuals(posterior, min(draws, RESIDUAL_DRAWS))
     own = None
     if quantity is not None:
@@ -222,11 +220,41 @@ def posterior_predictive(
     )
 
 
+Draw = tuple[int, Spectrum, float, Array, Array]
+"""Number, spectrum of the dense currents, noise scale, field of inferred currents, replicated recording."""
+
+
+def _dense_draws(posterior: Posterior, draws: int, currents: str, rng: np.random.Generator) -> Iterator[Draw]:
+    scales = drawn(posterior, draws)
+    scales = scales.picked(np.resize(np.arange(len(scales.noise)), draws))
+    for n, spectrum in each_spectrum(posterior, scales):
+        variance, noise = float(scales.variance[n]), float(scales.noise[n])
+        seen, new_noise = _inferred(spectrum, variance, noise, rng)
+        field = seen if currents == "inferred" else _new_field(spectrum, variance, rng)
+        yield n, spectrum, noise, seen, new_noise + field
+
+
+def _focal_draws(posterior: Posterior, draws: int, currents: str, rng: np.random.Generator) -> Iterator[Draw]:
+    for n, (gaussians, node) in enumerate(focal_draws(posterior, draws)):
+        seen = inferred_field(gaussians, node, rng)
+        field = seen if currents == "inferred" else new_field(gaussians, node, rng)
+        unit = rng.standard_normal(seen.shape)
+        yield n, gaussians.spectrum, node.noise, seen, field + _back(gaussians.spectrum, node.noise * unit)
+
+
 def _residuals(posterior: Posterior, count: int) -> tuple[tuple[str, ...], Array, Array]:
     """Names of sensors, root mean squares of their residuals given all others, and their p-values: (name,)."""
     problem = posterior.problem
     names = tuple(sensor_names(problem))
     power, p_values = np.zeros(len(names)), np.zeros(len(names))
+    if posterior.active is not None:
+        for gaussians, node in focal_draws(posterior, count):
+            residual, precision, outside = focal_left_out(gaussians, node, problem.whitener)
+            ratio = np.divide(residual**2, precision, out=np.ones_like(residual), where=precision > 0)
+            square = np.sum(ratio, axis=1) + outside
+            power += square / count
+            p_values += chi2.sf(square, len(problem.times)) / count
+        return names, np.sqrt(power / len(problem.times)), p_values
     scales = drawn(posterior, count)
     for n, spectrum in each_spectrum(posterior, scales):
         residual, precision = left_out(spectrum, scales.variance[n], scales.noise[n], problem.whitener)

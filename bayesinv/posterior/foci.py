@@ -105,6 +105,7 @@ class Focus(PickledByFields):
             "place": self.place,
             "centre_m": None if self.centre is None else self.centre.tolist(),
             "radius_m": self.radius(level) if known else None,
+            "volume_m3": self.volume(level) if known else None,
             "extent_m": float(np.median(self.extents)),
             "time_s": float(self.current.times[sample]),
             "current_Am": self.current.mean[:, sample].tolist(),

@@ -7,7 +7,7 @@ import pytest
 from coloured import coloured, samples_covariance
 from numpy.testing import assert_allclose
 from referee import toy
-from scipy.stats import chi, multivariate_normal, norm
+from scipy.stats import chi, kstest, multivariate_normal, norm
 
 import bayesinv as bi
 from bayesinv.covariance.covariance import Structure
@@ -304,6 +304,48 @@ def test_density_of_a_component_given_the_others_is_that_of_dense_algebra(proble
             rest = multivariate_normal(cov=total[np.ix_(others, others)]).logpdf(y.ravel()[others])
             # Modes of less than 1e-4 of the strongest's power hold no course here.
             assert_allclose(got[n, i], whole - rest, atol=0.02)
+
+
+class TestReplicates:
+    @pytest.mark.parametrize("currents", ["inferred", "new"])
+    @pytest.mark.parametrize("n", [0, 3])
+    def test_they_have_the_distribution_of_dense_algebra(self, problem, currents, n):
+        found, totals = posterior(problem, deviating=True), []
+        priors = [prior for *_, prior in dense(found, totals)]
+        weights = np.eye(4)[n]
+        one = replace(found, mixture=replace(found.mixture, weights=weights))
+        drawn = bi.posterior_predictive(one, 400, np.random.default_rng(n), currents=currents).replicated
+        gain = np.kron(problem.gain, np.eye(len(problem.times)))
+        noise = np.eye(len(problem.times)) if problem.autocorrelation is None else samples_covariance(problem)[1][0]
+        noise = np.kron(np.eye(problem.components), found.mixture.noise[n] ** 2 * noise)
+        mean, total = np.zeros(len(noise)), totals[n]
+        if currents == "inferred":
+            # What fields are off by belongs to the signal.
+            signal = total - noise
+            gained = signal @ np.linalg.inv(total)
+            mean, total = gained @ problem.recording.ravel(), signal - gained @ signal + noise
+        assert np.linalg.eigvalsh(totals[n] - noise - gain @ priors[n] @ gain.T).min() > -1e-9 * np.trace(noise)
+        white = np.linalg.solve(np.linalg.cholesky(total), (drawn.reshape(400, -1) - mean).T)
+        # Modes of less than 1e-4 of the strongest's power hold no course here.
+        assert kstest(white.ravel(), "norm").pvalue > 1e-3
+        assert abs(np.mean(white**2) - 1) < 5 * np.sqrt(2 / white.size) + 1e-3
+
+    def test_what_a_component_leaves_given_all_others_is_that_of_dense_algebra(self, problem):
+        found, totals = posterior(problem, deviating=True), []
+        dense(found, totals)
+        one = replace(found, mixture=replace(found.mixture, weights=np.eye(4)[2]))
+        got = bi.posterior_predictive(one, 3, np.random.default_rng(0)).residual
+        precision, size = np.linalg.inv(totals[2]), len(problem.times)
+        solved = (precision @ problem.recording.ravel()).reshape(-1, size)
+        for i, residual in enumerate(solved):
+            block = precision[i * size : (i + 1) * size, i * size : (i + 1) * size]
+            square = residual @ np.linalg.solve(block, residual)
+            assert got[i] == pytest.approx(np.sqrt(square / size), rel=2e-3)
+
+    def test_an_average_with_other_models_is_refused(self, problem):
+        both = bi.average({"focal": posterior(problem), "other": bi.infer("hierarchical", problem)}, [0.5, 0.5])
+        with pytest.raises(ValueError, match="an average of models with and without focal sources; ask each of these"):
+            bi.posterior_predictive(both, 10)
 
 
 class TestWithOtherModels:
