@@ -45,7 +45,7 @@ SLOW = {
     "multiple_sparse_priors": 30,
     "temporal": 40,
     "focal": 14,
-    "dipoles": 10,
+    "dipoles": 6,
 }
 CHEAP = {"multiple_sparse_priors": {"method": "laplace"}, "oriented": {"method": "laplace"}}
 FOCAL = ("focal", "dipoles")

@@ -173,7 +173,7 @@ def visited(given, draws, seed=1):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("axes", "deviating"), [(1, False), (3, False), (1, True), (3, True)])
+@pytest.mark.parametrize(("axes", "deviating"), [(1, False), (3, False), (1, True)])
 def test_a_chain_visits_sets_as_often_as_they_are_probable(axes, deviating):
     given = tiny(axes, axes, deviating)
     wanted, _ = enumerated(given)
