@@ -247,21 +247,30 @@ def _residuals(posterior: Posterior, count: int) -> tuple[tuple[str, ...], Array
     problem = posterior.problem
     names = tuple(sensor_names(problem))
     power, p_values = np.zeros(len(names)), np.zeros(len(names))
-    if posterior.active is not None:
-        for gaussians, node in focal_draws(posterior, count):
-            residual, precision, outside = focal_left_out(gaussians, node, problem.whitener)
-            ratio = np.divide(residual**2, precision, out=np.ones_like(residual), where=precision > 0)
-            square = np.sum(ratio, axis=1) + outside
-            power += square / count
-            p_values += chi2.sf(square, len(problem.times)) / count
-        return names, np.sqrt(power / len(problem.times)), p_values
+    each, number = _dense_left_out if posterior.active is None else _focal_left_out, 0
+    for residual, precision, outside, freedom in each(posterior, count):
+        number += 1
+        ratio = np.divide(residual**2, precision, out=np.ones_like(residual), where=precision > 0)
+        square = np.sum(ratio, axis=1) + outside
+        power += square
+        p_values += chi2.sf(square, freedom)
+    return names, np.sqrt(power / (number * len(problem.times))), p_values / number
+
+
+LeftOut = tuple[Array, Array, Array | float, int]
+"""Residuals and precisions of sensors given all others, squares of what they do not tell, and how many all are."""
+
+
+def _dense_left_out(posterior: Posterior, count: int) -> Iterator[LeftOut]:
     scales = drawn(posterior, count)
     for n, spectrum in each_spectrum(posterior, scales):
-        residual, precision = left_out(spectrum, scales.variance[n], scales.noise[n], problem.whitener)
-        square = np.sum(np.divide(residual**2, precision, out=np.ones_like(residual), where=precision > 0), axis=1)
-        power += square / len(scales.noise)
-        p_values += chi2.sf(square, residual.shape[1]) / len(scales.noise)
-    return names, np.sqrt(power / len(problem.times)), p_values
+        residual, precision = left_out(spectrum, scales.variance[n], scales.noise[n], posterior.problem.whitener)
+        yield residual, precision, 0.0, residual.shape[1]
+
+
+def _focal_left_out(posterior: Posterior, count: int) -> Iterator[LeftOut]:
+    for gaussians, node in focal_draws(posterior, count):
+        yield (*focal_left_out(gaussians, node, posterior.problem.whitener), len(posterior.times))
 
 
 @dataclass(frozen=True, eq=False)

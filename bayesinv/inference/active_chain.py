@@ -235,7 +235,7 @@ class Chain:
             deviation = proposal.draw(where[drawn], rng)
         states = [(drawn, deviation), (nothing if before == EMPTY else before, self.deviation[slot])]
         filled = np.array(sorted({patch for patch, _ in states if patch != nothing}), dtype=np.int64)
-        products = self.scan.deviations(model.neighbours.fields_along(model.by_patch, filled)) if len(filled) else None
+        products = self._products(filled) if len(filled) else None
 
         def log_weight(patch: int, deviation: Array) -> float:
             """Log ratio of the density of a state to the one that it is proposed with."""
@@ -271,14 +271,13 @@ class Chain:
         found = np.sort(found[log_mass[found] > log_mass[found].max() - FALLEN])
         if patches[found].sum() < SHARE * mass.sum():
             return nothing, None
-        products = self.scan.deviations(model.neighbours.fields_along(model.by_patch, found))
-        return found, products.proposal(np.full(len(found), strength), self.heat, model.deviation)
+        return found, self._products(found).proposal(np.full(len(found), strength), self.heat, model.deviation)
+
+    def _products(self, patches: Index) -> Deviations:
+        return self.scan.deviations(self.model.neighbours.fields_along(self.model.by_patch, patches))
 
     def _log_densities(self, variance: float, noise: float, constant: int, error: int) -> tuple[float, float]:
-        active, model = self.active, self.model
-        fields = [model.strengths[self.level[slot]] * self.fields[slot] for slot in active]
-        columns = np.concatenate(fields, axis=1) if fields else np.empty((len(model.fields), 0))
-        return model.log_density(columns, constant, variance, noise, float(model.errors[error]))
+        return self.model.log_density(self.scan.columns, constant, variance, noise, float(self.model.errors[error]))
 
     def _log_density(self, variance: float, noise: float, constant: int, error: int) -> float:
         dense, added = self._log_densities(variance, noise, constant, error)

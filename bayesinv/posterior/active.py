@@ -158,22 +158,16 @@ class ActiveSets(PickledByFields):
             return np.concatenate([getattr(one, name) for one in parts])
 
         width = max(one.parts.shape[1] for one in parts)
-
-        def widened(one: ActiveSets, name: str, by: int) -> Array | Index:
-            # Parts that fill up are the source's own patch, without a share.
-            more = width - one.parts.shape[1]
-            if name == "shares":
-                return np.pad(one.shares, ((0, 0), (0, more)))
-            return np.concatenate([one.parts, np.repeat(one.parts[:, :1], more, axis=1)], axis=1) + by
+        # What fills up has no share, so that any patch will do.
+        fill = [((0, 0), (0, width - one.parts.shape[1])) for one in parts]
+        filled = [np.pad(one.parts, more, "edge") for one, more in zip(parts, fill, strict=True)]
 
         starts = [one.starts[:-1] + start for one, start in zip(parts, before("starts", ends=True), strict=True)]
         return cls(
             node=moved("node", before("constant")),
             patch=moved("patch", before("centre")),
-            parts=np.concatenate(
-                [widened(one, "parts", by) for one, by in zip(parts, before("centre"), strict=True)]
-            ).astype(np.int64),
-            shares=np.concatenate([widened(one, "shares", 0) for one in parts]),
+            parts=np.concatenate([one + by for one, by in zip(filled, before("centre"), strict=True)]),
+            shares=np.concatenate([np.pad(one.shares, more) for one, more in zip(parts, fill, strict=True)]),
             strength=together("strength"),
             constant=moved("constant", before("constants")),
             constants=together("constants"),

@@ -60,11 +60,16 @@ class Focus(PickledByFields):
     def __repr__(self) -> str:
         return f"<Focus: {self.describe()}>"
 
-    def radius(self, level: float = 0.9) -> float:
-        """Distance in m from the centre within which the source lies with a probability, given that it is there."""
+    @property
+    def _offsets(self) -> Array:
+        """Positions from the centre, m: (draw, 3)."""
         if self.positions is None or self.centre is None:
             raise ValueError("the sources' positions are not known; give them to the Problem")
-        distance = np.linalg.norm(self.positions - self.centre, axis=1)
+        return self.positions - self.centre
+
+    def radius(self, level: float = 0.9) -> float:
+        """Distance in m from the centre within which the source lies with a probability, given that it is there."""
+        distance = np.linalg.norm(self._offsets, axis=1)
         return float(np.quantile(distance, credible_level(level), method="inverted_cdf"))
 
     def volume(self, level: float = 0.9) -> float:
@@ -72,14 +77,13 @@ class Focus(PickledByFields):
 
         It is centred at the mean of the draws' positions, has their covariance, and holds that share of them.
         """
-        if self.positions is None or self.centre is None:
-            raise ValueError("the sources' positions are not known; give them to the Problem")
-        if len(self.positions) < 2:
+        offsets = self._offsets
+        if len(offsets) < 2:
             return 0.0
-        _, values, axes = np.linalg.svd(self.positions - self.centre, full_matrices=False)
+        _, values, axes = np.linalg.svd(offsets, full_matrices=False)
         # In units of the axes' standard deviations; along axes in which no draw differs, nowhere.
-        sds = values / np.sqrt(len(self.positions))
-        distance = np.linalg.norm((self.positions - self.centre) @ axes.T / np.maximum(sds, 1e-12), axis=1)
+        sds = values / np.sqrt(len(offsets))
+        distance = np.linalg.norm(offsets @ axes.T / np.maximum(sds, 1e-12), axis=1)
         reach = float(np.quantile(distance, credible_level(level), method="inverted_cdf"))
         return float(4 / 3 * np.pi * np.prod(sds) * reach**3)
 
