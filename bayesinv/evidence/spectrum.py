@@ -124,7 +124,8 @@ class Spectrum(PickledByFields):
     @property
     def nbytes(self) -> int:
         """Bytes of the arrays, but for the decompositions, which other spectra share."""
-        return sum(one.nbytes for one in vars(self).values() if isinstance(one, np.ndarray | TimeModes))
+        # A list, made at once: another thread may compute a cached property meanwhile.
+        return sum(one.nbytes for one in list(vars(self).values()) if isinstance(one, np.ndarray | TimeModes))
 
     @cached_property
     def modes(self) -> TimeModes | None:
