@@ -10,6 +10,7 @@ import numpy as np
 
 from bayesinv.axes import Array, freeze
 from bayesinv.covariance.orientation import along_normals, normals_of
+from bayesinv.covariance.stretches import Stretches
 from bayesinv.covariance.time_modes import TimeModes
 from bayesinv.covariance.uneven_samples import uneven_modes
 from bayesinv.head.cortical_field import Field
@@ -282,6 +283,22 @@ class Structure(PickledByFields):
             return TimeModes.of(problem, time, course)
 
         return problem.memory.recall("time modes", (time, course), made)
+
+    @property
+    def correlated(self) -> bool:
+        """Whether samples are not independent once the noise is white, so that the currents have modes of time."""
+        return self.time is not None or self.sample_noise is not None
+
+    def stretches(self, problem: Problem) -> Stretches | None:
+        """Stretches of a long recording in which currents have a time constant; None where samples are together."""
+        if self.time is None or self.sample_noise is not None:
+            return None
+        time, course = self.time, self.course
+
+        def made() -> Stretches | None:
+            return Stretches.of(problem, time, course)
+
+        return problem.memory.recall("stretches", (time, course), made)
 
     def time_root(self, problem: Problem) -> Array | None:
         """R (time, time) with R Rᵀ the currents' correlation over time; None where samples are independent."""

@@ -23,7 +23,12 @@ def correlation_over_time(times: Array, constant: float, course: str = "matern")
 
     Reference: Rasmussen & Williams (2006), Gaussian Processes for Machine Learning, §4.2.
     """
-    lag = np.abs(times[:, None] - times) / constant
+    return correlation_at(times[:, None] - times, constant, course)
+
+
+def correlation_at(distances: Array, constant: float, course: str = "matern") -> Array:
+    """Return the correlation (...) of a time course with itself some time, in s, earlier or later."""
+    lag = np.abs(distances) / constant
     if course == "autoregressive":
         return np.asarray(np.exp(-lag))
     lag = np.sqrt(3) * lag

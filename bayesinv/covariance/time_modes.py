@@ -108,13 +108,13 @@ class TimeModes:
         """Return the modes of currents with a time constant, in s, and of the noise of a problem."""
         correlation, whitening = correlation_over_time(problem.times, constant, course), problem.time_whitening
         if whitening is None or whitening.groups == 1:
-            return cls._exact(correlation, whitening)
+            return cls.exact(correlation, whitening)
         fixed = problem.memory.recall("shared modes", course, lambda: cls._shared(problem, whitening, course))
         return replace(fixed, powers=np.maximum(fixed.basis.variances(problem.times, correlation), 0.0))
 
     @classmethod
-    def _exact(cls, correlation: Array, whitening: TimeWhitening | None) -> TimeModes:
-        """The modes of currents and of noise of one colour."""
+    def exact(cls, correlation: Array, whitening: TimeWhitening | None) -> TimeModes:
+        """Return the modes of currents with a correlation (time, time), and of noise of one colour."""
         white, root, volume = correlation, None, 0.0
         if whitening is not None:
             root, volume = whitening.mean_root, whitening.mean_log_volume
@@ -208,7 +208,7 @@ def likely_constant(problem: Problem, whitening: TimeWhitening, course: str) -> 
     def height(place: int) -> float:
         """Log density, up to a constant, at the ratio of currents to noise that fits best."""
         if place not in known:
-            modes = TimeModes._exact(correlation_over_time(times, float(constants[place]), course), whitening)
+            modes = TimeModes.exact(correlation_over_time(times, float(constants[place]), course), whitening)
             moved = MovedComponents.of([(values, (coefficients @ modes.basis.vectors) ** 2)])
             eigenvalues, (counts, powers) = moved.over(modes.powers)
             total = 1 + ratios[:, None] * eigenvalues

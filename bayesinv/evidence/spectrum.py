@@ -9,7 +9,7 @@ between Chebyshev points.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -17,12 +17,17 @@ from scipy.linalg import solve_triangular
 
 from bayesinv.axes import Array
 from bayesinv.covariance.covariance import Structure
+from bayesinv.covariance.stretches import Part, Stretches
 from bayesinv.covariance.time_course import equally_spaced, slope_over_time
 from bayesinv.covariance.time_modes import TimeModes, gain_decomposition, lagged_products
 from bayesinv.evidence.gaussian import FEW_PARTS, LOG_2PI, Likelihood
+from bayesinv.evidence.stretched import likelihood_of, slope_of
 from bayesinv.interpolation.log_grid import MovedComponents
 from bayesinv.memory import PickledByFields, cached_property
 from bayesinv.problem.problem import Problem
+
+LEVELS = 64
+"""Levels at which the powers of long recordings are compared."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +113,7 @@ class Spectrum(PickledByFields):
             structure = Structure(weights=structure)
 
         def made() -> Spectrum:
-            modes = structure.modes(problem)
+            modes = None if structure.stretches(problem) else structure.modes(problem)
             if modes is None or len(modes.blocks) == 1:
                 return cls(problem, structure, (Decomposition.of(problem, structure),))
             timeless, spreads = replace(structure, time=None), modes.spreads
@@ -125,17 +130,26 @@ class Spectrum(PickledByFields):
     def nbytes(self) -> int:
         """Bytes of the arrays, but for the decompositions, which other spectra share."""
         # A list, made at once: another thread may compute a cached property meanwhile.
-        return sum(one.nbytes for one in list(vars(self).values()) if isinstance(one, np.ndarray | TimeModes))
+        own = [*list(vars(self).values()), *(table for _, table in vars(self).get("of_parts", ()))]
+        return sum(one.nbytes for one in own if isinstance(one, np.ndarray | TimeModes))
 
     @cached_property
     def modes(self) -> TimeModes | None:
         """Modes of time; None where samples are independent once the noise is white."""
         return self.structure.modes(self.problem)
 
+    @cached_property
+    def stretches(self) -> Stretches | None:
+        """Stretches of a long recording whose currents have a time constant; None where samples are together.
+
+        Modes of time of all samples, and what is in terms of them, are there too, at a cost of their number's cube.
+        """
+        return self.structure.stretches(self.problem)
+
     @property
     def blocks(self) -> tuple[slice, ...]:
         """The samples or modes of each decomposition."""
-        return (slice(None),) if self.modes is None else self.modes.blocks
+        return (slice(None),) if self.stretches is not None or self.modes is None else self.modes.blocks
 
     @property
     def values(self) -> Array:
@@ -145,7 +159,7 @@ class Spectrum(PickledByFields):
     @cached_property
     def values_of_modes(self) -> Array:
         """Eigenvalues of the Gram matrix in each mode: (component, mode), or (component, 1) where all have one."""
-        if self.modes is None or len(self.blocks) == 1:
+        if len(self.blocks) == 1:
             return self.values[:, None]
         counts = [block.stop - block.start for block in self.blocks]
         return np.repeat(np.stack([one.values for one in self.decompositions], axis=1), counts, axis=1)
@@ -164,6 +178,15 @@ class Spectrum(PickledByFields):
     def from_components(self) -> Array:
         """From coefficients to a recording: (component, column)."""
         return _side_by_side([one.from_components for one in self.decompositions])
+
+    @property
+    def levels(self) -> Array:
+        """The same at few levels of time, as many for all time constants: (component, level)."""
+        if self.stretches is None:
+            return self.eigenvalues
+        powers = np.sort(self.stretches.modes.powers)
+        some = np.interp(np.linspace(0, 1, LEVELS), np.linspace(0, 1, len(powers)), powers)
+        return self.values[:, None] * some
 
     @cached_property
     def weights(self) -> Array:
@@ -212,13 +235,29 @@ class Spectrum(PickledByFields):
     @cached_property
     def white_coefficients(self) -> Array:
         """The same of the recording whose noise is white over time: all its entries are independent."""
-        if self.problem.time_whitening is None or self.modes is not None:
+        if self.problem.time_whitening is None or self.structure.correlated:
             return self.coefficients
         return self.projected(self.problem.white_recording)
+
+    @property
+    def timed(self) -> Array:
+        """Recording in the basis of the eigenvectors, at all samples as they are: (component, time)."""
+        key = self._timeless.key
+        return self.problem.memory.recall("timed coefficients", key, lambda: self.projected(self.problem.recording))
+
+    @cached_property
+    def of_parts(self) -> list[tuple[Part, Array]]:
+        """Stretches and overlaps, with the recording in the modes of each: (component, stretch, mode)."""
+        assert self.stretches is not None
+        return [(part, part.coefficients(self.timed)) for part in self.stretches.parts]
 
     @cached_property
     def likelihood(self) -> Likelihood:
         """The recording and baseline as independent parts."""
+        if self.stretches is not None:
+            volume = self.decompositions[0].log_volume * len(self.problem.times)
+            constant = -0.5 * (self.problem.recording.size * LOG_2PI + volume)
+            return likelihood_of(self.of_parts, self.values, constant, self._baseline())
         problem, modes, whitening = self.problem, self.modes, self.problem.time_whitening
         components, samples = problem.recording.shape
         volume = sum(
@@ -280,23 +319,16 @@ class Spectrum(PickledByFields):
         d/dC log Normal(Y; 0, C) = (C⁻¹ Y Yᵀ C⁻¹ - T C⁻¹) / 2
         """
         problem = self.problem
-        total = variance * self.eigenvalues + noise**2
-        samples = self.white_coefficients.shape[1]
-        share = np.ones(1) if self.modes is None else self.modes.powers
-        share = np.broadcast_to(share, samples)
-        solved = self.white_coefficients / total
-        inverse = np.broadcast_to(1 / total, solved.shape)
         by_gram, by_noise = np.zeros((2, problem.components, problem.components))
-        spreads = (None,) if self.modes is None else self.modes.spreads
-        for one, block, spread in zip(self.decompositions, self.blocks, spreads, strict=True):
-            back = one.to_components
+        for back, spread, sign, table, total, share in self._summands(variance, noise):
+            solved, inverse = table / total, np.broadcast_to(1 / total, table.shape)
 
-            def half(weights: Array, block: slice = block, back: Array = back) -> Array:
-                field = back @ (solved[:, block] * np.sqrt(weights))
-                return np.asarray(0.5 * (field @ field.T - (back * (inverse[:, block] @ weights)) @ back.T))
+            def half(weights: Array, solved: Array = solved, inverse: Array = inverse, back: Array = back) -> Array:
+                field = back @ (solved * np.sqrt(weights))
+                return np.asarray(0.5 * (field @ field.T - (back * (inverse @ weights)) @ back.T))
 
-            by_gram += variance * half(share[block])
-            found = noise**2 * half(np.ones(len(share[block])))
+            by_gram += sign * variance * half(share)
+            found = sign * noise**2 * half(np.ones(len(share)))
             by_noise += found if spread is None else spread[:, None] * found * spread
         if baseline and problem.white_baseline is not None:
             root = self.structure.noise_root(problem)
@@ -305,6 +337,25 @@ class Spectrum(PickledByFields):
             by_noise += 0.5 * (scaled @ scaled.T - problem.baseline_freedom * precision)
         return by_gram, by_noise
 
+    def _summands(
+        self, variance: float, noise: float
+    ) -> Iterator[tuple[Array, Array | None, int, Array, Array, Array]]:
+        """What `sensitivity` sums over: to_components, spread, sign, coefficients, their variances, currents' share."""
+        if self.stretches is not None:
+            for part, table in self.of_parts:
+                share = np.tile(part.modes.powers, len(part.starts))
+                flat = table.reshape(len(table), -1)
+                total = variance * self.values[:, None] * share + noise**2
+                yield self.decompositions[0].to_components, None, part.sign, flat, total, share
+            return
+        whole = variance * self.eigenvalues + noise**2
+        share = np.ones(1) if self.modes is None else self.modes.powers
+        share = np.broadcast_to(share, self.white_coefficients.shape[1])
+        spreads = (None,) if self.modes is None else self.modes.spreads
+        for one, block, spread in zip(self.decompositions, self.blocks, spreads, strict=True):
+            total = whole if whole.shape[1] == 1 else whole[:, block]
+            yield one.to_components, spread, 1, self.white_coefficients[:, block], total, share[block]
+
     def slope_by_time(self, variance: float, noise: float) -> float:
         """Derivative of the log density of the recording by the currents' time constant, 1/s.
 
@@ -312,10 +363,13 @@ class Spectrum(PickledByFields):
         currents, d/dC log Normal(y; 0, C) = (C⁻¹ y yᵀ C⁻¹ - C⁻¹) / 2: a sum over lags where samples are
         equally spaced, for dT is a Toeplitz matrix then.
         """
-        modes, time = self.modes, self.structure.time
-        assert modes is not None
+        time, times = self.structure.time, self.problem.times
         assert time is not None
-        times = self.problem.times
+        if self.stretches is not None:
+            change = slope_over_time(times[: self.stretches.length], time, self.structure.course)[0]
+            return slope_of(self.of_parts, self.values, variance, noise, change)
+        modes = self.modes
+        assert modes is not None
         change = slope_over_time(times, time, self.structure.course)
         total = variance * self.eigenvalues + noise**2
         solved = self.coefficients / total

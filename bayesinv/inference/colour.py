@@ -90,7 +90,7 @@ def _without_currents(problem: Problem, mixed: Mixture) -> Array | None:
     noise = mixed.variance[best] * one.values < QUIET_SHARE * mixed.noise[best] ** 2
     if np.count_nonzero(noise) * len(problem.times) < MIN_NUMBERS:
         return None
-    if spectrum.modes is None:
+    if not spectrum.structure.correlated:
         # At hand: the likelihood is made of them.
         return spectrum.white_coefficients[noise]
     return np.asarray(one.to_components[:, noise].T @ problem.white_recording)

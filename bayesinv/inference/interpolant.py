@@ -205,8 +205,8 @@ class Interpolant:
             Spectrum.of(problem, self.density.structures(self.density.structural_nodes(one[None])[0])[0])
             for one in nodes
         ]
-        totals = [(v * one.eigenvalues + n**2).ravel() for v, n, one in zip(variance, noise, spectra, strict=True)]
-        if spectra[0].modes is None:
+        totals = [(v * one.levels + n**2).ravel() for v, n, one in zip(variance, noise, spectra, strict=True)]
+        if not spectra[0].structure.correlated:
             white = spectra[0].to_components / np.sqrt(totals[0])
             relative = white.T @ (spectra[1].from_components * np.sqrt(totals[1]))
             ratios = [np.linalg.eigvalsh(relative @ relative.T)]

@@ -202,11 +202,11 @@ class PlugIn(PickledByFields):
         share = np.where(mixed.which == nearest, mixed.weights, 0.0)
         share /= share.sum()
         structure = mixed.structures[nearest]
-        if structure.time is not None and len(Spectrum.of(problem, structure).blocks) > 1:
-            # Where colours differ each sample is judged by the other sensors at its own time, not by all times.
-            structure = replace(structure, time=None, course="matern")
         spectrum = Spectrum.of(problem, structure)
-        if spectrum.modes is None:
+        if structure.time is not None and (spectrum.stretches is not None or len(spectrum.blocks) > 1):
+            # Where colours differ, or samples are many, each is judged by the other sensors at its own time alone.
+            spectrum = Spectrum.of(problem, replace(structure, time=None, course="matern"))
+        if not spectrum.structure.correlated:
             # At hand: the likelihood is made of them.
             table = spectrum.white_coefficients
         else:

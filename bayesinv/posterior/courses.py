@@ -78,12 +78,12 @@ class CourseMoments(PickledByFields):
 
     def _pattern(self, part: SpectralGaussians, filters: Array) -> Array:
         """Pattern (column, time) of a filter (component, mode)."""
+        if not self._several:
+            return part.filtered(filters, None)
         assert part.spectrum.modes is not None
-        modes, table = part.spectrum.modes, filters * part.coefficients
-        if self._several:
-            pairs = zip(self.spectrum.decompositions, self.spectrum.blocks, strict=True)
-            table = np.hstack([one.to_components @ table[:, block] for one, block in pairs])
-        return np.asarray(table @ modes.from_modes.T)
+        table, pairs = filters * part.coefficients, zip(self.spectrum.decompositions, self.spectrum.blocks, strict=True)
+        table = np.hstack([one.to_components @ table[:, block] for one, block in pairs])
+        return np.asarray(table @ part.spectrum.modes.from_modes.T)
 
     @cached_property
     def _means(self) -> list[Array]:
@@ -142,7 +142,7 @@ class CourseMoments(PickledByFields):
         Cauchy and Schwarz, since its map to the sources, squared, is at most λ times the diagonal of D.
         """
         if not self._several:
-            found = np.sum([one.spectrum.stacked(one.mean_reduction, _squares(one)) for one in self.parts], axis=0)
+            found = np.sum([one.reduced(one.mean_reduction) for one in self.parts], axis=0)
             return [(np.arange(len(found)), found)]
         found = np.sum([one.mean_reduction for one in self.parts], axis=0)
         largest = _squares(self.parts[0]).max(axis=1)

@@ -108,9 +108,10 @@ class Functional(PickledByFields):
         averaged = window is not None and not is_time(window)
         varies = any(one.varies for one in conditionals)
         time_weights = None
-        if averaged or varies:
-            time_weights = np.eye(len(times))[:, samples]
-            time_weights = time_weights.mean(axis=1, keepdims=True) if averaged else time_weights
+        if averaged:
+            inside = np.zeros(len(times))
+            inside[samples] = 1
+            time_weights = (inside / inside.sum())[:, None]
         means, covariances, courses = [], [], []
         correlated = (varies or problem.time_whitening is not None) and not averaged
         for one in conditionals:
@@ -118,6 +119,9 @@ class Functional(PickledByFields):
             means += node_means
             covariances += joint
             courses += [] if nodes is None else [nodes]
+        # Of some structures it may be the same at every time, of others not.
+        most = max(len(one) for one in covariances)
+        covariances = [np.broadcast_to(one, (most, *one.shape[1:])) for one in covariances]
         return cls(
             labels,
             np.array([times[samples].mean()]) if averaged else times[samples],

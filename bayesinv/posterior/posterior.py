@@ -35,7 +35,7 @@ from bayesinv.posterior.peak import Peak
 from bayesinv.posterior.predictions import sample_log_density
 from bayesinv.posterior.quantiles import checked_threshold, credible_level, exceedance, interval, significant_nodes
 from bayesinv.posterior.regions import region_notes, region_weights, regions_of
-from bayesinv.posterior.spectral import SpectralGaussians
+from bayesinv.posterior.stretched import gaussians_of
 from bayesinv.problem.problem import Problem
 from bayesinv.problem.windows import Window, samples_of
 
@@ -115,7 +115,7 @@ class Posterior(PickledByFields):
             nodes = np.flatnonzero((self.mixture.which == k) & dense)
             if nodes.size:
                 given = (one[nodes] for one in (self.mixture.weights, self.mixture.variance, self.mixture.noise))
-                made.append(SpectralGaussians.of(Spectrum.of(self.problem, structure), *given))
+                made.append(gaussians_of(Spectrum.of(self.problem, structure), *given))
         if self.time_weights is not None:
             made = [one.averaged(self.time_weights) for one in made]
         return tuple(made)

@@ -19,7 +19,7 @@ from bayesinv.interpolation.gauss_rules import gauss_rule
 from bayesinv.memory import PickledByFields, cached_property
 from bayesinv.posterior.conditional import Gaussian, row_blocks
 from bayesinv.posterior.draws import draw_exactly
-from bayesinv.posterior.functionals import TimeCourseNodes
+from bayesinv.posterior.functionals import Courses, TimeCourseNodes
 from bayesinv.posterior.regions import prior_of_sums, sums_of
 from bayesinv.problem.time_whitening import JITTER
 
@@ -66,7 +66,7 @@ class SpectralGaussians(PickledByFields):
     @property
     def varies(self) -> bool:
         """Whether filters differ between modes of time, so that uncertainty varies over it."""
-        return self.summed is None and self.spectrum.modes is not None
+        return self.summed is None and self.spectrum.structure.correlated
 
     @cached_property
     def filters(self) -> Array:
@@ -84,13 +84,14 @@ class SpectralGaussians(PickledByFields):
 
     @property
     def _powers(self) -> Array | float:
+        """Variance of currents of unit variance in each mode (mode,); 1 where samples are independent."""
         return 1.0 if self.spectrum.modes is None else self.spectrum.modes.powers
 
     def filters_at(self, ratios: Array) -> Array:
         """Filters at ratios of the sources' variance to the noise's, (ratio,), which alone they depend on."""
         if not self.varies:
             return np.asarray(ratios[:, None] / (ratios[:, None] * self.spectrum.values + 1))
-        total = self.spectrum.eigenvalues + 1 / ratios[:, None, None]
+        total = self.spectrum.values_of_modes * self._powers + 1 / ratios[:, None, None]
         return np.divide(self._powers, total, out=total)
 
     def rule(self, mass: Array) -> tuple[Array, Array]:
@@ -128,7 +129,7 @@ class SpectralGaussians(PickledByFields):
                 coefficients=self.coefficients @ column,
             )
         filters = np.stack([self.filtered(one, column)[:, 0] for one in self.filters])
-        reductions = np.stack([self._reduced(one, column)[:, 0] for one in self.reductions])
+        reductions = np.stack([self.reduced(one, column)[:, 0] for one in self.reductions])
         each = self._mode_shares(column)[:, 0]
         return replace(
             self,
@@ -180,10 +181,15 @@ class SpectralGaussians(PickledByFields):
         shares, ratios = self.rule(self.weights * self.variance)
         return np.asarray(np.tensordot(shares, self.filters_at(ratios), axes=1) * self._powers)
 
+    @property
+    def _power(self) -> Array:
+        """Power of the coefficients that share a filter: (component, [mode])."""
+        return self.coefficients**2 if self.varies else np.einsum("ct,ct->c", self.coefficients, self.coefficients)
+
     @cached_property
     def units(self) -> Array:
         """Root of the currents' power per unit of a filter: (component, [mode])."""
-        power = self.coefficients**2 if self.varies else np.einsum("ct,ct->c", self.coefficients, self.coefficients)
+        power = self._power
         if self.summed is not None and self.summed[0].shape[1] != len(self.spectrum.values):
             return np.sqrt(power * np.concatenate([one.values for one in self.spectrum.decompositions]))
         return np.sqrt(power * (self.spectrum.values_of_modes if self.varies else self.spectrum.values))
@@ -214,11 +220,15 @@ class SpectralGaussians(PickledByFields):
         courses = self.spectrum.modes.from_modes.T
         return courses if time_weights is None else courses @ time_weights
 
+    def _squares(self, time_weights: Array) -> Array:
+        """Variance (mode, sum) of weighted sums of the samples (time, sum) by the modes, per their own."""
+        return self._time_courses(time_weights) ** 2
+
     def _prior_share(self, time_weights: Array | None) -> Array:
         """Relative prior variance (sample,) of samples or of weighted sums of them; (1,) where all are alike."""
         if time_weights is None:
             return self.prior_share
-        if self.spectrum.modes is not None:
+        if self.spectrum.structure.correlated:
             return np.asarray(self._mode_shares(time_weights).sum(axis=0))
         root = self.spectrum.structure.time_root(self.spectrum.problem)
         return np.sum((time_weights if root is None else root.T @ time_weights) ** 2, axis=0)
@@ -234,14 +244,14 @@ class SpectralGaussians(PickledByFields):
 
     def _mode_shares(self, time_weights: Array) -> Array:
         """Relative prior variance (mode, sum) that each mode has in weighted sums of the samples."""
-        assert self.spectrum.modes is not None
-        return np.asarray(self.spectrum.modes.powers[:, None] * self._time_courses(time_weights) ** 2)
+        return np.asarray(np.reshape(self._powers, (-1, 1)) * self._squares(time_weights))
 
-    def _reduced(self, reductions: Array, time_weights: Array | None) -> Array:
+    def reduced(self, reductions: Array, time_weights: Array | None = None) -> Array:
         """Reductions (..., column, sample) of samples or of weighted sums of them; one sample if all are alike."""
         if not self.varies:
             return reductions[..., None] * self._prior_share(time_weights)
-        return self.spectrum.stacked(reductions, self._time_courses(time_weights) ** 2)
+        squares = self._time_courses(None) ** 2 if time_weights is None else self._squares(time_weights)
+        return self.spectrum.stacked(reductions, squares)
 
     # --- moments
 
@@ -261,7 +271,7 @@ class SpectralGaussians(PickledByFields):
 
     def variance_of(self) -> Callable[[slice, Array], Array]:
         """A function from rows, and `to_sources` of them, to their mean conditional variance (row, 1 or time)."""
-        reduced = self._reduced(self.mean_reduction, None)
+        reduced = self.reduced(self.mean_reduction, None)
         prior = (self.weights @ self.variance) * self.spectrum.weights[:, None] * self._prior_share(None)
         return lambda rows, to_sources: prior[rows] - to_sources**2 @ reduced
 
@@ -311,7 +321,7 @@ class SpectralGaussians(PickledByFields):
             share = self.total * self.mean_filter * self._powers
         else:
             share = np.tensordot(self.weights / self.variance, self.reductions, axes=1)
-        share = self._reduced(share, None).mean(axis=1)
+        share = self.reduced(share, None).mean(axis=1)
         prior = self.spectrum.weights
         for rows in self._blocks:
             removed = self.to_sources(rows) ** 2 @ share
@@ -339,14 +349,14 @@ class SpectralGaussians(PickledByFields):
             mean = centre.copy()
             for score, part in zip(scores[n], parts, strict=True):
                 mean += score * part
-            reduced = self._reduced(self.reductions[n], None)
+            reduced = self.reduced(self.reductions[n], None)
             reduced = reduced[:, samples] if self.varies else reduced
             variance = self.variance[n] * self.spectrum.weights[rows, None] * share - square @ reduced
             yield float(self.weights[n]), mean, np.sqrt(np.maximum(variance, 0.0))
 
     def functionals(
         self, table: Array, samples: slice, time_weights: Array | None, averaged: bool, courses: bool
-    ) -> tuple[list[Array], list[Array], TimeCourseNodes | None]:
+    ) -> tuple[list[Array], list[Array], Courses | None]:
         """Means (functional, column) and covariances (1 or column, functional, functional) of every node.
 
         table : (functional, amplitude)
@@ -357,16 +367,20 @@ class SpectralGaussians(PickledByFields):
         """
         projected = np.sum([table[:, rows] @ self.to_sources(rows) for rows in self._blocks], axis=0)
         prior = table @ self.spectrum.structure.product(self.spectrum.problem, table.T)
-        share = self._prior_share(time_weights if averaged or self.varies else None)
+        share = self._prior_share(time_weights)
+        share = share[samples] if time_weights is None and len(share) > 1 else share
         means, covariances = [], []
         for n in range(len(self.weights)):
             found = self.filtered(self.filters[n], time_weights)
             means.append(projected @ (found if time_weights is not None else found[:, samples]))
-            reduced = self._reduced(self.reductions[n], time_weights)
+            reduced = self.reduced(self.reductions[n], time_weights)
+            reduced = reduced[:, samples] if time_weights is None and self.varies else reduced
             reduction = np.einsum("fc,ct,gc->tfg", projected, reduced, projected)
             covariances.append(self.variance[n] * share[:, None, None] * prior - reduction)
-        if not courses:
-            return means, covariances, None
+        return means, covariances, self._course_nodes(projected, prior, samples) if courses else None
+
+    def _course_nodes(self, projected: Array, prior: Array, samples: slice) -> Courses:
+        """The terms of the covariance of functionals' time courses; see `TimeCourseNodes`."""
         count, modes = len(self.spectrum.problem.times), self.spectrum.modes
         if modes is None:
             root = self.spectrum.structure.time_root(self.spectrum.problem)
@@ -374,8 +388,7 @@ class SpectralGaussians(PickledByFields):
         else:
             powers, from_modes = modes.powers, modes.from_modes
         reductions, blocks = self.reductions, self.spectrum.blocks
-        nodes = TimeCourseNodes(self.variance, reductions, projected, prior, powers, from_modes[samples], blocks)
-        return means, covariances, nodes
+        return TimeCourseNodes(self.variance, reductions, projected, prior, powers, from_modes[samples], blocks)
 
     def sums(self, weights: csr_array) -> tuple[Array, Array, Array]:
         """Means, variances and prior variances (amplitude, node) of weighted sums of sources, at the first sample.
