@@ -10,15 +10,13 @@ from scipy.linalg import solve_triangular
 from bayesinv.axes import Array
 from bayesinv.criticism.draws import drawn, thinned
 from bayesinv.criticism.focal_replicates import focal_left_out
+from bayesinv.criticism.stacked_blocks import stacked_densities
 from bayesinv.evidence.gaussian import CHUNK, LOG_2PI
 from bayesinv.evidence.spectrum import Spectrum
 from bayesinv.posterior.focal import nodes_of
 from bayesinv.posterior.mixture import Mixture
 from bayesinv.posterior.posterior import Posterior
 from bayesinv.problem.problem import Problem
-
-MAX_STACKED_NUMBERS = 3000
-"""Numbers in a block of samples up to which their joint precision is factorised."""
 
 
 def left_out(spectrum: Spectrum, variance: float, noise: float, along: Array | None = None) -> tuple[Array, Array]:
@@ -126,6 +124,7 @@ def block_densities(posterior: Posterior, count: int, blocks: Sequence[slice]) -
     sizes = np.array([block.stop - block.start for block in blocks])
     out = np.empty((len(scales.noise), len(blocks)))
     whitened: dict[int, tuple[Array, float]] = {}
+    stacked: set[int] = set()
     for n, spectrum in each_spectrum(posterior, scales):
         total = scales.variance[n] * spectrum.eigenvalues + scales.noise[n] ** 2
         constant = len(spectrum.values) * LOG_2PI + spectrum.decompositions[0].log_volume
@@ -137,7 +136,11 @@ def block_densities(posterior: Posterior, count: int, blocks: Sequence[slice]) -
                 out[n, k] = 0.5 * (logs - power - sizes[k] * (np.log(total).sum() + constant))
             continue
         if len(spectrum.decompositions) > 1:
-            out[n] = _of_stacked_blocks(spectrum, total, blocks)
+            which = int(scales.which[n])
+            if which not in stacked:
+                some = np.flatnonzero(scales.which == which)
+                out[some] = stacked_densities(spectrum, scales.variance[some], scales.noise[some], blocks)
+                stacked.add(which)
             continue
         modes, inverse = spectrum.modes.to_modes, 1 / total
         residual = (spectrum.coefficients * inverse) @ modes.T
@@ -170,41 +173,6 @@ def _conditioned(problem: Problem, blocks: Sequence[slice]) -> list[tuple[Array,
             logs += 2 * np.count_nonzero(mine) * float(np.log(np.diag(root)).sum())
         found.append((white, logs))
     return found
-
-
-def _of_stacked_blocks(spectrum: Spectrum, total: Array, blocks: Sequence[slice]) -> Array:
-    """Log density (block,) of blocks of samples given the others, where modes have noise of different spreads."""
-    assert spectrum.modes is not None
-    to_modes, components = spectrum.modes.to_modes, len(spectrum.values)
-    largest = components * max(block.stop - block.start for block in blocks)
-    if largest > MAX_STACKED_NUMBERS:
-        raise ValueError(
-            f"a block of {largest} numbers cannot be left out where MEG and EEG have noise of different colour and "
-            f"time courses are correlated (at most {MAX_STACKED_NUMBERS}); leave out shorter blocks or components, or "
-            "take one kind of sensor"
-        )
-    out = np.empty(len(blocks))
-    # C⁻¹ = Σ_j (a_j a_jᵀ) ⊗ P_j over modes j, with P_j the precision of the components in mode j.
-    solved = np.hstack(
-        [
-            one.to_components @ (spectrum.coefficients / total)[:, block]
-            for one, block in zip(spectrum.decompositions, spectrum.blocks, strict=True)
-        ]
-    )
-    for k, block in enumerate(blocks):
-        inside = to_modes[block]
-        size = len(inside)
-        precision = np.zeros((size, components, size, components))
-        for one, modes in zip(spectrum.decompositions, spectrum.blocks, strict=True):
-            # Over the modes of one decomposition the components stay diagonal in its basis.
-            inner = np.einsum("tj,cj,uj->ctu", inside[:, modes], 1 / total[:, modes], inside[:, modes], optimize=True)
-            precision += np.einsum("ac,ctu,bc->taub", one.to_components, inner, one.to_components, optimize=True)
-        flat = precision.reshape(size * components, -1)
-        root = np.linalg.cholesky(flat)
-        white = solve_triangular(root, (inside @ solved.T).ravel(), lower=True)
-        logs = 2 * float(np.log(np.diag(root)).sum())
-        out[k] = 0.5 * (logs - float(white @ white) - size * components * LOG_2PI)
-    return out
 
 
 def each_spectrum(posterior: Posterior, scales: Mixture) -> Iterator[tuple[int, Spectrum]]:
