@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from bayesinv.axes import Array
 from bayesinv.problem.problem import Problem
 
 COURSES = ("matern", "autoregressive")
+
+EVEN = 1e-9
+"""Difference of steps, relative to a step, up to which samples are equally spaced but for rounding."""
 
 
 def correlation_over_time(times: Array, constant: float, course: str = "matern") -> Array:
@@ -23,7 +28,7 @@ def correlation_over_time(times: Array, constant: float, course: str = "matern")
 
     Reference: Rasmussen & Williams (2006), Gaussian Processes for Machine Learning, §4.2.
     """
-    return correlation_at(times[:, None] - times, constant, course)
+    return _over(times, lambda distances: correlation_at(distances, constant, course))
 
 
 def correlation_at(distances: Array, constant: float, course: str = "matern") -> Array:
@@ -37,11 +42,24 @@ def correlation_at(distances: Array, constant: float, course: str = "matern") ->
 
 def slope_over_time(times: Array, constant: float, course: str = "matern") -> Array:
     """Return the derivative (time, time) of `correlation_over_time` by the time constant, 1/s."""
-    lag = np.abs(times[:, None] - times) / constant
-    if course == "autoregressive":
-        return np.asarray(lag * np.exp(-lag) / constant)
-    lag = np.sqrt(3) * lag
-    return np.asarray(lag**2 * np.exp(-lag) / constant)
+
+    def at(distances: Array) -> Array:
+        lag = np.abs(distances) / constant
+        if course == "autoregressive":
+            return np.asarray(lag * np.exp(-lag) / constant)
+        lag = np.sqrt(3) * lag
+        return np.asarray(lag**2 * np.exp(-lag) / constant)
+
+    return _over(times, at)
+
+
+def _over(times: Array, at: Callable[[Array], Array]) -> Array:
+    """A function of distances in time at all pairs of times: (time, time)."""
+    if len(times) < 3 or np.ptp(np.diff(times)) > EVEN * abs(times[1] - times[0]):
+        return at(times[:, None] - times)
+    # A Toeplitz matrix has as many different entries as samples; they are read through a window that moves backwards.
+    lags = (times[-1] - times[0]) / (len(times) - 1) * np.arange(1 - len(times), len(times))
+    return np.array(sliding_window_view(at(lags), len(times))[::-1])
 
 
 def equally_spaced(times: Array) -> bool:
