@@ -13,6 +13,7 @@ from bayesinv.axes import Array
 from bayesinv.criticism.densities import block_densities, component_densities
 from bayesinv.criticism.leave_out import LeftOut, Row, importance_sampled, integrated_again, left_out_of
 from bayesinv.criticism.refit import NoRefitError, Refits
+from bayesinv.criticism.stacked_blocks import MAX_TOGETHER
 from bayesinv.posterior.posterior import Posterior
 
 MANY_NUMBERS = 10_000
@@ -62,19 +63,27 @@ class LeavingOut:
                 "blocks",
                 blocks,
                 partial(block_densities, one, self.draws, blocks),
-                self.refit == "always" or (self.refit == "auto" and _dear(one)),
+                self.refit == "always" or (self.refit == "auto" and _dear(one, blocks)),
+                sparing=_of_several_colours(one),
             )
             for name, one in self.posteriors.items()
         }
         return left_out_of("blocks", rows, words)
 
     def _row(
-        self, name: str, over: str, parts: Sequence[int] | Sequence[slice], densities: Callable[[], Array], every: bool
+        self,
+        name: str,
+        over: str,
+        parts: Sequence[int] | Sequence[slice],
+        densities: Callable[[], Array],
+        every: bool,
+        sparing: bool = False,
     ) -> Row:
         """Leave all parts out of one model.
 
         densities : log density (draw, part) given all other parts
         every : whether to integrate the model again without every part, and to sample only where that fails
+        sparing : whether not to integrate again where a Gaussian posterior without the part is trusted
         """
         again = partial(self._again, name, over, parts)
         exact = again(None, np.ones(len(parts), dtype=bool)) if every else None
@@ -83,7 +92,8 @@ class LeavingOut:
         sampled = importance_sampled(densities(), self.posteriors[name])
         if exact is not None:
             return sampled.but(exact)
-        return again(sampled, (sampled.khat > sampled.limit) & (self.refit != "never")) or sampled
+        wanted = (sampled.khat > sampled.limit) & (self.refit != "never")
+        return again(sampled, wanted & ~sampled.gaussian if sparing else wanted) or sampled
 
     def _again(
         self, name: str, over: str, parts: Sequence[int] | Sequence[slice], row: Row | None, wanted: NDArray[np.bool_]
@@ -98,7 +108,20 @@ class LeavingOut:
         return integrated_again(row, wanted, lambda i: refit.left_out(parts[i]), f"{name}, {over}", self.shown)
 
 
-def _dear(posterior: Posterior) -> bool:
-    """Whether blocks cost more to draw than to integrate without: currents have long time courses of their own."""
+def _dear(posterior: Posterior, blocks: Sequence[slice]) -> bool:
+    """Whether blocks cost more to sample than to integrate without: currents have long time courses of their own.
+
+    Where colours differ it is the other way round, but for blocks that are too long.
+    """
+    problem = posterior.problem
+    if _of_several_colours(posterior):
+        return problem.components * max(one.stop - one.start for one in blocks) > MAX_TOGETHER
     courses = any(structure.time is not None for structure in posterior.mixture.structures)
-    return courses and posterior.problem.recording.size >= MANY_NUMBERS
+    return courses and problem.recording.size >= MANY_NUMBERS
+
+
+def _of_several_colours(posterior: Posterior) -> bool:
+    """Whether currents have time courses of their own in noise of several colours."""
+    whitening = posterior.problem.time_whitening
+    courses = any(structure.time is not None for structure in posterior.mixture.structures)
+    return courses and whitening is not None and whitening.groups > 1
