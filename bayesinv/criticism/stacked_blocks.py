@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg import cholesky, solve_triangular
 
-from bayesinv.axes import Array
+from bayesinv.axes import Array, Index
 from bayesinv.evidence.gaussian import LOG_2PI
 from bayesinv.evidence.spectrum import Spectrum
 from bayesinv.interpolation.chebyshev import Chebyshev
@@ -124,15 +124,15 @@ class _Block:
     strong : (column of Z,), the column of `directions` that each is of; courses : (column of Z, sample)
     """
 
-    rows: list[Array]
+    rows: list[Index]
     roots: Array
     shares: Array
     directions: Array
-    strong: Array
+    strong: Index
     courses: Array
 
     @classmethod
-    def of(cls, spectrum: Spectrum, total: Array, inside: Array, rows: list[Array]) -> _Block:
+    def of(cls, spectrum: Spectrum, total: Array, inside: Array, rows: list[Index]) -> _Block:
         """Find the combinations of samples in which currents are above the noise."""
         assert spectrum.modes is not None
         spreads = spectrum.modes.spreads
@@ -152,7 +152,9 @@ class _Block:
         strong, place = np.nonzero(values > WEAK)
         courses = (vectors[strong, :, place] * np.sqrt(values[strong, place])[:, None]) @ middle.T
         directions = np.hstack([one.to_components for one in spectrum.decompositions])
-        return cls(rows, np.linalg.cholesky(precisions), shares, directions, strong, courses)
+        return cls(
+            rows, np.asarray(np.linalg.cholesky(precisions)), shares, directions, strong.astype(np.int64), courses
+        )
 
     def terms(self, field: Array) -> tuple[float, float]:
         """Both terms, of a field (sample, component)."""
