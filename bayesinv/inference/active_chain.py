@@ -50,6 +50,9 @@ MEMORY = 50
 MOVES = 12
 """Slots that are drawn anew in a sweep."""
 
+SMOOTHED, SHARED = 2.0, 0.2
+"""Levels over which the distribution of those of empty slots is smoothed, and the share that the prior has in it."""
+
 RISE = 3
 """Power of a sweep's share by which the heat rises: strong sources come in while it is low."""
 
@@ -162,6 +165,8 @@ class Chain:
         self.deviation = np.zeros((model.most, model.neighbours.count))
         self.fields: list[Array] = [np.empty((len(model.fields), model.axes))] * model.most
         self.share = float(rng.beta(*model.count_prior))
+        # Of the levels of empty slots: their distribution, and the levels of sources that it is learned from.
+        self.log_idle, self.met = model.log_strengths.copy(), np.zeros(len(model.strengths))
         self.heat = 1.0
         self.point = start.copy()
         self.steps = np.full(len(start), 0.3)
@@ -201,11 +206,10 @@ class Chain:
             del self.order[-1]
         strength = float(model.strengths[self.level[slot]])
         log_mass = self.heat * scan.log_factors(strength) + model.log_prior + np.log(self.share)
-        log_mass = np.append(log_mass, np.log1p(-self.share))
+        log_mass = np.append(log_mass, np.log1p(-self.share) + self._idle_odds(self.level[slot]))
         products = self._draw_patch(slot, log_mass, strength)
         if products is None:
-            # Strengths of empty slots have their prior.
-            self.level[slot] = _drawn(model.log_strengths, rng)
+            self.level[slot] = _drawn(self.log_idle, rng)
             return
         added = self.heat * products.levels(self.deviation[slot], model.strengths)
         self.level[slot] = _drawn(added + model.log_strengths, rng)
@@ -254,6 +258,26 @@ class Chain:
         assert products is not None
         return products.picked(np.flatnonzero(filled == self.patch[slot]))
 
+    def _idle_odds(self, level: int) -> float:
+        """Log ratio of the probabilities of a level where a slot is empty and where it holds a source."""
+        return float(self.log_idle[level] - self.model.log_strengths[level])
+
+    def _learn_idle(self) -> None:
+        """Let levels of empty slots be distributed as those of sources so far; what was drawn for them is drawn anew.
+
+        A slot that has been emptied then tries strengths that sources have. Any distribution would leave the posterior
+        as it is.
+        """
+        model = self.model
+        active = self.active
+        self.met += np.exp(-0.5 * ((np.arange(len(self.met))[:, None] - self.level[active]) / SMOOTHED) ** 2).sum(
+            axis=1
+        )
+        shape = self.met / self.met.sum() if self.met.any() else np.exp(model.log_strengths)
+        self.log_idle = np.log((1 - SHARED) * shape + SHARED * np.exp(model.log_strengths))
+        for slot in np.flatnonzero(self.patch == EMPTY):
+            self.level[slot] = _drawn(self.log_idle, self.rng)
+
     def _hold(self, slot: int, patch: int, deviation: Array) -> None:
         same = patch == self.patch[slot] and np.array_equal(deviation, self.deviation[slot])
         if patch != EMPTY and not same:
@@ -276,11 +300,16 @@ class Chain:
     def _products(self, patches: Index) -> Deviations:
         return self.scan.deviations(self.model.neighbours.fields_along(self.model.by_patch, patches))
 
-    def _log_densities(self, variance: float, noise: float, constant: int, error: int) -> tuple[float, float]:
-        return self.model.log_density(self.scan.columns, constant, variance, noise, float(self.model.errors[error]))
+    def _log_densities(
+        self, variance: float, noise: float, constant: int, error: int, rise: int = 0
+    ) -> tuple[float, float]:
+        model = self.model
+        # Levels are in a geometric series.
+        columns = self.scan.columns * (model.strengths[-1] / model.strengths[0]) ** (rise / (len(model.strengths) - 1))
+        return model.log_density(columns, constant, variance, noise, float(model.errors[error]))
 
-    def _log_density(self, variance: float, noise: float, constant: int, error: int) -> float:
-        dense, added = self._log_densities(variance, noise, constant, error)
+    def _log_density(self, variance: float, noise: float, constant: int, error: int, rise: int = 0) -> float:
+        dense, added = self._log_densities(variance, noise, constant, error, rise)
         return dense + self.heat * added
 
     def draw_scale(self, i: int, adapting: int | None) -> None:
@@ -306,7 +335,9 @@ class Chain:
     def draw_together(self, adapting: int | None) -> None:
         """Metropolis steps of all hyperparameters, the time constant and the error at once.
 
-        Their covariance, by which steps are shaped, is learned while the chain warms up.
+        Their covariance, by which steps are shaped, is learned while the chain warms up. In half of the steps all
+        strengths change with the time constant, level by level: smooth courses of a longer constant are as probable
+        with more variance.
         """
         model, rng, size = self.model, self.rng, len(self.point)
         highest = np.array([len(model.log_constants), len(model.log_errors)]) - 1
@@ -315,24 +346,26 @@ class Chain:
         lower, levels = np.linalg.cholesky(self.spread), np.array([self.constant, self.error])
         steps = (lower @ rng.standard_normal((size + 2, STEPS))).T
         ahead = self.prior(self.point[None])
-        current = float(ahead[0][0]) + self._at_levels(self.variance, self.noise, self.constant, self.error)
-        made = -1
+        current = float(ahead[0][0]) + self._at_levels(self.variance, self.noise, self.constant, self.error, 0)
+        made, rises = -1, rng.random(STEPS) < 0.5
         for i, step in enumerate(self.stride * steps):
             if made < 0:
                 # The prior where the next steps lead, until one of them is taken.
                 ahead, made = self.prior(self.point + self.stride * steps[i:, :size]), i
             near = levels + np.rint(step[size:]).astype(int)
+            rise = int(near[0] - self.constant) if rises[i] else 0
             accepted = False
-            if (near >= 0).all() and (near <= highest).all():
+            if (near >= 0).all() and (near <= highest).all() and self._may_rise(rise):
                 prior, variance, noise = (float(one[i - made]) for one in ahead)
                 value = -np.inf
                 if np.isfinite([prior, variance, noise]).all() and min(variance, noise) > 0:
-                    value = prior + self._at_levels(variance, noise, *near.tolist())
+                    value = prior + self._at_levels(variance, noise, *near.tolist(), rise)
                 accepted = bool(np.log(rng.random()) < value - current)
             if accepted:
                 current, levels, made = value, near, -1
                 self.point, self.variance, self.noise = self.point + step[:size], variance, noise
                 self.constant, self.error = near.tolist()
+                self._raise(rise)
             if adapting is not None:
                 self.shift += (accepted - ACCEPTANCE) / np.sqrt(4 + adapting)
         if adapting is not None:
@@ -342,9 +375,22 @@ class Chain:
             self.middle += rate * (now - self.middle)
             self.spread[np.diag_indices(size + 2)] += rate * self.least**2
 
-    def _at_levels(self, variance: float, noise: float, constant: int, error: int) -> float:
-        out = float(self.model.log_constants[constant] + self.model.log_errors[error])
-        return out + self._log_density(variance, noise, constant, error)
+    def _at_levels(self, variance: float, noise: float, constant: int, error: int, rise: int = 0) -> float:
+        """Log density of scales and strengths, all strengths raised by a number of levels."""
+        model = self.model
+        out = float(model.log_constants[constant] + model.log_errors[error])
+        out += float(model.log_strengths[self.level[self.active] + rise].sum())
+        return out + self._log_density(variance, noise, constant, error, rise)
+
+    def _may_rise(self, rise: int) -> bool:
+        raised = self.level[self.active] + rise
+        return bool((raised >= 0).all() and (raised < len(self.model.strengths)).all())
+
+    def _raise(self, rise: int) -> None:
+        """Raise all strengths by a number of levels; tables are those of the old ones until they are refreshed."""
+        active = self.active
+        self.level[active] += rise
+        self.scan.strengths = self.model.strengths[self.level[np.array(self.order, dtype=np.int64)]].tolist()
 
     def draw_scales(self, adapting: int | None) -> None:
         """Draw the hyperparameters, the time constant and the error, one of them from its whole conditional."""
@@ -403,6 +449,7 @@ class Chain:
             log_ratio += (heat - self.heat) * added
             self.heat = heat
             self.sweep(SETTLING + sweep)
+            self._learn_idle()
             told()
         return log_ratio
 
