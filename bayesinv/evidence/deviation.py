@@ -89,7 +89,10 @@ class Deviations(PickledByFields):
         gradient = np.einsum("gkia,gka->gi", left, mean) - np.einsum("gkiab,gkab->gi", half, covariance)
         square = mean[..., :, None] * mean[..., None, :] + covariance
         curvature = np.einsum("gkiajb,gkab->gij", self.gram[:, :, 1:, :, 1:], square)
-        curvature -= np.einsum("gkiac,gkcd,gkjbd,gkab->gij", half, covariance, half, square, optimize=True)
+        count, modes, size = half.shape[:3]
+        left = (square[:, :, None] @ half).reshape(count, modes, size, -1)
+        right = (half @ covariance[:, :, None]).reshape(count, modes, size, -1)
+        curvature -= (left @ right.swapaxes(-1, -2)).sum(axis=1)
         return factors, gradient, curvature
 
     def proposal(self, strengths: Array, heat: float, spread: float) -> Proposal:

@@ -18,30 +18,23 @@ References: Liu (1994), J. Am. Stat. Assoc. 89, 958-966 (collapsed Gibbs samplin
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
 from bayesinv.axes import Array, Index
-from bayesinv.evidence.active import FocalCourses, FocalRecording, Table
 from bayesinv.evidence.active_scan import Scan
 from bayesinv.evidence.deviation import Deviations, Proposal
 from bayesinv.evidence.gaussian import LOG_2PI
-from bayesinv.memory import PickledByFields, cached_property
-from bayesinv.prior.neighbours import Neighbours
+from bayesinv.inference.active_model import EMPTY, ActiveDraws, ActiveModel, LogPrior
 
-EMPTY = -1
-"""No source."""
-
-CANDIDATES, FALLEN, SHARE = 32, 40.0, 0.1
+CANDIDATES, FALLEN, SHARE = 16, 40.0, 0.1
 """Patches at most whose deviations are approximated, nats below the first at which they are not, and the least share of
 the conditional that they are to hold."""
 
 POINTS = 8
 """Points of the random lattice along a hyperparameter, of which one is drawn in a sweep."""
 
-STEPS, ACCEPTANCE = 8, 0.25
+STEPS, ACCEPTANCE = 4, 0.25
 """Metropolis steps of all that sources have in common in a sweep, and the share of them that is to be accepted."""
 
 MEMORY = 50
@@ -56,101 +49,12 @@ SMOOTHED, SHARED = 2.0, 0.2
 RISE = 3
 """Power of a sweep's share by which the heat rises: strong sources come in while it is low."""
 
+WINDOW, SLOPES = 5, (-0.5, 1.5)
+"""Time constants next to each other of which one is drawn, and the least and most levels of strength by which the dense
+scale changes from one to the next."""
+
 SETTLING = 30
 """Sweeps of scales and levels alone before sources come in."""
-
-
-class LogPrior(Protocol):
-    """Log prior density, source variance and noise scale (node,) at unconstrained points (node, coordinate)."""
-
-    def __call__(self, nodes: Array) -> tuple[Array, Array, Array]: ...
-
-
-@dataclass(frozen=True, eq=False)
-class ActiveModel(PickledByFields):
-    """What a chain samples: tables of fields, the recording, and the priors.
-
-    fields : (component, patch × axis), in the eigenbasis of the dense currents, for currents of one unit
-    recordings : for each time constant, with the baseline
-    log_prior : (patch,)
-    strengths, log_strengths : (level,), in that unit, and their log probabilities
-    errors, log_errors : (level,), in units of the noise, and their log probabilities
-    neighbours : of patches
-    deviation : standard deviation of how far patches deviate along each direction
-    log_constants : (constant,), log probabilities
-    count_prior : of the share of slots that are filled, a beta distribution
-    most : slots
-    axes : columns of a source
-    """
-
-    fields: Array
-    recordings: tuple[FocalRecording, ...]
-    log_prior: Array
-    strengths: Array
-    log_strengths: Array
-    errors: Array
-    log_errors: Array
-    neighbours: Neighbours
-    deviation: float
-    log_constants: Array
-    count_prior: tuple[float, float]
-    most: int
-    axes: int
-
-    @cached_property
-    def table(self) -> Table:
-        """The fields in single precision, by axis: (axis, component, patch)."""
-        fields = self.fields.astype(np.float32).reshape(len(self.fields), -1, self.axes)
-        return np.ascontiguousarray(fields.transpose(2, 0, 1))
-
-    @cached_property
-    def by_patch(self) -> Array:
-        """The fields of each patch: (patch, component, axis)."""
-        return np.ascontiguousarray(self.fields.reshape(len(self.fields), -1, self.axes).swapaxes(0, 1))
-
-    def field(self, patch: int, deviation: Array) -> Array:
-        """Field (component, axis) of unit strength of a patch that deviates by (direction,)."""
-        if not len(deviation):
-            return np.asarray(self.by_patch[patch])
-        one = np.array([patch])
-        parts, shares = self.neighbours.parts(one)[0], self.neighbours.shares(one, deviation[None])[0]
-        return np.asarray(np.tensordot(shares, self.by_patch[parts], axes=1))
-
-    def log_density(
-        self, fields: Array, constant: int, variance: float, noise: float, error: float
-    ) -> tuple[float, float]:
-        """Log density of the recording and baseline without sources, and what sources add to it, nats.
-
-        fields : (component, source × axis), times strengths
-        """
-        recording = self.recordings[constant]
-        spread = recording.spread(variance, noise, error)
-        dense = recording.log_density(noise, spread)
-        if not fields.shape[1]:
-            return dense, 0.0
-        return dense, FocalCourses.at(recording, fields, spread).log_factor
-
-
-@dataclass(frozen=True, eq=False)
-class ActiveDraws(PickledByFields):
-    """Draws of one chain.
-
-    patch : for each draw (source,), patches that are active
-    strength : for each draw (source,), in the model's unit of currents
-    deviation : for each draw (source, direction)
-    constant : (draw,), index of the time constant
-    error : (draw,), in units of the noise
-    points : (draw, coordinate), unconstrained hyperparameters
-    log_ratio : log of an unbiased estimate of the ratio of the evidence to that without focal sources
-    """
-
-    patch: tuple[Index, ...]
-    strength: tuple[Array, ...]
-    deviation: tuple[Array, ...]
-    constant: Index
-    error: Array
-    points: Array
-    log_ratio: float
 
 
 class Chain:
@@ -176,7 +80,8 @@ class Chain:
         self.stride, self.shift = 2.4 / np.sqrt(len(self.least)), 0.0
         _, variance, noise = prior(self.point[None])
         self.variance, self.noise = float(variance[0]), float(noise[0])
-        self.scan = Scan(model.table)
+        self.along = self._along()
+        self.scan = Scan(model.table, model.pairs)
         self._refresh()
 
     # --- what is worked out whenever scales or the time constant have changed
@@ -312,6 +217,12 @@ class Chain:
         dense, added = self._log_densities(variance, noise, constant, error, rise)
         return dense + self.heat * added
 
+    def _prior_at(self, nodes: Array) -> tuple[Array, Array, Array]:
+        """Log prior, dense variance and noise (node,) of hyperparameters; no mass where one of them is not valid."""
+        log_mass, variance, noise = self.prior(nodes)
+        valid = np.isfinite(log_mass) & (variance > 0) & (noise > 0) & np.isfinite(variance) & np.isfinite(noise)
+        return np.where(valid, log_mass, -np.inf), variance, noise
+
     def draw_scale(self, i: int, adapting: int | None) -> None:
         """Draw a hyperparameter from its conditional on a lattice that holds its value at a random position.
 
@@ -320,10 +231,8 @@ class Chain:
         own = int(self.rng.integers(POINTS))
         nodes = np.repeat(self.point[None], POINTS, axis=0)
         nodes[:, i] += self.steps[i] * (np.arange(POINTS) - own)
-        log_mass, variance, noise = self.prior(nodes)
-        valid = np.isfinite(log_mass) & (variance > 0) & (noise > 0) & np.isfinite(variance) & np.isfinite(noise)
-        log_mass = np.where(valid, log_mass, -np.inf)
-        for k in np.flatnonzero(valid):
+        log_mass, variance, noise = self._prior_at(nodes)
+        for k in np.flatnonzero(np.isfinite(log_mass)):
             log_mass[k] += self._log_density(float(variance[k]), float(noise[k]), self.constant, self.error)
         drawn = _drawn(log_mass, self.rng)
         self.point, self.variance, self.noise = nodes[drawn], float(variance[drawn]), float(noise[drawn])
@@ -332,12 +241,19 @@ class Chain:
             worth = mass.sum() ** 2 / np.sum(mass**2)
             self.steps[i] *= np.exp((1 if worth > POINTS / 2 else -1) / np.sqrt(4 + adapting))
 
+    def _along(self) -> Array:
+        """Direction of the hyperparameters in which the dense variance grows, by a level of strengths."""
+        size = len(self.point)
+        nodes = self.point + np.r_[np.zeros((1, size)), 1e-3 * np.eye(size)]
+        logs = np.log(self.prior(nodes)[1])
+        slope = (logs[1:] - logs[0]) / 1e-3
+        ratio = np.log(self.model.strengths[-1] / self.model.strengths[0]) / max(len(self.model.strengths) - 1, 1)
+        return np.asarray(2 * ratio * slope / max(float(slope @ slope), 1e-12))
+
     def draw_together(self, adapting: int | None) -> None:
         """Metropolis steps of all hyperparameters, the time constant and the error at once.
 
-        Their covariance, by which steps are shaped, is learned while the chain warms up. In half of the steps all
-        strengths change with the time constant, level by level: smooth courses of a longer constant are as probable
-        with more variance.
+        Their covariance, by which steps are shaped, is learned while the chain warms up.
         """
         model, rng, size = self.model, self.rng, len(self.point)
         highest = np.array([len(model.log_constants), len(model.log_errors)]) - 1
@@ -346,26 +262,24 @@ class Chain:
         lower, levels = np.linalg.cholesky(self.spread), np.array([self.constant, self.error])
         steps = (lower @ rng.standard_normal((size + 2, STEPS))).T
         ahead = self.prior(self.point[None])
-        current = float(ahead[0][0]) + self._at_levels(self.variance, self.noise, self.constant, self.error, 0)
-        made, rises = -1, rng.random(STEPS) < 0.5
+        current = float(ahead[0][0]) + self._at_levels(self.variance, self.noise, self.constant, self.error)
+        made = -1
         for i, step in enumerate(self.stride * steps):
             if made < 0:
                 # The prior where the next steps lead, until one of them is taken.
                 ahead, made = self.prior(self.point + self.stride * steps[i:, :size]), i
             near = levels + np.rint(step[size:]).astype(int)
-            rise = int(near[0] - self.constant) if rises[i] else 0
             accepted = False
-            if (near >= 0).all() and (near <= highest).all() and self._may_rise(rise):
+            if (near >= 0).all() and (near <= highest).all():
                 prior, variance, noise = (float(one[i - made]) for one in ahead)
                 value = -np.inf
                 if np.isfinite([prior, variance, noise]).all() and min(variance, noise) > 0:
-                    value = prior + self._at_levels(variance, noise, *near.tolist(), rise)
+                    value = prior + self._at_levels(variance, noise, *near.tolist())
                 accepted = bool(np.log(rng.random()) < value - current)
             if accepted:
                 current, levels, made = value, near, -1
                 self.point, self.variance, self.noise = self.point + step[:size], variance, noise
                 self.constant, self.error = near.tolist()
-                self._raise(rise)
             if adapting is not None:
                 self.shift += (accepted - ACCEPTANCE) / np.sqrt(4 + adapting)
         if adapting is not None:
@@ -392,16 +306,33 @@ class Chain:
         self.level[active] += rise
         self.scan.strengths = self.model.strengths[self.level[np.array(self.order, dtype=np.int64)]].tolist()
 
+    def draw_constant(self) -> None:
+        """Draw the time constant, all strengths and the dense variance changing with it.
+
+        Smooth courses of a longer constant are as probable with more variance, and those of a rough course with less:
+        how much the logarithms change by a level of the constant is drawn first, of sources and dense currents apart.
+        """
+        model, rng = self.model, self.rng
+        levels = np.arange(WINDOW) - int(rng.integers(WINDOW))
+        constants, rises = self.constant + levels, levels * int(rng.integers(2))
+        nodes = self.point + (rng.uniform(*SLOPES) * levels[:, None]) * self.along
+        log_mass, variance, noise = self._prior_at(nodes)
+        for k, (constant, rise) in enumerate(zip(constants.tolist(), rises.tolist(), strict=True)):
+            if np.isfinite(log_mass[k]) and 0 <= constant < len(model.log_constants) and self._may_rise(rise):
+                log_mass[k] += self._at_levels(float(variance[k]), float(noise[k]), constant, self.error, rise)
+            else:
+                log_mass[k] = -np.inf
+        drawn = _drawn(log_mass, rng)
+        self.constant, self.point = int(constants[drawn]), nodes[drawn]
+        self.variance, self.noise = float(variance[drawn]), float(noise[drawn])
+        self._raise(int(rises[drawn]))
+
     def draw_scales(self, adapting: int | None) -> None:
         """Draw the hyperparameters, the time constant and the error, one of them from its whole conditional."""
-        drawn = int(self.rng.integers(len(self.point) + 2))
+        self.draw_constant()
+        drawn = int(self.rng.integers(len(self.point) + 1))
         if drawn < len(self.point):
             self.draw_scale(drawn, adapting)
-        elif drawn == len(self.point):
-            each = [
-                self._at_levels(self.variance, self.noise, i, self.error) for i in range(len(self.model.log_constants))
-            ]
-            self.constant = _drawn(np.array(each), self.rng)
         else:
             each = [
                 self._at_levels(self.variance, self.noise, self.constant, i) for i in range(len(self.model.log_errors))
@@ -453,12 +384,11 @@ class Chain:
             told()
         return log_ratio
 
-    def run(self, warm: int, draws: int, told: Callable[[], None]) -> ActiveDraws:
-        """Anneal, then return one draw per sweep.
+    def run(self, draws: int, told: Callable[[], None]) -> ActiveDraws:
+        """Return one draw per sweep.
 
         told : called after every sweep
         """
-        log_ratio = self.anneal(warm, told)
         kept: list[tuple[Index, Array, Array, int, float, Array]] = []
         for _ in range(draws):
             self.sweep(None)
@@ -469,15 +399,8 @@ class Chain:
             kept.append((*drawn, self.constant, error, self.point.copy()))
             told()
         patch, strength, deviation, constant, errors, points = zip(*kept, strict=True)
-        return ActiveDraws(
-            patch,
-            strength,
-            deviation,
-            np.array(constant, dtype=np.int64),
-            np.array(errors),
-            np.array(points),
-            log_ratio,
-        )
+        constants = np.array(constant, dtype=np.int64)
+        return ActiveDraws(patch, strength, deviation, constants, np.array(errors), np.array(points))
 
 
 def _log_normal(deviation: Array, spread: float) -> float:

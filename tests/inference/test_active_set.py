@@ -13,9 +13,10 @@ from scipy.stats import multivariate_normal, norm
 
 import bayesinv as bi
 from bayesinv.evidence.active import FocalModes, FocalRecording
-from bayesinv.inference.active_chain import ActiveModel, Chain
+from bayesinv.inference.active_chain import Chain
 from bayesinv.inference.active_checks import MAX_ERROR
 from bayesinv.inference.active_evidence import annealed_ratio, dense_log_evidence
+from bayesinv.inference.active_model import ActiveModel
 from bayesinv.inference.active_set import active_model
 from bayesinv.prior.catalogue import build
 from bayesinv.prior.density import Density
@@ -161,7 +162,9 @@ def _log_normal(covariance, y):
 
 def visited(given, draws, seed=1):
     """The same by a chain, each draw in a row."""
-    found = Chain(given, log_prior, np.zeros(1), np.random.default_rng(seed)).run(100, draws, lambda: None)
+    chain = Chain(given, log_prior, np.zeros(1), np.random.default_rng(seed))
+    chain.anneal(100, lambda: None)
+    found = chain.run(draws, lambda: None)
     patches = len(given.log_prior)
     rows = []
     for i, (patch, constant, error) in enumerate(zip(found.patch, found.constant, found.error, strict=True)):
