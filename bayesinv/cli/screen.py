@@ -27,9 +27,13 @@ class Stages:
         self.console = _console(error=True)
 
     @contextlib.contextmanager
-    def __call__(self, name: str) -> Iterator[None]:
+    def __call__(self, name: str, has_bar: bool = False) -> Iterator[None]:
+        """Run a stage.
+
+        has_bar : whether it shows its own progress
+        """
         started = time.perf_counter()
-        with working(name):
+        with contextlib.nullcontext() if has_bar else working(name):
             yield
         took = time.perf_counter() - started
         self.seconds[name] = self.seconds.get(name, 0.0) + took

@@ -18,7 +18,7 @@ class TestFit:
         assert code == 0, err
         folder = parent / "out"
         there = sorted(path.name for path in folder.iterdir())
-        assert there == ["maps.png", "posterior.nc", "report.html", "summary.json"]
+        assert there == ["distributed.nc", "maps.png", "posterior.nc", "report.html", "summary.json"]
         assert [path.name for path in parent.iterdir()] == ["out"]
         found = json.loads((folder / "summary.json").read_text())
         assert found["files"] == there
@@ -63,8 +63,17 @@ class TestFit:
                 baseline=(-0.2, 0.0),
             )
         assert bi.default_model(problem) == "temporal"
-        expected = bi.infer("temporal", problem, rng=np.random.default_rng(3), draws=500)
+        rng = np.random.default_rng(3)
+        expected = bi.infer("focal", problem, rng=rng, draws=500)
+        distributed = bi.infer("temporal", problem, rng=rng)
         found = json.loads((whole[0] / "out" / "summary.json").read_text())
+        beside = found["distributed"]
+        assert (found["model"], beside["model"]) == ("focal", "temporal")
+        assert beside["log_evidence"] == pytest.approx(float(distributed.log_evidence), rel=1e-10)
+        difference = float(expected.log_evidence) - float(distributed.log_evidence)
+        assert beside["log_evidence_difference"] == pytest.approx(difference, rel=1e-8)
+        assert beside["preference"] in whole[2]
+        assert load(whole[0] / "out" / "distributed.nc").model == "temporal"
         assert found["samples"] == 16
         assert found["log_evidence"] == pytest.approx(float(expected.log_evidence), rel=1e-10)
         assert found["hyper"]["snr"]["high"] == pytest.approx(expected.hyper["snr"].interval(0.9)[1], rel=1e-10)

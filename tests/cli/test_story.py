@@ -12,6 +12,7 @@ from numpy.testing import assert_allclose
 import bayesinv as bi
 from bayesinv import cli
 from bayesinv.cli import story as demo
+from bayesinv.cli.beside import classical
 from bayesinv.forward import template_lead_field
 from bayesinv.head import template_cortex
 from bayesinv.posterior.maps import both
@@ -64,11 +65,23 @@ def test_the_classical_answers_are_those_of_mne_python(story, problem):
         operator = mne.minimum_norm.make_inverse_operator(
             evoked.info, forward, covariance, loose=0.0, depth=0.8, fixed=True
         )
-    found = demo.classical(problem, story.window)
-    assert [name.split()[0] for name in found] == ["MNE", "dSPM"]
+    found = classical(problem, story.window, demo.CLASSICAL)
+    assert list(found) == [
+        "MNE, MNE-Python's λ² = 1/9",
+        "MNE, λ by GCV",
+        "MNE, λ by L-curve (in doubt)",
+        "dSPM, MNE-Python's λ² = 1/9",
+    ]
+    with pytest.warns(UserWarning, match="no corner"):
+        by_curve = bi.baseline(problem, "MNE", "l-curve", convention="mne")
+    wanted = np.abs(by_curve.current[:, problem.window(*story.window)].mean(axis=1))
+    assert_allclose(found["MNE, λ by L-curve (in doubt)"], wanted)
+    assert demo.SHOWN in found
     for name, table in found.items():
+        if "Python" not in name:
+            continue
         with mne.use_log_level("ERROR"):
-            theirs = mne.minimum_norm.apply_inverse(evoked, operator, 1 / 9, method=name.split()[0])
+            theirs = mne.minimum_norm.apply_inverse(evoked, operator, 1 / 9, method=name.split(",")[0])
         inside = (theirs.times >= story.window[0] - 1e-9) & (theirs.times <= story.window[1] + 1e-9)
         assert_allclose(table, np.abs(theirs.data[:, inside].mean(axis=1)), rtol=1e-6, atol=1e-9 * table.max())
 
@@ -137,7 +150,7 @@ def test_the_whole_story(tmp_path, monkeypatch, capfd):
     assert found["passed"]
     assert "finite elements" in found["truth"]["notes"]["method"]
     assert "boundary elements" in found["truth"]["inversion"]["solver"]
-    assert "MNE as of MNE-Python" in shown.out
+    assert "MNE-Python's λ² = 1/9" in shown.out
     assert len(list((tmp_path / "cache").glob("template-*.npz"))) == 2
     # What it wrote is input for the other command, with the same answer.
     tokens = ["fit", str(out / "demo-ave.fif"), "--forward", str(out / "demo-fwd.fif")]
