@@ -23,13 +23,8 @@ import numpy as np
 
 from bayesinv.axes import Array, Index
 from bayesinv.evidence.active_scan import Scan
-from bayesinv.evidence.deviation import Deviations, Proposal
-from bayesinv.evidence.gaussian import LOG_2PI
 from bayesinv.inference.active_model import EMPTY, ActiveDraws, ActiveModel, LogPrior
-
-CANDIDATES, FALLEN, SHARE = 16, 40.0, 0.1
-"""Patches at most whose deviations are approximated, nats below the first at which they are not, and the least share of
-the conditional that they are to hold."""
+from bayesinv.inference.active_slot import SlotConditional, one_of_mass
 
 POINTS = 8
 """Points of the random lattice along a hyperparameter, of which one is drawn in a sweep."""
@@ -40,8 +35,9 @@ STEPS, ACCEPTANCE = 4, 0.25
 MEMORY = 50
 """Sweeps of warming up that the shape of these steps is learned from."""
 
-MOVES = 12
-"""Slots that are drawn anew in a sweep."""
+MOVES, PAIRS, NEAR = 10, 2, 3
+"""Slots that are drawn anew in a sweep, pairs of which merging or splitting is tried, and levels by which the strength
+of the one changes at most."""
 
 SMOOTHED, SHARED = 2.0, 0.2
 """Levels over which the distribution of those of empty slots is smoothed, and the share that the prior has in it."""
@@ -101,67 +97,106 @@ class Chain:
 
     # --- moves
 
-    def draw_slot(self, slot: int) -> None:
-        """Draw what a slot holds given all else, by a step that leaves its conditional as it is."""
-        model, rng, scan = self.model, self.rng, self.scan
-        if self.patch[slot] != EMPTY:
-            place = self.order.index(slot)
-            scan.take(place)
-            self.order[place] = self.order[-1]
-            del self.order[-1]
-        strength = float(model.strengths[self.level[slot]])
-        log_mass = self.heat * scan.log_factors(strength) + model.log_prior + np.log(self.share)
-        log_mass = np.append(log_mass, np.log1p(-self.share) + self._idle_odds(self.level[slot]))
-        products = self._draw_patch(slot, log_mass, strength)
-        if products is None:
-            self.level[slot] = _drawn(self.log_idle, rng)
-            return
-        added = self.heat * products.levels(self.deviation[slot], model.strengths)
-        self.level[slot] = _drawn(added + model.log_strengths, rng)
-        scan.put([self.fields[slot]], model.strengths[self.level[[slot]]])
+    def _take(self, slot: int) -> None:
+        """Leave a source out of the tables."""
+        place = self.order.index(slot)
+        self.scan.take(place)
+        self.order[place] = self.order[-1]
+        del self.order[-1]
+
+    def _put(self, slot: int) -> None:
+        """Bring a source into the tables."""
+        self.scan.put([self.fields[slot]], self.model.strengths[self.level[[slot]]])
         self.order.append(slot)
 
-    def _draw_patch(self, slot: int, log_mass: Array, strength: float) -> Deviations | None:
-        """Draw the patch that a slot holds, and its deviation; return what it adds as a function of it, None for none.
+    def _conditional(self, level: int, log_nothing: float = -np.inf) -> SlotConditional:
+        strength = float(self.model.strengths[level])
+        return SlotConditional.of(self.model, self.scan, self.heat, strength, log_nothing)
 
-        log_mass : (patch + 1,), of patches that do not deviate, and of an empty slot
+    def draw_slot(self, slot: int) -> None:
+        """Draw what a slot holds given all else, by a step that leaves its conditional as it is."""
+        model, rng, before = self.model, self.rng, int(self.patch[slot])
+        if before != EMPTY:
+            self._take(slot)
+        level = int(self.level[slot])
+        log_nothing = float(np.log1p(-self.share) - np.log(self.share)) + self._idle_odds(level)
+        one = self._conditional(level, log_nothing)
+        patch = one_of_mass(np.append(one.log_mass, log_nothing), rng)
+        patch = EMPTY if patch == len(one.log_mass) else patch
+        states = [(patch, self.deviation[slot] if patch == EMPTY else one.draw_deviation(patch, rng))]
+        states.append((before, self.deviation[slot]))
+        products = {patch: one.products(patch) for patch, _ in states if patch != EMPTY}
+        # Log ratios of the density of a state to the one that it is proposed with.
+        weights = [
+            0.0 if patch == EMPTY else one.log_exact(patch, at, products[patch]) - one.log_drawn(patch, at)
+            for patch, at in states
+        ]
+        if np.log(rng.random()) < weights[0] - weights[1]:
+            self._hold(slot, *states[0])
+        now = int(self.patch[slot])
+        if now == EMPTY:
+            self.level[slot] = one_of_mass(self.log_idle, rng)
+            return
+        added = self.heat * products[now].levels(self.deviation[slot], model.strengths)
+        self.level[slot] = one_of_mass(added + model.log_strengths, rng)
+        self._put(slot)
+
+    def draw_pair(self) -> None:
+        """Merge two sources into one, or split one into two, by a Metropolis step.
+
+        One that is there is drawn anew with another strength; a second one is left out, or drawn from its conditional
+        given the first.
         """
-        model, rng = self.model, self.rng
-        nothing, spread = len(log_mass) - 1, model.deviation
-        candidates, proposal = self._candidates(log_mass, strength)
-        if proposal is not None:
-            log_mass[candidates] = proposal.log_mass + model.log_prior[candidates] + np.log(self.share)
-        drawn, before = _drawn(log_mass, rng), int(self.patch[slot])
-        where = {int(patch): place for place, patch in enumerate(candidates)}
-
-        def log_proposed(patch: int, deviation: Array) -> float:
-            if proposal is not None and patch in where:
-                return proposal.log_density(where[patch], deviation)
-            return _log_normal(deviation, spread)
-
-        deviation = spread * rng.standard_normal(model.neighbours.count)
-        if proposal is not None and drawn in where:
-            deviation = proposal.draw(where[drawn], rng)
-        states = [(drawn, deviation), (nothing if before == EMPTY else before, self.deviation[slot])]
-        filled = np.array(sorted({patch for patch, _ in states if patch != nothing}), dtype=np.int64)
-        products = self._products(filled) if len(filled) else None
-
-        def log_weight(patch: int, deviation: Array) -> float:
-            """Log ratio of the density of a state to the one that it is proposed with."""
-            if patch == nothing:
-                return 0.0
-            assert products is not None
-            one = products.picked(np.flatnonzero(filled == patch))
-            exact = self.heat * float(one.log_factors(deviation[None], np.array([strength]))[0])
-            exact += float(model.log_prior[patch]) + float(np.log(self.share)) + _log_normal(deviation, spread)
-            return exact - float(log_mass[patch]) - log_proposed(patch, deviation)
-
-        if np.log(rng.random()) < log_weight(*states[0]) - log_weight(*states[1]):
-            self._hold(slot, EMPTY if drawn == nothing else drawn, deviation)
-        if self.patch[slot] == EMPTY:
-            return None
-        assert products is not None
-        return products.picked(np.flatnonzero(filled == self.patch[slot]))
+        rng, active = self.rng, self.active
+        merging = bool(rng.integers(2))
+        others = np.flatnonzero(self.patch == EMPTY)
+        if not len(active):
+            return
+        first = int(rng.choice(active))
+        if merging:
+            others = active[active != first]
+        near = int(self.level[first] + rng.integers(-NEAR, NEAR + 1))
+        if not len(others) or not 0 <= near < len(self.model.strengths):
+            return
+        second = int(rng.choice(others))
+        before = int(self.patch[first]), self.deviation[first].copy(), int(self.level[first])
+        gone = int(self.patch[second]), self.deviation[second].copy()
+        if merging:
+            self._take(second)
+        self._take(first)
+        old, new = self._conditional(before[2]), self._conditional(near)
+        found = new.draw(rng)
+        log_ratio = new.log_exact(*found) - new.log_drawn(*found) + new.log_total
+        log_ratio -= old.log_exact(*before[:2]) - old.log_drawn(*before[:2]) + old.log_total
+        log_ratio += float(self.model.log_strengths[near] - self.model.log_strengths[before[2]])
+        if not merging:
+            self._hold(first, *found)
+            self.level[first] = near
+        self._put(first)
+        beside = self._conditional(int(self.level[second]))
+        held = gone if merging else beside.draw(rng)
+        added = beside.log_exact(*held) - beside.log_drawn(*held) + beside.log_total
+        added += float(np.log(self.share) - np.log1p(-self.share)) - self._idle_odds(int(self.level[second]))
+        # Of a pair there are as many first ones as sources; of one source, as many second ones as empty slots.
+        pairs, single = (len(active), len(active) - 1) if merging else (len(active) + 1, len(active))
+        added += float(np.log(self.model.most - single) - np.log(pairs))
+        accepted = np.log(rng.random()) < (log_ratio - added if merging else log_ratio + added)
+        if merging and accepted:
+            self._take(first)
+            self._hold(second, EMPTY, gone[1])
+            self._hold(first, *found)
+            self.level[first] = near
+            self._put(first)
+        elif merging:
+            self._put(second)
+        elif accepted:
+            self._hold(second, *held)
+            self._put(second)
+        else:
+            self._take(first)
+            self._hold(first, *before[:2])
+            self.level[first] = before[2]
+            self._put(first)
 
     def _idle_odds(self, level: int) -> float:
         """Log ratio of the probabilities of a level where a slot is empty and where it holds a source."""
@@ -181,29 +216,13 @@ class Chain:
         shape = self.met / self.met.sum() if self.met.any() else np.exp(model.log_strengths)
         self.log_idle = np.log((1 - SHARED) * shape + SHARED * np.exp(model.log_strengths))
         for slot in np.flatnonzero(self.patch == EMPTY):
-            self.level[slot] = _drawn(self.log_idle, self.rng)
+            self.level[slot] = one_of_mass(self.log_idle, self.rng)
 
     def _hold(self, slot: int, patch: int, deviation: Array) -> None:
         same = patch == self.patch[slot] and np.array_equal(deviation, self.deviation[slot])
         if patch != EMPTY and not same:
             self.deviation[slot], self.fields[slot] = deviation, self.model.field(patch, deviation)
         self.patch[slot] = patch
-
-    def _candidates(self, log_mass: Array, strength: float) -> tuple[Index, Proposal | None]:
-        """Patches that matter, and the approximate distributions of how they deviate; None where none matters."""
-        model, nothing = self.model, np.zeros(0, dtype=np.int64)
-        if not model.neighbours.count:
-            return nothing, None
-        mass = np.exp(log_mass - log_mass.max())
-        patches = mass[:-1]
-        found = np.argpartition(-patches, min(CANDIDATES, len(patches)) - 1)[:CANDIDATES]
-        found = np.sort(found[log_mass[found] > log_mass[found].max() - FALLEN])
-        if patches[found].sum() < SHARE * mass.sum():
-            return nothing, None
-        return found, self._products(found).proposal(np.full(len(found), strength), self.heat, model.deviation)
-
-    def _products(self, patches: Index) -> Deviations:
-        return self.scan.deviations(self.model.neighbours.fields_along(self.model.by_patch, patches))
 
     def _log_densities(
         self, variance: float, noise: float, constant: int, error: int, rise: int = 0
@@ -234,7 +253,7 @@ class Chain:
         log_mass, variance, noise = self._prior_at(nodes)
         for k in np.flatnonzero(np.isfinite(log_mass)):
             log_mass[k] += self._log_density(float(variance[k]), float(noise[k]), self.constant, self.error)
-        drawn = _drawn(log_mass, self.rng)
+        drawn = one_of_mass(log_mass, self.rng)
         self.point, self.variance, self.noise = nodes[drawn], float(variance[drawn]), float(noise[drawn])
         if adapting is not None:
             mass = np.exp(log_mass - log_mass.max())
@@ -322,7 +341,7 @@ class Chain:
                 log_mass[k] += self._at_levels(float(variance[k]), float(noise[k]), constant, self.error, rise)
             else:
                 log_mass[k] = -np.inf
-        drawn = _drawn(log_mass, rng)
+        drawn = one_of_mass(log_mass, rng)
         self.constant, self.point = int(constants[drawn]), nodes[drawn]
         self.variance, self.noise = float(variance[drawn]), float(noise[drawn])
         self._raise(int(rises[drawn]))
@@ -337,13 +356,15 @@ class Chain:
             each = [
                 self._at_levels(self.variance, self.noise, self.constant, i) for i in range(len(self.model.log_errors))
             ]
-            self.error = _drawn(np.array(each), self.rng)
+            self.error = one_of_mass(np.array(each), self.rng)
         self.draw_together(adapting)
 
     def sweep(self, adapting: int | None) -> None:
         """Draw some slots, what all sources have in common, and the share of slots that are filled."""
         for slot in self.rng.choice(self.model.most, size=min(MOVES, self.model.most), replace=False):
             self.draw_slot(int(slot))
+        for _ in range(PAIRS):
+            self.draw_pair()
         self.draw_scales(adapting)
         self._refresh()
         count, (filled, empty) = len(self.active), self.model.count_prior
@@ -395,35 +416,9 @@ class Chain:
             active = self.active
             strengths = self.model.strengths[self.level[active]]
             error = float(self.model.errors[self.error])
-            drawn = self.patch[active].copy(), strengths, self.deviation[active]
-            kept.append((*drawn, self.constant, error, self.point.copy()))
+            sources = self.patch[active].copy(), strengths, self.deviation[active]
+            kept.append((*sources, self.constant, error, self.point.copy()))
             told()
         patch, strength, deviation, constant, errors, points = zip(*kept, strict=True)
         constants = np.array(constant, dtype=np.int64)
         return ActiveDraws(patch, strength, deviation, constants, np.array(errors), np.array(points))
-
-
-def _log_normal(deviation: Array, spread: float) -> float:
-    """Log density of a deviation (direction,) under its prior."""
-    if not len(deviation):
-        return 0.0
-    constant = len(deviation) * (np.log(spread) + 0.5 * LOG_2PI)
-    return float(-0.5 * np.sum(deviation**2) / spread**2 - constant)
-
-
-def _drawn(log_mass: Array, rng: np.random.Generator) -> int:
-    """Draw an index in proportion to its mass.
-
-    Raises
-    ------
-    ValueError
-        If no mass is finite.
-    """
-    top = float(np.max(log_mass))
-    if not np.isfinite(top):
-        raise ValueError(
-            "the density of the focal sources is not finite; check the units of the gain and of the recording, and the "
-            "model's scales"
-        )
-    cumulative = np.cumsum(np.exp(log_mass - top))
-    return int(np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right").clip(0, len(log_mass) - 1))
