@@ -224,7 +224,7 @@ class Scan:
             along = along.reshape(len(precision), count, size, -1)
             gram -= along @ courses.covariances[:, None] @ along.swapaxes(-1, -2)
         return Deviations(
-            gram.swapaxes(0, 1).reshape(count, -1, *shape, *shape),
-            cross.reshape(-1, count, *shape).swapaxes(0, 1),
-            self.powers,
+            np.ascontiguousarray(gram.swapaxes(0, 1)).reshape(count, -1, *shape, *shape),
+            np.ascontiguousarray(cross.reshape(-1, count, *shape).swapaxes(0, 1)),
+            np.ascontiguousarray(self.powers),
         )

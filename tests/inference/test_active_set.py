@@ -270,7 +270,8 @@ def test_what_one_more_source_adds_is_the_difference_of_two_densities():
     assert_allclose(products.log_factors(deviations[:2], strengths), exact, atol=1e-8)
     levels = products.picked(np.array([1])).levels(deviations[1], given.strengths)
     assert_allclose(levels[9], added(11, deviations[1], 9), atol=1e-8)
-    _, gradient, _ = products._expansion(deviations[:2], strengths)
+    factors, gradient, _ = products.expansion(deviations[:2], strengths)
+    assert_allclose(factors, exact, atol=1e-8)
     for direction, step in enumerate(1e-5 * np.eye(given.neighbours.count)):
         ahead, behind = (products.log_factors(deviations[:2] + way * step, strengths) for way in (1, -1))
         assert_allclose(gradient[:, direction], (ahead - behind) / 2e-5, rtol=1e-4, atol=1e-5)
