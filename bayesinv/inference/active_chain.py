@@ -64,7 +64,6 @@ class Chain:
         self.error = int(rng.choice(len(model.errors), p=np.exp(model.log_errors)))
         self.deviation = np.zeros((model.most, model.neighbours.count))
         self.fields: list[Array] = [np.empty((len(model.fields), model.axes))] * model.most
-        self.share = float(rng.beta(*model.count_prior))
         # Of the levels of empty slots: their distribution, and the levels of sources that it is learned from.
         self.log_idle, self.met = model.log_strengths.copy(), np.zeros(len(model.strengths))
         self.heat = 1.0
@@ -119,7 +118,7 @@ class Chain:
         if before != EMPTY:
             self._take(slot)
         level = int(self.level[slot])
-        log_nothing = float(np.log1p(-self.share) - np.log(self.share)) + self._idle_odds(level)
+        log_nothing = self._idle_odds(level) - self._log_odds(len(self.order))
         one = self._conditional(level, log_nothing)
         patch = one_of_mass(np.append(one.log_mass, log_nothing), rng)
         patch = EMPTY if patch == len(one.log_mass) else patch
@@ -176,7 +175,7 @@ class Chain:
         beside = self._conditional(int(self.level[second]))
         held = gone if merging else beside.draw(rng)
         added = beside.log_exact(*held) - beside.log_drawn(*held) + beside.log_total
-        added += float(np.log(self.share) - np.log1p(-self.share)) - self._idle_odds(int(self.level[second]))
+        added += self._log_odds(len(active) - merging) - self._idle_odds(int(self.level[second]))
         # Of a pair there are as many first ones as sources; of one source, as many second ones as empty slots.
         pairs, single = (len(active), len(active) - 1) if merging else (len(active) + 1, len(active))
         added += float(np.log(self.model.most - single) - np.log(pairs))
@@ -197,6 +196,11 @@ class Chain:
             self._hold(first, *before[:2])
             self.level[first] = before[2]
             self._put(first)
+
+    def _log_odds(self, others: int) -> float:
+        """Log prior odds that a slot holds a source where some others do; the probability of each is integrated out."""
+        filled, empty = self.model.count_prior
+        return float(np.log(filled + others) - np.log(empty + self.model.most - 1 - others))
 
     def _idle_odds(self, level: int) -> float:
         """Log ratio of the probabilities of a level where a slot is empty and where it holds a source."""
@@ -360,20 +364,18 @@ class Chain:
         self.draw_together(adapting)
 
     def sweep(self, adapting: int | None) -> None:
-        """Draw some slots, what all sources have in common, and the share of slots that are filled."""
+        """Draw some slots, some pairs, and what all sources have in common."""
         for slot in self.rng.choice(self.model.most, size=min(MOVES, self.model.most), replace=False):
             self.draw_slot(int(slot))
         for _ in range(PAIRS):
             self.draw_pair()
         self.draw_scales(adapting)
         self._refresh()
-        count, (filled, empty) = len(self.active), self.model.count_prior
-        self.share = float(self.rng.beta(filled + count, empty + self.model.most - count))
 
     def _draw_prior(self) -> None:
         """Draw sources from their prior, whatever the recording."""
         model = self.model
-        filled = self.rng.random(model.most) < self.share
+        filled = self.rng.random(model.most) < self.rng.beta(*model.count_prior)
         probability = np.exp(model.log_prior)
         patches = self.rng.choice(len(probability), size=model.most, p=probability / probability.sum())
         deviations = model.deviation * self.rng.standard_normal(self.deviation.shape)
@@ -391,7 +393,6 @@ class Chain:
         log_ratio = 0.0
         for sweep in range(SETTLING):
             self.draw_scales(sweep)
-        self.share = float(self.rng.beta(*self.model.count_prior))
         self._draw_prior()
         self._refresh()
         self.heat = 0.0
