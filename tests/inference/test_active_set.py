@@ -355,3 +355,17 @@ def test_a_noisy_sensor_is_named_beside_a_focal_source():
 
     assert failed(recording) == {}
     assert any("3" in note for note in failed(spoilt).values())
+
+
+def test_chains_run_on_until_they_agree_up_to_a_bound(monkeypatch):
+    answers = iter([True, False, True, False, False])
+    monkeypatch.setattr("bayesinv.inference.active_set.PART", 10)
+    monkeypatch.setattr("bayesinv.inference.active_set.PARTS", 5)
+    monkeypatch.setattr("bayesinv.inference.active_set.agree", lambda *_: next(answers, False))
+    problem = toy(sensors=5, sources=7, samples=5)
+    found = [bi.infer("focal", problem, chains=2, warm=5, rng=np.random.default_rng(1)) for _ in range(3)]
+    assert [len(one.hyper["noise"].draws) for one in found] == [20, 40, 100]
+    # As many sweeps at once give the same chains.
+    whole = bi.infer("focal", problem, chains=2, warm=5, sweeps=50, rng=np.random.default_rng(1))
+    assert_allclose(found[2].hyper["noise"].draws, whole.hyper["noise"].draws)
+    assert_allclose(found[2].mean, whole.mean)
