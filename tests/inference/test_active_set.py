@@ -357,6 +357,7 @@ def test_a_noisy_sensor_is_named_beside_a_focal_source():
     assert any("3" in note for note in failed(spoilt).values())
 
 
+@pytest.mark.slow
 def test_chains_run_on_until_they_agree_up_to_a_bound(monkeypatch):
     answers = iter([True, False, True, False, False])
     monkeypatch.setattr("bayesinv.inference.active_set.PART", 10)
