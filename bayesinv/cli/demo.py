@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import bayesinv
 from bayesinv.cli.inputs import check_seed
@@ -12,19 +12,20 @@ from bayesinv.cli.outcome import PROGRAM, verdict
 from bayesinv.cli.output import Folder, check_folder, write_posterior
 from bayesinv.cli.peaks import DRAWS, peaks
 from bayesinv.cli.screen import Stages, show_posterior, show_table, show_text
+from bayesinv.progress import on_terminal
 
 
 def demo(
     *,
     out: OutFolder = Path("bayesinv-demo"),
-    model: Model = "hierarchical",
+    model: Model = "focal",
     snr: float = 0.5,
     spacing: Literal["oct4", "oct5", "ico3", "oct6", "ico4"] = "oct5",
     electrodes: Literal[32, 64] = 64,
     seed: Seed = 0,
     overwrite: Overwrite = False,
 ) -> int:
-    """Show the whole story on a template head: a known truth, MNE and Bayes side by side.
+    """Show the whole story on a template head: a known truth, focal sources, distributed currents and MNE.
 
     A patch of cortex in the left hand area is active. What it gives at the electrodes is computed by finite elements
     (brain, CSF, skull, scalp); the inversion has other sources, boundary elements without CSF and other
@@ -40,7 +41,7 @@ def demo(
     electrodes
         How many.
     """
-    from bayesinv.prior.catalogue import read_card
+    from bayesinv.prior.catalogue import default_model, read_card
 
     read_card(model)
     check_seed(seed)
@@ -54,6 +55,7 @@ def demo(
 
         from bayesinv.bridges.mne_in import from_mne
         from bayesinv.cli import story
+        from bayesinv.cli.beside import BESIDE, HEADS, classical, infer_beside
         from bayesinv.posterior.maps import both
         from bayesinv.problem.problem import Problem
     rng = np.random.default_rng(seed)
@@ -63,12 +65,18 @@ def demo(
         problem = from_mne(evoked, solution, covariance, orientation="fixed", baseline="auto")
         assert isinstance(problem, Problem)
     with stages("classical"):
-        others = story.classical(problem, simulated.window)
-    with stages("infer"):
-        posterior = bayesinv.infer(model, problem, rng=rng)
+        others = classical(problem, simulated.window, story.CLASSICAL)
+    sampled = model in ("focal", "dipoles")
+    options: dict[str, Any] = {"progress": on_terminal()} if sampled else {}
+    with stages("infer", sampled):
+        posterior = bayesinv.infer(model, problem, rng=rng, **options)
+    beside = None
+    if posterior.active is not None:
+        with stages("distributed currents"):
+            beside = infer_beside(posterior, default_model(problem), rng)
     with stages("maps"):
         maps = both(posterior, simulated.window, draws=DRAWS, rng=rng)
-        answers = story.scores(simulated, posterior, peaks(posterior, maps), others)
+        answers = story.scores(simulated, posterior, peaks(posterior, maps), others, beside)
     facts = {
         "command": "demo",
         "inputs": {"model": model, "snr": snr, "spacing": spacing, "electrodes": electrodes, "seed": seed},
@@ -81,13 +89,20 @@ def demo(
             mne.write_evokeds(folder / "demo-ave.fif", evoked)
             mne.write_forward_solution(folder / "demo-fwd.fif", solution)
             mne.write_cov(folder / "demo-cov.fif", covariance)
-        report_options = {
+        report_options: dict[str, Any] = {
             "truth": simulated.simulation.truth.centre,
-            "others": {name: table for name, table in others.items() if name.startswith("MNE")},
+            "others": {name: table for name, table in others.items() if name == story.SHOWN},
             "sections": [("Truth and answers", story.page(simulated, answers))],
         }
+        if beside is not None:
+            facts["distributed"] = beside.facts()
+            report_options["others"] = beside.maps(maps[0].window)
+            report_options["sections"] += [(BESIDE, beside.page())]
+            beside.distributed.save(folder / "distributed.nc")
         write_posterior(folder, posterior, maps, facts, stages, model, title=title, **report_options)
     show_posterior(posterior, maps, stages, title)
+    if beside is not None:
+        show_table(HEADS, beside.rows(), f"\n{beside.words}")
     show_table(story.ANSWER_HEADS, story.rows(simulated, answers), "\nTruth and answers")
     for text in story.words(simulated, answers):
         show_text(text)

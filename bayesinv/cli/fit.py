@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import bayesinv
 from bayesinv.cli.inputs import Inputs, check_method, check_seed
@@ -34,6 +35,7 @@ from bayesinv.cli.outcome import verdict
 from bayesinv.cli.output import Folder, check_folder, write_posterior
 from bayesinv.cli.peaks import DRAWS
 from bayesinv.cli.screen import Stages, show_posterior, show_table, show_text
+from bayesinv.progress import on_terminal
 
 
 def fit(
@@ -66,14 +68,15 @@ def fit(
 ) -> int:
     """Infer the currents behind an average of MNE-Python.
 
-    Writes `posterior.nc`, `summary.json`, pictures and a self-contained `report.html`. The exit code is 0 if all
-    checks passed and 1 if one did not.
+    Writes `posterior.nc`, `summary.json`, pictures, a self-contained `report.html`, and `distributed.nc` where
+    distributed currents stand beside. The exit code is 0 if all checks passed and 1 if one did not.
 
     Parameters
     ----------
     model
-        Name of a shipped model (see `bayesinv models`) or path of a .py file. By default temporal, where there are
-        samples enough for courses, else hierarchical.
+        Name of a shipped model (see `bayesinv models`) or path of a .py file. By default focal sources, with
+        distributed currents and MNE beside them, and which the recording prefers; only distributed currents (temporal,
+        or hierarchical of few samples) where focal sources cannot be inferred or would take long, which is said.
     method
         exact, quadrature, laplace or nuts. By default what fits the model.
     draws
@@ -81,7 +84,7 @@ def fit(
     predictive
         Draw recordings from the posterior, and report how test quantities of the recorded one compare with theirs.
     """
-    from bayesinv.prior.catalogue import default_model, read_card
+    from bayesinv.prior.catalogue import default_model, read_card, why_not_focal
 
     inputs = Inputs(
         recording,
@@ -114,15 +117,31 @@ def fit(
     evoked, problem = inputs.read(stages)
     import numpy as np
 
+    from bayesinv.cli.beside import BESIDE, HEADS, infer_beside
     from bayesinv.criticism.posterior_predictive import QUANTITY_HEADS
     from bayesinv.posterior.maps import both
     from bayesinv.problem.account import account
 
-    model = default_model(problem) if model is None else model
     rng = np.random.default_rng(seed)
-    options = {} if draws is None else {"draws": draws}
-    with stages("infer"):
+    options: dict[str, Any] = {} if draws is None else {"draws": draws}
+    distributed = None
+    if model is None:
+        model, why_not = default_model(problem), why_not_focal(problem)
+        if method not in (None, "active_set"):
+            why_not = f"method {method!r} is for distributed currents"
+        if why_not is None:
+            model, distributed = "focal", model
+        else:
+            show_text(f"no focal sources by default: {why_not}")
+    sampled = model in ("focal", "dipoles")
+    with stages("infer", sampled):
+        if sampled:
+            options["progress"] = on_terminal()
         posterior = bayesinv.infer(model, problem, method, rng=rng, **options)
+    beside = None
+    if distributed is not None:
+        with stages("distributed currents"):
+            beside = infer_beside(posterior, distributed, rng)
     with stages("maps"):
         maps = both(posterior, draws=DRAWS, rng=rng)
     checked = None
@@ -131,10 +150,18 @@ def fit(
             checked = bayesinv.posterior_predictive(posterior, rng=rng)
     facts = {"command": "fit", "inputs": {**inputs.facts(evoked, problem), "model": model, "seed": seed}}
     title = f"{evoked.comment} ({recording.name})"
+    more: dict[str, Any] = {}
+    if beside is not None:
+        facts["distributed"] = beside.facts()
+        more = {"others": beside.maps(maps[0].window), "sections": [(BESIDE, beside.page())]}
     with Folder(out, overwrite) as folder, stages("write"):
-        write_posterior(folder, posterior, maps, facts, stages, model, title=title, predictive=checked)
+        if beside is not None:
+            beside.distributed.save(folder / "distributed.nc")
+        write_posterior(folder, posterior, maps, facts, stages, model, title=title, predictive=checked, **more)
     show_table(("", ""), account(problem).items(), "What is used")
     show_posterior(posterior, maps, stages, title)
+    if beside is not None:
+        show_table(HEADS, beside.rows(), f"\n{beside.words}")
     if checked is not None:
         show_table(QUANTITY_HEADS, checked.cells(), checked.verdict)
     show_text(f"wrote {out / 'report.html'}")

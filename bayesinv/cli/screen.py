@@ -27,9 +27,13 @@ class Stages:
         self.console = _console(error=True)
 
     @contextlib.contextmanager
-    def __call__(self, name: str) -> Iterator[None]:
+    def __call__(self, name: str, has_bar: bool = False) -> Iterator[None]:
+        """Run a stage.
+
+        has_bar : whether it shows its own progress
+        """
         started = time.perf_counter()
-        with working(name):
+        with contextlib.nullcontext() if has_bar else working(name):
             yield
         took = time.perf_counter() - started
         self.seconds[name] = self.seconds.get(name, 0.0) + took
@@ -79,7 +83,8 @@ def show_posterior(posterior: Posterior, maps: tuple[Maps, Maps | None], stages:
         ),
         ("sources", f"{problem.source_count}, {problem.orientation} orientation"),
     ]
-    names = {"lambda": "λ", "snr": "SNR (amplitude)"}
+    dense = "" if posterior.active is None else " of dense currents"
+    names = {"lambda": f"λ{dense}", "snr": f"SNR (amplitude){dense}"}
     for name in (*names, *(key for key in posterior.hyper if key not in names)):
         scalar = posterior.hyper[name]
         low, high = scalar.interval(LEVEL)
@@ -92,7 +97,7 @@ def show_posterior(posterior: Posterior, maps: tuple[Maps, Maps | None], stages:
         rows += [(f"source {i}", one.describe()) for i, one in enumerate(posterior.foci, 1) if one.probability >= 0.5]
         if posterior.active.preference:
             rows.append(("focal sources", f"the recording {posterior.active.preference}"))
-    for name, peak in peaks(posterior, maps).items():
+    for name, peak in peaks(posterior, maps).items() if posterior.active is None else ():
         rows.append((f"peak at {span(*peak.window)}, {name}", _where(posterior, peak)))
     evidence = "not given by this method" if posterior.log_evidence is None else f"{posterior.log_evidence!r} nats"
     rows.append(("log evidence", evidence))

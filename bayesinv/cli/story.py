@@ -13,16 +13,16 @@ from numpy.typing import ArrayLike
 from scipy.spatial import cKDTree
 
 from bayesinv.axes import Array, Index
-from bayesinv.classical.baseline import baseline
+from bayesinv.cli.beside import Beside
 from bayesinv.cli.peaks import LEVEL
 from bayesinv.forward import gain_files, template_lead_field
 from bayesinv.forward.leadfield import LeadField
 from bayesinv.head import template, template_cortex, template_mesh
 from bayesinv.head.sensors import Sensors
 from bayesinv.head.sources import Sources
+from bayesinv.posterior.foci import Focus
 from bayesinv.posterior.peak import Peak
 from bayesinv.posterior.posterior import Posterior
-from bayesinv.problem.problem import Problem
 from bayesinv.report.page import html_table
 from bayesinv.simulation.noise import correlated_covariance
 from bayesinv.simulation.recording import Simulation
@@ -43,6 +43,15 @@ HALF_WINDOW = 0.01
 
 FOUND_RADIUS = 0.02
 """Largest distance in m from the truth at which a peak counts as found."""
+
+CLASSICAL = {"MNE": ("1/9", "gcv", "l-curve"), "dSPM": ("1/9",)}
+"""Classical answers, and how their λ is chosen."""
+
+SHOWN = "MNE, MNE-Python's λ² = 1/9"
+"""The one that is drawn beside a posterior."""
+
+LIKELY = 0.5
+"""Least probability of a focal source that is listed."""
 
 ANSWER_HEADS = ("answer", "peak (MRI mm)", "off", "how sure")
 
@@ -170,22 +179,18 @@ def true_lead_field(sources: Sources, sensors: Sensors, resolution: str = "fine"
     )
 
 
-def classical(problem: Problem, window: tuple[float, float]) -> dict[str, Array]:
-    """Return magnitudes (source,) of MNE and dSPM with MNE-Python's defaults, averaged over a window, by name."""
-    maps = {}
-    for name in ("MNE", "dSPM"):
-        current = baseline(problem, name, 1 / 9, convention="mne").current[:, problem.window(*window)]
-        maps[f"{name} as of MNE-Python (λ² = 1/9)"] = np.abs(current.mean(axis=1))
-    return maps
-
-
 def scores(
-    demo: Demo, posterior: Posterior, peaks: Mapping[str, Peak], maps: Mapping[str, Array]
+    demo: Demo,
+    posterior: Posterior,
+    peaks: Mapping[str, Peak],
+    maps: Mapping[str, Array],
+    beside: Beside | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """Return each answer's peak, its distance from the truth's centre, and whether its credible ball holds the truth.
+    """Return each answer's peak, its distance from the truth's centre, and whether its credible set holds the truth.
 
     peaks : name to posterior of the peak's position
     maps : name to (source,) map of a point estimate
+    beside : distributed currents beside focal sources
     """
     sources, truth = demo.lead_field.sources, demo.simulation.truth
     assert sources.mri_positions is not None
@@ -196,6 +201,12 @@ def scores(
         return {"peak_mri_mm": positions_mm[source].round(1).tolist(), "off_mm": 1e3 * float(distance[source])}
 
     answers: dict[str, dict[str, Any]] = {name: at_peak(int(np.argmax(table))) for name, table in maps.items()}
+    if posterior.active is not None:
+        answers |= {
+            f"focal source {i}": {**at_peak(one.place), **_focus(demo, one)}
+            for i, one in enumerate(posterior.foci, 1)
+            if one.probability >= LIKELY
+        }
     for name, peak in peaks.items():
         # The ball is centred on the strongest mean, so that the draws do not choose its centre.
         radius = peak.radius(LEVEL)
@@ -207,13 +218,36 @@ def scores(
             "probability_near_truth": float(peak.probability[distance <= FOUND_RADIUS].sum()),
             "probability_by_chance": float(np.mean(distance <= FOUND_RADIUS)),
         }
-    weights = np.zeros(len(sources))
+    answers["current of the patch"] = _current(demo, posterior)
+    if beside is not None:
+        answers["current of the patch, distributed"] = _current(demo, beside.distributed)
+    return answers
+
+
+def _focus(demo: Demo, focus: Focus) -> dict[str, Any]:
+    """What is known of a focal source: how surely it is there and where, and its current in the window."""
+    inside = (focus.current.times >= demo.window[0]) & (focus.current.times <= demo.window[1])
+    assert focus.centre is not None
+    low, high = (1e9 * float(bound[0, inside].mean()) for bound in focus.current.interval(LEVEL))
+    return {
+        "level": LEVEL,
+        "probability": focus.probability,
+        "radius_mm": 1e3 * focus.radius(LEVEL),
+        "ball_holds_truth": bool(np.linalg.norm(focus.centre - demo.simulation.truth.centre) <= focus.radius(LEVEL)),
+        "interval_nAm": [low, high],
+    }
+
+
+def _current(demo: Demo, posterior: Posterior) -> dict[str, Any]:
+    """What a posterior says of the sum of currents at the truth's place, and what is true, in the window."""
+    truth = demo.simulation.truth
+    weights = np.zeros(len(demo.lead_field.sources))
     weights[demo.nearest] = 1.0
     total = posterior.contrast(weights, demo.window)
     low, high = (1e9 * float(bound[0, 0]) for bound in total.interval(LEVEL))
     inside = (truth.times >= demo.window[0]) & (truth.times <= demo.window[1])
     moment = 1e9 * float(truth.course[inside].mean())
-    answers["current of the patch"] = {
+    return {
         "level": LEVEL,
         "interval_nAm": [low, high],
         "mean_nAm": 1e9 * float(total.mean[0, 0]),
@@ -221,7 +255,6 @@ def scores(
         "interval_holds_truth": low <= moment <= high,
         "sign_probability": float(total.exceedance(0.0)[0, 0]),
     }
-    return answers
 
 
 def rows(demo: Demo, found: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, ...]]:
@@ -235,7 +268,13 @@ def rows(demo: Demo, found: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, 
         if "off_mm" not in answer:
             continue
         statement = "no statement"
-        if "radius_mm" in answer:
+        if "probability" in answer:
+            low, high = answer["interval_nAm"]
+            statement = (
+                f"there with probability {answer['probability']:.2f}; {LEVEL:.0%} ball of {answer['radius_mm']:.0f} mm "
+                f"{_holds(answer['ball_holds_truth'])}; {low:.1f} to {high:.1f} nA m"
+            )
+        elif "radius_mm" in answer:
             statement = (
                 f"{LEVEL:.0%} ball of {answer['radius_mm']:.0f} mm {_holds(answer['ball_holds_truth'])}; "
                 f"{answer['probability_near_truth']:.2f} within {1e3 * FOUND_RADIUS:.0f} mm of it "
@@ -247,17 +286,28 @@ def rows(demo: Demo, found: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, 
 
 def words(demo: Demo, found: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Return the paragraphs below the table."""
-    patch, facts = found["current of the patch"], demo.facts()
-    low, high = patch["interval_nAm"]
-    paragraphs = [
-        f"Current of the active patch: {low:.2f} to {high:.2f} nA m ({LEVEL:.0%} interval), positive with probability "
-        f"{patch['sign_probability']:.3f}; the truth is {patch['truth_nAm']:.1f} nA m, and the interval "
-        f"{_holds(patch['interval_holds_truth'])}."
-    ]
-    if not patch["interval_holds_truth"]:
+    facts, paragraphs = demo.facts(), []
+    focal = "current of the patch, distributed" in found
+    for name, answer in found.items():
+        if not name.startswith("current of the patch"):
+            continue
+        low, high = answer["interval_nAm"]
+        by = f", by {'distributed currents' if 'distributed' in name else 'focal sources'}" if focal else ""
         paragraphs.append(
-            "An interval is as good as the prior behind it: this one takes all of the cortex to be equally active, so "
-            "it spreads a focal current over many sources, and cannot estimate the size of a focal truth."
+            f"Current of the active patch{by}: {low:.2f} to {high:.2f} nA m ({LEVEL:.0%} interval), positive with "
+            f"probability {answer['sign_probability']:.3f}; the truth is {answer['truth_nAm']:.1f} nA m, and the "
+            f"interval {_holds(answer['interval_holds_truth'])}."
+        )
+    if focal and not found["current of the patch"]["interval_holds_truth"]:
+        paragraphs.append(
+            "Focal sources have nearly the size of the truth where the head is right. Here it is not: the inversion's "
+            "head has no fluid below the skull, so that the same field wants less current, and no interval allows for "
+            "that."
+        )
+    if not found["current of the patch" + ", distributed" * focal]["interval_holds_truth"]:
+        paragraphs.append(
+            "An interval is as good as the prior behind it: distributed currents take all of the cortex to be equally "
+            "active, so that a focal current is spread over many sources, and its size cannot be estimated."
         )
     paragraphs.append(
         f"Simulated: {facts['notes']['truth']}, at {1e3 * facts['peak_s']:.0f} ms; power ratio of signal to noise "

@@ -105,10 +105,11 @@ class Scan:
     """The sources that are active, and the tables of what one more would add.
 
     table : (axis, component, source), fields in single precision
+    pairs : (pair, component, source), products of two axes
     """
 
-    def __init__(self, table: Table) -> None:
-        self.axes, self.table = len(table), table
+    def __init__(self, table: Table, pairs: Table) -> None:
+        self.axes, self.table, self.pairs = len(table), table, pairs
         self.fields: list[Array] = []
         self.strengths: list[float] = []
         self.taken: Array | None = None
@@ -125,12 +126,10 @@ class Scan:
         modes, axes, sources = len(powers), self.axes, self.table.shape[2]
         self.cross = np.empty((modes, axes, sources), dtype=np.float32)
         self.own = np.empty((modes, axes * (axes + 1) // 2, sources), dtype=np.float32)
-        pair = 0
         for a in range(axes):
             self.cross[:, a] = weighted @ self.table[a]
-            for b in range(a + 1):
-                self.own[:, pair] = self.precision @ (self.table[a] * self.table[b])
-                pair += 1
+        for pair, product in enumerate(self.pairs):
+            self.own[:, pair] = self.precision @ product
         self.fields, self.strengths, self.taken = [], [], None
         if self.held.shape[1:] != self.cross.shape:
             self.held = np.empty((0, modes, axes, sources), dtype=np.float32)
@@ -225,7 +224,7 @@ class Scan:
             along = along.reshape(len(precision), count, size, -1)
             gram -= along @ courses.covariances[:, None] @ along.swapaxes(-1, -2)
         return Deviations(
-            gram.swapaxes(0, 1).reshape(count, -1, *shape, *shape),
-            cross.reshape(-1, count, *shape).swapaxes(0, 1),
-            self.powers,
+            np.ascontiguousarray(gram.swapaxes(0, 1)).reshape(count, -1, *shape, *shape),
+            np.ascontiguousarray(cross.reshape(-1, count, *shape).swapaxes(0, 1)),
+            np.ascontiguousarray(self.powers),
         )

@@ -16,6 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numba import njit
 from scipy.special import gammaln
 
 from bayesinv.axes import Array, Index
@@ -26,6 +27,90 @@ NEWTON, LONGEST, SHORT = 10, 1.0, 0.02
 
 FREEDOM = 6.0
 """Degrees of freedom of the t distribution that deviations are proposed from: its tails are wider than theirs."""
+
+
+@njit(nogil=True, cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+def _expand(
+    gram: Array,
+    cross: Array,
+    powers: Array,
+    weighted: Array,
+    strengths: Array,
+    factors: Array,
+    gradient: Array,
+    curvature: Array,
+) -> None:
+    """Add log factors, gradients and curvatures of all modes, see `Deviations.expansion`.
+
+    weighted : (source, 1 + direction), z
+    """
+    count, modes, size, axes = cross.shape
+    half, left, right = np.empty((size, axes, axes)), np.empty((size, axes, axes)), np.empty((size, axes, axes))
+    own, lower, inverse = np.empty((axes, axes)), np.empty((axes, axes)), np.empty((axes, axes))
+    covariance, square = np.empty((axes, axes)), np.empty((axes, axes))
+    score, mean = np.empty(axes), np.empty(axes)
+    for g in range(count):
+        z = weighted[g]
+        for k in range(modes):
+            weight = strengths[g] ** 2 * powers[k]
+            own[:], score[:], lower[:], inverse[:] = 0, 0, 0, 0
+            for i in range(size):
+                for a in range(axes):
+                    score[a] += cross[g, k, i, a] * z[i]
+                    for b in range(axes):
+                        total = 0.0
+                        for j in range(size):
+                            total += gram[g, k, i, a, j, b] * z[j]
+                        half[i, a, b] = total
+                        own[a, b] += z[i] * total
+            logs = 0.0
+            for a in range(axes):
+                for b in range(a + 1):
+                    total = weight * own[a, b] + (1.0 if a == b else 0.0)
+                    for c in range(b):
+                        total -= lower[a, c] * lower[b, c]
+                    lower[a, b] = np.sqrt(total) if a == b else total / lower[b, b]
+                logs += 2 * np.log(lower[a, a])
+                inverse[a, a] = 1 / lower[a, a]
+                for b in range(a):
+                    total = 0.0
+                    for c in range(b, a):
+                        total -= lower[a, c] * inverse[c, b]
+                    inverse[a, b] = total / lower[a, a]
+            for a in range(axes):
+                for b in range(axes):
+                    total = 0.0
+                    for c in range(max(a, b), axes):
+                        total += inverse[c, a] * inverse[c, b]
+                    covariance[a, b] = weight * total
+            quadratic = 0.0
+            for a in range(axes):
+                mean[a] = 0.0
+                for b in range(axes):
+                    mean[a] += covariance[a, b] * score[b]
+                quadratic += mean[a] * score[a]
+            factors[g] += 0.5 * (quadratic - logs)
+            for a in range(axes):
+                for b in range(axes):
+                    square[a, b] = mean[a] * mean[b] + covariance[a, b]
+            for i in range(1, size):
+                for a in range(axes):
+                    rest = cross[g, k, i, a]
+                    for b in range(axes):
+                        rest -= half[i, a, b] * mean[b]
+                        gradient[g, i - 1] -= half[i, a, b] * covariance[a, b]
+                        left[i, a, b], right[i, a, b] = 0.0, 0.0
+                        for c in range(axes):
+                            left[i, a, b] += square[a, c] * half[i, c, b]
+                            right[i, a, b] += half[i, a, c] * covariance[c, b]
+                    gradient[g, i - 1] += rest * mean[a]
+            for i in range(1, size):
+                for j in range(1, size):
+                    total = 0.0
+                    for a in range(axes):
+                        for b in range(axes):
+                            total += gram[g, k, i, a, j, b] * square[a, b] - left[i, a, b] * right[j, a, b]
+                    curvature[g, i - 1, j - 1] += total
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,19 +162,13 @@ class Deviations(PickledByFields):
         shape = (len(strengths), *own.shape)
         return self._factors(np.broadcast_to(own, shape), np.broadcast_to(cross, shape[:-1]), strengths)[0]
 
-    def _expansion(self, deviations: Array, strengths: Array) -> tuple[Array, Array, Array]:
+    def expansion(self, deviations: Array, strengths: Array) -> tuple[Array, Array, Array]:
         """Log factors (source,), gradient (source, direction) and expected curvature (source, direction, direction)."""
-        weighted = np.concatenate([np.ones((len(deviations), 1)), deviations], axis=1)
-        half = np.einsum("gkiajb,gj->gkiab", self.gram, weighted)
-        own = np.einsum("gkiab,gi->gkab", half, weighted)
-        cross = np.einsum("gkia,gi->gka", self.cross, weighted)
-        factors, covariance, mean = self._factors(own, cross, strengths)
-        half = half[:, :, 1:]
-        left = self.cross[:, :, 1:] - np.einsum("gkiab,gkb->gkia", half, mean)
-        gradient = np.einsum("gkia,gka->gi", left, mean) - np.einsum("gkiab,gkab->gi", half, covariance)
-        square = mean[..., :, None] * mean[..., None, :] + covariance
-        curvature = np.einsum("gkiajb,gkab->gij", self.gram[:, :, 1:, :, 1:], square)
-        curvature -= np.einsum("gkiac,gkcd,gkjbd,gkab->gij", half, covariance, half, square, optimize=True)
+        count, directions = deviations.shape
+        weighted = np.concatenate([np.ones((count, 1)), deviations], axis=1)
+        factors, gradient = np.zeros(count), np.zeros((count, directions))
+        curvature = np.zeros((count, directions, directions))
+        _expand(self.gram, self.cross, self.powers, weighted, strengths, factors, gradient, curvature)
         return factors, gradient, curvature
 
     def proposal(self, strengths: Array, heat: float, spread: float) -> Proposal:
@@ -101,7 +180,7 @@ class Deviations(PickledByFields):
         deviations = np.zeros((count, size))
         prior = np.eye(size) / spread**2
         for _ in range(NEWTON):
-            _, gradient, curvature = self._expansion(deviations, strengths)
+            _, gradient, curvature = self.expansion(deviations, strengths)
             step = np.linalg.solve(heat * curvature + prior, (heat * gradient - deviations / spread**2)[..., None])[
                 ..., 0
             ]
@@ -109,7 +188,7 @@ class Deviations(PickledByFields):
             deviations = deviations + step * np.minimum(1, LONGEST / np.maximum(length, 1e-12))
             if length.max() < SHORT:
                 break
-        factors, _, curvature = self._expansion(deviations, strengths)
+        factors, _, curvature = self.expansion(deviations, strengths)
         lower = np.linalg.cholesky(heat * curvature + prior)
         volume = np.log(np.einsum("gii->gi", lower)).sum(axis=1)
         logs = heat * factors - 0.5 * np.sum(deviations**2, axis=1) / spread**2 - size * np.log(spread) - volume

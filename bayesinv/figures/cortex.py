@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+FAR = 8.0
+"""How many times a high quantile the largest value is where few sources are active and all others are not."""
+
+
 def cortex_maps(
     posterior: Posterior,
     window: Window = None,
@@ -124,9 +128,12 @@ def layers_of(maps: Maps) -> list[Layer]:
 
 
 def _top(values: Array) -> float:
-    """Upper end of a colour scale: a high quantile, so that outlying sources do not set it."""
-    high = float(np.quantile(values, 0.995))
-    return high if high > 0 else max(float(values.max()), 1e-9)
+    """Upper end of a colour scale: a high quantile, so that outlying sources do not set it.
+
+    It is the largest value where that is far above, as of focal sources: the few are what is to be seen then.
+    """
+    high, largest = float(np.quantile(values, 0.995)), float(values.max())
+    return max(largest, 1e-9) if largest > FAR * high else high
 
 
 def compare_maps(

@@ -18,136 +18,39 @@ References: Liu (1994), J. Am. Stat. Assoc. 89, 958-966 (collapsed Gibbs samplin
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
 from bayesinv.axes import Array, Index
-from bayesinv.evidence.active import FocalCourses, FocalRecording, Table
 from bayesinv.evidence.active_scan import Scan
-from bayesinv.evidence.deviation import Deviations, Proposal
-from bayesinv.evidence.gaussian import LOG_2PI
-from bayesinv.memory import PickledByFields, cached_property
-from bayesinv.prior.neighbours import Neighbours
-
-EMPTY = -1
-"""No source."""
-
-CANDIDATES, FALLEN, SHARE = 32, 40.0, 0.1
-"""Patches at most whose deviations are approximated, nats below the first at which they are not, and the least share of
-the conditional that they are to hold."""
+from bayesinv.inference.active_model import EMPTY, ActiveDraws, ActiveModel, LogPrior
+from bayesinv.inference.active_slot import SlotConditional, one_of_mass
 
 POINTS = 8
 """Points of the random lattice along a hyperparameter, of which one is drawn in a sweep."""
 
-STEPS, ACCEPTANCE = 8, 0.25
+STEPS, ACCEPTANCE = 4, 0.25
 """Metropolis steps of all that sources have in common in a sweep, and the share of them that is to be accepted."""
 
 MEMORY = 50
 """Sweeps of warming up that the shape of these steps is learned from."""
 
-MOVES = 12
-"""Slots that are drawn anew in a sweep."""
+MOVES, PAIRS, NEAR = 10, 2, 3
+"""Slots that are drawn anew in a sweep, pairs of which merging or splitting is tried, and levels by which the strength
+of the one changes at most."""
+
+SMOOTHED, SHARED = 2.0, 0.2
+"""Levels over which the distribution of those of empty slots is smoothed, and the share that the prior has in it."""
 
 RISE = 3
 """Power of a sweep's share by which the heat rises: strong sources come in while it is low."""
 
+WINDOW, SLOPES = 5, (-0.5, 1.5)
+"""Time constants next to each other of which one is drawn, and the least and most levels of strength by which the dense
+scale changes from one to the next."""
+
 SETTLING = 30
 """Sweeps of scales and levels alone before sources come in."""
-
-
-class LogPrior(Protocol):
-    """Log prior density, source variance and noise scale (node,) at unconstrained points (node, coordinate)."""
-
-    def __call__(self, nodes: Array) -> tuple[Array, Array, Array]: ...
-
-
-@dataclass(frozen=True, eq=False)
-class ActiveModel(PickledByFields):
-    """What a chain samples: tables of fields, the recording, and the priors.
-
-    fields : (component, patch × axis), in the eigenbasis of the dense currents, for currents of one unit
-    recordings : for each time constant, with the baseline
-    log_prior : (patch,)
-    strengths, log_strengths : (level,), in that unit, and their log probabilities
-    errors, log_errors : (level,), in units of the noise, and their log probabilities
-    neighbours : of patches
-    deviation : standard deviation of how far patches deviate along each direction
-    log_constants : (constant,), log probabilities
-    count_prior : of the share of slots that are filled, a beta distribution
-    most : slots
-    axes : columns of a source
-    """
-
-    fields: Array
-    recordings: tuple[FocalRecording, ...]
-    log_prior: Array
-    strengths: Array
-    log_strengths: Array
-    errors: Array
-    log_errors: Array
-    neighbours: Neighbours
-    deviation: float
-    log_constants: Array
-    count_prior: tuple[float, float]
-    most: int
-    axes: int
-
-    @cached_property
-    def table(self) -> Table:
-        """The fields in single precision, by axis: (axis, component, patch)."""
-        fields = self.fields.astype(np.float32).reshape(len(self.fields), -1, self.axes)
-        return np.ascontiguousarray(fields.transpose(2, 0, 1))
-
-    @cached_property
-    def by_patch(self) -> Array:
-        """The fields of each patch: (patch, component, axis)."""
-        return np.ascontiguousarray(self.fields.reshape(len(self.fields), -1, self.axes).swapaxes(0, 1))
-
-    def field(self, patch: int, deviation: Array) -> Array:
-        """Field (component, axis) of unit strength of a patch that deviates by (direction,)."""
-        if not len(deviation):
-            return np.asarray(self.by_patch[patch])
-        one = np.array([patch])
-        parts, shares = self.neighbours.parts(one)[0], self.neighbours.shares(one, deviation[None])[0]
-        return np.asarray(np.tensordot(shares, self.by_patch[parts], axes=1))
-
-    def log_density(
-        self, fields: Array, constant: int, variance: float, noise: float, error: float
-    ) -> tuple[float, float]:
-        """Log density of the recording and baseline without sources, and what sources add to it, nats.
-
-        fields : (component, source × axis), times strengths
-        """
-        recording = self.recordings[constant]
-        spread = recording.spread(variance, noise, error)
-        dense = recording.log_density(noise, spread)
-        if not fields.shape[1]:
-            return dense, 0.0
-        return dense, FocalCourses.at(recording, fields, spread).log_factor
-
-
-@dataclass(frozen=True, eq=False)
-class ActiveDraws(PickledByFields):
-    """Draws of one chain.
-
-    patch : for each draw (source,), patches that are active
-    strength : for each draw (source,), in the model's unit of currents
-    deviation : for each draw (source, direction)
-    constant : (draw,), index of the time constant
-    error : (draw,), in units of the noise
-    points : (draw, coordinate), unconstrained hyperparameters
-    log_ratio : log of an unbiased estimate of the ratio of the evidence to that without focal sources
-    """
-
-    patch: tuple[Index, ...]
-    strength: tuple[Array, ...]
-    deviation: tuple[Array, ...]
-    constant: Index
-    error: Array
-    points: Array
-    log_ratio: float
 
 
 class Chain:
@@ -161,7 +64,8 @@ class Chain:
         self.error = int(rng.choice(len(model.errors), p=np.exp(model.log_errors)))
         self.deviation = np.zeros((model.most, model.neighbours.count))
         self.fields: list[Array] = [np.empty((len(model.fields), model.axes))] * model.most
-        self.share = float(rng.beta(*model.count_prior))
+        # Of the levels of empty slots: their distribution, and the levels of sources that it is learned from.
+        self.log_idle, self.met = model.log_strengths.copy(), np.zeros(len(model.strengths))
         self.heat = 1.0
         self.point = start.copy()
         self.steps = np.full(len(start), 0.3)
@@ -171,7 +75,8 @@ class Chain:
         self.stride, self.shift = 2.4 / np.sqrt(len(self.least)), 0.0
         _, variance, noise = prior(self.point[None])
         self.variance, self.noise = float(variance[0]), float(noise[0])
-        self.scan = Scan(model.table)
+        self.along = self._along()
+        self.scan = Scan(model.table, model.pairs)
         self._refresh()
 
     # --- what is worked out whenever scales or the time constant have changed
@@ -191,68 +96,131 @@ class Chain:
 
     # --- moves
 
-    def draw_slot(self, slot: int) -> None:
-        """Draw what a slot holds given all else, by a step that leaves its conditional as it is."""
-        model, rng, scan = self.model, self.rng, self.scan
-        if self.patch[slot] != EMPTY:
-            place = self.order.index(slot)
-            scan.take(place)
-            self.order[place] = self.order[-1]
-            del self.order[-1]
-        strength = float(model.strengths[self.level[slot]])
-        log_mass = self.heat * scan.log_factors(strength) + model.log_prior + np.log(self.share)
-        log_mass = np.append(log_mass, np.log1p(-self.share))
-        products = self._draw_patch(slot, log_mass, strength)
-        if products is None:
-            # Strengths of empty slots have their prior.
-            self.level[slot] = _drawn(model.log_strengths, rng)
-            return
-        added = self.heat * products.levels(self.deviation[slot], model.strengths)
-        self.level[slot] = _drawn(added + model.log_strengths, rng)
-        scan.put([self.fields[slot]], model.strengths[self.level[[slot]]])
+    def _take(self, slot: int) -> None:
+        """Leave a source out of the tables."""
+        place = self.order.index(slot)
+        self.scan.take(place)
+        self.order[place] = self.order[-1]
+        del self.order[-1]
+
+    def _put(self, slot: int) -> None:
+        """Bring a source into the tables."""
+        self.scan.put([self.fields[slot]], self.model.strengths[self.level[[slot]]])
         self.order.append(slot)
 
-    def _draw_patch(self, slot: int, log_mass: Array, strength: float) -> Deviations | None:
-        """Draw the patch that a slot holds, and its deviation; return what it adds as a function of it, None for none.
+    def _conditional(self, level: int, log_nothing: float = -np.inf) -> SlotConditional:
+        strength = float(self.model.strengths[level])
+        return SlotConditional.of(self.model, self.scan, self.heat, strength, log_nothing)
 
-        log_mass : (patch + 1,), of patches that do not deviate, and of an empty slot
+    def draw_slot(self, slot: int) -> None:
+        """Draw what a slot holds given all else, by a step that leaves its conditional as it is."""
+        model, rng, before = self.model, self.rng, int(self.patch[slot])
+        if before != EMPTY:
+            self._take(slot)
+        level = int(self.level[slot])
+        log_nothing = self._idle_odds(level) - self._log_odds(len(self.order))
+        one = self._conditional(level, log_nothing)
+        patch = one_of_mass(np.append(one.log_mass, log_nothing), rng)
+        patch = EMPTY if patch == len(one.log_mass) else patch
+        states = [(patch, self.deviation[slot] if patch == EMPTY else one.draw_deviation(patch, rng))]
+        states.append((before, self.deviation[slot]))
+        products = {patch: one.products(patch) for patch, _ in states if patch != EMPTY}
+        # Log ratios of the density of a state to the one that it is proposed with.
+        weights = [
+            0.0 if patch == EMPTY else one.log_exact(patch, at, products[patch]) - one.log_drawn(patch, at)
+            for patch, at in states
+        ]
+        if np.log(rng.random()) < weights[0] - weights[1]:
+            self._hold(slot, *states[0])
+        now = int(self.patch[slot])
+        if now == EMPTY:
+            self.level[slot] = one_of_mass(self.log_idle, rng)
+            return
+        added = self.heat * products[now].levels(self.deviation[slot], model.strengths)
+        self.level[slot] = one_of_mass(added + model.log_strengths, rng)
+        self._put(slot)
+
+    def draw_pair(self) -> None:
+        """Merge two sources into one, or split one into two, by a Metropolis step.
+
+        One that is there is drawn anew with another strength; a second one is left out, or drawn from its conditional
+        given the first.
         """
-        model, rng = self.model, self.rng
-        nothing, spread = len(log_mass) - 1, model.deviation
-        candidates, proposal = self._candidates(log_mass, strength)
-        if proposal is not None:
-            log_mass[candidates] = proposal.log_mass + model.log_prior[candidates] + np.log(self.share)
-        drawn, before = _drawn(log_mass, rng), int(self.patch[slot])
-        where = {int(patch): place for place, patch in enumerate(candidates)}
+        rng, active = self.rng, self.active
+        merging = bool(rng.integers(2))
+        others = np.flatnonzero(self.patch == EMPTY)
+        if not len(active):
+            return
+        first = int(rng.choice(active))
+        if merging:
+            others = active[active != first]
+        near = int(self.level[first] + rng.integers(-NEAR, NEAR + 1))
+        if not len(others) or not 0 <= near < len(self.model.strengths):
+            return
+        second = int(rng.choice(others))
+        before = int(self.patch[first]), self.deviation[first].copy(), int(self.level[first])
+        gone = int(self.patch[second]), self.deviation[second].copy()
+        if merging:
+            self._take(second)
+        self._take(first)
+        old, new = self._conditional(before[2]), self._conditional(near)
+        found = new.draw(rng)
+        log_ratio = new.log_exact(*found) - new.log_drawn(*found) + new.log_total
+        log_ratio -= old.log_exact(*before[:2]) - old.log_drawn(*before[:2]) + old.log_total
+        log_ratio += float(self.model.log_strengths[near] - self.model.log_strengths[before[2]])
+        if not merging:
+            self._hold(first, *found)
+            self.level[first] = near
+        self._put(first)
+        beside = self._conditional(int(self.level[second]))
+        held = gone if merging else beside.draw(rng)
+        added = beside.log_exact(*held) - beside.log_drawn(*held) + beside.log_total
+        added += self._log_odds(len(active) - merging) - self._idle_odds(int(self.level[second]))
+        # Of a pair there are as many first ones as sources; of one source, as many second ones as empty slots.
+        pairs, single = (len(active), len(active) - 1) if merging else (len(active) + 1, len(active))
+        added += float(np.log(self.model.most - single) - np.log(pairs))
+        accepted = np.log(rng.random()) < (log_ratio - added if merging else log_ratio + added)
+        if merging and accepted:
+            self._take(first)
+            self._hold(second, EMPTY, gone[1])
+            self._hold(first, *found)
+            self.level[first] = near
+            self._put(first)
+        elif merging:
+            self._put(second)
+        elif accepted:
+            self._hold(second, *held)
+            self._put(second)
+        else:
+            self._take(first)
+            self._hold(first, *before[:2])
+            self.level[first] = before[2]
+            self._put(first)
 
-        def log_proposed(patch: int, deviation: Array) -> float:
-            if proposal is not None and patch in where:
-                return proposal.log_density(where[patch], deviation)
-            return _log_normal(deviation, spread)
+    def _log_odds(self, others: int) -> float:
+        """Log prior odds that a slot holds a source where some others do; the probability of each is integrated out."""
+        filled, empty = self.model.count_prior
+        return float(np.log(filled + others) - np.log(empty + self.model.most - 1 - others))
 
-        deviation = spread * rng.standard_normal(model.neighbours.count)
-        if proposal is not None and drawn in where:
-            deviation = proposal.draw(where[drawn], rng)
-        states = [(drawn, deviation), (nothing if before == EMPTY else before, self.deviation[slot])]
-        filled = np.array(sorted({patch for patch, _ in states if patch != nothing}), dtype=np.int64)
-        products = self._products(filled) if len(filled) else None
+    def _idle_odds(self, level: int) -> float:
+        """Log ratio of the probabilities of a level where a slot is empty and where it holds a source."""
+        return float(self.log_idle[level] - self.model.log_strengths[level])
 
-        def log_weight(patch: int, deviation: Array) -> float:
-            """Log ratio of the density of a state to the one that it is proposed with."""
-            if patch == nothing:
-                return 0.0
-            assert products is not None
-            one = products.picked(np.flatnonzero(filled == patch))
-            exact = self.heat * float(one.log_factors(deviation[None], np.array([strength]))[0])
-            exact += float(model.log_prior[patch]) + float(np.log(self.share)) + _log_normal(deviation, spread)
-            return exact - float(log_mass[patch]) - log_proposed(patch, deviation)
+    def _learn_idle(self) -> None:
+        """Let levels of empty slots be distributed as those of sources so far; what was drawn for them is drawn anew.
 
-        if np.log(rng.random()) < log_weight(*states[0]) - log_weight(*states[1]):
-            self._hold(slot, EMPTY if drawn == nothing else drawn, deviation)
-        if self.patch[slot] == EMPTY:
-            return None
-        assert products is not None
-        return products.picked(np.flatnonzero(filled == self.patch[slot]))
+        A slot that has been emptied then tries strengths that sources have. Any distribution would leave the posterior
+        as it is.
+        """
+        model = self.model
+        active = self.active
+        self.met += np.exp(-0.5 * ((np.arange(len(self.met))[:, None] - self.level[active]) / SMOOTHED) ** 2).sum(
+            axis=1
+        )
+        shape = self.met / self.met.sum() if self.met.any() else np.exp(model.log_strengths)
+        self.log_idle = np.log((1 - SHARED) * shape + SHARED * np.exp(model.log_strengths))
+        for slot in np.flatnonzero(self.patch == EMPTY):
+            self.level[slot] = one_of_mass(self.log_idle, self.rng)
 
     def _hold(self, slot: int, patch: int, deviation: Array) -> None:
         same = patch == self.patch[slot] and np.array_equal(deviation, self.deviation[slot])
@@ -260,28 +228,23 @@ class Chain:
             self.deviation[slot], self.fields[slot] = deviation, self.model.field(patch, deviation)
         self.patch[slot] = patch
 
-    def _candidates(self, log_mass: Array, strength: float) -> tuple[Index, Proposal | None]:
-        """Patches that matter, and the approximate distributions of how they deviate; None where none matters."""
-        model, nothing = self.model, np.zeros(0, dtype=np.int64)
-        if not model.neighbours.count:
-            return nothing, None
-        mass = np.exp(log_mass - log_mass.max())
-        patches = mass[:-1]
-        found = np.argpartition(-patches, min(CANDIDATES, len(patches)) - 1)[:CANDIDATES]
-        found = np.sort(found[log_mass[found] > log_mass[found].max() - FALLEN])
-        if patches[found].sum() < SHARE * mass.sum():
-            return nothing, None
-        return found, self._products(found).proposal(np.full(len(found), strength), self.heat, model.deviation)
+    def _log_densities(
+        self, variance: float, noise: float, constant: int, error: int, rise: int = 0
+    ) -> tuple[float, float]:
+        model = self.model
+        # Levels are in a geometric series.
+        columns = self.scan.columns * (model.strengths[-1] / model.strengths[0]) ** (rise / (len(model.strengths) - 1))
+        return model.log_density(columns, constant, variance, noise, float(model.errors[error]))
 
-    def _products(self, patches: Index) -> Deviations:
-        return self.scan.deviations(self.model.neighbours.fields_along(self.model.by_patch, patches))
-
-    def _log_densities(self, variance: float, noise: float, constant: int, error: int) -> tuple[float, float]:
-        return self.model.log_density(self.scan.columns, constant, variance, noise, float(self.model.errors[error]))
-
-    def _log_density(self, variance: float, noise: float, constant: int, error: int) -> float:
-        dense, added = self._log_densities(variance, noise, constant, error)
+    def _log_density(self, variance: float, noise: float, constant: int, error: int, rise: int = 0) -> float:
+        dense, added = self._log_densities(variance, noise, constant, error, rise)
         return dense + self.heat * added
+
+    def _prior_at(self, nodes: Array) -> tuple[Array, Array, Array]:
+        """Log prior, dense variance and noise (node,) of hyperparameters; no mass where one of them is not valid."""
+        log_mass, variance, noise = self.prior(nodes)
+        valid = np.isfinite(log_mass) & (variance > 0) & (noise > 0) & np.isfinite(variance) & np.isfinite(noise)
+        return np.where(valid, log_mass, -np.inf), variance, noise
 
     def draw_scale(self, i: int, adapting: int | None) -> None:
         """Draw a hyperparameter from its conditional on a lattice that holds its value at a random position.
@@ -291,17 +254,24 @@ class Chain:
         own = int(self.rng.integers(POINTS))
         nodes = np.repeat(self.point[None], POINTS, axis=0)
         nodes[:, i] += self.steps[i] * (np.arange(POINTS) - own)
-        log_mass, variance, noise = self.prior(nodes)
-        valid = np.isfinite(log_mass) & (variance > 0) & (noise > 0) & np.isfinite(variance) & np.isfinite(noise)
-        log_mass = np.where(valid, log_mass, -np.inf)
-        for k in np.flatnonzero(valid):
+        log_mass, variance, noise = self._prior_at(nodes)
+        for k in np.flatnonzero(np.isfinite(log_mass)):
             log_mass[k] += self._log_density(float(variance[k]), float(noise[k]), self.constant, self.error)
-        drawn = _drawn(log_mass, self.rng)
+        drawn = one_of_mass(log_mass, self.rng)
         self.point, self.variance, self.noise = nodes[drawn], float(variance[drawn]), float(noise[drawn])
         if adapting is not None:
             mass = np.exp(log_mass - log_mass.max())
             worth = mass.sum() ** 2 / np.sum(mass**2)
             self.steps[i] *= np.exp((1 if worth > POINTS / 2 else -1) / np.sqrt(4 + adapting))
+
+    def _along(self) -> Array:
+        """Direction of the hyperparameters in which the dense variance grows, by a level of strengths."""
+        size = len(self.point)
+        nodes = self.point + np.r_[np.zeros((1, size)), 1e-3 * np.eye(size)]
+        logs = np.log(self.prior(nodes)[1])
+        slope = (logs[1:] - logs[0]) / 1e-3
+        ratio = np.log(self.model.strengths[-1] / self.model.strengths[0]) / max(len(self.model.strengths) - 1, 1)
+        return np.asarray(2 * ratio * slope / max(float(slope @ slope), 1e-12))
 
     def draw_together(self, adapting: int | None) -> None:
         """Metropolis steps of all hyperparameters, the time constant and the error at once.
@@ -342,40 +312,70 @@ class Chain:
             self.middle += rate * (now - self.middle)
             self.spread[np.diag_indices(size + 2)] += rate * self.least**2
 
-    def _at_levels(self, variance: float, noise: float, constant: int, error: int) -> float:
-        out = float(self.model.log_constants[constant] + self.model.log_errors[error])
-        return out + self._log_density(variance, noise, constant, error)
+    def _at_levels(self, variance: float, noise: float, constant: int, error: int, rise: int = 0) -> float:
+        """Log density of scales and strengths, all strengths raised by a number of levels."""
+        model = self.model
+        out = float(model.log_constants[constant] + model.log_errors[error])
+        out += float(model.log_strengths[self.level[self.active] + rise].sum())
+        return out + self._log_density(variance, noise, constant, error, rise)
+
+    def _may_rise(self, rise: int) -> bool:
+        raised = self.level[self.active] + rise
+        return bool((raised >= 0).all() and (raised < len(self.model.strengths)).all())
+
+    def _raise(self, rise: int) -> None:
+        """Raise all strengths by a number of levels; tables are those of the old ones until they are refreshed."""
+        active = self.active
+        self.level[active] += rise
+        self.scan.strengths = self.model.strengths[self.level[np.array(self.order, dtype=np.int64)]].tolist()
+
+    def draw_constant(self) -> None:
+        """Draw the time constant, all strengths and the dense variance changing with it.
+
+        Smooth courses of a longer constant are as probable with more variance, and those of a rough course with less:
+        how much the logarithms change by a level of the constant is drawn first, of sources and dense currents apart.
+        """
+        model, rng = self.model, self.rng
+        levels = np.arange(WINDOW) - int(rng.integers(WINDOW))
+        constants, rises = self.constant + levels, levels * int(rng.integers(2))
+        nodes = self.point + (rng.uniform(*SLOPES) * levels[:, None]) * self.along
+        log_mass, variance, noise = self._prior_at(nodes)
+        for k, (constant, rise) in enumerate(zip(constants.tolist(), rises.tolist(), strict=True)):
+            if np.isfinite(log_mass[k]) and 0 <= constant < len(model.log_constants) and self._may_rise(rise):
+                log_mass[k] += self._at_levels(float(variance[k]), float(noise[k]), constant, self.error, rise)
+            else:
+                log_mass[k] = -np.inf
+        drawn = one_of_mass(log_mass, rng)
+        self.constant, self.point = int(constants[drawn]), nodes[drawn]
+        self.variance, self.noise = float(variance[drawn]), float(noise[drawn])
+        self._raise(int(rises[drawn]))
 
     def draw_scales(self, adapting: int | None) -> None:
         """Draw the hyperparameters, the time constant and the error, one of them from its whole conditional."""
-        drawn = int(self.rng.integers(len(self.point) + 2))
+        self.draw_constant()
+        drawn = int(self.rng.integers(len(self.point) + 1))
         if drawn < len(self.point):
             self.draw_scale(drawn, adapting)
-        elif drawn == len(self.point):
-            each = [
-                self._at_levels(self.variance, self.noise, i, self.error) for i in range(len(self.model.log_constants))
-            ]
-            self.constant = _drawn(np.array(each), self.rng)
         else:
             each = [
                 self._at_levels(self.variance, self.noise, self.constant, i) for i in range(len(self.model.log_errors))
             ]
-            self.error = _drawn(np.array(each), self.rng)
+            self.error = one_of_mass(np.array(each), self.rng)
         self.draw_together(adapting)
 
     def sweep(self, adapting: int | None) -> None:
-        """Draw some slots, what all sources have in common, and the share of slots that are filled."""
+        """Draw some slots, some pairs, and what all sources have in common."""
         for slot in self.rng.choice(self.model.most, size=min(MOVES, self.model.most), replace=False):
             self.draw_slot(int(slot))
+        for _ in range(PAIRS):
+            self.draw_pair()
         self.draw_scales(adapting)
         self._refresh()
-        count, (filled, empty) = len(self.active), self.model.count_prior
-        self.share = float(self.rng.beta(filled + count, empty + self.model.most - count))
 
     def _draw_prior(self) -> None:
         """Draw sources from their prior, whatever the recording."""
         model = self.model
-        filled = self.rng.random(model.most) < self.share
+        filled = self.rng.random(model.most) < self.rng.beta(*model.count_prior)
         probability = np.exp(model.log_prior)
         patches = self.rng.choice(len(probability), size=model.most, p=probability / probability.sum())
         deviations = model.deviation * self.rng.standard_normal(self.deviation.shape)
@@ -393,7 +393,6 @@ class Chain:
         log_ratio = 0.0
         for sweep in range(SETTLING):
             self.draw_scales(sweep)
-        self.share = float(self.rng.beta(*self.model.count_prior))
         self._draw_prior()
         self._refresh()
         self.heat = 0.0
@@ -403,57 +402,24 @@ class Chain:
             log_ratio += (heat - self.heat) * added
             self.heat = heat
             self.sweep(SETTLING + sweep)
+            self._learn_idle()
             told()
         return log_ratio
 
-    def run(self, warm: int, draws: int, told: Callable[[], None]) -> ActiveDraws:
-        """Anneal, then return one draw per sweep.
+    def run(self, draws: int, told: Callable[[], None]) -> ActiveDraws:
+        """Return one draw per sweep.
 
         told : called after every sweep
         """
-        log_ratio = self.anneal(warm, told)
         kept: list[tuple[Index, Array, Array, int, float, Array]] = []
         for _ in range(draws):
             self.sweep(None)
             active = self.active
             strengths = self.model.strengths[self.level[active]]
             error = float(self.model.errors[self.error])
-            drawn = self.patch[active].copy(), strengths, self.deviation[active]
-            kept.append((*drawn, self.constant, error, self.point.copy()))
+            sources = self.patch[active].copy(), strengths, self.deviation[active]
+            kept.append((*sources, self.constant, error, self.point.copy()))
             told()
         patch, strength, deviation, constant, errors, points = zip(*kept, strict=True)
-        return ActiveDraws(
-            patch,
-            strength,
-            deviation,
-            np.array(constant, dtype=np.int64),
-            np.array(errors),
-            np.array(points),
-            log_ratio,
-        )
-
-
-def _log_normal(deviation: Array, spread: float) -> float:
-    """Log density of a deviation (direction,) under its prior."""
-    if not len(deviation):
-        return 0.0
-    constant = len(deviation) * (np.log(spread) + 0.5 * LOG_2PI)
-    return float(-0.5 * np.sum(deviation**2) / spread**2 - constant)
-
-
-def _drawn(log_mass: Array, rng: np.random.Generator) -> int:
-    """Draw an index in proportion to its mass.
-
-    Raises
-    ------
-    ValueError
-        If no mass is finite.
-    """
-    top = float(np.max(log_mass))
-    if not np.isfinite(top):
-        raise ValueError(
-            "the density of the focal sources is not finite; check the units of the gain and of the recording, and the "
-            "model's scales"
-        )
-    cumulative = np.cumsum(np.exp(log_mass - top))
-    return int(np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right").clip(0, len(log_mass) - 1))
+        constants = np.array(constant, dtype=np.int64)
+        return ActiveDraws(patch, strength, deviation, constants, np.array(errors), np.array(points))

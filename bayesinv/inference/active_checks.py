@@ -43,6 +43,11 @@ def active_checks(
     return (*_convergence(sets, hyper), _inclusion(problem, sets), _room(sets), _annealing(ratio))
 
 
+def agree(problem: Problem, sets: ActiveSets, hyper: Mapping[str, Array]) -> bool:
+    """Whether chains agree and are worth enough draws, as far as the checks tell."""
+    return all(one.passed for one in (*_convergence(sets, hyper), _inclusion(problem, sets)))
+
+
 def _convergence(sets: ActiveSets, hyper: Mapping[str, Array]) -> tuple[Check, ...]:
     import xarray as xr
 

@@ -16,7 +16,7 @@ import numpy as np
 from scipy.special import logsumexp
 
 from bayesinv.axes import Array
-from bayesinv.inference.active_chain import ActiveModel, LogPrior
+from bayesinv.inference.active_model import ActiveModel, LogPrior
 from bayesinv.posterior.checks import Evidence
 
 MAX_DIMENSION = 3

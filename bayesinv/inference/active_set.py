@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from threading import Lock
 
 import numpy as np
@@ -13,9 +13,10 @@ import numpy as np
 from bayesinv.axes import Array
 from bayesinv.evidence.active import FocalModes, FocalRecording
 from bayesinv.evidence.spectrum import Decomposition
-from bayesinv.inference.active_chain import ActiveDraws, ActiveModel, Chain
-from bayesinv.inference.active_checks import active_checks
+from bayesinv.inference.active_chain import Chain
+from bayesinv.inference.active_checks import active_checks, agree
 from bayesinv.inference.active_evidence import annealed_ratio, dense_log_evidence
+from bayesinv.inference.active_model import ActiveDraws, ActiveModel
 from bayesinv.inference.assemble import data_checks, flattened
 from bayesinv.inference.conflict import prior_checks
 from bayesinv.posterior.active import ActiveSets
@@ -32,6 +33,9 @@ from bayesinv.progress import steps
 MIN_DRAWS = 50
 """Least number of draws per chain."""
 
+PART, PARTS = 150, 5
+"""Sweeps after which chains are asked whether they agree, where no number is given, and how often at most."""
+
 SMALL = 100_000
 """Numbers in the table of fields below which chains run one after the other."""
 
@@ -47,14 +51,15 @@ def posterior(
     timings: dict[str, float],
     *,
     chains: int = 4,
-    sweeps: int = 300,
+    sweeps: int | None = None,
     warm: int = 150,
     progress: bool = False,
 ) -> Posterior:
     """Return the posterior of focal sources above dense currents.
 
     chains : number of chains
-    sweeps, warm : of each chain, that give a draw each, and before them, in which sources come in by annealing
+    sweeps, warm : of each chain, that give a draw each, and before them, in which sources come in by annealing. None
+        for as many sweeps as chains want to agree, up to `PART * PARTS`
     progress : show a progress bar
 
     Raises
@@ -62,7 +67,7 @@ def posterior(
     ValueError
         If chains are too few or too short to be trusted, or a density is not finite.
     """
-    if chains < 2 or sweeps < MIN_DRAWS:
+    if chains < 2 or (sweeps is not None and sweeps < MIN_DRAWS):
         raise ValueError(
             f"{chains} chains of {sweeps} draws are too short to be trusted; give at least 2 of {MIN_DRAWS}"
         )
@@ -71,13 +76,12 @@ def posterior(
     assert focal is not None
     model = active_model(density, focal)
     timings["fields"] = time.perf_counter() - started
-    found = _run(density, model, rng, chains, sweeps, warm, progress)
+    ratio, gathered = _run(density, focal, model, rng.spawn(chains), sweeps, warm, progress)
     timings["sample"] = time.perf_counter() - started - timings["fields"]
-    ratio = annealed_ratio([one.log_ratio for one in found])
     dense = dense_log_evidence(model, density.prior_and_scales, density.start) if density.proper else None
     evidence = None if dense is None else Evidence(dense + ratio, ratio.error)
     timings["evidence"] = time.perf_counter() - started - timings["fields"] - timings["sample"]
-    return _assembled(density, name, focal, found, evidence, ratio, timings)
+    return _assembled(density, name, gathered, evidence, ratio, timings)
 
 
 def active_model(density: Density, focal: Patches) -> ActiveModel:
@@ -109,63 +113,91 @@ def active_model(density: Density, focal: Patches) -> ActiveModel:
     )
 
 
+@dataclass(frozen=True, eq=False)
+class _Gathered:
+    """Draws of all chains, one after the other.
+
+    sets : which sources are active
+    points : (draw, coordinate), unconstrained hyperparameters
+    hyper : name to (draw,)
+    """
+
+    sets: ActiveSets
+    points: Array
+    hyper: dict[str, Array]
+
+    @classmethod
+    def of(cls, density: Density, focal: Patches, found: list[ActiveDraws]) -> _Gathered:
+        points = np.concatenate([one.points for one in found])
+        constants, hyper = focal.constants[0], density.hyper(points)
+        if len(constants) > 1:
+            seconds = np.array(constants, dtype=np.float64)
+            hyper = {**hyper, "constant": seconds[np.concatenate([one.constant for one in found])]}
+        if focal.error:
+            hyper = {**hyper, "error": np.concatenate([one.error for one in found])}
+        return cls(active_sets(focal, found), points, flattened(hyper))
+
+
 def _run(
     density: Density,
+    focal: Patches,
     model: ActiveModel,
-    rng: np.random.Generator,
-    chains: int,
-    sweeps: int,
+    generators: list[np.random.Generator],
+    sweeps: int | None,
     warm: int,
     progress: bool,
-) -> list[ActiveDraws]:
-    lock = Lock()
+) -> tuple[Evidence, _Gathered]:
+    """Run chains, and return the log ratio of the evidence to that without focal sources, and the draws."""
+    lock, count = Lock(), len(generators)
 
     def log_prior(nodes: Array) -> tuple[Array, Array, Array]:
         with lock:
             return density.prior_and_scales(nodes)
 
-    with steps("sampling", chains * (sweeps + warm), progress) as advance:
+    most = PART * PARTS if sweeps is None else sweeps
+    # The arithmetic of small problems is shorter than what threads lose by taking turns.
+    workers = min(count, os.cpu_count() or 1) if model.fields.size > SMALL else 1
+    with steps("sampling", count * (most + warm), progress) as advance, ThreadPoolExecutor(workers) as pool:
 
         def told() -> None:
             with lock:
                 advance(1)
 
-        def one(generator: np.random.Generator) -> ActiveDraws:
-            return Chain(model, log_prior, density.start, generator).run(warm, sweeps, told)
+        def begun(generator: np.random.Generator) -> tuple[Chain, float]:
+            chain = Chain(model, log_prior, density.start, generator)
+            return chain, chain.anneal(warm, told)
 
-        generators = rng.spawn(chains)
-        # The arithmetic of small problems is shorter than what threads lose by taking turns.
-        workers = min(chains, os.cpu_count() or 1) if model.fields.size > SMALL else 1
-        with ThreadPoolExecutor(workers) as pool:
-            return list(pool.map(one, generators))
+        def drawn(chain: Chain) -> ActiveDraws:
+            return chain.run(part, told)
+
+        started = list(pool.map(begun, generators))
+        chains, part = [chain for chain, _ in started], PART if sweeps is None else sweeps
+        found, made = list(pool.map(drawn, chains)), part
+        gathered = _Gathered.of(density, focal, found)
+        while made < most and not agree(density.observation.problem, gathered.sets, gathered.hyper):
+            found = [one.followed_by(later) for one, later in zip(found, pool.map(drawn, chains), strict=True)]
+            made += part
+            gathered = _Gathered.of(density, focal, found)
+        advance(count * (most - made))
+    return annealed_ratio([ratio for _, ratio in started]), gathered
 
 
 def _assembled(
     density: Density,
     name: str,
-    focal: Patches,
-    found: list[ActiveDraws],
+    gathered: _Gathered,
     evidence: Evidence | None,
     ratio: Evidence,
     timings: dict[str, float],
 ) -> Posterior:
-    problem = density.observation.problem
-    points = np.concatenate([one.points for one in found])
+    problem, sets, points, hyper = density.observation.problem, gathered.sets, gathered.points, gathered.hyper
     variance, noise = density.scales(points)
-    constants = focal.constants[0]
-    hyper = density.hyper(points)
-    if len(constants) > 1:
-        seconds = np.array(constants, dtype=np.float64)
-        hyper = {**hyper, "constant": seconds[np.concatenate([one.constant for one in found])]}
-    if focal.error:
-        hyper = {**hyper, "error": np.concatenate([one.error for one in found])}
-    flat = flattened(hyper)
-    each = max(1, min(MAX_NODES, len(points)) // len(found))
-    within = np.linspace(0, len(points) // len(found) - 1, each).astype(int)
-    picked = (len(points) // len(found) * np.arange(len(found))[:, None] + within).ravel()
+    chains = int(sets.chain[-1]) + 1
+    length = len(points) // chains
+    within = np.linspace(0, length - 1, max(1, min(MAX_NODES, len(points)) // chains)).astype(int)
+    picked = (length * np.arange(chains)[:, None] + within).ravel()
     weights = np.full(len(picked), 1 / len(picked))
     structures = (density.observation.base,)
-    sets = active_sets(focal, found)
     active = replace(sets.picked(picked), log_ratio=float(ratio), log_ratio_error=ratio.error)
     mixed = Mixture(weights, variance[picked], noise[picked], np.zeros(len(picked), dtype=np.int64), structures)
     return Posterior(
@@ -173,10 +205,10 @@ def _assembled(
         model=name,
         method="active_set",
         mixture=mixed,
-        hyper=Hyper(flat, np.full(len(points), 1 / len(points)), flat, len(found)),
+        hyper=Hyper(hyper, np.full(len(points), 1 / len(points)), hyper, chains),
         log_evidence=evidence,
         checks=(
-            *active_checks(problem, sets, flat, ratio),
+            *active_checks(problem, sets, hyper, ratio),
             *data_checks(without_foci(problem, mixed, active), mixed),
             *prior_checks(density, points),
         ),

@@ -189,6 +189,11 @@ def integer_from(least: int) -> Callable[[Any], str | None]:
     return wanted
 
 
+def or_none(wanted: Callable[[Any], str | None]) -> Callable[[Any], str | None]:
+    """Return a check for what another one takes, or None."""
+    return lambda value: None if value is None or wanted(value) is None else f"{wanted(value)}, or None,"
+
+
 def boolean(value: Any) -> str | None:
     """Check for True or False."""
     return None if isinstance(value, bool | np.bool_) else "True or False"
@@ -330,7 +335,11 @@ METHODS = {
             _reason_focal,
             {
                 "chains": Option(integer_from(1), 4, "number of chains"),
-                "sweeps": Option(integer_from(50), 300, "sweeps of each chain; each gives a draw"),
+                "sweeps": Option(
+                    or_none(integer_from(50)),
+                    None,
+                    "sweeps of each chain, each gives a draw; None for as many as chains want to agree, up to a bound",
+                ),
                 "warm": Option(integer_from(1), 150, "sweeps of each chain before these, which are thrown away"),
                 "progress": PROGRESS_OPTION,
             },

@@ -86,9 +86,12 @@ class Posterior(PickledByFields):
 
     def __repr__(self) -> str:
         low, high = self.hyper["snr"].interval(0.9)
+        known = f"SNR {low:.2f} to {high:.2f} (90 %)"
+        if self.active is not None:
+            known = f"number of focal sources: {self.count.describe()}"
         return (
             f"<Posterior of {self.problem.source_count} sources ({self.problem.orientation}) x "
-            f"{len(self.times)} samples | {self.model} by {self.method} | SNR {low:.2f} to {high:.2f} (90 %)>"
+            f"{len(self.times)} samples | {self.model} by {self.method} | {known}>"
         )
 
     @property

@@ -24,6 +24,12 @@ if TYPE_CHECKING:
 MIN_COURSE, MAX_COURSE = 10, 1000
 """Samples from which a time constant is learned by default, and up to which it costs seconds."""
 
+MIN_COMPONENTS = 8
+"""Components below which a recording is not asked for focal sources by default."""
+
+MOST_NUMBERS = 300_000
+"""Sources times samples up to which focal sources are sampled in minutes, and so by default."""
+
 Model = Callable[[Problem], "pm.Model"]
 
 
@@ -32,8 +38,26 @@ def list_models() -> dict[str, str]:
     return {name: read_card(name).splitlines()[0] for name in sorted(_shipped())}
 
 
+def why_not_focal(problem: Problem) -> str | None:
+    """Return why focal sources are not inferred by default from a recording; None where they are."""
+    whitening = problem.time_whitening
+    if whitening is not None and whitening.groups > 1:
+        return "MEG and EEG have noise of different colour; pick one of them, or give both one"
+    if problem.noise_tails != "normal":
+        return "the noise has heavy tails; leave out what is outlying instead"
+    if problem.components < MIN_COMPONENTS:
+        return f"{problem.components} components cannot tell a few sources apart"
+    numbers = problem.source_count * problem.axes * len(problem.times)
+    if numbers > MOST_NUMBERS:
+        return (
+            f"{problem.source_count} sources of {problem.axes} axes in {len(problem.times)} samples would take long; "
+            "give a window, or ask for the model focal"
+        )
+    return None
+
+
 def default_model(problem: Problem) -> str:
-    """Return the name of the shipped model for a recording of which nothing else is known.
+    """Return the name of the shipped model of distributed currents for a recording of which nothing else is known.
 
     "temporal" where there are samples enough, equally spaced: a response is slower than the noise, and currents that
     are taken to be as fast come out too small. On the two responses of the sample recording it is 700 and 1,400 nats

@@ -22,14 +22,15 @@ def sentences(posterior: Posterior, single: Maps, regional: Maps | None, truth: 
     single, regional : maps of single sources and of patches; the peak is that of patches, if there are any
     truth : (mark, 3), m, head coordinates; None where it is not known
     """
+    if posterior.active is not None:
+        return focal_sentences(posterior, truth)
     problem = posterior.problem
     main = single if regional is None else regional
     peak = main.place(problem)
     what = f"patch of cortex for its size ({1e3 * main.radius:.0f} mm about a source)" if main.radius else "source"
     mean = float(main.strength[peak.strongest])
     chance = float(main.exceedance[peak.strongest])
-    words = focal_sentences(posterior)
-    words += [
+    words = [
         f"{when(main.window, posterior).capitalize()} the strongest {what} lies "
         f"{_where(posterior, peak.strongest)}, by the posterior mean. Its current there exceeds "
         f"{1e9 * main.threshold:.2g} nA·m with probability {_probability(chance, main)}; the mean is "
@@ -56,20 +57,32 @@ def sentences(posterior: Posterior, single: Maps, regional: Maps | None, truth: 
     return words
 
 
-def focal_sentences(posterior: Posterior) -> list[str]:
-    """Say how many focal sources there are and what is known of each; nothing where the prior has none."""
-    if posterior.active is None:
-        return []
+def focal_sentences(posterior: Posterior, truth: Array | None = None) -> list[str]:
+    """Say how many focal sources there are and what is known of each, and how near to a known truth they are.
+
+    truth : (mark, 3), m, head coordinates; None where it is not known
+    """
+    assert posterior.active is not None
     low, high = posterior.count.interval(LEVEL)
     number = f"{low}" if low == high else f"{low} to {high}"
     likely = [one for one in posterior.foci if one.probability >= 0.5]
+    several = f"{len(likely)} of them lie" if len(likely) != 1 else "one of them lies"
     words = [
-        f"There are {number} focal sources ({percent(LEVEL)} interval); {len(likely)} of them lie at one place with a "
-        "probability of a half or more."
+        f"There {'is' if number == '1' else 'are'} {number} focal source{'s' * (number != '1')} "
+        f"({percent(LEVEL)} interval); {several} at one place with a probability of a half or more."
     ]
     words += [f"Source {i}: {one.describe()}.".replace("-", "−") for i, one in enumerate(likely, 1)]
     if posterior.active.preference:
         words.append(f"The recording {posterior.active.preference}.")
+    words.append(f"The posterior mean explains {percent(posterior.goodness_of_fit, 2)} of the power.")
+    places = [one.centre for one in likely if one.centre is not None]
+    if truth is not None and places:
+        distance = np.linalg.norm(np.stack(places)[:, None] - truth, axis=2)
+        words += [
+            f"The truth is known here: source {1 + int(np.argmin(each))} lies {1e3 * float(each.min()):.0f} mm from "
+            f"{'it' if len(truth) == 1 else f'its place {i}'}."
+            for i, each in enumerate(distance.T, 1)
+        ]
     return words
 
 

@@ -58,11 +58,13 @@ def facts(posterior: Posterior) -> str:
         if counted(problem)
         else f"{len(problem.times)} samples, {1e3 * problem.times[0]:.0f} to {1e3 * problem.times[-1]:.0f} ms"
     )
+    # Beside focal sources, these are scales of what is left of the currents.
+    dense = "" if posterior.active is None else " of dense currents"
     rows = [
-        ("signal-to-noise ratio (amplitude)", _with_interval(snr, 1.0)),
-        ("λ, 1/(nA·m)²", _with_interval(lam, 1e-18)),
+        (f"signal-to-noise ratio (amplitude){dense}", _with_interval(snr, 1.0)),
+        (f"λ{dense}, 1/(nA·m)²", _with_interval(lam, 1e-18)),
         (
-            "λ² as MNE-Python counts it, 1/SNR²",
+            f"λ²{dense} as MNE-Python counts it, 1/SNR²",
             spell(lambda2[1], lambda2[0], lambda2[2], LEVEL) if np.isfinite(lambda2).all() else "unbounded",
         ),
         (

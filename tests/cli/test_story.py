@@ -12,6 +12,7 @@ from numpy.testing import assert_allclose
 import bayesinv as bi
 from bayesinv import cli
 from bayesinv.cli import story as demo
+from bayesinv.cli.beside import classical
 from bayesinv.forward import template_lead_field
 from bayesinv.head import template_cortex
 from bayesinv.posterior.maps import both
@@ -64,11 +65,23 @@ def test_the_classical_answers_are_those_of_mne_python(story, problem):
         operator = mne.minimum_norm.make_inverse_operator(
             evoked.info, forward, covariance, loose=0.0, depth=0.8, fixed=True
         )
-    found = demo.classical(problem, story.window)
-    assert [name.split()[0] for name in found] == ["MNE", "dSPM"]
+    found = classical(problem, story.window, demo.CLASSICAL)
+    assert list(found) == [
+        "MNE, MNE-Python's λ² = 1/9",
+        "MNE, λ by GCV",
+        "MNE, λ by L-curve (in doubt)",
+        "dSPM, MNE-Python's λ² = 1/9",
+    ]
+    with pytest.warns(UserWarning, match="no corner"):
+        by_curve = bi.baseline(problem, "MNE", "l-curve", convention="mne")
+    wanted = np.abs(by_curve.current[:, problem.window(*story.window)].mean(axis=1))
+    assert_allclose(found["MNE, λ by L-curve (in doubt)"], wanted)
+    assert demo.SHOWN in found
     for name, table in found.items():
+        if "Python" not in name:
+            continue
         with mne.use_log_level("ERROR"):
-            theirs = mne.minimum_norm.apply_inverse(evoked, operator, 1 / 9, method=name.split()[0])
+            theirs = mne.minimum_norm.apply_inverse(evoked, operator, 1 / 9, method=name.split(",")[0])
         inside = (theirs.times >= story.window[0] - 1e-9) & (theirs.times <= story.window[1] + 1e-9)
         assert_allclose(table, np.abs(theirs.data[:, inside].mean(axis=1)), rtol=1e-6, atol=1e-9 * table.max())
 
@@ -131,13 +144,14 @@ def test_the_truth_has_finite_elements_and_is_computed_once(tmp_path, monkeypatc
 def test_the_whole_story(tmp_path, monkeypatch, capfd):
     monkeypatch.setenv("BAYESINV_CACHE", str(tmp_path / "cache"))
     out = tmp_path / "out"
-    assert cli.run(["demo", "--out", str(out), "--spacing", "oct4", "--electrodes", "32"]) == 0
+    asked = ["--spacing", "oct4", "--electrodes", "32", "--model", "hierarchical"]
+    assert cli.run(["demo", "--out", str(out), *asked]) == 0
     shown = capfd.readouterr()
     found = json.loads((out / "summary.json").read_text())
     assert found["passed"]
     assert "finite elements" in found["truth"]["notes"]["method"]
     assert "boundary elements" in found["truth"]["inversion"]["solver"]
-    assert "MNE as of MNE-Python" in shown.out
+    assert "MNE-Python's λ² = 1/9" in shown.out
     assert len(list((tmp_path / "cache").glob("template-*.npz"))) == 2
     # What it wrote is input for the other command, with the same answer.
     tokens = ["fit", str(out / "demo-ave.fif"), "--forward", str(out / "demo-fwd.fif")]
@@ -145,3 +159,30 @@ def test_the_whole_story(tmp_path, monkeypatch, capfd):
     assert cli.run(tokens) == 0
     again = json.loads((tmp_path / "again" / "summary.json").read_text())
     assert again["hyper"]["snr"]["mean"] == pytest.approx(found["hyper"]["snr"]["mean"], rel=1e-3)
+
+
+@pytest.mark.slow
+def test_the_demo_answers_with_focal_sources_and_others_beside(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr("bayesinv.forward.template_lead_field.lead_field", unbounded)
+    monkeypatch.setattr("bayesinv.cli.story.true_lead_field", unbounded)
+    # What is drawn is shown by other tests; whether chains agree is not the point here.
+    monkeypatch.setattr("bayesinv.inference.active_set.PARTS", 1)
+    out = tmp_path / "out"
+    assert cli.run(["demo", "--out", str(out), "--spacing", "oct4", "--electrodes", "32", "--snr", "2"]) in (0, 1)
+    shown = capfd.readouterr().out
+    found = json.loads((out / "summary.json").read_text())
+    assert (found["model"], found["distributed"]["model"]) == ("focal", "temporal")
+    assert found["distributed"]["preference"] in shown
+    # The head is right here, so that focal sources are: where, how surely, and, on a coarse grid, nearly how large.
+    source, focal = found["answers"]["focal source 1"], found["answers"]["current of the patch"]
+    assert source["probability"] > 0.95
+    assert source["off_mm"] < 15
+    low, high = source["interval_nAm"]
+    assert 0.8 * low < focal["truth_nAm"] < 1.2 * high
+    distributed = found["answers"]["current of the patch, distributed"]
+    assert distributed["mean_nAm"] < 0.3 * focal["truth_nAm"]
+    assert found["distributed"]["log_evidence_difference"] > 10
+    page = (out / "report.html").read_text()
+    for words in ("Focal sources or distributed currents", "by distributed currents", "by focal sources"):
+        assert words in page
+    assert bi.load(out / "distributed.nc").model == "temporal"

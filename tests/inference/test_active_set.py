@@ -13,9 +13,10 @@ from scipy.stats import multivariate_normal, norm
 
 import bayesinv as bi
 from bayesinv.evidence.active import FocalModes, FocalRecording
-from bayesinv.inference.active_chain import ActiveModel, Chain
+from bayesinv.inference.active_chain import Chain
 from bayesinv.inference.active_checks import MAX_ERROR
 from bayesinv.inference.active_evidence import annealed_ratio, dense_log_evidence
+from bayesinv.inference.active_model import ActiveModel
 from bayesinv.inference.active_set import active_model
 from bayesinv.prior.catalogue import build
 from bayesinv.prior.density import Density
@@ -161,7 +162,9 @@ def _log_normal(covariance, y):
 
 def visited(given, draws, seed=1):
     """The same by a chain, each draw in a row."""
-    found = Chain(given, log_prior, np.zeros(1), np.random.default_rng(seed)).run(100, draws, lambda: None)
+    chain = Chain(given, log_prior, np.zeros(1), np.random.default_rng(seed))
+    chain.anneal(100, lambda: None)
+    found = chain.run(draws, lambda: None)
     patches = len(given.log_prior)
     rows = []
     for i, (patch, constant, error) in enumerate(zip(found.patch, found.constant, found.error, strict=True)):
@@ -267,7 +270,8 @@ def test_what_one_more_source_adds_is_the_difference_of_two_densities():
     assert_allclose(products.log_factors(deviations[:2], strengths), exact, atol=1e-8)
     levels = products.picked(np.array([1])).levels(deviations[1], given.strengths)
     assert_allclose(levels[9], added(11, deviations[1], 9), atol=1e-8)
-    _, gradient, _ = products._expansion(deviations[:2], strengths)
+    factors, gradient, _ = products.expansion(deviations[:2], strengths)
+    assert_allclose(factors, exact, atol=1e-8)
     for direction, step in enumerate(1e-5 * np.eye(given.neighbours.count)):
         ahead, behind = (products.log_factors(deviations[:2] + way * step, strengths) for way in (1, -1))
         assert_allclose(gradient[:, direction], (ahead - behind) / 2e-5, rtol=1e-4, atol=1e-5)
@@ -351,3 +355,18 @@ def test_a_noisy_sensor_is_named_beside_a_focal_source():
 
     assert failed(recording) == {}
     assert any("3" in note for note in failed(spoilt).values())
+
+
+@pytest.mark.slow
+def test_chains_run_on_until_they_agree_up_to_a_bound(monkeypatch):
+    answers = iter([True, False, True, False, False])
+    monkeypatch.setattr("bayesinv.inference.active_set.PART", 10)
+    monkeypatch.setattr("bayesinv.inference.active_set.PARTS", 5)
+    monkeypatch.setattr("bayesinv.inference.active_set.agree", lambda *_: next(answers, False))
+    problem = toy(sensors=5, sources=7, samples=5)
+    found = [bi.infer("focal", problem, chains=2, warm=5, rng=np.random.default_rng(1)) for _ in range(3)]
+    assert [len(one.hyper["noise"].draws) for one in found] == [20, 40, 100]
+    # As many sweeps at once give the same chains.
+    whole = bi.infer("focal", problem, chains=2, warm=5, sweeps=50, rng=np.random.default_rng(1))
+    assert_allclose(found[2].hyper["noise"].draws, whole.hyper["noise"].draws)
+    assert_allclose(found[2].mean, whole.mean)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from bayesinv.criticism.posterior_predictive import CONSERVATIVE, posterior_pred
 from bayesinv.posterior import maps
 from bayesinv.posterior.checks import Check
 from bayesinv.problem.account import account
+from bayesinv.report.sentences import focal_sentences
 from bayesinv.wording import from_draws
 
 PICTURES = ["course.png", "hyper.png", "maps.png", "recording.png", "sources.png"]
@@ -224,4 +226,22 @@ def test_chains_over_active_sets_are_drawn(tmp_path):
     posterior = bi.infer("focal", toy(sensors=12, sources=30, samples=20, quiet=20), chains=2, sweeps=50, warm=20)
     report.write(posterior, tmp_path)
     assert (tmp_path / "chains.png").exists()
-    assert "focal sources" in (tmp_path / "report.html").read_text()
+    text = (tmp_path / "report.html").read_text()
+    for words in ("focal source", "There are", "The posterior mean explains", "λ of dense currents"):
+        assert words in text
+    # Single sources have a statement of their own; that of the strongest patch would be another question's.
+    assert "That the peak truly lies" not in text
+
+
+def test_a_known_truth_is_held_against_the_nearest_focal_source():
+    problem = toy(sensors=12, sources=30, samples=20, quiet=20)
+    centre, other = np.array([0.0, 0.0, 0.08]), np.array([0.05, 0.0, 0.06])
+    posterior = bi.infer("focal", problem, chains=2, sweeps=50, warm=20)
+    likely = SimpleNamespace(probability=0.9, centre=centre, describe=lambda: "there")
+    weak = SimpleNamespace(probability=0.2, centre=other, describe=lambda: "elsewhere")
+    stand_in = SimpleNamespace(active=posterior.active, count=posterior.count, goodness_of_fit=0.5, foci=(likely, weak))
+    words = " ".join(focal_sentences(stand_in, other[None]))
+    assert "one of them lies at one place" in words
+    assert "Source 1: there." in words
+    assert "elsewhere" not in words
+    assert f"source 1 lies {1e3 * np.linalg.norm(other - centre):.0f} mm from it" in words

@@ -1,0 +1,127 @@
+"""What one source more would be, given all that are active and its strength: approximately, to draw it, and exactly.
+
+Where patches deviate towards their neighbours, what a source adds is integrated over deviations by Gaussian
+approximations, for the few patches that matter; the others are taken not to deviate.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import logsumexp
+
+from bayesinv.axes import Array, Index
+from bayesinv.evidence.active_scan import Scan
+from bayesinv.evidence.deviation import Deviations, Proposal
+from bayesinv.evidence.gaussian import LOG_2PI
+from bayesinv.inference.active_model import ActiveModel
+from bayesinv.memory import PickledByFields, cached_property
+
+CANDIDATES, FALLEN, SHARE = 16, 40.0, 0.1
+"""Patches at most whose deviations are approximated, nats below the first at which they are not, and the least share of
+the conditional that they are to hold."""
+
+
+@dataclass(frozen=True, eq=False)
+class SlotConditional(PickledByFields):
+    """Distribution of the patch of one source more, and of its deviation.
+
+    model, scan : tables, with all other sources active
+    heat : power of what sources add
+    strength : of the source
+    log_mass : (patch,), log density of each patch, integrated over deviations, approximately
+    candidates : patches whose deviations are approximated
+    proposal : the approximations; None where there are none
+    """
+
+    model: ActiveModel
+    scan: Scan
+    heat: float
+    strength: float
+    log_mass: Array
+    candidates: Index
+    proposal: Proposal | None
+
+    @classmethod
+    def of(
+        cls, model: ActiveModel, scan: Scan, heat: float, strength: float, log_nothing: float = -np.inf
+    ) -> SlotConditional:
+        """Return the distribution given what is active now.
+
+        log_nothing : log density of no source; where patches that matter hold little beside it, nothing is approximated
+        """
+        log_mass = heat * scan.log_factors(strength) + model.log_prior
+        if not model.neighbours.count:
+            return cls(model, scan, heat, strength, log_mass, np.zeros(0, dtype=np.int64), None)
+        found = np.argpartition(-log_mass, min(CANDIDATES, len(log_mass)) - 1)[:CANDIDATES]
+        found = np.sort(found[log_mass[found] > log_mass[found].max() - FALLEN])
+        total = np.logaddexp(logsumexp(log_mass), log_nothing)
+        if logsumexp(log_mass[found]) - total < np.log(SHARE):
+            return cls(model, scan, heat, strength, log_mass, np.zeros(0, dtype=np.int64), None)
+        products = scan.deviations(model.neighbours.fields_along(model.by_patch, found))
+        proposal = products.proposal(np.full(len(found), strength), heat, model.deviation)
+        log_mass[found] = proposal.log_mass + model.log_prior[found]
+        return cls(model, scan, heat, strength, log_mass, found, proposal)
+
+    @cached_property
+    def log_total(self) -> float:
+        """Log density of any source."""
+        return float(logsumexp(self.log_mass))
+
+    @cached_property
+    def _where(self) -> dict[int, int]:
+        return {int(patch): place for place, patch in enumerate(self.candidates)}
+
+    def draw(self, rng: np.random.Generator) -> tuple[int, Array]:
+        """Draw a patch and its deviation."""
+        patch = one_of_mass(self.log_mass, rng)
+        return patch, self.draw_deviation(patch, rng)
+
+    def draw_deviation(self, patch: int, rng: np.random.Generator) -> Array:
+        """Draw the deviation (direction,) of a patch."""
+        if self.proposal is not None and patch in self._where:
+            return self.proposal.draw(self._where[patch], rng)
+        return self.model.deviation * rng.standard_normal(self.model.neighbours.count)
+
+    def log_drawn(self, patch: int, deviation: Array) -> float:
+        """Log of what a patch and a deviation are drawn in proportion to; their integral is `log_total`."""
+        if self.proposal is not None and patch in self._where:
+            return float(self.log_mass[patch]) + self.proposal.log_density(self._where[patch], deviation)
+        return float(self.log_mass[patch]) + log_normal(deviation, self.model.deviation)
+
+    def products(self, patch: int) -> Deviations:
+        """What a patch adds as a function of its deviation and strength."""
+        return self.scan.deviations(self.model.neighbours.fields_along(self.model.by_patch, np.array([patch])))
+
+    def log_exact(self, patch: int, deviation: Array, products: Deviations | None = None) -> float:
+        """Log density of a patch and a deviation."""
+        found = self.products(patch) if products is None else products
+        added = self.heat * float(found.log_factors(deviation[None], np.array([self.strength]))[0])
+        return added + float(self.model.log_prior[patch]) + log_normal(deviation, self.model.deviation)
+
+
+def log_normal(deviation: Array, spread: float) -> float:
+    """Log density of a deviation (direction,) under its prior."""
+    if not len(deviation):
+        return 0.0
+    constant = len(deviation) * (np.log(spread) + 0.5 * LOG_2PI)
+    return float(-0.5 * np.sum(deviation**2) / spread**2 - constant)
+
+
+def one_of_mass(log_mass: Array, rng: np.random.Generator) -> int:
+    """Draw an index in proportion to its mass.
+
+    Raises
+    ------
+    ValueError
+        If no mass is finite.
+    """
+    top = float(np.max(log_mass))
+    if not np.isfinite(top):
+        raise ValueError(
+            "the density of the focal sources is not finite; check the units of the gain and of the recording, and the "
+            "model's scales"
+        )
+    cumulative = np.cumsum(np.exp(log_mass - top))
+    return int(np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right").clip(0, len(log_mass) - 1))
