@@ -176,7 +176,8 @@ class TestSize:
         class Interrupted(np.ndarray):
             @property
             def nbytes(self):
-                assert len(spectrum.to_components) and "to_components" in vars(spectrum)
+                assert len(spectrum.to_components)
+                assert "to_components" in vars(spectrum)
                 return values.nbytes
 
         vars(spectrum).pop("to_components", None)
