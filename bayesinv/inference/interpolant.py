@@ -106,7 +106,8 @@ class Interpolant:
         return interpolate_scattered(evaluated, self._rows(columns), wanted)
 
     def _add(self, points: list[tuple[float, ...]]) -> None:
-        self.evaluated += [point for point in points if point not in self.evaluated]
+        known = set(self.evaluated)
+        self.evaluated += [point for point in points if point not in known]
 
     def explore(self, low: Array, high: Array, columns: Array, *, everywhere: bool = False) -> None:
         """Evaluate structures between `low` and `high` (axis,) until the density between them is exact to tolerance.
@@ -131,7 +132,8 @@ class Interpolant:
         radius = min(WIDEST_SPACING, self.spacing)
         self._add([point for point in candidates if everywhere or max(map(abs, point)) <= radius])
         while len(self.evaluated) < MAX_EVALUATED_STRUCTURES:
-            remaining = [point for point in candidates if point not in self.evaluated]
+            known = set(self.evaluated)
+            remaining = [point for point in candidates if point not in known]
             if not remaining:
                 return
             mass = logsumexp(self.at(np.array([*remaining, *self.evaluated]), columns), axis=1)
