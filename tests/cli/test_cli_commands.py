@@ -67,6 +67,7 @@ def test_command_in_a_process_of_its_own(files, tmp_path):
 
 
 SAYING = """
+import signal
 import nutpie
 from bayesinv.cli import main
 
@@ -76,9 +77,10 @@ def sample(*given, started=nutpie.sample, **options):
     return running
 
 nutpie.sample = sample
+signal.signal(signal.SIGINT, signal.default_int_handler)
 main()
 """
-"""The program, which says when its chains run."""
+"""The program, which says when its chains run, and hears an interrupt where the tests run in the background, too."""
 
 
 @pytest.mark.slow
