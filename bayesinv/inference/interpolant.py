@@ -99,8 +99,11 @@ class Interpolant:
         self.table = known
         missing = np.isnan(known[:, which])
         # All structures lack the new columns of a lattice that has grown or become finer; those just added lack all.
-        for wanted in np.unique(missing, axis=0):
-            rows = np.flatnonzero((missing == wanted).all(axis=1))
+        alike: dict[bytes, list[int]] = {}
+        for i, row in enumerate(missing):
+            alike.setdefault(row.tobytes(), []).append(i)
+        for rows in alike.values():
+            wanted = missing[rows[0]]
             if wanted.any():
                 known[np.ix_(rows, which[wanted])] = self.log_densities(structures[rows], columns[wanted])
         return np.asarray(known[:, which])
