@@ -69,7 +69,8 @@ class Interpolant:
     spacing : of the structures that are evaluated
     error : largest error of the density between them, nats, weighted by probability
     evaluated : structural coordinates of the structures that are evaluated
-    rows : points of the scales, as bytes, to the log densities (column,) of the evaluated structures
+    columns : points of the scales, as bytes, to their columns of the table
+    table : log densities (structure, column) of the evaluated structures; NaN where they were not asked for
     """
 
     density: Density
@@ -79,7 +80,8 @@ class Interpolant:
     spacing: float = WIDEST_SPACING
     error: float = np.inf
     evaluated: list[tuple[float, ...]] = field(default_factory=list)
-    rows: dict[bytes, list[Array]] = field(default_factory=dict)
+    columns: dict[bytes, int] = field(default_factory=dict)
+    table: Array = field(default_factory=lambda: np.zeros((0, 0)))
 
     def log_densities(self, points: Array, columns: Array) -> Array:
         """Log density (point, column) of the hyperparameters, evaluated exactly."""
@@ -89,11 +91,22 @@ class Interpolant:
         return self.density(nodes_at(self.centre, self.axes, nodes)).reshape(len(points), len(columns))
 
     def _rows(self, columns: Array) -> Array:
-        """Log density (structure, column) at the evaluated structures."""
-        rows = self.rows.setdefault(columns.tobytes(), [])
-        if len(rows) < len(self.evaluated):
-            rows.extend(self.log_densities(np.array(self.evaluated[len(rows) :]), columns))
-        return np.array(rows)
+        """Log density (structure, column) at the evaluated structures; each is worked out once."""
+        which = np.array([self.columns.setdefault(one.tobytes(), len(self.columns)) for one in columns])
+        structures = np.array(self.evaluated)
+        known = np.full((len(structures), len(self.columns)), np.nan)
+        known[: self.table.shape[0], : self.table.shape[1]] = self.table
+        self.table = known
+        missing = np.isnan(known[:, which])
+        # All structures lack the new columns of a lattice that has grown or become finer; those just added lack all.
+        alike: dict[bytes, list[int]] = {}
+        for i, row in enumerate(missing):
+            alike.setdefault(row.tobytes(), []).append(i)
+        for rows in alike.values():
+            wanted = missing[rows[0]]
+            if wanted.any():
+                known[np.ix_(rows, which[wanted])] = self.log_densities(structures[rows], columns[wanted])
+        return np.asarray(known[:, which])
 
     def at(self, points: Array, columns: Array) -> Array:
         """Log density (point, column) with respect to the transformed axes, interpolated between structures."""
@@ -106,7 +119,8 @@ class Interpolant:
         return interpolate_scattered(evaluated, self._rows(columns), wanted)
 
     def _add(self, points: list[tuple[float, ...]]) -> None:
-        self.evaluated += [point for point in points if point not in self.evaluated]
+        known = set(self.evaluated)
+        self.evaluated += [point for point in points if point not in known]
 
     def explore(self, low: Array, high: Array, columns: Array, *, everywhere: bool = False) -> None:
         """Evaluate structures between `low` and `high` (axis,) until the density between them is exact to tolerance.
@@ -131,7 +145,8 @@ class Interpolant:
         radius = min(WIDEST_SPACING, self.spacing)
         self._add([point for point in candidates if everywhere or max(map(abs, point)) <= radius])
         while len(self.evaluated) < MAX_EVALUATED_STRUCTURES:
-            remaining = [point for point in candidates if point not in self.evaluated]
+            known = set(self.evaluated)
+            remaining = [point for point in candidates if point not in known]
             if not remaining:
                 return
             mass = logsumexp(self.at(np.array([*remaining, *self.evaluated]), columns), axis=1)

@@ -257,10 +257,13 @@ class Density:
         """Distinct structural coordinates of nodes (structure, coordinate), and the index of each node's (node,)."""
         if not self.structural:
             return np.zeros((1, 0)), np.zeros(len(nodes), dtype=np.int64)
-        coordinates, which = np.unique(
-            np.round(nodes[:, list(self.structural)], STRUCTURE_DECIMALS), axis=0, return_inverse=True
-        )
-        return coordinates, which.reshape(-1).astype(np.int64)
+        found = np.round(nodes[:, list(self.structural)], STRUCTURE_DECIMALS)
+        # Nodes of a lattice lie structure by structure: a run of equal ones is sorted as one.
+        first = np.ones(len(found), dtype=bool)
+        first[1:] = (found[1:] != found[:-1]).any(axis=1)
+        coordinates, which = np.unique(found[first], axis=0, return_inverse=True)
+        which = which.reshape(-1)[np.cumsum(first) - 1]
+        return coordinates, which.astype(np.int64)
 
     def structures(self, coordinates: Array) -> list[Structure]:
         """Structures at structural coordinates (structure, coordinate).

@@ -66,14 +66,32 @@ def test_command_in_a_process_of_its_own(files, tmp_path):
     assert "wrote out/report.html" in shown.stdout
 
 
+SAYING = """
+import signal
+import nutpie
+from bayesinv.cli import main
+
+def sample(*given, started=nutpie.sample, **options):
+    running = started(*given, **options)
+    print("sampling", flush=True)
+    return running
+
+nutpie.sample = sample
+signal.signal(signal.SIGINT, signal.default_int_handler)
+main()
+"""
+"""The program, which says when its chains run, and hears an interrupt where the tests run in the background, too."""
+
+
 @pytest.mark.slow
 def test_ctrl_c_in_a_process_of_its_own(files, tmp_path):
-    words = [sys.executable, "-c", "from bayesinv.cli import main; main()", "fit", str(files["one"])]
+    words = [sys.executable, "-c", SAYING, "fit", str(files["one"])]
     words += ["--forward", str(files["fwd"]), "--noise-cov", str(files["cov"]), "--out", "out", "--method", "nuts"]
     words += ["--draws", "2000000", "--model", "hierarchical"]
     with subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=tmp_path) as running:
-        # Well into sampling, also where two processors do four things.
-        time.sleep(25)
+        assert "sampling\n" in iter(running.stdout.readline, "")
+        # Well into sampling, which would take minutes.
+        time.sleep(2)
         running.send_signal(signal.SIGINT)
         try:
             _, err = running.communicate(timeout=60)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
+from bayesinv.axes import read_only
 from bayesinv.geometry.icosphere import geodesic_sphere
 from bayesinv.geometry.triangles import nearest, solid_angles
 
@@ -14,7 +15,8 @@ def bent():
     sphere = geodesic_sphere(4)
     x, y, z = sphere.vertices.T
     vertices = np.column_stack([0.09 * x + 0.02 * y**2, 0.03 * y, 0.06 * z * (1.2 + np.sin(5 * x))])
-    return vertices, sphere.triangles[7:]
+    # As `Surface` has them: for arrays that may be written to all would be compiled once more.
+    return read_only(vertices), sphere.triangles[7:]
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +34,7 @@ def test_no_point_of_a_surface_is_nearer_than_the_nearest(bent, points):
     samples = np.einsum("qk,tki->tqi", np.column_stack([steps - i - j, i, j]) / steps, vertices[triangles])
     away = np.array([np.linalg.norm(samples - point, axis=2).min() for point in points])
     gap = np.linalg.norm(vertices[triangles] - vertices[np.roll(triangles, 1, axis=1)], axis=2).max() / steps
-    which, weights, distance = nearest(points, vertices, triangles)
+    which, weights, distance = nearest(read_only(points), vertices, triangles)
     assert (distance <= away * (1 + 1e-12) + 1e-16).all()
     assert (distance >= away - gap).all()
     reached = np.einsum("pk,pki->pi", weights, vertices[triangles[which]])
@@ -49,6 +51,6 @@ def test_the_solid_angle_of_a_surface_is_the_sum_of_those_of_its_triangles(bent,
     planes /= np.linalg.norm(planes, axis=3, keepdims=True)
     angles = np.pi - np.arccos(np.clip(np.einsum("ptki,ptki->ptk", planes, np.roll(planes, -1, axis=2)), -1, 1))
     wanted = (np.sign(np.linalg.det(sides)) * (angles.sum(axis=2) - np.pi)).sum(axis=1)
-    found = solid_angles(unit * off, unit * vertices, triangles)
+    found = solid_angles(read_only(unit * off), read_only(unit * vertices), triangles)
     assert_allclose(found, wanted, rtol=0, atol=1e-5)
     assert np.abs(wanted).max() > 11

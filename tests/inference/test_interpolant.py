@@ -78,3 +78,23 @@ def test_neighbours_of_probable_structures_do_not_lead_to_another_mode():
     complete.explore(low, high, columns, everywhere=True)
     assert min(extended.evaluated)[0] > -6
     assert min(complete.evaluated)[0] <= -8
+
+
+def test_no_density_is_worked_out_twice_however_the_lattice_grows():
+    asked = []
+
+    def density(nodes):
+        asked.extend(map(tuple, nodes))
+        return -np.cosh(nodes[:, 0]) - 0.5 * (nodes[:, 1] - nodes[:, 0]) ** 2
+
+    one, other = (Interpolant(density, np.array([0.3, -1.0]), np.array([[1.0, 0.0], [0.4, 2.0]]), 1) for _ in range(2))
+    columns, points = np.arange(-2.0, 3.0)[:, None], np.array([[-0.7], [0.2]])
+    one.evaluated += [(-1.0,), (0.0,), (1.0,)]
+    one.at(points, columns[1:4])
+    one.at(points, columns)
+    one.evaluated.append((2.0,))
+    one.at(points, columns[2:])
+    found = one.at(points, columns[::-1])
+    assert len(asked) == len(set(asked)) == 4 * 5
+    other.evaluated += one.evaluated
+    assert_allclose(found, other.at(points, columns)[:, ::-1], rtol=1e-12)
