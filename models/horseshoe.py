@@ -6,8 +6,8 @@
     noise         ~ noise_scale(problem)
 
 For activity that is somewhere and not everywhere, of unknown extent: no number of sources and no patches are stated.
-Currents where nothing asks for them are shrunk towards zero, those that are large are not. Local scales, scale and noise
-are sampled, currents are integrated exactly. Courses have the noise's correlation over time.
+Currents where nothing asks for them are shrunk towards zero, those that are large are not. Local scales, scale and
+noise are sampled, currents are integrated exactly. Courses have the noise's correlation over time.
 
 References: Carvalho, Polson & Scott (2010), Biometrika 97, 465-480; Polson & Scott (2012), Bayesian Anal. 7, 887-902.
 """

@@ -1,9 +1,11 @@
 """A chain over local scales: each source's given all others, exchanges of neighbours, and the scales that all share.
 
 Currents are integrated out throughout. A sweep draws hyperparameters along lines, from windows as `evidence.local_scan`
-draws local scales, in two ways that leave the posterior as it is: with λ held, where the recording tells the scale, and
-with the products of scale and λ held, where the prior of thousands of λ does. Then it draws every λ, and some sources
-exchange theirs.
+draws local scales: with λ held, with the products of scale and λ held, and with the products held of those sources of
+which the recording tells something, and λ of all others. The recording tells products where they are large, the prior
+of thousands of λ tells the scale where they are small, so that only the last can move far. Which sources are held is
+drawn, by their strength at the sensors and a threshold that is drawn, too: given who is held it counts as one more
+observation, and the posterior is left as it is. Then every λ is drawn, and some sources exchange theirs.
 
 References: Makalic & Schmidt (2016), IEEE Signal Process. Lett. 23, 179-182 (Gibbs sampling of the horseshoe); Yu &
 Meng (2011), J. Comput. Graph. Stat. 20, 531-570 (both ways in turn mix as the better one, or better than either).
@@ -29,11 +31,15 @@ FINE, COARSE = 0.35, 0.5
 SCALE_POINTS = 16
 """Values in the window that hyperparameters are drawn from."""
 
-SCALE_SPACING = (0.01, 1.0)
-"""Spacing of windows of hyperparameters with λ held."""
+SCALE_SPACING = (0.5, 1.0)
+"""Spacing of windows of hyperparameters with λ held: from the first over the root of all numbers recorded, as the noise
+is known, to the second."""
 
 HELD_SPACING = (0.2, 2.0)
-"""The same with the products held, in units of one over the root of the number of sources."""
+"""The same with products held, in units of one over the root of the number of sources of which they are."""
+
+THRESHOLDS = (0.1, 30.0)
+"""Power of a source's field, summed over samples and relative to the noise, at which it is as likely held as not."""
 
 EXCHANGES, ONE_IN = 64, 8
 """Most exchanges that a sweep proposes, and for how many sources it proposes one."""
@@ -95,7 +101,9 @@ class LocalChain:
     logs : (source,), log λ
     point : (coordinate,), unconstrained hyperparameters
     variance, noise : of the currents, and scale, at these
-    of_variance : (coordinate,) of each coordinate that the variance depends on, its direction
+    of_variance, of_variance_alone : directions (coordinate,) of the coordinates that the variance depends on, and of
+        those of them that the noise does not depend on
+    scale_spacing : least and largest spacing of windows of hyperparameters with λ held
     proposals : exchanges that a sweep proposes
     heat : power of the likelihood
     """
@@ -106,8 +114,11 @@ class LocalChain:
         nodes = np.concatenate([start[None], start + 0.1 * np.eye(len(start))])
         _, variance, noise = log_prior(nodes)
         self.variance, self.noise = float(variance[0]), float(noise[0])
-        self.of_variance = [np.eye(len(start))[i] for i in np.flatnonzero(variance[1:] != variance[0])]
+        changes, noisy = variance[1:] != variance[0], noise[1:] != noise[0]
+        self.of_variance = [np.eye(len(start))[i] for i in np.flatnonzero(changes)]
+        self.of_variance_alone = [np.eye(len(start))[i] for i in np.flatnonzero(changes & ~noisy)]
         self.logs = draw_log_local(len(model.fields), rng)
+        self.scale_spacing = SCALE_SPACING[0] / np.sqrt(model.samples * len(model.recording)), SCALE_SPACING[1]
         self.heat = 1.0
         self.proposals = min(EXCHANGES, -(-len(self.logs) // ONE_IN))
 
@@ -146,6 +157,8 @@ class LocalChain:
         values = np.maximum(values, 0.0)
         self.draw_scales(values, np.sum((vectors.T @ model.recording) ** 2, axis=1))
         precision = (vectors / (self.variance * values + self.noise**2)) @ vectors.T
+        for direction in self.of_variance_alone:
+            precision = self.draw_partly(direction)
         samples, recording = self.heat * model.samples, np.sqrt(self.heat) * model.recording
         given = (model.fields, precision, recording, self.logs, self.variance, samples)
         finest = FINE / np.sqrt(model.samples * model.fields.shape[1])
@@ -173,24 +186,69 @@ class LocalChain:
 
         held : whether the products of scale and λ are held, and not λ
         """
-        rng, model = self.rng, self.model
-        low, high = np.array(HELD_SPACING) / np.sqrt(len(self.logs)) if held else np.array(SCALE_SPACING)
-        spacing, place = np.exp(rng.uniform(np.log(low), np.log(high))), int(rng.integers(SCALE_POINTS))
-        nodes = self.point + spacing * (np.arange(SCALE_POINTS) - place)[:, None] * direction
-        prior, variance, noise = self.log_prior(nodes)
+        low, high = np.array(HELD_SPACING) / np.sqrt(len(self.logs)) if held else self.scale_spacing
+        nodes, (prior, variance, noise) = self._window(direction, low, high)
         with np.errstate(all="ignore"):
-            shifts = 0.5 * np.log(variance[place] / variance) if held else np.zeros(SCALE_POINTS)
+            shifts = 0.5 * np.log(self.variance / variance) if held else np.zeros(SCALE_POINTS)
             total = (variance * np.exp(2 * shifts))[:, None] * values + noise[:, None] ** 2
-            heights = -0.5 * self.heat * np.sum(model.samples * np.log(total) + powers / total, axis=1)
-            heights += prior - model.baseline_count * np.log(noise) - 0.5 * model.baseline_power / noise**2
+            heights = prior + self._log_likelihood(total, powers, noise)
             if held:
                 heights += log_density(self.logs + shifts[:, None]).sum(axis=1)
-            heights = np.where(np.isfinite(heights), heights, -np.inf)
-            masses = np.cumsum(np.exp(heights - heights.max()))
-        picked = min(int(np.searchsorted(masses, rng.random() * masses[-1])), SCALE_POINTS - 1)
-        self.point, shift = nodes[picked], float(shifts[picked])
-        self.variance, self.noise = float(variance[picked]), float(noise[picked])
+        shift = float(shifts[self._moved(nodes, variance, noise, heights)])
         if held:
             # The spectrum of the Gram matrix follows.
-            self.logs = self.logs + shift
+            self.logs += shift
             values *= np.exp(2 * shift)
+
+    def draw_partly(self, direction: Array) -> Array:
+        """Draw hyperparameters along a direction with the products of some sources held; return the precision C⁻¹."""
+        rng, model = self.rng, self.model
+        threshold = np.exp(rng.uniform(*np.log(THRESHOLDS))) / model.samples
+        strength = self.variance * np.exp(2 * self.logs) * model.powers / (self.noise**2 * threshold)
+        held = rng.random(len(strength)) * (1 + strength) < strength
+        columns = model.fields * np.exp(self.logs)[:, None, None]
+        known, rest = (columns[some].reshape(-1, len(model.recording)) for some in (held, ~held))
+        fixed = self.variance * (known.T @ known) + self.noise**2 * np.eye(len(model.recording))
+        inverse = np.linalg.inv(np.linalg.cholesky(fixed))
+        values, vectors = np.linalg.eigh(inverse @ (rest.T @ rest) @ inverse.T)
+        values, back = np.maximum(values, 0.0), inverse.T @ vectors
+        powers = np.sum((back.T @ model.recording) ** 2, axis=1)
+        units = np.array(HELD_SPACING) / np.sqrt(1 + np.count_nonzero(held))
+        nodes, (prior, variance, noise) = self._window(direction, *units)
+        with np.errstate(all="ignore"):
+            shifts = 0.5 * np.log(self.variance / variance)
+            heights = prior + self._log_likelihood(1 + variance[:, None] * values, powers, noise)
+            heights += log_density(self.logs[held] + shifts[:, None]).sum(axis=1)
+            # That these were not held.
+            heights -= np.log1p(strength[~held] * np.exp(-2 * shifts)[:, None]).sum(axis=1)
+        self.logs[held] += shifts[self._moved(nodes, variance, noise, heights)]
+        return np.asarray((back / (1 + self.variance * values)) @ back.T)
+
+    def _window(self, direction: Array, low: float, high: float) -> tuple[Array, tuple[Array, Array, Array]]:
+        """Nodes (node, coordinate) along a direction, the present one among them, and what `log_prior` gives there.
+
+        low, high : least and largest spacing
+        """
+        spacing = np.exp(self.rng.uniform(np.log(low), np.log(high)))
+        steps = np.arange(SCALE_POINTS) - int(self.rng.integers(SCALE_POINTS))
+        nodes = self.point + spacing * steps[:, None] * direction
+        return nodes, self.log_prior(nodes)
+
+    def _log_likelihood(self, total: Array, powers: Array, noise: Array) -> Array:
+        """Log density (node,), up to a constant, of recording and baseline.
+
+        total : (node, direction), variance of the recording in each of its directions
+        powers : (direction,), sums of squares of the recording there
+        """
+        model = self.model
+        recorded = -0.5 * self.heat * np.sum(model.samples * np.log(total) + powers / total, axis=1)
+        quiet = -model.baseline_count * np.log(noise) - 0.5 * model.baseline_power / noise**2
+        return np.asarray(recorded + quiet)
+
+    def _moved(self, nodes: Array, variance: Array, noise: Array, heights: Array) -> int:
+        """Move to one of some nodes, drawn by their log densities; return its index."""
+        heights = np.where(np.isfinite(heights), heights, -np.inf)
+        masses = np.cumsum(np.exp(heights - heights.max()))
+        picked = min(int(np.searchsorted(masses, self.rng.random() * masses[-1])), len(nodes) - 1)
+        self.point, self.variance, self.noise = nodes[picked], float(variance[picked]), float(noise[picked])
+        return picked

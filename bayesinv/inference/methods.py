@@ -258,8 +258,8 @@ def _unfit_local(density: Density) -> str | None:
     observation = density.observation
     if density.structural or observation.base.time is not None or observation.base.noise is not None:
         return (
-            "method 'local_scales' wants currents of a structure that is fixed but for local scales: scale and noise may "
-            "be learned, but depth, weights, error, time and noise by kind of sensor must be numbers or left out"
+            "method 'local_scales' wants currents of a structure that is fixed but for these: scale and noise may be "
+            "learned, but depth, weights, error, time and noise by kind of sensor must be numbers or left out"
         )
     if observation.problem.noise_tails == "student":
         return (

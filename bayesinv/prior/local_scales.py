@@ -36,10 +36,7 @@ def with_local(problem: Problem, structure: Structure, local: Array) -> tuple[St
     size = problem.gain.shape[1]
     each = np.repeat(squares, problem.axes)
     weights = structure.weights
-    if weights is None:
-        weights = squares
-    else:
-        weights = weights * (each if len(weights) == size else squares)
+    weights = squares if weights is None else weights * (each if len(weights) == size else squares)
     power = structure.diagonal(problem) * problem.gain_powers
     if structure.tangential is not None:
         # Axes of one source are correlated then, and the power is that of all of them.

@@ -68,7 +68,7 @@ def global_scale(problem: Problem, name: str = "scale") -> TensorVariable[Any, A
     problem : what the model observes; its guess is the scale at which the expected amplitude SNR is 3
     name : of the variable
 
-    Reference: Piironen & Vehtari (2017), Electron. J. Stat. 11, 5018-5051, where one source of n is expected to be active.
+    Reference: Piironen & Vehtari (2017), Electron. J. Stat. 11, 5018-5051, with one source expected to be active.
     """
     import pymc as pm
 
