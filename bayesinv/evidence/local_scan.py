@@ -183,6 +183,8 @@ def exchange(
         if sign <= 0:
             continue
         kernel = np.dot(change, np.linalg.inv(factor))
+        # Rounding that is not symmetric would grow from one exchange to the next.
+        kernel = 0.5 * (kernel + kernel.T)
         seen = np.dot(solved, recording)
         height = 0.5 * np.sum(seen * np.dot(kernel, seen)) - 0.5 * samples * log_determinant
         if np.log(chances[proposal, 2]) < height + np.log(many / back):
