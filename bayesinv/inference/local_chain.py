@@ -38,6 +38,9 @@ is known, to the second."""
 HELD_SPACING = (0.2, 2.0)
 """The same with products held, in units of one over the root of the number of sources of which they are."""
 
+PARTLY = 2
+"""Times that a sweep draws hyperparameters with the products of some sources held."""
+
 THRESHOLDS = (0.1, 30.0)
 """Power of a source's field, summed over samples and relative to the noise, at which it is as likely held as not."""
 
@@ -157,7 +160,7 @@ class LocalChain:
         values = np.maximum(values, 0.0)
         self.draw_scales(values, np.sum((vectors.T @ model.recording) ** 2, axis=1))
         precision = (vectors / (self.variance * values + self.noise**2)) @ vectors.T
-        for direction in self.of_variance_alone:
+        for direction in PARTLY * self.of_variance_alone:
             precision = self.draw_partly(direction)
         samples, recording = self.heat * model.samples, np.sqrt(self.heat) * model.recording
         given = (model.fields, precision, recording, self.logs, self.variance, samples)
