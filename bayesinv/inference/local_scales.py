@@ -89,7 +89,7 @@ def local_model(density: Density) -> LocalModel:
     quiet = problem.white_baseline if observation.baseline is not None else None
     if white.shape[1] > len(white):
         # Any root of Y Yᵀ will do: one with as many columns as there are components.
-        white = np.linalg.qr(white.T, mode="r").T
+        white = np.asarray(np.linalg.qr(white.T, mode="r")).T
     return LocalModel(
         fields=fields,
         powers=np.einsum("sac,sac->s", fields, fields),
@@ -111,9 +111,8 @@ def alike(fields: Array) -> tuple[Index, Index]:
     most = min(NEIGHBOURS, count - 1)
     if most < 1:
         return np.zeros(count + 1, dtype=np.int64), np.zeros(0, dtype=np.int64)
-    flat, norms = fields.reshape(-1, components), np.empty(count)
-    for j, one in enumerate(fields):
-        norms[j] = max(np.linalg.norm(one @ one.T), 1e-300)
+    flat = fields.reshape(-1, components)
+    norms = np.array([max(float(np.linalg.norm(one @ one.T)), 1e-300) for one in fields])
     pairs = []
     for start in range(0, count, BLOCK):
         some = fields[start : start + BLOCK].reshape(-1, components)
