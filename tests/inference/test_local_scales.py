@@ -71,7 +71,7 @@ def test_a_chain_has_the_means_of_a_fine_grid(axes):
     problem = toy(axes, sensors=2, sources=2, samples=3, quiet=8, axes=axes)
     wanted = by_quadrature(problem)
     chain, density = started(problem)
-    found = chain.run(100, 2500, 2500, lambda: None)
+    found = chain.run(100, 2000, 2000, lambda: None)
     hyper = density.hyper(np.array(found.points))
     median = problem.scale_guess / np.sqrt(2)
     rows = np.column_stack([found.logs, np.log(hyper["scale"] / median), np.log(hyper["noise"])])
@@ -134,7 +134,7 @@ def joint(seed, axes, sweeps):
 @pytest.mark.parametrize("axes", [1, 3])
 def test_sweeps_leave_the_joint_distribution_of_all_as_it_is(axes):
     """Geweke (2004), J. Am. Stat. Assoc. 99, 799-804: it needs no convergence, only that every step is right."""
-    pairs = np.array([joint(seed, axes, 3) for seed in range(300)])
+    pairs = np.array([joint(seed, axes, 3) for seed in range(200)])
     before, after = pairs[:, 0], pairs[:, 1]
     for column in range(before.shape[1]):
         assert ks_2samp(before[:, column], after[:, column]).pvalue > 1e-3, column
