@@ -46,7 +46,7 @@ SLOW = {
     "temporal": 40,
     "focal": 14,
     "dipoles": 6,
-    "horseshoe": 12,
+    "horseshoe": 10,
 }
 CHEAP = {"multiple_sparse_priors": {"method": "laplace"}, "oriented": {"method": "laplace"}}
 CHAINS = {

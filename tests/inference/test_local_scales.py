@@ -31,7 +31,7 @@ def by_quadrature(problem):
 
     By a grid over all four hyperparameters, with two components, so that inverses are written out.
     """
-    x, step = np.linspace(-9, 9, 61, retstep=True)
+    x, step = np.linspace(-9, 9, 49, retstep=True)
     assert step < 0.5
     first, second = np.meshgrid(x, x, indexing="ij")
     prior = -np.logaddexp(first, -first) - np.logaddexp(second, -second)
@@ -41,12 +41,12 @@ def by_quadrature(problem):
     moment, count, (y0, y1) = problem.recording @ problem.recording.T, len(problem.times), problem.recording[:, 0]
     quiet, power = problem.baseline.size, np.sum(problem.baseline**2)
     heights, rows = [], []
-    for u in np.linspace(-8, 6, 43):
+    for u in np.linspace(-8, 6, 31):
         variance = (median * np.exp(u)) ** 2
         shape = variance * (
             np.exp(2 * first) * blocks[0][..., None, None] + np.exp(2 * second) * blocks[1][..., None, None]
         )
-        for s in np.linspace(-1.2, 1.2, 21):
+        for s in np.linspace(-1.2, 1.2, 17):
             a, b, d = shape[0, 0] + np.exp(2 * s), shape[0, 1], shape[1, 1] + np.exp(2 * s)
             det = a * d - b**2
             square = (d * moment[0, 0] - 2 * b * moment[0, 1] + a * moment[1, 1]) / det
@@ -71,7 +71,7 @@ def test_a_chain_has_the_means_of_a_fine_grid(axes):
     problem = toy(axes, sensors=2, sources=2, samples=3, quiet=8, axes=axes)
     wanted = by_quadrature(problem)
     chain, density = started(problem)
-    found = chain.run(100, 2000, 2000, lambda: None)
+    found = chain.run(100, 1200, 1200, lambda: None)
     hyper = density.hyper(np.array(found.points))
     median = problem.scale_guess / np.sqrt(2)
     rows = np.column_stack([found.logs, np.log(hyper["scale"] / median), np.log(hyper["noise"])])
@@ -79,8 +79,8 @@ def test_a_chain_has_the_means_of_a_fine_grid(axes):
     error = batches.std(axis=0, ddof=1) / np.sqrt(50)
     # Of so few samples of so small a recording the grid and its ends are good to a hundredth.
     assert (np.abs(rows.mean(axis=0) - wanted[:4]) < 4 * error + 0.01).all()
-    assert error.max() < 0.15
-    posterior = bi.infer("horseshoe", problem, chains=2, sweeps=500, warm=100)
+    assert error.max() < 0.2
+    posterior = bi.infer("horseshoe", problem, chains=2, sweeps=400, warm=60)
     flat = posterior.mean.reshape(2 * axes, -1)[0, 0], posterior.sd.reshape(2 * axes, -1)[0, 0]
     sd = np.sqrt(wanted[5] - wanted[4] ** 2)
     # The mixture has 200 nodes.
@@ -162,7 +162,7 @@ class TestLimits:
         chain.of_variance, found = [], []
         values, vectors = np.linalg.eigh(problem.gain @ problem.gain.T)
         powers = np.sum((vectors.T @ problem.recording) ** 2, axis=1)
-        for _ in range(3000):
+        for _ in range(1500):
             chain.draw_scales(values, powers)
             found.append(chain.point)
         hyper = density.hyper(np.array(found))
@@ -309,12 +309,12 @@ def sparse(seed, strength):
 @pytest.mark.slow
 def test_few_sources_keep_their_size_where_dense_currents_spread_them():
     sizes, inside = {"horseshoe": [], "hierarchical": []}, {"horseshoe": [], "hierarchical": []}
-    for seed in range(4):
+    for seed in range(2):
         current, problem = sparse(seed, 20.0)
         active = np.flatnonzero(current.any(axis=1))
         for name in sizes:
             posterior = bi.infer(
-                name, problem, **({"chains": 2, "sweeps": 200, "warm": 150} if name == "horseshoe" else {})
+                name, problem, **({"chains": 2, "sweeps": 120, "warm": 80} if name == "horseshoe" else {})
             )
             low, high = posterior.interval(0.9)
             inside[name] += list(((low <= current) & (current <= high))[active].mean(axis=1))
