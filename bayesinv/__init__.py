@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from bayesinv.prior.catalogue import read_card as read_card
     from bayesinv.prior.currents import Currents as Currents
     from bayesinv.prior.patches import Patches as Patches
+    from bayesinv.prior.scales import global_scale as global_scale
     from bayesinv.prior.scales import noise_scale as noise_scale
     from bayesinv.prior.scales import source_scale as source_scale
     from bayesinv.problem.model_error import ForwardError as ForwardError
@@ -69,6 +70,7 @@ _ROOMS = {
     "evaluate": "report.evaluation",
     "forward_error": "problem.model_error",
     "from_mne": "bridges.mne_in",
+    "global_scale": "prior.scales",
     "infer": "inference.infer",
     "infer_many": "inference.many",
     "list_models": "prior.catalogue",

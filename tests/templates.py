@@ -63,6 +63,9 @@ def hyper(name, problem, rng):
     if name == "minimum_norm":
         return {}
     out = {"noise": np.exp(width * rng.normal()), "scale": guess * abs(rng.standard_cauchy())}
+    if name == "horseshoe":
+        count = problem.source_count
+        return out | {"scale": out["scale"] / np.sqrt(count), "local": np.abs(rng.standard_cauchy(count))}
     if name in ("depth_weighted", "oriented"):
         out["depth"] = rng.uniform()
     if name == "oriented":
@@ -111,6 +114,9 @@ def covariances(name, problem, values):
         other = next(key for key in values if key.startswith("ratio"))
         scales = np.diag([values[other] if other.endswith(kind) else 1.0 for kind in problem.noise.kinds])
         noise = problem.whitener @ scales @ problem.noise.covariance @ scales @ problem.whitener.T
+    if name == "horseshoe":
+        relative = np.diag(np.repeat(values["local"] ** 2, size // problem.source_count))
+        return values["scale"] ** 2 * relative, course, values["noise"] ** 2 * noise
     relative *= np.trace(problem.gain @ problem.gain.T) / np.trace(problem.gain @ relative @ problem.gain.T)
     return values.get("scale", guess) ** 2 * relative, course, values.get("noise", 1.0) ** 2 * noise
 

@@ -77,7 +77,8 @@ class Run:
         ranks = {name: _rank(self.truths.hyper[name][k], drawn[name], rng) for name in free}
         variables = density.model.free_RVs
         known = [name for name in drawn if name in self.truths.hyper]
-        dense = density.observation.currents.focal is None
+        currents = density.observation.currents
+        dense = currents.focal is None and currents.local is None
         if (
             dense
             and variables

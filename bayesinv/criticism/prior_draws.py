@@ -14,8 +14,10 @@ from bayesinv.covariance.covariance import Structure
 from bayesinv.inference.assemble import flattened
 from bayesinv.prior.catalogue import build
 from bayesinv.prior.density import Density
+from bayesinv.prior.local_scales import draw_log_local, with_local
 from bayesinv.prior.patches import Patches
 from bayesinv.prior.samples import draw_baseline, draw_recording
+from bayesinv.prior.vectorised import with_lambda
 from bayesinv.problem.problem import Problem
 
 if TYPE_CHECKING:
@@ -97,6 +99,10 @@ class Prior:
         hyper = flattened({**density.hyper(nodes), **free})
         each = tuple(structures[i] for i in which)
         focal = density.observation.currents.focal
+        if density.observation.currents.local is not None:
+            local = [with_local(problem, one, np.exp(draw_log_local(problem.source_count, rng))) for one in each]
+            each, variance = tuple(one for one, _ in local), variance * np.array([factor for _, factor in local])
+            hyper = with_lambda(hyper, variance, noise, density.observation.mean_power)
         return cls(problem, name, hyper, tuple(flattened(free)), variance, noise, each, focal)
 
     def truth(self, draw: int, rng: np.random.Generator) -> tuple[Array, Problem]:

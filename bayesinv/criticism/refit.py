@@ -74,6 +74,8 @@ class Refit:
         density = Density.of(built)
         if density.observation.currents.focal is not None:
             raise NoRefitError("it has focal sources, which are sampled")
+        if density.observation.currents.local is not None:
+            raise NoRefitError("it has local scales, which are sampled")
         if density.dimension > MAX_DIMENSION_QUADRATURE:
             raise NoRefitError(f"its {density.dimension} hyperparameters are too many for a lattice")
         if not {variable.name for variable in density.model.free_RVs if not np.ndim(variable)} <= set(posterior.hyper):

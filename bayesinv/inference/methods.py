@@ -89,6 +89,7 @@ class Method:
     options : its own options by name, beside those of every method
     instead : whether it replaces any other method wherever it applies, because then the others reduce to it
     focal : whether it is for models with focal sources, or for those without
+    local : whether it is for models with local scales, or for those without
     """
 
     name: str
@@ -99,10 +100,15 @@ class Method:
     options: Mapping[str, Option] = field(default_factory=dict)
     instead: bool = False
     focal: bool = False
+    local: bool = False
 
     def why_not(self, density: Density) -> str | None:
         """Return None if the method applies to a density, else why it does not and what to do."""
-        focal = density.observation.currents.focal is not None
+        focal, local = density.observation.currents.focal is not None, density.observation.currents.local is not None
+        if local and not self.local:
+            return "the model has local scales, which are sampled; use method='local_scales', or none"
+        if self.local and not local:
+            return f"method {self.name!r} wants a model with local scales: Currents(..., local='half_cauchy')"
         if focal and not self.focal:
             return "the model has focal sources, which are sampled; use method='active_set', or none"
         if self.focal and not focal:
@@ -253,6 +259,20 @@ def _unfit_focal(density: Density) -> str | None:
     return None
 
 
+def _unfit_local(density: Density) -> str | None:
+    observation = density.observation
+    if density.structural or observation.base.time is not None or observation.base.noise is not None:
+        return (
+            "method 'local_scales' wants currents of a structure that is fixed but for these: scale and noise may be "
+            "learned, but depth, weights, error, time and noise by kind of sensor must be numbers or left out"
+        )
+    if observation.problem.noise_tails == "student":
+        return (
+            "method 'local_scales' takes noise_tails='normal'; leave out what a check has named, problem.without(...)"
+        )
+    return None
+
+
 def _unfit_gibbs(density: Density) -> str | None:
     if density.observation.problem.noise_tails == "student":
         return None
@@ -263,6 +283,10 @@ def _reason_gibbs(density: Density) -> str:
     return (
         "a few sensors and samples have noise of their own: which and how much is sampled, with currents integrated out"
     )
+
+
+def _reason_local(density: Density) -> str:
+    return "a scale for every source is sampled, with currents integrated out"
 
 
 def _reason_focal(density: Density) -> str:
@@ -344,6 +368,20 @@ METHODS = {
                 "progress": PROGRESS_OPTION,
             },
             focal=True,
+        ),
+        Method(
+            "local_scales",
+            "Chains over a scale for every source, with exact Gaussians of all currents given each draw; no evidence.",
+            "bayesinv.inference.local_scales",
+            _unfit_local,
+            _reason_local,
+            {
+                "chains": Option(integer_from(1), 4, "number of chains"),
+                "sweeps": Option(integer_from(50), 500, "sweeps of each chain; each gives a draw"),
+                "warm": Option(integer_from(1), 300, "sweeps of each chain before these, which are thrown away"),
+                "progress": PROGRESS_OPTION,
+            },
+            local=True,
         ),
         Method(
             "gibbs",

@@ -147,8 +147,11 @@ class SpectralGaussians(PickledByFields):
 
     @property
     def _by_rows(self) -> bool:
-        """Whether `to_sources` is large and can be computed by rows."""
-        return self.spectrum.structure.diagonal_only and self.spectrum.problem.gain.size > MAX_STORED_GAIN
+        """Whether `to_sources` is large, or one of many, and can be computed by rows."""
+        structure = self.spectrum.structure
+        # Weights that a chain has drawn have one node, and hundreds of others beside them.
+        one_of_many = structure.weights is not None and len(self.weights) == 1
+        return structure.diagonal_only and (one_of_many or self.spectrum.problem.gain.size > MAX_STORED_GAIN)
 
     @cached_property
     def _all_rows(self) -> Array:

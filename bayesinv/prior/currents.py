@@ -16,6 +16,7 @@ from bayesinv.covariance.covariance import Structure
 from bayesinv.covariance.time_course import COURSES
 from bayesinv.memory import PickledByFields, cached_property
 from bayesinv.prior.graphs import Number, symbolic
+from bayesinv.prior.local_scales import LOCAL
 from bayesinv.prior.observation import Observation, check_first_recording, observe_baseline
 from bayesinv.prior.patches import Patches
 from bayesinv.prior.structure_fields import STRUCTURAL_NAMES, scaled_fields
@@ -63,6 +64,8 @@ class Currents(PickledByFields):
     time : s, time constant of the currents' time courses; None where they are correlated over time as the noise is
     course : how these are correlated over time: "matern" (ν = 3/2, smooth) or "autoregressive" (of first order, rough)
     focal : a few focal sources above these currents, whose courses are their own; None for none
+    local : "half_cauchy" for a factor λ on the currents of every source, shared by its axes and all samples, which is
+        half-Cauchy; variances are then variance λ² D, with D without them as above. None for none
     """
 
     variance: Number
@@ -75,6 +78,7 @@ class Currents(PickledByFields):
     time: Number | None = None
     course: str = "matern"
     focal: Patches | None = None
+    local: str | None = None
 
     def __post_init__(self) -> None:
         if self.weights is not None and not symbolic(self.weights):
@@ -97,6 +101,13 @@ class Currents(PickledByFields):
         one_of("course", self.course, COURSES)
         if self.components is not None:
             object.__setattr__(self, "components", checked_components(self.components))
+        if self.local is not None:
+            one_of("distribution of local scales", self.local, LOCAL)
+            if self.focal is not None or self.length is not None or isinstance(self.components, tuple):
+                raise ValueError(
+                    "local scales are those of independent sources; leave out length, matrices of components and focal "
+                    "sources, or `local`"
+                )
         if (self.components is None) != (self.shares is None):
             raise ValueError("components and shares belong together: what the components are, and their variances")
         if self.length is not None and self.components is not None:
@@ -198,6 +209,11 @@ class Currents(PickledByFields):
                     "focal currents have no log density in closed form, as which sources are active is unknown; use "
                     "bi.infer(model, problem), whose method is 'active_set'"
                 )
+            if self.local is not None:
+                raise ValueError(
+                    "currents with local scales have no log density in closed form, as these are unknown; use "
+                    "bi.infer(model, problem), whose method is 'local_scales'"
+                )
             return observed.graph(value, variance, level, dict(zip(keys, given, strict=True)))
 
         def random(variance: Any, level: Any, *given: Any, rng: Any = None, size: Any = None) -> Array:
@@ -233,7 +249,10 @@ class Currents(PickledByFields):
             raise ValueError("latent currents want independent sources along given axes; observe() has them all")
         weights = structure.diagonal(problem)
         free = problem.axes == 3
-        spread = np.sqrt(weights).reshape((-1, 3, 1) if free else (-1, 1))
+        spread: Any = np.sqrt(weights).reshape((-1, 3, 1) if free else (-1, 1))
+        if self.local is not None:
+            local = pm.HalfCauchy(f"{name}_local", 1.0, dims="source")
+            spread = spread * local.reshape((-1, 1, 1) if free else (-1, 1))
         dims = ("source", "axis", "time") if free else ("source", "time")
         unit = pm.Normal(f"{name}_unit", 0.0, 1.0, dims=dims)
         root = structure.time_root(problem)

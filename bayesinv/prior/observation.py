@@ -17,6 +17,7 @@ from bayesinv.evidence.graph import InterpolatedSpectrum, InterpolationError
 from bayesinv.evidence.spectrum import Spectrum
 from bayesinv.memory import PickledByFields, cached_property
 from bayesinv.prior.graphs import symbolic
+from bayesinv.prior.local_scales import draw_log_local, with_local
 from bayesinv.prior.samples import draw_baseline, draw_recording
 from bayesinv.prior.structure_fields import LOG_SCALED, STRUCTURAL_NAMES
 from bayesinv.problem.problem import Problem
@@ -202,8 +203,11 @@ class Observation(PickledByFields):
         }
         out = np.empty((count, *problem.recording.shape))
         for k in range(count):
-            structure = self.structure({key: value[k] for key, value in values.items()})
-            out[k] = draw_recording(problem, structure, float(scales[k]), float(levels[k]), rng, self.currents.focal)[1]
+            structure, scale = self.structure({key: value[k] for key, value in values.items()}), float(scales[k])
+            if self.currents.local is not None:
+                structure, factor = with_local(problem, structure, np.exp(draw_log_local(problem.source_count, rng)))
+                scale *= factor
+            out[k] = draw_recording(problem, structure, scale, float(levels[k]), rng, self.currents.focal)[1]
         return out.reshape(*batch, *problem.recording.shape)
 
 

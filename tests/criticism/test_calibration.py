@@ -46,9 +46,14 @@ SLOW = {
     "temporal": 40,
     "focal": 14,
     "dipoles": 6,
+    "horseshoe": 10,
 }
 CHEAP = {"multiple_sparse_priors": {"method": "laplace"}, "oriented": {"method": "laplace"}}
-FOCAL = ("focal", "dipoles")
+CHAINS = {
+    "focal": {"method": "active_set", "chains": 2, "sweeps": 100, "warm": 30},
+    "dipoles": {"method": "active_set", "chains": 2, "sweeps": 100, "warm": 30},
+    "horseshoe": {"method": "local_scales", "chains": 2, "sweeps": 150, "warm": 60},
+}
 QUANTITIES = {"region mean", "single source", "best seen pattern", "largest current"}
 
 BROKEN = '''"""Hierarchical minimum norm that assumes currents twice as large as those drawn.
@@ -151,8 +156,8 @@ def assert_all_are_ranked(model, found):
     """A calibration has every quantity that the model has."""
     assert set(found.ranks) >= QUANTITIES
     if model != "minimum_norm":
-        # The log density of focal sources depends on which are active, too.
-        assert {"noise", "scale", "lambda", *(["log likelihood"] * (model not in FOCAL))} < set(found.ranks)
+        # The log density of focal sources depends on which are active, too, and that of the horseshoe on local scales.
+        assert {"noise", "scale", "lambda", *(["log likelihood"] * (model not in CHAINS))} < set(found.ranks)
 
 
 class TestBand:
@@ -366,9 +371,7 @@ class TestLarge:
     @pytest.mark.parametrize("model", MODELS)
     def test_simulation_based_calibration(self, model):
         rng = np.random.default_rng(4)
-        focal = {"method": "active_set", "chains": 2, "sweeps": 100, "warm": 30}
-        options = focal if model in FOCAL else {}
-        found = sbc(model, template(model), SLOW.get(model, 50), level=0.99, rng=rng, **options)
+        found = sbc(model, template(model), SLOW.get(model, 50), level=0.99, rng=rng, **CHAINS.get(model, {}))
         print(found.verdict())
         assert found.passed, found.verdict()
         assert_all_are_ranked(model, found)

@@ -63,7 +63,7 @@ def density(dimension, noise_tails="normal"):
         structural=(),
         model=SimpleNamespace(free_RVs=free),
         observation=SimpleNamespace(
-            problem=SimpleNamespace(noise_tails=noise_tails), currents=SimpleNamespace(focal=None)
+            problem=SimpleNamespace(noise_tails=noise_tails), currents=SimpleNamespace(focal=None, local=None)
         ),
     )
 

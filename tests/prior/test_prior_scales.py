@@ -55,13 +55,35 @@ def test_the_source_scale_has_the_density_of_its_formula():
         assert_allclose(found, halfcauchy(scale=problem.scale_guess).logpdf(values), rtol=0, atol=1e-7)
 
 
+def test_the_global_scale_has_the_density_of_its_formula():
+    problem = toy(sources=11)
+    assert FORMULAS["global_scale(problem)"] == "HalfCauchy(problem.scale_guess / sqrt(number of sources))"
+    median = problem.scale_guess / np.sqrt(11)
+    found, named = log_density(bi.global_scale, median * VALUES, problem)
+    assert named == "scale"
+    assert_allclose(found, halfcauchy(scale=median).logpdf(median * VALUES), rtol=0, atol=1e-7)
+
+
+def test_a_field_is_as_strong_at_the_global_scale_as_at_the_source_scale_without_local_ones(rng):
+    """In the median, and within the factor by which the median of a sum of n squares differs from n²."""
+    local = np.abs(rng.standard_cauchy((2000, 400)))
+    assert 0.7 < np.median(np.sum(local**2, axis=1)) / 400**2 < 2.0
+
+
+def called(path):
+    """The shared priors that a model calls: that of the noise, and one of the two of the scale."""
+    scale = "global_scale(problem)" if path.stem == "horseshoe" else "source_scale(problem)"
+    return {call: FORMULAS[call] for call in ("noise_scale(problem)", scale)}
+
+
 @each_model
 def test_a_card_names_the_priors_that_its_code_calls(path):
     tree = ast.parse(path.read_text(encoding="utf-8"))
     calls = [ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Call)]
-    for call in FORMULAS:
+    for call in called(path):
         assert call in calls
         assert f"~ {call}" in ast.get_docstring(tree)
+    assert not {*FORMULAS} & {*calls} - {*called(path)}
     # ast writes strings in single quotes.
     assert not [call for call in calls if re.match(r"pm\.\w+\(f?'(noise'|scale'|ratio_)", call)]
 
@@ -69,7 +91,7 @@ def test_a_card_names_the_priors_that_its_code_calls(path):
 @each_model
 def test_read_card_writes_the_formulas_out(path):
     card = bi.read_card(path.stem)
-    for call, formula in FORMULAS.items():
+    for call, formula in called(path).items():
         assert f"~ {formula}" in card
         assert call not in card
 
