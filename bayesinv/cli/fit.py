@@ -124,15 +124,13 @@ def fit(
 
     rng = np.random.default_rng(seed)
     options: dict[str, Any] = {} if draws is None else {"draws": draws}
-    distributed = None
+    distributed = why_not = None
     if model is None:
         model, why_not = default_model(problem), why_not_focal(problem)
         if method not in (None, "active_set"):
             why_not = f"method {method!r} is for distributed currents"
         if why_not is None:
             model, distributed = "focal", model
-        else:
-            show_text(f"no focal sources by default: {why_not}")
     sampled = model in ("focal", "dipoles")
     with stages("infer", sampled):
         if sampled:
@@ -151,6 +149,8 @@ def fit(
     facts = {"command": "fit", "inputs": {**inputs.facts(evoked, problem), "model": model, "seed": seed}}
     title = f"{evoked.comment} ({recording.name})"
     more: dict[str, Any] = {}
+    if why_not is not None:
+        facts["no_focal_sources"] = why_not
     if beside is not None:
         facts["distributed"] = beside.facts()
         more = {"others": beside.maps(maps[0].window), "sections": [(BESIDE, beside.page())]}
@@ -160,6 +160,8 @@ def fit(
         write_posterior(folder, posterior, maps, facts, stages, model, title=title, predictive=checked, **more)
     show_table(("", ""), account(problem).items(), "What is used")
     show_posterior(posterior, maps, stages, title)
+    if why_not is not None:
+        show_text(f"focal sources were not asked for: {why_not}")
     if beside is not None:
         show_table(HEADS, beside.rows(), f"\n{beside.words}")
     if checked is not None:

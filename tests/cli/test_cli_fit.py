@@ -109,6 +109,13 @@ class TestFit:
         found |= found["inputs"]
         assert {key: found[key] for key in wanted} == wanted
 
+    def test_why_focal_sources_were_not_asked_for_is_said(self, fit, tmp_path):
+        code, out, err = fit("--method", "quadrature", "--tmin", "0", "--tmax", "0.05")
+        assert code in (0, 1), err
+        why = json.loads((tmp_path / "out" / "summary.json").read_text())["no_focal_sources"]
+        assert why == "method 'quadrature' is for distributed currents"
+        assert f"focal sources were not asked for: {why}" in out
+
     @pytest.mark.parametrize("condition", ["right ear", "1"])
     def test_condition_by_name_or_number(self, fit_exactly, tmp_path, condition):
         assert fit_exactly(condition=condition)[0] == 0
