@@ -166,6 +166,7 @@ def test_the_demo_answers_with_focal_sources_and_others_beside(tmp_path, monkeyp
     monkeypatch.setattr("bayesinv.forward.template_lead_field.lead_field", unbounded)
     monkeypatch.setattr("bayesinv.cli.story.true_lead_field", unbounded)
     # What is drawn is shown by other tests; whether chains agree is not the point here.
+    monkeypatch.setattr("bayesinv.inference.active_set.PART", 60)
     monkeypatch.setattr("bayesinv.inference.active_set.PARTS", 1)
     out = tmp_path / "out"
     assert cli.run(["demo", "--out", str(out), "--spacing", "oct4", "--electrodes", "32", "--snr", "2"]) in (0, 1)
