@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from scipy.spatial import cKDTree
 
 from bayesinv.axes import Array, Index
-from bayesinv.cli.beside import Beside
+from bayesinv.cli.beside import CHOICES, Beside
 from bayesinv.cli.peaks import LEVEL
 from bayesinv.forward import gain_files, template_lead_field
 from bayesinv.forward.leadfield import LeadField
@@ -47,7 +47,7 @@ FOUND_RADIUS = 0.02
 CLASSICAL = {"MNE": ("1/9", "gcv", "l-curve"), "dSPM": ("1/9",)}
 """Classical answers, and how their λ is chosen."""
 
-SHOWN = "MNE, MNE-Python's λ² = 1/9"
+SHOWN = f"MNE, {CHOICES['1/9']}"
 """The one that is drawn beside a posterior."""
 
 LIKELY = 0.5

@@ -8,13 +8,10 @@ import numpy as np
 from scipy.spatial.distance import cdist
 
 from bayesinv.axes import Array, Index
-from bayesinv.inference.chains import mixing
+from bayesinv.inference.chains import agreement
 from bayesinv.posterior.active import ActiveSets
 from bayesinv.posterior.checks import Check, Evidence
 from bayesinv.problem.problem import Problem
-
-MAX_RHAT, MIN_ESS = 1.05, 100
-"""R-hat above which, and effective draws below which, chains are not trusted."""
 
 MAX_DIFFERENCE = 0.2
 """Largest difference of a parcel's inclusion between chains; that of 100 effective draws in each scatters by 0.07."""
@@ -49,39 +46,9 @@ def agree(problem: Problem, sets: ActiveSets, hyper: Mapping[str, Array]) -> boo
 
 
 def _convergence(sets: ActiveSets, hyper: Mapping[str, Array]) -> tuple[Check, ...]:
-    import xarray as xr
-
-    chains = int(sets.chain[-1]) + 1
     values = {"number of sources": sets.counts.astype(float)}
     values |= {name: one for name, one in hyper.items() if name not in ("lambda", "snr")}
-    table = xr.Dataset(
-        {
-            name: (("chain", "draw"), (np.log(one) if (one > 0).all() else one).reshape(chains, -1))
-            for name, one in values.items()
-            if np.ptp(one) > 0
-        },
-    )
-    table = table.assign_coords({name: np.arange(size) for name, size in table.sizes.items()})
-    if not table.data_vars:
-        return ()
-    rhats, sizes = mixing(table)
-    worst, fewest = max(rhats, key=lambda name: rhats[name]), min(sizes, key=lambda name: sizes[name])
-    return (
-        Check(
-            "R-hat",
-            rhats[worst],
-            f"< {MAX_RHAT:g}",
-            rhats[worst] < MAX_RHAT,
-            f"largest for {worst}; chains agree where it is near 1. Where they do not, give more `sweeps`",
-        ),
-        Check(
-            "effective draws",
-            sizes[fewest],
-            f"> {MIN_ESS}",
-            sizes[fewest] > MIN_ESS,
-            f"fewest for {fewest}; independent draws that the chains are worth. For more give more `sweeps`",
-        ),
-    )
+    return agreement(values, int(sets.chain[-1]) + 1)
 
 
 def _inclusion(problem: Problem, sets: ActiveSets) -> Check:
@@ -108,10 +75,14 @@ def _parcels(problem: Problem, sets: ActiveSets) -> Index:
     if problem.sources is None:
         return np.asarray(np.unique(sets.centre, return_inverse=True)[1], dtype=np.int64).reshape(-1)
     positions = problem.sources.positions[sets.centre]
-    often = np.argsort(-np.bincount(sets.patch, minlength=len(positions)), kind="stable")
+    return parcels_about(positions, np.bincount(sets.patch, minlength=len(positions)).astype(float))
+
+
+def parcels_about(positions: Array, weights: Array) -> Index:
+    """Parcel of each position (position, 3), m, within `PARCEL` of one of the largest weight that has none so far."""
     parcel = np.full(len(positions), -1)
     number = 0
-    for one in often:
+    for one in np.argsort(-weights, kind="stable"):
         if parcel[one] < 0:
             near = (cdist(positions[[one]], positions)[0] <= PARCEL) & (parcel < 0)
             parcel[near] = number

@@ -18,6 +18,7 @@ from bayesinv.inference.active_checks import active_checks, agree
 from bayesinv.inference.active_evidence import annealed_ratio, dense_log_evidence
 from bayesinv.inference.active_model import ActiveDraws, ActiveModel
 from bayesinv.inference.assemble import data_checks, flattened
+from bayesinv.inference.chains import check_length
 from bayesinv.inference.conflict import prior_checks
 from bayesinv.posterior.active import ActiveSets
 from bayesinv.posterior.checks import Evidence
@@ -67,10 +68,7 @@ def posterior(
     ValueError
         If chains are too few or too short to be trusted, or a density is not finite.
     """
-    if chains < 2 or (sweeps is not None and sweeps < MIN_DRAWS):
-        raise ValueError(
-            f"{chains} chains of {sweeps} draws are too short to be trusted; give at least 2 of {MIN_DRAWS}"
-        )
+    check_length(chains, PART * PARTS if sweeps is None else sweeps, MIN_DRAWS)
     started = time.perf_counter()
     focal = density.observation.currents.focal
     assert focal is not None

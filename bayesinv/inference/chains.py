@@ -1,13 +1,24 @@
-"""Convergence of chains: R-hat, effective draws, divergences."""
+"""Convergence of chains: their length, R-hat, effective draws, divergences."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
+from bayesinv.axes import Array
 from bayesinv.posterior.checks import Check
+
+MAX_RHAT, MIN_ESS = 1.05, 100
+"""R-hat above which, and effective draws below which, chains over sources are not trusted."""
+
+
+def check_length(chains: int, draws: int, least: int) -> None:
+    """Raise if there are fewer than two chains, or fewer draws in each than the least number."""
+    if chains < 2 or draws < least:
+        raise ValueError(f"{chains} chains of {draws} draws are too short to be trusted; give at least 2 of {least}")
 
 
 def as_tree(found: Any) -> xr.DataTree:
@@ -29,6 +40,40 @@ def mixing(table: xr.Dataset) -> tuple[dict[str, float], dict[str, float]]:
     return (
         {str(name): float(np.max(value)) for name, value in rhats.items()},
         {str(name): float(np.min(value)) for name, value in sizes.items()},
+    )
+
+
+def agreement(values: Mapping[str, Array], chains: int) -> tuple[Check, ...]:
+    """Return R-hat and effective draws of chains over sources as checks; nothing where no value varies.
+
+    values : name to (draw,), of all chains one after the other; positive ones are judged by their logarithms
+    """
+    table = xr.Dataset(
+        {
+            name: (("chain", "draw"), (np.log(one) if (one > 0).all() else one).reshape(chains, -1))
+            for name, one in values.items()
+            if np.ptp(one) > 0
+        },
+    )
+    if not table.data_vars:
+        return ()
+    rhats, sizes = mixing(table.assign_coords({name: np.arange(size) for name, size in table.sizes.items()}))
+    worst, fewest = max(rhats, key=lambda name: rhats[name]), min(sizes, key=lambda name: sizes[name])
+    return (
+        Check(
+            "R-hat",
+            rhats[worst],
+            f"< {MAX_RHAT:g}",
+            rhats[worst] < MAX_RHAT,
+            f"largest for {worst}; chains agree where it is near 1. Where they do not, give more `sweeps`",
+        ),
+        Check(
+            "effective draws",
+            sizes[fewest],
+            f"> {MIN_ESS}",
+            sizes[fewest] > MIN_ESS,
+            f"fewest for {fewest}; independent draws that the chains are worth. For more give more `sweeps`",
+        ),
     )
 
 

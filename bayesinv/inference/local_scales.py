@@ -12,6 +12,7 @@ import numpy as np
 from bayesinv.axes import Array, Index
 from bayesinv.covariance.covariance import Structure
 from bayesinv.inference.assemble import data_checks, flattened
+from bayesinv.inference.chains import check_length
 from bayesinv.inference.conflict import prior_checks
 from bayesinv.inference.local_chain import LocalChain, LocalDraws, LocalModel
 from bayesinv.inference.local_checks import local_checks
@@ -66,10 +67,7 @@ def posterior(
     ValueError
         If chains are too few or too short to be trusted.
     """
-    if chains < 2 or sweeps < MIN_DRAWS:
-        raise ValueError(
-            f"{chains} chains of {sweeps} draws are too short to be trusted; give at least 2 of {MIN_DRAWS}"
-        )
+    check_length(chains, sweeps, MIN_DRAWS)
     started = time.perf_counter()
     model = local_model(density)
     timings["fields"] = time.perf_counter() - started

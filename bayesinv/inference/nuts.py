@@ -12,7 +12,7 @@ import numpy as np
 import xarray as xr
 
 from bayesinv.inference.assemble import data_checks, flattened, mixture
-from bayesinv.inference.chains import as_tree, diagnose
+from bayesinv.inference.chains import as_tree, check_length, diagnose
 from bayesinv.inference.conflict import prior_checks
 from bayesinv.posterior.hyper import Hyper
 from bayesinv.posterior.posterior import Posterior
@@ -54,10 +54,7 @@ def posterior(
         If fewer than 100 draws per chain or two chains are asked for, or the chains are not finite, have not mixed
         (R-hat above 1.05) or diverged in more than a hundredth of their steps.
     """
-    if draws < MIN_DRAWS or chains < 2:
-        raise ValueError(
-            f"{chains} chains of {draws} draws are too short to be trusted; give at least 2 of {MIN_DRAWS}"
-        )
+    check_length(chains, draws, MIN_DRAWS)
     started = time.perf_counter()
     sampler = sampler or ("nutpie" if importlib.util.find_spec("nutpie") else "pymc")
     seed = int(rng.integers(2**31))
