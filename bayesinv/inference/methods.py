@@ -247,6 +247,12 @@ def _fits_any(density: Density) -> str | None:
     return None
 
 
+def _unfit_tails(density: Density, name: str) -> str | None:
+    if density.observation.problem.noise_tails == "student":
+        return f"method {name!r} takes noise_tails='normal'; leave out what a check has named, problem.without(...)"
+    return None
+
+
 def _unfit_focal(density: Density) -> str | None:
     observation = density.observation
     if density.structural or observation.base.time is not None or observation.base.noise is not None:
@@ -254,9 +260,7 @@ def _unfit_focal(density: Density) -> str | None:
             "method 'active_set' wants dense currents of a fixed structure: scales may be learned, but depth, length, "
             "time and noise by kind of sensor must be numbers or left out"
         )
-    if observation.problem.noise_tails == "student":
-        return "method 'active_set' takes noise_tails='normal'; leave out what a check has named, problem.without(...)"
-    return None
+    return _unfit_tails(density, "active_set")
 
 
 def _unfit_local(density: Density) -> str | None:
@@ -266,11 +270,7 @@ def _unfit_local(density: Density) -> str | None:
             "method 'local_scales' wants currents of a structure that is fixed but for these: scale and noise may be "
             "learned, but depth, weights, error, time and noise by kind of sensor must be numbers or left out"
         )
-    if observation.problem.noise_tails == "student":
-        return (
-            "method 'local_scales' takes noise_tails='normal'; leave out what a check has named, problem.without(...)"
-        )
-    return None
+    return _unfit_tails(density, "local_scales")
 
 
 def _unfit_gibbs(density: Density) -> str | None:
