@@ -125,7 +125,9 @@ def simulate(name, problem, rng):
     """Hyperparameters, currents (amplitude, time) and the problem they make, by none of the package's priors."""
     values = hyper(name, problem, rng)
     spatial, course, noise = covariances(name, problem, values)
-    root = np.linalg.cholesky(spatial + 1e-12 * np.trace(spatial) / len(spatial) * np.eye(len(spatial)))
+    jittered = spatial + 1e-12 * np.trace(spatial) / len(spatial) * np.eye(len(spatial))
+    diagonal = np.count_nonzero(spatial) == np.count_nonzero(np.diag(spatial))
+    root = np.sqrt(jittered) if diagonal else np.linalg.cholesky(jittered)
     current = root @ rng.normal(size=(len(spatial), len(course))) @ np.linalg.cholesky(course).T
     quiet = 0 if problem.baseline is None else problem.baseline.shape[1]
     error = np.linalg.cholesky(noise) @ rng.normal(size=(len(noise), len(course) + quiet))

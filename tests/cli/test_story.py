@@ -16,6 +16,7 @@ from bayesinv.cli import story as demo
 from bayesinv.cli.beside import classical
 from bayesinv.forward import template_lead_field
 from bayesinv.head import template_cortex
+from bayesinv.inference import active_set
 from bayesinv.posterior.maps import both
 from bayesinv.posterior.peak import Peak
 
@@ -172,6 +173,7 @@ def test_the_demo_answers_with_focal_sources_and_others_beside(tmp_path, monkeyp
     # What is drawn is shown by other tests; whether chains agree is not the point here.
     monkeypatch.setattr("bayesinv.inference.active_set.PART", 60)
     monkeypatch.setattr("bayesinv.inference.active_set.PARTS", 1)
+    monkeypatch.setitem(active_set.posterior.__kwdefaults__, "warm", 50)
     out = tmp_path / "out"
     assert cli.run(["demo", "--out", str(out), "--spacing", "oct4", "--electrodes", "32", "--snr", "2"]) in (0, 1)
     shown = capfd.readouterr().out

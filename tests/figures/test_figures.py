@@ -290,7 +290,7 @@ class TestCalibration:
     def test_with_learned_scales(self, empty):
         rng = np.random.default_rng(8)
         scales = zip(
-            empty.scale_guess * np.abs(rng.standard_normal(200)), np.exp(0.1 * rng.standard_normal(200)), strict=True
+            empty.scale_guess * np.abs(rng.standard_normal(100)), np.exp(0.1 * rng.standard_normal(100)), strict=True
         )
         excess, short, _ = self.score(empty, "hierarchical", scales)
         assert (np.abs(excess) < 3).all()

@@ -152,7 +152,7 @@ def test_there_is_a_check_for_every_free_variable():
 def test_truths_from_the_prior_seldom_fail(name):
     rng = np.random.default_rng(5)
     problem = template(name)
-    runs = 400 if name == "hierarchical" else 60
+    runs = 200 if name == "hierarchical" else 60
     count = sum(bool(failed(bi.infer(name, simulate(name, problem, rng)[2], draws=500))) for _ in range(runs))
     # As many as would come with a probability of one in a thousand at the bound that Markov's inequality gives.
     assert count <= stats.binom.ppf(0.999, runs, FALSE_ALARMS / INSIDE)
