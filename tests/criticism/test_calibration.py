@@ -44,14 +44,14 @@ SLOW = {
     "smooth": 40,
     "multiple_sparse_priors": 30,
     "temporal": 40,
-    "focal": 14,
+    "focal": 10,
     "dipoles": 6,
     "horseshoe": 10,
 }
 CHEAP = {"multiple_sparse_priors": {"method": "laplace"}, "oriented": {"method": "laplace"}}
 CHAINS = {
-    "focal": {"method": "active_set", "chains": 2, "sweeps": 100, "warm": 30},
-    "dipoles": {"method": "active_set", "chains": 2, "sweeps": 100, "warm": 30},
+    "focal": {"method": "active_set", "chains": 2, "sweeps": 70, "warm": 30},
+    "dipoles": {"method": "active_set", "chains": 2, "sweeps": 70, "warm": 30},
     "horseshoe": {"method": "local_scales", "chains": 2, "sweeps": 150, "warm": 60},
 }
 QUANTITIES = {"region mean", "single source", "best seen pattern", "largest current"}
@@ -363,7 +363,7 @@ class TestSbc:
 @pytest.mark.slow
 class TestLarge:
     def test_calibration_error_of_pointwise_intervals(self):
-        shares = covered(200, 3, sensors=60, sources=800, samples=3, quiet=40, looked_at=20)
+        shares = covered(200, 3, sensors=60, sources=800, samples=3, quiet=40, looked_at=100)
         error, noise = calibration_error(shares)
         print(f"calibration error {error:.4f}, of which Monte Carlo about {noise:.4f}")
         assert error <= 0.01

@@ -20,7 +20,7 @@ FULL = {"sensors": 30, "sources": 200, "samples": 20, "quiet": 60}
 SMALL = {"sensors": 16, "sources": 60, "samples": 12, "quiet": 40}
 # Models of learned structure take seconds where there are many sources.
 SIZES = {"hierarchical": FULL, "sensor_noise": FULL, "oriented": SMALL | {"sources": 12, "samples": 8}}
-RUNS = {"hierarchical": 8, "oriented": 2}
+RUNS = {"hierarchical": 8, "oriented": 2, "focal": 2}
 FACTORS = (0.1, 1.0, 10.0, 100.0, 1000.0)
 # Dipoles are focal sources without extents; local scales of the horseshoe differ by more than these factors.
 MODELS = sorted(set(bi.list_models()) - {"minimum_norm", "dipoles", "horseshoe"})
@@ -44,7 +44,7 @@ def simulated(name, factor, seed):
 
 def posterior_of(name, problem):
     # Long chains would take a minute for each truth; the Gaussian at the mode, or short ones, tell as much of currents.
-    options = {"chains": 2, "sweeps": 60, "warm": 40} if name == "focal" else {}
+    options = {"chains": 2, "sweeps": 50, "warm": 30} if name == "focal" else {}
     method = "laplace" if name == "multiple_sparse_priors" else None
     return bi.infer(name, problem, method=method, draws=2000, **options)
 
