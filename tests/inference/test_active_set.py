@@ -210,10 +210,8 @@ def test_evidence_of_dense_currents_alone_is_that_of_a_fine_grid():
     assert_allclose(dense_log_evidence(given, density.prior_and_scales, density.start), wanted, atol=5e-3)
 
 
-@pytest.mark.parametrize(
-    ("axes", "deviating"),
-    [(1, False), pytest.param(1, True, marks=pytest.mark.slow), pytest.param(3, False, marks=pytest.mark.slow)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("axes", "deviating"), [(1, False), (1, True), (3, False)])
 def test_evidence_by_annealing_is_that_of_all_sets(axes, deviating):
     given = tiny(axes, axes, deviating)
     _, wanted = enumerated(given)
@@ -277,6 +275,7 @@ def test_what_one_more_source_adds_is_the_difference_of_two_densities():
         assert_allclose(gradient[:, direction], (ahead - behind) / 2e-5, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_deviations_are_proposed_with_the_density_that_is_said():
     problem = toy(sensors=7, sources=9, samples=6)
     density = Density.of(build(model, problem)[1])

@@ -368,6 +368,7 @@ class TestWithOtherModels:
         assert_allclose(twice.sd, focal.sd, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_a_comparison_leaves_components_out_of_models_with_focal_sources_too():
     problem = toy(samples=7, sources=8)
     focal = bi.infer("focal", problem, chains=2, sweeps=50, warm=20)

@@ -69,7 +69,7 @@ def functions(monkeypatch):
     return empty
 
 
-@pytest.mark.parametrize("name", ["smooth", "multiple_sparse_priors"])
+@pytest.mark.parametrize("name", [pytest.param("smooth", marks=pytest.mark.slow), "multiple_sparse_priors"])
 def test_functions_of_one_problem_serve_another_of_other_numbers_in_other_units(name, functions):
     one, other = in_two_units(name)
     everything(one)

@@ -146,7 +146,7 @@ class TestContract:
 
     def test_is_inferred_and_trusted(self, given):
         many, focal = str(given) == "multiple_sparse_priors", str(given) in ("focal", "dipoles", "horseshoe")
-        options = {"chains": 2, "sweeps": 60, "warm": 30} if focal else {}
+        options = {"chains": 2, "sweeps": 50, "warm": 20} if focal else {}
         posterior = bi.infer(given, small(given), "laplace" if many else None, draws=500, **options)
         assert posterior.passed or many or focal
         assert np.isfinite(posterior.mean).all()

@@ -70,6 +70,7 @@ def test_places_are_probable_by_their_area():
     assert_allclose(each[: len(areas)] / each[0], areas / areas[0])
 
 
+@pytest.mark.slow
 def test_draws_have_the_covariance_of_the_prior():
     problem = toy(samples=4, sources=5, sensors=3)
     given = bi.Patches(problem, extents=(0,), expected=1.5, most=3, time=0.02, error=0)
