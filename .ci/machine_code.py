@@ -1,8 +1,8 @@
 """Give every source that Numba may compile a time that only its content gives, and that of what it imports.
 
-Numba takes the machine code in `NUMBA_CACHE_DIR` for that of a source by its size and the time at which it was written,
-which a fresh clone sets anew, and not by what other sources the loops were compiled from. So a change compiles anew what
-was compiled from it, and no more.
+Numba takes the machine code in `NUMBA_CACHE_DIR` for that of a source by its size and the time at which it was
+written, which a fresh clone sets anew, and not by what other sources the loops were compiled from. So a change compiles
+anew what was compiled from it, and no more.
 """
 
 import ast
