@@ -37,13 +37,13 @@ LEVELS = np.arange(1, 10) / 10  # at 0 and 1 every interval is right
 # which the slow run does not take by itself.
 QUICK = {"minimum_norm": 20, "hierarchical": 12, "multiple_sparse_priors": 2, "oriented": 2}
 SLOW = {
-    "minimum_norm": 300,
-    "hierarchical": 150,
-    "depth_weighted": 60,
-    "oriented": 12,
-    "smooth": 40,
-    "multiple_sparse_priors": 30,
-    "temporal": 40,
+    "minimum_norm": 150,
+    "hierarchical": 100,
+    "depth_weighted": 50,
+    "oriented": 10,
+    "smooth": 32,
+    "multiple_sparse_priors": 24,
+    "temporal": 30,
     "focal": 10,
     "dipoles": 6,
     "horseshoe": 10,
