@@ -16,7 +16,7 @@ from scipy.special import logsumexp
 from bayesinv.axes import Array
 from bayesinv.evidence.spectrum import Spectrum
 from bayesinv.interpolation.gauss_rules import gauss_rule
-from bayesinv.interpolation.scattered import interpolate_scattered, measured_error
+from bayesinv.interpolation.scattered import Scattered, measured_error
 from bayesinv.prior.density import Density
 
 WIDENING = 0.3
@@ -71,6 +71,7 @@ class Interpolant:
     evaluated : structural coordinates of the structures that are evaluated
     columns : points of the scales, as bytes, to their columns of the table
     table : log densities (structure, column) of the evaluated structures; NaN where they were not asked for
+    between, known_by : the splines that were made last, and of how many structures and which columns
     """
 
     density: Density
@@ -82,6 +83,8 @@ class Interpolant:
     evaluated: list[tuple[float, ...]] = field(default_factory=list)
     columns: dict[bytes, int] = field(default_factory=dict)
     table: Array = field(default_factory=lambda: np.zeros((0, 0)))
+    between: Scattered | None = None
+    known_by: tuple[int, bytes] = (0, b"")
 
     def log_densities(self, points: Array, columns: Array) -> Array:
         """Log density (point, column) of the hyperparameters, evaluated exactly."""
@@ -115,8 +118,12 @@ class Interpolant:
     def _between(self, points: Array, columns: Array) -> Array:
         """Log density (point, column) of the hyperparameters, interpolated."""
         # Before the transform the log density is nearly quadratic, which the interpolation reproduces exactly.
-        evaluated, wanted = (np.sinh(WIDENING * one) for one in (np.array(self.evaluated), points))
-        return interpolate_scattered(evaluated, self._rows(columns), wanted)
+        key = len(self.evaluated), columns.tobytes()
+        if key != self.known_by:
+            made = Scattered.of(np.sinh(WIDENING * np.array(self.evaluated)), self._rows(columns))
+            self.known_by, self.between = key, made
+        assert self.between is not None
+        return self.between.at(np.sinh(WIDENING * points))
 
     def _add(self, points: list[tuple[float, ...]]) -> None:
         known = set(self.evaluated)

@@ -6,6 +6,7 @@ Reference: Duchon (1977), Lect. Notes Math. 571, 85-100 (polyharmonic splines).
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.interpolate import RBFInterpolator
@@ -23,17 +24,36 @@ MAX_RESIDUAL = 15.0
 """Nats off a parabola at which residuals of the log density saturate."""
 
 
+@dataclass(frozen=True, eq=False)
+class Scattered:
+    """Log densities between scattered points, each column a function of its own; parabolas are reproduced exactly.
+
+    splines : of the log densities below their peak
+    peak : nats
+    """
+
+    splines: RBFInterpolator
+    peak: float
+
+    @classmethod
+    def of(cls, points: Array, log_density: Array) -> Scattered:
+        """Interpolate log densities (point, column) between points (point, axis)."""
+        # Far from the peak a log density may be minus infinity, and must not make the splines oscillate.
+        peak = float(log_density.max())
+        below = np.maximum(log_density - peak, -LOG_DENSITY_RANGE)
+        return cls(RBFInterpolator(points, below, kernel="quintic", degree=2), peak)
+
+    def at(self, points: Array) -> Array:
+        """Log densities (point, column) at points (point, axis)."""
+        return np.asarray(self.splines(points)) + self.peak
+
+
 def interpolate_scattered(points: Array, log_density: Array, at: Array) -> Array:
     """Return log densities (target, column) at the points `at` (target, axis), from those at `points` (point, axis).
 
-    Every column is a function of its own; parabolas are reproduced exactly.
-
     log_density : (point, column)
     """
-    # Far from the peak a log density may be minus infinity, and must not make the splines oscillate.
-    peak = log_density.max()
-    log_density = np.maximum(log_density - peak, -LOG_DENSITY_RANGE)
-    return np.asarray(RBFInterpolator(points, log_density, kernel="quintic", degree=2)(at)) + peak
+    return Scattered.of(points, log_density).at(at)
 
 
 def measured_error(interpolated: Array, exact: Array, log_density: Array) -> float:
