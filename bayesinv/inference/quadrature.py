@@ -137,8 +137,9 @@ def _largest_change(moments: tuple[Array, Array], reference: tuple[Array, Array]
 
 def _moments(lattice: Lattice) -> tuple[Array, Array]:
     """Mean and standard deviation (coordinate,) of the unconstrained hyperparameters."""
-    mean = lattice.weights @ lattice.nodes
-    return mean, np.sqrt(np.maximum(lattice.weights @ (lattice.nodes - mean) ** 2, 1e-300))
+    nodes = lattice.nodes
+    mean = lattice.weights @ nodes
+    return mean, np.sqrt(np.maximum(lattice.weights @ (nodes - mean) ** 2, 1e-300))
 
 
 def posterior(
