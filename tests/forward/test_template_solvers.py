@@ -178,8 +178,8 @@ def test_coarse_tetrahedra_agree_with_boundary_elements():
 @pytest.mark.slow
 def test_fine_tetrahedra_agree_with_fine_boundary_elements():
     head = template_mesh.finite_elements("fine", csf=0)
-    # Every sensor is a system of equations to solve, and a third of them shows the same.
-    some = np.concatenate([sensors().where("eeg")[::3], sensors().where("mag")[::3]])
+    # Every sensor is a system of equations to solve, and some of them, as many as are solved at once, show the same.
+    some = np.concatenate([sensors().where("eeg")[::4], sensors().where("mag")[::6]])
     few = sensors().pick(some)
     mine = fem.lead_field(head, few, dipoles(), solver="cg").gain
     (potential, size), (field, _) = difference(mine, gain(4)[some], rows=few)
@@ -258,7 +258,7 @@ class TestMesh:
         fine = template_mesh.finite_elements("fine")
         assert 80_000 < len(fine.mesh.nodes) < 150_000
         all_of_them = sensors(0.1)
-        few = all_of_them.pick([*all_of_them.where("eeg")[::3], *all_of_them.where("mag")])
+        few = all_of_them.pick([*all_of_them.where("eeg")[::4], *all_of_them.where("mag")[::2][:8]])
         one, two = (fem.lead_field(head, few, dipoles(), solver="cg").gain for head in (flooded, fine))
         for shape, _ in difference(one, two, rows=few):
             assert np.median(shape) < 0.01
