@@ -371,7 +371,7 @@ class TestLarge:
     @pytest.mark.parametrize("model", MODELS)
     def test_simulation_based_calibration(self, model):
         rng = np.random.default_rng(4)
-        found = sbc(model, template(model), SLOW.get(model, 50), level=0.99, rng=rng, **CHAINS.get(model, {}))
+        found = sbc(model, template(model), SLOW.get(model, 32), level=0.99, rng=rng, **CHAINS.get(model, {}))
         print(found.verdict())
         assert found.passed, found.verdict()
         assert_all_are_ranked(model, found)
