@@ -1,8 +1,8 @@
-"""Focal sources against sparse point estimates, on the protocol of 5 active of 1284 sources, 64 electrodes, 250 samples.
+"""Focal sources against sparse point estimates: 5 active of 1284 sources, 64 electrodes, 250 samples.
 
 Time, CRPS where sources are active and where none is, and coverage of 90 % intervals of active sources: of `focal`, of
-`hierarchical`, of Champagne here (with the intervals that its variances imply), and of MNE-Python's gamma_map, which has
-no intervals; its CRPS is the absolute error.
+`hierarchical`, of Champagne here (with the intervals that its variances imply), and of MNE-Python's gamma_map, which
+has no intervals; its CRPS is the absolute error.
 
 python tests/benchmarks/focal.py [number of truths]
 """
@@ -80,9 +80,8 @@ def main(truths: int) -> None:
     )
     for method, found in rows.items():
         mean = {name: float(np.mean([one[name] for one in found])) for name in found[0]}
-        print(
-            f"{method:14}{mean['s']:9.2f}{mean['CPU s']:8.2f}{mean['active']:13.3f}{mean['still']:10.4f}{mean['cover']:9.2f}"
-        )
+        scores = f"{mean['active']:13.3f}{mean['still']:10.4f}{mean['cover']:9.2f}"
+        print(f"{method:14}{mean['s']:9.2f}{mean['CPU s']:8.2f}{scores}")
 
 
 if __name__ == "__main__":
