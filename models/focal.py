@@ -2,7 +2,7 @@
 
     current     = dense + Σ_k b_k s_k                   b_k a place, or a patch around it, and those next to it
     dense[s, t] ~ Normal(0, scale²)                     scale ~ source_scale(problem)
-    number of sources ~ BetaBinomial(24), 3 expected;   places uniform by area
+    number of sources ~ BetaBinomial(12), 3 expected;   places uniform by area
     s_k         ~ Normal(0, strength_k² T)              strength_k ~ half-Cauchy; T Matérn, its time constant learned
     recording   ~ Normal(gain @ current, noise²)        baseline ~ Normal(0, noise²)
     noise       ~ noise_scale(problem)

@@ -22,6 +22,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from bayesinv.axes import Array
@@ -149,36 +150,78 @@ class FocalCourses(PickledByFields):
     log_factor: float
 
     @classmethod
-    def of(cls, gram: Array, cross: Array, powers: Array) -> FocalCourses:
-        """Return the posterior of sources, from products of their fields times strengths.
+    def of(cls, fields: Array, coefficients: Array, spread: Array, powers: Array) -> FocalCourses:
+        """Return the posterior of sources, at D.
 
-        gram : (mode, column, column), Aᵀ D⁻¹ A; cross : (mode, column), Aᵀ D⁻¹ y
+        fields : (component, column), times strengths
+        coefficients, spread : (component, mode); powers : (mode,)
         """
-        size = gram.shape[-1]
-        root = np.sqrt(powers)[:, None]
-        # 1 + κ Aᵀ D⁻¹ A is well conditioned where sources are alike or modes have no power.
-        inner = np.eye(size) + powers[:, None, None] * gram
-        lower = np.linalg.cholesky(inner)
-        inverse = np.linalg.inv(lower)
-        scaled = root[:, None] * inverse
-        covariances = scaled.swapaxes(1, 2) @ scaled
-        score = (inverse @ (root * cross)[..., None])[..., 0]
-        means = (covariances @ cross[..., None])[..., 0]
-        logs = 2 * float(np.log(np.einsum("kcc->kc", lower)).sum())
-        return cls(means, covariances, 0.5 * (float(np.sum(score**2)) - logs))
+        columns, precision = np.ascontiguousarray(fields.T), np.ascontiguousarray((1 / spread).T)
+        means = np.empty((len(powers), len(columns)))
+        covariances = np.empty((*means.shape, means.shape[1]))
+        log_factor = _fill_courses(columns, precision, np.ascontiguousarray(coefficients.T), powers, means, covariances)
+        return cls(means, covariances, log_factor)
 
     @classmethod
     def at(cls, recording: FocalRecording, fields: Array, spread: Array) -> FocalCourses:
-        """Return the posterior of sources by their fields times strengths (component, column), at D."""
-        return cls.of(*products_of(fields, recording.coefficients, spread), recording.powers)
+        """Return the posterior of sources of a recording by their fields times strengths (component, column), at D."""
+        return cls.of(fields, recording.coefficients, spread, recording.powers)
 
 
-def products_of(fields: Array, coefficients: Array, spread: Array) -> tuple[Array, Array]:
-    """Products of fields (component, column), weighted by D⁻¹: (mode, column, column), and with the recording."""
-    size = fields.shape[1]
-    rows, columns = np.tril_indices(size)
-    precision = 1 / spread
-    lower = precision.T @ (fields[:, rows] * fields[:, columns])
-    gram = np.empty((len(lower), size, size))
-    gram[:, rows, columns] = gram[:, columns, rows] = lower
-    return gram, (coefficients * precision).T @ fields
+@njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract"})  # type: ignore[untyped-decorator]
+def _fill_courses(
+    columns: Array, precision: Array, coefficients: Array, powers: Array, means: Array, covariances: Array
+) -> float:
+    """Fill in means and covariances of courses, and return what sources add to the log density.
+
+    1 + κ Aᵀ D⁻¹ A = L Lᵀ is well conditioned where sources are alike or modes have no power.
+
+    columns : (column, component); precision, coefficients : (mode, component)
+    """
+    size, components = columns.shape
+    weighted, score = np.empty(components), np.empty(size)
+    lower, inverse = np.zeros((size, size)), np.zeros((size, size))
+    log_factor = 0.0
+    for k in range(len(powers)):
+        power = powers[k]
+        for a in range(size):
+            column = columns[a]
+            total = 0.0
+            for i in range(components):
+                weighted[i] = precision[k, i] * column[i]
+                total += weighted[i] * coefficients[k, i]
+            score[a] = total
+            for b in range(a + 1):
+                other = columns[b]
+                total = 0.0
+                for i in range(components):
+                    total += weighted[i] * other[i]
+                lower[a, b] = power * total
+            lower[a, a] += 1.0
+        for a in range(size):
+            for b in range(a + 1):
+                total = lower[a, b]
+                for c in range(b):
+                    total -= lower[a, c] * lower[b, c]
+                lower[a, b] = np.sqrt(total) if a == b else total / lower[b, b]
+            log_factor -= np.log(lower[a, a])
+            inverse[a, a] = 1 / lower[a, a]
+            for b in range(a):
+                total = 0.0
+                for c in range(b, a):
+                    total -= lower[a, c] * inverse[c, b]
+                inverse[a, b] = total / lower[a, a]
+        for a in range(size):
+            for b in range(a + 1):
+                total = 0.0
+                for c in range(a, size):
+                    total += inverse[c, a] * inverse[c, b]
+                covariances[k, a, b] = power * total
+                covariances[k, b, a] = power * total
+        for a in range(size):
+            total = 0.0
+            for b in range(size):
+                total += covariances[k, a, b] * score[b]
+            means[k, a] = total
+            log_factor += 0.5 * total * score[a]
+    return log_factor

@@ -17,11 +17,17 @@ import numpy as np
 from numba import njit
 
 from bayesinv.axes import Array
-from bayesinv.evidence.active import FocalCourses, Table, products_of
+from bayesinv.evidence.active import FocalCourses, Table
 from bayesinv.evidence.deviation import Deviations
 
 BLOCK = 1024
 """Sources that are handled at once, so that what is written stays in the processor's cache."""
+
+KEPT = 3
+"""Sources whose products are held after they were taken."""
+
+TABLED = 1e-3
+"""Power of a mode of time relative to the strongest, below which tables leave it out: they serve to propose sources."""
 
 TOGETHER = 16
 """Modes whose determinants are multiplied before a logarithm is taken; each is far below 1e19."""
@@ -39,53 +45,57 @@ def add_product(own: Table, cross: Table, products: Table, along: Table, shifts:
     rows = np.empty((axes, BLOCK), dtype=np.float32)
     for k in range(modes):
         for start in range(0, sources, BLOCK):
-            size = min(BLOCK, sources - start)
+            stop = min(start + BLOCK, sources)
+            size = stop - start
             for added in range(along.shape[2]):
-                rows[:] = 0
-                for column in range(columns):
-                    weight = along[k, column, added]
-                    if weight != 0:
-                        for a in range(axes):
-                            for j in range(size):
-                                rows[a, j] += weight * products[column, k, a, start + j]
                 shift = signed * shifts[k, added]
                 pair = 0
                 for a in range(axes):
-                    for j in range(size):
-                        cross[k, a, start + j] += shift * rows[a, j]
-                    for b in range(a + 1):
+                    row, out = rows[a, :size], cross[k, a, start:stop]
+                    row[:] = 0
+                    for column in range(columns):
+                        weight, product = along[k, column, added], products[column, k, a, start:stop]
                         for j in range(size):
-                            own[k, pair, start + j] += signed * rows[a, j] * rows[b, j]
+                            row[j] += weight * product[j]
+                    for j in range(size):
+                        out[j] += shift * row[j]
+                    for b in range(a + 1):
+                        other, out = rows[b, :size], own[k, pair, start:stop]
+                        for j in range(size):
+                            out[j] += signed * row[j] * other[j]
                         pair += 1
 
 
 @njit(nogil=True, cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
 def _single_factors(own: Table, cross: Table, weights: Array, quadratic: Array, determinants: Array) -> None:
     for k in range(len(weights)):
-        weight, chunk = weights[k], k // TOGETHER
-        for j in range(own.shape[2]):
-            factor = 1 + weight * max(np.float64(own[k, 0, j]), 0.0)
-            quadratic[j] += weight * np.float64(cross[k, 0, j]) ** 2 / factor
-            determinants[chunk, j] *= factor
+        weight, product = weights[k], determinants[k // TOGETHER]
+        r, c = own[k, 0], cross[k, 0]
+        for j in range(len(r)):
+            factor = 1 + weight * max(np.float64(r[j]), 0.0)
+            quadratic[j] += weight * np.float64(c[j]) ** 2 / factor
+            product[j] *= factor
 
 
 @njit(nogil=True, cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
 def _triple_factors(own: Table, cross: Table, weights: Array, quadratic: Array, determinants: Array) -> None:
     """By Cholesky factors without roots, L diag(d) Lᵀ = 1 + weight R, for three axes."""
     for k in range(len(weights)):
-        weight, chunk = weights[k], k // TOGETHER
-        for j in range(own.shape[2]):
-            first = 1 + weight * max(np.float64(own[k, 0, j]), 0.0)
-            low = weight * own[k, 1, j] / first
-            second = max(1 + weight * own[k, 2, j] - low * low * first, 1.0)
-            lower = weight * own[k, 3, j] / first
-            lowest = (weight * own[k, 4, j] - lower * low * first) / second
-            third = max(1 + weight * own[k, 5, j] - lower * lower * first - lowest * lowest * second, 1.0)
-            x = np.float64(cross[k, 0, j])
-            y = cross[k, 1, j] - low * x
-            z = cross[k, 2, j] - lower * x - lowest * y
+        weight, product = weights[k], determinants[k // TOGETHER]
+        r00, r10, r11, r20, r21, r22 = own[k, 0], own[k, 1], own[k, 2], own[k, 3], own[k, 4], own[k, 5]
+        c0, c1, c2 = cross[k, 0], cross[k, 1], cross[k, 2]
+        for j in range(len(r00)):
+            first = 1 + weight * max(np.float64(r00[j]), 0.0)
+            low = weight * r10[j] / first
+            second = max(1 + weight * r11[j] - low * low * first, 1.0)
+            lower = weight * r20[j] / first
+            lowest = (weight * r21[j] - lower * low * first) / second
+            third = max(1 + weight * r22[j] - lower * lower * first - lowest * lowest * second, 1.0)
+            x = np.float64(c0[j])
+            y = c1[j] - low * x
+            z = c2[j] - lower * x - lowest * y
             quadratic[j] += weight * (x * x / first + y * y / second + z * z / third)
-            determinants[chunk, j] *= first * second * third
+            product[j] *= first * second * third
 
 
 def log_factors(own: Table, cross: Table, weights: Array) -> Array:
@@ -101,8 +111,55 @@ def log_factors(own: Table, cross: Table, weights: Array) -> Array:
     return np.asarray(0.5 * (quadratic - np.log(determinants).sum(axis=0)))
 
 
+@njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract"})  # type: ignore[untyped-decorator]
+def fill_products(
+    rows: Array,
+    precision: Array,
+    recording: Array,
+    active: Array,
+    means: Array,
+    covariances: Array,
+    gram: Array,
+    cross: Array,
+) -> None:
+    """Fill in R and c of some sources and directions, given what is active, in double precision.
+
+    rows : (source, column, component), fields
+    precision, recording : (mode, component)
+    active : (column of the active, component), fields times strengths; means, covariances : of their courses
+    gram : (source, mode, column, column); cross : (source, mode, column)
+    """
+    count, size, components = rows.shape
+    weighted, along = np.empty(components), np.empty((size, len(active)))
+    for source in range(count):
+        for k in range(len(precision)):
+            for a in range(size):
+                row, total = rows[source, a], 0.0
+                for i in range(components):
+                    weighted[i] = precision[k, i] * row[i]
+                    total += weighted[i] * recording[k, i]
+                for c in range(len(active)):
+                    other, product = active[c], 0.0
+                    for i in range(components):
+                        product += weighted[i] * other[i]
+                    along[a, c] = product
+                    total -= product * means[k, c]
+                cross[source, k, a] = total
+                for b in range(a + 1):
+                    other, total = rows[source, b], 0.0
+                    for i in range(components):
+                        total += weighted[i] * other[i]
+                    for c in range(len(active)):
+                        for d in range(len(active)):
+                            total -= along[a, c] * covariances[k, c, d] * along[b, d]
+                    gram[source, k, a, b] = total
+                    gram[source, k, b, a] = total
+
+
 class Scan:
     """The sources that are active, and the tables of what one more would add.
+
+    Products of those that were taken last are held behind those of the active ones, for when they come back.
 
     table : (axis, component, source), fields in single precision
     pairs : (pair, component, source), products of two axes
@@ -112,7 +169,8 @@ class Scan:
         self.axes, self.table, self.pairs = len(table), table, pairs
         self.fields: list[Array] = []
         self.strengths: list[float] = []
-        self.taken: Array | None = None
+        self.taken: list[Array] = []
+        self._courses: FocalCourses | None = None
         self.held = np.empty((0, 0, self.axes, table.shape[2]), dtype=np.float32)
 
     def begin(self, powers: Array, coefficients: Array, spread: Array) -> None:
@@ -121,16 +179,18 @@ class Scan:
         powers : (mode,); coefficients, spread : (component, mode)
         """
         self.powers, self.coefficients, self.spread = powers, coefficients, spread
-        self.precision = np.ascontiguousarray((1 / spread).T, dtype=np.float32)
-        weighted = np.ascontiguousarray((coefficients / spread).T, dtype=np.float32)
-        modes, axes, sources = len(powers), self.axes, self.table.shape[2]
+        self.tabled = np.flatnonzero(powers > TABLED * powers.max())
+        weights = 1 / spread[:, self.tabled]
+        self.precision = np.ascontiguousarray(weights.T, dtype=np.float32)
+        weighted = np.ascontiguousarray((coefficients[:, self.tabled] * weights).T, dtype=np.float32)
+        modes, axes, sources = len(self.tabled), self.axes, self.table.shape[2]
         self.cross = np.empty((modes, axes, sources), dtype=np.float32)
         self.own = np.empty((modes, axes * (axes + 1) // 2, sources), dtype=np.float32)
         for a in range(axes):
             self.cross[:, a] = weighted @ self.table[a]
         for pair, product in enumerate(self.pairs):
             self.own[:, pair] = self.precision @ product
-        self.fields, self.strengths, self.taken = [], [], None
+        self.fields, self.strengths, self.taken, self._courses = [], [], [], None
         if self.held.shape[1:] != self.cross.shape:
             self.held = np.empty((0, modes, axes, sources), dtype=np.float32)
 
@@ -144,7 +204,7 @@ class Scan:
         chosen = np.concatenate(fields, axis=1, dtype=np.float32).T
         weighted = (self.precision * chosen[:, None]).reshape(-1, len(self.table[0]))
         for a in range(self.axes):
-            out[:, :, a] = (weighted @ self.table[a]).reshape(len(out), len(self.powers), -1)
+            out[:, :, a] = (weighted @ self.table[a]).reshape(len(out), len(self.tabled), -1)
 
     @property
     def columns(self) -> Array:
@@ -154,15 +214,23 @@ class Scan:
 
     def courses(self) -> FocalCourses:
         """Posterior of the courses of the active sources."""
-        return FocalCourses.of(*products_of(self.columns, self.coefficients, self.spread), self.powers)
+        if self._courses is None:
+            self._courses = FocalCourses.of(self.columns, self.coefficients, self.spread, self.powers)
+        return self._courses
 
     def _pass(self, courses: FocalCourses, some: slice, sign: float) -> None:
-        covariances = courses.covariances[:, :, some]
+        covariances = courses.covariances[self.tabled][:, :, some]
         lower = np.linalg.inv(np.linalg.cholesky(covariances[:, some]))
         along = covariances @ lower.swapaxes(1, 2) * np.repeat(self.strengths, self.axes)[:, None]
-        shifts = (lower @ courses.means[:, some, None])[..., 0]
+        shifts = (lower @ courses.means[self.tabled][:, some, None])[..., 0]
         tables = self.own, self.cross, self.products
         add_product(*tables, along.astype(np.float32), shifts.astype(np.float32), sign)
+
+    def _swap(self, first: int, second: int) -> None:
+        """Let what is held of two sources change places."""
+        if first != second:
+            some, others = (slice(place * self.axes, (place + 1) * self.axes) for place in (first, second))
+            self.held[some], self.held[others] = self.held[others], self.held[some].copy()
 
     def put(self, fields: list[Array], strengths: Array) -> None:
         """Let some sources, one or more, be active that are not so far.
@@ -171,60 +239,58 @@ class Scan:
         """
         if not fields:
             return
-        start = len(self.fields) * self.axes
-        stop = start + len(fields) * self.axes
-        if stop > len(self.held):
-            more = np.empty((max(stop, 2 * len(self.held)), *self.cross.shape), dtype=np.float32)
-            more[:start] = self.held[:start]
+        count = len(self.fields)
+        start, stop = count * self.axes, (count + len(fields)) * self.axes
+        wanted = stop + KEPT * self.axes
+        if wanted > len(self.held):
+            more = np.empty((max(wanted, 2 * len(self.held)), *self.cross.shape), dtype=np.float32)
+            more[: len(self.held)] = self.held
             self.held = more
-        # What was taken last is still held here.
-        if len(fields) > 1 or fields[0] is not self.taken:
+        kept = [place for place, field in enumerate(self.taken) if field is fields[0]]
+        if len(fields) == 1 and kept:
+            self._swap(count, count + kept[0])
+            self.taken[kept[0]] = self.taken[0]
+        else:
+            if 0 < len(self.taken) < KEPT:
+                self._swap(count, count + len(self.taken))
+                self.taken.append(self.taken[0])
             self._multiply(fields, self.held[start:stop])
-        self.taken = None
+        del self.taken[: len(fields)]
         self.fields += fields
         self.strengths += strengths.tolist()
+        self._courses = None
         self._pass(self.courses(), slice(start, None), -1.0)
 
     def take(self, place: int) -> None:
         """Let one of the active sources, by its place among them, be no longer active."""
-        some = slice(place * self.axes, (place + 1) * self.axes)
-        self._pass(self.courses(), some, 1.0)
+        self._pass(self.courses(), slice(place * self.axes, (place + 1) * self.axes), 1.0)
         last = len(self.fields) - 1
-        self.taken = self.fields[place]
-        if place < last:
-            final = slice(last * self.axes, (last + 1) * self.axes)
-            self.held[some], self.held[final] = self.held[final], self.held[some].copy()
-            self.fields[place], self.strengths[place] = self.fields[last], self.strengths[last]
+        self.taken.insert(0, self.fields[place])
+        self._swap(place, last)
+        self.fields[place], self.strengths[place] = self.fields[last], self.strengths[last]
         del self.fields[last], self.strengths[last]
+        self._courses = None
 
     def log_factors(self, strength: float) -> Array:
         """What each source would add with one strength, nats: (source,)."""
-        return log_factors(self.own, self.cross, strength**2 * self.powers)
+        return log_factors(self.own, self.cross, strength**2 * self.powers[self.tabled])
 
-    def deviations(self, fields: Array) -> Deviations:
+    def deviations(self, fields: Array, tabled: bool = False) -> Deviations:
         """Products of some sources' fields and of the directions in which these may deviate.
 
         fields : (source, component, 1 + direction, axis), of unit strength
+        tabled : whether in the modes of the tables alone
         """
         count, components, *shape = fields.shape
-        columns = fields.transpose(1, 0, 2, 3).reshape(components, count, -1)
-        size = columns.shape[2]
-        rows, others = np.tril_indices(size)
-        precision = 1 / self.spread.T
-        lower = precision @ (columns[:, :, rows] * columns[:, :, others]).reshape(components, -1)
-        gram = np.empty((len(precision), count, size, size))
-        gram[:, :, rows, others] = gram[:, :, others, rows] = lower.reshape(len(precision), count, -1)
-        flat = columns.reshape(components, -1)
-        cross = (precision * self.coefficients.T) @ flat
-        if self.fields:
-            courses = self.courses()
-            # (mode, source × column, active column)
-            along = flat.T @ (precision[:, :, None] * self.columns)
-            cross -= (along @ courses.means[..., None])[..., 0]
-            along = along.reshape(len(precision), count, size, -1)
-            gram -= along @ courses.covariances[:, None] @ along.swapaxes(-1, -2)
-        return Deviations(
-            np.ascontiguousarray(gram.swapaxes(0, 1)).reshape(count, -1, *shape, *shape),
-            np.ascontiguousarray(cross.reshape(-1, count, *shape).swapaxes(0, 1)),
-            np.ascontiguousarray(self.powers),
-        )
+        some = self.tabled if tabled else slice(None)
+        rows = np.ascontiguousarray(fields.transpose(0, 2, 3, 1)).reshape(count, -1, components)
+        precision = np.ascontiguousarray((1 / self.spread[:, some]).T)
+        recording = np.ascontiguousarray(self.coefficients[:, some].T)
+        courses, modes = self.courses(), len(precision)
+        gram = np.empty((count, modes, rows.shape[1], rows.shape[1]))
+        cross = np.empty(gram.shape[:3])
+        active = np.ascontiguousarray(self.columns.T)
+        means, covariances = courses.means[some], courses.covariances[some]
+        fill_products(rows, precision, recording, active, means, covariances, gram, cross)
+        powers = np.ascontiguousarray(self.powers[some])
+        return Deviations(gram.reshape(count, modes, *shape, *shape), cross.reshape(count, modes, *shape), powers)

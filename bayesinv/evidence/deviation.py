@@ -22,7 +22,7 @@ from scipy.special import gammaln
 from bayesinv.axes import Array, Index
 from bayesinv.memory import PickledByFields
 
-NEWTON, LONGEST, SHORT = 10, 1.0, 0.02
+NEWTON, LONGEST, SHORT = 10, 1.0, 0.1
 """Newton's steps towards the most probable deviation at most, the longest, and the one after which no more are made."""
 
 FREEDOM = 6.0
@@ -135,32 +135,17 @@ class Deviations(PickledByFields):
 
         deviations : (source, direction), w; strengths : (source,)
         """
-        weighted = np.concatenate([np.ones((len(deviations), 1)), deviations], axis=1)
-        own = np.einsum("gi,gkiajb,gj->gkab", weighted, self.gram, weighted, optimize=True)
-        cross = np.einsum("gi,gkia->gka", weighted, self.cross)
-        return self._factors(own, cross, strengths)[0]
-
-    def _factors(self, own: Array, cross: Array, strengths: Array) -> tuple[Array, Array, Array]:
-        """Log factors (source,), B (source, mode, axis, axis) and m (source, mode, axis)."""
-        weights = strengths[:, None, None, None] ** 2 * self.powers[:, None, None]
-        inner = np.eye(own.shape[-1]) + weights * own
-        if own.shape[-1] == 1:
-            covariance, logs = weights / inner, np.log(inner).sum(axis=(1, 2, 3))
-        else:
-            lower = np.linalg.cholesky(inner)
-            inverse = np.linalg.inv(lower)
-            covariance = weights * (inverse.swapaxes(-1, -2) @ inverse)
-            logs = 2 * np.log(np.einsum("gkaa->gka", lower)).sum(axis=(1, 2))
-        mean = (covariance @ cross[..., None])[..., 0]
-        return 0.5 * (np.einsum("gka,gka->g", cross, mean) - logs), covariance, mean
+        return self.expansion(deviations, strengths)[0]
 
     def levels(self, deviation: Array, strengths: Array) -> Array:
         """What the only source adds with each of some strengths, nats: (strength,)."""
         weighted = np.r_[1.0, deviation]
-        own = np.einsum("i,kiajb,j->kab", weighted, self.gram[0], weighted, optimize=True)
-        cross = np.einsum("i,kia->ka", weighted, self.cross[0])
-        shape = (len(strengths), *own.shape)
-        return self._factors(np.broadcast_to(own, shape), np.broadcast_to(cross, shape[:-1]), strengths)[0]
+        own = np.tensordot(weighted, np.tensordot(self.gram[0], weighted, (3, 0)), (0, 1))
+        values, vectors = np.linalg.eigh(own)
+        cross = (vectors.swapaxes(1, 2) @ np.tensordot(self.cross[0], weighted, (1, 0))[..., None])[..., 0]
+        variances = strengths[:, None, None] ** 2 * self.powers[:, None]
+        factors = 1 + variances * np.maximum(values, 0.0)
+        return np.asarray(0.5 * (variances * cross**2 / factors - np.log(factors)).sum(axis=(1, 2)))
 
     def expansion(self, deviations: Array, strengths: Array) -> tuple[Array, Array, Array]:
         """Log factors (source,), gradient (source, direction) and expected curvature (source, direction, direction)."""

@@ -24,7 +24,7 @@ import numpy as np
 from bayesinv.axes import Array, Index
 from bayesinv.evidence.active_scan import Scan
 from bayesinv.inference.active_model import EMPTY, ActiveDraws, ActiveModel, LogPrior
-from bayesinv.inference.active_slot import SlotConditional, one_of_mass
+from bayesinv.inference.active_slot import NearConditional, OneMore, SlotConditional, one_of_mass
 
 POINTS = 8
 """Points of the random lattice along a hyperparameter, of which one is drawn in a sweep."""
@@ -35,7 +35,7 @@ STEPS, ACCEPTANCE = 4, 0.25
 MEMORY = 50
 """Sweeps of warming up that the shape of these steps is learned from."""
 
-MOVES, PAIRS, NEAR = 10, 2, 3
+MOVES, PAIRS, NEAR = 20, 1, 3
 """Slots that are drawn anew in a sweep, pairs of which merging or splitting is tried, and levels by which the strength
 of the one changes at most."""
 
@@ -77,11 +77,14 @@ class Chain:
         self.variance, self.noise = float(variance[0]), float(noise[0])
         self.along = self._along()
         self.scan = Scan(model.table, model.pairs)
+        # Of slots that are empty by their level, for as long as what is active stays the same.
+        self.beside: dict[int, SlotConditional] = {}
         self._refresh()
 
     # --- what is worked out whenever scales or the time constant have changed
 
     def _refresh(self) -> None:
+        self.beside = {}
         recording = self.model.recordings[self.constant]
         spread = recording.spread(self.variance, self.noise, self.model.errors[self.error])
         self.scan.begin(recording.powers, recording.coefficients, spread)
@@ -98,6 +101,7 @@ class Chain:
 
     def _take(self, slot: int) -> None:
         """Leave a source out of the tables."""
+        self.beside = {}
         place = self.order.index(slot)
         self.scan.take(place)
         self.order[place] = self.order[-1]
@@ -105,6 +109,7 @@ class Chain:
 
     def _put(self, slot: int) -> None:
         """Bring a source into the tables."""
+        self.beside = {}
         self.scan.put([self.fields[slot]], self.model.strengths[self.level[[slot]]])
         self.order.append(slot)
 
@@ -119,26 +124,36 @@ class Chain:
             self._take(slot)
         level = int(self.level[slot])
         log_nothing = self._idle_odds(level) - self._log_odds(len(self.order))
-        one = self._conditional(level, log_nothing)
-        patch = one_of_mass(np.append(one.log_mass, log_nothing), rng)
-        patch = EMPTY if patch == len(one.log_mass) else patch
-        states = [(patch, self.deviation[slot] if patch == EMPTY else one.draw_deviation(patch, rng))]
-        states.append((before, self.deviation[slot]))
-        products = {patch: one.products(patch) for patch, _ in states if patch != EMPTY}
-        # Log ratios of the density of a state to the one that it is proposed with.
-        weights = [
-            0.0 if patch == EMPTY else one.log_exact(patch, at, products[patch]) - one.log_drawn(patch, at)
-            for patch, at in states
-        ]
-        if np.log(rng.random()) < weights[0] - weights[1]:
-            self._hold(slot, *states[0])
-        now = int(self.patch[slot])
-        if now == EMPTY:
+        one = self.beside.get(level) or self._conditional(level, log_nothing)
+        self.beside[level] = one
+        nothing = rng.random() < 1 / (1 + np.exp(min(one.log_total - log_nothing, 700.0)))
+        if nothing and before == EMPTY:
             self.level[slot] = one_of_mass(self.log_idle, rng)
             return
-        added = self.heat * products[now].levels(self.deviation[slot], model.strengths)
+        states = [(EMPTY, self.deviation[slot]) if nothing else one.draw(rng), (before, self.deviation[slot])]
+        # Log ratios of the density of a state to the one that it is proposed with.
+        weights = [0.0 if at[0] == EMPTY else one.log_exact(*at) - one.log_drawn(*at) for at in states]
+        if np.log(rng.random()) < weights[0] - weights[1]:
+            self._hold(slot, *states[0])
+        if self.patch[slot] == EMPTY:
+            self.level[slot] = one_of_mass(self.log_idle, rng)
+            return
+        if model.neighbours.count:
+            self._draw_near(slot, one)
+        added = self.heat * one.products(int(self.patch[slot])).levels(self.deviation[slot], model.strengths)
         self.level[slot] = one_of_mass(added + model.log_strengths, rng)
         self._put(slot)
+
+    def _draw_near(self, slot: int, one: OneMore) -> None:
+        """Draw a source among the patch that it has and those next to it, by a Metropolis step."""
+        before = int(self.patch[slot]), self.deviation[slot]
+        ahead = NearConditional.of(one, before[0])
+        found = ahead.draw(self.rng)
+        behind = ahead if found[0] == before[0] else NearConditional.of(one, found[0])
+        log_ratio = one.log_exact(*found) - ahead.log_drawn(*found)
+        log_ratio -= one.log_exact(*before) - behind.log_drawn(*before)
+        if np.log(self.rng.random()) < log_ratio:
+            self._hold(slot, *found)
 
     def draw_pair(self) -> None:
         """Merge two sources into one, or split one into two, by a Metropolis step.

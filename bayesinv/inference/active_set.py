@@ -34,7 +34,7 @@ from bayesinv.progress import steps
 MIN_DRAWS = 50
 """Least number of draws per chain."""
 
-PART, PARTS = 150, 5
+PART, PARTS = 150, 8
 """Sweeps after which chains are asked whether they agree, where no number is given, and how often at most."""
 
 SMALL = 100_000

@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import logsumexp
 
 from bayesinv.axes import Array, Index
 from bayesinv.evidence.active_scan import Scan
@@ -24,21 +23,39 @@ the conditional that they are to hold."""
 
 
 @dataclass(frozen=True, eq=False)
-class SlotConditional(PickledByFields):
-    """Distribution of the patch of one source more, and of its deviation.
+class OneMore(PickledByFields):
+    """The density of one source more.
 
     model, scan : tables, with all other sources active
     heat : power of what sources add
     strength : of the source
-    log_mass : (patch,), log density of each patch, integrated over deviations, approximately
-    candidates : patches whose deviations are approximated
-    proposal : the approximations; None where there are none
     """
 
     model: ActiveModel
     scan: Scan
     heat: float
     strength: float
+
+    def products(self, patch: int) -> Deviations:
+        """What a patch adds as a function of its deviation and strength."""
+        return self.scan.deviations(self.model.neighbours.fields_along(self.model.by_patch, np.array([patch])))
+
+    def log_exact(self, patch: int, deviation: Array, products: Deviations | None = None) -> float:
+        """Log density of a patch and a deviation."""
+        found = self.products(patch) if products is None else products
+        added = self.heat * float(found.log_factors(deviation[None], np.array([self.strength]))[0])
+        return added + float(self.model.log_prior[patch]) + log_normal(deviation, self.model.deviation)
+
+
+@dataclass(frozen=True, eq=False)
+class SlotConditional(OneMore):
+    """Distribution of the patch of one source more, and of its deviation.
+
+    log_mass : (patch,), log density of each patch, integrated over deviations, approximately
+    candidates : patches whose deviations are approximated
+    proposal : the approximations; None where there are none
+    """
+
     log_mass: Array
     candidates: Index
     proposal: Proposal | None
@@ -56,18 +73,17 @@ class SlotConditional(PickledByFields):
             return cls(model, scan, heat, strength, log_mass, np.zeros(0, dtype=np.int64), None)
         found = np.argpartition(-log_mass, min(CANDIDATES, len(log_mass)) - 1)[:CANDIDATES]
         found = np.sort(found[log_mass[found] > log_mass[found].max() - FALLEN])
-        total = np.logaddexp(logsumexp(log_mass), log_nothing)
-        if logsumexp(log_mass[found]) - total < np.log(SHARE):
+        total = np.logaddexp(log_sum(log_mass), log_nothing)
+        if log_sum(log_mass[found]) - total < np.log(SHARE):
             return cls(model, scan, heat, strength, log_mass, np.zeros(0, dtype=np.int64), None)
-        products = scan.deviations(model.neighbours.fields_along(model.by_patch, found))
-        proposal = products.proposal(np.full(len(found), strength), heat, model.deviation)
+        proposal = _proposal(model, scan, heat, strength, found)
         log_mass[found] = proposal.log_mass + model.log_prior[found]
         return cls(model, scan, heat, strength, log_mass, found, proposal)
 
     @cached_property
     def log_total(self) -> float:
         """Log density of any source."""
-        return float(logsumexp(self.log_mass))
+        return log_sum(self.log_mass)
 
     @cached_property
     def _where(self) -> dict[int, int]:
@@ -90,15 +106,51 @@ class SlotConditional(PickledByFields):
             return float(self.log_mass[patch]) + self.proposal.log_density(self._where[patch], deviation)
         return float(self.log_mass[patch]) + log_normal(deviation, self.model.deviation)
 
-    def products(self, patch: int) -> Deviations:
-        """What a patch adds as a function of its deviation and strength."""
-        return self.scan.deviations(self.model.neighbours.fields_along(self.model.by_patch, np.array([patch])))
 
-    def log_exact(self, patch: int, deviation: Array, products: Deviations | None = None) -> float:
-        """Log density of a patch and a deviation."""
-        found = self.products(patch) if products is None else products
-        added = self.heat * float(found.log_factors(deviation[None], np.array([self.strength]))[0])
-        return added + float(self.model.log_prior[patch]) + log_normal(deviation, self.model.deviation)
+@dataclass(frozen=True, eq=False)
+class NearConditional(OneMore):
+    """Distribution of the patch of one source more among one and those next to it, and of its deviation.
+
+    Of two patches next to each other a deviation of the one may be the other, while its own field is far from it.
+
+    patches : (patch,)
+    log_mass : (patch,), log probability of each, integrated over deviations, approximately
+    proposal : of their deviations
+    """
+
+    patches: Index
+    log_mass: Array
+    proposal: Proposal
+
+    @classmethod
+    def of(cls, one: OneMore, patch: int) -> NearConditional:
+        """Return the distribution around a patch."""
+        model = one.model
+        patches = np.unique(model.neighbours.parts(np.array([patch])))
+        proposal = _proposal(model, one.scan, one.heat, one.strength, patches)
+        log_mass = proposal.log_mass + model.log_prior[patches]
+        return cls(model, one.scan, one.heat, one.strength, patches, log_mass - log_sum(log_mass), proposal)
+
+    def draw(self, rng: np.random.Generator) -> tuple[int, Array]:
+        """Draw a patch and its deviation."""
+        place = one_of_mass(self.log_mass, rng)
+        return int(self.patches[place]), self.proposal.draw(place, rng)
+
+    def log_drawn(self, patch: int, deviation: Array) -> float:
+        """Log density with which a patch and a deviation are drawn."""
+        place = int(np.searchsorted(self.patches, patch))
+        return float(self.log_mass[place]) + self.proposal.log_density(place, deviation)
+
+
+def _proposal(model: ActiveModel, scan: Scan, heat: float, strength: float, patches: Index) -> Proposal:
+    products = scan.deviations(model.neighbours.fields_along(model.by_patch, patches), tabled=True)
+    return products.proposal(np.full(len(patches), strength), heat, model.deviation)
+
+
+def log_sum(logs: Array) -> float:
+    """Log of the sum of exponentials; scipy's counts the largest ones, and takes ten times as long."""
+    top = float(logs.max())
+    return top + float(np.log(np.exp(logs - top).sum()))
 
 
 def log_normal(deviation: Array, spread: float) -> float:

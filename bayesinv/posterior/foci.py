@@ -8,7 +8,7 @@ Overlapping patches that swap from draw to draw are therefore one focus.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -45,6 +45,8 @@ class Focus(PickledByFields):
     extents, areas : (draw,), m and m², of its patch; areas are NaN where those of sources are not known
     current : its current summed over the patch, A m, in the draws that have it: one functional per axis
     draws : (draw,), the nodes that have it
+    weights : (draw,), of these nodes, summing to one
+    beside : (focus,), probability of each focus of the posterior where this one is there, the most probable focus first
     """
 
     probability: float
@@ -56,6 +58,8 @@ class Focus(PickledByFields):
     areas: Array
     current: Functional
     draws: Index
+    weights: Array
+    beside: Array
 
     def __repr__(self) -> str:
         return f"<Focus: {self.describe()}>"
@@ -69,8 +73,10 @@ class Focus(PickledByFields):
 
     def radius(self, level: float = 0.9) -> float:
         """Distance in m from the centre within which the source lies with a probability, given that it is there."""
-        distance = np.linalg.norm(self._offsets, axis=1)
-        return float(np.quantile(distance, credible_level(level), method="inverted_cdf"))
+        return self._quantile(np.linalg.norm(self._offsets, axis=1), credible_level(level))
+
+    def _quantile(self, values: Array, probability: float) -> float:
+        return float(np.quantile(values, probability, weights=self.weights, method="inverted_cdf"))
 
     def volume(self, level: float = 0.9) -> float:
         """Volume in m³ of the ellipsoid that holds the source with a probability, given that it is there.
@@ -80,18 +86,18 @@ class Focus(PickledByFields):
         offsets = self._offsets
         if len(offsets) < 2:
             return 0.0
-        _, values, axes = np.linalg.svd(offsets, full_matrices=False)
+        _, sds, axes = np.linalg.svd(np.sqrt(self.weights)[:, None] * offsets, full_matrices=False)
         # In units of the axes' standard deviations; along axes in which no draw differs, nowhere.
-        sds = values / np.sqrt(len(offsets))
         distance = np.linalg.norm(offsets @ axes.T / np.maximum(sds, 1e-12), axis=1)
-        reach = float(np.quantile(distance, credible_level(level), method="inverted_cdf"))
+        reach = self._quantile(distance, credible_level(level))
         return float(4 / 3 * np.pi * np.prod(sds) * reach**3)
 
     def credible_set(self, level: float = 0.9) -> Index:
         """The fewest places that together hold the source with a probability, given that it is there."""
-        places, counts = np.unique(self.places, return_counts=True)
-        order = np.argsort(-counts, kind="stable")
-        enough = int(np.searchsorted(np.cumsum(counts[order]) / counts.sum(), credible_level(level) - 1e-12)) + 1
+        places, index = np.unique(self.places, return_inverse=True)
+        mass = np.bincount(index, self.weights)
+        order = np.argsort(-mass, kind="stable")
+        enough = int(np.searchsorted(np.cumsum(mass[order]) / mass.sum(), credible_level(level) - 1e-12)) + 1
         return np.sort(places[order[:enough]])
 
     @property
@@ -106,11 +112,12 @@ class Focus(PickledByFields):
         known = self.centre is not None
         return {
             "probability": self.probability,
+            "beside": self.beside.tolist(),
             "place": self.place,
             "centre_m": None if self.centre is None else self.centre.tolist(),
             "radius_m": self.radius(level) if known else None,
             "volume_m3": self.volume(level) if known else None,
-            "extent_m": float(np.median(self.extents)),
+            "extent_m": self._quantile(self.extents, 0.5),
             "time_s": float(self.current.times[sample]),
             "current_Am": self.current.mean[:, sample].tolist(),
             "current_low_Am": low[:, sample].tolist(),
@@ -224,9 +231,13 @@ def foci(problem: Problem, sets: ActiveSets, weights: Array, nodes: FocalNodes, 
         if probability[best] < LEAST_PROBABILITY:
             break
         picked = _nearest(sets, free, distances[:, best], near[:, best])
-        found.append(_focus(problem, sets, nodes, times, positions, picked, float(probability[best])))
+        found.append(_focus(problem, sets, share, nodes, times, positions, picked, float(probability[best])))
         free[picked] = False
-    return tuple(sorted(found, key=lambda one: -one.probability))
+    found.sort(key=lambda one: -one.probability)
+    there = np.zeros((len(found), len(share)))
+    for row, one in zip(there, found, strict=True):
+        row[one.draws] = 1
+    return tuple(replace(one, beside=there[:, one.draws] @ one.weights) for one in found)
 
 
 def _nearest(sets: ActiveSets, free: Mask, distance: Array, near: Mask) -> Index:
@@ -243,6 +254,7 @@ def _nearest(sets: ActiveSets, free: Mask, distance: Array, near: Mask) -> Index
 def _focus(
     problem: Problem,
     sets: ActiveSets,
+    share: Array,
     nodes: FocalNodes,
     times: Array,
     positions: Array | None,
@@ -251,7 +263,8 @@ def _focus(
 ) -> Focus:
     patch = sets.patch[picked]
     places = sets.centre[patch]
-    values, counts = np.unique(places, return_counts=True)
+    weights = share[sets.node[picked]] / share[sets.node[picked]].sum()
+    values, index = np.unique(places, return_inverse=True)
     at = None if positions is None else positions[picked]
     areas = np.full(len(picked), np.nan)
     if problem.sources is not None and problem.sources.areas is not None:
@@ -259,18 +272,20 @@ def _focus(
         areas = np.bincount(owner, problem.sources.areas[sets.members], len(sets.centre))[patch]
     return Focus(
         probability,
-        None if at is None else at.mean(axis=0),
-        int(values[np.argmax(counts)]),
+        None if at is None else weights @ at,
+        int(values[np.argmax(np.bincount(index, weights))]),
         at,
         places,
         sets.extent[patch],
         areas,
-        _current(sets, nodes, times, picked, problem.axes),
+        _current(sets, nodes, times, picked, problem.axes, weights),
         sets.node[picked],
+        weights,
+        np.zeros(0),
     )
 
 
-def _current(sets: ActiveSets, nodes: FocalNodes, times: Array, picked: Index, axes: int) -> Functional:
+def _current(sets: ActiveSets, nodes: FocalNodes, times: Array, picked: Index, axes: int, weights: Array) -> Functional:
     """Posterior of the current of some sources, one in each node that has one, as a mixture over these nodes."""
     means, covariances = [], []
     for one in picked:
@@ -281,7 +296,6 @@ def _current(sets: ActiveSets, nodes: FocalNodes, times: Array, picked: Index, a
         means.append(mean)
         covariances.append(covariance)
     names = ("current",) if axes == 1 else tuple(f"current {axis}" for axis in "xyz")
-    weights = np.full(len(picked), 1 / len(picked))
     return Functional(names, times, weights, np.array(means), np.array(covariances))
 
 

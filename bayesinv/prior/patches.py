@@ -77,7 +77,7 @@ class Patches(PickledByFields):
     problem: Problem
     extents: Sequence[float] | None = None
     expected: float = 3.0
-    most: int = 24
+    most: int = 12
     scale: float | None = None
     error: float = 0.3
     deviation: float = 0.6

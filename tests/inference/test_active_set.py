@@ -13,6 +13,7 @@ from scipy.stats import multivariate_normal, norm
 
 import bayesinv as bi
 from bayesinv.evidence.active import FocalModes, FocalRecording
+from bayesinv.evidence.active_scan import Scan
 from bayesinv.inference.active_chain import Chain
 from bayesinv.inference.active_checks import MAX_ERROR
 from bayesinv.inference.active_evidence import annealed_ratio, dense_log_evidence
@@ -216,7 +217,7 @@ def test_evidence_by_annealing_is_that_of_all_sets(axes, deviating):
     given = tiny(axes, axes, deviating)
     _, wanted = enumerated(given)
     ratios = [
-        Chain(given, log_prior, np.zeros(1), rng).anneal(30 * axes, lambda: None)
+        Chain(given, log_prior, np.zeros(1), rng).anneal(40 * axes, lambda: None)
         for rng in np.random.default_rng(3).spawn(16)
     ]
     ratio = annealed_ratio(ratios)
@@ -273,6 +274,33 @@ def test_what_one_more_source_adds_is_the_difference_of_two_densities():
     for direction, step in enumerate(1e-5 * np.eye(given.neighbours.count)):
         ahead, behind = (products.log_factors(deviations[:2] + way * step, strengths) for way in (1, -1))
         assert_allclose(gradient[:, direction], (ahead - behind) / 2e-5, rtol=1e-4, atol=1e-5)
+
+
+def test_tables_are_those_of_what_is_active_whatever_came_and_went():
+    problem = toy(sensors=7, sources=9, samples=6)
+    density = Density.of(build(model, problem)[1])
+    given = active_model(density, density.observation.currents.focal)
+    rng = np.random.default_rng(0)
+    pool = [given.field(patch, rng.normal(size=given.neighbours.count)) for patch in range(6)]
+    recording = given.recordings[3]
+    spread = recording.spread(0.1 * problem.scale_guess**2, 1.1, 0.3)
+    at = recording.powers, recording.coefficients, spread
+    scan, order = Scan(given.table, given.pairs), []
+    scan.begin(*at)
+    for _ in range(60):
+        one = int(rng.integers(6))
+        if one in order:
+            scan.take(order.index(one))
+            order[order.index(one)] = order[-1]
+            del order[-1]
+        else:
+            scan.put([pool[one]], given.strengths[[15 + one]])
+            order.append(one)
+        anew = Scan(given.table, given.pairs)
+        anew.begin(*at)
+        anew.put([pool[one] for one in order], given.strengths[[15 + one for one in order]])
+        assert_allclose(scan.log_factors(2.0), anew.log_factors(2.0), atol=1e-3)
+        assert_allclose(scan.columns, anew.columns)
 
 
 @pytest.mark.slow

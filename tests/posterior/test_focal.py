@@ -257,6 +257,26 @@ class TestSources:
         said = float(one.describe().partition("; ")[2].split(" nA m")[0])
         assert said == pytest.approx(at[0] if axes == 1 else np.linalg.norm(at), rel=6e-3)
 
+    def test_foci_count_draws_by_their_weights_and_say_which_are_there_together(self):
+        problem = toy(samples=7, sources=8)
+        spaced = np.arange(8)[:, None] * np.array([0.1, 0, 0])
+        problem = replace(problem, sources=replace(problem.sources, positions=spaced))
+        found = posterior(problem)
+        # Draws of weight 0.1 to 0.4: nothing; place 4; place 2 and the patch at 1; place 4 twice.
+        at_four, again, at_two = found.foci
+        assert [one.place for one in found.foci] == [4, 4, 2]
+        assert_allclose(at_four.weights, [1 / 3, 2 / 3])
+        assert_allclose(at_four.beside, [1, 2 / 3, 0])
+        assert_allclose(again.beside, [1, 1, 0])
+        assert_allclose(at_two.beside, [0, 0, 1])
+        # The current is the mixture of those given each of the draws alone.
+        alone = []
+        for draw in (1, 3):
+            mixture = replace(found.mixture, weights=np.eye(4)[draw])
+            only = next(o for o in replace(found, mixture=mixture).foci if draw in o.draws)
+            alone.append(only.current.mean)
+        assert_allclose(at_four.current.mean, alone[0] / 3 + 2 * alone[1] / 3)
+
     def test_overlapping_patches_that_swap_are_one_focus(self):
         problem = toy(samples=7, sources=8)
         close = 1e-3 * np.arange(8)[:, None] * np.array([1.0, 0, 0])
@@ -271,12 +291,12 @@ class TestSources:
         rng = np.random.default_rng(0)
         root = 1e-3 * np.array([[4.0, 0, 0], [1, 2, 0], [0.5, 0.3, 1]])
         positions = rng.standard_normal((20000, 3)) @ root.T
-        found = replace(first, positions=positions, centre=positions.mean(axis=0))
+        found = replace(first, positions=positions, centre=positions.mean(axis=0), weights=np.full(20000, 1 / 20000))
         wanted = 4 / 3 * np.pi * np.linalg.det(root) * chi(3).ppf(0.9) ** 3
         assert found.volume() == pytest.approx(wanted, rel=0.03)
         # Of draws on a line it is nothing.
         line = positions[:, :1] * np.array([1.0, 2.0, 0.5])
-        assert replace(first, positions=line, centre=line.mean(axis=0)).volume() < 1e-6 * wanted
+        assert replace(found, positions=line, centre=line.mean(axis=0)).volume() < 1e-6 * wanted
 
     def test_it_survives_saving(self, tmp_path):
         found = posterior(toy(samples=7, sources=8), deviating=True)

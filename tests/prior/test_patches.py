@@ -125,7 +125,7 @@ def test_currents_and_recordings_are_drawn_with_the_covariance_of_the_prior(axes
     ("options", "words"),
     [
         ({"expected": 0}, "expected is 0, but the number of sources that is expected must be positive"),
-        ({"expected": 30}, "less than the 24 there may be at most"),
+        ({"expected": 30}, "less than the 12 there may be at most"),
         ({"expected": 7}, "the recording has 6 components"),
         ({"most": 2.5}, "most is 2.5, but must be a whole number"),
         ({"extents": (0, 1e-4)}, "an extent of 0.1 mm is below the spacing of the sources"),
