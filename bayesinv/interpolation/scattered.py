@@ -1,6 +1,7 @@
 """Functions of several variables: polyharmonic splines through scattered points, and splines on a lattice.
 
-Reference: Duchon (1977), Lect. Notes Math. 571, 85-100 (polyharmonic splines).
+References: Duchon (1977), Lect. Notes Math. 571, 85-100 (polyharmonic splines); Berrut & Trefethen (2004), SIAM Rev.
+46, 501-517 (polynomials through points).
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ from bayesinv.axes import Array
 LOG_DENSITY_RANGE = 1e4
 """Nats below the peak at which a density is negligible; lower values are raised to it."""
 
+FEW_POINTS = 9
+"""Points along one axis up to which a polynomial goes through all of them; with more, equally spaced, it may swing."""
+
 MAX_ERROR = 10.0
 """Nats at which the error of a log density is truncated."""
 
@@ -26,14 +30,27 @@ MAX_RESIDUAL = 15.0
 def interpolate_scattered(points: Array, log_density: Array, at: Array) -> Array:
     """Return log densities (target, column) at the points `at` (target, axis), from those at `points` (point, axis).
 
-    Every column is a function of its own; parabolas are reproduced exactly.
+    Every column is a function of its own; parabolas are reproduced exactly. Along one axis a polynomial through few
+    points is far more exact than splines, for log densities are analytic.
 
     log_density : (point, column)
     """
     # Far from the peak a log density may be minus infinity, and must not make the splines oscillate.
     peak = log_density.max()
-    log_density = np.maximum(log_density - peak, -LOG_DENSITY_RANGE)
+    log_density = log_density - peak
+    if points.shape[1] == 1 and len(points) <= FEW_POINTS and log_density.min() > -LOG_DENSITY_RANGE:
+        return _polynomial(points[:, 0], at[:, 0]) @ log_density + peak
+    log_density = np.maximum(log_density, -LOG_DENSITY_RANGE)
     return np.asarray(RBFInterpolator(points, log_density, kernel="quintic", degree=2)(at)) + peak
+
+
+def _polynomial(points: Array, at: Array) -> Array:
+    """Matrix (target, point) from values at points (point,) to those of the polynomial through them at (target,)."""
+    apart = points[:, None] - points + np.eye(len(points))
+    left = at[:, None] - points
+    each = np.repeat(left[:, None], len(points), axis=1)
+    each[:, np.arange(len(points)), np.arange(len(points))] = 1.0
+    return np.asarray(each.prod(axis=2) / apart.prod(axis=1))
 
 
 def measured_error(interpolated: Array, exact: Array, log_density: Array) -> float:
