@@ -95,7 +95,7 @@ def modes(density: Density, converged: float = NEAR_A_MODE) -> list[Mode]:
     ValueError
         If the density is nowhere finite.
     """
-    rough = NearbyDensity.of(density, density.start)
+    rough = NearbyDensity.by_modes_at(density, density.start)
     if rough is None:
         return _searched(density, converged)
     found: list[Mode] = []

@@ -159,7 +159,7 @@ class Variances:
         recording = basis.T @ self.recording
         if recording.shape[1] > len(recording):
             # The density knows the recording by its sums of products over the samples.
-            recording = np.linalg.qr(recording.T, mode="r").T
+            recording = np.asarray(np.linalg.qr(recording.T, mode="r")).T
         return replace(
             self,
             columns=basis.T @ self.columns,

@@ -21,7 +21,7 @@ class NearbyDensity(Density):
     spectra: NearbySpectra
 
     @classmethod
-    def of(cls, density: Density, node: Array) -> NearbyDensity | None:
+    def by_modes_at(cls, density: Density, node: Array) -> NearbyDensity | None:
         """Return the density by the modes of time at an unconstrained node; None where it would save nothing.
 
         That is where anything beside the time constant shapes the structure, where its modes serve all constants, and

@@ -220,8 +220,8 @@ class TimeWhitening(PickledByFields):
     def white_baseline(self, table: Array) -> Array:
         """A baseline (component, sample) with the noise made white over time: (component, freedom)."""
         if self._quiet_predicted is None:
-            arrows = [partial(_solved, root) for root in self.baseline_roots]
-            return self._each(table @ self.basis if self.centred else table, arrows, self.basis.shape[1])
+            triangles = [partial(_solved, root) for root in self.baseline_roots]
+            return self._each(table @ self.basis if self.centred else table, triangles, self.basis.shape[1])
         arrows = [self._white_quiet(one, constant) for one, constant in self._quiet_predicted]
         return self._each(table, arrows, table.shape[1] - int(self.centred))
 

@@ -19,7 +19,7 @@ def density():
 
 
 def test_a_search_of_what_is_nearly_the_density_ends_at_its_mode(density):
-    assert NearbyDensity.of(density, density.start) is not None
+    assert NearbyDensity.by_modes_at(density, density.start) is not None
     found = modes(density, CONVERGED)
     log_density, point, covariance = found[0]
     simplex = minimize(lambda one: -density(one[None])[0], point + 0.3, method="Nelder-Mead", options={"xatol": 1e-6})
@@ -32,4 +32,4 @@ def test_a_search_of_what_is_nearly_the_density_ends_at_its_mode(density):
 def test_where_more_than_the_constant_is_learned_there_is_no_such_density():
     problem = scene(samples=30, quiet=10, maps=False)
     other = Density.of(load_model("sensor_noise")(problem))
-    assert NearbyDensity.of(other, other.start) is None
+    assert NearbyDensity.by_modes_at(other, other.start) is None

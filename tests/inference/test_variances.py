@@ -92,6 +92,8 @@ class TestReached:
         fewer = found.reached(nodes)
         assert fewer.recording.shape == (4, 4)
         assert fewer.covers(nodes[0])
+        assert not replace(fewer, limits=fewer.limits - 10).covers(nodes[0])
+        assert_allclose(found.reached(nodes, 7.0).limits, fewer.limits + np.log(7))
         for one, other in zip(fewer(nodes), found(nodes), strict=True):
             assert_allclose(one, other, rtol=1e-8, atol=1e-8)
 
