@@ -48,7 +48,7 @@ model's initial point, and from modes."""
 MAX_SPACES = 8
 """Largest number of times that these components are found in one climb; then all are taken."""
 
-CONVERGED = 1e-3
+CONVERGED = 1e-5
 """Squared distance from a mode, in units of the curvature, at which a climb ends."""
 
 MAX_STEPS = 100
