@@ -5,7 +5,11 @@ With covariance C = Σ_j v_j g_j g_jᵀ, noise among its terms as columns of the
     dL/du_j = v_j (|b_j|² - T A_jj) / 2,   A = Gᵀ C⁻¹ G,   b = Gᵀ C⁻¹ Y
     d²L/du_j du_k = v_j v_k (T A_jk² / 2 - A_jk b_j · b_k) + δ_jk dL/du_j
 
-summed over the amplitudes of a group. By the chain rule the curvature in the hyperparameters is Jᵀ (d²L/du²) J, with
+summed over the amplitudes of a group, of which there is one matrix K_g: with C = L Lᵀ,
+
+    Σ_jk = v_g v_h tr((T/2 - V) A_g A_h),   A_g = L⁻¹ K_g L⁻ᵀ,   V = L⁻¹ Y Yᵀ L⁻ᵀ
+
+By the chain rule the curvature in the hyperparameters is Jᵀ (d²L/du²) J, with
 J = du/dθ, plus that of the prior and of u itself, which cost no factorisation: J is a difference of values, they are
 differences of slopes.
 """

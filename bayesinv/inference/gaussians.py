@@ -51,34 +51,64 @@ class Gaussians:
         (logs, total), (_, other) = found
         return grid, np.exp(logs - total) * step, total, abs(total - other)
 
-    def _between(self, values: Array) -> tuple[Index, Array]:
-        """Point below each value, and the value's place between that and the next."""
-        below = np.clip(np.searchsorted(self.points, values) - 1, 0, len(self.points) - 2)
-        return below, (values - self.points[below]) / np.diff(self.points)[below]
+    def along(self, values: Array) -> Along:
+        """The Gaussians at values of the one."""
+        return Along(self, values)
 
-    def root(self, values: Array) -> Array:
-        """L (value, other, other) at values of the one."""
-        below, place = self._between(values)
-        weight = place[:, None, None]
-        return np.asarray((1 - weight) * self.roots[below] + weight * self.roots[below + 1])
 
-    def nodes(self, values: Array, unit: Array) -> Array:
+@dataclass(frozen=True, eq=False)
+class Along:
+    """Gaussians at values (value,) of the one."""
+
+    gaussians: Gaussians
+    values: Array
+
+    @cached_property
+    def _below(self) -> Index:
+        """Point below each value."""
+        return np.clip(np.searchsorted(self.gaussians.points, self.values) - 1, 0, len(self.gaussians.points) - 2)
+
+    @cached_property
+    def _place(self) -> Array:
+        """Each value's place between that point and the next."""
+        return (self.values - self.gaussians.points[self._below]) / np.diff(self.gaussians.points)[self._below]
+
+    def _mixed(self, below: Array, above: Array) -> Array:
+        """What is linear between two points, from its values (value, ...) at both."""
+        weight = self._place.reshape(-1, *[1] * (below.ndim - 1))
+        return np.asarray((1 - weight) * below + weight * above)
+
+    @cached_property
+    def root(self) -> Array:
+        """L (value, other, other)."""
+        roots = self.gaussians.roots
+        return self._mixed(roots[self._below], roots[self._below + 1])
+
+    @cached_property
+    def _centre(self) -> Array:
+        """c (value, coordinate)."""
+        centres = self.gaussians.centres
+        out = self._mixed(centres[self._below], centres[self._below + 1])
+        out[:, self.gaussians.outer] = self.values
+        return out
+
+    def nodes(self, unit: Array) -> Array:
         """Nodes (value, coordinate) with all others c + L unit: (value, other)."""
-        below, place = self._between(values)
-        out = (1 - place[:, None]) * self.centres[below] + place[:, None] * self.centres[below + 1]
-        out[:, self.outer] = values
-        out[:, self.others] += np.einsum("nab,nb->na", self.root(values), unit)
-        return np.asarray(out)
+        out = self._centre.copy()
+        out[:, self.gaussians.others] += np.matmul(self.root, unit[:, :, None])[:, :, 0]
+        return out
 
-    def log_volume(self, values: Array) -> Array:
+    @cached_property
+    def log_volume(self) -> Array:
         """log|L| (value,)."""
-        return np.asarray(np.log(np.diagonal(self.root(values), axis1=1, axis2=2)).sum(axis=1))
+        return np.asarray(np.log(np.diagonal(self.root, axis1=1, axis2=2)).sum(axis=1))
 
-    def slopes(self, values: Array) -> tuple[Array, Array, Array]:
+    @cached_property
+    def slopes(self) -> tuple[Array, Array, Array]:
         """Slopes of c (value, other), of L (value, other, other) and of log|L| (value,) by the one."""
-        below, _ = self._between(values)
-        width = np.diff(self.points)[below]
-        centre = (self.centres[below + 1] - self.centres[below])[:, self.others] / width[:, None]
-        root = (self.roots[below + 1] - self.roots[below]) / width[:, None, None]
-        diagonal = np.diagonal(root, axis1=1, axis2=2) / np.diagonal(self.root(values), axis1=1, axis2=2)
+        known, below = self.gaussians, self._below
+        width = np.diff(known.points)[below]
+        centre = (known.centres[below + 1] - known.centres[below])[:, known.others] / width[:, None]
+        root = (known.roots[below + 1] - known.roots[below]) / width[:, None, None]
+        diagonal = np.diagonal(root, axis1=1, axis2=2) / np.diagonal(self.root, axis1=1, axis2=2)
         return centre, root, diagonal.sum(axis=1)

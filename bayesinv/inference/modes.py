@@ -17,6 +17,7 @@ from scipy.optimize import minimize
 
 from bayesinv.axes import Array, Index
 from bayesinv.prior.density import Density
+from bayesinv.prior.nearby import NearbyDensity
 
 SCALE_SEARCH = {
     1: np.linspace(-15.0, 15.0, 61),
@@ -40,6 +41,9 @@ MAX_DIMENSION_NEWTON = 4
 
 CONVERGED = 1e-6
 """Squared distance from a mode, in units of the curvature, at which a climb ends."""
+
+NEAR_A_MODE = 1e-2
+"""The same where the place of a mode need only be known roughly, and every step costs a decomposition."""
 
 SAME_MODE = 0.1
 """Squared distance, in units of the curvature, below which two modes are the same."""
@@ -71,23 +75,38 @@ def mode(density: Density) -> tuple[Array, Array]:
     ValueError
         If the density is nowhere finite.
     """
-    _, point, covariance = modes(density)[0]
+    _, point, covariance = modes(density, CONVERGED)[0]
     if density.structural:
         covariance = covariance_of(_curvature(density, point, DIFFERENCE_STEP * np.sqrt(np.diag(covariance))))
     return point, covariance
 
 
-def modes(density: Density) -> list[Mode]:
+def modes(density: Density, converged: float = NEAR_A_MODE) -> list[Mode]:
     """Return every mode found, the highest first.
 
     The search climbs from each peak of a coarse lattice about the model's initial point: signal and noise may
-    explain the same recording in two ways.
+    explain the same recording in two ways. Where a density that costs no decompositions is nearly this one, the search
+    is of that, and only its modes are climbed from.
+
+    converged : squared distance from a mode, in units of the curvature, at which a climb ends that costs decompositions
 
     Raises
     ------
     ValueError
         If the density is nowhere finite.
     """
+    rough = NearbyDensity.by_modes_at(density, density.start)
+    if rough is None:
+        return _searched(density, converged)
+    found: list[Mode] = []
+    for _, point, covariance in _searched(rough, NEAR_A_MODE):
+        reached = _climb_by_slopes(density, point, found, converged, covariance)
+        if reached is not None and not _known(reached[1], found, SAME_MODE):
+            found.append(reached)
+    return sorted(found, key=lambda one: -one[0])
+
+
+def _searched(density: Density, converged: float) -> list[Mode]:
     size, structural_count = density.dimension, len(density.structural)
     # Every structure costs a decomposition; scales cost next to nothing.
     free = np.array([i for i in range(size) if i not in density.structural], dtype=np.int64)
@@ -127,7 +146,7 @@ def modes(density: Density) -> list[Mode]:
         if not structural_count and size <= MAX_DIMENSION_NEWTON:
             reached: Mode | None = _climb_by_differences(density, [start], np.arange(size))[0]
         elif size <= MAX_DIMENSION_NEWTON:
-            reached = _climb_by_slopes(density, start, found)
+            reached = _climb_by_slopes(density, start, found, converged)
         else:
             reached = _climb_by_bfgs(density, start)
         if reached is not None and not _known(reached[1], found, SAME_MODE):
@@ -231,16 +250,21 @@ def _derivatives(log_densities: Array, steps: Array) -> tuple[float, Array, Arra
     return float(log_density), (up - down) / (2 * steps), curvature / np.outer(steps, steps)
 
 
-def _climb_by_slopes(density: Density, start: Array, found: Sequence[Mode]) -> Mode | None:
-    """Climb by exact slopes; None if the climb leads to a mode that was found."""
+def _climb_by_slopes(
+    density: Density, start: Array, found: Sequence[Mode], converged: float, roughly: Array | None = None
+) -> Mode | None:
+    """Climb by exact slopes; None if the climb leads to a mode that was found.
+
+    roughly : (coordinate, coordinate), covariance from the curvature at the start; None where it is not known
+    """
     point, steps = start, np.full(len(start), INITIAL_DIFFERENCE_STEP)
     log_density, slope = density.slope(point)
     for _ in range(MAX_RESTARTS):
-        covariance = covariance_of(_curvature(density, point, steps, slope))
-        origin = point
+        covariance = covariance_of(_curvature(density, point, steps, slope)) if roughly is None else roughly
+        origin, roughly = point, None
         for _ in range(MAX_STEPS):
             step = covariance @ slope
-            if slope @ step < CONVERGED:
+            if slope @ step < converged:
                 break
             next_point, reached = uphill(density.slope, point, log_density, step)
             if next_point is None:

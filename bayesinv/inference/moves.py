@@ -22,7 +22,7 @@ import numpy as np
 from numpy.polynomial import Polynomial
 
 from bayesinv.axes import Array
-from bayesinv.inference.gaussians import Gaussians
+from bayesinv.inference.gaussians import Along, Gaussians
 
 CHAINS = 32
 """Number of chains."""
@@ -138,13 +138,13 @@ class Moved:
         values = np.clip(values + step * (rng.uniform(size=count) - 0.5), grid[0], grid[-1])
         places = np.interp(values, self.values, np.arange(len(self.values)))
         chains = np.clip(np.floor(places + rng.uniform(size=count)).astype(int), 0, len(self.values) - 1)
-        return self.gaussians.nodes(values, self.unit[rng.integers(len(self.unit), size=count), chains])
+        return self.gaussians.along(values).nodes(self.unit[rng.integers(len(self.unit), size=count), chains])
 
     def log_evidence(self, function: Slopes, rng: np.random.Generator) -> tuple[float, float]:
         """Log integral of the density and its standard error, by a bridge from a normal density of the others."""
         mean, sd = self.unit.mean(axis=(0, 1)), self.unit.std(axis=(0, 1))
         unit = mean + sd * rng.standard_normal(self.unit.shape[1:])
-        log_density = _at(self.gaussians, function, self.values, unit)[0]
+        log_density = _at(self.gaussians.along(self.values), function, unit)[0]
 
         def excess(log_density: Array, unit: Array) -> Array:
             normal = -0.5 * np.sum(((unit - mean) / sd) ** 2 + np.log(2 * np.pi * sd**2), axis=-1)
@@ -170,20 +170,22 @@ def moved(gaussians: Gaussians, function: Slopes, rng: np.random.Generator) -> M
     unit: Array = np.zeros((CHAINS, len(gaussians.others)))
     length = STEP * unit.shape[1] ** -0.25
     for count in WINDOWS:
-        place = _at(gaussians, function, values, unit)
+        along = gaussians.along(values)
+        place = _at(along, function, unit)
         found = []
         for _ in range(count):
-            unit, place, chance = _move(gaussians, function, values, unit, place, length, rng)
+            unit, place, chance = _move(along, function, unit, place, length, rng)
             found.append((unit, place[1]))
             length *= float(np.exp(chance - ACCEPTED))
         units, slopes = (np.concatenate([one[k] for one in found[count // 3 :]]) for k in range(2))
         root = _root(units, slopes)
         gaussians = replace(gaussians, roots=gaussians.roots @ root)
         unit = np.asarray(np.linalg.solve(root, unit.T).T, dtype=float)
-    place = _at(gaussians, function, values, unit)
+    along = gaussians.along(values)
+    place = _at(along, function, unit)
     kept, accepted = [], []
     for _ in range(KEPT):
-        unit, place, chance = _move(gaussians, function, values, unit, place, length, rng)
+        unit, place, chance = _move(along, function, unit, place, length, rng)
         kept.append((unit, place[0], place[2]))
         accepted.append(chance)
     units, log_densities, slopes = (np.stack(one) for one in zip(*kept, strict=True))
@@ -211,9 +213,8 @@ Place = tuple[Array, Array, Array]
 
 
 def _move(
-    gaussians: Gaussians,
+    along: Along,
     function: Slopes,
-    values: Array,
     unit: Array,
     place: Place,
     length: float,
@@ -227,7 +228,7 @@ def _move(
     for _ in range(LEAPS):
         momentum = momentum + 0.5 * step * reached[1]
         end = end + step * momentum
-        reached = _at(gaussians, function, values, end)
+        reached = _at(along, function, end)
         momentum = momentum + 0.5 * step * reached[1]
     chance = np.exp(np.minimum(reached[0] - 0.5 * np.sum(momentum**2, axis=1) - energy, 0.0))
     taken = rng.uniform(size=len(unit)) < chance
@@ -238,12 +239,12 @@ def _move(
     return np.where(taken[:, None], end, unit), (log_density, slope, by_value), float(chance.mean())
 
 
-def _at(gaussians: Gaussians, function: Slopes, values: Array, unit: Array) -> Place:
+def _at(along: Along, function: Slopes, unit: Array) -> Place:
     """Log density of the one and of the others in unit coordinates, its slope by these, and by the one."""
-    log_density, slope = function(gaussians.nodes(values, unit))
-    centre, root, log_volume = gaussians.slopes(values)
-    others = slope[:, gaussians.others]
-    by_unit = np.einsum("nab,na->nb", gaussians.root(values), others)
-    along = centre + np.einsum("nab,nb->na", root, unit)
-    by_value = slope[:, gaussians.outer] + np.sum(others * along, axis=1) + log_volume
-    return log_density + gaussians.log_volume(values), by_unit, by_value
+    log_density, slope = function(along.nodes(unit))
+    centre, root, log_volume = along.slopes
+    others = slope[:, along.gaussians.others]
+    by_unit = np.matmul(others[:, None], along.root)[:, 0]
+    shift = centre + np.matmul(root, unit[:, :, None])[:, :, 0]
+    by_value = slope[:, along.gaussians.outer] + np.sum(others * shift, axis=1) + log_volume
+    return log_density + along.log_volume, by_unit, by_value

@@ -16,6 +16,7 @@ References: Rue, Martino & Chopin (2009), J. R. Stat. Soc. B 71, 319-392; Tierne
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass, field
 from itertools import product
 
 import numpy as np
@@ -40,7 +41,14 @@ EVEN_STEPS = 3
 MAX_POINTS = 24
 """Largest number of points of the lattice."""
 
-CONVERGED = 1e-3
+FIRST_MARGIN, MARGIN = 50.0, 4.0
+"""Factors by which variances may rise in a climb before the components that currents reach are found anew: from the
+model's initial point, and from modes."""
+
+MAX_SPACES = 8
+"""Largest number of times that these components are found in one climb; then all are taken."""
+
+CONVERGED = 1e-5
 """Squared distance from a mode, in units of the curvature, at which a climb ends."""
 
 MAX_STEPS = 100
@@ -70,7 +78,8 @@ def nested(density: Density, slopes: Slopes, step: float) -> Gaussians:
     """Return the Gaussians on a lattice that grows from the model's initial point until it holds the mass."""
     outer = shrinking(density)
     assert outer is not None
-    first = _climbed(slopes, _start(density), outer, None)
+    climb = _Climb(slopes, outer)
+    first = climb(_start(density), None)
     found = {float(first[1][outer]): first}
     for direction in (1.0, -1.0):
         point, width, (_, centre, covariance, _) = float(first[1][outer]), step, first
@@ -79,7 +88,7 @@ def nested(density: Density, slopes: Slopes, step: float) -> Gaussians:
             point += direction * width
             start = centre.copy()
             start[outer] = point
-            reached = _climbed(slopes, start, outer, covariance)
+            reached = climb(start, covariance)
             found[point] = reached
             _, centre, covariance, mass = reached
             if not mass > max(one[3] for one in found.values()) - NEGLIGIBLE:
@@ -114,6 +123,36 @@ def slopes_of(density: Density) -> Slopes:
         return np.array([one[0] for one in found]), np.stack([one[1] for one in found])
 
     return one_by_one
+
+
+@dataclass
+class _Climb:
+    """Climbs along all coordinates but one: log density, mode, covariance of the others, and the log of their mass.
+
+    Where amplitudes are independent a climb is in the components that currents reach, which are found anew where it
+    ends beyond them.
+    """
+
+    slopes: Slopes
+    outer: int
+    inside: Variances | None = None
+    modes: list[Array] = field(default_factory=list)
+
+    def __call__(self, start: Array, covariance: Array | None) -> tuple[float, Array, Array, float]:
+        """Climb from a start; the covariance of a neighbour on the lattice serves where curvatures are dear."""
+        slopes = self.slopes
+        if not isinstance(slopes, Variances):
+            return _climbed(slopes, start, self.outer, covariance)
+        if self.inside is None:
+            self.inside = slopes.reached(start[None], FIRST_MARGIN)
+        for _ in range(MAX_SPACES):
+            found = _climbed(self.inside, start, self.outer, None)
+            if self.inside.covers(found[1]):
+                self.modes.append(found[1])
+                return found
+            start = found[1]
+            self.inside = slopes.reached(np.stack([*self.modes, start]), MARGIN)
+        return _climbed(slopes, start, self.outer, None)
 
 
 def _climbed(slopes: Slopes, start: Array, outer: int, covariance: Array | None) -> tuple[float, Array, Array, float]:

@@ -18,7 +18,7 @@ import numpy as np
 
 from bayesinv.axes import Array, Index
 from bayesinv.inference.medians import UNIT, exceeded, largest_ratio, median_size, smallest_ratio
-from bayesinv.inference.residuals import PlugIn, Residuals, independent
+from bayesinv.inference.residuals import PlugIn, Residuals, evenly, independent
 from bayesinv.posterior.checks import Check
 from bayesinv.posterior.mixture import Mixture
 from bayesinv.problem.left_out import sensor_names
@@ -36,6 +36,9 @@ KIND_FACTOR = 1.5
 
 FLAT = 0.1
 """Size of a sensor's field, relative to its noise, above which it is not called flat."""
+
+FLAT_COLUMNS = 32
+"""Samples from which a sensor is seen to be flat."""
 
 STRENGTHS = (1.0, 2.0, 5.0, 10.0)
 """Amplitudes of currents, relative to their mean over the recording, that a part of a response may have."""
@@ -172,17 +175,21 @@ def _flat_sensors(plugged: PlugIn, tables: Sequence[Table], names: Sequence[str]
     problem = plugged.problem
     sizes, limits = [], []
     sds = _noise_sds(plugged)
-    for table in tables:
-        unmixed = plugged.unmixed_recording if table.name == "recording" else plugged.unmixed_baseline
-        assert unmixed is not None
-        field = _to_sensors(problem, unmixed[:, table.residuals.columns])
+    given = [problem.recording] + [one for one in (problem.baseline,) if one is not None]
+    some = [one[:, evenly(one.shape[1], FLAT_COLUMNS)] for one in given]
+    # One product of both costs less than two of such narrow ones.
+    both = np.hstack(some)
+    both = _to_sensors(problem, both if problem.whitener is None else problem.whitener.T @ both)
+    for table, field in zip(tables, np.split(both, [some[0].shape[1]], axis=1), strict=False):
         # A noisy sensor that has raised the noise scale makes no other flat.
         unit = UNIT * plugged.noise * min(1.0, table.scale) * sds
         size = np.full(len(sds), np.inf)
         np.divide(median_size(field), unit, out=size, where=(unit > 0) & (sds > 1e-6 * np.median(sds)))
         sizes.append(size)
         chance = 1 / (ONE_IN * len(tables) * len(sds))
-        limits.append(min(FLAT, smallest_ratio(chance, table.count / table.residuals.worth)))
+        # As many independent ones of fewer samples, at worst in proportion.
+        share = min(1.0, FLAT_COLUMNS / len(table.residuals.columns))
+        limits.append(min(FLAT, smallest_ratio(chance, max(1.0, share * table.count / table.residuals.worth))))
     below = np.min([size / limit for size, limit in zip(sizes, limits, strict=True)], axis=0)
     smallest, limit = float(np.min(sizes)), min(limits)
     flat = np.flatnonzero(below < 1)

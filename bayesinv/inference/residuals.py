@@ -44,6 +44,9 @@ CORRELATED_ROWS = 16
 """Largest number of sensors from which the autocorrelation over time is estimated."""
 
 
+MOST_IN_SINGLE = 1e4
+"""Largest whitened value, in standard deviations of the noise, of a table that is multiplied in single precision."""
+
 NEGLIGIBLE, LARGEST = 1e-2, 1e6
 """Variance of currents in a direction, relative to the noise's, below which it is nothing, and above which a difference
 of precisions would lose digits."""
@@ -102,7 +105,8 @@ class Residuals(PickledByFields):
         if self.courses is not None:
             weighted, precision = weighted @ self.courses.T, precision @ (self.courses**2).T
         inside = self.retained[:, None] & (precision > 0)
-        return np.asarray(weighted * np.divide(1, np.sqrt(np.maximum(precision, 0)), where=inside, out=0 * precision))
+        units = np.divide(1, np.sqrt(np.maximum(precision, 0)), where=inside, out=0 * precision)
+        return np.asarray(weighted * units.astype(weighted.dtype, copy=False))
 
     def without(self, sensor: int) -> Residuals:
         """Return the residuals where one sensor is left out, at all times; a Schur complement of the precision."""
@@ -257,7 +261,9 @@ class PlugIn(PickledByFields):
         columns = white @ vectors
         inverse = np.concatenate([np.full((len(recording), 1), 1 / noise), -1 / (noise + noise**2 / power)])
         field = self.unmixed_recording if samples is None else self.unmixed_recording[:, samples]
-        weighted = field / noise + columns @ (inverse[len(recording) :] * (vectors.T @ recording))
+        kind, explained = field.dtype, inverse[len(recording) :].astype(field.dtype)
+        projected = vectors.T.astype(kind) @ recording.astype(kind, copy=False)
+        weighted = field / noise + columns.astype(kind) @ (explained * projected)
         project = np.hstack([white, columns])
         precision = project**2 @ inverse
         return Residuals(project, inverse, weighted, precision, None, (), precision[:, 0] > 0)
@@ -273,7 +279,12 @@ class PlugIn(PickledByFields):
         return None if self.problem.baseline is None else self._unmixed(self.problem.baseline)
 
     def _unmixed(self, table: Array) -> Array:
-        return table if self.problem.whitener is None else self.problem.whitener.T @ table
+        whitener = self.problem.whitener
+        if whitener is None:
+            return table
+        # The error of a sum in single precision, in standard deviations of a residual, is 1e-7 of the largest value.
+        kind = np.float32 if max(table.max(), -table.min()) < MOST_IN_SINGLE else np.float64
+        return np.asarray(whitener.T.astype(kind) @ table.astype(kind))
 
     def baseline(self) -> Residuals | None:
         """Residuals of the baseline, which is noise alone; None where there is none."""

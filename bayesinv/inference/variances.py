@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.linalg import solve_triangular
 from scipy.linalg.blas import dsymm, dsyrk
 from scipy.linalg.lapack import dpotrf, dpotri
 
@@ -65,9 +66,12 @@ class Variances:
     reference : (group,), logarithms of the variances at which the columns stand
     columns : (component, amplitude), gains times the roots of variances, in the order of the groups
     starts : (group,), first column of each
-    recording : (component, time)
+    recording : (component, time), or fewer columns with the same sums of products
+    samples : number of samples
     quiet_power, quiet_count : sum of squares of numbers that are noise alone, and how many
     constant : of the log density
+    limits : (group,), logarithms of the largest variances, relative to the noise's, at which these components are all
+        that currents reach; None where they are all there are
     """
 
     density: Density
@@ -76,9 +80,11 @@ class Variances:
     columns: Array
     starts: Index
     recording: Array
+    samples: int
     quiet_power: float
     quiet_count: int
     constant: float
+    limits: Array | None = None
 
     @classmethod
     def of(cls, density: Density) -> Variances | None:
@@ -113,6 +119,7 @@ class Variances:
             problem.gain[:, order] * roots,
             np.searchsorted(labels[order], np.arange(len(first))),
             recording,
+            recording.shape[1],
             0.0 if quiet is None else float(np.sum(quiet**2)),
             freedom * problem.components,
             constant,
@@ -135,25 +142,39 @@ class Variances:
             weights = at.learned["weights"][:, self.first] if "weights" in at.learned else np.ones((1, len(self.first)))
             return total + np.log(weights) - self.reference, 2 * np.log(at.noise)
 
-    def reached(self, nodes: Array) -> Variances:
+    def reached(self, nodes: Array, margin: float = 1.0) -> Variances:
         """The same in the components that currents reach: at none of some nodes do they cause a variance in others.
 
         Of the others the recording is noise alone, but for `NO_SIGNAL`.
+
+        margin : factor by which variances may be larger than at these nodes
         """
         logs, noise = self.logs(nodes)
-        largest = np.exp((logs - noise[:, None]).max(axis=0))
+        limits = (logs - noise[:, None]).max(axis=0) + np.log(margin)
         counts = np.diff([*self.starts, self.columns.shape[1]])
-        scaled = self.columns * np.sqrt(np.repeat(largest, counts))
+        scaled = self.columns * np.sqrt(np.repeat(np.exp(limits), counts))
         values, vectors = np.linalg.eigh(scaled @ scaled.T)
         basis, rest = vectors[:, values > NO_SIGNAL], vectors[:, values <= NO_SIGNAL]
         power = float(np.sum((rest.T @ self.recording) ** 2))
+        recording = basis.T @ self.recording
+        if recording.shape[1] > len(recording):
+            # The density knows the recording by its sums of products over the samples.
+            recording = np.asarray(np.linalg.qr(recording.T, mode="r")).T
         return replace(
             self,
             columns=basis.T @ self.columns,
-            recording=basis.T @ self.recording,
+            recording=recording,
             quiet_power=self.quiet_power + power,
-            quiet_count=self.quiet_count + rest.shape[1] * self.recording.shape[1],
+            quiet_count=self.quiet_count + rest.shape[1] * self.samples,
+            limits=limits,
         )
+
+    def covers(self, node: Array) -> bool:
+        """Whether currents reach no other components at a node (coordinate,)."""
+        if self.limits is None:
+            return True
+        logs, noise = self.logs(node[None])
+        return bool(np.all(logs[0] - noise[0] <= self.limits))
 
     def __call__(self, nodes: Array) -> tuple[Array, Array]:
         """Log density (node,) and its gradient (node, coordinate); -inf and zeros where it is not defined."""
@@ -172,7 +193,7 @@ class Variances:
 
     def _likelihood(self, variances: Array, noise: Array) -> tuple[Array, Array, Array]:
         """Log likelihood (node,) but for a constant, and slopes by log variances (node, group) and of the noise."""
-        size, samples = self.recording.shape
+        size, samples = len(self.recording), self.samples
         inverses = (variances @ self.grams).reshape(len(noise), size, size)
         log_density = np.empty(len(noise))
         for i, matrix in enumerate(inverses):
@@ -210,29 +231,19 @@ class Variances:
 
         expected : whether the recording, by its second moment, is what these variances expect: Fisher's information
         """
-        size, samples = self.recording.shape
-        inverse = np.linalg.inv((variances @ self.grams).reshape(size, size) + noise * np.eye(size))
-        solved = inverse @ self.recording
-        power = samples * inverse if expected else solved @ solved.T
-        products = self.columns.T @ (inverse @ self.columns)
-        if expected:
-            second = -0.5 * samples * products
-        else:
-            against = self.columns.T @ solved
-            second = against @ against.T
-            np.subtract(0.5 * samples * products, second, out=second)
-        second *= products
-        count = len(variances)
-        out = np.empty((count + 1, count + 1))
-        out[:count, :count] = np.add.reduceat(np.add.reduceat(second, self.starts, axis=0), self.starts, axis=1)
-        crossed = power @ inverse
-        by_noise = 0.5 * samples * inverse @ inverse - 0.5 * (crossed + crossed.T)
-        out[count, :count] = out[:count, count] = self.grams @ by_noise.ravel()
-        out[count, count] = np.trace(by_noise)
-        every = np.append(variances, noise)
-        out *= np.outer(every, every)
-        slope = power - samples * inverse
-        slopes = 0.5 * every * np.append(self.grams @ slope.ravel(), np.trace(slope))
+        size, samples, count = len(self.recording), self.samples, len(variances)
+        covariance = (variances @ self.grams).reshape(size, size) + noise * np.eye(size)
+        root = np.linalg.cholesky(covariance)
+        white = solve_triangular(root, np.hstack([self.columns, np.eye(size)]), lower=True)
+        parts = np.split(white, [*self.starts[1:], self.columns.shape[1]], axis=1)
+        grams = np.stack([one @ one.T for one in parts])
+        power = samples * np.eye(size)
+        if not expected:
+            solved = solve_triangular(root, self.recording, lower=True)
+            power = solved @ solved.T
+        flat, every = grams.reshape(count + 1, -1), np.append(variances, noise)
+        out = np.outer(every, every) * (((0.5 * samples * np.eye(size) - power) @ grams).reshape(flat.shape) @ flat.T)
+        slopes = 0.5 * every * (flat @ (power - samples * np.eye(size)).ravel())
         quiet = self.quiet_count if expected else self.quiet_power / noise
         slopes[count] += 0.5 * (quiet - self.quiet_count)
         out[np.diag_indices(count + 1)] += slopes

@@ -1,6 +1,7 @@
 """Functions of several variables: polyharmonic splines through scattered points, and splines on a lattice.
 
-Reference: Duchon (1977), Lect. Notes Math. 571, 85-100 (polyharmonic splines).
+References: Duchon (1977), Lect. Notes Math. 571, 85-100 (polyharmonic splines); Berrut & Trefethen (2004), SIAM Rev.
+46, 501-517 (polynomials through points).
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ from bayesinv.axes import Array
 LOG_DENSITY_RANGE = 1e4
 """Nats below the peak at which a density is negligible; lower values are raised to it."""
 
+FEW_POINTS = 9
+"""Points along one axis up to which a polynomial goes through all of them; with more, equally spaced, it may swing."""
+
 MAX_ERROR = 10.0
 """Nats at which the error of a log density is truncated."""
 
@@ -28,24 +32,29 @@ MAX_RESIDUAL = 15.0
 class Scattered:
     """Log densities between scattered points, each column a function of its own; parabolas are reproduced exactly.
 
-    splines : of the log densities below their peak
+    Along one axis a polynomial through few points is far more exact than splines, for log densities are analytic.
+
+    below : from points (point, axis) to log densities below their peak (point, column)
     peak : nats
     """
 
-    splines: RBFInterpolator
+    below: Callable[[Array], Array]
     peak: float
 
     @classmethod
     def of(cls, points: Array, log_density: Array) -> Scattered:
         """Interpolate log densities (point, column) between points (point, axis)."""
-        # Far from the peak a log density may be minus infinity, and must not make the splines oscillate.
         peak = float(log_density.max())
-        below = np.maximum(log_density - peak, -LOG_DENSITY_RANGE)
+        below = log_density - peak
+        if points.shape[1] == 1 and len(points) <= FEW_POINTS and below.min() > -LOG_DENSITY_RANGE:
+            return cls(lambda at: _polynomial(points[:, 0], at[:, 0]) @ below, peak)
+        # Far from the peak a log density may be minus infinity, and must not make the splines oscillate.
+        below = np.maximum(below, -LOG_DENSITY_RANGE)
         return cls(RBFInterpolator(points, below, kernel="quintic", degree=2), peak)
 
     def at(self, points: Array) -> Array:
         """Log densities (point, column) at points (point, axis)."""
-        return np.asarray(self.splines(points)) + self.peak
+        return np.asarray(self.below(points)) + self.peak
 
 
 def interpolate_scattered(points: Array, log_density: Array, at: Array) -> Array:
@@ -54,6 +63,15 @@ def interpolate_scattered(points: Array, log_density: Array, at: Array) -> Array
     log_density : (point, column)
     """
     return Scattered.of(points, log_density).at(at)
+
+
+def _polynomial(points: Array, at: Array) -> Array:
+    """Matrix (target, point) from values at points (point,) to those of the polynomial through them at (target,)."""
+    apart = points[:, None] - points + np.eye(len(points))
+    left = at[:, None] - points
+    each = np.repeat(left[:, None], len(points), axis=1)
+    each[:, np.arange(len(points)), np.arange(len(points))] = 1.0
+    return np.asarray(each.prod(axis=2) / apart.prod(axis=1))
 
 
 def measured_error(interpolated: Array, exact: Array, log_density: Array) -> float:

@@ -303,6 +303,10 @@ class Density:
         tabled = "depth" in self.observation.learned and "weights" not in self.observation.learned
         return [replace(one, tabled=True) for one in found] if tabled else found
 
+    def spectrum_of(self, structure: Structure) -> Any:
+        """What gives the likelihood of the recording under a structure, and its slope by a time constant."""
+        return Spectrum.of(self.observation.problem, structure)
+
     @cached_property
     def _likelihoods(self) -> dict[bytes, Likelihood]:
         return {}
@@ -315,7 +319,7 @@ class Density:
         for start in range(0, len(new), step):
             some = new[start : start + step]
             for i, structure in zip(some, self.structures(coordinates[some]), strict=True):
-                self._likelihoods[keys[i]] = Spectrum.of(self.observation.problem, structure).likelihood
+                self._likelihoods[keys[i]] = self.spectrum_of(structure).likelihood
         return [self._likelihoods[key] for key in keys]
 
     def __call__(self, nodes: Array) -> Array:
@@ -359,7 +363,7 @@ class Density:
         problem, baseline = self.observation.problem, self.observation.baseline is not None
         by: list[Any]
         if structure.time is not None:
-            spectrum = Spectrum.of(problem, structure)
+            spectrum = self.spectrum_of(structure)
             likelihood = spectrum.likelihood if baseline else replace(spectrum.likelihood, baseline_power=None)
             at = np.array([variance]), np.array([noise])
             log_density = float(likelihood.log_likelihood(*at)[0] + likelihood.baseline_log_likelihood(at[1])[0])
@@ -376,7 +380,7 @@ class Density:
             by = [factorised.by_variance, factorised.by_scale]
         for name in self.observation.learned:
             if name == "time":
-                by.append(Spectrum.of(problem, structure).slope_by_time(variance, noise))
+                by.append(self.spectrum_of(structure).slope_by_time(variance, noise))
             else:
                 by.append(structure.slope(problem, name, by_gram, by_noise, gram))
         if self.observation.learned:

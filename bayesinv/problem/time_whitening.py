@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.linalg import solve_triangular
+from scipy.linalg.lapack import dtrtrs
 
 from bayesinv.axes import Array, Index
 from bayesinv.memory import PickledByFields, cached_property
@@ -91,8 +93,10 @@ class TimeWhitening(PickledByFields):
         if not self.centred:
             return found
         # The mean of the baseline was subtracted from the recording, too, and with it its noise.
-        crossing = self._crossing
-        return found - crossing[:, :, None] - crossing[:, None, :] + self._mean_variance[:, None, None]
+        shared = self._crossing - 0.5 * self._mean_variance[:, None]
+        found -= shared[:, :, None]
+        found -= shared[:, None, :]
+        return found
 
     @cached_property
     def basis(self) -> Array:
@@ -210,13 +214,14 @@ class TimeWhitening(PickledByFields):
     def white(self, table: Array) -> Array:
         """A recording (component, time) with the noise made white over time."""
         if self._predicted is None:
-            return self.by_group(table, self.inverses)
+            return self._each(table, [partial(_solved, root) for root in self.roots], table.shape[1])
         return self._each(table, [one.white for one in self._predicted], table.shape[1])
 
     def white_baseline(self, table: Array) -> Array:
         """A baseline (component, sample) with the noise made white over time: (component, freedom)."""
         if self._quiet_predicted is None:
-            return self.by_group(table, self.baseline_inverses)
+            triangles = [partial(_solved, root) for root in self.baseline_roots]
+            return self._each(table @ self.basis if self.centred else table, triangles, self.basis.shape[1])
         arrows = [self._white_quiet(one, constant) for one, constant in self._quiet_predicted]
         return self._each(table, arrows, table.shape[1] - int(self.centred))
 
@@ -267,6 +272,11 @@ class TimeWhitening(PickledByFields):
 
 def _roots(correlations: Array) -> Array:
     return np.asarray(np.linalg.cholesky(correlations + JITTER * np.eye(correlations.shape[-1])))
+
+
+def _solved(root: Array, table: Array) -> Array:
+    """A table (component, sample) times the transpose of the inverse of a lower triangle."""
+    return np.asarray(dtrtrs(root.T, table.T, lower=0, trans=1)[0]).T
 
 
 def _reflected(table: Array, constant: Array) -> Array:

@@ -53,22 +53,22 @@ class TestGaussians:
     def test_nodes_and_volumes_have_their_density(self, rng):
         found = self.normal()
         values, unit = rng.uniform(-3, 4, 5), rng.standard_normal((5, 2))
-        nodes = found.nodes(values, unit)
+        nodes = found.along(values).nodes(unit)
         root = np.array([[0.5, 0.0], [0.2, 0.3]])
         wanted = [
             multivariate_normal([2 * value, -value], root @ root.T).logpdf(node[1:])
             for value, node in zip(values, nodes, strict=True)
         ]
         assert_allclose(nodes[:, 0], values)
-        assert_allclose(norm.logpdf(unit).sum(axis=1) - found.log_volume(values), wanted)
+        assert_allclose(norm.logpdf(unit).sum(axis=1) - found.along(values).log_volume, wanted)
 
     def test_slopes_are_differences(self, rng):
         found = lattice()
         values, unit, step = rng.uniform(-1.4, 2.2, 5), rng.standard_normal((5, OTHERS)), 1e-6
-        centre, root, log_volume = found.slopes(values)
-        change = (found.nodes(values + step, unit) - found.nodes(values - step, unit))[:, 1:] / (2 * step)
+        centre, root, log_volume = found.along(values).slopes
+        change = (found.along(values + step).nodes(unit) - found.along(values - step).nodes(unit))[:, 1:] / (2 * step)
         assert_allclose(centre + np.einsum("nab,nb->na", root, unit), change, atol=1e-7)
-        volumes = found.log_volume(values + step) - found.log_volume(values - step)
+        volumes = found.along(values + step).log_volume - found.along(values - step).log_volume
         assert_allclose(log_volume, volumes / (2 * step), atol=1e-7)
 
 

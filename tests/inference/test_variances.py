@@ -90,7 +90,10 @@ class TestReached:
         found = variances_of(problem.with_parcels(np.repeat([0, 1, 2], [4, 4, 3])))
         nodes = some_nodes(found.density, rng)
         fewer = found.reached(nodes)
-        assert fewer.recording.shape == (4, 5)
+        assert fewer.recording.shape == (4, 4)
+        assert fewer.covers(nodes[0])
+        assert not replace(fewer, limits=fewer.limits - 10).covers(nodes[0])
+        assert_allclose(found.reached(nodes, 7.0).limits, fewer.limits + np.log(7))
         for one, other in zip(fewer(nodes), found(nodes), strict=True):
             assert_allclose(one, other, rtol=1e-8, atol=1e-8)
 
@@ -106,8 +109,8 @@ class TestExpectedCurvature:
         covariance = (variances @ found.grams).reshape(size, size) + noise * np.eye(size)
         orthonormal = np.linalg.qr(rng.standard_normal((samples, size)))[0].T
         recording = np.sqrt(samples) * np.linalg.cholesky(covariance) @ orthonormal
-        typical = replace(found, recording=recording, quiet_power=noise * found.quiet_count)
-        other = replace(found, recording=rng.standard_normal((size, samples)))
+        typical = replace(found, recording=recording, samples=samples, quiet_power=noise * found.quiet_count)
+        other = replace(found, recording=rng.standard_normal((size, samples)), samples=samples)
         free = np.arange(len(point))
         wanted = exact_curvature(typical, point, free)
         assert_allclose(exact_curvature(other, point, free, expected=True), wanted, atol=1e-6 * np.abs(wanted).max())

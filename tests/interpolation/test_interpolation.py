@@ -9,6 +9,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from bayesinv.interpolation.chebyshev import POINT_COUNTS, Chebyshev, refined, terms_of_exponential, weighted
 from bayesinv.interpolation.gauss_rules import gauss_rule
 from bayesinv.interpolation.scattered import (
+    FEW_POINTS,
     LOG_DENSITY_RANGE,
     interpolant_on_lattice,
     interpolate_scattered,
@@ -136,6 +137,17 @@ class TestScattered:
             errors.append(np.abs(interpolate_scattered(known, heights(known), wanted) - heights(wanted)).max())
         # Quintic splines: of order six, and less where places end.
         assert errors[2] < errors[1] / 2**5 < errors[0] / 2**10
+
+    @pytest.mark.parametrize("count", [3, 5, FEW_POINTS])
+    def test_through_few_points_along_one_axis_goes_their_polynomial(self, count, rng):
+        truths = [np.polynomial.Polynomial(rng.normal(size=count)) for _ in range(2)]
+        known, wanted = np.sort(rng.uniform(-1.5, 1.5, count)), np.array([-1.2, 0.1, 1.3])
+        known += 0.1 * np.arange(count)
+        found = interpolate_scattered(
+            known[:, None], np.column_stack([one(known) for one in truths]), np.append(wanted, known[1])[:, None]
+        )
+        places = np.append(wanted, known[1])
+        assert_allclose(found, np.column_stack([one(places) for one in truths]), rtol=1e-7, atol=1e-7)
 
     def test_minus_infinity_causes_no_oscillation(self):
         known = np.arange(-6.0, 7)[:, None]

@@ -92,5 +92,5 @@ def test_long_recordings_are_whitened_as_by_the_matrices(monkeypatch, centred):
     assert_allclose(dense.white(found.coloured(unit)), unit, atol=1e-4)
     assert_allclose(found.white_baseline(found.coloured_baseline(still)), still, atol=1e-10)
     assert found.white_baseline(quiet).shape == (5, freedom)
-    assert "inverses" not in vars(found)
-    assert "inverses" in vars(dense)
+    assert "roots" not in vars(found)
+    assert "roots" in vars(dense)
