@@ -29,6 +29,9 @@ from bayesinv.inference.active_slot import NearConditional, OneMore, SlotConditi
 POINTS = 8
 """Points of the random lattice along a hyperparameter, of which one is drawn in a sweep."""
 
+RATE = 0.3
+"""Change of the logarithm of a lattice's step while a chain warms up: what is likely changes fast as the heat rises."""
+
 STEPS, ACCEPTANCE = 4, 0.25
 """Metropolis steps of all that sources have in common in a sweep, and the share of them that is to be accepted."""
 
@@ -277,7 +280,7 @@ class Chain:
         if adapting is not None:
             mass = np.exp(log_mass - log_mass.max())
             worth = mass.sum() ** 2 / np.sum(mass**2)
-            self.steps[i] *= np.exp((1 if worth > POINTS / 2 else -1) / np.sqrt(4 + adapting))
+            self.steps[i] *= np.exp(RATE if worth > POINTS / 2 else -RATE)
 
     def _along(self) -> Array:
         """Direction of the hyperparameters in which the dense variance grows, by a level of strengths."""

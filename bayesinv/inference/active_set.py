@@ -53,7 +53,7 @@ def posterior(
     *,
     chains: int = 4,
     sweeps: int | None = None,
-    warm: int = 150,
+    warm: int = 250,
     progress: bool = False,
 ) -> Posterior:
     """Return the posterior of focal sources above dense currents.

@@ -364,7 +364,7 @@ METHODS = {
                     None,
                     "sweeps of each chain, each gives a draw; None for as many as chains want to agree, up to a bound",
                 ),
-                "warm": Option(integer_from(1), 150, "sweeps of each chain before these, which are thrown away"),
+                "warm": Option(integer_from(1), 250, "sweeps of each chain before these, which are thrown away"),
                 "progress": PROGRESS_OPTION,
             },
             focal=True,
