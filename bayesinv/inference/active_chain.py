@@ -29,6 +29,9 @@ from bayesinv.inference.active_slot import NearConditional, OneMore, SlotConditi
 POINTS = 8
 """Points of the random lattice along a hyperparameter, of which one is drawn in a sweep."""
 
+WIDER = 8.0
+"""Factor by which half of all lattices are wider: where currents are too weak to be seen a scale may be anything."""
+
 RATE = 0.3
 """Change of the logarithm of a lattice's step while a chain warms up: what is likely changes fast as the heat rises."""
 
@@ -269,15 +272,15 @@ class Chain:
 
         adapting : number of the sweep while the chain warms up and lattices adapt; None afterwards
         """
-        own = int(self.rng.integers(POINTS))
+        own, wide = int(self.rng.integers(POINTS)), int(self.rng.integers(2))
         nodes = np.repeat(self.point[None], POINTS, axis=0)
-        nodes[:, i] += self.steps[i] * (np.arange(POINTS) - own)
+        nodes[:, i] += self.steps[i] * WIDER**wide * (np.arange(POINTS) - own)
         log_mass, variance, noise = self._prior_at(nodes)
         for k in np.flatnonzero(np.isfinite(log_mass)):
             log_mass[k] += self._log_density(float(variance[k]), float(noise[k]), self.constant, self.error)
         drawn = one_of_mass(log_mass, self.rng)
         self.point, self.variance, self.noise = nodes[drawn], float(variance[drawn]), float(noise[drawn])
-        if adapting is not None:
+        if adapting is not None and not wide:
             mass = np.exp(log_mass - log_mass.max())
             worth = mass.sum() ** 2 / np.sum(mass**2)
             self.steps[i] *= np.exp(RATE if worth > POINTS / 2 else -RATE)
