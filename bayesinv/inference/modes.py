@@ -88,7 +88,7 @@ def modes(density: Density, converged: float = NEAR_A_MODE) -> list[Mode]:
     explain the same recording in two ways. Where a density that costs no decompositions is nearly this one, the search
     is of that, and only its modes are climbed from.
 
-    converged : squared distance from a mode, in units of the curvature, at which a climb ends that costs decompositions
+    converged : squared distance from a mode, in units of the curvature, at which a climb from such a mode ends
 
     Raises
     ------
@@ -97,7 +97,7 @@ def modes(density: Density, converged: float = NEAR_A_MODE) -> list[Mode]:
     """
     rough = NearbyDensity.by_modes_at(density, density.start)
     if rough is None:
-        return _searched(density, converged)
+        return _searched(density)
     found: list[Mode] = []
     for _, point, covariance in _searched(rough, NEAR_A_MODE):
         reached = _climb_by_slopes(density, point, found, converged, covariance)
@@ -106,7 +106,7 @@ def modes(density: Density, converged: float = NEAR_A_MODE) -> list[Mode]:
     return sorted(found, key=lambda one: -one[0])
 
 
-def _searched(density: Density, converged: float) -> list[Mode]:
+def _searched(density: Density, converged: float = CONVERGED) -> list[Mode]:
     size, structural_count = density.dimension, len(density.structural)
     # Every structure costs a decomposition; scales cost next to nothing.
     free = np.array([i for i in range(size) if i not in density.structural], dtype=np.int64)

@@ -180,10 +180,12 @@ def test_the_demo_answers_with_focal_sources_and_others_beside(tmp_path, monkeyp
     found = json.loads((out / "summary.json").read_text())
     assert (found["model"], found["distributed"]["model"]) == ("focal", "temporal")
     assert found["distributed"]["preference"] in shown
-    # The head is right here, so that focal sources are: where, how surely, and, on a coarse grid, nearly how large.
+    # The head is right here, so that focal sources are: where, to the width of a coarse grid's cells, how surely, and
+    # nearly how large.
+    grid = template_cortex.sources("oct4")
     source, focal = found["answers"]["focal source 1"], found["answers"]["current of the patch"]
     assert source["probability"] > 0.95
-    assert source["off_mm"] < 15
+    assert source["off_mm"] < 1e3 * np.sqrt(grid.areas.sum() / len(grid))
     low, high = source["interval_nAm"]
     assert 0.8 * low < focal["truth_nAm"] < 1.2 * high
     distributed = found["answers"]["current of the patch, distributed"]

@@ -62,7 +62,7 @@ def test_a_dipole_off_the_grid_is_found_with_its_place_and_moment():
             positions=grid(),
             noise_time="white",
         )
-        found = bi.infer("dipoles", problem, chains=2, sweeps=50, warm=30, rng=np.random.default_rng(seed)).foci[0]
+        found = bi.infer("dipoles", problem, chains=2, sweeps=50, warm=50, rng=np.random.default_rng(seed)).foci[0]
         assert found.probability > 0.99
         off = place - found.centre
         # Far less than to the next place of the grid, which is up to 13 mm away.
