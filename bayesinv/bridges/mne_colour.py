@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bayesinv.axes import Array
-from bayesinv.problem.autocorrelation import Autocorrelation, estimated
+from bayesinv.problem.autocorrelation import MIN_SAMPLES, Autocorrelation, estimated
 
 if TYPE_CHECKING:
     import mne
@@ -34,7 +34,7 @@ def colour_of(
     Raises
     ------
     ValueError
-        If channels are missing or the sampling rate is another.
+        If channels are missing, the sampling rate is another, or the noise is too short or not finite.
     """
     missing = [name for name in names if name not in noise.ch_names]
     if missing:
@@ -49,6 +49,7 @@ def colour_of(
         )
     import mne
 
+    trials = isinstance(noise, mne.BaseEpochs)
     if isinstance(noise, mne.BaseEpochs):
         table = noise.get_data(picks=list(names), copy=True)
         if len(table) < 2:
@@ -56,7 +57,22 @@ def colour_of(
         table = (table - table.mean(axis=0))[: max(2, MAX_SAMPLES // table.shape[2])]
         source = f"estimated from {len(table)} trials about their average"
     else:
-        table = noise.get_data(picks=list(names), stop=min(MAX_SAMPLES, noise.n_times))[None]
+        stop = min(MAX_SAMPLES, noise.n_times)
+        table = noise.get_data(picks=list(names), stop=stop, reject_by_annotation="omit")[None]
         source = f"estimated from {table.shape[2]} samples of noise alone"
+    broken = [name for name, rows in zip(names, table.swapaxes(0, 1), strict=True) if not np.isfinite(rows).all()]
+    if broken:
+        raise ValueError(
+            f"noise_time holds values that are not finite in {len(broken)} of {len(names)} channels, such as "
+            f"{broken[0]}; leave these samples out, by an annotation or without the trial"
+        )
+    if table.shape[2] < MIN_SAMPLES:
+        raise ValueError(
+            f"noise_time holds {table.shape[2]} samples in a row, but its correlation over time wants at least "
+            f'{MIN_SAMPLES}; give longer noise, or "white"'
+        )
+    if not trials:
+        # Sensors have offsets, which are no noise of the response.
+        table = table - table.mean(axis=2, keepdims=True)
     side_by_side = np.concatenate(list(table), axis=1)
-    return estimated(whitener @ side_by_side, groups, 1 / rate, source, trials=len(table))
+    return estimated(whitener @ side_by_side, groups, 1 / rate, source, trials=len(table), centred=not trials)

@@ -87,8 +87,7 @@ class Autocorrelation(PickledByFields):
         if np.abs(values[:, 0] - 1).max() > 1e-9:
             raise ValueError(f"autocorrelation is {values[:, 0].tolist()} at lag 0, but must be 1 there")
         # A stationary process has a spectrum that is nowhere negative; lags beyond the last are zero.
-        size = 8 * values.shape[1]
-        spectrum = 2 * np.fft.rfft(values, n=size, axis=1).real - 1
+        size, spectrum = 8 * values.shape[1], _spectrum(values)
         if spectrum.min() < -1e-6 * spectrum.max():
             raise ValueError(
                 "autocorrelation is that of no stationary process: its spectrum is negative "
@@ -234,7 +233,11 @@ def _uncentred(coefficients: Array, count: int) -> Array:
         share = 1 - np.arange(1, lags) / count
         mean_variance = (1 + 2 * float(share @ found[1:lags])) / count
         first = np.pad(lost, (0, order))[: order + 1] * (1 - mean_variance) + mean_variance
-        found = _extended(solve_toeplitz(first[:-1], first[1:]))
+        nearer = solve_toeplitz(first[:-1], first[1:])
+        if not np.abs(np.roots(np.append(1.0, -nearer))).max() < 1:
+            # Of what hardly changes over the series the mean takes nearly all, and rounding what is left.
+            break
+        found = _extended(nearer)
     return found
 
 
@@ -250,7 +253,17 @@ def _extended(coefficients: Array) -> Array:
     values = np.fft.irfft(spectrum)[:LONGEST]
     values = values / values[0]
     last = int(np.flatnonzero(np.abs(values) > NEGLIGIBLE)[-1])
-    return np.asarray(values[: last + 1])
+    values = values[: last + 1]
+    # Where a filter leaves almost nothing, lags that are left out may make the spectrum negative: white noise, as weak,
+    # lifts it.
+    floor = max(0.0, -1.1 * float(_spectrum(values).min()))
+    values[1:] /= 1 + floor
+    return np.asarray(values)
+
+
+def _spectrum(values: Array) -> Array:
+    """Power (..., frequency) of a process with an autocorrelation (..., lag), 1 on average; lags beyond are zero."""
+    return np.asarray(2 * np.fft.rfft(values, n=8 * values.shape[-1], axis=-1).real - 1)
 
 
 def of_low_pass(cutoff: float, step: float, lags: int) -> Autocorrelation | None:

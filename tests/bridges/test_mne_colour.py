@@ -82,6 +82,28 @@ def test_an_empty_room_tells(simulated):
     assert_allclose(problem.autocorrelation.values[0, 1], 0.4, atol=0.02)
 
 
+def test_offsets_and_bad_segments_of_an_empty_room_tell_nothing(simulated):
+    trials, room, forward, cov = simulated
+    average, table = trials.average(), room.get_data() + 1e-5 * np.arange(1, len(room.ch_names) + 1)[:, None]
+    table[:, 500:900] += 1e-4 * np.sin(np.arange(400) / 40)
+    with mne.use_log_level("error"):
+        other = mne.io.RawArray(table, room.info)
+        other.set_annotations(mne.Annotations(500 / 600.6, 400 / 600.6, "BAD_moved"))
+    problem = bi.from_mne(average, forward, cov, outliers="drop", baseline=None, noise_time=other)
+    assert_allclose(problem.autocorrelation.values[0, 1], 0.4, atol=0.03)
+
+
+def test_noise_that_is_not_finite_or_too_short_is_refused(simulated):
+    trials, room, forward, cov = simulated
+    average = trials.average()
+    for noise in (trials.copy(), room.copy()):
+        noise._data[..., 3, 7] = np.nan
+        with pytest.raises(ValueError, match=r"not finite in 1 of \d+ channels, such as EEG 004"):
+            bi.from_mne(average, forward, cov, baseline=None, noise_time=noise)
+    with pytest.raises(ValueError, match=r"holds 10 samples in a row, but .* at least 24"):
+        bi.from_mne(average, forward, cov, baseline=None, noise_time=trials.copy().crop(0, 9.2 / 600.6))
+
+
 def test_without_a_baseline_the_low_pass_tells(simulated):
     trials, _, forward, cov = simulated
     average = trials.average()

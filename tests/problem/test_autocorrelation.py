@@ -5,6 +5,7 @@ import pytest
 from coloured import STEP, ar, toeplitz_of
 from numpy.testing import assert_allclose
 from scipy.optimize import minimize_scalar
+from scipy.signal import butter, freqz_sos, sosfiltfilt
 
 import bayesinv as bi
 from bayesinv.problem.autocorrelation import Autocorrelation, burg, chosen, estimated, of_low_pass, whiteness
@@ -54,6 +55,17 @@ class TestEstimated:
         if centred:
             # What the mean took away would be some 0.07 at every lag.
             assert abs(np.mean(found[3:12] - wanted[3:12])) < 0.035
+
+    @pytest.mark.parametrize("cutoff", [0.2, 0.3])
+    def test_of_noise_that_was_filtered(self, rng, cutoff):
+        sos = butter(8, 2 * cutoff, output="sos")
+        noise = sosfiltfilt(sos, rng.standard_normal((60, 900)), axis=1)[:, 200:600]
+        found = estimated(noise - noise.mean(axis=1, keepdims=True), ["eeg"] * 60, 0.002, "filtered", centred=True)
+        # That of the filter, by its frequency response.
+        frequencies, response = freqz_sos(sos, 4096, whole=True)
+        power = np.abs(response) ** 4
+        wanted = np.real(power @ np.exp(1j * np.outer(frequencies, np.arange(6)))) / power.sum()
+        assert_allclose(found.values[0, :6], wanted, atol=0.06)
 
     def test_white_noise_is_white_in_nearly_all_cases(self):
         """The criterion prefers one order with the probability that chi² of one degree exceeds log of the count."""
