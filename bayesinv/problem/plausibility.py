@@ -11,6 +11,7 @@ from scipy.spatial import cKDTree
 from scipy.stats import f
 
 from bayesinv.axes import Array, Index, real
+from bayesinv.problem.autocorrelation import estimated
 
 OUTLYING_RATIO = 5.0
 """Ratio of a source's gain to the median of its neighbours', beyond which it is an outlier."""
@@ -89,8 +90,8 @@ class Offset:
 def offset_of(baseline: Array) -> Offset | None:
     """Compare the mean of a whitened baseline (component, sample) with its sampling error; None where nothing varies.
 
-    The mean of n samples with autocorrelation ρ_k has the variance s² (1 + 2 Σ_k ρ_k) / n. The sum ends where the
-    correlation is within its own error.
+    The mean of n samples with autocorrelation ρ_k has the variance s² (1 + 2 Σ_k (1 - k / n) ρ_k) / n. The correlation
+    is that of an autoregressive process, which a window that is short beside it cannot show whole.
 
     Reference: Bayley & Hammersley (1946), J. R. Stat. Soc. Suppl. 8, 184-197.
     """
@@ -100,13 +101,13 @@ def offset_of(baseline: Array) -> Offset | None:
     power = float(np.sum(centred**2))
     if count < 2 or power <= np.finfo(float).eps * float(np.sum(baseline**2)):
         return None
-    lags = range(1, max(2, count // 4))
-    correlation = np.array([np.sum(centred[:, lag:] * centred[:, :-lag]) / power for lag in lags])
-    small = np.flatnonzero(correlation < 3 / np.sqrt(components * count))
-    length = 1 + 2 * float(np.sum(correlation[: small[0]] if small.size else correlation))
-    square, variance = float(np.mean(mean**2)), power / (components * (count - 1))
-    errors = square * count / (length * variance)
-    chance = float(f.isf(OFFSET_CHANCE, components, max(1.0, components * (count - 1) / length)))
+    correlation = estimated(centred, ["all"] * components, 1.0, "here", centred=True).values[0, :count]
+    lags = np.arange(1, len(correlation))
+    share = float(1 + 2 * (1 - lags / count) @ correlation[1:]) / count
+    # The mean has that share of the variance, and took it from the samples.
+    square, variance = float(np.mean(mean**2)), power / (components * count * max(1 - share, 1 / count))
+    errors = square / (share * variance)
+    chance = float(f.isf(OFFSET_CHANCE, components, max(1.0, components * (count - 1) / (share * count))))
     # Of many samples even a mean that does not matter would be seen.
     significant = errors > max(LEAST_ERRORS, chance) and square > LEAST_SHARE * variance
     within = power / (components * count)
