@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import mne
 import numpy as np
 import pytest
@@ -230,11 +232,11 @@ class TestAverages:
             ours = baseline(problem, method, LAMBDA2, depth=None, convention="mne").current
             assert deviation(ours, theirs) < 1e-7
 
-    @pytest.mark.parametrize("nave", [0, -1, np.nan, np.inf, True])
+    @pytest.mark.parametrize("nave", [0, -1, np.nan, np.inf, True, None, "6", [6], 6j])
     def test_that_cannot_be(self, rng, nave):
         evoked, forward, noise_cov = toy(rng)
         evoked.nave = nave
-        with pytest.raises(ValueError, match=f"evoked.nave is {nave!r}.* give averages="):
+        with pytest.raises(ValueError, match=rf"evoked.nave is {re.escape(repr(nave))}.* give averages="):
             from_mne(evoked, forward, noise_cov)
         assert from_mne(evoked, forward, noise_cov, averages=1.5).noise.averages == 1.5
         with pytest.raises(ValueError, match="averages is 0, but must be a positive number of trials"):
