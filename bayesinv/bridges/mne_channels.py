@@ -9,9 +9,10 @@ from __future__ import annotations
 import warnings
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bayesinv.axes import one_of
+from bayesinv.problem.noise import modality
 from bayesinv.wording import listed
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def used_channels(
     if names and not good:
         raise ValueError(f"all {len(names)} channels are marked as bad; look at info['bads']")
     bad = _note(left_out, "bad in the recording", names, good)
-    named = [name for name in bad if name in ([picks] if isinstance(picks, str) else picks or ())]
+    named = [name for name in bad if name in _words(picks)]
     if named:
         warnings.warn(
             f"picks names {listed(named)}, but info['bads'] marks {'it' if len(named) == 1 else 'them'} as bad; left "
@@ -103,7 +104,33 @@ def used_channels(
             "EEG wants the average reference, as its forward solution has none of its own; first call "
             'evoked.set_eeg_reference("average", projection=True)'
         )
+    _check_projected(info, noise_cov, names, kinds)
     return Channels(tuple(names), left_out)
+
+
+def _check_projected(info: mne.Info, noise_cov: mne.Covariance, names: Sequence[str], kinds: Mapping[str, str]) -> None:
+    """Check that projectors and the average reference leave something of what EEG and MEG measure."""
+    from mne.proj import make_projector
+
+    projectors = [*info["projs"], *noise_cov["projs"]]
+    electrodes = [name for name in names if kinds[name] == "eeg"]
+    if len(electrodes) == 1:
+        raise ValueError(
+            f"one good electrode is left ({electrodes[0]}), which measures nothing against the average reference; "
+            "look at the bads of recording, forward solution and covariance, or leave EEG out of picks"
+        )
+    for members in (electrodes, [name for name in names if kinds[name] != "eeg"]):
+        if not members:
+            continue
+        try:
+            make_projector(projectors, members)
+        except RuntimeError as error:
+            raise ValueError(
+                f"projectors leave nothing of the {len(members)} {WORDS[modality(kinds[members[0]])]} "
+                f"channel{'s' * (len(members) > 1)} that are left ({listed(members)}): there are as many "
+                f"directions to remove ({listed([str(item['desc']) for item in projectors])}); look at "
+                "info['bads'], or pick more channels"
+            ) from error
 
 
 def has_reference(info: mne.Info) -> bool:
@@ -127,6 +154,22 @@ def _are(names: Sequence[str]) -> str:
     return "is" if len(names) == 1 else "are"
 
 
+def _words(picks: Any) -> list[str]:
+    """Return kinds and names of channels as a list; None is an empty one."""
+    if picks is None or isinstance(picks, str):
+        return [] if picks is None else [picks]
+    try:
+        wanted = list(picks)
+    except TypeError:
+        wanted = [picks]
+    if not all(isinstance(pick, str) for pick in wanted):
+        raise ValueError(
+            f"picks is {picks!r}, but must be 'meg', 'eeg', 'mag' or 'grad', or a list of such kinds or of channel "
+            "names (those of evoked.ch_names, not their numbers), or None for all"
+        )
+    return wanted
+
+
 def _picked(kinds: Mapping[str, str], picks: str | Sequence[str] | None) -> tuple[list[str], list[str]]:
     """Return the names of the channels that picks asks for, and the kinds that it names."""
     names = [name for name in kinds if kinds[name] in KINDS]
@@ -134,7 +177,7 @@ def _picked(kinds: Mapping[str, str], picks: str | Sequence[str] | None) -> tupl
         raise ValueError("the recording has no EEG, magnetometer or gradiometer channel")
     if picks is None:
         return names, []
-    wanted = [picks] if isinstance(picks, str) else list(picks)
+    wanted = _words(picks)
     for pick in wanted:
         if pick not in MEMBERS and pick not in kinds:
             one_of("channel or kind of channel", pick, [*MEMBERS, *names])

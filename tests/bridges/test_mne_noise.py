@@ -243,7 +243,7 @@ class TestRank:
         with pytest.raises(ValueError, match=r"rank .* was given for the eeg sensors, but a rank is a whole number"):
             from_mne(*parts, rank={"eeg": value})
         if value is not None:
-            with pytest.raises(ValueError, match="a rank is a whole number|no rank named '6'; there are"):
+            with pytest.raises(ValueError, match=r"a rank is a whole number|no rank named '6'; there are"):
                 from_mne(*parts, picks="eeg", rank=value)
 
     @pytest.mark.parametrize("value", [5, 5.0, np.int32(5), np.float32(5)])
