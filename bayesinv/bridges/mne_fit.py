@@ -115,6 +115,11 @@ def _check_shifts(info: mne.Info, forward: mne.Forward) -> None:
         if transform is None:
             continue
         matrix = np.asarray(transform["trans"])
+        if not np.isfinite(matrix).all():
+            raise ValueError(
+                f"{what} is not finite: it holds {np.sum(~np.isfinite(matrix))} NaN or infinite values of "
+                f"{matrix.size}; take it from the original file, or register head and device again"
+            )
         length = float(np.linalg.norm(matrix[:3, 3]))
         if not length <= LARGEST_SHIFT:
             raise ValueError(

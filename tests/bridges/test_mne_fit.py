@@ -149,6 +149,20 @@ class TestHead:
         with pytest.raises(ValueError, match=r"moves points by 29 m, .* looks like mm"):
             from_mne(evoked, forward, noise_cov)
 
+    @pytest.mark.parametrize("value", [np.nan, np.inf])
+    @pytest.mark.parametrize("place", [(0, 3), (1, 1)])
+    @pytest.mark.parametrize("which", ["recording", "device", "mri"])
+    def test_transforms_that_are_not_finite(self, rng, which, place, value):
+        evoked, forward, noise_cov = toy(rng)
+        owner, key = {
+            "recording": (evoked.info, "dev_head_t"),
+            "device": (forward["info"], "dev_head_t"),
+            "mri": (forward, "mri_head_t"),
+        }[which]
+        owner[key]["trans"][place] = value
+        with pytest.raises(ValueError, match=rf"\({key}\) is not finite: it holds 1 NaN or infinite values of 16"):
+            from_mne(evoked, forward, noise_cov)
+
     def test_transforms_that_stretch(self, rng):
         evoked, forward, noise_cov = toy(rng)
         forward["mri_head_t"]["trans"][:3, :3] *= 1.1
