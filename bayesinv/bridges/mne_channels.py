@@ -26,6 +26,14 @@ MEMBERS = {"meg": ("mag", "grad"), "eeg": ("eeg",), "mag": ("mag",), "grad": ("g
 
 WORDS = {"eeg": "EEG", "mag": "magnetometer", "grad": "gradiometer", "meg": "MEG"}
 
+RENAME = {
+    "recording": "evoked.rename_channels makes them one",
+    "forward solution": 'rename those of the forward solution (forward["sol"]["row_names"], and '
+    'mne.rename_channels(forward["info"], ...)), or compute it anew',
+    "noise covariance": 'rename those of the covariance (noise_cov["names"])',
+}
+"""How to make names one, by what is to be renamed."""
+
 
 @dataclass(frozen=True)
 class Channels:
@@ -73,13 +81,17 @@ def used_channels(
     alike = ""
     for what, present in (("forward solution", forward["sol"]["row_names"]), ("noise covariance", noise_cov.ch_names)):
         lost = _note(left_out, f"not in the {what}", names, set(present))
+        # Of three that spell a name, the odd one is to be renamed.
+        spelt = set(map(_bare, present))
+        misspelt = {name for name in lost if _bare(name) in spelt}
+        odd = what if what == "noise covariance" or misspelt <= set(noise_cov.ch_names) else "recording"
         if names and len(lost) == len(names):
-            _refuse_strangers(what, lost, present)
+            _refuse_strangers(what, lost, present, odd)
         if lost:
-            alike += _alike(lost, present)
+            alike += _alike(lost, present, odd)
             warnings.warn(
                 f"{_counted(lost, kinds, total)} of the recording ({listed(lost)}) {_are(lost)} not in the {what} and "
-                f"left out{_alike(lost, present)}",
+                f"left out{_alike(lost, present, odd)}",
                 stacklevel=4,
             )
         names = [name for name in names if name not in lost]
@@ -202,15 +214,18 @@ def _bare(name: str) -> str:
     return "".join(name.lower().split()).rstrip(".")
 
 
-def _alike(lost: Sequence[str], present: Sequence[str]) -> str:
-    """Say which of the lost channels' names differ from one that is present in case and blanks alone."""
+def _alike(lost: Sequence[str], present: Sequence[str], odd: str) -> str:
+    """Say which of the lost channels' names differ from one that is present in case and blanks alone.
+
+    odd : what is to be renamed
+    """
     by_bare = {_bare(name): name for name in present}
     pairs = [(name, by_bare[_bare(name)]) for name in lost if _bare(name) in by_bare]
     if not pairs:
         return ""
     return (
         f"; the names of {len(pairs)} of them differ only in case or blanks ({pairs[0][0]!r} for {pairs[0][1]!r}): "
-        "evoked.rename_channels makes them one"
+        f"{RENAME[odd]}"
     )
 
 
@@ -221,7 +236,7 @@ def _counted(names: Sequence[str], kinds: Mapping[str, str], total: Mapping[str,
     return f"{' and '.join(counts)} channel{'s' * (len(names) > 1)}"
 
 
-def _refuse_strangers(what: str, lost: Sequence[str], present: Sequence[str]) -> None:
+def _refuse_strangers(what: str, lost: Sequence[str], present: Sequence[str], odd: str) -> None:
     """Raise because the recording and another object have no channel in common."""
     short = what.removesuffix(" solution")
     remedy = {
@@ -230,7 +245,7 @@ def _refuse_strangers(what: str, lost: Sequence[str], present: Sequence[str]) ->
     }
     raise ValueError(
         f"no channel is in common: the recording has {', '.join(lost[:3])}, ..., the {short} has "
-        f"{', '.join(list(present)[:3])}, ...{_alike(lost, present)}; {remedy[short]}"
+        f"{', '.join(list(present)[:3])}, ...{_alike(lost, present, odd)}; {remedy[short]}"
     )
 
 
