@@ -243,9 +243,10 @@ def _refuse_strangers(what: str, lost: Sequence[str], present: Sequence[str], od
         "forward": "compute the forward solution for this recording's channels",
         "noise covariance": "compute the covariance from this recording's channels",
     }
+    alike = _alike(lost, present, odd)
     raise ValueError(
         f"no channel is in common: the recording has {', '.join(lost[:3])}, ..., the {short} has "
-        f"{', '.join(list(present)[:3])}, ...{_alike(lost, present, odd)}; {remedy[short]}"
+        f"{', '.join(list(present)[:3])}, ...{alike}; {'or ' if alike else ''}{remedy[short]}"
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.linalg import eigh
@@ -21,7 +22,7 @@ RANK_TOLERANCE = 1e-10
 """Relative size, on the scale of the correlation matrix, below which an eigenvalue counts as zero."""
 
 
-def whole_rank(what: str, value: object) -> int:
+def whole_rank(what: str, value: Any) -> int:
     """Return a rank as a whole number; whether the covariance has it is another question.
 
     what : whose rank it is, for the error text
@@ -32,9 +33,11 @@ def whole_rank(what: str, value: object) -> int:
         If it is none: another type, a truth value, a fraction, NaN or infinity.
     """
     number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
-    if not number or not -np.inf < value < np.inf or value != int(value):  # type: ignore[call-overload]
-        raise ValueError(f"rank {value!r} was given for {what}, but a rank is a whole number; give one, or None")
-    return int(value)  # type: ignore[call-overload, no-any-return]
+    if not number or not -np.inf < value < np.inf or value != int(value):
+        raise ValueError(
+            f"rank {value!r} was given for {what}, but a rank is a whole number; give one, or leave it out"
+        )
+    return int(value)
 
 
 def modality(kind: str) -> str:
