@@ -9,9 +9,10 @@ from __future__ import annotations
 import warnings
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bayesinv.axes import one_of
+from bayesinv.problem.noise import modality
 from bayesinv.wording import listed
 
 if TYPE_CHECKING:
@@ -24,6 +25,14 @@ MEMBERS = {"meg": ("mag", "grad"), "eeg": ("eeg",), "mag": ("mag",), "grad": ("g
 """Kinds of sensors by the word that asks for them."""
 
 WORDS = {"eeg": "EEG", "mag": "magnetometer", "grad": "gradiometer", "meg": "MEG"}
+
+RENAME = {
+    "recording": "evoked.rename_channels makes them one",
+    "forward solution": 'rename those of the forward solution (forward["sol"]["row_names"], and '
+    'mne.rename_channels(forward["info"], ...)), or compute it anew',
+    "noise covariance": 'rename those of the covariance (noise_cov["names"])',
+}
+"""How to make names one, by what is to be renamed."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +70,7 @@ def used_channels(
     if names and not good:
         raise ValueError(f"all {len(names)} channels are marked as bad; look at info['bads']")
     bad = _note(left_out, "bad in the recording", names, good)
-    named = [name for name in bad if name in ([picks] if isinstance(picks, str) else picks or ())]
+    named = [name for name in bad if name in _words(picks)]
     if named:
         warnings.warn(
             f"picks names {listed(named)}, but info['bads'] marks {'it' if len(named) == 1 else 'them'} as bad; left "
@@ -72,13 +81,17 @@ def used_channels(
     alike = ""
     for what, present in (("forward solution", forward["sol"]["row_names"]), ("noise covariance", noise_cov.ch_names)):
         lost = _note(left_out, f"not in the {what}", names, set(present))
+        # Of three that spell a name, the odd one is to be renamed.
+        spelt = set(map(_bare, present))
+        misspelt = {name for name in lost if _bare(name) in spelt}
+        odd = what if what == "noise covariance" or misspelt <= set(noise_cov.ch_names) else "recording"
         if names and len(lost) == len(names):
-            _refuse_strangers(what, lost, present)
+            _refuse_strangers(what, lost, present, odd)
         if lost:
-            alike += _alike(lost, present)
+            alike += _alike(lost, present, odd)
             warnings.warn(
                 f"{_counted(lost, kinds, total)} of the recording ({listed(lost)}) {_are(lost)} not in the {what} and "
-                f"left out{_alike(lost, present)}",
+                f"left out{_alike(lost, present, odd)}",
                 stacklevel=4,
             )
         names = [name for name in names if name not in lost]
@@ -103,7 +116,33 @@ def used_channels(
             "EEG wants the average reference, as its forward solution has none of its own; first call "
             'evoked.set_eeg_reference("average", projection=True)'
         )
+    _check_projected(info, noise_cov, names, kinds)
     return Channels(tuple(names), left_out)
+
+
+def _check_projected(info: mne.Info, noise_cov: mne.Covariance, names: Sequence[str], kinds: Mapping[str, str]) -> None:
+    """Check that projectors and the average reference leave something of what EEG and MEG measure."""
+    from mne.proj import make_projector
+
+    projectors = [*info["projs"], *noise_cov["projs"]]
+    electrodes = [name for name in names if kinds[name] == "eeg"]
+    if len(electrodes) == 1:
+        raise ValueError(
+            f"one good electrode is left ({electrodes[0]}), which measures nothing against the average reference; "
+            "look at the bads of recording, forward solution and covariance, or leave EEG out of picks"
+        )
+    for members in (electrodes, [name for name in names if kinds[name] != "eeg"]):
+        if not members:
+            continue
+        try:
+            make_projector(projectors, members)
+        except RuntimeError as error:
+            raise ValueError(
+                f"projectors leave nothing of the {len(members)} {WORDS[modality(kinds[members[0]])]} "
+                f"channel{'s' * (len(members) > 1)} that are left ({listed(members)}): there are as many "
+                f"directions to remove ({listed([str(item['desc']) for item in projectors])}); look at "
+                "info['bads'], or pick more channels"
+            ) from error
 
 
 def has_reference(info: mne.Info) -> bool:
@@ -127,6 +166,22 @@ def _are(names: Sequence[str]) -> str:
     return "is" if len(names) == 1 else "are"
 
 
+def _words(picks: Any) -> list[str]:
+    """Return kinds and names of channels as a list; None is an empty one."""
+    if picks is None or isinstance(picks, str):
+        return [] if picks is None else [picks]
+    try:
+        wanted = list(picks)
+    except TypeError:
+        wanted = [picks]
+    if not all(isinstance(pick, str) for pick in wanted):
+        raise ValueError(
+            f"picks is {picks!r}, but must be 'meg', 'eeg', 'mag' or 'grad', or a list of such kinds or of channel "
+            "names (those of evoked.ch_names, not their numbers), or None for all"
+        )
+    return wanted
+
+
 def _picked(kinds: Mapping[str, str], picks: str | Sequence[str] | None) -> tuple[list[str], list[str]]:
     """Return the names of the channels that picks asks for, and the kinds that it names."""
     names = [name for name in kinds if kinds[name] in KINDS]
@@ -134,7 +189,7 @@ def _picked(kinds: Mapping[str, str], picks: str | Sequence[str] | None) -> tupl
         raise ValueError("the recording has no EEG, magnetometer or gradiometer channel")
     if picks is None:
         return names, []
-    wanted = [picks] if isinstance(picks, str) else list(picks)
+    wanted = _words(picks)
     for pick in wanted:
         if pick not in MEMBERS and pick not in kinds:
             one_of("channel or kind of channel", pick, [*MEMBERS, *names])
@@ -159,15 +214,18 @@ def _bare(name: str) -> str:
     return "".join(name.lower().split()).rstrip(".")
 
 
-def _alike(lost: Sequence[str], present: Sequence[str]) -> str:
-    """Say which of the lost channels' names differ from one that is present in case and blanks alone."""
+def _alike(lost: Sequence[str], present: Sequence[str], odd: str) -> str:
+    """Say which of the lost channels' names differ from one that is present in case and blanks alone.
+
+    odd : what is to be renamed
+    """
     by_bare = {_bare(name): name for name in present}
     pairs = [(name, by_bare[_bare(name)]) for name in lost if _bare(name) in by_bare]
     if not pairs:
         return ""
     return (
         f"; the names of {len(pairs)} of them differ only in case or blanks ({pairs[0][0]!r} for {pairs[0][1]!r}): "
-        "evoked.rename_channels makes them one"
+        f"{RENAME[odd]}"
     )
 
 
@@ -178,16 +236,17 @@ def _counted(names: Sequence[str], kinds: Mapping[str, str], total: Mapping[str,
     return f"{' and '.join(counts)} channel{'s' * (len(names) > 1)}"
 
 
-def _refuse_strangers(what: str, lost: Sequence[str], present: Sequence[str]) -> None:
+def _refuse_strangers(what: str, lost: Sequence[str], present: Sequence[str], odd: str) -> None:
     """Raise because the recording and another object have no channel in common."""
     short = what.removesuffix(" solution")
     remedy = {
         "forward": "compute the forward solution for this recording's channels",
         "noise covariance": "compute the covariance from this recording's channels",
     }
+    alike = _alike(lost, present, odd)
     raise ValueError(
         f"no channel is in common: the recording has {', '.join(lost[:3])}, ..., the {short} has "
-        f"{', '.join(list(present)[:3])}, ...{_alike(lost, present)}; {remedy[short]}"
+        f"{', '.join(list(present)[:3])}, ...{alike}; {'or ' if alike else ''}{remedy[short]}"
     )
 
 

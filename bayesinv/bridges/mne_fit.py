@@ -50,19 +50,28 @@ def check_belonging(
     ValueError
         If they cannot belong together.
     """
+    from mne.io.constants import FIFF
+
     one_of("treatment of a moved head", head_moved, ("refuse", "warn"))
     ours = {channel["ch_name"]: channel for channel in info["chs"]}
     theirs = {channel["ch_name"]: channel for channel in forward["info"]["chs"]}
     _check_kinds(info, forward, names)
     _check_compensation([ours[name] for name in names], [theirs[name] for name in names])
     _check_shifts(info, forward)
-    for kind in ("meg", "eeg"):
-        some = [name for name in names if _is_electrode(ours[name]) == (kind == "eeg")]
-        shift = _shift_between(some, ours, theirs, info["dev_head_t"], forward["info"]["dev_head_t"])
-        if shift is not None and kind == "meg":
-            _tell_moved_head(shift, _angle(info, forward), head_moved)
-        elif shift is not None:
-            _tell_moved_electrodes(shift)
+    here, there = info["dev_head_t"], forward["info"]["dev_head_t"]
+    coils = [name for name in names if not _is_electrode(ours[name])]
+    # Were the head in the recording where the forward solution has it, what is left is in the device itself.
+    in_device = [name for name in coils if ours[name]["coord_frame"] == FIFF.FIFFV_COORD_DEVICE]
+    own = _shift_between(in_device, ours, theirs, there, there)
+    elsewhere = own.beyond(NOTICED_MOVE) if own is not None and here is not None else ()
+    if own is not None and elsewhere:
+        _tell_other_places(own, len(elsewhere), head_moved)
+    shift = _shift_between([name for name in coils if name not in elsewhere], ours, theirs, here, there)
+    if shift is not None:
+        _tell_moved_head(shift, _angle(info, forward), head_moved)
+    shift = _shift_between([name for name in names if name not in coils], ours, theirs, here, there)
+    if shift is not None:
+        _tell_moved_electrodes(shift)
     _compare_projectors(info, noise_cov, names)
 
 
@@ -115,6 +124,11 @@ def _check_shifts(info: mne.Info, forward: mne.Forward) -> None:
         if transform is None:
             continue
         matrix = np.asarray(transform["trans"])
+        if not np.isfinite(matrix).all():
+            raise ValueError(
+                f"{what} is not finite: it holds {np.sum(~np.isfinite(matrix))} NaN or infinite values of "
+                f"{matrix.size}; take it from the original file, or register head and device again"
+            )
         length = float(np.linalg.norm(matrix[:3, 3]))
         if not length <= LARGEST_SHIFT:
             raise ValueError(
@@ -136,6 +150,10 @@ class _Shift:
     def typical(self) -> float:
         """Root mean square, m."""
         return float(np.sqrt(np.mean(self.distances**2)))
+
+    def beyond(self, least: float) -> tuple[str, ...]:
+        """Names of the sensors that lie farther apart than this, m."""
+        return tuple(name for name, far in zip(self.names, self.distances, strict=True) if far > least)
 
     def words(self, least: float) -> str:
         """The farthest sensors by name, with distances."""
@@ -195,6 +213,18 @@ def _tell_moved_head(shift: _Shift, angle: float, head_moved: str) -> None:
         "compute the forward solution from this recording's info"
     )
     if shift.typical > REFUSED_MOVE and head_moved == "refuse":
+        raise ValueError(f"{words}, or give head_moved='warn' (--head-moved warn) if that is meant")
+    warnings.warn(words, stacklevel=5)
+
+
+def _tell_other_places(shift: _Shift, count: int, head_moved: str) -> None:
+    """Warn, or raise, where MEG sensors lie elsewhere in the device itself, wherever the head is."""
+    words = (
+        f"{count} of {len(shift.names)} MEG sensors lie elsewhere in the device of the recording than in that of the "
+        f"forward solution ({shift.words(NOTICED_MOVE)}), which no movement of the head does: their names are swapped, "
+        "or it is another device; mend the names, or compute the forward solution from this recording's info"
+    )
+    if shift.distances.max() > REFUSED_MOVE and head_moved == "refuse":
         raise ValueError(f"{words}, or give head_moved='warn' (--head-moved warn) if that is meant")
     warnings.warn(words, stacklevel=5)
 

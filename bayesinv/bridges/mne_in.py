@@ -251,7 +251,8 @@ def _trials(evoked: mne.Evoked, averages: float | None) -> float:
     if averages is not None:
         return checked_averages(averages)
     nave = evoked.nave
-    if isinstance(nave, bool) or not 0 < nave < np.inf:
+    number = isinstance(nave, int | float | np.integer | np.floating) and not isinstance(nave, bool)
+    if not number or not 0 < nave < np.inf:
         raise ValueError(
             f"evoked.nave is {nave!r}, but an average is of a positive number of trials (files of MNE-Python round "
             "those of combined averages); give averages= (--averages)"

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from bayesinv.axes import Array, one_of, real
 from bayesinv.bridges.mne_channels import WORDS, has_reference
 from bayesinv.problem.dependence import Dependence, dependence
-from bayesinv.problem.noise import Noise
+from bayesinv.problem.noise import Noise, modality, whole_rank
 
 if TYPE_CHECKING:
     import mne
@@ -116,13 +116,21 @@ def _mne_ranks(
 def _given_ranks(rank: int | Mapping[str, int], kinds: tuple[str, ...]) -> int | dict[str, int]:
     """Return ranks as given, those of magnetometers and gradiometers added up."""
     if not isinstance(rank, Mapping):
-        return int(rank)
+        return whole_rank("the noise covariance", rank)
     known = {name for names in MEMBERS.values() for name in names}
-    for name in rank:
+    if not rank:
+        raise ValueError('rank is {}, which gives none; give {"meg": ..., "eeg": ...}, or None to estimate it')
+    for name, value in rank.items():
         one_of("group of sensors with a rank", name, known)
+        whole_rank(f"the {name} sensors", value)
+        if not any(name in (kind, modality(kind)) for kind in kinds):
+            raise ValueError(
+                f"rank {value} was given for the {name} sensors, but no {WORDS[name]} channel is used; leave it out "
+                f"({', '.join(sorted(set(map(modality, kinds))))} is there), or pick these channels too"
+            )
     coils = {kind for kind in kinds if kind != "eeg"}
-    parts = {kind: rank[kind] for kind in ("mag", "grad") if kind in rank}
-    ranks = {name: rank[name] for name in ("meg", "eeg") if name in rank}
+    parts = {kind: int(rank[kind]) for kind in ("mag", "grad") if kind in rank}
+    ranks = {name: int(rank[name]) for name in ("meg", "eeg") if name in rank}
     if parts and ("meg" in ranks or set(parts) != coils):
         raise ValueError(
             f"ranks were given for {', '.join(rank)}, but magnetometers and gradiometers are whitened together; "

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from bayesinv.axes import Array, one_of
 from bayesinv.problem.plausibility import offset_of
+from bayesinv.problem.windows import is_time
 
 if TYPE_CHECKING:
     import mne
@@ -87,6 +88,9 @@ def windows_of(
         If a window holds no sample, or is none.
     """
     times = evoked.times
+    for name, end in (("tmin", tmin), ("tmax", tmax)):
+        if end is not None and not (is_time(end) and end == end):
+            raise ValueError(f"{name} is {end!r}, but must be a time in s, or None; {_span(evoked)}")
     if tmin is not None and tmax is not None and tmin > tmax:
         raise ValueError(f"tmin is {tmin:g} s and tmax {tmax:g} s, but tmin must come first")
     correction = _correction(evoked, whitened)
@@ -142,6 +146,8 @@ def _ends(name: str, window: tuple[float | None, float | None]) -> tuple[float, 
         choices = "'auto', None" if name == "baseline" else "None"
         raise ValueError(f"{name} is {window!r}, but must be {choices} or (start, stop) in s")
     start, stop = window
+    if not all(end is None or (is_time(end) and end == end) for end in window):
+        raise ValueError(f"{name} is {window!r}, but its ends must be times in s, or None where they are open")
     return -np.inf if start is None else float(start), np.inf if stop is None else float(stop)
 
 

@@ -317,9 +317,14 @@ def parse_rank(text: str | None) -> Any:
         if "=" not in name:
             return int(name)
         pairs = [part.split("=") for part in name.split(",") if part.strip()]
-        return {group.strip(): int(number) for group, number in pairs}
+        given = [(group.strip(), int(number)) for group, number in pairs]
     except ValueError:
         raise ValueError(f"--rank {text} is not info, full, a number, or meg=N,eeg=N") from None
+    groups = [group for group, _ in given]
+    twice = sorted({group for group in groups if groups.count(group) > 1})
+    if twice:
+        raise ValueError(f"--rank {text} gives {', '.join(twice)} more than once; give each kind of sensor one rank")
+    return dict(given)
 
 
 def split_names(text: str | None) -> list[str] | None:

@@ -153,6 +153,11 @@ def _told(things: Sequence[str]) -> str:
     return some_of(things, NAMED)
 
 
+def _nearest(values: Sequence[float], limits: Sequence[float]) -> tuple[float, float]:
+    """Return the value that is nearest to its table's limit, or farthest beyond it, and that limit."""
+    return max(zip(values, limits, strict=True), key=lambda one: one[0] / one[1])
+
+
 def _noisy_sensors(tables: Sequence[Table], names: Sequence[str]) -> Check:
     """Check that no sensor is noisier, given all others, than chance and the covariance allow."""
     worst: dict[int, tuple[float, str]] = {}
@@ -161,8 +166,8 @@ def _noisy_sensors(tables: Sequence[Table], names: Sequence[str]) -> Check:
             worst[sensor] = max(worst.get(sensor, (0.0, "")), (size, table.name))
     found = [(size, f"{names[i]} ({size:.1f} times, {where})") for i, (size, where) in worst.items()]
     found.sort(key=lambda one: -one[0])
-    largest = max([size for size, _ in found] + [float(table.noise.max()) for table in tables])
-    limit = max(table.limit for table in tables)
+    sizes = [max([size for _, size in table.bad] + [float(table.noise.max())]) for table in tables]
+    largest, limit = _nearest(sizes, [table.limit for table in tables])
     note = "largest noise of a sensor given all other sensors, relative to what the covariance says, over that of all"
     if found:
         note = f"noisier, given all other sensors, than the noise covariance says: {_told([w for _, w in found])}; "
@@ -191,7 +196,9 @@ def _flat_sensors(plugged: PlugIn, tables: Sequence[Table], names: Sequence[str]
         share = min(1.0, FLAT_COLUMNS / len(table.residuals.columns))
         limits.append(min(FLAT, smallest_ratio(chance, max(1.0, share * table.count / table.residuals.worth))))
     below = np.min([size / limit for size, limit in zip(sizes, limits, strict=True)], axis=0)
-    smallest, limit = float(np.min(sizes)), min(limits)
+    smallest, limit = min(
+        zip((float(size.min()) for size in sizes), limits, strict=True), key=lambda one: one[0] / max(one[1], 1e-300)
+    )
     flat = np.flatnonzero(below < 1)
     note = "smallest field of a sensor, relative to its noise"
     if flat.size:
@@ -247,7 +254,7 @@ def _when(problem: Problem, table: Table, sample: int) -> str:
 
 def _values(plugged: PlugIn, tables: Sequence[Table], probability: float, names: Sequence[str]) -> Check:
     """Check that no value of one sensor at one time is farther from what the others say than chance allows."""
-    found, largest, limits = [], 0.0, []
+    found, values, limits = [], [], []
     for table in tables:
         size = np.abs(table.residuals.standardised) / table.scale
         limit = largest_ratio(probability / (size.size), 1.0, table.count) * UNIT
@@ -255,7 +262,7 @@ def _values(plugged: PlugIn, tables: Sequence[Table], probability: float, names:
         samples = np.flatnonzero(size.max(axis=0) > limit)
         size = size.copy()
         size[:, samples] = np.min(_explained(plugged, table, samples), axis=0) / table.scale
-        largest = max(largest, float(size.max()))
+        values.append(float(size.max()))
         for sample in samples[size[:, samples].max(axis=0) > limit]:
             # What one value is off, it makes the residuals of others too, but smaller ones.
             sensor = int(np.argmax(size[:, sample]))
@@ -266,12 +273,13 @@ def _values(plugged: PlugIn, tables: Sequence[Table], probability: float, names:
     if found:
         note = f"far from what all other sensors say: {_told([words for _, words in found])}; leave the sample out "
         note += f"(problem.without(times=...), --leave-out-times), or the sensor: {REMEDY}"
-    return Check("outlying values", largest, f"< {max(limits):.2f} sd", not found, note)
+    largest, limit = _nearest(values, limits)
+    return Check("outlying values", largest, f"< {limit:.2f} sd", not found, note)
 
 
 def _samples(plugged: PlugIn, tables: Sequence[Table], probability: float) -> Check:
     """Check that most sensors' residuals are not larger in one sample than chance and a strong response allow."""
-    found, largest, limits = [], 0.0, []
+    found, values, limits = [], [], []
     for table in tables:
         rows = table.residuals.rows
         size = median_size(table.residuals.standardised[rows].T) / (UNIT * table.scale)
@@ -280,14 +288,15 @@ def _samples(plugged: PlugIn, tables: Sequence[Table], probability: float) -> Ch
         samples = np.flatnonzero(size > limit)
         each = [median_size(one[rows].T) for one in _explained(plugged, table, samples)]
         size[samples] = np.min(each, axis=0) / (UNIT * table.scale)
-        largest = max(largest, float(size.max()))
+        values.append(float(size.max()))
         found += [(size[s], _when(plugged.problem, table, int(s))) for s in samples[size[samples] > limit]]
     found.sort(key=lambda one: -one[0])
     note = "largest scale of the residuals in one sample, relative to that in all"
     if found:
         note = f"most sensors are off {_told([words for _, words in found])}, as an artefact makes them: leave these "
         note += "samples out (problem.without(times=...), --leave-out-times), or the trials they come from"
-    return Check("outlying samples", largest, f"< {max(limits):.2f}", not found, note)
+    largest, limit = _nearest(values, limits)
+    return Check("outlying samples", largest, f"< {limit:.2f}", not found, note)
 
 
 def _kinds(problem: Problem, tables: Sequence[Table]) -> tuple[Check, ...]:

@@ -65,8 +65,14 @@ def sensors_of(problem: Problem, given: str | int | Sequence[str | int]) -> Inde
     return np.array(sorted(found), dtype=np.int64)
 
 
-def _several(given: str | int | Sequence[str | int]) -> list[str | int]:
-    return [given] if isinstance(given, str | int | np.integer) else list(given)
+def _several(given: Any) -> list[Any]:
+    """What is given as a list; one thing, of whatever type, is a list of it."""
+    if isinstance(given, str | bytes):
+        return [given]
+    try:
+        return list(given)
+    except TypeError:
+        return [given]
 
 
 def without_sensors(problem: Problem, given: str | int | Sequence[str | int]) -> Problem:
@@ -79,7 +85,8 @@ def without_sensors(problem: Problem, given: str | int | Sequence[str | int]) ->
     ValueError
         If there is no such sensor, none would be left, or the noise covariance is not known.
     """
-    if not _several(given):
+    given = _several(given)
+    if not given:
         return problem
     noise, whitener = problem.noise, problem.whitener
     if noise is None or whitener is None:
@@ -243,11 +250,10 @@ def _colour(problem: Problem, baseline: Array | None, groups: Sequence[str], run
 
 def _windows(given: Any) -> list[Window]:
     """Times and windows as a list; a pair of numbers, or of None and a number, is one window."""
-    if given is None or isinstance(given, slice):
+    several = _several(given)
+    alone = len(several) == 1 and several[0] is given
+    if given is None or isinstance(given, slice) or (alone and not is_time(given)):
         raise ValueError(f"times is {given!r}, but must be times in s, or windows (start, stop) in s")
-    if is_time(given):
-        return [given]
-    several = list(given)
     if isinstance(given, tuple) and len(several) == 2 and all(one is None or is_time(one) for one in several):
         return [(several[0], several[1])]
     return several

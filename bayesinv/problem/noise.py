@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.linalg import eigh
@@ -19,6 +20,24 @@ MAX_SD_RATIO = 1e4
 
 RANK_TOLERANCE = 1e-10
 """Relative size, on the scale of the correlation matrix, below which an eigenvalue counts as zero."""
+
+
+def whole_rank(what: str, value: Any) -> int:
+    """Return a rank as a whole number; whether the covariance has it is another question.
+
+    what : whose rank it is, for the error text
+
+    Raises
+    ------
+    ValueError
+        If it is none: another type, a truth value, a fraction, NaN or infinity.
+    """
+    number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+    if not number or not -np.inf < value < np.inf or value != int(value):
+        raise ValueError(
+            f"rank {value!r} was given for {what}, but a rank is a whole number; give one, or leave it out"
+        )
+    return int(value)
 
 
 def modality(kind: str) -> str:
@@ -139,27 +158,31 @@ class Noise(PickledByFields):
         if isinstance(self.rank, Mapping):
             for key in self.rank:
                 one_of("group of sensors to give a rank of", key, {"meg", "eeg", *self._groups})
+                if key not in self._groups and key not in map(modality, self.kinds):
+                    raise ValueError(
+                        f"rank {self.rank[key]!r} was given for the {key} sensors, but "
+                        f"{'none is one' if self.kinds else 'no kinds of sensors were given'}; give the rank of "
+                        "what there is, one number for all sensors, or None"
+                    )
             # Correlated MEG and EEG are whitened together, and their ranks add.
             known = {modality(kind) for kind in self.kinds} if name == "sensor" and self.kinds else {name}
-            given = [self.rank[key] for key in known if key in self.rank]
+            given = [whole_rank(f"the {key} sensors", self.rank[key]) for key in known if key in self.rank]
             if len(given) < len(known):
                 return found
             asked = sum(given)
         else:
-            asked = self.rank
+            asked = whole_rank("all sensors" if name == "sensor" else f"the {name} sensors", self.rank)
             if len(self._groups) > 1:
                 raise ValueError(
                     f"rank is one number ({asked}), but MEG and EEG are whitened separately; "
                     'give {"meg": ..., "eeg": ...}'
                 )
-        if asked != int(asked):
-            raise ValueError(f"rank {asked} was given for the {name} sensors, but a rank is a whole number")
         if not 0 < asked <= found:
             raise ValueError(
                 f"rank {asked} was given for the {name} sensors, but their noise covariance has rank {found}; "
                 "it must lie between 1 and that"
             )
-        return int(asked)
+        return asked
 
     @cached_property
     def ranks(self) -> dict[str, int]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import warnings
+
 import mne
 import numpy as np
 import pytest
@@ -117,6 +120,31 @@ class TestHead:
         with pytest.raises(ValueError, match=r"turned by 6\.5 degrees"):
             from_mne(evoked, forward, noise_cov)
 
+    @pytest.mark.parametrize("shift", [(0.0, 0.0, 0.0), (0.0, 0.0, 0.003)])
+    def test_swapped_names_are_no_movement(self, rng, shift):
+        """Two far-apart sensors of one kind, whether the head moved too or not."""
+        evoked, forward, noise_cov = toy(rng)
+        swapped = evoked.copy().rename_channels({"mag 8": "mag 10", "mag 10": "mag 8"})
+        moved(swapped.info, shift)
+        one, other = (evoked.info["chs"][evoked.ch_names.index(name)]["loc"][:3] for name in ("mag 8", "mag 10"))
+        apart = f"{1e3 * np.linalg.norm(one - other):.1f} mm"
+        words = rf"2 of 4 MEG sensors lie elsewhere in the device .*\(mag \d+ {apart}, mag \d+ {apart}\), .*swapped"
+        with pytest.raises(ValueError, match=words) as error:
+            from_mne(swapped, forward, noise_cov)
+        assert "degrees" not in str(error.value)
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            from_mne(swapped, forward, noise_cov, head_moved="warn")
+        assert any(re.search(words, str(one.message)) for one in said)
+        heads = [str(one.message) for one in said if "head lies elsewhere" in str(one.message)]
+        assert len(heads) == any(shift)
+        assert all("3.0 mm apart" in one for one in heads)
+
+    def test_swapped_gradiometers_of_the_real_recording(self, auditory, forward, noise_cov):
+        evoked = decimated(auditory).rename_channels({"MEG 0113": "MEG 2643", "MEG 2643": "MEG 0113"})
+        with pytest.raises(ValueError, match=r"2 of 305 MEG sensors lie elsewhere in the device .*MEG 0113"):
+            from_mne(evoked, forward, noise_cov)
+
     def test_means_nothing_to_electrodes(self, rng):
         evoked, forward, noise_cov = toy(rng)
         moved(evoked.info, (0.0, 0.0, 0.05))
@@ -147,6 +175,20 @@ class TestHead:
         else:
             moved(evoked.info if which == "recording" else forward["info"], (3.2, -6.9, 28.0))
         with pytest.raises(ValueError, match=r"moves points by 29 m, .* looks like mm"):
+            from_mne(evoked, forward, noise_cov)
+
+    @pytest.mark.parametrize("value", [np.nan, np.inf])
+    @pytest.mark.parametrize("place", [(0, 3), (1, 1)])
+    @pytest.mark.parametrize("which", ["recording", "device", "mri"])
+    def test_transforms_that_are_not_finite(self, rng, which, place, value):
+        evoked, forward, noise_cov = toy(rng)
+        owner, key = {
+            "recording": (evoked.info, "dev_head_t"),
+            "device": (forward["info"], "dev_head_t"),
+            "mri": (forward, "mri_head_t"),
+        }[which]
+        owner[key]["trans"][place] = value
+        with pytest.raises(ValueError, match=rf"\({key}\) is not finite: it holds 1 NaN or infinite values of 16"):
             from_mne(evoked, forward, noise_cov)
 
     def test_transforms_that_stretch(self, rng):
@@ -194,6 +236,35 @@ class TestNames:
         with pytest.warns(UserWarning, match=r"7 of 7 EEG channels .* names of 7 of them differ only in case or bl"):
             problem = from_mne(evoked, forward, noise_cov)
         assert problem.sensors.kinds == ("mag",) * 4
+
+    @pytest.mark.parametrize("kind", ["eeg", ""])
+    def test_the_odd_one_is_to_be_renamed(self, rng, kind):
+        """Renaming as the words say mends it."""
+        evoked, forward, noise_cov = toy(rng)
+        wanted = from_mne(evoked, forward, noise_cov).gain
+        upper = {name: name.upper() for name in evoked.ch_names if name.startswith(kind)}
+        lower = {new: name for name, new in upper.items()}
+
+        def told(words):
+            if kind:
+                with pytest.warns(UserWarning, match=words):
+                    from_mne(evoked, forward, noise_cov)
+            else:
+                with pytest.raises(ValueError, match=words):
+                    from_mne(evoked, forward, noise_cov)
+
+        evoked.rename_channels(upper)
+        told("evoked.rename_channels makes them one")
+        evoked.rename_channels(lower)
+        noise_cov["names"] = [upper.get(name, name) for name in noise_cov["names"]]
+        told(r'rename those of the covariance \(noise_cov\["names"\]\)')
+        noise_cov["names"] = [lower.get(name, name) for name in noise_cov["names"]]
+        for names in (upper, lower):
+            if names is lower:
+                told(r'rename those of the forward solution \(forward\["sol"\]\["row_names"\]')
+            forward["sol"]["row_names"] = [names.get(name, name) for name in forward["sol"]["row_names"]]
+            mne.rename_channels(forward["info"], names)
+        assert_array_equal(from_mne(evoked, forward, noise_cov).gain, wanted)
 
     @pytest.mark.parametrize("picks", [["meg", "eeg"], ["mag", "eeg"]])
     def test_a_kind_that_was_asked_for_is_never_lost(self, rng, picks):

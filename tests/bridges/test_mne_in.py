@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import mne
 import numpy as np
 import pytest
@@ -230,11 +232,11 @@ class TestAverages:
             ours = baseline(problem, method, LAMBDA2, depth=None, convention="mne").current
             assert deviation(ours, theirs) < 1e-7
 
-    @pytest.mark.parametrize("nave", [0, -1, np.nan, np.inf, True])
+    @pytest.mark.parametrize("nave", [0, -1, np.nan, np.inf, True, None, "6", [6], 6j])
     def test_that_cannot_be(self, rng, nave):
         evoked, forward, noise_cov = toy(rng)
         evoked.nave = nave
-        with pytest.raises(ValueError, match=f"evoked.nave is {nave!r}.* give averages="):
+        with pytest.raises(ValueError, match=rf"evoked.nave is {re.escape(repr(nave))}.* give averages="):
             from_mne(evoked, forward, noise_cov)
         assert from_mne(evoked, forward, noise_cov, averages=1.5).noise.averages == 1.5
         with pytest.raises(ValueError, match="averages is 0, but must be a positive number of trials"):
@@ -315,6 +317,27 @@ class TestDoors:
         with pytest.raises(ValueError, match="all 11 channels are marked as bad"):
             from_mne(evoked, forward, noise_cov)
 
+    @pytest.mark.parametrize("picks", ["eeg", None])
+    def test_all_electrodes_bad_but_one(self, rng, picks):
+        evoked, forward, noise_cov = toy(rng)
+        evoked.info["bads"] = [f"eeg {i}" for i in (0, 1, 2, 4, 5, 6)]
+        with pytest.raises(ValueError, match=r"one good electrode is left \(eeg 3\), which measures nothing"):
+            from_mne(evoked, forward, noise_cov, picks=picks)
+        evoked.info["bads"] = evoked.info["bads"][1:]
+        assert from_mne(evoked, forward, noise_cov, picks="eeg").components == 1
+
+    @pytest.mark.parametrize("where", ["recording", "noise covariance"])
+    @pytest.mark.parametrize("picks", ["meg", None])
+    def test_as_many_projectors_as_channels(self, rng, picks, where):
+        evoked, forward, noise_cov = toy(rng)
+        names = [name for name in evoked.ch_names if name.startswith("mag")]
+        data = {"row_names": None, "col_names": names, "data": rng.normal(size=(3, 4)), "nrow": 3, "ncol": 4}
+        one = mne.Projection(active=False, data=data, desc="PCA", kind=1)
+        (evoked.info if where == "recording" else noise_cov)["projs"].append(one)
+        evoked.info["bads"] = names[:1]
+        with pytest.raises(ValueError, match=r"leave nothing of the 3 MEG channels .*\(mag 8, mag 9, mag 10\).*PCA"):
+            from_mne(evoked, forward, noise_cov, picks=picks)
+
     @pytest.mark.parametrize(("width", "words"), [(70.0, "looks like mm"), (7e-5, "looks like m divided by 1000")])
     def test_sources_in_another_unit(self, rng, width, words):
         with pytest.raises(ValueError, match=words):
@@ -337,6 +360,30 @@ class TestDoors:
         forward["_orig_sol"][:, :3] = 0
         with pytest.raises(ValueError, match="reach no sensor"):
             from_mne(evoked, forward, noise_cov)
+
+    @pytest.mark.parametrize("picks", [5, [5], [["eeg"]], 1.5, True, b"eeg", np.arange(3), np.array(1)])
+    def test_picks_that_are_no_names(self, rng, picks):
+        with pytest.raises(ValueError, match=r"picks is .*, but must be 'meg', .* or of channel names"):
+            from_mne(*toy(rng), picks=picks)
+
+    def test_picks_may_be_an_array_of_names(self, rng):
+        evoked, forward, noise_cov = toy(rng)
+        evoked.info["bads"] = ["mag 10"]
+        problem = from_mne(evoked, forward, noise_cov, picks=np.array(["mag 7", "mag 8", "mag 9"]))
+        assert problem.field.names == ("mag 7", "mag 8", "mag 9")
+
+    @pytest.mark.parametrize("end", ["tmin", "tmax"])
+    @pytest.mark.parametrize("value", ["a", "0.1", True, np.nan, [0.1], 0.1j])
+    def test_ends_that_are_no_times(self, rng, end, value):
+        with pytest.raises(ValueError, match=rf"{end} is .*, but must be a time in s, or None; the recording runs"):
+            from_mne(*toy(rng), **{end: value})
+
+    @pytest.mark.parametrize("name", ["baseline", "baseline_correct"])
+    @pytest.mark.parametrize("value", ["a", "-0.1", True, np.nan, [0.1]])
+    def test_windows_whose_ends_are_no_times(self, rng, name, value):
+        for window in ((value, 0), (None, value)):
+            with pytest.raises(ValueError, match=rf"{name} is .*, but its ends must be times in s, or None"):
+                from_mne(*toy(rng), **{name: window})
 
     def test_rank_of_an_unknown_group(self, rng):
         with pytest.raises(ValueError, match=r"no group of sensors .*named 'seeg'"):

@@ -237,6 +237,30 @@ class TestRank:
         with pytest.raises(ValueError, match=r"no rank named 'ful'; there are full, info, or give a number"):
             from_mne(*toy(rng), rank="ful")
 
+    @pytest.mark.parametrize("value", [5.5, True, "6", None, [6], np.nan, np.inf, 1 + 0j])
+    def test_what_is_no_whole_number(self, rng, value):
+        parts = toy(rng)
+        with pytest.raises(ValueError, match=r"rank .* was given for the eeg sensors, but a rank is a whole number"):
+            from_mne(*parts, rank={"eeg": value})
+        if value is not None:
+            with pytest.raises(ValueError, match=r"a rank is a whole number|no rank named '6'; there are"):
+                from_mne(*parts, picks="eeg", rank=value)
+
+    @pytest.mark.parametrize("value", [5, 5.0, np.int32(5), np.float32(5)])
+    def test_whole_numbers_of_any_type(self, rng, value):
+        parts = toy(rng)
+        assert from_mne(*parts, picks="eeg", rank=value).noise.ranks == {"eeg": 5}
+        assert from_mne(*parts, rank={"eeg": value, "mag": 4}).noise.ranks == {"meg": 4, "eeg": 5}
+
+    @pytest.mark.parametrize("rank", [{"meg": 4}, {"meg": 4, "eeg": 6}, {"mag": 4, "eeg": 6}, {"grad": 4}])
+    def test_of_sensors_that_are_not_there(self, rng, rank):
+        with pytest.raises(ValueError, match=r"rank 4 was given for the \w+ sensors, but no .* channel is used; leave"):
+            from_mne(*toy(rng), picks="eeg", rank=rank)
+
+    def test_of_nothing(self, rng):
+        with pytest.raises(ValueError, match=r"rank is \{\}, which gives none"):
+            from_mne(*toy(rng), rank={})
+
     def test_a_rank_does_not_change_the_covariance(self, rng):
         parts = toy(rng)
         one, two = (from_mne(*parts, rank=rank).noise.covariance for rank in (None, "full"))

@@ -80,6 +80,8 @@ class TestBadInput:
             (["--rank", "whole"], "--rank whole is not info, full, a number, or meg=N,eeg=N"),
             (["--rank", "meg=3,eeg"], "--rank meg=3,eeg is not"),
             (["--rank", "seeg=3"], "seeg"),
+            (["--rank", "eeg=3,eeg=4"], "--rank eeg=3,eeg=4 gives eeg more than once"),
+            (["--rank", "grad=3"], "no gradiometer channel is used"),
             (["--averages", "0"], "averages is 0"),
             (["--head-moved", "ignore"], "ignore"),
             (["--baseline", "soon"], "--baseline soon is not START,STOP"),

@@ -88,6 +88,27 @@ class TestFaultsAreNamed:
             assert words in found[check]
             assert any(remedy in found[check] for remedy in ("leave", "interpolate", "mark it as bad"))
 
+    @pytest.mark.parametrize("quiet", [8, 200])
+    def test_the_limit_that_is_shown_is_that_of_the_table_that_fails(self, quiet):
+        """Recording and baseline have limits of their own; of a fault that grows, a limit is passed where it is shown.
+
+        Both grow: a spike, and the noise of a sensor in one table alone.
+        """
+        outcomes = set()
+        for table in (0, 1):
+            for size in np.linspace(0, 9, 46):
+
+                def spoil(rng, *tables, table=table, size=size):
+                    tables[table][3, 4] += size
+                    tables[table][7] *= 1 + size / 3
+
+                for check in checked(scene(0, quiet=quiet, spoil=spoil)):
+                    sign, limit = check.limit.split()[:2]
+                    within = check.value < float(limit) if sign == "<" else check.value > float(limit)
+                    assert within == check.passed, (check.name, table, size, check.value, check.limit)
+                    outcomes.add((check.name, check.passed))
+        assert {("outlying values", False), ("noisy sensors", False)} <= outcomes
+
     @pytest.mark.parametrize(("spoil", "words"), [(spike, "sensor 3 at 200 ms"), (dead, "flat at sensor 3,")])
     def test_without_a_baseline(self, spoil, words):
         assert words in " ".join(failed(checked(scene(0, quiet=0, spoil=spoil))).values())

@@ -121,6 +121,16 @@ class TestSensors:
         assert "left out" not in str(problem.without())
         assert problem.without() is problem
 
+    @pytest.mark.parametrize("sensors", [1.0, True, 1j, b"S1", np.array(1), None, [1.0], [True]])
+    def test_what_is_no_sensor(self, rng, sensors):
+        problem = bi.Problem.from_arrays(np.eye(3), rng.standard_normal((3, 4)), np.eye(3))
+        with pytest.raises(ValueError, match=r"no sensor .*; give names, or indices from 0 to 2"):
+            problem.without(sensors=sensors)
+
+    def test_one_by_one(self, rng):
+        problem = bi.Problem.from_arrays(rng.standard_normal((3, 5)), rng.standard_normal((3, 4)), np.eye(3))
+        assert problem.without(sensors=(sensor for sensor in (0, 2))).components == 1
+
     def test_what_cannot_be_is_refused(self, rng):
         gain, recording, covariance, _ = arrays(rng)
         problem = bi.Problem.from_arrays(gain, recording, covariance, **options())
@@ -189,6 +199,17 @@ class TestTimes:
         found = account(problem.without(times=[0.02, (-0.105, -0.075)]))
         assert found["recording"].endswith("; 1 sample (20 ms) left out")
         assert found["baseline"].endswith("; 3 samples (within -100 to -80 ms) left out")
+
+    @pytest.mark.parametrize("times", ["0.1", b"0.1", True, 0.1j, np.array(0.1), slice(0, 2)])
+    def test_what_is_no_time(self, rng, times):
+        problem = bi.Problem.from_arrays(np.eye(3), rng.standard_normal((3, 4)), np.eye(3))
+        with pytest.raises(ValueError, match=r"times is .*, but must be times in s, or windows \(start, stop\) in s"):
+            problem.without(times=times)
+
+    def test_one_by_one(self, rng):
+        problem = bi.Problem.from_arrays(np.eye(3), rng.standard_normal((3, 4)), np.eye(3))
+        shorter = problem.without(times=(time for time in problem.times[:2]))
+        assert_allclose(shorter.times, problem.times[2:])
 
     def test_what_cannot_be_is_refused(self, rng):
         gain, recording, covariance, baseline = arrays(rng)

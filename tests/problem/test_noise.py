@@ -136,6 +136,16 @@ class TestRank:
         with pytest.raises(ValueError, match=r"rank 2\.5 was given .* whole number"):
             Noise(covariance(rng, ("eeg",) * 4), rank=2.5)
 
+    @pytest.mark.parametrize("rank", [True, "3", [3], np.nan, {"eeg": "3"}, {"eeg": None}, {"eeg": True}])
+    def test_is_a_number(self, rng, rank):
+        with pytest.raises(ValueError, match="was given for the eeg sensors, but a rank is a whole number"):
+            Noise(covariance(rng, ("eeg",) * 4), ("eeg",) * 4, rank)
+
+    @pytest.mark.parametrize("kinds", [("eeg",) * 4, ()])
+    def test_of_sensors_that_are_not_there(self, rng, kinds):
+        with pytest.raises(ValueError, match=r"rank 3 was given for the meg sensors, but n.*; give the rank of what"):
+            Noise(covariance(rng, ("eeg",) * 4), kinds, {"meg": 3})
+
     @pytest.mark.parametrize("rank", [5, np.int64(5)])
     def test_of_two_modalities_is_two_numbers(self, rng, rank):
         with pytest.raises(ValueError, match=r'rank is one number .* give {"meg": ..., "eeg": ...}'):
