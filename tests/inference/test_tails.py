@@ -198,6 +198,46 @@ class TestGoodData:
         assert one.log_evidence is None
 
 
+@pytest.mark.slow
+class TestChain:
+    """A short baseline spoils the start: many sensors look bad there, and the scales move by many sd once none is."""
+
+    def test_a_bad_start_is_left_behind(self):
+        gain, _, recording, baseline = scene(7, sensors=40, samples=60)
+        normal, one, other = (
+            bi.infer(
+                "hierarchical", problem_of(gain, recording, baseline[:, :4], name), rng=np.random.default_rng(seed)
+            )
+            for name, seed in (("normal", 0), ("student", 0), ("student", 1))
+        )
+        for name in ("noise", "scale"):
+            wanted = normal.hyper[name]
+            for found in (one.hyper[name], other.hyper[name]):
+                assert_allclose(found.sd / wanted.sd, 1, atol=0.35)
+                assert abs(found.mean - wanted.mean) < 0.7 * wanted.sd
+            assert abs(one.hyper[name].mean - other.hyper[name].mean) < 0.5 * wanted.sd
+        assert all(check.passed for check in one.checks if check.name.startswith("chain"))
+
+    @pytest.mark.parametrize(("failing", "away", "narrower"), [("chain moves", 30.0, 1.0), ("chain width", 0.0, 1e-3)])
+    def test_one_that_is_stuck_is_told(self, monkeypatch, failing, away, narrower):
+        """Candidates far from the mode are never taken; ones close about a point draw too little."""
+        whole = tails.Chain._proposal
+        first = []
+
+        def stuck(chain, given, adapts):
+            if not first:
+                first.append(whole(chain, given, adapts))
+            centre, covariance = first[0]
+            return centre + away * np.sqrt(np.diag(covariance)), narrower**2 * covariance
+
+        monkeypatch.setattr(tails.Chain, "_proposal", stuck)
+        monkeypatch.setattr(tails, "BURN", 10)
+        gain, _, recording, baseline = scene(7)
+        found = bi.infer("hierarchical", problem_of(gain, recording, baseline))
+        assert not found.passed
+        assert failing in [check.name for check in found.checks if not check.passed]
+
+
 class TestBadData:
     @pytest.mark.slow
     @pytest.mark.parametrize("memory", [0.0, 0.8])
