@@ -355,8 +355,10 @@ def _drift(kept: list[Round]) -> Check:
     halves = np.array_split(each, 2)
     spread = np.maximum(each.std(axis=0), 1e-12)
     moved = np.abs(halves[0].mean(axis=0) - halves[1].mean(axis=0)) / spread
-    # Of what is nearly always zero the halves differ by chance.
-    drift = float(moved[(each > 0).mean(axis=0) > 0.5].max(initial=0.0))
+    # Of a variance that is nearly always zero the halves differ by chance; hyperparameters may be negative.
+    counted = (each > 0).mean(axis=0) > 0.5
+    counted[: kept[0].nodes.shape[1]] = True
+    drift = float(moved[counted].max(initial=0.0))
     note = "largest difference between the halves of the chain, in sd, of hyperparameters and of noise of their own"
     return Check("chain drift", drift, "< 1 sd", drift < 1.0, note)
 
