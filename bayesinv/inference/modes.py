@@ -106,6 +106,23 @@ def modes(density: Density, converged: float = NEAR_A_MODE) -> list[Mode]:
     return sorted(found, key=lambda one: -one[0])
 
 
+def nearest_mode(density: Density, start: Array, covariance: Array) -> tuple[Array, Array]:
+    """Return the mode (coordinate,) that a climb from a point leads to, and the covariance from the curvature there.
+
+    covariance : (coordinate, coordinate), near that of the curvature; only where every step costs a decomposition
+
+    Raises
+    ------
+    ValueError
+        If the density is not finite around the point.
+    """
+    if density.structural:
+        reached = _climb_by_slopes(density, start, [], NEAR_A_MODE, covariance)
+        assert reached is not None
+        return reached[1:]
+    return _climb_by_differences(density, [start], np.arange(density.dimension))[0][1:]
+
+
 def _searched(density: Density, converged: float = CONVERGED) -> list[Mode]:
     size, structural_count = density.dimension, len(density.structural)
     # Every structure costs a decomposition; scales cost next to nothing.

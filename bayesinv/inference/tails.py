@@ -37,7 +37,7 @@ from bayesinv.evidence.spectrum import Spectrum
 from bayesinv.inference.assemble import data_checks, flattened
 from bayesinv.inference.conflict import prior_checks
 from bayesinv.inference.medians import median_size
-from bayesinv.inference.modes import modes
+from bayesinv.inference.modes import modes, nearest_mode
 from bayesinv.posterior.checks import Check
 from bayesinv.posterior.hyper import Hyper
 from bayesinv.posterior.mixture import Mixture, systematic
@@ -53,8 +53,18 @@ BURN, KEPT, THIN = 100, 64, 3
 CANDIDATES, CANDIDATES_OF_STRUCTURE = 32, 4
 """Hyperparameters that a round weighs, and where each costs a decomposition."""
 
+FOLLOWED = 10
+"""Rounds of the start after which the candidates' distribution is moved, where each climb costs decompositions."""
+
 WIDENED = 1.3
-"""Standard deviation of the candidates, relative to that of the posterior; their tails are Student's."""
+"""Standard deviation of the candidates, relative to that of the curvature; their tails are Student's."""
+
+FEWEST_MOVES = 0.1
+"""Share of rounds at which the hyperparameters move, below which the chain is stuck."""
+
+NARROWEST = 0.5
+"""Standard deviation of the draws, relative to that of the curvature given the variances, below which it is stuck:
+what is left open by the variances can only widen it."""
 
 CANDIDATE_FREEDOM = 5
 """Degrees of freedom of the candidates' distribution."""
@@ -122,18 +132,22 @@ def posterior(
         log_evidence=None,
         timings=timings,
     )
-    checks = (_drift(kept), _heaviest(found), *data_checks(density.observation.problem, mixed))
+    checks = (_drift(kept), *_stuck(chain, kept), _heaviest(found), *data_checks(density.observation.problem, mixed))
     return replace(found, checks=(*checks, *prior_checks(density, drawn)))
 
 
 @dataclass(frozen=True, eq=False)
 class Round:
-    """A round: variances (sensor,) and (time,), and candidates (node, coordinate) drawn at these, with weights."""
+    """A round: variances (sensor,) and (time,), and candidates (node, coordinate) drawn at these, with weights.
+
+    moved : whether another than the current candidate was drawn
+    """
 
     nodes: Array
     weights: Array
     sensors: Array
     samples: Array
+    moved: bool
 
 
 class Chain:
@@ -141,6 +155,8 @@ class Chain:
 
     sensors, samples : (sensor,) and (time,), variances v
     shares : of sensors and of samples that have noise of their own
+    centre, covariance : (coordinate,) and (coordinate, coordinate), of the candidates' distribution
+    past : modes given the variances, with covariances from the curvature, of some rounds of the start
     """
 
     def __init__(self, density: Density, rng: np.random.Generator) -> None:
@@ -154,8 +170,9 @@ class Chain:
         self.shares = [SHARE[0] / sum(SHARE)] * 2
         self.node = density.start
         self.centre: Array = density.start
-        self.spread: Array = np.eye(density.dimension)
-        self.past: list[Array] = []
+        self.covariance: Array = np.eye(density.dimension)
+        self.past: list[tuple[Array, Array]] = []
+        self.rounds = 0
 
     @classmethod
     def started(cls, density: Density, rng: np.random.Generator) -> Chain:
@@ -166,8 +183,8 @@ class Chain:
         if chain.problem.white_baseline is not None:
             chain.sensors = on_lattice(_excess(median_size(chain.columns.T @ chain.problem.white_baseline) ** 2))
         if density.dimension:
-            (_, chain.centre, covariance), *_ = modes(chain.weighed(chain.sensors, chain.samples))
-            chain.node, chain.spread = chain.centre, np.asarray(np.linalg.cholesky(covariance))
+            (_, chain.centre, chain.covariance), *_ = modes(chain.weighed(chain.sensors, chain.samples))
+            chain.node = chain.centre
         return chain
 
     def weighed(self, sensors: Array, samples: Array) -> Density:
@@ -179,39 +196,61 @@ class Chain:
     def round(self, adapts: bool) -> Round:
         """Draw hyperparameters, noise, variances and shares, in this order.
 
-        adapts : whether the candidates' distribution follows the draws
+        adapts : whether the candidates' distribution may follow the chain
         """
         sensors, samples = self.sensors.copy(), self.samples.copy()
         given = self.weighed(sensors, samples)
-        nodes, weights = self._candidates(given)
-        self.node = nodes[int(self.rng.choice(len(nodes), p=weights))]
-        if adapts and self.density.dimension:
-            self._adapt()
+        nodes, weights = self._candidates(given, adapts)
+        chosen = int(self.rng.choice(len(nodes), p=weights))
+        self.node = nodes[chosen]
         self._draw_variances(*self._noise(given))
-        return Round(nodes, weights, sensors, samples)
+        return Round(nodes, weights, sensors, samples, chosen > 0)
 
-    def _candidates(self, given: Density) -> tuple[Array, Array]:
+    def _candidates(self, given: Density, adapts: bool) -> tuple[Array, Array]:
         """Candidates (node, coordinate) for the hyperparameters, the current ones first, and their weights."""
         size = self.density.dimension
         if not size:
             return np.zeros((1, 0)), np.ones(1)
+        centre, covariance = self._proposal(given, adapts)
+        root = WIDENED * np.linalg.cholesky(covariance)
         count = CANDIDATES_OF_STRUCTURE if self.density.structural else CANDIDATES
         normal = self.rng.standard_normal((count - 1, size))
         unit = normal / np.sqrt(self.rng.chisquare(CANDIDATE_FREEDOM, (count - 1, 1)) / CANDIDATE_FREEDOM)
-        nodes = np.vstack([self.node, self.centre + WIDENED * unit @ self.spread.T])
-        square = np.sum(np.linalg.solve(WIDENED * self.spread, (nodes - self.centre).T) ** 2, axis=0)
+        nodes = np.vstack([self.node, centre + unit @ root.T])
+        square = np.sum(np.linalg.solve(root, (nodes - centre).T) ** 2, axis=0)
         proposal = -0.5 * (CANDIDATE_FREEDOM + size) * np.log1p(square / CANDIDATE_FREEDOM)
         logs = given(nodes) - proposal
         return nodes, np.exp(logs - logsumexp(logs))
 
-    def _adapt(self) -> None:
-        """Move the candidates' distribution to the mean and covariance of the last draws."""
-        self.past.append(self.node)
-        some = np.array(self.past[len(self.past) // 2 :])
-        if len(self.past) % 25 == 0 and len(some) > 10 * self.density.dimension:
-            self.centre = some.mean(axis=0)
-            covariance = np.atleast_2d(np.cov(some.T))
-            self.spread = np.asarray(np.linalg.cholesky(covariance + 1e-6 * self.spread @ self.spread.T))
+    def _proposal(self, given: Density, adapts: bool) -> tuple[Array, Array]:
+        """Centre and covariance of the candidates.
+
+        They never depend on how far the draws came: a chain that is stuck would narrow them more and more. Where only
+        scales are learned, they are the mode and the curvature's given the variances of this very round, which the
+        step may depend on. Where a climb costs decompositions, they are those of all variances, as some rounds of the
+        start tell, and then stay.
+        """
+        if not self.density.structural:
+            mode, covariance = nearest_mode(given, self.centre, self.covariance)
+            if adapts:
+                self.centre, self.covariance = mode, covariance
+            return mode, covariance
+        if adapts:
+            self.rounds += 1
+            if self.rounds % FOLLOWED == 0:
+                self._follow(given)
+        return self.centre, self.covariance
+
+    def _follow(self, given: Density) -> None:
+        """Move the candidates' distribution to what the last modes and curvatures tell of all variances."""
+        start, roughly = self.past[-1] if self.past else (self.centre, self.covariance)
+        self.past.append(nearest_mode(given, start, roughly))
+        some = self.past[len(self.past) // 2 :]
+        centres = np.array([mode for mode, _ in some])
+        self.centre = centres.mean(axis=0)
+        away = centres - self.centre
+        # Variance is the mean of what is left given the variances, and that of the means given these.
+        self.covariance = np.mean([one for _, one in some], axis=0) + away.T @ away / max(len(some) - 1, 1)
 
     def _noise(self, given: Density) -> tuple[Array, Array | None, Array]:
         """Draw the noise of the recording (component, time), of scale one, with the baseline's, white over time.
@@ -316,10 +355,42 @@ def _drift(kept: list[Round]) -> Check:
     halves = np.array_split(each, 2)
     spread = np.maximum(each.std(axis=0), 1e-12)
     moved = np.abs(halves[0].mean(axis=0) - halves[1].mean(axis=0)) / spread
-    # Of what is nearly always zero the halves differ by chance.
-    drift = float(moved[(each > 0).mean(axis=0) > 0.5].max(initial=0.0))
+    # Of a variance that is nearly always zero the halves differ by chance; hyperparameters may be negative.
+    counted = (each > 0).mean(axis=0) > 0.5
+    counted[: kept[0].nodes.shape[1]] = True
+    drift = float(moved[counted].max(initial=0.0))
     note = "largest difference between the halves of the chain, in sd, of hyperparameters and of noise of their own"
     return Check("chain drift", drift, "< 1 sd", drift < 1.0, note)
+
+
+def _stuck(chain: Chain, kept: list[Round]) -> tuple[Check, ...]:
+    """Check that the hyperparameters move, and that their draws are as wide as the curvature given the variances."""
+    if not chain.density.dimension:
+        return ()
+    moves = float(np.mean([one.moved for one in kept]))
+    nodes = np.concatenate([one.nodes for one in kept])
+    weights = np.concatenate([one.weights for one in kept]) / len(kept)
+    found = np.sqrt(weights @ (nodes - weights @ nodes) ** 2)
+    last = kept[-1]
+    start = last.nodes[int(last.weights.argmax())]
+    _, covariance = nearest_mode(chain.weighed(last.sensors, last.samples), start, chain.covariance)
+    width = float(np.min(found / np.sqrt(np.diag(covariance))))
+    return (
+        Check(
+            "chain moves",
+            moves,
+            f"> {FEWEST_MOVES}",
+            moves > FEWEST_MOVES,
+            "share of rounds at which the hyperparameters move; where they stay, the chain is stuck",
+        ),
+        Check(
+            "chain width",
+            width,
+            f"> {NARROWEST}",
+            width > NARROWEST,
+            "smallest sd of a hyperparameter's draws, relative to its sd by the curvature where single noise is known",
+        ),
+    )
 
 
 def _heaviest(found: Posterior) -> Check:

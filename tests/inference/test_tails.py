@@ -198,6 +198,71 @@ class TestGoodData:
         assert one.log_evidence is None
 
 
+@pytest.mark.slow
+class TestChain:
+    """The start is bad: half of the sensors are taken to have noise of their own, and none has."""
+
+    def start(self, monkeypatch):
+        """The problem with normal noise and with heavy tails, of few sources, so that the noise scale is well known."""
+        monkeypatch.setattr(tails, "_excess", lambda power: np.where(np.arange(len(power)) % 2, 3.0, 0.0))
+        rng = np.random.default_rng(7)
+        gain = rng.standard_normal((40, 8))
+        currents = 0.3 * rng.standard_normal((8, 60))
+        recording, baseline = gain @ currents + rng.standard_normal((40, 60)), rng.standard_normal((40, 60))
+        return (problem_of(gain, recording, baseline, name) for name in ("normal", "student"))
+
+    def test_candidates_follow_the_mode(self, monkeypatch):
+        """The scale of currents is that of normal noise, and the noise's moves by sds, not by crumbs of one."""
+        normal, student = self.start(monkeypatch)
+        wanted = bi.infer("hierarchical", normal).hyper["scale"]
+        effective, whole = [], tails.Chain.round
+
+        def counted(chain, adapts):
+            found = whole(chain, adapts)
+            effective.append(1 / np.sum(found.weights**2))
+            return found
+
+        monkeypatch.setattr(tails.Chain, "round", counted)
+        for seed in (0, 1):
+            found = bi.infer("hierarchical", student, rng=np.random.default_rng(seed))
+            assert_allclose(found.hyper["scale"].sd / wanted.sd, 1, atol=0.25)
+            assert abs(found.hyper["scale"].mean - wanted.mean) < 0.5 * wanted.sd
+            checks = {check.name: check for check in found.checks}
+            assert checks["chain moves"].passed
+            assert checks["chain width"].passed
+            # Where one is all that counts the step is none; this is so of candidates about the first mode.
+            assert np.quantile(effective, 0.05) > 5
+
+    def test_two_that_disagree_are_told(self, monkeypatch):
+        """Noise of all and of each is told apart slowly: the chain that has not got there says that it drifts."""
+        normal, student = self.start(monkeypatch)
+        monkeypatch.setattr(tails, "THIN", 1)
+        wanted = bi.infer("hierarchical", normal).hyper["noise"]
+        for seed in (0, 1):
+            found = bi.infer("hierarchical", student, rng=np.random.default_rng(seed))
+            near = abs(found.hyper["noise"].mean - wanted.mean) < wanted.sd
+            assert near or not {check.name: check for check in found.checks}["chain drift"].passed
+
+    @pytest.mark.parametrize(("failing", "away", "narrower"), [("chain moves", 30.0, 1.0), ("chain width", 0.0, 1e-3)])
+    def test_one_that_is_stuck_is_told(self, monkeypatch, failing, away, narrower):
+        """Candidates far from the mode are never taken; ones close about a point draw too little."""
+        whole = tails.Chain._proposal
+        first = []
+
+        def stuck(chain, given, adapts):
+            if not first:
+                first.append(whole(chain, given, adapts))
+            centre, covariance = first[0]
+            return centre + away * np.sqrt(np.diag(covariance)), narrower**2 * covariance
+
+        monkeypatch.setattr(tails.Chain, "_proposal", stuck)
+        monkeypatch.setattr(tails, "BURN", 10)
+        gain, _, recording, baseline = scene(7)
+        found = bi.infer("hierarchical", problem_of(gain, recording, baseline))
+        assert not found.passed
+        assert failing in [check.name for check in found.checks if not check.passed]
+
+
 class TestBadData:
     @pytest.mark.slow
     @pytest.mark.parametrize("memory", [0.0, 0.8])
