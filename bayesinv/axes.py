@@ -13,6 +13,11 @@ Array = NDArray[np.float64]
 Index = NDArray[np.int64]
 
 
+def is_number(value: object) -> bool:
+    """Whether a value is one real number; a truth value is none."""
+    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+
+
 def real(name: str, value: ArrayLike, axes: str) -> Array:
     """Return `value` as a float64 array whose axes are `axes`.
 

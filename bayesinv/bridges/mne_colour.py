@@ -49,17 +49,16 @@ def colour_of(
         )
     import mne
 
-    trials = isinstance(noise, mne.BaseEpochs)
     if isinstance(noise, mne.BaseEpochs):
         table = noise.get_data(picks=list(names), copy=True)
         if len(table) < 2:
             raise ValueError(f"noise_time holds {len(table)} epochs, but trials about their average want at least 2")
         table = (table - table.mean(axis=0))[: max(2, MAX_SAMPLES // table.shape[2])]
-        source = f"estimated from {len(table)} trials about their average"
+        source, centred = f"estimated from {len(table)} trials about their average", False
     else:
         stop = min(MAX_SAMPLES, noise.n_times)
         table = noise.get_data(picks=list(names), stop=stop, reject_by_annotation="omit")[None]
-        source = f"estimated from {table.shape[2]} samples of noise alone"
+        source, centred = f"estimated from {table.shape[2]} samples of noise alone", True
     broken = [name for name, rows in zip(names, table.swapaxes(0, 1), strict=True) if not np.isfinite(rows).all()]
     if broken:
         raise ValueError(
@@ -71,8 +70,8 @@ def colour_of(
             f"noise_time holds {table.shape[2]} samples in a row, but its correlation over time wants at least "
             f'{MIN_SAMPLES}; give longer noise, or "white"'
         )
-    if not trials:
+    if centred:
         # Sensors have offsets, which are no noise of the response.
         table = table - table.mean(axis=2, keepdims=True)
     side_by_side = np.concatenate(list(table), axis=1)
-    return estimated(whitener @ side_by_side, groups, 1 / rate, source, trials=len(table), centred=not trials)
+    return estimated(whitener @ side_by_side, groups, 1 / rate, source, trials=len(table), centred=centred)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
-from bayesinv.axes import Index, one_of, real
+from bayesinv.axes import Index, is_number, one_of, real
 from bayesinv.bridges.mne_account import notes_of
 from bayesinv.bridges.mne_channels import used_channels
 from bayesinv.bridges.mne_colour import colour_of
@@ -251,8 +251,7 @@ def _trials(evoked: mne.Evoked, averages: float | None) -> float:
     if averages is not None:
         return checked_averages(averages)
     nave = evoked.nave
-    number = isinstance(nave, int | float | np.integer | np.floating) and not isinstance(nave, bool)
-    if not number or not 0 < nave < np.inf:
+    if not is_number(nave) or not 0 < nave < np.inf:
         raise ValueError(
             f"evoked.nave is {nave!r}, but an average is of a positive number of trials (files of MNE-Python round "
             "those of combined averages); give averages= (--averages)"

@@ -168,6 +168,29 @@ class FocalCourses(PickledByFields):
         return cls.of(fields, recording.coefficients, spread, recording.powers)
 
 
+@njit(nogil=True, cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+def factorise(lower: Array, inverse: Array) -> float:
+    """Put L of L Lᵀ in place of a matrix, of which only the lower triangle is read, fill in L⁻¹, and return log|L|.
+
+    For the small matrices of compiled loops.
+    """
+    log_volume = 0.0
+    for a in range(len(lower)):
+        for b in range(a + 1):
+            total = lower[a, b]
+            for c in range(b):
+                total -= lower[a, c] * lower[b, c]
+            lower[a, b] = np.sqrt(total) if a == b else total / lower[b, b]
+        log_volume += np.log(lower[a, a])
+        inverse[a, a] = 1 / lower[a, a]
+        for b in range(a):
+            total = 0.0
+            for c in range(b, a):
+                total -= lower[a, c] * inverse[c, b]
+            inverse[a, b] = total / lower[a, a]
+    return log_volume
+
+
 @njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract"})  # type: ignore[untyped-decorator]
 def _fill_courses(
     columns: Array, precision: Array, coefficients: Array, powers: Array, means: Array, covariances: Array
@@ -198,19 +221,7 @@ def _fill_courses(
                     total += weighted[i] * other[i]
                 lower[a, b] = power * total
             lower[a, a] += 1.0
-        for a in range(size):
-            for b in range(a + 1):
-                total = lower[a, b]
-                for c in range(b):
-                    total -= lower[a, c] * lower[b, c]
-                lower[a, b] = np.sqrt(total) if a == b else total / lower[b, b]
-            log_factor -= np.log(lower[a, a])
-            inverse[a, a] = 1 / lower[a, a]
-            for b in range(a):
-                total = 0.0
-                for c in range(b, a):
-                    total -= lower[a, c] * inverse[c, b]
-                inverse[a, b] = total / lower[a, a]
+        log_factor -= factorise(lower, inverse)
         for a in range(size):
             for b in range(a + 1):
                 total = 0.0

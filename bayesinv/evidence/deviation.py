@@ -20,6 +20,7 @@ from numba import njit
 from scipy.special import gammaln
 
 from bayesinv.axes import Array, Index
+from bayesinv.evidence.active import factorise
 from bayesinv.memory import PickledByFields
 
 NEWTON, LONGEST, SHORT = 10, 1.0, 0.1
@@ -63,20 +64,10 @@ def _expand(
                             total += gram[g, k, i, a, j, b] * z[j]
                         half[i, a, b] = total
                         own[a, b] += z[i] * total
-            logs = 0.0
             for a in range(axes):
                 for b in range(a + 1):
-                    total = weight * own[a, b] + (1.0 if a == b else 0.0)
-                    for c in range(b):
-                        total -= lower[a, c] * lower[b, c]
-                    lower[a, b] = np.sqrt(total) if a == b else total / lower[b, b]
-                logs += 2 * np.log(lower[a, a])
-                inverse[a, a] = 1 / lower[a, a]
-                for b in range(a):
-                    total = 0.0
-                    for c in range(b, a):
-                        total -= lower[a, c] * inverse[c, b]
-                    inverse[a, b] = total / lower[a, a]
+                    lower[a, b] = weight * own[a, b] + (1.0 if a == b else 0.0)
+            logs = 2 * factorise(lower, inverse)
             for a in range(axes):
                 for b in range(axes):
                     total = 0.0

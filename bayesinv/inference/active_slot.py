@@ -36,14 +36,21 @@ class OneMore(PickledByFields):
     heat: float
     strength: float
 
-    def products(self, patch: int) -> Deviations:
-        """What a patch adds as a function of its deviation and strength."""
-        return self.scan.deviations(self.model.neighbours.fields_along(self.model.by_patch, np.array([patch])))
+    @cached_property
+    def _known(self) -> dict[int, Deviations]:
+        return {}
 
-    def log_exact(self, patch: int, deviation: Array, products: Deviations | None = None) -> float:
+    def products(self, patch: int) -> Deviations:
+        """What a patch adds as a function of its deviation and strength, worked out once."""
+        if patch not in self._known:
+            fields = self.model.neighbours.fields_along(self.model.by_patch, np.array([patch]))
+            self._known[patch] = self.scan.deviations(fields)
+        return self._known[patch]
+
+    def log_exact(self, patch: int, deviation: Array) -> float:
         """Log density of a patch and a deviation."""
-        found = self.products(patch) if products is None else products
-        added = self.heat * float(found.log_factors(deviation[None], np.array([self.strength]))[0])
+        found = self.products(patch).log_factors(deviation[None], np.array([self.strength]))
+        added = self.heat * float(found[0])
         return added + float(self.model.log_prior[patch]) + log_normal(deviation, self.model.deviation)
 
 

@@ -380,7 +380,7 @@ class Density:
             by = [factorised.by_variance, factorised.by_scale]
         for name in self.observation.learned:
             if name == "time":
-                by.append(self.spectrum_of(structure).slope_by_time(variance, noise))
+                by.append(spectrum.slope_by_time(variance, noise))
             else:
                 by.append(structure.slope(problem, name, by_gram, by_noise, gram))
         if self.observation.learned:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy.linalg import eigh
 
-from bayesinv.axes import Array, Index, freeze, one_of, real
+from bayesinv.axes import Array, Index, freeze, is_number, one_of, real
 from bayesinv.memory import PickledByFields, cached_property
 from bayesinv.problem.recording import checked_averages
 
@@ -32,8 +32,7 @@ def whole_rank(what: str, value: Any) -> int:
     ValueError
         If it is none: another type, a truth value, a fraction, NaN or infinity.
     """
-    number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
-    if not number or not -np.inf < value < np.inf or value != int(value):
+    if not is_number(value) or not -np.inf < value < np.inf or value != int(value):
         raise ValueError(
             f"rank {value!r} was given for {what}, but a rank is a whole number; give one, or leave it out"
         )

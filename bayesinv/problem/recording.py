@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bayesinv.axes import Array, freeze, real, same_axes
+from bayesinv.axes import Array, freeze, is_number, real, same_axes
 
 
 def checked_averages(value: object) -> float:
@@ -20,8 +20,7 @@ def checked_averages(value: object) -> float:
     ValueError
         If it is no number, or not positive and finite.
     """
-    number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
-    if not number or not 0 < value < np.inf:  # type: ignore[operator]
+    if not is_number(value) or not 0 < value < np.inf:  # type: ignore[operator]
         raise ValueError(
             f"averages is {value!r}, but must be a positive number of trials: their count, or of a weighted sum of "
             "averages 1 / sum(weight**2 / averages)"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bayesinv.axes import Array
+from bayesinv.axes import Array, is_number
 
 Window = tuple[float | None, float | None] | float | slice | None
 """(start, stop) in s with open ends as None, one time in s, a slice of samples, or None for all samples."""
@@ -46,7 +46,7 @@ def samples_of(times: Array, window: Window = None) -> slice:
 
 def is_time(window: object) -> bool:
     """Whether a window is one time in s."""
-    return isinstance(window, int | float | np.integer | np.floating) and not isinstance(window, bool)
+    return is_number(window)
 
 
 def _nearest(times: Array, time: float) -> slice:
