@@ -18,7 +18,8 @@ import numpy as np
 
 from bayesinv.axes import Array, Index
 from bayesinv.inference.medians import UNIT, exceeded, largest_ratio, median_size, smallest_ratio
-from bayesinv.inference.residuals import PlugIn, Residuals, evenly, independent
+from bayesinv.inference.residuals import FEWEST_SAMPLES, PlugIn, Residuals, evenly, independent
+from bayesinv.inference.rivals import Explained
 from bayesinv.posterior.checks import Check
 from bayesinv.posterior.mixture import Mixture
 from bayesinv.problem.left_out import sensor_names
@@ -42,6 +43,9 @@ FLAT_COLUMNS = 32
 
 STRENGTHS = (1.0, 2.0, 5.0, 10.0)
 """Amplitudes of currents, relative to their mean over the recording, that a part of a response may have."""
+
+SHARES = (1.0, 0.1, 0.01, 0.0)
+"""Power of the currents, relative to what the model says, that there may be beside strong ones in few directions."""
 
 MAX_BAD_SENSORS = 0.1
 """Share of sensors that are named at most."""
@@ -85,13 +89,14 @@ class Table:
     bad: tuple[tuple[int, float], ...] = ()
 
     @classmethod
-    def of(cls, name: str, residuals: Residuals, probability: float) -> Table:
+    def of(cls, name: str, residuals: Residuals, probability: float, problem: Problem | None) -> Table:
         """Return the table of residuals, from which noisy sensors are left out one by one.
 
         The noisiest makes its neighbours' residuals, given all others, larger too; without it they are as they
         should be.
 
         probability : that chance makes the noise of any sensor seem too large
+        problem : where the table may hold currents
         """
         samples = independent(_noise(name, residuals)[residuals.rows])
         sensors = int(residuals.retained.sum())
@@ -105,12 +110,28 @@ class Table:
             without = residuals.without(worst)
             if not without.retained.any():
                 break
+            if problem is not None:
+                own = _own(residuals, worst, problem)
+                if own <= limit:
+                    each[worst] = own
+                    continue
             bad.append((worst, float(each[worst])))
             residuals = without
             each = _relative_noise(name, residuals)
         some = residuals.standardised[np.ix_(residuals.rows, residuals.columns)]
         scale = max(float(median_size(some.ravel())) / UNIT, 1e-300)
         return cls(name, residuals, scale, independent(some) * residuals.worth, each, limit, tuple(bad))
+
+    @property
+    def alone(self) -> bool:
+        """Whether no sample can have currents of a strength of its own: none has any, or they are as others say."""
+        return self.name == "baseline" or self.residuals.courses is not None
+
+    def limit_of_values(self, probability: float) -> float:
+        """Residual that chance exceeds anywhere with a probability, in sds."""
+        limit = largest_ratio(probability / self.residuals.standardised.size, 1.0, self.count) * UNIT
+        # It is told with two decimals.
+        return float(np.ceil(100 * limit) / 100)
 
 
 def _noise(name: str, residuals: Residuals) -> Array:
@@ -122,23 +143,59 @@ def _noise(name: str, residuals: Residuals) -> Array:
     table, columns = residuals.standardised, residuals.columns
     if name == "baseline":
         return table[:, columns]
-    columns = columns[columns < table.shape[1] - 1]
+    columns = _with_next(residuals)
     return np.asarray(table[:, columns + 1] - table[:, columns])
 
 
+def _with_next(residuals: Residuals) -> Index:
+    """Some of the samples that are not the last."""
+    return residuals.columns[residuals.columns < residuals.standardised.shape[1] - 1]
+
+
 def _relative_noise(name: str, residuals: Residuals) -> Array:
-    """Scale of each sensor's noise relative to that of all (sensor,); 0 for those left out."""
+    """Scale of each sensor's noise relative to that of all (sensor,); 0 for those left out.
+
+    Where currents are in few directions, others hold less than the model says, and sensors that see most of these have
+    smaller residuals. A sensor is as noisy as it seems with whatever share of the model's currents there are.
+    """
     noise = _noise(name, residuals)
     if not noise.size:
         return np.zeros(len(noise))
-    return median_size(noise) / max(float(median_size(noise[residuals.rows].ravel())), 1e-300)
+    size, rows = median_size(noise), residuals.rows
+    out = np.full(len(noise), np.inf)
+    for share in (1.0,) if name == "baseline" else SHARES:
+        unit = np.sqrt(share + (1 - share) * residuals.noise_shares)
+        all_of_them = max(float(median_size((noise[rows] / unit[rows, None]).ravel())), 1e-300)
+        np.minimum(out, size / unit / all_of_them, out=out)
+    return out
+
+
+def _own(residuals: Residuals, sensor: int, problem: Problem) -> float:
+    """Relative noise of a sensor in the recording once courses that all others show too are taken from it.
+
+    A dense prior leaves much of a strong source to the residuals of sensors near to it; these have its course.
+    """
+    columns = _with_next(residuals)
+    field = problem.recording[:, columns + 1] - problem.recording[:, columns]
+    mine = np.eye(len(field))[sensor] if problem.whitener is None else problem.whitener[:, sensor]
+    # What is orthogonal to its own field is as if it had not been there.
+    field = field - np.outer(mine, mine @ field) / max(float(mine @ mine), 1e-300)
+    _, sizes, courses = np.linalg.svd(
+        field * (UNIT / max(float(median_size(field.ravel())), 1e-300)), full_matrices=False
+    )
+    shared = np.count_nonzero(sizes > np.sqrt(len(field)) + np.sqrt(len(columns)))
+    courses = courses[: min(shared, len(columns) // 2)]
+    noise = _noise("recording", residuals)
+    left = noise[sensor] - (noise[sensor] @ courses.T) @ courses
+    left *= np.sqrt(len(left) / (len(left) - len(courses)))
+    return float(median_size(left) / max(float(median_size(noise[residuals.rows].ravel())), 1e-300))
 
 
 def _checks(plugged: PlugIn) -> tuple[Check, ...]:
     recording, baseline = plugged.recording(), plugged.baseline()
     given = [("recording", recording)] + ([] if baseline is None else [("baseline", baseline)])
     probability = 1 / (ONE_IN * len(given))
-    tables = [Table.of(name, one, probability) for name, one in given]
+    tables = [Table.of(name, one, probability, plugged.problem if one is recording else None) for name, one in given]
     names = sensor_names(plugged.problem)
     return (
         _flat_sensors(plugged, tables, names),
@@ -229,7 +286,23 @@ def _noise_sds(plugged: PlugIn) -> Array:
     return np.asarray(np.linalg.norm(_to_sensors(problem, unmixed), axis=1))
 
 
-def _explained(plugged: PlugIn, table: Table, samples: Index) -> list[Array]:
+def _suspicious(table: Table, size: Array, limit: float) -> Index:
+    """Samples in which residuals (sensor, sample) are beyond a limit."""
+    if not table.alone and size.shape[1] < FEWEST_SAMPLES:
+        # The usual sample is not known, so that one which is off may have made all scales.
+        return np.arange(size.shape[1])
+    return np.flatnonzero(size.max(axis=0) > limit)
+
+
+def _explained(plugged: PlugIn, table: Table, samples: Index, limit: float) -> Explained:
+    """What is left of some samples of the recording by the best explanation of each."""
+    bad = [sensor for sensor, _ in table.bad]
+    few = len(plugged.problem.times) < FEWEST_SAMPLES
+    # Residuals that are smaller than they should be come from currents that one sample has made too strong.
+    return Explained.of(plugged, samples, 1.0 if few else max(1.0, table.scale), limit, bad)
+
+
+def _stronger(plugged: PlugIn, table: Table, samples: Index) -> list[Array]:
     """Absolute standardised residuals (sensor, sample) of some samples, at every strength of the currents.
 
     Of the baseline, which is noise alone, and at the strength of the model, those that the table holds.
@@ -256,17 +329,21 @@ def _values(plugged: PlugIn, tables: Sequence[Table], probability: float, names:
     """Check that no value of one sensor at one time is farther from what the others say than chance allows."""
     found, values, limits = [], [], []
     for table in tables:
-        size = np.abs(table.residuals.standardised) / table.scale
-        limit = largest_ratio(probability / (size.size), 1.0, table.count) * UNIT
+        limit = table.limit_of_values(probability)
         limits.append(limit)
-        samples = np.flatnonzero(size.max(axis=0) > limit)
-        size = size.copy()
-        size[:, samples] = np.min(_explained(plugged, table, samples), axis=0) / table.scale
+        size = np.abs(table.residuals.standardised) / table.scale
+        samples = _suspicious(table, size, limit)
+        size, sds = size.copy(), size.copy()
+        if table.alone:
+            size[:, samples] = sds[:, samples] = np.min(_stronger(plugged, table, samples), axis=0) / table.scale
+        else:
+            best = _explained(plugged, table, samples, limit)
+            size[:, samples], sds[:, samples] = best.sizes, best.sds
         values.append(float(size.max()))
         for sample in samples[size[:, samples].max(axis=0) > limit]:
             # What one value is off, it makes the residuals of others too, but smaller ones.
             sensor = int(np.argmax(size[:, sample]))
-            words = f"{names[sensor]} {_when(plugged.problem, table, int(sample))} ({size[sensor, sample]:.0f} sd)"
+            words = f"{names[sensor]} {_when(plugged.problem, table, int(sample))} ({sds[sensor, sample]:.0f} sd)"
             found.append((float(size[sensor, sample]), words))
     found.sort(key=lambda one: -one[0])
     note = "largest residual of a sensor at one time given all other sensors, in sd"
@@ -286,8 +363,12 @@ def _samples(plugged: PlugIn, tables: Sequence[Table], probability: float) -> Ch
         limit = max(FACTOR, largest_ratio(probability / len(size), table.residuals.worth, table.count))
         limits.append(limit)
         samples = np.flatnonzero(size > limit)
-        each = [median_size(one[rows].T) for one in _explained(plugged, table, samples)]
-        size[samples] = np.min(each, axis=0) / (UNIT * table.scale)
+        if table.alone:
+            each = [median_size(one[rows].T) for one in _stronger(plugged, table, samples)]
+            size[samples] = np.min(each, axis=0) / (UNIT * table.scale)
+        else:
+            best = _explained(plugged, table, samples, table.limit_of_values(probability))
+            size[samples] = median_size(best.left[rows].T) / UNIT
         values.append(float(size.max()))
         found += [(size[s], _when(plugged.problem, table, int(s))) for s in samples[size[samples] > limit]]
     found.sort(key=lambda one: -one[0])

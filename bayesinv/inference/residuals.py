@@ -54,6 +54,9 @@ of precisions would lose digits."""
 FEWEST_SAMPLES, CONCENTRATED = 8, 1e-3
 """Samples from which a usual one can be told, and share of the mean power below which few samples made the mean."""
 
+RATIOS = np.geomspace(1e-4, 1e8, 121)
+"""Variances of the currents' mean field, relative to the noise's, that the usual sample may have."""
+
 
 @dataclass(frozen=True, eq=False)
 class Residuals(PickledByFields):
@@ -124,6 +127,20 @@ class Residuals(PickledByFields):
             removed=(*self.removed, column / np.sqrt(own)),
             retained=retained,
         )
+
+    @cached_property
+    def noise_shares(self) -> Array:
+        """Variance of standardised residuals if there were noise alone (sensor,), less than 1.
+
+        noise² Σ_k A_ik² / total_k² / P_ii
+        """
+        inverse, squares = self.inverse.mean(axis=1), self.project**2
+        most = max(float(inverse.max()), 1e-300)
+        # Of C⁻¹ = I / noise² - U d Uᵀ the square is I / noise⁴ - U (2 d / noise² - d²) Uᵀ.
+        twice = np.where(inverse < 0, 2 * most * inverse, 0.0) + inverse**2
+        whole = squares @ inverse
+        shares = np.divide(squares @ twice, whole * most, where=whole > 0, out=np.zeros_like(whole))
+        return np.asarray(np.clip(shares, DETERMINED, 1.0))
 
     @cached_property
     def rows(self) -> Index:
@@ -210,13 +227,13 @@ class PlugIn(PickledByFields):
         if structure.time is not None and (spectrum.stretches is not None or len(spectrum.blocks) > 1):
             # Where colours differ, or samples are many, each is judged by the other sensors at its own time alone.
             spectrum = Spectrum.of(problem, replace(structure, time=None, course="matern"))
-        if not spectrum.structure.correlated:
+        variance, noise = float(share @ mixed.variance), float(share @ mixed.noise)
+        if spectrum.modes is not None:
             # At hand: the likelihood is made of them.
-            table = spectrum.white_coefficients
-        else:
-            table = np.asarray(spectrum.decompositions[0].to_components.T @ problem.white_recording)
-        strength = _usual_share(table)
-        return cls(spectrum, strength * float(share @ mixed.variance), float(share @ mixed.noise))
+            strength = _usual_share(spectrum.coefficients)
+            return cls(spectrum, strength * variance, noise)
+        some = evenly(problem.recording.shape[1], COLUMNS)
+        return cls(spectrum, *_usual(spectrum, spectrum.to_components.T @ problem.recording[:, some], variance, noise))
 
     @property
     def problem(self) -> Problem:
@@ -317,6 +334,26 @@ def _usual_share(table: Array) -> float:
     usual = np.sum(median_size(table[:, evenly(table.shape[1], COLUMNS)]) ** 2)
     share = float(usual) / UNIT**2 / max(power, 1e-300)
     return share if share < CONCENTRATED else 1.0
+
+
+def _usual(spectrum: Spectrum, table: Array, variance: float, noise: float) -> tuple[float, float]:
+    """Variance of the currents and scale of the noise of the usual sample, of a table (component, time).
+
+    A few samples in which a single sensor is off look like currents that are many times as large as they are, and would
+    explain themselves. Medians over time hardly change with them. Currents and noise are those under which medians have
+    the largest likelihood; noise is no larger than the posterior says.
+    """
+    if table.shape[1] < FEWEST_SAMPLES:
+        return variance, noise
+    # The median of chi-squared of one degree is UNIT².
+    powers = median_size(table) ** 2 / UNIT**2
+    totals = 1 + RATIOS[:, None] * spectrum.values / max(float(spectrum.values.mean()), 1e-300)
+    logs = np.log(totals).sum(axis=1)
+    alone = (powers / totals).mean(axis=1)
+    best = int(np.argmin(logs + len(powers) * np.log(np.maximum(alone, 1e-300))))
+    noise = min(noise, float(np.sqrt(alone[best])))
+    ratio = RATIOS[int(np.argmin(logs + len(powers) * alone / noise**2))]
+    return float(ratio * noise**2 / spectrum.values.mean()), noise
 
 
 def _coordinates(structure: Structure) -> Array:
