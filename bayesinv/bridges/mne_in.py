@@ -23,7 +23,9 @@ from bayesinv.bridges.mne_forward import lead_field_of
 from bayesinv.bridges.mne_noise import Rank, noise_of
 from bayesinv.bridges.mne_origin import Origin
 from bayesinv.bridges.mne_windows import Baseline, corrected, windows_of
+from bayesinv.problem.account import noted
 from bayesinv.problem.autocorrelation import NoiseTime, chosen
+from bayesinv.problem.frozen import told_of_frozen
 from bayesinv.problem.problem import Problem
 from bayesinv.problem.recording import Recording, checked_averages
 from bayesinv.wording import listed
@@ -171,6 +173,8 @@ def from_mne(
         windows = windows_of(average, tmin, tmax, baseline, whitened)
         times, quiet = average.times[windows.recording], average.times[windows.baseline]
         notes = notes_of(info, noise_cov, channels.left_out, whitening.dependent, quiet)
+        either = windows.recording | windows.baseline
+        notes = noted(notes, sensors=told_of_frozen(field[:, either], average.times[either], names, 2))
     noise = whitened[:, windows.baseline] if windows.baseline.any() else None
     groups = whitening.noise.component_modality
     if isinstance(noise_time, str) and noise_time == "auto" and isinstance(evoked, mne.BaseEpochs) and len(evoked) > 1:

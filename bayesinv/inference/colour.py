@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from scipy.stats import chi2
 
@@ -9,7 +11,7 @@ from bayesinv.axes import Array
 from bayesinv.evidence.spectrum import Spectrum
 from bayesinv.posterior.checks import Check
 from bayesinv.posterior.mixture import Mixture
-from bayesinv.problem.autocorrelation import whiteness
+from bayesinv.problem.autocorrelation import MIN_SAMPLES, whiteness
 from bayesinv.problem.problem import Problem
 
 OVER_TIME = "noise over time"
@@ -47,11 +49,31 @@ def colour_checks(problem: Problem, mixed: Mixture) -> list[Check]:
     quiet = _without_currents(problem, mixed)
     if quiet is not None:
         found.append(_check(f"{OVER_TIME}, recording", quiet, known))
+    elif problem.autocorrelation is not None and problem.autocorrelation.assumed and len(problem.times) > 2:
+        found.append(_assumed(problem))
     return found
 
 
+def _assumed(problem: Problem) -> Check:
+    """Return the check of noise that is nowhere seen alone, neither before the response nor beside it.
+
+    Where all samples of the recording are independent, so are those of its noise. Where they are not, noise and
+    currents may both be the reason, and nothing tells which.
+    """
+    found = _check(f"{OVER_TIME}, recording", problem.white_recording, problem.noise_over_time)
+    if found.passed:
+        return replace(found, note=f"of the whole recording, {found.note}")
+    return replace(
+        found,
+        note="whether the noise's autocorrelation is accounted for cannot be judged: samples of the recording are "
+        "correlated, which currents may be or noise, and there is no noise alone to tell. Noise over time: "
+        f"{problem.noise_over_time}. If it is not so, noise passes for currents: give a baseline of at least "
+        f'{MIN_SAMPLES} samples, or noise_time=... (an autocorrelation, trials, an empty room, or "white" if it is)',
+    )
+
+
 def _check(name: str, series: Array, known: str) -> Check:
-    lags = min(LAGS, series.shape[1] // 3)
+    lags = max(1, min(LAGS, series.shape[1] // 3))
     correlation, error = whiteness(series, lags)
     power = float(np.sum(correlation**2))
     # What chance leaves of white noise has this mean, and is chi-squared in units of the standard error.

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from bayesinv.axes import real, same_axes
+from bayesinv.axes import Array, real, same_axes
 from bayesinv.problem.autocorrelation import NoiseTime, chosen
+from bayesinv.problem.frozen import told_of_frozen
 from bayesinv.problem.recording import Recording, checked_averages
 from bayesinv.problem.whitening import given_noise
 
@@ -45,6 +46,8 @@ def whitened_arrays(
     labels = tuple(names) if names is not None else tuple(f"sensor {i}" for i in range(len(field)))
     if len(labels) != len(field):
         raise ValueError(f"recording has sensor = {len(field)}, but names has sensor = {len(labels)}")
+    raw = field
+    frozen = _frozen(raw, clock, noise_only, labels)
     noise = whitener = None
     averages = checked_averages(averages)
     if noise_cov is not None:
@@ -56,7 +59,6 @@ def whitened_arrays(
         scale = np.sqrt(averages)
         flat, field = flat * scale, field * scale
         noise_only = None if noise_only is None else noise_only * scale
-    raw = np.asarray(recording, dtype=np.float64).reshape(len(labels), -1)
     groups = ("sensor",) * len(flat) if noise is None else noise.component_modality
     return {
         "gain": flat,
@@ -69,4 +71,15 @@ def whitened_arrays(
         "autocorrelation": chosen(noise_time, noise_only, groups, clock, baseline_centred),
         "noise": noise,
         "field": Recording(raw, clock, labels, averages),
+        "notes": {"sensors": frozen} if frozen else {},
     }
+
+
+def _frozen(field: Array, times: Array, baseline: Array | None, names: Sequence[str]) -> str:
+    """Warn of sensors that show the same value for long, in recording or baseline; return the note of them."""
+    if baseline is not None:
+        # It comes right before the recording, as long as nothing else is known.
+        step = float(np.median(np.diff(times))) if len(times) > 1 else 1.0
+        times = np.concatenate([times[0] - step * np.arange(baseline.shape[1], 0, -1), times])
+        field = np.hstack([baseline, field])
+    return told_of_frozen(field, times, names, 4)

@@ -50,6 +50,8 @@ GRID_TOLERANCE = 1e-2
 STOP_BAND = 1e-2
 """Power above a low-pass relative to that below it: filters and converters leave some."""
 
+TAKEN, IMPLIED = "taken as white", "that of white noise"
+"""What is said first of an autocorrelation that is assumed."""
 
 NoiseTime: TypeAlias = "str | ArrayLike | Autocorrelation"
 """What may be said of the noise over time: "auto", "white", an autocorrelation (lag,) or (group, lag)."""
@@ -101,6 +103,11 @@ class Autocorrelation(PickledByFields):
     def white(self) -> bool:
         """Whether samples are independent."""
         return self.values.shape[1] == 1
+
+    @property
+    def assumed(self) -> bool:
+        """Whether it is neither given nor estimated from noise alone."""
+        return self.source.startswith((TAKEN, IMPLIED))
 
     @property
     def description(self) -> str:
@@ -321,16 +328,16 @@ def chosen(
     if noise_time == "white":
         return white(step, "white, as asked")
     if len(steps) and np.ptp(steps) > GRID_TOLERANCE * step:
-        return white(step, "taken as white: samples are not equally spaced")
+        return white(step, f"{TAKEN}: samples are not equally spaced")
     count = 0 if baseline is None else baseline.shape[1]
     if baseline is not None and count >= MIN_SAMPLES:
         return estimated(baseline, groups, step, f"estimated from {count} samples of baseline", centred=centred)
     why = "there is no baseline" if not count else f"the baseline has {count} samples, too few to estimate it"
     implied = None if low_pass is None else of_low_pass(low_pass, step, len(times))
     return (
-        white(step, f"taken as white: {why}")
+        white(step, f"{TAKEN}: {why}")
         if implied is None
-        else replace(implied, source=f"that of white noise, {implied.source}: {why}")
+        else replace(implied, source=f"{IMPLIED}, {implied.source}: {why}")
     )
 
 
