@@ -1,4 +1,4 @@
-"""Noise that is taken as white, because nothing shows it alone, is judged by the recording, or said not to be judged."""
+"""Noise that is taken as white, for nothing shows it alone, is judged by the recording, or said not to be judged."""
 
 import numpy as np
 import pytest
