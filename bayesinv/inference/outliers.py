@@ -36,7 +36,7 @@ KIND_FACTOR = 1.5
 """The same for a kind of sensor."""
 
 FLAT = 0.1
-"""Size of a sensor's field, relative to its noise, above which it is not called flat."""
+"""Change of a sensor's field, relative to that of its noise, above which it is not called flat."""
 
 FLAT_COLUMNS = 32
 """Samples from which a sensor is seen to be flat."""
@@ -233,35 +233,46 @@ def _noisy_sensors(tables: Sequence[Table], names: Sequence[str]) -> Check:
 
 
 def _flat_sensors(plugged: PlugIn, tables: Sequence[Table], names: Sequence[str]) -> Check:
-    """Check that every sensor shows at least its noise: its field, sensor by sensor, whatever the others show."""
+    """Check that every sensor's field changes by at least its noise, whatever the others show.
+
+    Changes from sample to sample do not know of an offset, and are nearly independent where noise is slow.
+    """
     problem = plugged.problem
     sizes, limits = [], []
     sds = _noise_sds(plugged)
     given = [problem.recording] + [one for one in (problem.baseline,) if one is not None]
-    some = [one[:, evenly(one.shape[1], FLAT_COLUMNS)] for one in given]
+    some = [_changes(one) for one in given]
     # One product of both costs less than two of such narrow ones.
     both = np.hstack(some)
     both = _to_sensors(problem, both if problem.whitener is None else problem.whitener.T @ both)
-    for table, field in zip(tables, np.split(both, [some[0].shape[1]], axis=1), strict=False):
+    known, step = problem.autocorrelation, np.diff(problem.times[:2])
+    # Of the slowest noise, whose changes are least.
+    slowest = 0.0 if known is None or known.white or not step.size else float(known.at(step).max())
+    for table, field, whole in zip(tables, np.split(both, [some[0].shape[1]], axis=1), given, strict=False):
+        spread = np.sqrt(2 * (1 - min(slowest, 0.99))) if whole.shape[1] > 1 else 1.0
         # A noisy sensor that has raised the noise scale makes no other flat.
-        unit = UNIT * plugged.noise * min(1.0, table.scale) * sds
+        unit = UNIT * plugged.noise * min(1.0, table.scale) * spread * sds
         size = np.full(len(sds), np.inf)
         np.divide(median_size(field), unit, out=size, where=(unit > 0) & (sds > 1e-6 * np.median(sds)))
         sizes.append(size)
         chance = 1 / (ONE_IN * len(tables) * len(sds))
-        # As many independent ones of fewer samples, at worst in proportion.
-        share = min(1.0, FLAT_COLUMNS / len(table.residuals.columns))
-        limits.append(min(FLAT, smallest_ratio(chance, max(1.0, share * table.count / table.residuals.worth))))
+        limits.append(min(FLAT, smallest_ratio(chance, max(1.0, field.shape[1] / 2))))
     below = np.min([size / limit for size, limit in zip(sizes, limits, strict=True)], axis=0)
     smallest, limit = min(
         zip((float(size.min()) for size in sizes), limits, strict=True), key=lambda one: one[0] / max(one[1], 1e-300)
     )
     flat = np.flatnonzero(below < 1)
-    note = "smallest field of a sensor, relative to its noise"
+    note = "smallest change of a sensor's field from sample to sample, relative to that of its noise"
     if flat.size:
         note = f"the field is flat at {_told([names[i] for i in flat[np.argsort(below[flat])]])}, where its noise is "
         note += f"not: {REMEDY}"
     return Check("flat sensors", smallest, f"> {limit:.2g}", not flat.size, note)
+
+
+def _changes(table: Array) -> Array:
+    """Changes of a table (component, sample) from some samples to the next; the table itself where it has only one."""
+    columns = evenly(table.shape[1] - 1, FLAT_COLUMNS)
+    return np.asarray(table[:, columns + 1] - table[:, columns]) if columns.size else table
 
 
 def _to_sensors(problem: Problem, unmixed: Array) -> Array:

@@ -1,5 +1,7 @@
 """Bad values, sensors and samples are found and named; good data, and strong responses, raise no alarm."""
 
+import warnings
+
 import mne
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from bayesinv.posterior.mixture import Mixture
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:the whitened baseline:UserWarning",
+    "ignore:.*shows? the same value:UserWarning",
     # Noise this slow has a mean over the baseline, which cannot be told from an average without correction.
     "ignore:the baseline has a mean:UserWarning",
 )
@@ -61,6 +64,10 @@ def dead(rng, recording, baseline):
     recording[3], baseline[3] = 0, 0
 
 
+def dead_in_the_response(rng, recording, baseline):
+    recording[3] = 7.0
+
+
 def loud(rng, recording, baseline):
     for table in (recording, baseline):
         table[3] += 5 * rng.standard_normal(table.shape[1])
@@ -78,6 +85,7 @@ class TestFaultsAreNamed:
         [
             (spike, "outlying values", "sensor 3 at 200 ms"),
             (dead, "flat sensors", "flat at sensor 3,"),
+            (dead_in_the_response, "flat sensors", "flat at sensor 3,"),
             (loud, "noisy sensors", "says: sensor 3 ("),
             (burst, "outlying samples", "off in sample 20 of the baseline,"),
         ],
@@ -219,6 +227,44 @@ class TestRealRecording:
 
     def test_it_passes(self, sample):
         assert not failed(bi.infer("hierarchical", self.problem(sample)[0]).checks)
+
+    @pytest.mark.parametrize(
+        ("picks", "name", "size"),
+        [(None, "EEG 020", 10), (None, "EEG 020", 30), ("eeg", "EEG 001", 900), ("eeg", "EEG 008", 900)],
+    )
+    def test_a_value_that_strong_currents_would_explain(self, sample, picks, name, size):
+        """One value of one electrode makes the SNR of all 8 to 40 times as large."""
+        mne.set_log_level("error")
+        evoked = mne.read_evokeds(sample / "sample-right-ave.fif", "Right Auditory", baseline=(None, 0))
+        forward = mne.read_forward_solution(sample / "sample-oct5-fwd.fif")
+        cov = mne.read_cov(sample / "sample-noise-cov.fif")
+        row, sd = evoked.ch_names.index(name), np.sqrt(np.diag(cov["data"])[cov.ch_names.index(name)] / evoked.nave)
+        evoked.data[row, evoked.time_as_index(0.1)[0]] += size * sd
+        problem = bi.from_mne(evoked, forward, cov, orientation="fixed", outliers="drop", picks=picks)
+        found = failed(bi.infer("hierarchical", problem).checks)
+        assert set(found) == {"outlying values"}
+        assert f"others say: {name} at 99." in found["outlying values"]
+        assert found["outlying values"].count(" sd)") == 1
+
+    @pytest.mark.parametrize("picks", [None, "eeg"])
+    @pytest.mark.parametrize("referenced", [False, True])
+    def test_an_electrode_that_is_dead_from_the_stimulus_on(self, sample, picks, referenced):
+        mne.set_log_level("error")
+        evoked = mne.read_evokeds(sample / "sample-right-ave.fif", "Right Auditory", baseline=(None, 0))
+        row = evoked.data[evoked.ch_names.index("EEG 020")]
+        row[evoked.times >= 0] = row[evoked.times >= 0][0]
+        if referenced:
+            electrodes = mne.pick_types(evoked.info, meg=False, eeg=True)
+            evoked.data[electrodes] -= evoked.data[electrodes].mean(axis=0)
+        forward = mne.read_forward_solution(sample / "sample-oct5-fwd.fif")
+        cov = mne.read_cov(sample / "sample-noise-cov.fif")
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            problem = bi.from_mne(evoked, forward, cov, orientation="fixed", outliers="drop", picks=picks, tmax=0.3)
+        told = [str(one.message) for one in caught if "EEG 020 from 0" in str(one.message)]
+        assert bool(told) != referenced
+        assert ("EEG 020 from 0" in str(problem)) != referenced
+        assert "flat at EEG 020," in failed(bi.infer("hierarchical", problem).checks)["flat sensors"]
 
     @pytest.mark.parametrize("name", ["MEG 0113", "MEG 1421", "EEG 020"])
     def test_faults_are_named(self, sample, name):
