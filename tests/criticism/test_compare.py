@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pymc as pm
@@ -18,7 +19,7 @@ from bayesinv.criticism.averaging import average
 from bayesinv.criticism.comparison import blocks_of, compare
 from bayesinv.criticism.densities import block_densities, component_densities
 from bayesinv.criticism.estimates import compare_estimates
-from bayesinv.criticism.leave_out import LeftOut, _smoothed
+from bayesinv.criticism.leave_out import LeftOut, _coordinates, _extrapolated, _smoothed
 from bayesinv.criticism.prior_draws import Prior
 from bayesinv.inference.assemble import mixture
 from bayesinv.inference.quadrature import integrate
@@ -190,6 +191,25 @@ def test_where_importance_sampling_fails_a_gaussian_takes_over(name, atol):
     assert_allclose(found.log_density[0, 3], difference, atol=atol)
     # Importance sampling alone is several nats off.
     assert _smoothed(block_densities(posterior, 500, blocks), 1)[0][3] - difference > 4
+
+
+@pytest.mark.parametrize(("weight", "trusted"), [(3.0, True), (40.0, False)])
+def test_a_time_constant_given_twice_is_one_and_must_not_move_far(weight, trusted):
+    """A Gaussian posterior, and a part that is Gaussian in the logarithm of a time constant: known in closed form."""
+    rng = np.random.default_rng(0)
+    logs = -3.5 + 0.1 * rng.standard_normal(4000)
+    logs = -3.5 + 0.1 * (logs - logs.mean()) / logs.std()
+    scales = SimpleNamespace(variance=np.exp(0.05 * rng.standard_normal(4000)), noise=np.ones(4000))
+    hyper = {"log_constant": logs, "constant": np.exp(logs)}
+    posterior = SimpleNamespace(hyper=SimpleNamespace(draws=hyper, scales=scales, chains=1))
+    density = (weight * (logs + 3.4) - 0.5 * weight * (logs + 3.4) ** 2)[:, None]
+    found, believed = _extrapolated(density, _coordinates(posterior, 4000))
+    assert believed.tolist() == [trusted]
+    # -log E[1 / p] over z ~ Normal(0, 1), log p = a + g z + h z² / 2.
+    gradient, curvature = 0.1 * weight * (1 + 0.1), -(0.1**2) * weight
+    constant = -weight * 0.1 - 0.5 * weight * 0.1**2
+    exact = constant + 0.5 * (np.log1p(curvature) - gradient**2 / (1 + curvature))
+    assert_allclose(found[0], exact, rtol=1e-2)
 
 
 def test_what_neither_carries_is_said():
