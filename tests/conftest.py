@@ -15,6 +15,8 @@ os.environ["PYTENSOR_FLAGS"] = ",".join(filter(None, (os.environ.get("PYTENSOR_F
 
 import gc  # noqa: E402
 
+gc.disable()  # until what loads has loaded
+
 import numpy as np  # noqa: E402  (reads the number of threads when it loads)
 import pytest  # noqa: E402
 
@@ -24,6 +26,7 @@ def pytest_collection_finish():
     gc.collect()
     gc.freeze()
     gc.set_threshold(100_000)
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,6 @@ import bayesinv as bi
 from bayesinv import cli
 from bayesinv.bridges.archive_load import load
 
-
 ASKED = ("gain", "recording", "times", "baseline", "baseline_centred", "axes", "whitener", "error_factor", "labels")
 ASKED += ("maps", "baseline_times", "noise_tails", "notes")
 """What of a problem a posterior depends on, beside the noise's autocorrelation."""
