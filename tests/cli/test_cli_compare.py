@@ -5,20 +5,12 @@ from __future__ import annotations
 import json
 
 import pytest
-from matplotlib.figure import Figure
 from refusal import refused
 
 import bayesinv as bi
 from bayesinv import cli
 
 FILES = ["compare.png", "comparison.csv", "comparison.png", "summary.json", "table.csv"]
-
-
-@pytest.fixture(autouse=True)
-def coarse(monkeypatch):
-    """Coarse pictures: what they show is the figures' business."""
-    whole = Figure.savefig
-    monkeypatch.setattr(Figure, "savefig", lambda figure, path, dpi: whole(figure, path, dpi=dpi / 4))
 
 
 class TestCompare:

@@ -62,7 +62,7 @@ class FiniteElements:
     exact = 1e-7
     rigid = 5e-6
     step = 2e-3  # the gain is smooth on the scale of elements only
-    every = 5  # each sensor costs a system of equations, and each is one of its own
+    every = 3  # each sensor costs a system of equations, and each is one of its own
 
     @pytest.fixture
     def head(self, coarse, folder):
