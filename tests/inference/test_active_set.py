@@ -135,11 +135,11 @@ def _with_heads(given, active):
     weights = weights * np.exp(-0.5 * (2 * nodes) ** 2)
     for at, weight in zip(2 * nodes, weights / weights.sum(), strict=True):
         moved = replace(given, fields=given.fields + at * given.modes[0], modes=None)
-        for made, total, log_weight in _deviating(moved, active, 5):
+        for made, total, log_weight in _deviating(moved, active):
             yield made, total, at / 2, log_weight + np.log(weight)
 
 
-def _deviating(given, active, count=9):
+def _deviating(given, active):
     """Fields times strengths of the active sources, the square of their deviations' sum, and log weights.
 
     At the nodes of Gauss-Hermite quadrature over each source's deviation.
@@ -149,7 +149,7 @@ def _deviating(given, active, count=9):
     if not given.neighbours.count:
         yield [v * fields[:, j] for (j, _), v in zip(active, strengths, strict=True)], 0.0, 0.0
         return
-    nodes, weights = np.polynomial.hermite_e.hermegauss(count)
+    nodes, weights = np.polynomial.hermite_e.hermegauss(9)
     weights = np.log(weights / weights.sum())
     for picked in itertools.product(range(len(nodes)), repeat=len(active)):
         made = []
@@ -195,7 +195,7 @@ def visited(given, draws, seed=1):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("axes", "deviating", "head"), [(1, False, False), (3, False, False), (1, True, False), (1, True, True)]
+    ("axes", "deviating", "head"), [(1, False, False), (3, False, False), (1, True, False), (1, False, True)]
 )
 def test_a_chain_visits_sets_as_often_as_they_are_probable(axes, deviating, head):
     given = tiny(axes, axes, deviating, head)
@@ -232,7 +232,7 @@ def test_evidence_of_dense_currents_alone_is_that_of_a_fine_grid():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("axes", "deviating", "head"), [(1, False, False), (1, True, False), (3, False, False), (3, False, True)]
+    ("axes", "deviating", "head"), [(1, False, False), (1, True, False), (3, False, False), (1, False, True)]
 )
 def test_evidence_by_annealing_is_that_of_all_sets(axes, deviating, head):
     given = tiny(axes, axes, deviating, head)
@@ -370,6 +370,11 @@ def test_density_of_a_set_is_that_of_dense_algebra(options):
     constant = int(np.argmin(np.abs(np.array(focal.constants[0]) - 0.02)))
     deviations = np.random.default_rng(2).normal(size=(2, given.neighbours.count))
     fields = [v * given.field(j, one) for j, v, one in zip(patches, strengths, deviations, strict=True)]
+    if len(head):
+        varied = given.field_modes(9, deviations[1])
+        assert_allclose(given.nominal.field(9, deviations[1]) + np.tensordot(head, varied, 1), fields[1] / strengths[1])
+        wanted = given.of_patches(np.arange(14)).transpose(2, 1, 0)
+        assert_allclose(given.table, wanted, rtol=1e-4, atol=1e-5 * np.abs(wanted).max())
     found = sum(given.log_density(np.hstack(fields), constant, variance, noise, error))
     course = focal.correlation(focal.constants[0][constant])
     # Dense currents have the mean gain, sources that of the head.
