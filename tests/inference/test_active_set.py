@@ -16,7 +16,7 @@ import bayesinv as bi
 from bayesinv.evidence.active import FocalModes, FocalRecording
 from bayesinv.evidence.active_scan import Scan
 from bayesinv.inference.active_chain import Chain
-from bayesinv.inference.active_checks import MAX_ERROR
+from bayesinv.inference.active_checks import MAX_ERROR, _annealing
 from bayesinv.inference.active_evidence import annealed_ratio, dense_log_evidence
 from bayesinv.inference.active_model import ActiveModel
 from bayesinv.inference.active_set import active_model
@@ -254,6 +254,9 @@ def test_the_error_of_the_evidence_knows_a_chain_that_outweighs_the_others():
     for apart in (0.1, 4.0, 30.0):
         assert annealed_ratio([7.0, 7.0 + apart]).error == pytest.approx(apart / 2)
     assert annealed_ratio([0.0, -8.0, -9.0]).error > MAX_ERROR
+    # It matters beside what it is to tell.
+    assert not _annealing(annealed_ratio([8.0, 0.0, -1.0])).passed
+    assert _annealing(annealed_ratio([208.0, 200.0, 199.0])).passed
 
 
 def test_what_one_more_source_adds_is_the_difference_of_two_densities():
@@ -413,6 +416,16 @@ def test_a_noisy_sensor_is_named_beside_a_focal_source():
 
     assert failed(recording) == {}
     assert any("3" in note for note in failed(spoilt).values())
+
+
+def test_same_seed_same_chains():
+    problem = toy(sensors=5, sources=7, samples=6)
+    one, other, third = (
+        bi.infer(model, problem, chains=2, sweeps=50, warm=5, rng=np.random.default_rng(seed)) for seed in (3, 3, 4)
+    )
+    assert np.array_equal(one.mean, other.mean)
+    assert one.log_evidence == other.log_evidence
+    assert not np.array_equal(one.mean, third.mean)
 
 
 @pytest.mark.slow
