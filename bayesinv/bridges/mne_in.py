@@ -20,6 +20,7 @@ from bayesinv.bridges.mne_channels import used_channels
 from bayesinv.bridges.mne_colour import colour_of
 from bayesinv.bridges.mne_fit import check_belonging
 from bayesinv.bridges.mne_forward import lead_field_of
+from bayesinv.bridges.mne_interpolated import judge_recording
 from bayesinv.bridges.mne_noise import Rank, noise_of
 from bayesinv.bridges.mne_origin import Origin
 from bayesinv.bridges.mne_windows import Baseline, corrected, windows_of
@@ -127,7 +128,7 @@ def from_mne(
 
     Warns of what may be wrong: good channels that the forward solution or the covariance lacks or marks as bad, names
     that differ in case or blanks, bipolar channels (left out), electrodes that lie elsewhere in the forward solution,
-    projectors that only the covariance has.
+    projectors that only the covariance has, channels that were interpolated or bridged.
 
     Raises
     ------
@@ -170,7 +171,8 @@ def from_mne(
         whitened = whitener @ field
         windows = windows_of(average, tmin, tmax, baseline, whitened)
         times, quiet = average.times[windows.recording], average.times[windows.baseline]
-        notes = notes_of(info, noise_cov, channels.left_out, whitening.dependent, quiet)
+        unjudged = judge_recording(info, field, kinds, whitening.removed, whitening.dependent)
+        notes = notes_of(info, noise_cov, channels.left_out, whitening.dependent, quiet, unjudged)
     noise = whitened[:, windows.baseline] if windows.baseline.any() else None
     groups = whitening.noise.component_modality
     if isinstance(noise_time, str) and noise_time == "auto" and isinstance(evoked, mne.BaseEpochs) and len(evoked) > 1:
