@@ -115,7 +115,8 @@ def from_mne(
     outliers : what to do about sources whose gain is many times that of their neighbours, because they lie on or
         outside the skull of the head model: "warn", "drop" or "keep"
     head_moved : "refuse" or "warn" where the MEG sensors lie more than 5 mm elsewhere on the head in the forward
-        solution than in the recording (`dev_head_t`); from 1 mm on a warning says so in any case
+        solution than in the recording (`dev_head_t`), or coils are turned by more than 5 degrees in the device; from 1
+        mm or degree on a warning says so in any case
     baseline_correct : the window (start, stop) in s whose mean is subtracted first; None takes the average as it is. A
         baseline that was not corrected is recognised by its mean, and warned of
     averages : how many trials the recording averages, a fraction where averages were combined; None takes

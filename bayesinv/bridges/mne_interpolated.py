@@ -90,7 +90,7 @@ def judge_recording(
         within = vectors[:, sizes > 1e-6]
         if flat.shape[1] > ENOUGH * len(members):
             # Of a bridged pair the one that the noise named is named again.
-            known = sorted(found.union(i for i, member in enumerate(members) if names[member] in dependent))
+            known = sorted(found | {i for i in range(len(members)) if names[int(members[i])] in dependent})
             found |= set(dependence(moments, [kinds[i] for i in members], within, known).sensors.tolist())
         else:
             unjudged.append(f"{len(members)} {WORDS[group]} channels")

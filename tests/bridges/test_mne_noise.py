@@ -90,7 +90,7 @@ class TestDependentElectrodes:
         """Scattered, or next to each other, where they are extrapolated."""
         names = np.array(eeg[0].ch_names)
         places = np.array([channel["loc"][:3] for channel in eeg[0].info["chs"]])
-        near = np.argsort(np.linalg.norm(places - places[rng.integers(60)], axis=1))
+        near = np.argsort(np.linalg.norm(places - places[22], axis=1))  # the nape
         odd = list(names[near[:many] if together else rng.choice(60, many, replace=False)])
         parts = changed(eeg, interpolation(eeg, odd))
         with pytest.warns(UserWarning, match=f"noise of {many} EEG channel"):
