@@ -179,7 +179,7 @@ def from_mne(
     if isinstance(noise_time, str) and noise_time == "auto" and isinstance(evoked, mne.BaseEpochs) and len(evoked) > 1:
         noise_time = evoked
     if isinstance(noise_time, mne.BaseEpochs | mne.io.BaseRaw):
-        colour = colour_of(noise_time, names, whitener, groups, info["sfreq"])
+        colour = colour_of(noise_time, names, whitener, groups, info)
     else:
         colour = chosen(noise_time, noise, groups, times, windows.centred, float(info["lowpass"] or 0) or None)
     problem = Problem(
