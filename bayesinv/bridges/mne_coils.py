@@ -86,9 +86,9 @@ def _compare_types(
     if other:
         one, two = _type(ours[other[0]]), _type(theirs[other[0]])
         warnings.warn(
-            f"{len(other)} of {len(names)} MEG coils ({listed(other)}) are of another type in the recording than in the "
-            f"forward solution, such as {one} and {two} (coil_type): the size of their field may be another's; compute "
-            "the forward solution from this recording's info",
+            f"{len(other)} of {len(names)} MEG coils ({listed(other)}) are of another type in the recording than in "
+            f"the forward solution, such as {one} and {two} (coil_type): the size of their field may be another's; "
+            "compute the forward solution from this recording's info",
             stacklevel=6,
         )
 

@@ -88,8 +88,8 @@ def _advice(problem: Problem) -> str:
     if every < 2:
         return remedy
     return (
-        f"the noise has next to nothing above {highest:.2g} cycles per sample, as it was filtered far below the sampling "
-        f"rate. Take every {every}{'nd' if every == 2 else 'rd' if every == 3 else 'th'} sample "
+        f"the noise has next to nothing above {highest:.2g} cycles per sample, as it was filtered far below the "
+        f"sampling rate. Take every {every}{'nd' if every == 2 else 'rd' if every == 3 else 'th'} sample "
         f"(evoked.decimate({every}), and the noise's likewise), or {remedy}"
     )
 

@@ -115,8 +115,8 @@ class Method:
             return f"method {self.name!r} wants a model with focal sources: Currents(..., focal=Patches(problem))"
         if self.name != "gibbs" and not (focal or local) and density.observation.problem.noise_tails == "student":
             return (
-                f"method {self.name!r} takes noise_tails='normal', but the problem's are 'student', which method 'gibbs' "
-                "samples; give that method or none, or noise_tails='normal'"
+                f"method {self.name!r} takes noise_tails='normal', but the problem's are 'student', which method "
+                "'gibbs' samples; give that method or none, or noise_tails='normal'"
             )
         return self.unfit(density)
 
