@@ -81,6 +81,7 @@ def judge_recording(
     unjudged = []
     for group in dict.fromkeys(groups):
         members = np.flatnonzero(groups == group)
+        here = [names[int(i)] for i in members]
         flat = _flattened(field[members])
         if not flat.size:
             continue
@@ -90,11 +91,11 @@ def judge_recording(
         within = vectors[:, sizes > 1e-6]
         if flat.shape[1] > ENOUGH * len(members):
             # Of a bridged pair the one that the noise named is named again.
-            known = sorted(found | {i for i in range(len(members)) if names[int(members[i])] in dependent})
+            known = sorted(found | {i for i, name in enumerate(here) if name in dependent})
             found |= set(dependence(moments, [kinds[i] for i in members], within, known).sensors.tolist())
         else:
             unjudged.append(f"{len(members)} {WORDS[group]} channels")
-        fresh = [names[members[i]] for i in sorted(found) if names[members[i]] not in dependent]
+        fresh = [here[i] for i in sorted(found) if here[i] not in dependent]
         if fresh:
             one = len(fresh) == 1
             warnings.warn(

@@ -161,7 +161,9 @@ class TestNoiseTime:
             read_noise_time(str(tmp_path / name))
 
     def test_a_word_that_is_none(self, fit, tmp_path):
-        refused(fit("--noise-time", "whit"), tmp_path, "no noise over time named 'whit'", "did you mean 'white'?")
+        refused(
+            fit("--noise-time", "whiteish"), tmp_path, "no noise over time named 'whiteish'", "did you mean 'white'?"
+        )
 
     def test_complex_numbers(self, fit, tmp_path):
         path = tmp_path / "table.npy"
