@@ -92,7 +92,7 @@ def judge_recording(
         if flat.shape[1] > ENOUGH * len(members):
             # Of a bridged pair the one that the noise named is named again.
             known = sorted(found | {i for i, name in enumerate(here) if name in dependent})
-            found |= set(dependence(moments, [kinds[i] for i in members], within, known).sensors.tolist())
+            found |= set(dependence(moments, [kinds[int(i)] for i in members], within, known).sensors.tolist())
         else:
             unjudged.append(f"{len(members)} {WORDS[group]} channels")
         fresh = [here[i] for i in sorted(found) if here[i] not in dependent]
