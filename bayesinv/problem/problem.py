@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from bayesinv.axes import Array, Index, freeze, one_of, real, same_axes
+from bayesinv.axes import Array, Index, freeze, real, same_axes
 from bayesinv.forward.leadfield import LeadField
 from bayesinv.head.cortical_field import Matern
 from bayesinv.head.parcels import check_labels
@@ -19,7 +19,7 @@ from bayesinv.head.sensors import Sensors
 from bayesinv.head.sources import Sources
 from bayesinv.memory import Memory, PickledByFields, cached_property
 from bayesinv.problem.account import account_lines
-from bayesinv.problem.arrays import whitened_arrays
+from bayesinv.problem.arrays import check_noise, whitened_arrays
 from bayesinv.problem.autocorrelation import Autocorrelation, NoiseTime
 from bayesinv.problem.left_out import without_sensors, without_times
 from bayesinv.problem.noise import KINDS, Noise
@@ -27,7 +27,6 @@ from bayesinv.problem.plausibility import check_gain_norms, check_power, outlyin
 from bayesinv.problem.plausibility import warn_of_baseline as warn_of
 from bayesinv.problem.recording import Recording
 from bayesinv.problem.sameness import same_gain
-from bayesinv.problem.tails import TAILS
 from bayesinv.problem.time_whitening import TimeWhitening
 from bayesinv.problem.whitening import inverse_of, parts_by_kind
 from bayesinv.problem.windows import Window, samples_of
@@ -130,7 +129,7 @@ class Problem(PickledByFields):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, real(name, getattr(self, name), axes))
                 same_axes(gain=(self.gain, "component amplitude"), **{name: (getattr(self, name), axes)})
-        one_of("noise_tails", self.noise_tails, TAILS)
+        check_noise(self.noise_tails, self.autocorrelation, self.noise, self.components, self.times)
         for name in ("recording", "baseline"):
             if getattr(self, name) is not None:
                 check_power(name, getattr(self, name))
