@@ -21,6 +21,7 @@ def notes_of(
     left_out: Mapping[str, Sequence[str]],
     dependent: Sequence[str],
     baseline_times: Array,
+    unjudged: str = "",
 ) -> dict[str, str]:
     """Return notes by what they are about, see `account`; "" where there is nothing to tell.
 
@@ -28,13 +29,14 @@ def notes_of(
     left_out : channels by the reason why they are not used
     dependent : channels without noise of their own
     baseline_times : (sample,), s
+    unjudged : what of the channels could not be checked
     """
     lost = [f"{len(names)} {reason} ({listed(names, 10)})" for reason, names in left_out.items()]
     noise = [_projectors(info, noise_cov)]
     if dependent:
         noise.append(f"without noise of their own, and not in the rank: {listed(dependent, 10)}")
     return {
-        "sensors": "; ".join(filter(None, [f"left out {', '.join(lost)}" if lost else "", _reference(info)])),
+        "sensors": "; ".join(filter(None, [f"left out {', '.join(lost)}" if lost else "", _reference(info), unjudged])),
         "noise": "; ".join(noise),
         "baseline": span_of(baseline_times) if len(baseline_times) else "",
     }

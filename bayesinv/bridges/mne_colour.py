@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,9 @@ from bayesinv.problem.autocorrelation import MIN_SAMPLES, Autocorrelation, estim
 if TYPE_CHECKING:
     import mne
 
+OTHER_FILTER = 0.05
+"""Difference of cut-off frequencies, relative to the larger, from which on two filters are not the same."""
+
 MAX_SAMPLES = 100_000
 """Samples of noise that are used; more do not change the estimate."""
 
@@ -22,20 +26,23 @@ def colour_of(
     names: Sequence[str],
     whitener: Array,
     groups: Sequence[str],
-    rate: float,
+    info: mne.Info,
 ) -> Autocorrelation:
     """Return the autocorrelation of noise: of trials about their average, or of a recording without a subject.
 
     noise : with the channels, and filtered and sampled as the recording is
     names : of the channels; groups : one per component
     whitener : (component, channel)
-    rate : Hz, of the recording
+    info : of the recording, which knows its sampling rate and filters
+
+    Warns where the noise was filtered otherwise than the recording.
 
     Raises
     ------
     ValueError
         If channels are missing, the sampling rate is another, or the noise is too short or not finite.
     """
+    rate = info["sfreq"]
     missing = [name for name in names if name not in noise.ch_names]
     if missing:
         raise ValueError(
@@ -47,6 +54,7 @@ def colour_of(
             f"noise_time is sampled at {noise.info['sfreq']:g} Hz, but the recording at {rate:g} Hz; filter and "
             "resample it as the recording was"
         )
+    _compare_filters(noise.info, info)
     import mne
 
     if isinstance(noise, mne.BaseEpochs):
@@ -75,3 +83,21 @@ def colour_of(
         table = table - table.mean(axis=2, keepdims=True)
     side_by_side = np.concatenate(list(table), axis=1)
     return estimated(whitener @ side_by_side, groups, 1 / rate, source, trials=len(table), centred=centred)
+
+
+def _compare_filters(noise: mne.Info, recording: mne.Info) -> None:
+    """Warn where the noise was filtered otherwise than the recording, so that its correlation over time is another."""
+    half = 0.5 * float(recording["sfreq"])
+    other = []
+    for name, words in (("highpass", "high-passed at"), ("lowpass", "low-passed at")):
+        # No filter of its own is one at the end of the frequencies that there are.
+        none = 0.0 if name == "highpass" else half
+        one, two = (min(float(none if info[name] is None else info[name]), half) for info in (noise, recording))
+        if abs(one - two) > OTHER_FILTER * max(one, two):
+            other.append(f"{words} {one:.4g} Hz, the recording at {two:.4g} Hz")
+    if other:
+        warnings.warn(
+            f"noise_time is {'; '.join(other)} (info): its correlation over time is not that of the recording's noise, "
+            "and uncertainty may be far off; filter both alike",
+            stacklevel=4,
+        )

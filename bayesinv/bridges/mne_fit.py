@@ -16,6 +16,7 @@ import numpy as np
 
 from bayesinv.axes import Array, one_of
 from bayesinv.bridges.mne_channels import WORDS
+from bayesinv.bridges.mne_coils import check_coils
 from bayesinv.wording import listed
 
 if TYPE_CHECKING:
@@ -66,7 +67,10 @@ def check_belonging(
     elsewhere = own.beyond(NOTICED_MOVE) if own is not None and here is not None else ()
     if own is not None and elsewhere:
         _tell_other_places(own, len(elsewhere), head_moved)
-    shift = _shift_between([name for name in coils if name not in elsewhere], ours, theirs, here, there)
+    held = [name for name in coils if name not in elsewhere]
+    check_coils([name for name in held if name in in_device], ours, theirs, (there, there), head_moved)
+    check_coils([name for name in held if name not in in_device], ours, theirs, (here, there), head_moved)
+    shift = _shift_between(held, ours, theirs, here, there)
     if shift is not None:
         _tell_moved_head(shift, _angle(info, forward), head_moved)
     shift = _shift_between([name for name in names if name not in coils], ours, theirs, here, there)

@@ -20,6 +20,7 @@ from bayesinv.bridges.mne_channels import used_channels
 from bayesinv.bridges.mne_colour import colour_of
 from bayesinv.bridges.mne_fit import check_belonging
 from bayesinv.bridges.mne_forward import lead_field_of
+from bayesinv.bridges.mne_interpolated import judge_recording
 from bayesinv.bridges.mne_noise import Rank, noise_of
 from bayesinv.bridges.mne_origin import Origin
 from bayesinv.bridges.mne_windows import Baseline, corrected, windows_of
@@ -116,7 +117,8 @@ def from_mne(
     outliers : what to do about sources whose gain is many times that of their neighbours, because they lie on or
         outside the skull of the head model: "warn", "drop" or "keep"
     head_moved : "refuse" or "warn" where the MEG sensors lie more than 5 mm elsewhere on the head in the forward
-        solution than in the recording (`dev_head_t`); from 1 mm on a warning says so in any case
+        solution than in the recording (`dev_head_t`), or coils are turned by more than 5 degrees in the device; from 1
+        mm or degree on a warning says so in any case
     baseline_correct : the window (start, stop) in s whose mean is subtracted first; None takes the average as it is. A
         baseline that was not corrected is recognised by its mean, and warned of
     averages : how many trials the recording averages, a fraction where averages were combined; None takes
@@ -129,7 +131,7 @@ def from_mne(
 
     Warns of what may be wrong: good channels that the forward solution or the covariance lacks or marks as bad, names
     that differ in case or blanks, bipolar channels (left out), electrodes that lie elsewhere in the forward solution,
-    projectors that only the covariance has.
+    projectors that only the covariance has, channels that were interpolated or bridged.
 
     Raises
     ------
@@ -172,7 +174,8 @@ def from_mne(
         whitened = whitener @ field
         windows = windows_of(average, tmin, tmax, baseline, whitened)
         times, quiet = average.times[windows.recording], average.times[windows.baseline]
-        notes = notes_of(info, noise_cov, channels.left_out, whitening.dependent, quiet)
+        unjudged = judge_recording(info, field, kinds, whitening.removed, whitening.dependent)
+        notes = notes_of(info, noise_cov, channels.left_out, whitening.dependent, quiet, unjudged)
         either = windows.recording | windows.baseline
         notes = noted(notes, sensors=told_of_frozen(field[:, either], average.times[either], names, 2))
     noise = whitened[:, windows.baseline] if windows.baseline.any() else None
@@ -180,7 +183,7 @@ def from_mne(
     if isinstance(noise_time, str) and noise_time == "auto" and isinstance(evoked, mne.BaseEpochs) and len(evoked) > 1:
         noise_time = evoked
     if isinstance(noise_time, mne.BaseEpochs | mne.io.BaseRaw):
-        colour = colour_of(noise_time, names, whitener, groups, info["sfreq"])
+        colour = colour_of(noise_time, names, whitener, groups, info)
     else:
         colour = chosen(noise_time, noise, groups, times, windows.centred, float(info["lowpass"] or 0) or None)
     problem = Problem(

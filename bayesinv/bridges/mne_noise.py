@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from bayesinv.axes import Array, one_of, real
 from bayesinv.bridges.mne_channels import WORDS, has_reference
+from bayesinv.bridges.mne_interpolated import splined
 from bayesinv.problem.dependence import Dependence, dependence
 from bayesinv.problem.noise import Noise, modality, whole_rank
 
@@ -26,11 +27,15 @@ Rank = int | Mapping[str, int] | Literal["info", "full"] | None
 
 @dataclass(frozen=True, eq=False)
 class Whitening:
-    """Noise after projection, the projection (sensor, sensor), and what was left out of the rank and why."""
+    """Noise after projection, the projection (sensor, sensor), and what was left out of the rank and why.
+
+    removed : (sensor, direction), orthonormal, what the projectors and the average reference take out
+    """
 
     noise: Noise
     project: Array
     dependent: tuple[str, ...]
+    removed: Array
 
 
 def noise_of(
@@ -42,6 +47,8 @@ def noise_of(
         "info" is the number of channels less that of projectors; "full" all that the projectors leave; numbers as
         they are
     """
+    import mne
+
     names = info["ch_names"]
     order = [noise_cov.ch_names.index(name) for name in names]
     table = noise_cov["data"]
@@ -56,7 +63,7 @@ def noise_of(
     if isinstance(rank, str):
         one_of("rank", rank, ("info", "full"), ', or give a number, {"meg": ..., "eeg": ...} or None')
     if rank is not None and not isinstance(rank, str):
-        return Whitening(Noise(covariance, kinds, _given_ranks(rank, kinds), averages), project, ())
+        return Whitening(Noise(covariance, kinds, _given_ranks(rank, kinds), averages), project, (), directions)
     ranks, dependent = {}, []
     estimated = _mne_ranks(covariance, info, noise_cov, rank)
     for group, members in (("meg", np.flatnonzero(~electric)), ("eeg", np.flatnonzero(electric))):
@@ -66,7 +73,8 @@ def noise_of(
         most = len(members) - within.shape[1]
         if rank is None:
             block = np.ix_(members, members)
-            found = dependence(covariance[block], [kinds[i] for i in members], within)
+            known = splined(mne.pick_info(info, members), covariance[block]) if group == "eeg" else ()
+            found = dependence(covariance[block], [kinds[i] for i in members], within, known)
             if found.count:
                 remover = np.eye(len(names))
                 remover[block] = found.remover
@@ -79,7 +87,7 @@ def noise_of(
         # Of a spectrum that decays to rounding, the estimate may count directions that cannot be whitened.
         possible = Noise(covariance, kinds).ranks
         ranks = {group: min(count, possible[group]) for group, count in ranks.items()}
-    return Whitening(Noise(covariance, kinds, ranks, averages), project, tuple(dependent))
+    return Whitening(Noise(covariance, kinds, ranks, averages), project, tuple(dependent), directions)
 
 
 def _removed(info: mne.Info, noise_cov: mne.Covariance, electric: NDArray[np.bool_]) -> Array:

@@ -57,10 +57,16 @@ def surface_axes(problem: Problem) -> SurfaceProblem:
     tangent = np.cross(normals, np.eye(3)[np.argmin(np.abs(normals), axis=1)])
     tangent /= np.linalg.norm(tangent, axis=1, keepdims=True)
     directions = np.stack([tangent, np.cross(normals, tangent), normals], axis=1)
-    table = problem.gain.reshape(len(problem.gain), -1, 3)
-    gain = np.matmul(table.transpose(1, 0, 2), directions.transpose(0, 2, 1)).transpose(1, 0, 2)
+
+    def turned(gain: Array) -> Array:
+        table = gain.reshape(len(gain), -1, 3).transpose(1, 0, 2)
+        return np.matmul(table, directions.transpose(0, 2, 1)).transpose(1, 0, 2).reshape(gain.shape)
+
     given: dict[str, Any] = {item.name: getattr(problem, item.name) for item in fields(Problem)}
-    return SurfaceProblem(**{**given, "gain": gain.reshape(problem.gain.shape)}, directions=directions)
+    given["gain"] = turned(problem.gain)
+    if problem.gain_modes is not None:
+        given["gain_modes"] = np.stack([turned(one) for one in problem.gain_modes])
+    return SurfaceProblem(**given, directions=directions)
 
 
 def head_normals(problem: Problem, what: str) -> Array:

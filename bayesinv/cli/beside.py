@@ -128,6 +128,9 @@ def classical(problem: Problem, window: tuple[float, float], wanted: Mapping[str
     return maps
 
 
-def infer_beside(focal: Posterior, model: str, rng: np.random.Generator) -> Beside:
-    """Infer distributed currents of the recording that focal sources were inferred of."""
-    return Beside(focal, bayesinv.infer(model, focal.problem, rng=rng))
+def infer_beside(focal: Posterior, model: str, problem: Problem, rng: np.random.Generator) -> Beside:
+    """Infer distributed currents of the recording that focal sources were inferred of.
+
+    problem : with that recording
+    """
+    return Beside(focal, bayesinv.infer(model, problem, rng=rng))

@@ -29,8 +29,9 @@ def demo(
 
     A patch of cortex in the left hand area is active. What it gives at the electrodes is computed by finite elements
     (brain, CSF, skull, scalp); the inversion has other sources, boundary elements without CSF and other
-    conductivities. Lead fields are computed once (a minute or two) and then read from the cache (folder
-    $BAYESINV_CACHE). The simulated files are written too, for `bayesinv fit`.
+    conductivities. Focal sources are inferred with what the head's conductivities and the electrodes' places may be off
+    by. Lead fields are computed once (a minute or two) and then read from the cache (folder $BAYESINV_CACHE). The
+    simulated files are written too, for `bayesinv fit`.
 
     Parameters
     ----------
@@ -68,12 +69,16 @@ def demo(
         others = classical(problem, simulated.window, story.CLASSICAL)
     sampled = model in ("focal", "dipoles")
     options: dict[str, Any] = {"progress": on_terminal()} if sampled else {}
+    believed = problem
+    if sampled:
+        with stages("error of the head", True):
+            believed = story.head_error(simulated, on_terminal()).apply(problem)
     with stages("infer", sampled):
-        posterior = bayesinv.infer(model, problem, rng=rng, **options)
+        posterior = bayesinv.infer(model, believed, rng=rng, **options)
     beside = None
     if posterior.active is not None:
         with stages("distributed currents"):
-            beside = infer_beside(posterior, default_model(problem), rng)
+            beside = infer_beside(posterior, default_model(problem), problem, rng)
     with stages("maps"):
         maps = both(posterior, simulated.window, draws=DRAWS, rng=rng)
         answers = story.scores(simulated, posterior, peaks(posterior, maps), others, beside)

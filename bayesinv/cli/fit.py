@@ -139,7 +139,7 @@ def fit(
     beside = None
     if distributed is not None:
         with stages("distributed currents"):
-            beside = infer_beside(posterior, distributed, rng)
+            beside = infer_beside(posterior, distributed, problem, rng)
     with stages("maps"):
         maps = both(posterior, draws=DRAWS, rng=rng)
     checked = None

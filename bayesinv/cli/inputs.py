@@ -205,10 +205,19 @@ def read_noise_time(given: str) -> Any:
     import numpy as np
 
     path = Path(given)
-    if path.suffix == ".npy" and path.is_file():
-        return np.load(path, allow_pickle=False)
-    if path.suffix in (".txt", ".csv") and path.is_file():
-        return np.loadtxt(path, delimiter="," if path.suffix == ".csv" else None, ndmin=1)
+    if path.suffix in (".npy", ".txt", ".csv"):
+        check_exists("noise", path)
+        try:
+            if path.suffix == ".npy":
+                return np.load(path, allow_pickle=False)
+            return np.loadtxt(path, delimiter="," if path.suffix == ".csv" else None, ndmin=1)
+        except (ValueError, EOFError) as error:
+            raise ValueError(
+                f"{path} holds no table of numbers that can be read ({error}), but the noise's autocorrelation is one "
+                "number per lag, 1 at lag 0; is it whole, and of that kind?"
+            ) from error
+    if not path.suffix and not path.exists():
+        one_of("noise over time", given, ("auto", "white"), ", or give the path of a file that is there")
     import mne
 
     def read(path: Path | str) -> Any:

@@ -103,6 +103,7 @@ def _same_lead_field(posteriors: Mapping[str, Posterior]) -> None:
             ours.problem.axes != theirs.problem.axes
             or not same(ours.problem.gain, theirs.problem.gain)
             or not same(ours.problem.error_factor, theirs.problem.error_factor)
+            or not same(ours.problem.gain_modes, theirs.problem.gain_modes)
         ):
             raise ValueError(
                 f"{name!r} has another gain than {first!r}; only maps of the same sources by the same lead field "

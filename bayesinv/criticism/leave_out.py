@@ -27,7 +27,7 @@ MAX_COORDINATES = 6
 
 MAX_RESIDUAL_SD, MAX_SHIFT = 0.5, 0.3
 """Nats, standard deviation over the draws of what a quadratic leaves unexplained of a log density; and shift of the
-logarithms of source variance and noise scale when a part is left out. Beyond either the quadratic is not trusted."""
+hyperparameters, by logarithms where they are positive, when a part is left out. Beyond either it is not trusted."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -249,7 +249,7 @@ def integrated_again(
 def _coordinates(posterior: Posterior, count: int) -> tuple[Array, Array] | None:
     """Return uncorrelated coordinates (draw, coordinate) of the hyperparameter draws, of mean 0 and variance 1.
 
-    With them the change (coordinate, 2) of the logarithms of source variance and noise scale per unit of each. None
+    With them the change (coordinate, hyperparameter) per unit of each, of logarithms where these are positive. None
     where the scales of the draws are not known, or there are too many coordinates.
     """
     hyper, scales = posterior.hyper, posterior.hyper.scales
@@ -257,14 +257,15 @@ def _coordinates(posterior: Posterior, count: int) -> tuple[Array, Array] | None
         return None
     picked = thinned(len(scales.noise), hyper.chains, count)
     others = [values for name, values in hyper.draws.items() if name not in ("lambda", "snr")]
+    # One hyperparameter and its logarithm would be two coordinates, of which the second is all curvature.
+    others = [np.log(values) if (values > 0).all() else values for values in others]
     table = np.stack([np.log(scales.variance), np.log(scales.noise), *others], axis=1)[picked]
     table = table - table.mean(axis=0)
-    logs = table[:, :2]
     size = table.std(axis=0)
-    table = table[:, size > 1e-12 * np.maximum(1, np.abs(table).max(axis=0))]
-    left, values, _ = np.linalg.svd(table / table.std(axis=0), full_matrices=False)
+    varied = table[:, size > 1e-12 * np.maximum(1, np.abs(table).max(axis=0))]
+    left, values, _ = np.linalg.svd(varied / varied.std(axis=0), full_matrices=False)
     left = left[:, values > 0.03 * values[0]] * np.sqrt(len(picked))
-    return (left, left.T @ logs / len(left)) if 0 < left.shape[1] <= MAX_COORDINATES else None
+    return (left, left.T @ table / len(left)) if 0 < left.shape[1] <= MAX_COORDINATES else None
 
 
 def _extrapolated(density: Array, coordinates: tuple[Array, Array] | None) -> tuple[Array, NDArray[np.bool_]]:
@@ -280,7 +281,7 @@ def _extrapolated(density: Array, coordinates: tuple[Array, Array] | None) -> tu
     out, trusted = np.full(count, np.nan), np.zeros(count, dtype=bool)
     if coordinates is None:
         return out, trusted
-    standardised, log_changes = coordinates
+    standardised, changes = coordinates
     size = standardised.shape[1]
     rows, columns = np.triu_indices(size)
     design = np.column_stack(
@@ -300,7 +301,7 @@ def _extrapolated(density: Array, coordinates: tuple[Array, Array] | None) -> tu
         if values[0] > 0.1 and residual_sd[part] < MAX_RESIDUAL_SD:
             shift = vectors @ (vectors.T @ gradient / values)
             out[part] = constant + 0.5 * (np.log(values).sum() - gradient @ shift)
-            trusted[part] = np.abs(shift @ log_changes).max() < MAX_SHIFT
+            trusted[part] = np.abs(shift @ changes).max() < MAX_SHIFT
     return out, trusted
 
 

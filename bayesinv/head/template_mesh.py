@@ -1,4 +1,4 @@
-"""The tetrahedral mesh of the template head, with CSF between brain and skull, for finite elements."""
+"""The template head with CSF between brain and skull: its surfaces, and its tetrahedral mesh for finite elements."""
 
 from __future__ import annotations
 
@@ -63,19 +63,44 @@ def finite_elements(
     return Head(tuple(NAMES[i] for i in included), values, surfaces, centre=(x, y, z), mesh=mesh)
 
 
+def boundary_elements(
+    conductivities: Sequence[Conductivity] | None = None, *, subdivisions: int = 3, csf: float = CSF_THICKNESS
+) -> Head:
+    """Return the template head with CSF by its four surfaces.
+
+    conductivities : S/m of brain, CSF, skull and scalp; `CONDUCTIVITIES` if None
+    subdivisions : see `template.surfaces`
+    csf : thickness of the CSF along rays, m
+
+    Raises
+    ------
+    ValueError
+        If the CSF is too thin or too thick, or there are not four conductivities.
+    """
+    if not 1e-3 <= csf <= MAX_CSF_THICKNESS:
+        raise ValueError(f"csf is {csf:g} m, but must be 1 to {1e3 * MAX_CSF_THICKNESS:g} mm; see `template.head`")
+    values = CONDUCTIVITIES if conductivities is None else tuple(conductivities)
+    return Head(NAMES, values, _with_brain(template.surfaces(subdivisions), csf))
+
+
+def _with_brain(surfaces: tuple[Surface, ...], csf: float) -> tuple[Surface, ...]:
+    """Return the surface of the brain before the others."""
+    centre = _ray_centre()
+    rays = surfaces[0].vertices - centre
+    shrunk = 1 - csf / np.linalg.norm(rays, axis=1, keepdims=True)
+    return (Surface(centre + shrunk * rays, surfaces[0].triangles), *surfaces)
+
+
 @MESH_MEMORY.keep
 def _build(resolution: str, csf: float) -> tuple[tuple[Surface, ...], Tetrahedra]:
     """Return the surfaces, innermost first, and the tetrahedra between them."""
     surfaces: tuple[Surface, ...] = template.surfaces(4)
     spacing, layers = RESOLUTIONS[resolution]
-    centre = _ray_centre()
     if csf:
-        rays = surfaces[0].vertices - centre
-        shrunk = 1 - csf / np.linalg.norm(rays, axis=1, keepdims=True)
-        surfaces = (Surface(centre + shrunk * rays, surfaces[0].triangles), *surfaces)
+        surfaces = _with_brain(surfaces, csf)
     else:
         spacing, layers = (spacing[0], *spacing[2:]), (layers[0], *layers[2:])
-    return surfaces, tetrahedralise(surfaces, spacing, layers, centre=centre)
+    return surfaces, tetrahedralise(surfaces, spacing, layers, centre=_ray_centre())
 
 
 @MESH_MEMORY.keep

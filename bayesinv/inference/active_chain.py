@@ -22,9 +22,11 @@ from collections.abc import Callable
 import numpy as np
 
 from bayesinv.axes import Array, Index
-from bayesinv.evidence.active_scan import Scan
+from bayesinv.inference.active_jumps import draw_head, draw_pair, draw_with_head
 from bayesinv.inference.active_model import EMPTY, ActiveDraws, ActiveModel, LogPrior
-from bayesinv.inference.active_slot import NearConditional, OneMore, SlotConditional, one_of_mass
+from bayesinv.inference.active_slot import NearConditional, OneMore, one_of_mass
+from bayesinv.inference.active_state import ActiveState
+from bayesinv.prior.patches import head_of_prior
 
 POINTS = 8
 """Points of the random lattice along a hyperparameter, of which one is drawn in a sweep."""
@@ -41,9 +43,9 @@ STEPS, ACCEPTANCE = 4, 0.25
 MEMORY = 50
 """Sweeps of warming up that the shape of these steps is learned from."""
 
-MOVES, PAIRS, NEAR = 20, 1, 3
-"""Slots that are drawn anew in a sweep, pairs of which merging or splitting is tried, and levels by which the strength
-of the one changes at most."""
+MOVES, PAIRS, HEADS = 20, 1, 2
+"""Slots that are drawn anew in a sweep, pairs of which merging or splitting is tried, and heads that are tried with
+another place of a source."""
 
 SMOOTHED, SHARED = 2.0, 0.2
 """Levels over which the distribution of those of empty slots is smoothed, and the share that the prior has in it."""
@@ -59,78 +61,28 @@ SETTLING = 30
 """Sweeps of scales and levels alone before sources come in."""
 
 
-class Chain:
-    """The state of one chain."""
+class Chain(ActiveState):
+    """A chain: a state, and the moves that leave the posterior as it is."""
 
     def __init__(self, model: ActiveModel, prior: LogPrior, start: Array, rng: np.random.Generator) -> None:
-        self.model, self.prior, self.rng = model, prior, rng
-        self.patch = np.full(model.most, EMPTY, dtype=np.int64)
-        self.level = rng.choice(len(model.strengths), size=model.most, p=np.exp(model.log_strengths))
-        self.constant = int(rng.choice(len(model.recordings), p=np.exp(model.log_constants)))
-        self.error = int(rng.choice(len(model.errors), p=np.exp(model.log_errors)))
-        self.deviation = np.zeros((model.most, model.neighbours.count))
-        self.fields: list[Array] = [np.empty((len(model.fields), model.axes))] * model.most
-        # Of the levels of empty slots: their distribution, and the levels of sources that it is learned from.
-        self.log_idle, self.met = model.log_strengths.copy(), np.zeros(len(model.strengths))
-        self.heat = 1.0
-        self.point = start.copy()
+        super().__init__(model, prior, start, rng)
+        # Levels of sources so far, that those of empty slots are learned from.
+        self.met = np.zeros(len(model.strengths))
         self.steps = np.full(len(start), 0.3)
         # Of hyperparameters, and of levels of time constant and error: least, mean and covariance, by which they move.
         self.least = np.r_[np.full(len(start), 0.02), 0.3, 0.3]
         self.middle, self.spread = np.r_[start, self.constant, self.error], np.diag(25 * self.least**2)
         self.stride, self.shift = 2.4 / np.sqrt(len(self.least)), 0.0
-        _, variance, noise = prior(self.point[None])
-        self.variance, self.noise = float(variance[0]), float(noise[0])
         self.along = self._along()
-        self.scan = Scan(model.table, model.pairs)
-        # Of slots that are empty by their level, for as long as what is active stays the same.
-        self.beside: dict[int, SlotConditional] = {}
-        self._refresh()
-
-    # --- what is worked out whenever scales or the time constant have changed
-
-    def _refresh(self) -> None:
-        self.beside = {}
-        recording = self.model.recordings[self.constant]
-        spread = recording.spread(self.variance, self.noise, self.model.errors[self.error])
-        self.scan.begin(recording.powers, recording.coefficients, spread)
-        active = self.active
-        self.scan.put([self.fields[slot] for slot in active], self.model.strengths[self.level[active]])
-        self.order = active.tolist()
-
-    @property
-    def active(self) -> Index:
-        """Slots that hold a source."""
-        return np.flatnonzero(self.patch != EMPTY)
-
-    # --- moves
-
-    def _take(self, slot: int) -> None:
-        """Leave a source out of the tables."""
-        self.beside = {}
-        place = self.order.index(slot)
-        self.scan.take(place)
-        self.order[place] = self.order[-1]
-        del self.order[-1]
-
-    def _put(self, slot: int) -> None:
-        """Bring a source into the tables."""
-        self.beside = {}
-        self.scan.put([self.fields[slot]], self.model.strengths[self.level[[slot]]])
-        self.order.append(slot)
-
-    def _conditional(self, level: int, log_nothing: float = -np.inf) -> SlotConditional:
-        strength = float(self.model.strengths[level])
-        return SlotConditional.of(self.model, self.scan, self.heat, strength, log_nothing)
 
     def draw_slot(self, slot: int) -> None:
         """Draw what a slot holds given all else, by a step that leaves its conditional as it is."""
         model, rng, before = self.model, self.rng, int(self.patch[slot])
         if before != EMPTY:
-            self._take(slot)
+            self.take(slot)
         level = int(self.level[slot])
-        log_nothing = self._idle_odds(level) - self._log_odds(len(self.order))
-        one = self.beside.get(level) or self._conditional(level, log_nothing)
+        log_nothing = self.idle_odds(level) - self.log_odds(len(self.order))
+        one = self.beside.get(level) or self.conditional(level, log_nothing)
         self.beside[level] = one
         nothing = rng.random() < 1 / (1 + np.exp(min(one.log_total - log_nothing, 700.0)))
         if nothing and before == EMPTY:
@@ -140,7 +92,7 @@ class Chain:
         # Log ratios of the density of a state to the one that it is proposed with.
         weights = [0.0 if at[0] == EMPTY else one.log_exact(*at) - one.log_drawn(*at) for at in states]
         if np.log(rng.random()) < weights[0] - weights[1]:
-            self._hold(slot, *states[0])
+            self.hold(slot, *states[0])
         if self.patch[slot] == EMPTY:
             self.level[slot] = one_of_mass(self.log_idle, rng)
             return
@@ -148,7 +100,7 @@ class Chain:
             self._draw_near(slot, one)
         added = self.heat * one.products(int(self.patch[slot])).levels(self.deviation[slot], model.strengths)
         self.level[slot] = one_of_mass(added + model.log_strengths, rng)
-        self._put(slot)
+        self.put(slot)
 
     def _draw_near(self, slot: int, one: OneMore) -> None:
         """Draw a source among the patch that it has and those next to it, by a Metropolis step."""
@@ -159,73 +111,7 @@ class Chain:
         log_ratio = one.log_exact(*found) - ahead.log_drawn(*found)
         log_ratio -= one.log_exact(*before) - behind.log_drawn(*before)
         if np.log(self.rng.random()) < log_ratio:
-            self._hold(slot, *found)
-
-    def draw_pair(self) -> None:
-        """Merge two sources into one, or split one into two, by a Metropolis step.
-
-        One that is there is drawn anew with another strength; a second one is left out, or drawn from its conditional
-        given the first.
-        """
-        rng, active = self.rng, self.active
-        merging = bool(rng.integers(2))
-        others = np.flatnonzero(self.patch == EMPTY)
-        if not len(active):
-            return
-        first = int(rng.choice(active))
-        if merging:
-            others = active[active != first]
-        near = int(self.level[first] + rng.integers(-NEAR, NEAR + 1))
-        if not len(others) or not 0 <= near < len(self.model.strengths):
-            return
-        second = int(rng.choice(others))
-        before = int(self.patch[first]), self.deviation[first].copy(), int(self.level[first])
-        gone = int(self.patch[second]), self.deviation[second].copy()
-        if merging:
-            self._take(second)
-        self._take(first)
-        old, new = self._conditional(before[2]), self._conditional(near)
-        found = new.draw(rng)
-        log_ratio = new.log_exact(*found) - new.log_drawn(*found) + new.log_total
-        log_ratio -= old.log_exact(*before[:2]) - old.log_drawn(*before[:2]) + old.log_total
-        log_ratio += float(self.model.log_strengths[near] - self.model.log_strengths[before[2]])
-        if not merging:
-            self._hold(first, *found)
-            self.level[first] = near
-        self._put(first)
-        beside = self._conditional(int(self.level[second]))
-        held = gone if merging else beside.draw(rng)
-        added = beside.log_exact(*held) - beside.log_drawn(*held) + beside.log_total
-        added += self._log_odds(len(active) - merging) - self._idle_odds(int(self.level[second]))
-        # Of a pair there are as many first ones as sources; of one source, as many second ones as empty slots.
-        pairs, single = (len(active), len(active) - 1) if merging else (len(active) + 1, len(active))
-        added += float(np.log(self.model.most - single) - np.log(pairs))
-        accepted = np.log(rng.random()) < (log_ratio - added if merging else log_ratio + added)
-        if merging and accepted:
-            self._take(first)
-            self._hold(second, EMPTY, gone[1])
-            self._hold(first, *found)
-            self.level[first] = near
-            self._put(first)
-        elif merging:
-            self._put(second)
-        elif accepted:
-            self._hold(second, *held)
-            self._put(second)
-        else:
-            self._take(first)
-            self._hold(first, *before[:2])
-            self.level[first] = before[2]
-            self._put(first)
-
-    def _log_odds(self, others: int) -> float:
-        """Log prior odds that a slot holds a source where some others do; the probability of each is integrated out."""
-        filled, empty = self.model.count_prior
-        return float(np.log(filled + others) - np.log(empty + self.model.most - 1 - others))
-
-    def _idle_odds(self, level: int) -> float:
-        """Log ratio of the probabilities of a level where a slot is empty and where it holds a source."""
-        return float(self.log_idle[level] - self.model.log_strengths[level])
+            self.hold(slot, *found)
 
     def _learn_idle(self) -> None:
         """Let levels of empty slots be distributed as those of sources so far; what was drawn for them is drawn anew.
@@ -243,24 +129,6 @@ class Chain:
         for slot in np.flatnonzero(self.patch == EMPTY):
             self.level[slot] = one_of_mass(self.log_idle, self.rng)
 
-    def _hold(self, slot: int, patch: int, deviation: Array) -> None:
-        same = patch == self.patch[slot] and np.array_equal(deviation, self.deviation[slot])
-        if patch != EMPTY and not same:
-            self.deviation[slot], self.fields[slot] = deviation, self.model.field(patch, deviation)
-        self.patch[slot] = patch
-
-    def _log_densities(
-        self, variance: float, noise: float, constant: int, error: int, rise: int = 0
-    ) -> tuple[float, float]:
-        model = self.model
-        # Levels are in a geometric series.
-        columns = self.scan.columns * (model.strengths[-1] / model.strengths[0]) ** (rise / (len(model.strengths) - 1))
-        return model.log_density(columns, constant, variance, noise, float(model.errors[error]))
-
-    def _log_density(self, variance: float, noise: float, constant: int, error: int, rise: int = 0) -> float:
-        dense, added = self._log_densities(variance, noise, constant, error, rise)
-        return dense + self.heat * added
-
     def _prior_at(self, nodes: Array) -> tuple[Array, Array, Array]:
         """Log prior, dense variance and noise (node,) of hyperparameters; no mass where one of them is not valid."""
         log_mass, variance, noise = self.prior(nodes)
@@ -277,7 +145,7 @@ class Chain:
         nodes[:, i] += self.steps[i] * WIDER**wide * (np.arange(POINTS) - own)
         log_mass, variance, noise = self._prior_at(nodes)
         for k in np.flatnonzero(np.isfinite(log_mass)):
-            log_mass[k] += self._log_density(float(variance[k]), float(noise[k]), self.constant, self.error)
+            log_mass[k] += self.log_density(float(variance[k]), float(noise[k]), self.constant, self.error)
         drawn = one_of_mass(log_mass, self.rng)
         self.point, self.variance, self.noise = nodes[drawn], float(variance[drawn]), float(noise[drawn])
         if adapting is not None and not wide:
@@ -306,7 +174,7 @@ class Chain:
         lower, levels = np.linalg.cholesky(self.spread), np.array([self.constant, self.error])
         steps = (lower @ rng.standard_normal((size + 2, STEPS))).T
         ahead = self.prior(self.point[None])
-        current = float(ahead[0][0]) + self._at_levels(self.variance, self.noise, self.constant, self.error)
+        current = float(ahead[0][0]) + self.at_levels(self.variance, self.noise, self.constant, self.error)
         made = -1
         for i, step in enumerate(self.stride * steps):
             if made < 0:
@@ -318,7 +186,7 @@ class Chain:
                 prior, variance, noise = (float(one[i - made]) for one in ahead)
                 value = -np.inf
                 if np.isfinite([prior, variance, noise]).all() and min(variance, noise) > 0:
-                    value = prior + self._at_levels(variance, noise, *near.tolist())
+                    value = prior + self.at_levels(variance, noise, *near.tolist())
                 accepted = bool(np.log(rng.random()) < value - current)
             if accepted:
                 current, levels, made = value, near, -1
@@ -333,23 +201,6 @@ class Chain:
             self.middle += rate * (now - self.middle)
             self.spread[np.diag_indices(size + 2)] += rate * self.least**2
 
-    def _at_levels(self, variance: float, noise: float, constant: int, error: int, rise: int = 0) -> float:
-        """Log density of scales and strengths, all strengths raised by a number of levels."""
-        model = self.model
-        out = float(model.log_constants[constant] + model.log_errors[error])
-        out += float(model.log_strengths[self.level[self.active] + rise].sum())
-        return out + self._log_density(variance, noise, constant, error, rise)
-
-    def _may_rise(self, rise: int) -> bool:
-        raised = self.level[self.active] + rise
-        return bool((raised >= 0).all() and (raised < len(self.model.strengths)).all())
-
-    def _raise(self, rise: int) -> None:
-        """Raise all strengths by a number of levels; tables are those of the old ones until they are refreshed."""
-        active = self.active
-        self.level[active] += rise
-        self.scan.strengths = self.model.strengths[self.level[np.array(self.order, dtype=np.int64)]].tolist()
-
     def draw_constant(self) -> None:
         """Draw the time constant, all strengths and the dense variance changing with it.
 
@@ -362,14 +213,14 @@ class Chain:
         nodes = self.point + (rng.uniform(*SLOPES) * levels[:, None]) * self.along
         log_mass, variance, noise = self._prior_at(nodes)
         for k, (constant, rise) in enumerate(zip(constants.tolist(), rises.tolist(), strict=True)):
-            if np.isfinite(log_mass[k]) and 0 <= constant < len(model.log_constants) and self._may_rise(rise):
-                log_mass[k] += self._at_levels(float(variance[k]), float(noise[k]), constant, self.error, rise)
+            if np.isfinite(log_mass[k]) and 0 <= constant < len(model.log_constants) and self.may_rise(rise):
+                log_mass[k] += self.at_levels(float(variance[k]), float(noise[k]), constant, self.error, rise)
             else:
                 log_mass[k] = -np.inf
         drawn = one_of_mass(log_mass, rng)
         self.constant, self.point = int(constants[drawn]), nodes[drawn]
         self.variance, self.noise = float(variance[drawn]), float(noise[drawn])
-        self._raise(int(rises[drawn]))
+        self.raise_levels(int(rises[drawn]))
 
     def draw_scales(self, adapting: int | None) -> None:
         """Draw the hyperparameters, the time constant and the error, one of them from its whole conditional."""
@@ -379,7 +230,7 @@ class Chain:
             self.draw_scale(drawn, adapting)
         else:
             each = [
-                self._at_levels(self.variance, self.noise, self.constant, i) for i in range(len(self.model.log_errors))
+                self.at_levels(self.variance, self.noise, self.constant, i) for i in range(len(self.model.log_errors))
             ]
             self.error = one_of_mass(np.array(each), self.rng)
         self.draw_together(adapting)
@@ -389,19 +240,25 @@ class Chain:
         for slot in self.rng.choice(self.model.most, size=min(MOVES, self.model.most), replace=False):
             self.draw_slot(int(slot))
         for _ in range(PAIRS):
-            self.draw_pair()
+            draw_pair(self)
+        for _ in range(HEADS):
+            draw_with_head(self)
         self.draw_scales(adapting)
-        self._refresh()
+        draw_head(self)
+        self.refresh()
 
     def _draw_prior(self) -> None:
         """Draw sources from their prior, whatever the recording."""
+        if len(self.head):
+            self.head = head_of_prior(len(self.head), self.rng)
+            self.to_head()
         model = self.model
         filled = self.rng.random(model.most) < self.rng.beta(*model.count_prior)
         probability = np.exp(model.log_prior)
         patches = self.rng.choice(len(probability), size=model.most, p=probability / probability.sum())
         deviations = model.deviation * self.rng.standard_normal(self.deviation.shape)
         for slot, patch in enumerate(patches):
-            self._hold(slot, int(patch) if filled[slot] else EMPTY, deviations[slot])
+            self.hold(slot, int(patch) if filled[slot] else EMPTY, deviations[slot])
 
     def anneal(self, sweeps: int, told: Callable[[], None]) -> float:
         """Start from dense currents alone, and return the log of an unbiased estimate of a ratio.
@@ -415,11 +272,11 @@ class Chain:
         for sweep in range(SETTLING):
             self.draw_scales(sweep)
         self._draw_prior()
-        self._refresh()
+        self.refresh()
         self.heat = 0.0
         for sweep in range(sweeps):
             heat = ((sweep + 1) / sweeps) ** RISE
-            _, added = self._log_densities(self.variance, self.noise, self.constant, self.error)
+            _, added = self.log_densities(self.variance, self.noise, self.constant, self.error)
             log_ratio += (heat - self.heat) * added
             self.heat = heat
             self.sweep(SETTLING + sweep)
@@ -432,15 +289,15 @@ class Chain:
 
         told : called after every sweep
         """
-        kept: list[tuple[Index, Array, Array, int, float, Array]] = []
+        kept: list[tuple[Index, Array, Array, int, float, Array, Array]] = []
         for _ in range(draws):
             self.sweep(None)
             active = self.active
             strengths = self.model.strengths[self.level[active]]
             error = float(self.model.errors[self.error])
             sources = self.patch[active].copy(), strengths, self.deviation[active]
-            kept.append((*sources, self.constant, error, self.point.copy()))
+            kept.append((*sources, self.constant, error, self.point.copy(), self.head.copy()))
             told()
-        patch, strength, deviation, constant, errors, points = zip(*kept, strict=True)
+        patch, strength, deviation, constant, errors, points, heads = zip(*kept, strict=True)
         constants = np.array(constant, dtype=np.int64)
-        return ActiveDraws(patch, strength, deviation, constants, np.array(errors), np.array(points))
+        return ActiveDraws(patch, strength, deviation, constants, np.array(errors), np.array(points), np.array(heads))

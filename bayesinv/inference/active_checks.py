@@ -19,8 +19,8 @@ MAX_DIFFERENCE = 0.2
 PARCEL = 0.02
 """Radius in m of the parcels whose inclusion is compared."""
 
-MAX_ERROR = 1.5
-"""Largest standard error of the log evidence, nats."""
+MAX_ERROR, MAX_SHARE = 1.5, 0.05
+"""Largest standard error of the log evidence, nats, and of more than that, relative to the ratio that it is to tell."""
 
 CROWDED = 0.01
 """Largest probability of as many sources as there may be, or one fewer."""
@@ -104,11 +104,12 @@ def _room(sets: ActiveSets) -> Check:
 
 
 def _annealing(ratio: Evidence) -> Check:
+    limit = max(MAX_ERROR, MAX_SHARE * abs(ratio))
     return Check(
         "error of the evidence",
         ratio.error,
-        f"< {MAX_ERROR:g}",
-        ratio.error < MAX_ERROR,
+        f"< {limit:.3g}",
+        ratio.error < limit,
         "standard error in nats of the log evidence, by what chains gathered on their way from dense currents alone to "
         "focal sources too; where it is large they went different ways: give more sweeps to warm up, `warm`",
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from dataclasses import fields as dataclass_fields
 from typing import Protocol
 
 import numpy as np
@@ -37,6 +38,7 @@ class ActiveModel(PickledByFields):
     count_prior : of the share of slots that are filled, a beta distribution
     most : slots
     axes : columns of a source
+    modes : (mode, component, patch × axis), what the fields vary by with the head; None for none
     """
 
     fields: Array
@@ -52,12 +54,35 @@ class ActiveModel(PickledByFields):
     count_prior: tuple[float, float]
     most: int
     axes: int
+    modes: Array | None = None
+
+    @property
+    def heads(self) -> int:
+        """Number of the head's coordinates."""
+        return 0 if self.modes is None else len(self.modes)
+
+    def in_head(self, head: Array) -> ActiveModel:
+        """Return the same with the fields of a head, by its coordinates (mode,)."""
+        if not len(head):
+            return self
+        return InHead(
+            **{one.name: getattr(self, one.name) for one in dataclass_fields(ActiveModel)}, nominal=self, head=head
+        )
 
     @cached_property
     def table(self) -> Table:
         """The fields in single precision, by axis: (axis, component, patch)."""
-        fields = self.fields.astype(np.float32).reshape(len(self.fields), -1, self.axes)
-        return np.ascontiguousarray(fields.transpose(2, 0, 1))
+        return self._table_of(self.fields)
+
+    @cached_property
+    def mode_tables(self) -> Table:
+        """The same of every mode of the head: (mode, axis, component, patch)."""
+        assert self.modes is not None
+        return np.stack([self._table_of(one) for one in self.modes])
+
+    def _table_of(self, fields: Array) -> Table:
+        by_axis = fields.astype(np.float32).reshape(len(fields), -1, self.axes)
+        return np.ascontiguousarray(by_axis.transpose(2, 0, 1))
 
     @cached_property
     def pairs(self) -> Table:
@@ -65,17 +90,35 @@ class ActiveModel(PickledByFields):
         return np.stack([self.table[a] * self.table[b] for a in range(self.axes) for b in range(a + 1)])
 
     @cached_property
-    def by_patch(self) -> Array:
-        """The fields of each patch: (patch, component, axis)."""
+    def _by_patch(self) -> Array:
         return np.ascontiguousarray(self.fields.reshape(len(self.fields), -1, self.axes).swapaxes(0, 1))
+
+    @cached_property
+    def _modes_by_patch(self) -> Array:
+        """(patch, mode, component, axis)."""
+        assert self.modes is not None
+        shaped = self.modes.reshape(*self.modes.shape[:2], -1, self.axes)
+        return np.ascontiguousarray(shaped.transpose(2, 0, 1, 3))
+
+    def of_patches(self, patches: Index) -> Array:
+        """Fields of some patches (any shape): (..., component, axis)."""
+        return np.asarray(self._by_patch[patches])
 
     def field(self, patch: int, deviation: Array) -> Array:
         """Field (component, axis) of unit strength of a patch that deviates by (direction,)."""
         if not len(deviation):
-            return np.asarray(self.by_patch[patch])
+            return self.of_patches(np.array(patch))
+        parts, shares = self._blend(patch, deviation)
+        return np.asarray(np.tensordot(shares, self.of_patches(parts), axes=1))
+
+    def field_modes(self, patch: int, deviation: Array) -> Array:
+        """What that field varies by with the head: (mode, component, axis)."""
+        parts, shares = self._blend(patch, deviation)
+        return np.asarray(np.tensordot(shares, self._modes_by_patch[parts], axes=1))
+
+    def _blend(self, patch: int, deviation: Array) -> tuple[Index, Array]:
         one = np.array([patch])
-        parts, shares = self.neighbours.parts(one)[0], self.neighbours.shares(one, deviation[None])[0]
-        return np.asarray(np.tensordot(shares, self.by_patch[parts], axes=1))
+        return self.neighbours.parts(one)[0], self.neighbours.shares(one, deviation[None])[0]
 
     def log_density(
         self, fields: Array, constant: int, variance: float, noise: float, error: float
@@ -93,6 +136,34 @@ class ActiveModel(PickledByFields):
 
 
 @dataclass(frozen=True, eq=False)
+class InHead(ActiveModel):
+    """A model with the fields of one head.
+
+    nominal : the model with those of the mean head
+    head : (mode,), coordinates
+    """
+
+    nominal: ActiveModel = field(kw_only=True)
+    head: Array = field(kw_only=True)
+
+    @cached_property
+    def table(self) -> Table:
+        """The fields in single precision, by axis: (axis, component, patch)."""
+        tables = self.nominal.mode_tables
+        return self.nominal.table + np.tensordot(self.head.astype(np.float32), tables, axes=1)
+
+    def of_patches(self, patches: Index) -> Array:
+        """Fields of some patches (any shape): (..., component, axis)."""
+        nominal = self.nominal
+        varied = np.einsum("m,...mca->...ca", self.head, nominal._modes_by_patch[patches])
+        return np.asarray(nominal.of_patches(patches) + varied)
+
+    def field_modes(self, patch: int, deviation: Array) -> Array:
+        """What the field of a patch that deviates varies by with the head: (mode, component, axis)."""
+        return self.nominal.field_modes(patch, deviation)
+
+
+@dataclass(frozen=True, eq=False)
 class ActiveDraws(PickledByFields):
     """Draws of one chain.
 
@@ -102,6 +173,7 @@ class ActiveDraws(PickledByFields):
     constant : (draw,), index of the time constant
     error : (draw,), in units of the noise
     points : (draw, coordinate), unconstrained hyperparameters
+    head : (draw, mode), coordinates of the head
     """
 
     patch: tuple[Index, ...]
@@ -110,6 +182,7 @@ class ActiveDraws(PickledByFields):
     constant: Index
     error: Array
     points: Array
+    head: Array
 
     def followed_by(self, later: ActiveDraws) -> ActiveDraws:
         """Return these draws and later ones of the same chain."""
@@ -120,4 +193,5 @@ class ActiveDraws(PickledByFields):
             np.concatenate([self.constant, later.constant]),
             np.concatenate([self.error, later.error]),
             np.concatenate([self.points, later.points]),
+            np.concatenate([self.head, later.head]),
         )

@@ -92,8 +92,9 @@ def active_model(density: Density, focal: Patches) -> ActiveModel:
     constants, log_constants = focal.constants
     modes = [FocalModes.of(problem, one) for one in constants]
     strengths, log_strengths = focal.strengths
+    to_units = decomposition.to_components.T * focal.median_strength
     return ActiveModel(
-        fields=decomposition.to_components.T @ focal.fields * focal.median_strength,
+        fields=to_units @ focal.fields,
         recordings=tuple(
             FocalRecording.of(problem, decomposition, one, observation.baseline is not None) for one in modes
         ),
@@ -108,6 +109,7 @@ def active_model(density: Density, focal: Patches) -> ActiveModel:
         count_prior=focal.count_prior,
         most=focal.most,
         axes=problem.axes,
+        modes=to_units @ focal.field_modes if problem.gain_modes is not None else None,
     )
 
 
@@ -133,6 +135,8 @@ class _Gathered:
             hyper = {**hyper, "constant": seconds[np.concatenate([one.constant for one in found])]}
         if focal.error:
             hyper = {**hyper, "error": np.concatenate([one.error for one in found])}
+        heads = np.concatenate([one.head for one in found]).T
+        hyper = {**hyper, **{f"head {j}": one for j, one in enumerate(heads, 1)}}
         return cls(active_sets(focal, found), points, flattened(hyper))
 
 
@@ -244,6 +248,7 @@ def active_sets(focal: Patches, found: list[ActiveDraws]) -> ActiveSets:
         constant=np.concatenate([one.constant for one in found]),
         constants=np.array([np.nan if one is None else one for one in focal.constants[0]], dtype=np.float64),
         error=np.concatenate([one.error for one in found]),
+        head=np.concatenate([one.head for one in found]) if focal.problem.gain_modes is not None else None,
         chain=np.repeat(np.arange(len(found)), [len(one.patch) for one in found]),
         centre=focal.centres[used],
         extent=focal.extent[used],

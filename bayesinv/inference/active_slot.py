@@ -43,7 +43,7 @@ class OneMore(PickledByFields):
     def products(self, patch: int) -> Deviations:
         """What a patch adds as a function of its deviation and strength, worked out once."""
         if patch not in self._known:
-            fields = self.model.neighbours.fields_along(self.model.by_patch, np.array([patch]))
+            fields = self.model.neighbours.fields_along(self.model.of_patches, np.array([patch]))
             self._known[patch] = self.scan.deviations(fields)
         return self._known[patch]
 
@@ -150,7 +150,7 @@ class NearConditional(OneMore):
 
 
 def _proposal(model: ActiveModel, scan: Scan, heat: float, strength: float, patches: Index) -> Proposal:
-    products = scan.deviations(model.neighbours.fields_along(model.by_patch, patches), tabled=True)
+    products = scan.deviations(model.neighbours.fields_along(model.of_patches, patches), tabled=True)
     return products.proposal(np.full(len(patches), strength), heat, model.deviation)
 
 

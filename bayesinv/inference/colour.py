@@ -29,6 +29,12 @@ SIGNIFICANCE = 1e-4
 MIN_NUMBERS = 300
 """Fewest numbers without currents from which the recording's noise is judged."""
 
+EMPTY = 1e-3
+"""Power of a frequency, relative to the strongest, below which the noise has next to nothing there."""
+
+ROOM = 1.2
+"""Half the sampling rate in units of the highest frequency of the noise, where samples suffice for it."""
+
 QUIET_SHARE = 0.05
 """Share of a direction's variance that currents may have where it counts as noise."""
 
@@ -41,26 +47,26 @@ def colour_checks(problem: Problem, mixed: Mixture) -> list[Check]:
 
     Reference: Ljung & Box (1978), Biometrika 65, 297-303.
     """
-    known = problem.noise_over_time
+    known, advice = problem.noise_over_time, _advice(problem)
     found = []
     innovations = _innovations(problem)
     if innovations is not None:
-        found.append(_check(f"{OVER_TIME}, baseline", innovations, known))
+        found.append(_check(f"{OVER_TIME}, baseline", innovations, known, advice))
     quiet = _without_currents(problem, mixed)
     if quiet is not None:
-        found.append(_check(f"{OVER_TIME}, recording", quiet, known))
+        found.append(_check(f"{OVER_TIME}, recording", quiet, known, advice))
     elif problem.autocorrelation is not None and problem.autocorrelation.assumed and len(problem.times) > 2:
-        found.append(_assumed(problem))
+        found.append(_assumed(problem, advice))
     return found
 
 
-def _assumed(problem: Problem) -> Check:
+def _assumed(problem: Problem, advice: str) -> Check:
     """Return the check of noise that is nowhere seen alone, neither before the response nor beside it.
 
     Where all samples of the recording are independent, so are those of its noise. Where they are not, noise and
     currents may both be the reason, and nothing tells which.
     """
-    found = _check(f"{OVER_TIME}, recording", problem.white_recording, problem.noise_over_time)
+    found = _check(f"{OVER_TIME}, recording", problem.white_recording, problem.noise_over_time, advice)
     if found.passed:
         return replace(found, note=f"of the whole recording, {found.note}")
     return replace(
@@ -72,7 +78,7 @@ def _assumed(problem: Problem) -> Check:
     )
 
 
-def _check(name: str, series: Array, known: str) -> Check:
+def _check(name: str, series: Array, known: str, advice: str) -> Check:
     lags = max(1, min(LAGS, series.shape[1] // 3))
     correlation, error = whiteness(series, lags)
     power = float(np.sum(correlation**2))
@@ -86,7 +92,27 @@ def _check(name: str, series: Array, known: str) -> Check:
         excess <= LIMIT or power <= by_chance,
         f"sum of squared autocorrelations over {lags} lags, {correlation[0]:+.2f} at one sample; 0 where the noise's "
         f"autocorrelation is accounted for. Noise over time: {known}. If it is not, intervals are too narrow and "
-        'priors cannot be compared: give noise_time="auto" and a longer baseline, trials, or an empty room',
+        f"priors cannot be compared: {advice}",
+    )
+
+
+def _advice(problem: Problem) -> str:
+    """What to do where the noise over time is not accounted for."""
+    remedy = 'give noise_time="auto" and a longer baseline, trials, or an empty room'
+    known = problem.autocorrelation
+    if known is None or known.white:
+        return remedy
+    # What a filter left nothing of is no process that samples tell: the finer they are, the less each says anew.
+    power = known.spectrum.max(axis=0)
+    frequencies = np.linspace(0.0, 0.5, len(power))
+    highest = float(frequencies[power > EMPTY * power.max()].max())
+    every = int(0.5 / (ROOM * highest)) if highest > 0 else 1
+    if every < 2:
+        return remedy
+    return (
+        f"the noise has next to nothing above {highest:.2g} cycles per sample, as it was filtered far below the "
+        f"sampling rate. Take every {every}{'nd' if every == 2 else 'rd' if every == 3 else 'th'} sample "
+        f"(evoked.decimate({every}), and the noise's likewise), or {remedy}"
     )
 
 

@@ -113,6 +113,11 @@ class Method:
             return "the model has focal sources, which are sampled; use method='active_set', or none"
         if self.focal and not focal:
             return f"method {self.name!r} wants a model with focal sources: Currents(..., focal=Patches(problem))"
+        if self.name != "gibbs" and not (focal or local) and density.observation.problem.noise_tails == "student":
+            return (
+                f"method {self.name!r} takes noise_tails='normal', but the problem's are 'student', which method "
+                "'gibbs' samples; give that method or none, or noise_tails='normal'"
+            )
         return self.unfit(density)
 
     @property
@@ -389,7 +394,6 @@ METHODS = {
             "bayesinv.inference.tails",
             _unfit_gibbs,
             _reason_gibbs,
-            instead=True,
         ),
         Method(
             "exact",

@@ -38,6 +38,8 @@ class ActiveSets(PickledByFields):
     starts, members, weights : (patch + 1,), (member,) and (member,), the sources of each patch, those of patch i from
         starts[i] to starts[i + 1], and their shares of its current
     most : number of sources above which none was added
+    head : (node, mode), coordinates of the head that the sources' fields are of, see `Patches`; None where it is taken
+        for known
     log_ratio, log_ratio_error : log of the ratio of the evidence to that of the same model without focal sources, and
         its standard error, nats; NaN where it is not known
     """
@@ -59,6 +61,7 @@ class ActiveSets(PickledByFields):
     most: int
     log_ratio: float = np.nan
     log_ratio_error: float = np.nan
+    head: Array | None = None
 
     def __post_init__(self) -> None:
         same_axes(
@@ -69,6 +72,8 @@ class ActiveSets(PickledByFields):
             strength=(self.strength, "active"),
         )
         same_axes(constant=(self.constant, "node"), error=(self.error, "node"), chain=(self.chain, "node"))
+        if self.head is not None:
+            same_axes(constant=(self.constant, "node"), head=(self.head, "node mode"))
         same_axes(centre=(self.centre, "patch"), extent=(self.extent, "patch"))
         same_axes(members=(self.members, "member"), weights=(self.weights, "member"))
 
@@ -111,6 +116,7 @@ class ActiveSets(PickledByFields):
             strength=self.strength[kept],
             constant=self.constant[nodes],
             error=self.error[nodes],
+            head=None if self.head is None else self.head[nodes],
             chain=self.chain[nodes],
             centre=self.centre[used],
             extent=self.extent[used],
@@ -179,6 +185,7 @@ class ActiveSets(PickledByFields):
             members=together("members").astype(np.int64),
             weights=together("weights"),
             most=max(one.most for one in parts),
+            head=_joined_heads(parts),
         )
 
     def patterns(self, problem: Problem) -> csr_array:
@@ -189,3 +196,11 @@ class ActiveSets(PickledByFields):
         shape = (problem.source_count, count)
         table = csc_array((self.weights, self.members, self.starts), shape=shape)
         return csr_array(kron(table @ blend, eye_array(axes)) if axes > 1 else table @ blend)
+
+
+def _joined_heads(parts: Sequence[ActiveSets]) -> Array | None:
+    """Coordinates of the head at the nodes of several models (node, mode); zeros where a model has no sources."""
+    modes = max(0 if one.head is None else one.head.shape[1] for one in parts)
+    if not modes:
+        return None
+    return np.concatenate([np.zeros((len(one.constant), modes)) if one.head is None else one.head for one in parts])

@@ -343,12 +343,16 @@ class FunctionalModes(PickledByFields):
 def focal_gaussians(problem: Problem, mixture: Mixture, sets: ActiveSets) -> tuple[FocalGaussians, ...]:
     """Return the Gaussians of a mixture's nodes of models with focal sources, those of each time constant together."""
     patterns, found = sets.patterns(problem).tocsc(), []
+    heads, gain_modes = np.zeros((len(sets.constant), 0)), problem.gain[:0]
+    if sets.head is not None and problem.gain_modes is not None:
+        heads, gain_modes = sets.head, problem.gain_modes
     for k, structure in enumerate(mixture.structures):
         mine = (mixture.which == k) & (sets.constant != NONE)
         if not mine.any():
             continue
         spectrum = Spectrum.of(problem, structure)
         table = spectrum.to_components.T @ (patterns.T @ problem.gain.T).T
+        varied = [spectrum.to_components.T @ (patterns.T @ one.T).T for one in gain_modes]
         for constant in np.unique(sets.constant[mine]):
             seconds = float(sets.constants[constant])
             modes = FocalModes.of(problem, None if np.isnan(seconds) else seconds)
@@ -360,7 +364,10 @@ def focal_gaussians(problem: Problem, mixture: Mixture, sets: ActiveSets) -> tup
                 own = slice(some.start * problem.axes, some.stop * problem.axes)
                 strengths = np.repeat(sets.strength[some], problem.axes)
                 scales = float(mixture.variance[n]), float(mixture.noise[n]), float(sets.error[n])
-                fields = table[:, own] * strengths
+                fields = table[:, own]
+                for coordinate, mode in zip(heads[n], varied, strict=True):
+                    fields = fields + coordinate * mode[:, own]
+                fields = fields * strengths
                 courses = FocalCourses.at(recording, fields, recording.spread(*scales))
                 patches = csr_array(patterns[:, own] * strengths[None])
                 nodes.append(FocalNode(recording, float(mixture.weights[n]), *scales, patches, fields, courses))

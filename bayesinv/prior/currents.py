@@ -169,7 +169,7 @@ class Currents(PickledByFields):
         baseline : whether the problem's baseline, where it has one, is observed too as pure noise; it determines
             the noise scale, which the response alone confounds with the source scale
         error : scale of the lead field's error, 1 for `problem.error_factor` as it is; where the problem has one and
-            None is given, "error" ~ HalfNormal(1) is learned
+            None is given, "error" ~ HalfNormal(1) is learned; with a focal part, see `Patches`, it is 0
 
         Returns the observed random variable. Prior and posterior predictive sampling draw whitened recordings.
 
@@ -188,7 +188,8 @@ class Currents(PickledByFields):
             raise ValueError(f"noise is {noise}, but the scale of the noise must be positive and finite")
         if error is not None and problem.error_factor is None:
             raise ValueError("error scales the lead field's error, but the problem has none; see bi.forward_error")
-        if error is None and problem.error_factor is not None:
+        # A focal part has an error of its own, and what the head does to all sources.
+        if error is None and problem.error_factor is not None and self.focal is None:
             error = pm.HalfNormal("error", 1.0)
         fields = scaled_fields(self, problem, {name: getattr(self, name) for name in STRUCTURAL_NAMES}, pt.exp)
         level, ratio = noise_scales(problem, noise)

@@ -11,6 +11,7 @@ and have shapes of their own, which one patch out of a few thousand is not.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -93,14 +94,14 @@ class Neighbours(PickledByFields):
         found = np.einsum("sd,sdn->sn", deviations, self.directions[patches])
         return np.concatenate([1 - found.sum(axis=1, keepdims=True), found], axis=1)
 
-    def fields_along(self, fields: Array, patches: Index) -> Array:
+    def fields_along(self, fields_of: Callable[[Index], Array], patches: Index) -> Array:
         """Fields of some patches and along their directions: (source, component, 1 + direction, axis).
 
-        fields : (patch, component, axis), of all
+        fields_of : from patches (..., ) to their fields (..., component, axis)
         """
-        own = fields[patches]
+        own = fields_of(patches)
         count, components, axes = own.shape
-        differences = fields[self.patches[patches]] - own[:, None]
+        differences = fields_of(self.patches[patches]) - own[:, None]
         along = self.directions[patches] @ differences.reshape(count, -1, components * axes)
         both = np.concatenate([own.reshape(count, 1, -1), along], axis=1)
         return both.reshape(count, -1, components, axes).swapaxes(1, 2)

@@ -7,7 +7,10 @@
     strength_k ~ HalfCauchy(scale), on a grid;   log constant ~ Normal(log 20 ms, 1), on a grid
 
 A patch spreads one current evenly over the cortex within an extent of a place. Places are uniform by area, extents
-uniform. What lies between places and extents is reached by deviations; see `prior.neighbours`.
+uniform. What lies between places and extents is reached by deviations; see `prior.neighbours`. Where the gain is
+uncertain, see `forward_error`, all sources have the fields of one head, which is learned:
+
+    field of b = (gain + Σ_j head_j modes_j) b,    head_j ~ Normal(0, 1) between -2 and 2
 
 References: Mitchell & Beauchamp (1988), J. Am. Stat. Assoc. 83, 1023-1032 (a prior of few); Sommariva & Sorrentino
 (2014), Inverse Probl. 30, 114020 (few sources of unknown number in MEG).
@@ -21,7 +24,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import csr_array, eye_array, hstack
 from scipy.sparse.csgraph import dijkstra
-from scipy.special import logsumexp
+from scipy.special import logsumexp, ndtr, ndtri
 
 from bayesinv.axes import Array, Index
 from bayesinv.covariance.time_course import correlation_over_time, equally_spaced
@@ -46,6 +49,9 @@ ERRORS, ERROR_RANGE = 15, (0.03, 100.0)
 CONSTANTS = 15
 """Number of time constants on the grid."""
 
+FARTHEST = 2.0
+"""Standard deviations from its mean that a head may lie at: modes are linear in a gain that is never negative."""
+
 MIDDLE, WIDTH = 0.02, 1.0
 """Median time constant in s, and standard deviation of its logarithm."""
 
@@ -66,7 +72,8 @@ class Patches(PickledByFields):
     scale : A m, median strength of a patch, which is its current summed over its places; None takes the one whose
         field is as strong as the noise at the median place
     error : median of what fields of sources are off by in each sensor, in units of the noise, as a wrong head makes
-        them be; it has the sources' courses, and is learned. 0 takes fields for exact
+        them be, beyond what `problem.gain_modes` know of; it has the sources' courses, and is learned. 0 takes fields
+        for exact
     deviation : standard deviation of how far patches deviate towards those next to them, along each of few directions,
         of what these differ by; 0.6 is that of places and extents anywhere between those of the grid. 0 takes patches
         as they are
@@ -155,11 +162,15 @@ class Patches(PickledByFields):
         for _, belongs in members:
             weighted = csr_array(belongs * area[:, None])
             blocks.append(csr_array(weighted / np.asarray(weighted.sum(axis=0))[None]))
-        table, axes = csr_array(hstack(blocks)), self.problem.axes
+        table = csr_array(hstack(blocks))
+        return [extent for extent, _ in members], table, self._fields_of(table, self.problem.gain)
+
+    def _fields_of(self, table: csr_array, gain: Array) -> Array:
+        axes = self.problem.axes
         fields = np.empty((self.problem.components, table.shape[1], axes))
         for axis in range(axes):
-            fields[:, :, axis] = (table.T @ self.problem.gain[:, axis::axes].T).T
-        return [extent for extent, _ in members], table, fields.reshape(len(fields), -1)
+            fields[:, :, axis] = (table.T @ gain[:, axis::axes].T).T
+        return fields.reshape(len(fields), -1)
 
     @cached_property
     def _tables(self) -> tuple[list[float], csr_array, Array]:
@@ -175,6 +186,14 @@ class Patches(PickledByFields):
     def fields(self) -> Array:
         """Field of a unit current of each patch, along each axis: (component, patch × axis), 1/(A m)."""
         return self._tables[2]
+
+    @cached_property
+    def field_modes(self) -> Array:
+        """What the fields vary by with the head: (mode, component, patch × axis); without a mode where it is known."""
+        modes = self.problem.gain_modes
+        if modes is None:
+            return np.zeros((0, *self.fields.shape))
+        return np.stack([self._fields_of(self.table, one) for one in modes])
 
     @cached_property
     def neighbours(self) -> Neighbours:
@@ -275,8 +294,8 @@ class Patches(PickledByFields):
         """Correlation over time (time, time) of the sources' courses."""
         return correlation_over_time(self.problem.times, constant)
 
-    def draw(self, rng: np.random.Generator) -> tuple[csr_array, Array, float | None, float]:
-        """Draw active sources' patterns (source, active), strengths (active,) in A m, a time constant and an error."""
+    def draw(self, rng: np.random.Generator) -> tuple[csr_array, Array, float | None, float, Array]:
+        """Draw active sources' patterns (source, active), strengths (active,) in A m, time constant, error and head."""
         share = rng.beta(*self.count_prior)
         count = int(rng.binomial(self.most, share))
         probability = np.exp(self.log_prior)
@@ -289,7 +308,13 @@ class Patches(PickledByFields):
         constants, shares = self.constants
         constant = constants[int(rng.choice(len(constants), p=np.exp(shares)))]
         deviations = self.deviation * rng.standard_normal((count, self.neighbours.count))
-        return self.patterns(patch, deviations), strength, constant, float(one_of(self.errors))
+        error, head = float(one_of(self.errors)), head_of_prior(len(self.field_modes), rng)
+        return self.patterns(patch, deviations), strength, constant, error, head
+
+
+def head_of_prior(modes: int, rng: np.random.Generator) -> Array:
+    """Draw the coordinates (mode,) of a head from their prior."""
+    return np.asarray(ndtri(rng.uniform(ndtr(-FARTHEST), ndtr(FARTHEST), modes)))
 
 
 def _half_cauchy(median: float, low: float, high: float, count: int) -> tuple[Array, Array]:

@@ -43,7 +43,7 @@ def draw_focal(
 
     focal : a prior of focal sources on the gain of this problem
     """
-    patterns, strength, constant, error = focal.draw(rng)
+    patterns, strength, constant, error, head = focal.draw(rng)
     count, axes, whitening = len(problem.times), problem.axes, problem.time_whitening
     root: Array = np.eye(count) if whitening is None else whitening.mean_root
     if constant is not None:
@@ -53,9 +53,14 @@ def draw_focal(
         return np.asarray(rng.standard_normal((rows, count)) @ root.T)
 
     current = np.sqrt(variance) * structure.sample(problem, courses(structure.sample_size(problem)))
+    sources = np.zeros_like(current)
     for axis in range(axes):
-        current[axis::axes] += patterns @ (strength[:, None] * courses(len(strength)))
-    return current, problem.gain @ current + error * courses(problem.components)
+        sources[axis::axes] = patterns @ (strength[:, None] * courses(len(strength)))
+    current += sources
+    field = problem.gain @ current + error * courses(problem.components)
+    for coordinate, mode in zip(head, () if problem.gain_modes is None else problem.gain_modes, strict=True):
+        field += coordinate * (mode @ sources)
+    return current, field
 
 
 def draw_recording(

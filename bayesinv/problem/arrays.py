@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from bayesinv.axes import Array, real, same_axes
-from bayesinv.problem.autocorrelation import NoiseTime, chosen
+from bayesinv.axes import Array, one_of, real, same_axes
+from bayesinv.problem.autocorrelation import Autocorrelation, NoiseTime, check_fits, chosen
 from bayesinv.problem.frozen import told_of_frozen
+from bayesinv.problem.noise import Noise
 from bayesinv.problem.recording import Recording, checked_averages
+from bayesinv.problem.tails import TAILS
 from bayesinv.problem.whitening import given_noise
 
 
@@ -83,3 +85,15 @@ def _frozen(field: Array, times: Array, baseline: Array | None, names: Sequence[
         times = np.concatenate([times[0] - step * np.arange(baseline.shape[1], 0, -1), times])
         field = np.hstack([baseline, field])
     return told_of_frozen(field, times, names, 4)
+
+
+def check_noise(tails: str, known: Autocorrelation | None, noise: Noise | None, components: int, times: Array) -> None:
+    """Check that the noise's tails are known, and that its autocorrelation is of these components and samples.
+
+    Raises
+    ------
+    ValueError
+        If they are not.
+    """
+    one_of("noise_tails", tails, TAILS)
+    check_fits(known, ("sensor",) * components if noise is None else noise.component_modality, times)

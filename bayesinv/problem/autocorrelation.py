@@ -110,6 +110,11 @@ class Autocorrelation(PickledByFields):
         return self.source.startswith((TAKEN, IMPLIED))
 
     @property
+    def spectrum(self) -> Array:
+        """Power (group, frequency), 1 on average, at equally spaced frequencies from 0 to half the sampling rate."""
+        return _spectrum(self.values)
+
+    @property
     def description(self) -> str:
         """It in words: correlation at one step, by group, and where it is from."""
         if self.white:
@@ -316,13 +321,13 @@ def chosen(
     ValueError
         If it is none of these, or no autocorrelation.
     """
-    if isinstance(noise_time, Autocorrelation):
-        return noise_time
     steps = np.diff(times)
     step = float(np.median(steps)) if len(steps) else 1.0
     names = tuple(dict.fromkeys(groups))
+    if isinstance(noise_time, Autocorrelation):
+        return noise_time
     if not isinstance(noise_time, str):
-        values = np.asarray(noise_time, dtype=np.float64)
+        values = _numbers(noise_time)
         return Autocorrelation(values, step, names if values.ndim == 2 and len(names) > 1 else ())
     one_of("noise_time", noise_time, ("auto", "white"), " or give the autocorrelation by lag")
     if noise_time == "white":
@@ -339,6 +344,40 @@ def chosen(
         if implied is None
         else replace(implied, source=f"{IMPLIED}, {implied.source}: {why}")
     )
+
+
+def _numbers(given: object) -> Array:
+    """Return an autocorrelation that is given as numbers: (lag,) or (group, lag)."""
+    wanted = (
+        'but must be "auto", "white", an Autocorrelation, or its values by lag, 1 at lag 0: a list or an array (lag,) '
+        "or (group, lag); of MNE-Python, from_mne takes epochs or a raw recording"
+    )
+    if np.ma.isMaskedArray(given):
+        raise ValueError(f"noise_time is a masked array, {wanted}; fill it, or leave out what is masked")
+    try:
+        values = np.asarray(given)
+    except ValueError as error:
+        raise ValueError(f"noise_time has rows of several lengths, {wanted}") from error
+    if not values.ndim or values.dtype.kind not in "iufc":
+        shown = repr(given)
+        raise ValueError(f"noise_time is {shown if len(shown) < 60 else f'of type {type(given).__name__}'}, {wanted}")
+    if values.ndim > 2 or not values.size:
+        raise ValueError(f"noise_time has shape {values.shape}, {wanted}")
+    return real("noise_time", values, "lag" if values.ndim == 1 else "group lag")
+
+
+def check_fits(known: Autocorrelation | None, groups: Sequence[str], times: Array) -> None:
+    """Check that an autocorrelation knows all groups of components, and the samples' distances.
+
+    Raises
+    ------
+    ValueError
+        If it does not.
+    """
+    if known is None or known.white:
+        return
+    known.of_component(groups)
+    known.at(times - times[0])
 
 
 def whiteness(series: Array, lags: int) -> tuple[Array, float]:

@@ -23,8 +23,12 @@ OWN_SHARE = 0.03
 sensors that measure have 0.1 and more, dependent ones 0.01 and less."""
 
 LARGEST_PART = 0.3
-"""Share of a direction, above the share by chance, that must be one sensor's so that it is named: 1 / (1 + Σ w²) if it
-is interpolated with weights w, 1/2 of a bridged pair. What components or too few samples leave is spread."""
+"""Share of the directions that no sensor was named for yet, above their share by chance, that must be one sensor's so
+that it is named: 1 / (1 + Σ w²) if it is interpolated with weights w, 1/2 of a bridged pair. What components or too few
+samples leave is spread."""
+
+LEAST_PART = 0.02
+"""The same of a sensor that is known to be interpolated: extrapolation from one side has weights of up to 5."""
 
 EMPTY_GAP = 1e-6
 """Ratio of neighbouring noise variances below which the lower ones are rounding, whoever they belong to."""
@@ -39,7 +43,8 @@ class Dependence:
 
     sensors : (dependent,), indices of the sensors that they belong to
     shares : (dependent,), variance of a sensor's noise given the others', relative to what is usual for its kind
-    remover : (sensor, sensor), the projection that takes the directions out of recording, gain and covariance
+    remover : (sensor, sensor), the projection that takes the directions out of recording, gain and covariance: it
+        gives the named sensors what the others make of them, so that gains count as if they had been left out
     count : number of the directions; more than sensors where some belong to none alone
     """
 
@@ -49,15 +54,19 @@ class Dependence:
     count: int
 
 
-def dependence(covariance: Array, kinds: Sequence[str], removed: Array) -> Dependence:
+def dependence(
+    covariance: Array, kinds: Sequence[str], removed: Array, known: Sequence[int] | Index = ()
+) -> Dependence:
     """Find the sensors whose noise is a combination of the others'.
 
     covariance : (sensor, sensor) of one modality, after projection
     kinds : one per sensor; sensors of one kind share a unit
-    removed : (sensor, direction), what the projectors took out, which is no sensor's fault
+    removed : (sensor, direction), orthonormal, what the projectors took out, which is no sensor's fault
+    known : indices of sensors that their places show to be interpolated
 
-    The directions of lowest variance that a gap separates from the rest are given, one after the other, to the sensor
-    with the largest part in them, if its variance given all others is far below that of its kind.
+    The directions of lowest variance that a gap separates from the rest are given, one after the other, to the sensors
+    that are known and then to that with the largest part in what is left of them, if its variance given all others is
+    far below that of its kind.
     """
     count, names = len(covariance), np.array(kinds)
     sds = np.sqrt(np.maximum(np.diag(covariance), 0.0))
@@ -79,20 +88,42 @@ def dependence(covariance: Array, kinds: Sequence[str], removed: Array) -> Depen
     for kind in set(kinds):
         shares[names == kind] /= np.median(usual[names == kind])
     sensors: list[int] = []
-    # Directions to take, as columns of coefficients: the empty ones, and those of each named sensor.
-    columns, left = list(np.eye(apart)[:empty]), np.eye(apart)
-    for _ in range(apart):
+    # What no sensor was named for yet, in coefficients of the directions.
+    left = np.eye(apart)
+    for rest in range(apart, 0, -1):
         parts = np.sum((vectors[:, :apart] @ left) ** 2, axis=1)
-        sensor = int(np.argmax(parts))
-        if parts[sensor] < LARGEST_PART + apart / count or shares[sensor] > OWN_SHARE:
+        hinted = [int(one) for one in known if one not in sensors and parts[one] > LEAST_PART]
+        sensor = hinted[int(np.argmax(parts[hinted]))] if hinted else int(np.argmax(parts))
+        least = LEAST_PART if hinted else LARGEST_PART + rest / count
+        if parts[sensor] < least or shares[sensor] > OWN_SHARE:
             break
         sensors.append(sensor)
-        columns.append(left @ vectors[sensor, :apart])
-        left = left - np.outer(columns[-1], columns[-1]) / (columns[-1] @ columns[-1])
-    span, sizes, _ = np.linalg.svd(np.array(columns).reshape(len(columns), apart).T, full_matrices=False)
-    taken = vectors[:, :apart] @ span[:, sizes > 1e-3]
-    remover = np.eye(count) - units[:, None] * (taken @ taken.T) / units
-    return Dependence(np.array(sensors, dtype=np.int64), shares[sensors], remover, taken.shape[1])
+        taken = left @ (left.T @ vectors[sensor, :apart])
+        left = left - np.outer(taken, taken) / (taken @ taken)
+    if not apart:
+        return Dependence(np.zeros(0, dtype=np.int64), np.zeros(0), np.eye(count), 0)
+    named = np.array(sensors, dtype=np.int64)
+    directions = vectors[:, :apart] @ _span(np.hstack([np.eye(apart)[:, :empty], vectors[named, :apart].T]))
+    project = np.eye(count) - removed @ removed.T
+    remover = project @ (units[:, None] * _without(directions, named) / units) @ project
+    return Dependence(named, shares[named], remover, directions.shape[1])
+
+
+def _without(directions: Array, named: Index) -> Array:
+    """Return the projection (sensor, sensor) along the named sensors onto all that is orthogonal to the directions.
+
+    directions : (sensor, direction), orthonormal; those that belong to no named sensor are taken out as they are
+    """
+    own = directions[named]
+    nobodys = directions @ np.linalg.svd(own, full_matrices=True)[2][len(named) :].T
+    along = np.hstack([np.eye(len(directions))[:, named], nobodys])
+    return np.asarray(np.eye(len(directions)) - along @ np.linalg.solve(directions.T @ along, directions.T))
+
+
+def _span(columns: Array) -> Array:
+    """Return an orthonormal basis (row, rank) of the span of columns (row, column) of lengths up to 1."""
+    vectors, sizes, _ = np.linalg.svd(columns, full_matrices=False)
+    return np.asarray(vectors[:, sizes > 1e-3])
 
 
 def _complement(directions: Array) -> Array:

@@ -115,6 +115,7 @@ def without_sensors(problem: Problem, given: str | int | Sequence[str | int]) ->
         baseline=baseline,
         whitener=renewed,
         error_factor=None if problem.error_factor is None else over @ problem.error_factor,
+        gain_modes=None if problem.gain_modes is None else over @ problem.gain_modes,
         autocorrelation=_colour(problem, baseline, smaller.component_modality, np.arange(_count(baseline))),
         sensors=None if sensors is None else sensors.pick(rest),
         lead_field=None if lead_field is None else lead_field.restrict(sensors=rest),

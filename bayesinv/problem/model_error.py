@@ -7,6 +7,13 @@ With an uncertain lead field G, a recording is
 The middle term is neither small nor white. Its covariance over draws of G, for independent currents of one variance, is
 a further term of the noise covariance, whose scale a model learns.
 
+That takes the errors of all currents for independent. But there is one head, and a skull that conducts less than it is
+taken to makes the fields of all sources weaker. Models of a few sources, see `Patches`, learn what they share:
+
+    G = Ḡ + Σ_j z_j M_j,    z_j ~ Normal(0, 1)
+
+with M the modes of G, its principal deviations over the draws.
+
 References: Kaipio & Somersalo (2007), J. Comput. Appl. Math. 198, 493-504; Nissinen, Kolehmainen & Kaipio (2011), IEEE
 Trans. Med. Imaging 30, 231-242.
 """
@@ -37,6 +44,9 @@ from bayesinv.progress import steps
 
 SOLVERS = ("bem", "fem", "sphere")
 
+MODES, LEAST_SHARE = 4, 0.01
+"""Modes of a lead field at most, and the least share of its deviations' power that one of them has."""
+
 
 @dataclass(frozen=True, eq=False)
 class ForwardError:
@@ -53,12 +63,15 @@ class ForwardError:
         unit of the gain
     draws : number of lead fields behind mean and covariance
     notes : distributions of the draws, for people to read
+    modes : (mode, sensor, source, axis), in the unit of the gain, principal deviations over the draws, of one standard
+        deviation each, strongest first; None where they are not known
     """
 
     mean: LeadField
     factors: Mapping[str, Array]
     draws: int
     notes: Mapping[str, str] = field(default_factory=dict)
+    modes: Array | None = None
 
     def __post_init__(self) -> None:
         tables = {name: real(f"{name} factor", table, "sensor direction") for name, table in self.factors.items()}
@@ -67,7 +80,11 @@ class ForwardError:
             if len(table) != len(self.mean.sensors):
                 raise ValueError(f"{name} factor has sensor = {len(table)}, but mean has {len(self.mean.sensors)}")
         object.__setattr__(self, "factors", tables)
-        freeze(*tables.values())
+        if self.modes is not None:
+            object.__setattr__(self, "modes", real("modes", self.modes, "mode sensor source axis"))
+            if self.modes.shape[1:] != self.mean.gain.shape:
+                raise ValueError(f"modes have shape {self.modes.shape}, but the mean {self.mean.gain.shape}")
+        freeze(*tables.values(), self.modes)
 
     @classmethod
     def of(cls, lead_fields: Iterable[LeadField], notes: Mapping[str, str] | None = None) -> ForwardError:
@@ -86,6 +103,7 @@ class ForwardError:
         """
         first: LeadField | None = None
         mean, sums, count = np.zeros(0), {}, 0
+        apart: list[Array] = []
         for count, one in enumerate(lead_fields, 1):
             if first is None:
                 first, mean = one, np.zeros_like(one.gain)
@@ -93,6 +111,7 @@ class ForwardError:
                 kinds += ["free"] * (one.gain.shape[2] == 3)
                 sums = {kind: np.zeros((len(one.sensors),) * 2) for kind in kinds}
             _check_same_axes(first, one)
+            apart.append((one.gain - first.gain).astype(np.float32))
             deviation = one.gain - mean
             mean = mean + deviation / count
             # Welford's update, so that a small spread about a large mean keeps its digits.
@@ -109,6 +128,7 @@ class ForwardError:
             {kind: _covariance_factor(scale * table) for kind, table in sums.items()},
             count,
             notes or {},
+            _principal(np.stack(apart), replace(first, gain=mean)),
         )
 
     @property
@@ -135,20 +155,24 @@ class ForwardError:
             raise ValueError("the problem was whitened before it came, and does not know how; give it a noise_cov")
         if type(problem) is not Problem:
             raise ValueError(f"the error belongs to a Problem in x, y, z, but a {type(problem).__name__} was given")
-        mean, factor = self._rows(problem)
+        mean, factor, modes = self._rows(problem)
         _check_sources(mean.sources, problem)
         if problem.orientation not in self.factors:
             raise ValueError(
                 f"the problem has {problem.orientation} orientation, but the error is known for "
                 f"{' and '.join(self.factors)} only; draw lead fields of that orientation"
             )
+        if modes is not None:
+            kind = problem.orientation
+            modes = np.stack([problem.whitener @ _by_amplitude(one, mean, kind) for one in modes])
         mean = mean.fixed() if problem.axes == 1 else mean
         _check_reference(mean, problem)
         gain = problem.whitener @ mean.gain.reshape(len(mean.sensors), -1)
-        return replace(problem, gain=gain, error_factor=problem.whitener @ factor, lead_field=mean)
+        factor = problem.whitener @ factor
+        return replace(problem, gain=gain, error_factor=factor, gain_modes=modes, lead_field=mean)
 
-    def _rows(self, problem: Problem) -> tuple[LeadField, Array]:
-        """Mean and factor of the problem's sensors, in its order."""
+    def _rows(self, problem: Problem) -> tuple[LeadField, Array, Array | None]:
+        """Mean, factor and modes of the problem's sensors, in its order."""
         assert problem.whitener is not None
         factor = self.factors.get(problem.orientation, np.zeros((len(self.mean.sensors), 1)))
         index = np.arange(len(self.mean.sensors))
@@ -161,14 +185,15 @@ class ForwardError:
         if len(index) != problem.whitener.shape[1]:
             raise ValueError(f"the problem has {problem.whitener.shape[1]} sensors, but the error {len(index)}")
         mean, factor = self.mean.restrict(sensors=index), factor[index]
+        modes = None if self.modes is None else self.modes[:, index]
         electric = mean.sensors.where("eeg")
         if mean.reference == "average" and len(index) < len(self.mean.sensors) and len(electric):
             # The average over fewer electrodes is another reference.
             gain = mean.gain.copy()
-            for table in (gain, factor):
+            for table in (gain, factor, *(() if modes is None else modes)):
                 table[electric] -= table[electric].mean(axis=0)
             mean = replace(mean, gain=gain)
-        return mean, factor
+        return mean, factor, modes
 
 
 def forward_error(
@@ -283,7 +308,7 @@ def _from_cache(
     values = [np.array([np.broadcast_to(c, 2) for c in one.conductivities]) for one in head_draws]
     words = (
         bayesinv.__version__,
-        "forward error",
+        "forward error and modes",
         chosen,
         reference,
         sensors.kinds,
@@ -296,15 +321,17 @@ def _from_cache(
     try:
         with store.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
             gain, factors = file["mean"], {name: file[name] for name in ("fixed", "free") if name in file}
+            modes = file["modes"]
             words_of = {str(name): str(text) for name, text in file["notes"]}
-        if gain.shape == shape and np.isfinite(gain).all():
+        if gain.shape == modes.shape[1:] == shape and np.isfinite(gain).all() and np.isfinite(modes).all():
             mean = LeadField(gain, sensors, sources, str(words_of.pop("reference")), words_of)
-            return ForwardError(mean, factors, len(head_draws), notes)
+            return ForwardError(mean, factors, len(head_draws), notes, modes)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         pass
     found = compute()
     about = {**found.mean.notes, "reference": found.mean.reference}
-    write(store, about, mean=found.mean.gain, **found.factors)
+    assert found.modes is not None
+    write(store, about, mean=found.mean.gain, modes=found.modes, **found.factors)
     return found
 
 
@@ -324,6 +351,23 @@ def _by_amplitude(deviation: Array, lead_field: LeadField, kind: str) -> Array:
         assert lead_field.sources.normals is not None
         return np.einsum("msa,sa->ms", deviation, lead_field.sources.normals)
     return deviation.reshape(len(deviation), -1)
+
+
+def _principal(deviations: Array, mean: LeadField) -> Array:
+    """Modes (mode, sensor, source, axis) of lead fields that deviate (draw, sensor, source, axis) from one of them.
+
+    Every kind of sensor counts in units of its root mean square gain.
+    """
+    weights = np.zeros(len(mean.sensors), dtype=np.float32)
+    for kind in dict.fromkeys(mean.sensors.kinds):
+        rows = mean.sensors.where(kind)
+        weights[rows] = 1 / np.sqrt(np.mean(mean.gain[rows] ** 2))
+    deviations -= deviations.mean(axis=0)
+    flat = (deviations * weights[:, None, None]).reshape(len(deviations), -1)
+    values, vectors = np.linalg.eigh(np.asarray(flat @ flat.T, dtype=np.float64))
+    kept = np.flatnonzero(values > LEAST_SHARE * values.sum())[: -MODES - 1 : -1]
+    shares = vectors[:, kept] / np.sqrt(len(deviations) - 1)
+    return np.asarray(np.tensordot(shares.T, deviations, axes=1))
 
 
 def _covariance_factor(covariance: Array) -> Array:

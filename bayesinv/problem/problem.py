@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from bayesinv.axes import Array, Index, freeze, one_of, real, same_axes
+from bayesinv.axes import Array, Index, freeze, real, same_axes
 from bayesinv.forward.leadfield import LeadField
 from bayesinv.head.cortical_field import Matern
 from bayesinv.head.parcels import check_labels
@@ -19,7 +19,7 @@ from bayesinv.head.sensors import Sensors
 from bayesinv.head.sources import Sources
 from bayesinv.memory import Memory, PickledByFields, cached_property
 from bayesinv.problem.account import account_lines
-from bayesinv.problem.arrays import whitened_arrays
+from bayesinv.problem.arrays import check_noise, whitened_arrays
 from bayesinv.problem.autocorrelation import Autocorrelation, NoiseTime
 from bayesinv.problem.left_out import without_sensors, without_times
 from bayesinv.problem.noise import KINDS, Noise
@@ -27,7 +27,6 @@ from bayesinv.problem.plausibility import check_gain_norms, check_power, outlyin
 from bayesinv.problem.plausibility import warn_of_baseline as warn_of
 from bayesinv.problem.recording import Recording
 from bayesinv.problem.sameness import same_gain
-from bayesinv.problem.tails import TAILS
 from bayesinv.problem.time_whitening import TimeWhitening
 from bayesinv.problem.whitening import inverse_of, parts_by_kind
 from bayesinv.problem.windows import Window, samples_of
@@ -59,6 +58,7 @@ class Problem(PickledByFields):
     whitener : (component, sensor), from SI units of the sensors to components, or None
     error_factor : (component, draw), 1/(A m), or None; its product with its transpose is the covariance of the
         lead field's error times independent currents of variance 1 (A m)²
+    gain_modes : (mode, component, amplitude), 1/(A m), or None; what an uncertain gain varies by, see `forward_error`
     labels : (source,), the parcel that each source belongs to, -1 for none; or None, see `with_parcels`
     maps : name to (source,) map of another modality, standardised; see `with_maps`
     baseline_times : (sample,), s; None where the baseline ends one step before the recording starts
@@ -77,6 +77,7 @@ class Problem(PickledByFields):
     axes: int = 1
     whitener: Array | None = None
     error_factor: Array | None = None
+    gain_modes: Array | None = None
     labels: Index | None = None
     maps: Mapping[str, Array] = dataclass_field(default_factory=dict)
     baseline_times: Array | None = None
@@ -91,11 +92,7 @@ class Problem(PickledByFields):
     origin: Any = None
 
     def __post_init__(self) -> None:
-        for name, axes in (
-            ("gain", "component amplitude"),
-            ("recording", "component time"),
-            ("times", "time"),
-        ):
+        for name, axes in (("gain", "component amplitude"), ("recording", "component time"), ("times", "time")):
             object.__setattr__(self, name, real(name, getattr(self, name), axes))
         same_axes(
             gain=(self.gain, "component amplitude"),
@@ -128,10 +125,11 @@ class Problem(PickledByFields):
                 )
             if self.baseline.shape[1] <= int(self.baseline_centred):
                 raise ValueError(f"baseline has {self.baseline.shape[1]} samples, too few to learn the noise from")
-        if self.error_factor is not None:
-            object.__setattr__(self, "error_factor", real("error_factor", self.error_factor, "component draw"))
-            same_axes(gain=(self.gain, "component amplitude"), error_factor=(self.error_factor, "component draw"))
-        one_of("noise_tails", self.noise_tails, TAILS)
+        for name, axes in (("error_factor", "component draw"), ("gain_modes", "mode component amplitude")):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, real(name, getattr(self, name), axes))
+                same_axes(gain=(self.gain, "component amplitude"), **{name: (getattr(self, name), axes)})
+        check_noise(self.noise_tails, self.autocorrelation, self.noise, self.components, self.times)
         for name in ("recording", "baseline"):
             if getattr(self, name) is not None:
                 check_power(name, getattr(self, name))
@@ -140,7 +138,8 @@ class Problem(PickledByFields):
         maps = {name: standardised_map(name, one, self.source_count) for name, one in self.maps.items()}
         object.__setattr__(self, "maps", maps)
         object.__setattr__(self, "notes", dict(self.notes))
-        freeze(self.gain, self.recording, self.times, self.baseline, self.whitener, self.error_factor, self.labels)
+        freeze(self.gain, self.recording, self.times, self.baseline, self.whitener, self.labels)
+        freeze(self.error_factor, self.gain_modes)
 
     def __repr__(self) -> str:
         return account_lines(self)

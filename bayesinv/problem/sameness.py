@@ -14,7 +14,7 @@ def same_gain(one: Problem, other: Problem) -> bool:
     """Return whether two problems have the same gain, sources and noise between sensors."""
     if other is one or other.shared is one.shared:
         return True
-    names = ("gain", "whitener", "error_factor")
+    names = ("gain", "whitener", "error_factor", "gain_modes")
     pairs: list[tuple[Any, Any]] = [(getattr(one, name), getattr(other, name)) for name in names]
     if (one.sources is None) != (other.sources is None) or one.axes != other.axes:
         return False

@@ -124,3 +124,29 @@ def test_noise_that_does_not_fit_is_refused(simulated):
         bi.from_mne(average, forward, cov, baseline=None, noise_time=slow)
     with pytest.raises(ValueError, match="holds 1 epochs"):
         bi.from_mne(average, forward, cov, baseline=None, noise_time=trials[:1])
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("lowpass", 40.0, r"low-passed at 40 Hz, the recording at 172\.2 Hz"),
+        ("highpass", 1.0, r"high-passed at 1 Hz, the recording at 0\.1 Hz"),
+    ],
+)
+def test_noise_that_was_filtered_otherwise_is_told_with_both_numbers(simulated, name, value, words):
+    trials, room, forward, cov = simulated
+    average = trials.average()
+    for noise in (trials.copy(), room.copy()):
+        with noise.info._unlock():
+            noise.info[name] = value
+        with pytest.warns(UserWarning, match=words):
+            bi.from_mne(average, forward, cov, outliers="drop", baseline=None, noise_time=noise)
+
+
+def test_a_low_pass_above_half_the_sampling_rate_is_none(simulated):
+    trials, room, forward, cov = simulated
+    average, noise = trials.average(), room.copy()
+    for one, value in ((average, 300.0), (noise, 900.0)):
+        with one.info._unlock():
+            one.info["lowpass"] = value
+    bi.from_mne(average, forward, cov, outliers="drop", baseline=None, noise_time=noise)

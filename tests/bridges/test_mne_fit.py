@@ -198,6 +198,68 @@ class TestHead:
             from_mne(evoked, forward, noise_cov)
 
 
+class TestCoils:
+    """What a coil measures is told by its axes, not by its place alone."""
+
+    @staticmethod
+    def turned(parts, name, degrees, about):
+        """The recording with one coil turned about an axis of its own."""
+        evoked = parts[0].copy()
+        channel = evoked.info["chs"][evoked.ch_names.index(name)]
+        angle, (one, two) = np.radians(degrees), [axis for axis in range(3) if axis != about]
+        turn = np.eye(3)
+        turn[[one, two], [one, two]] = np.cos(angle)
+        turn[one, two], turn[two, one] = np.sin(angle), -np.sin(angle)
+        channel["loc"][3:12] = (turn @ channel["loc"][3:12].reshape(3, 3)).ravel()
+        return evoked, *parts[1:]
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def parts(cls, auditory, forward, noise_cov):
+        return (
+            decimated(auditory).pick(["MEG 0111", "MEG 0112", "MEG 0113", "MEG 0121", "MEG 0122"]),
+            forward,
+            noise_cov,
+        )
+
+    @pytest.mark.parametrize(("name", "about"), [("MEG 0112", 2), ("MEG 0112", 1), ("MEG 0111", 0)])
+    @pytest.mark.parametrize("degrees", [180.0, 7.0])
+    def test_turned_is_refused(self, parts, name, about, degrees):
+        other = self.turned(parts, name, degrees, about)
+        words = rf"1 of 5 MEG coils are turned .* \({name} {degrees:g} degrees\), at their own places"
+        with pytest.raises(ValueError, match=words):
+            from_mne(*other, rank="info")
+        with pytest.warns(UserWarning, match=words):
+            from_mne(*other, rank="info", head_moved="warn")
+
+    def test_turned_a_little_is_told(self, parts):
+        with pytest.warns(UserWarning, match=r"MEG 0121 2 degrees"):
+            from_mne(*self.turned(parts, "MEG 0121", 2.0, 0), rank="info")
+        from_mne(*self.turned(parts, "MEG 0121", 0.5, 0), rank="info")
+
+    def test_a_magnetometer_that_is_turned_in_its_plane_measures_the_same(self, parts):
+        from_mne(*self.turned(parts, "MEG 0111", 90.0, 2), rank="info")
+
+    def test_names_of_two_gradiometers_at_one_place_that_are_swapped(self, parts):
+        evoked = parts[0].copy()
+        mne.rename_channels(evoked.info, {"MEG 0112": "MEG 0113", "MEG 0113": "MEG 0112"})
+        with pytest.raises(ValueError, match=r"MEG 011[23] 90 degrees, MEG 011[23] 90 degrees"):
+            from_mne(evoked, *parts[1:], rank="info")
+
+    def test_a_turn_of_the_head_is_none_of_the_coils(self, parts):
+        evoked = parts[0].copy()
+        moved(evoked.info, degrees=8)
+        with pytest.raises(ValueError, match="the head lies elsewhere"):
+            from_mne(evoked, *parts[1:], rank="info")
+
+    def test_another_type(self, parts):
+        evoked = parts[0].copy()
+        for name, kind in (("MEG 0111", 3022), ("MEG 0121", 2000)):
+            evoked.info["chs"][evoked.ch_names.index(name)]["coil_type"] = kind
+        with pytest.warns(UserWarning, match=r"1 of 5 MEG coils \(MEG 0121\) are of another type .* 2000 and 3024"):
+            from_mne(evoked, *parts[1:], rank="info")
+
+
 class TestElectrodes:
     def test_elsewhere_are_named_with_distances(self, rng):
         evoked, forward, noise_cov = toy(rng)

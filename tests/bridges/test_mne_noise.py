@@ -84,6 +84,67 @@ class TestDependentElectrodes:
         assert problem.noise.ranks == {"eeg": 56}
         assert snr(problem) == pytest.approx(snr(from_mne(*without(parts, *odd), tmax=0.3)), rel=0.05)
 
+    @pytest.mark.parametrize("together", [False, True])
+    @pytest.mark.parametrize("many", [1, 4, 6, 8])
+    def test_many_are_all_found_and_count_for_nothing(self, eeg, rng, many, together):
+        """Scattered, or next to each other, where they are extrapolated."""
+        names = np.array(eeg[0].ch_names)
+        places = np.array([channel["loc"][:3] for channel in eeg[0].info["chs"]])
+        near = np.argsort(np.linalg.norm(places - places[22], axis=1))  # the nape
+        odd = list(names[near[:many] if together else rng.choice(60, many, replace=False)])
+        parts = changed(eeg, interpolation(eeg, odd))
+        with pytest.warns(UserWarning, match=f"noise of {many} EEG channel"):
+            problem = from_mne(*parts, tmax=0.3)
+        assert all(name in problem.notes["noise"] for name in odd)
+        left_out = from_mne(*without(parts, *odd), tmax=0.3)
+        inner = [one.gain[:, ::20].T @ one.recording for one in (problem, left_out)]
+        assert_allclose(*inner, atol=1e-5 * np.abs(inner[1]).max())
+
+    def test_those_of_the_recording_alone_are_named(self, eeg):
+        """The covariance is from before the interpolation."""
+        odd = ["EEG 010", "EEG 033", ODD]
+        evoked, forward, noise_cov = changed(eeg, np.eye(60))
+        evoked.data = np.float32(interpolation(eeg, odd) @ evoked.data)
+        match = r"3 EEG channels of the recording \(EEG 010, EEG 033, EEG 053\) are combinations of the others"
+        with pytest.warns(UserWarning, match=match):
+            problem = from_mne(evoked, forward, noise_cov, tmax=0.3)
+        assert "too little in 43 samples to tell whether some of the 60 EEG channels" in problem.notes["sensors"]
+        assert problem.noise.ranks == {"eeg": 59}
+
+    @pytest.mark.parametrize("cutoff", [None, 40.0, 20.0, 5.0])
+    def test_those_of_a_long_recording_by_no_spline(self, auditory, forward, noise_cov, cutoff):
+        """The mean of neighbours, and a bridge; none is named where all measure, smooth as they may be."""
+        evoked = auditory.copy().pick("eeg", exclude="bads").filter(None, cutoff, verbose="ERROR")
+        combine = np.eye(59)
+        combine[9], combine[40] = combine[[8, 10, 11]].mean(axis=0), combine[41]
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            problem = from_mne(evoked, forward, noise_cov)
+            assert not [one for one in told if "of the others" in str(one.message)]
+            evoked.data = combine @ evoked.data
+            from_mne(evoked, forward, noise_cov)
+        words = [str(one.message) for one in told if "of the others" in str(one.message)]
+        if "too little" in problem.notes["sensors"]:
+            assert cutoff in (20.0, 5.0)
+            return
+        assert len(words) == 1
+        assert "2 EEG channels of the recording" in words[0]
+        assert evoked.ch_names[9] in words[0]
+        assert (evoked.ch_names[40] in words[0]) != (evoked.ch_names[41] in words[0])
+
+    def test_a_field_without_noise_is_not_taken_for_interpolated(self, eeg, rng):
+        evoked, forward, noise_cov = changed(eeg, np.eye(60))
+        gain = mne.convert_forward_solution(forward, force_fixed=True)
+        rows = [gain["sol"]["row_names"].index(name) for name in evoked.ch_names]
+        gain = gain["sol"]["data"][rows]
+        for many in (1, 2, 5):
+            columns = gain[:, rng.choice(gain.shape[1], many, replace=False)]
+            evoked.data = 1e-8 * columns @ rng.normal(size=(many, len(evoked.times)))
+            with warnings.catch_warnings():
+                warnings.filterwarnings("error", ".*of the others.*")
+                warnings.filterwarnings("ignore", "the .*baseline")
+                from_mne(evoked, forward, noise_cov)
+
     def test_a_reference_added_to_what_had_one(self, eeg):
         """The other electrodes are against their average, and the added one is zero: it measures nothing."""
         count = len(eeg[0].ch_names)
@@ -135,9 +196,10 @@ class TestDependentElectrodes:
 
     def test_a_rank_that_is_given_is_taken(self, eeg):
         parts = changed(eeg, interpolation(eeg), 1e-4)
-        assert from_mne(*parts, rank={"eeg": 59}).noise.ranks == {"eeg": 59}
-        assert from_mne(*parts, rank="info").noise.ranks == {"eeg": 59}
-        assert from_mne(*parts, rank=55).noise.ranks == {"eeg": 55}
+        for rank, count in (({"eeg": 59}, 59), ("info", 59), (55, 55)):
+            with pytest.warns(UserWarning, match=rf"1 EEG channel of the recording \({ODD}\) is a combination"):
+                problem = from_mne(*parts, rank=rank)
+            assert problem.noise.ranks == {"eeg": count}
 
     def test_an_operator_of_what_is_left(self, eeg):
         with pytest.warns(UserWarning, match=ODD):

@@ -6,11 +6,13 @@ import warnings
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 from refusal import NAMES
 
+import bayesinv as bi
 from bayesinv import cli
 
 
@@ -95,14 +97,37 @@ def fit_exactly(fit):
     return call
 
 
+class Inference(NamedTuple):
+    """What was asked of `bi.infer`, the state of its random numbers before, and the posterior that it gave."""
+
+    model: str
+    problem: bi.Problem
+    args: tuple
+    state: dict
+    options: dict
+    posterior: bi.Posterior
+
+
 @pytest.fixture(scope="session")
 def whole(files, tmp_path_factory):
-    """A fit of the model that is chosen by default: its folder's parent, exit code, output and error stream."""
+    """A fit of the model that is chosen by default: its folder's parent, exit code, output, error stream, inferences.
+
+    Its chains are as long as a user's, so what it asked of the library is noted: asking again would cost as much.
+    """
+    inferred, inferences = bi.infer, []
+
+    def infer(model, problem, *args, rng, **options):
+        before = rng.bit_generator.state
+        found = inferred(model, problem, *args, rng=rng, **options)
+        inferences.append(Inference(model, problem, args, before, options, found))
+        return found
+
     folder = tmp_path_factory.mktemp("whole")
     window = ("--tmin", 0.05, "--tmax", 0.2, "--baseline", "-0.2,0")
     words = words_of(files, folder / "out", "--seed", 3, "--draws", 500, "--predictive", *window)
     out, err = StringIO(), StringIO()
     with pytest.MonkeyPatch.context() as monkeypatch, redirect_stdout(out), redirect_stderr(err):
         without_pictures(monkeypatch)
+        monkeypatch.setattr("bayesinv.infer", infer)
         code = cli.run(words)
-    return folder, code, out.getvalue(), err.getvalue()
+    return folder, code, out.getvalue(), err.getvalue(), inferences

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 from referee import toy
+from test_focal import posterior as focal_posterior
 
 import bayesinv as bi
 from bayesinv.cli.beside import Beside
@@ -20,8 +21,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:(?s).*ArviZ is undergoing a majo
 
 @pytest.fixture(scope="module")
 def beside():
-    problem = toy(sensors=12, sources=30, samples=20, quiet=20)
-    return Beside(bi.infer("focal", problem, chains=2, sweeps=50, warm=20), bi.infer("hierarchical", problem))
+    problem = toy(samples=7, sources=8)
+    return Beside(focal_posterior(problem), bi.infer("hierarchical", problem))
 
 
 def told(beside, focal, distributed):

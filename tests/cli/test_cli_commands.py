@@ -92,8 +92,8 @@ def test_ctrl_c_in_a_process_of_its_own(files, tmp_path):
     words += ["--draws", "2000000", "--model", "hierarchical"]
     with subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=tmp_path) as running:
         assert "sampling\n" in iter(running.stdout.readline, "")
-        # Well into sampling, which would take minutes.
-        time.sleep(2)
+        # Into sampling, which would take minutes.
+        time.sleep(0.5)
         running.send_signal(signal.SIGINT)
         try:
             _, err = running.communicate(timeout=60)

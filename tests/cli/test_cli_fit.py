@@ -11,10 +11,30 @@ import bayesinv as bi
 from bayesinv import cli
 from bayesinv.bridges.archive_load import load
 
+ASKED = ("gain", "recording", "times", "baseline", "baseline_centred", "axes", "whitener", "error_factor", "labels")
+ASKED += ("maps", "baseline_times", "noise_tails", "notes")
+"""What of a problem a posterior depends on, beside the noise's autocorrelation."""
+
+
+@pytest.fixture(scope="module")
+def problem(files):
+    """The recording as the library reads it."""
+    import mne
+
+    with mne.use_log_level("ERROR"):
+        return bi.from_mne(
+            mne.read_evokeds(files["ave"], "left ear"),
+            mne.read_forward_solution(files["fwd"]),
+            mne.read_cov(files["cov"]),
+            tmin=0.05,
+            tmax=0.2,
+            baseline=(-0.2, 0.0),
+        )
+
 
 class TestFit:
     def test_it_writes_a_whole_result(self, whole):
-        parent, code, out, err = whole
+        parent, code, out, err, _ = whole
         assert code == 0, err
         folder = parent / "out"
         there = sorted(path.name for path in folder.iterdir())
@@ -43,7 +63,7 @@ class TestFit:
         assert "infer" in err
 
     def test_replicated_recordings_are_reported_on_request(self, whole, fit_exactly, tmp_path):
-        parent, _, out, _ = whole
+        parent, _, out, *_ = whole
         for word in ("test quantity", "residual autocorrelation", "leading component"):
             assert word in out
         assert "predict" in json.loads((parent / "out" / "summary.json").read_text())["timings"]
@@ -52,21 +72,21 @@ class TestFit:
         assert "peak at" in shown
         assert "predict" not in json.loads((tmp_path / "out" / "summary.json").read_text())["timings"]
 
-    def test_the_numbers_are_those_of_the_library(self, whole, files):
-        import mne
-
-        with mne.use_log_level("ERROR"):
-            problem = bi.from_mne(
-                mne.read_evokeds(files["ave"], "left ear"),
-                mne.read_forward_solution(files["fwd"]),
-                mne.read_cov(files["cov"]),
-                tmin=0.05,
-                tmax=0.2,
-                baseline=(-0.2, 0.0),
-            )
+    def test_the_numbers_are_those_of_the_library(self, whole, problem):
         assert bi.default_model(problem) == "temporal"
-        rng = np.random.default_rng(3)
-        expected = bi.infer("focal", problem, rng=rng, draws=500)
+        focal, beside = whole[4]
+        assert (focal.model, focal.args, beside.model, beside.args) == ("focal", (None,), "temporal", ())
+        assert focal.state == np.random.default_rng(3).bit_generator.state
+        assert {**focal.options, "progress": False} == {"draws": 500, "progress": False}
+        assert beside.options == {}
+        for name in ASKED:
+            np.testing.assert_equal(getattr(focal.problem, name), getattr(problem, name), name)
+        np.testing.assert_equal(vars(focal.problem.autocorrelation), vars(problem.autocorrelation))
+        assert beside.problem is focal.problem
+        expected = focal.posterior
+        # The first inference took numbers from the generator of which the second one draws.
+        rng = np.random.default_rng()
+        rng.bit_generator.state = beside.state
         distributed = bi.infer("temporal", problem, rng=rng)
         found = json.loads((whole[0] / "out" / "summary.json").read_text())
         beside = found["distributed"]
@@ -77,6 +97,14 @@ class TestFit:
         assert beside["preference"] in whole[2]
         assert load(whole[0] / "out" / "distributed.nc").model == "temporal"
         assert found["samples"] == 16
+        assert found["log_evidence"] == pytest.approx(float(expected.log_evidence), rel=1e-10)
+        assert found["hyper"]["snr"]["high"] == pytest.approx(expected.hyper["snr"].interval(0.9)[1], rel=1e-10)
+
+    def test_inferred_again_from_its_seed_it_is_the_same(self, fit, problem, tmp_path):
+        window = ("--tmin", 0.05, "--tmax", 0.2, "--baseline", "-0.2,0")
+        assert fit("--model", "hierarchical", "--method", "laplace", "--seed", 3, "--draws", 500, *window)[0] in (0, 1)
+        expected = bi.infer("hierarchical", problem, "laplace", rng=np.random.default_rng(3), draws=500)
+        found = json.loads((tmp_path / "out" / "summary.json").read_text())
         assert found["log_evidence"] == pytest.approx(float(expected.log_evidence), rel=1e-10)
         assert found["hyper"]["snr"]["high"] == pytest.approx(expected.hyper["snr"].interval(0.9)[1], rel=1e-10)
 

@@ -7,6 +7,7 @@ import pytest
 from refusal import NAMES, refused
 
 from bayesinv import cli
+from bayesinv.cli.inputs import read_noise_time
 
 
 class TestBadInput:
@@ -128,3 +129,47 @@ class TestBadInput:
         assert shown.out == ""
         assert len(shown.err.splitlines()) == 1
         assert "--help" in shown.err
+
+
+class TestNoiseTime:
+    """What is no noise over time is refused in our own words, before anything else is read twice."""
+
+    @pytest.mark.parametrize(
+        ("name", "content", "words"),
+        [
+            ("table.npy", b"", "holds no table of numbers that can be read"),
+            ("table.npy", b"no array at all", "holds no table of numbers that can be read"),
+            ("table.csv", b"one,two\n", "holds no table of numbers that can be read"),
+            ("table.txt", b"\xff\xfe\x00", "holds no table of numbers that can be read"),
+            ("noise_raw.fif", b"something", "is not a FIF file, but the noise must be one"),
+            ("noise.mat", b"something", "is not a FIF file, but the noise must be one"),
+        ],
+    )
+    def test_files_that_are_none(self, tmp_path, name, content, words):
+        path = tmp_path / name
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=words):
+            read_noise_time(str(path))
+
+    def test_a_file_of_another_kind(self, files):
+        with pytest.raises(ValueError, match="holds no noise that can be read"):
+            read_noise_time(str(files["cov"]))
+
+    @pytest.mark.parametrize("name", ["absent.npy", "absent.txt", "absent_raw.fif"])
+    def test_files_that_are_not_there(self, tmp_path, name):
+        with pytest.raises(FileNotFoundError, match=f"no noise file .*{name}"):
+            read_noise_time(str(tmp_path / name))
+
+    def test_a_word_that_is_none(self, fit, tmp_path):
+        refused(
+            fit("--noise-time", "whiteish"), tmp_path, "no noise over time named 'whiteish'", "did you mean 'white'?"
+        )
+
+    def test_complex_numbers(self, fit, tmp_path):
+        path = tmp_path / "table.npy"
+        np.save(path, np.array([1.0, 0.5j]))
+        refused(fit("--noise-time", path), tmp_path, "noise_time must be an array of real numbers, but it is complex")
+
+    def test_a_method_that_contradicts_the_tails(self, fit, tmp_path):
+        options = ("--model", "hierarchical", "--noise-tails", "student", "--method", "nuts")
+        refused(fit(*options), tmp_path, "method 'nuts' takes noise_tails='normal'", "'gibbs'")

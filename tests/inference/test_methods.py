@@ -251,8 +251,16 @@ class TestChoice:
         assert str(choose(density(dimension))) == sentence
 
     def test_heavy_tails_have_one_method(self):
-        for name in METHODS:
-            assert fitting(name, density(2, "student")).name == "gibbs"
+        assert fitting("gibbs", density(2, "student")).name == "gibbs"
+        for name in ("exact", "quadrature", "nested_laplace", "laplace", "nuts"):
+            for dimension in (0, 2):
+                with pytest.raises(
+                    ValueError, match=rf"'{name}' takes noise_tails='normal', .* method 'gibbs' samples"
+                ):
+                    fitting(name, density(dimension, "student"))
+        for name in ("active_set", "local_scales"):
+            with pytest.raises(ValueError, match=f"method '{name}' wants a model with"):
+                fitting(name, density(2, "student"))
         assert str(choose(density(0, "student"))).startswith("gibbs: a few sensors and samples")
 
     def test_which_method_fits(self):

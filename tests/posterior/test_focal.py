@@ -52,9 +52,14 @@ def sets(deviating):
     )
 
 
-def posterior(problem, depth=None, deviating=False):
+def posterior(problem, depth=None, deviating=False, head=False):
+    """A posterior of four draws, each in a head of its own where `head` is asked for."""
     structure = Structure() if depth is None else bi.Currents(1.0, depth=depth).structure(problem)
     given = sets(deviating)
+    if head:
+        modes = np.random.default_rng(9).normal(size=(2, *problem.gain.shape))
+        problem = replace(problem, gain_modes=0.5 * np.abs(problem.gain).mean() * modes)
+        given = replace(given, head=np.array([[0.3, 1.0], [-0.8, 0.4], [1.2, -1.5], [0.1, 0.6]]))
     mixture = Mixture(
         np.array([0.1, 0.2, 0.3, 0.4]),
         unit(problem) ** 2 * np.array([0.3, 0.02, 0.1, 0.05]),
@@ -81,20 +86,29 @@ def dense(found, totals=None):
     for n in range(4):
         course = correlation_over_time(times, CONSTANTS[active.constant[n]])
         prior = mixture.variance[n] * np.diag(diagonal)
+        # Currents with the recording, and of the recording: dense ones have the mean gain, sources that of the head.
+        cross = prior @ problem.gain.T
+        field = problem.gain @ cross
+        gain = problem.gain
+        if active.head is not None:
+            gain = gain + np.tensordot(active.head[n], problem.gain_modes, axes=1)
         for i in np.flatnonzero(active.node == n):
             for axis in range(axes):
                 patch = np.zeros(len(prior))
                 for k, share in zip(active.parts[i], active.shares[i], strict=True):
                     some = slice(active.starts[k], active.starts[k + 1])
                     patch[active.members[some] * axes + axis] += share * active.weights[some]
-                prior = prior + active.strength[i] ** 2 * np.outer(patch, patch)
+                power, own = active.strength[i] ** 2, gain @ patch
+                prior = prior + power * np.outer(patch, patch)
+                cross, field = cross + power * np.outer(patch, own), field + power * np.outer(own, own)
         eye = np.eye(problem.components)
-        prior, gain = np.kron(prior, course), np.kron(problem.gain, np.eye(len(times)))
-        total = gain @ prior @ gain.T + np.kron(eye, mixture.noise[n] ** 2 * noise + active.error[n] ** 2 * course)
+        prior, cross = np.kron(prior, course), np.kron(cross, course)
+        total = np.kron(field, course)
+        total += np.kron(eye, mixture.noise[n] ** 2 * noise + active.error[n] ** 2 * course)
         if totals is not None:
             totals.append(total)
-        weights = np.linalg.solve(total, gain @ prior).T
-        out.append((mixture.weights[n], weights @ problem.recording.ravel(), prior - weights @ gain @ prior, prior))
+        weights = np.linalg.solve(total, cross.T).T
+        out.append((mixture.weights[n], weights @ problem.recording.ravel(), prior - weights @ cross.T, prior))
     return out
 
 
@@ -111,8 +125,9 @@ def problem(request):
 
 
 class TestCurrents:
-    def test_mean_and_sd_are_those_of_dense_algebra(self, problem):
-        found = posterior(problem, 0.5, deviating=True)
+    @pytest.mark.parametrize("head", [False, True])
+    def test_mean_and_sd_are_those_of_dense_algebra(self, problem, head):
+        found = posterior(problem, 0.5, deviating=True, head=head)
         nodes = dense(found)
         mean = sum(w * m for w, m, _, _ in nodes)
         variance = sum(w * (np.diag(c) + m**2) for w, m, c, _ in nodes) - mean**2
@@ -299,7 +314,7 @@ class TestSources:
         assert replace(found, positions=line, centre=line.mean(axis=0)).volume() < 1e-6 * wanted
 
     def test_it_survives_saving(self, tmp_path):
-        found = posterior(toy(samples=7, sources=8), deviating=True)
+        found = posterior(toy(samples=7, sources=8), deviating=True, head=True)
         found.save(tmp_path / "focal.nc")
         loaded = bi.load(tmp_path / "focal.nc")
         assert_allclose(loaded.mean, found.mean)

@@ -47,7 +47,7 @@ def test_directions_hold_most_of_what_neighbours_differ_by(axes):
         others = np.unique(found.patches[patch][found.patches[patch] != patch])
         differences = (fields[:, others] - fields[:, [patch]]).transpose(0, 2, 1).reshape(-1, len(others))
         left, values, _ = np.linalg.svd(differences / np.sqrt(len(others)), full_matrices=False)
-        along = found.fields_along(fields.swapaxes(0, 1), np.array([patch]))[0]
+        along = found.fields_along(fields.swapaxes(0, 1).__getitem__, np.array([patch]))[0]
         assert_allclose(along[:, 0], fields[:, patch])
         got = along[:, 1:].transpose(0, 2, 1).reshape(-1, found.count)
         kept = min(found.count, len(values))
@@ -65,7 +65,7 @@ def test_a_source_that_deviates_is_a_blend_whose_shares_sum_to_one():
     patterns = given.patterns(patches, deviations)
     assert_allclose(np.asarray(patterns.sum(axis=0)).ravel(), 1)
     fields = given.fields.T[:, :, None]
-    along = given.neighbours.fields_along(fields, patches)[..., 0]
+    along = given.neighbours.fields_along(fields.__getitem__, patches)[..., 0]
     wanted = along[:, :, 0] + np.einsum("scd,sd->sc", along[:, :, 1:], deviations)
     assert_allclose((given.problem.gain @ patterns).T, wanted, atol=1e-9 * np.abs(wanted).max())
 

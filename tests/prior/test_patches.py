@@ -8,13 +8,14 @@ import pytest
 from numpy.testing import assert_allclose
 from referee import toy
 from scipy.sparse.csgraph import dijkstra
-from scipy.stats import kstest
+from scipy.stats import kstest, truncnorm
 from structured import scene
 
 import bayesinv as bi
 from bayesinv.covariance.covariance import Structure
 from bayesinv.covariance.time_course import correlation_over_time
 from bayesinv.geometry.geodesic import edge_lengths
+from bayesinv.prior.patches import FARTHEST, head_of_prior
 from bayesinv.prior.samples import draw_recording
 
 
@@ -80,11 +81,12 @@ def test_draws_have_the_covariance_of_the_prior():
     drawn = []
     counts = []
     for _ in range(4000):
-        patterns, strength, constant, error = given.draw(rng)
+        patterns, strength, constant, error, head = given.draw(rng)
         counts.append(patterns.shape[1])
         drawn.append(strength)
         assert constant == 0.02
         assert error == 0
+        assert not head.size
     assert abs(np.mean(counts) - 1.5) < 4 * np.std(counts) / np.sqrt(4000)
     strengths = np.concatenate(drawn)
     for level in levels[::6]:
@@ -95,28 +97,40 @@ def test_draws_have_the_covariance_of_the_prior():
     assert_allclose(field, problem.gain @ current, atol=1e-7)
 
 
-@pytest.mark.parametrize("axes", [1, 3])
-def test_currents_and_recordings_are_drawn_with_the_covariance_of_the_prior(axes):
+def test_heads_are_normal_and_not_far_from_the_mean():
+    heads = head_of_prior(20000, np.random.default_rng(0))
+    assert np.abs(heads).max() < FARTHEST
+    assert kstest(heads, truncnorm(-FARTHEST, FARTHEST).cdf).pvalue > 1e-3
+
+
+@pytest.mark.parametrize(("axes", "modes"), [(1, 0), (3, 0), (1, 2)])
+def test_currents_and_recordings_are_drawn_with_the_covariance_of_the_prior(axes, modes):
     problem = toy(samples=4, sources=5, sensors=3, axes=axes)
+    if modes:
+        varied = np.random.default_rng(8).normal(size=(modes, *problem.gain.shape))
+        problem = replace(problem, gain_modes=np.abs(problem.gain).mean() * varied)
     given = bi.Patches(problem, extents=(0, 0.08), expected=1.5, most=3)
     variance, noise = 0.5 * problem.scale_guess**2, 0.9
     rng, white = np.random.default_rng(3), []
     for _ in range(300):
-        patterns, strength, constant, error = given.draw(copy.deepcopy(rng))
+        patterns, strength, constant, error, head = given.draw(copy.deepcopy(rng))
         current, field = draw_recording(problem, Structure(), variance, noise, rng, given)
         course = correlation_over_time(problem.times, constant)
-        spatial = variance * np.eye(5 * axes)
+        spatial = variance * problem.gain @ problem.gain.T
+        # Sources have the gain of their head.
+        gain = problem.gain + np.tensordot(head, problem.gain_modes, axes=1) if modes else problem.gain
         for one, size in zip(patterns.toarray().T, strength, strict=True):
-            spread = np.kron(one[:, None], np.eye(axes))
+            spread = gain @ np.kron(one[:, None], np.eye(axes))
             spatial += size**2 * spread @ spread.T
         # The recording is held against the dense covariance; currents by what of it they do not explain.
-        total = np.kron(problem.gain @ spatial @ problem.gain.T + error**2 * np.eye(3), course)
+        total = np.kron(spatial + error**2 * np.eye(3), course)
         total += noise**2 * np.eye(len(total))
         white.append(np.linalg.solve(np.linalg.cholesky(total), field.ravel()))
         left = np.kron(np.eye(3), error**2 * course + noise**2 * np.eye(4))
-        white.append(np.linalg.solve(np.linalg.cholesky(left), (field - problem.gain @ current).ravel()))
+        if not modes:
+            white.append(np.linalg.solve(np.linalg.cholesky(left), (field - problem.gain @ current).ravel()))
     found = np.array(white)
-    for part in (found[::2], found[1::2]):
+    for part in (found,) if modes else (found[::2], found[1::2]):
         assert kstest(part.ravel(), "norm").pvalue > 1e-3
         assert abs(np.mean(part**2) - 1) < 4.5 * np.sqrt(2 / part.size)
 

@@ -125,7 +125,17 @@ class TestChosen:
             ([0.9, 0.5], "but must be 1 there"),
             ([1.0, -0.9, 0.9], "no stationary process"),
             ([1.0, np.nan], "1 NaN or infinite"),
-            ([], "is empty"),
+            ([], r"noise_time has shape \(0,\), but must be"),
+            (np.ones((2, 3, 4)), r"noise_time has shape \(2, 3, 4\)"),
+            (1.0, r"noise_time is 1\.0, but must be"),
+            (None, r"noise_time is None, but must be"),
+            ({"eeg": [1.0, 0.5]}, r"noise_time is \{'eeg': .*, but must be"),
+            ([1.0, 0.5j], "real numbers, but it is complex"),
+            (np.ma.masked_array([1.0, 0.5], [False, True]), "noise_time is a masked array"),
+            (["1", "0.5"], r"noise_time is \['1', '0\.5'\], but must be"),
+            ([True, False], r"noise_time is \[True, False\], but must be"),
+            ([[1.0, 0.5], [1.0]], "noise_time has rows of several lengths"),
+            (object, "noise_time is <class 'object'>, but must be"),
             (np.ones((2, 1)), "group = 2"),
         ],
     )
@@ -134,9 +144,17 @@ class TestChosen:
             self.problem(0, noise_time=given)
 
     def test_samples_at_another_step_are_refused(self):
-        problem = self.problem(0, times=0.003 * np.arange(20), noise_time=Autocorrelation(np.array([1, 0.5]), 0.002))
         with pytest.raises(ValueError, match=r"known at steps of 2 ms, but samples lie 3 ms apart"):
-            problem.time_whitening  # noqa: B018
+            self.problem(0, times=0.003 * np.arange(20), noise_time=Autocorrelation(np.array([1, 0.5]), 0.002))
+        # Every second step is one too.
+        self.problem(0, times=0.004 * np.arange(20), noise_time=Autocorrelation(np.array([1, 0.5]), 0.002))
+
+    def test_groups_that_are_not_there_are_refused(self):
+        known = Autocorrelation(np.array([[1, 0.5], [1, 0.2]]), 1.0, ("eeg", "meg"))
+        with pytest.raises(ValueError, match=r"autocorrelation knows eeg, meg, but components are of sensor too"):
+            self.problem(0, noise_time=known)
+        with pytest.raises(ValueError, match=r"autocorrelation knows eeg, meg, but"):
+            bi.Problem(np.ones((3, 4)), np.ones((3, 5)), np.arange(5.0), autocorrelation=known)
 
 
 def test_whiteness_is_the_autocorrelation():

@@ -59,13 +59,42 @@ class TestFound:
         assert_allclose(values[:missing], 0, atol=1e-14 * values[-1])
         assert values[missing] > 1e-3 * values[-1]
 
-    def test_what_is_removed_is_the_difference_from_what_it_was_interpolated_by(self, rng):
+    def test_what_was_interpolated_gets_what_the_others_make_of_it(self, rng):
+        """So that any gain becomes that of the other sensors alone, and nothing changes at these."""
         mix = weights(rng, 3, 4, 9)
         covariance = interpolated(ordinary(rng), 5, mix)
         found = dependence(covariance, ("eeg",) * COUNT, np.zeros((COUNT, 0)))
-        difference = np.eye(COUNT)[5] - mix
-        difference /= np.linalg.norm(difference)
-        assert_allclose(found.remover, np.eye(COUNT) - np.outer(difference, difference), atol=1e-6)
+        combine = np.eye(COUNT)
+        combine[5] = mix
+        assert_allclose(found.remover, combine, atol=1e-6)
+
+    @pytest.mark.parametrize("many", range(1, 5))
+    def test_gains_count_as_if_several_had_been_left_out(self, rng, many):
+        """Against the average, in which they had their part."""
+        covariance = ordinary(rng)
+        odd, gain = np.arange(many), rng.normal(size=(COUNT, 3))
+        for sensor in odd:
+            covariance = interpolated(covariance, sensor, weights(rng, *rng.choice(np.arange(many, COUNT), 3)))
+        covariance, gone = average_reference(covariance)
+        found = dependence(covariance, ("eeg",) * COUNT, gone)
+        assert_array_equal(np.sort(found.sensors), odd)
+        rest = np.arange(many, COUNT)
+        others, _ = average_reference(covariance[np.ix_(rest, rest)])
+        wanted = gain[rest] - gain[rest].mean(axis=0)
+        wanted = wanted.T @ np.linalg.pinv(others, rcond=1e-9, hermitian=True) @ wanted
+        kept = found.remover @ gain
+        assert_allclose(kept.T @ np.linalg.pinv(covariance, rcond=1e-9, hermitian=True) @ kept, wanted, rtol=1e-6)
+
+    def test_one_that_is_known_though_its_weights_are_large(self, rng):
+        """Extrapolated from one side, an electrode has a smaller part in its difference than the nearest of these."""
+        mix = np.zeros(COUNT)
+        mix[[3, 4, 9]] = 2.0, -1.5, 0.5
+        covariance, gone = average_reference(interpolated(ordinary(rng), 5, mix))
+        kinds = ("eeg",) * COUNT
+        assert_array_equal(dependence(covariance, kinds, gone).sensors, [3])
+        assert_array_equal(dependence(covariance, kinds, gone, [5]).sensors, [5])
+        # One that has noise of its own is not named, whoever says so.
+        assert_array_equal(dependence(covariance, kinds, gone, [7]).sensors, [3])
 
     def test_several_in_any_place(self, rng):
         covariance = ordinary(rng)

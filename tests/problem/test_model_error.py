@@ -88,6 +88,22 @@ class TestOf:
         assert found.factors["fixed"].shape == (SENSORS, SENSORS - 1)
         assert_allclose(found.factors["fixed"].mean(axis=0), 0, atol=1e-10)
 
+    def test_modes_are_what_lead_fields_vary_by(self, sensors, sources, rng):
+        centre, along, across = 50 * rng.standard_normal((3, SENSORS, SOURCES, 3))
+        across -= np.sum(across * along) / np.sum(along**2) * along
+        at = np.array([[-1.0, 0.2], [0.5, -0.4], [2.0, 0.1], [-1.5, 0.1]])
+        at -= at.mean(axis=0)
+        given = [LeadField(centre + a * along + b * across, sensors, sources) for a, b in at]
+        found = ForwardError.of(given)
+        # The covariance of gains is that of numpy, along both, and they are orthogonal.
+        wanted = np.einsum("ki,kj,iabc,jdef->abcdef", at, at, *[np.stack([along, across])] * 2, optimize=True) / 3
+        made = np.einsum("jabc,jdef->abcdef", found.modes, found.modes)
+        assert_allclose(made, wanted, atol=1e-4 * np.abs(wanted).max())
+        assert len(found.modes) == 2
+        powers = np.einsum("jabc,kabc->jk", found.modes, found.modes)
+        assert powers[0, 0] > powers[1, 1] > 0
+        assert abs(powers[0, 1]) < 1e-4 * powers[0, 0]
+
     def test_doors(self, fields):
         with pytest.raises(ValueError, match="1 lead fields were given"):
             ForwardError.of(fields[:1])
@@ -115,6 +131,8 @@ class TestApply:
         assert_allclose(
             made.error_factor @ made.error_factor.T, problem.whitener @ factor @ factor.T @ problem.whitener.T
         )
+        moved = replace(found.mean, gain=found.mean.gain + found.modes[1])
+        assert_allclose(made.gain_modes[1], problem_of(moved, rng, axes).gain - mean.gain, atol=1e-9 * mean.gain.max())
         assert made.recording is problem.recording or np.array_equal(made.recording, problem.recording)
 
     def test_some_sensors_in_another_order(self, fields, rng):
@@ -127,6 +145,10 @@ class TestApply:
         one, other = ForwardError.of(fields).apply(problem), ForwardError.of(again).apply(problem)
         assert_allclose(one.gain, other.gain, rtol=1e-10)
         assert_allclose(one.error_factor @ one.error_factor.T, other.error_factor @ other.error_factor.T, rtol=1e-9)
+        of_rest = ForwardError.of(fields)
+        of_rest = replace(of_rest.mean, gain=of_rest.mean.gain + of_rest.modes[0]).restrict(sensors=index)
+        of_rest = replace(of_rest, gain=of_rest.gain - of_rest.gain.mean(axis=0))
+        assert_allclose(one.gain + one.gain_modes[0], problem_of(of_rest, rng).gain, rtol=1e-7)
 
     def test_doors(self, fields, rng):
         found = ForwardError.of(fields)

@@ -1,0 +1,121 @@
+"""The state of a chain over active sets: sources, their head, the scales, and tables of what one source more adds."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bayesinv.axes import Array, Index
+from bayesinv.evidence.active_scan import Scan
+from bayesinv.inference.active_model import EMPTY, ActiveModel, LogPrior
+from bayesinv.inference.active_slot import SlotConditional
+
+
+class ActiveState:
+    """Slots, each empty or with a source, and all that sources have in common."""
+
+    def __init__(self, model: ActiveModel, prior: LogPrior, start: Array, rng: np.random.Generator) -> None:
+        self.nominal, self.model, self.prior, self.rng = model, model, prior, rng
+        self.head = np.zeros(model.heads)
+        self.patch = np.full(model.most, EMPTY, dtype=np.int64)
+        self.level = rng.choice(len(model.strengths), size=model.most, p=np.exp(model.log_strengths))
+        self.constant = int(rng.choice(len(model.recordings), p=np.exp(model.log_constants)))
+        self.error = int(rng.choice(len(model.errors), p=np.exp(model.log_errors)))
+        self.deviation = np.zeros((model.most, model.neighbours.count))
+        self.fields: list[Array] = [np.empty((len(model.fields), model.axes))] * model.most
+        # Distribution of the levels of empty slots.
+        self.log_idle = model.log_strengths.copy()
+        self.heat = 1.0
+        self.point = start.copy()
+        _, variance, noise = prior(self.point[None])
+        self.variance, self.noise = float(variance[0]), float(noise[0])
+        self.scan = Scan(model.table, model.pairs)
+        # Of slots that are empty by their level, for as long as what is active stays the same.
+        self.beside: dict[int, SlotConditional] = {}
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Work out what depends on scales, time constant and head."""
+        self.beside = {}
+        recording = self.model.recordings[self.constant]
+        spread = recording.spread(self.variance, self.noise, self.model.errors[self.error])
+        self.scan.begin(recording.powers, recording.coefficients, spread)
+        active = self.active
+        self.scan.put([self.fields[slot] for slot in active], self.model.strengths[self.level[active]])
+        self.order = active.tolist()
+
+    @property
+    def active(self) -> Index:
+        """Slots that hold a source."""
+        return np.flatnonzero(self.patch != EMPTY)
+
+    def take(self, slot: int) -> None:
+        """Leave a source out of the tables."""
+        self.beside = {}
+        place = self.order.index(slot)
+        self.scan.take(place)
+        self.order[place] = self.order[-1]
+        del self.order[-1]
+
+    def put(self, slot: int) -> None:
+        """Bring a source into the tables."""
+        self.beside = {}
+        self.scan.put([self.fields[slot]], self.model.strengths[self.level[[slot]]])
+        self.order.append(slot)
+
+    def conditional(self, level: int, log_nothing: float = -np.inf) -> SlotConditional:
+        strength = float(self.model.strengths[level])
+        return SlotConditional.of(self.model, self.scan, self.heat, strength, log_nothing)
+
+    def hold(self, slot: int, patch: int, deviation: Array) -> None:
+        same = patch == self.patch[slot] and np.array_equal(deviation, self.deviation[slot])
+        if patch != EMPTY and not same:
+            self.deviation[slot], self.fields[slot] = deviation, self.model.field(patch, deviation)
+        self.patch[slot] = patch
+
+    def log_odds(self, others: int) -> float:
+        """Log prior odds that a slot holds a source where some others do; the probability of each is integrated out."""
+        filled, empty = self.model.count_prior
+        return float(np.log(filled + others) - np.log(empty + self.model.most - 1 - others))
+
+    def idle_odds(self, level: int) -> float:
+        """Log ratio of the probabilities of a level where a slot is empty and where it holds a source."""
+        return float(self.log_idle[level] - self.model.log_strengths[level])
+
+    def log_densities(
+        self, variance: float, noise: float, constant: int, error: int, rise: int = 0
+    ) -> tuple[float, float]:
+        columns, size = self.raised(rise) * self.scan.columns, float(self.model.errors[error])
+        return self.model.log_density(columns, constant, variance, noise, size)
+
+    def log_density(self, variance: float, noise: float, constant: int, error: int, rise: int = 0) -> float:
+        dense, added = self.log_densities(variance, noise, constant, error, rise)
+        return dense + self.heat * added
+
+    def raised(self, rise: int) -> float:
+        """Factor of strengths that rise by a number of levels, which are in a geometric series."""
+        strengths = self.model.strengths
+        return float((strengths[-1] / strengths[0]) ** (rise / (len(strengths) - 1))) if rise else 1.0
+
+    def at_levels(self, variance: float, noise: float, constant: int, error: int, rise: int = 0) -> float:
+        """Log density of scales and strengths, all strengths raised by a number of levels."""
+        model = self.model
+        out = float(model.log_constants[constant] + model.log_errors[error])
+        out += float(model.log_strengths[self.level[self.active] + rise].sum())
+        return out + self.log_density(variance, noise, constant, error, rise)
+
+    def may_rise(self, rise: int) -> bool:
+        raised = self.level[self.active] + rise
+        return bool((raised >= 0).all() and (raised < len(self.model.strengths)).all())
+
+    def raise_levels(self, rise: int) -> None:
+        """Raise all strengths by a number of levels; tables are those of the old ones until they are refreshed."""
+        active = self.active
+        self.level[active] += rise
+        self.scan.strengths = self.model.strengths[self.level[np.array(self.order, dtype=np.int64)]].tolist()
+
+    def to_head(self) -> None:
+        """Let all fields be those of the head."""
+        self.model = self.nominal.in_head(self.head.copy())
+        self.scan = Scan(self.model.table, self.model.pairs)
+        for slot in self.active.tolist():
+            self.fields[slot] = self.model.field(int(self.patch[slot]), self.deviation[slot])
