@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
-from bayesinv.axes import Index, is_number, one_of, real
+from bayesinv.axes import Array, Index, is_number, one_of, real
 from bayesinv.bridges.mne_account import notes_of
 from bayesinv.bridges.mne_channels import used_channels
 from bayesinv.bridges.mne_colour import colour_of
@@ -23,7 +23,7 @@ from bayesinv.bridges.mne_forward import lead_field_of
 from bayesinv.bridges.mne_interpolated import judge_recording
 from bayesinv.bridges.mne_noise import Rank, noise_of
 from bayesinv.bridges.mne_origin import Origin
-from bayesinv.bridges.mne_windows import Baseline, corrected, windows_of
+from bayesinv.bridges.mne_windows import Baseline, Windows, corrected, windows_of
 from bayesinv.problem.account import noted
 from bayesinv.problem.autocorrelation import NoiseTime, chosen
 from bayesinv.problem.frozen import told_of_frozen
@@ -176,8 +176,7 @@ def from_mne(
         times, quiet = average.times[windows.recording], average.times[windows.baseline]
         unjudged = judge_recording(info, field, kinds, whitening.removed, whitening.dependent)
         notes = notes_of(info, noise_cov, channels.left_out, whitening.dependent, quiet, unjudged)
-        either = windows.recording | windows.baseline
-        notes = noted(notes, sensors=told_of_frozen(field[:, either], average.times[either], names, 2))
+        notes = noted(notes, sensors=_frozen(field, kinds, names, average.times, windows))
     noise = whitened[:, windows.baseline] if windows.baseline.any() else None
     groups = whitening.noise.component_modality
     if isinstance(noise_time, str) and noise_time == "auto" and isinstance(evoked, mne.BaseEpochs) and len(evoked) > 1:
@@ -208,6 +207,16 @@ def from_mne(
     problem = _treated(problem, outliers)
     problem.warn_of_baseline()
     return problem
+
+
+def _frozen(field: Array, kinds: Sequence[str], names: Sequence[str], times: Array, windows: Windows) -> str:
+    """Warn of sensors that show the same value for long within the windows; return the note of them.
+
+    An electrode that is zero throughout is the reference.
+    """
+    some = np.flatnonzero([kind != "eeg" or row.any() for kind, row in zip(kinds, field, strict=True)])
+    either = windows.recording | windows.baseline
+    return told_of_frozen(field[some][:, either], times[either], [names[i] for i in some], 3)
 
 
 def _average(evoked: Any) -> mne.Evoked:

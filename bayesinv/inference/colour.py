@@ -130,7 +130,8 @@ def _innovations(problem: Problem) -> Array | None:
 
 def _without_currents(problem: Problem, mixed: Mixture) -> Array | None:
     """The recording, white in the order of its samples, in directions without currents; None where there are few."""
-    if len(problem.times) < 3 * LAGS:
+    assumed = problem.autocorrelation is not None and problem.autocorrelation.assumed
+    if len(problem.times) < (3 if assumed else 3 * LAGS):
         return None
     best = int(np.argmax(mixed.weights))
     spectrum = Spectrum.of(problem, mixed.structures[mixed.which[best]])

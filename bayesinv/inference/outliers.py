@@ -38,6 +38,9 @@ KIND_FACTOR = 1.5
 FLAT = 0.1
 """Change of a sensor's field, relative to that of its noise, above which it is not called flat."""
 
+SLOWEST = 0.1
+"""Least change of the usual sensor's field, relative to that of noise as it is known, that slow noise explains."""
+
 FLAT_COLUMNS = 32
 """Samples from which a sensor is seen to be flat."""
 
@@ -253,7 +256,10 @@ def _flat_sensors(plugged: PlugIn, tables: Sequence[Table], names: Sequence[str]
         # A noisy sensor that has raised the noise scale makes no other flat.
         unit = UNIT * plugged.noise * min(1.0, table.scale) * spread * sds
         size = np.full(len(sds), np.inf)
-        np.divide(median_size(field), unit, out=size, where=(unit > 0) & (sds > 1e-6 * np.median(sds)))
+        seen = (unit > 0) & (sds > 1e-6 * np.median(sds))
+        np.divide(median_size(field), unit, out=size, where=seen)
+        # Noise may be slower than is known, of all sensors alike.
+        size /= min(1.0, max(float(np.median(size[seen])), SLOWEST)) if seen.any() else 1.0
         sizes.append(size)
         chance = 1 / (ONE_IN * len(tables) * len(sds))
         limits.append(min(FLAT, smallest_ratio(chance, max(1.0, field.shape[1] / 2))))

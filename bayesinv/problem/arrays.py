@@ -79,6 +79,8 @@ def whitened_arrays(
 
 def _frozen(field: Array, times: Array, baseline: Array | None, names: Sequence[str]) -> str:
     """Warn of sensors that show the same value for long, in recording or baseline; return the note of them."""
+    if not times.size:
+        return ""
     if baseline is not None:
         # It comes right before the recording, as long as nothing else is known.
         step = float(np.median(np.diff(times))) if len(times) > 1 else 1.0

@@ -101,6 +101,7 @@ class TestStaleWindow:
         assert problem.baseline.shape[1] == {"decimated": 11, "cropped": 21}.get(change, 31)
         assert problem.baseline_centred == (change != "cropped")
 
+    @pytest.mark.filterwarnings("ignore:.*show the same value:UserWarning")
     def test_padding_with_zeros_is_no_correction(self, quiet):
         evoked, forward, noise_cov = quiet
         evoked.apply_baseline((-0.3, 0.0))
