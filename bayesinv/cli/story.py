@@ -52,7 +52,7 @@ CLASSICAL = {"MNE": ("1/9", "gcv", "l-curve"), "dSPM": ("1/9",)}
 SHOWN = f"MNE, {CHOICES['1/9']}"
 """The one that is drawn beside a posterior."""
 
-HEADS = 12
+HEADS = 16
 """Heads that the error of the inversion's lead field is learned from."""
 
 LIKELY = 0.5

@@ -44,7 +44,7 @@ from bayesinv.progress import steps
 
 SOLVERS = ("bem", "fem", "sphere")
 
-MODES, LEAST_SHARE = 4, 0.01
+MODES, LEAST_SHARE = 8, 0.002
 """Modes of a lead field at most, and the least share of its deviations' power that one of them has."""
 
 
