@@ -216,7 +216,7 @@ def _frozen(field: Array, kinds: Sequence[str], names: Sequence[str], times: Arr
     """
     some = np.flatnonzero([kind != "eeg" or row.any() for kind, row in zip(kinds, field, strict=True)])
     either = windows.recording | windows.baseline
-    return told_of_frozen(field[some][:, either], times[either], [names[i] for i in some], 3)
+    return told_of_frozen(field[some][:, either], times[either], [names[int(i)] for i in some], 3)
 
 
 def _average(evoked: Any) -> mne.Evoked:

@@ -29,6 +29,10 @@ SIGNIFICANCE = 1e-4
 MIN_NUMBERS = 300
 """Fewest numbers without currents from which the recording's noise is judged."""
 
+FEW, FEW_NUMBERS = 8, 150
+"""Fewest samples of a baseline, and fewest numbers in it, that tell whether noise is white, though not how it is
+correlated where it is not: a correlation of 0.32 is four standard errors then."""
+
 EMPTY = 1e-3
 """Power of a frequency, relative to the strongest, below which the noise has next to nothing there."""
 
@@ -55,9 +59,14 @@ def colour_checks(problem: Problem, mixed: Mixture) -> list[Check]:
     quiet = _without_currents(problem, mixed)
     if quiet is not None:
         found.append(_check(f"{OVER_TIME}, recording", quiet, known, advice))
-    elif problem.autocorrelation is not None and problem.autocorrelation.assumed and len(problem.times) > 2:
+    elif innovations is None and _is_assumed(problem) and len(problem.times) > 2:
         found.append(_assumed(problem, advice))
     return found
+
+
+def _is_assumed(problem: Problem) -> bool:
+    """Whether nothing was known of the noise over time when the problem was made."""
+    return problem.autocorrelation is not None and problem.autocorrelation.assumed
 
 
 def _assumed(problem: Problem, advice: str) -> Check:
@@ -119,7 +128,9 @@ def _advice(problem: Problem) -> str:
 def _innovations(problem: Problem) -> Array | None:
     """The baseline (component, sample) made white in the order of its samples; None where there are too few."""
     baseline, known = problem.baseline, problem.autocorrelation
-    if baseline is None or baseline.shape[1] < 3 * LAGS:
+    if baseline is None or baseline.shape[1] < (FEW if _is_assumed(problem) else 3 * LAGS):
+        return None
+    if baseline.shape[1] < 3 * LAGS and baseline.size < FEW_NUMBERS:
         return None
     whitening = problem.time_whitening
     if whitening is None or known is None:
@@ -130,8 +141,7 @@ def _innovations(problem: Problem) -> Array | None:
 
 def _without_currents(problem: Problem, mixed: Mixture) -> Array | None:
     """The recording, white in the order of its samples, in directions without currents; None where there are few."""
-    assumed = problem.autocorrelation is not None and problem.autocorrelation.assumed
-    if len(problem.times) < (3 if assumed else 3 * LAGS):
+    if len(problem.times) < (3 if _is_assumed(problem) else 3 * LAGS):
         return None
     best = int(np.argmax(mixed.weights))
     spectrum = Spectrum.of(problem, mixed.structures[mixed.which[best]])

@@ -354,7 +354,7 @@ def test_what_made_the_recording_is_preferred():
         return model
 
     models = {"slow": fixed(time=0.05), "quick": fixed()}
-    problem = toy(2, sensors=12, sources=25, samples=40)
+    problem = toy(2, sensors=12, sources=25, samples=40, noise_time="white")
     for truth in models:
         _, made = Prior.of(models[truth], problem, 1).truth(0, rng)
         found = compare({name: infer(model, made) for name, model in models.items()}, over="blocks")
