@@ -77,6 +77,8 @@ def judge_recording(
     import mne
 
     names, groups = info["ch_names"], np.array([modality(kind) for kind in kinds])
+    # A dead channel is named elsewhere; projectors make it a combination of the others.
+    dead = {names[i] for i in np.flatnonzero(np.ptp(field, axis=1) == 0)}
     field = field - removed @ (removed.T @ field)
     unjudged = []
     for group in dict.fromkeys(groups):
@@ -95,7 +97,7 @@ def judge_recording(
             found |= set(dependence(moments, [kinds[int(i)] for i in members], within, known).sensors.tolist())
         else:
             unjudged.append(f"{len(members)} {WORDS[group]} channels")
-        fresh = [here[i] for i in sorted(found) if here[i] not in dependent]
+        fresh = [here[i] for i in sorted(found) if here[i] not in {*dependent, *dead}]
         if fresh:
             one = len(fresh) == 1
             warnings.warn(

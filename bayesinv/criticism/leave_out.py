@@ -27,7 +27,7 @@ MAX_COORDINATES = 6
 
 MAX_RESIDUAL_SD, MAX_SHIFT = 0.5, 0.3
 """Nats, standard deviation over the draws of what a quadratic leaves unexplained of a log density; and shift of the
-hyperparameters, by logarithms where they are positive, when a part is left out. Beyond either it is not trusted."""
+hyperparameters, of scales by their logarithms, when a part is left out. Beyond either it is not trusted."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -249,16 +249,16 @@ def integrated_again(
 def _coordinates(posterior: Posterior, count: int) -> tuple[Array, Array] | None:
     """Return uncorrelated coordinates (draw, coordinate) of the hyperparameter draws, of mean 0 and variance 1.
 
-    With them the change (coordinate, hyperparameter) per unit of each, of logarithms where these are positive. None
-    where the scales of the draws are not known, or there are too many coordinates.
+    With them the change (coordinate, hyperparameter) per unit of each, of scales by their logarithms. None where the
+    scales of the draws are not known, or there are too many coordinates.
     """
     hyper, scales = posterior.hyper, posterior.hyper.scales
     if scales is None:
         return None
     picked = thinned(len(scales.noise), hyper.chains, count)
-    others = [values for name, values in hyper.draws.items() if name not in ("lambda", "snr")]
     # One hyperparameter and its logarithm would be two coordinates, of which the second is all curvature.
-    others = [np.log(values) if (values > 0).all() else values for values in others]
+    given = {"lambda", "snr", *(name.removeprefix("log_") for name in hyper.draws if name.startswith("log_"))}
+    others = [values for name, values in hyper.draws.items() if name not in given]
     table = np.stack([np.log(scales.variance), np.log(scales.noise), *others], axis=1)[picked]
     table = table - table.mean(axis=0)
     size = table.std(axis=0)

@@ -60,8 +60,8 @@ def test_a_current_carries_what_is_not_known_of_the_skull():
     sensors = Sensors.electrodes([f"E{i}" for i in range(40)], 0.09 * places[places[:, 2] > -0.2][::5][:40])
     normals = geodesic_sphere(4).vertices
     sources = Sources(0.062 * normals[normals[:, 2] > 0], normals[normals[:, 2] > 0])
-    believed = Head.spheres(RADII, (0.33, 0.01, 0.33))
-    true = Head.spheres(RADII, (0.33, 0.006, 0.33))
+    believed = Head.spheres(RADII, (0.33, 0.025, 0.33))
+    true = Head.spheres(RADII, (0.33, 0.01, 0.33))
     gain, field = (sphere.lead_field(one, sensors, sources).rereference("average") for one in (believed, true))
     at = int(np.argmax(sources.positions[:, 2]))
     times = np.arange(30) / 200
