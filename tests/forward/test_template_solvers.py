@@ -193,6 +193,20 @@ def test_four_surfaces_agree_with_tetrahedra_on_what_the_fluid_does():
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("ratio", "limit"), [(1.5, 0.015), (3.0, 0.06)])
+def test_a_skull_of_its_radial_conductivity_does_what_an_anisotropic_one_does(ratio, limit):
+    """Its mean conductivity would be 10 and 30 % off."""
+    radial, tangential = 0.01 * ratio ** (-2 / 3), 0.01 * ratio ** (1 / 3)
+    few = sensors().pick(np.concatenate([sensors().where("eeg")[::4], sensors().where("mag")[::6]]))
+    head = template_mesh.finite_elements("coarse", (0.33, 1.79, (radial, tangential), 0.33))
+    wanted = fem.lead_field(head, few, dipoles(), solver="cg").gain
+    for value, close in ((radial, True), (0.01, False)):
+        mine = bem.lead_field(template_mesh.boundary_elements((0.33, 1.79, value, 0.33)), few, dipoles()).gain
+        (_, size), _ = difference(mine, wanted, rows=few)
+        assert (np.median(size) < limit) == close
+
+
+@pytest.mark.slow
 def test_fine_tetrahedra_agree_with_fine_boundary_elements():
     head = template_mesh.finite_elements("fine", csf=0)
     # Every sensor is a system of equations to solve, and some of them, as many as are solved at once, show the same.

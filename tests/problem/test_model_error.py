@@ -209,9 +209,12 @@ class TestDraws:
             forward_error(sphere, sensors.on(sphere.surfaces[-1]), sources, 3, **options)
 
     @pytest.mark.slow
-    def test_the_error_by_boundary_elements_is_about_that_by_spheres(self, sphere, sensors, sources, tmp_path):
-        one = forward_error(sphere, sensors, sources, 4, cache=tmp_path)
-        other = forward_error(sphere, sensors, sources, 4, solver="bem", cache=tmp_path)
+    @pytest.mark.parametrize("anisotropy", [None, (1.0, 3.0)])
+    def test_the_error_by_boundary_elements_is_about_that_by_spheres(
+        self, anisotropy, sphere, sensors, sources, tmp_path
+    ):
+        one = forward_error(sphere, sensors, sources, 4, anisotropy=anisotropy, cache=tmp_path)
+        other = forward_error(sphere, sensors, sources, 4, solver="bem", anisotropy=anisotropy, cache=tmp_path)
         assert other.relative == pytest.approx(one.relative, rel=0.3)
 
     @pytest.mark.slow
