@@ -18,7 +18,7 @@ from bayesinv.cli.peaks import LEVEL
 from bayesinv.forward import gain_files, template_lead_field
 from bayesinv.forward.leadfield import LeadField
 from bayesinv.head import template, template_cortex, template_mesh
-from bayesinv.head.conductivities import RANGES
+from bayesinv.head.conductivities import ANISOTROPY, RANGES
 from bayesinv.head.sensors import Sensors
 from bayesinv.head.sources import Sources
 from bayesinv.posterior.foci import Focus
@@ -192,7 +192,8 @@ def head_error(demo: Demo, progress: bool = False) -> ForwardError:
     progress : show a progress bar
     """
     gain = demo.lead_field
-    return forward_error(template_mesh.boundary_elements(), gain.sensors, gain.sources, HEADS, progress=progress)
+    head = template_mesh.boundary_elements()
+    return forward_error(head, gain.sensors, gain.sources, HEADS, anisotropy=ANISOTROPY, progress=progress)
 
 
 def scores(
