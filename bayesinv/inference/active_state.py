@@ -63,10 +63,12 @@ class ActiveState:
         self.order.append(slot)
 
     def conditional(self, level: int, log_nothing: float = -np.inf) -> SlotConditional:
+        """Distribution of one source more with the strength of a level, see `SlotConditional.of`."""
         strength = float(self.model.strengths[level])
         return SlotConditional.of(self.model, self.scan, self.heat, strength, log_nothing)
 
     def hold(self, slot: int, patch: int, deviation: Array) -> None:
+        """Let a slot hold a patch that deviates, or nothing; tables are those of before."""
         same = patch == self.patch[slot] and np.array_equal(deviation, self.deviation[slot])
         if patch != EMPTY and not same:
             self.deviation[slot], self.fields[slot] = deviation, self.model.field(patch, deviation)
@@ -84,10 +86,12 @@ class ActiveState:
     def log_densities(
         self, variance: float, noise: float, constant: int, error: int, rise: int = 0
     ) -> tuple[float, float]:
+        """Log density of the recording without sources, and what those in the tables add, risen by some levels."""
         columns, size = self.raised(rise) * self.scan.columns, float(self.model.errors[error])
         return self.model.log_density(columns, constant, variance, noise, size)
 
     def log_density(self, variance: float, noise: float, constant: int, error: int, rise: int = 0) -> float:
+        """Log density of the recording, what sources add to it by the heat."""
         dense, added = self.log_densities(variance, noise, constant, error, rise)
         return dense + self.heat * added
 
@@ -104,6 +108,7 @@ class ActiveState:
         return out + self.log_density(variance, noise, constant, error, rise)
 
     def may_rise(self, rise: int) -> bool:
+        """Whether all strengths stay on their grid when they rise by a number of levels."""
         raised = self.level[self.active] + rise
         return bool((raised >= 0).all() and (raised < len(self.model.strengths)).all())
 

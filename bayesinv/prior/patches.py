@@ -308,7 +308,8 @@ class Patches(PickledByFields):
         constants, shares = self.constants
         constant = constants[int(rng.choice(len(constants), p=np.exp(shares)))]
         deviations = self.deviation * rng.standard_normal((count, self.neighbours.count))
-        error, head = float(one_of(self.errors)), head_of_prior(len(self.field_modes), rng)
+        error, modes = float(one_of(self.errors)), self.problem.gain_modes
+        head = head_of_prior(0 if modes is None else len(modes), rng)
         return self.patterns(patch, deviations), strength, constant, error, head
 
 

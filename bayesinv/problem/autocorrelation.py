@@ -321,11 +321,11 @@ def chosen(
     ValueError
         If it is none of these, or no autocorrelation.
     """
+    if isinstance(noise_time, Autocorrelation):
+        return noise_time
     steps = np.diff(times)
     step = float(np.median(steps)) if len(steps) else 1.0
     names = tuple(dict.fromkeys(groups))
-    if isinstance(noise_time, Autocorrelation):
-        return noise_time
     if not isinstance(noise_time, str):
         values = _numbers(noise_time)
         return Autocorrelation(values, step, names if values.ndim == 2 and len(names) > 1 else ())
