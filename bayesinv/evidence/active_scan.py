@@ -16,7 +16,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from bayesinv.axes import Array
+from bayesinv.axes import Array, Index
 from bayesinv.evidence.active import FocalCourses, Table
 from bayesinv.evidence.deviation import Deviations
 
@@ -29,8 +29,8 @@ KEPT = 3
 TABLED = 1e-3
 """Power of a mode of time relative to the strongest, below which tables leave it out: they serve to propose sources."""
 
-TOGETHER = 16
-"""Modes whose determinants are multiplied before a logarithm is taken; each is far below 1e19."""
+LARGEST = 340.0
+"""Logarithm of a product of determinants that is worked out at once, up to twice of which is a number."""
 
 
 @njit(nogil=True, cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
@@ -67,48 +67,71 @@ def add_product(own: Table, cross: Table, products: Table, along: Table, shifts:
 
 
 @njit(nogil=True, cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
-def _single_factors(own: Table, cross: Table, weights: Array, quadratic: Array, determinants: Array) -> None:
-    for k in range(len(weights)):
-        weight, product = weights[k], determinants[k // TOGETHER]
-        r, c = own[k, 0], cross[k, 0]
-        for j in range(len(r)):
-            factor = 1 + weight * max(np.float64(r[j]), 0.0)
-            quadratic[j] += weight * np.float64(c[j]) ** 2 / factor
-            product[j] *= factor
+def _single_factors(
+    own: Table, cross: Table, weights: Table, group: Index, quadratic: Table, determinants: Array
+) -> None:
+    """Fill in quadratic forms (weight, source), and products of determinants (group of modes, weight, source)."""
+    modes, count = weights.shape
+    sources, one = own.shape[2], np.float32(1)
+    power, square = np.empty(BLOCK, dtype=np.float32), np.empty(BLOCK, dtype=np.float32)
+    for start in range(0, sources, BLOCK):
+        stop = min(start + BLOCK, sources)
+        size = stop - start
+        for k in range(modes):
+            r, c = own[k, 0, start:stop], cross[k, 0, start:stop]
+            for j in range(size):
+                power[j] = max(r[j], np.float32(0))
+                square[j] = c[j] * c[j]
+            for s in range(count):
+                weight = weights[k, s]
+                out, product = quadratic[s, start:stop], determinants[group[k], s, start:stop]
+                for j in range(size):
+                    factor = one + weight * power[j]
+                    out[j] += weight * square[j] / factor
+                    product[j] *= np.float64(factor)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
-def _triple_factors(own: Table, cross: Table, weights: Array, quadratic: Array, determinants: Array) -> None:
+def _triple_factors(
+    own: Table, cross: Table, weights: Table, group: Index, quadratic: Table, determinants: Array
+) -> None:
     """By Cholesky factors without roots, L diag(d) Lᵀ = 1 + weight R, for three axes."""
-    for k in range(len(weights)):
-        weight, product = weights[k], determinants[k // TOGETHER]
+    modes, count = weights.shape
+    for k in range(modes):
         r00, r10, r11, r20, r21, r22 = own[k, 0], own[k, 1], own[k, 2], own[k, 3], own[k, 4], own[k, 5]
         c0, c1, c2 = cross[k, 0], cross[k, 1], cross[k, 2]
-        for j in range(len(r00)):
-            first = 1 + weight * max(np.float64(r00[j]), 0.0)
-            low = weight * r10[j] / first
-            second = max(1 + weight * r11[j] - low * low * first, 1.0)
-            lower = weight * r20[j] / first
-            lowest = (weight * r21[j] - lower * low * first) / second
-            third = max(1 + weight * r22[j] - lower * lower * first - lowest * lowest * second, 1.0)
-            x = np.float64(c0[j])
-            y = c1[j] - low * x
-            z = c2[j] - lower * x - lowest * y
-            quadratic[j] += weight * (x * x / first + y * y / second + z * z / third)
-            product[j] *= first * second * third
+        for s in range(count):
+            weight, out, product = np.float64(weights[k, s]), quadratic[s], determinants[group[k], s]
+            for j in range(len(r00)):
+                first = 1 + weight * max(np.float64(r00[j]), 0.0)
+                low = weight * r10[j] / first
+                second = max(1 + weight * r11[j] - low * low * first, 1.0)
+                lower = weight * r20[j] / first
+                lowest = (weight * r21[j] - lower * low * first) / second
+                third = max(1 + weight * r22[j] - lower * lower * first - lowest * lowest * second, 1.0)
+                x = np.float64(c0[j])
+                y = c1[j] - low * x
+                z = c2[j] - lower * x - lowest * y
+                out[j] += weight * (x * x / first + y * y / second + z * z / third)
+                product[j] *= first * second * third
 
 
 def log_factors(own: Table, cross: Table, weights: Array) -> Array:
-    """What each of many sources would add to the log density, nats: (source,).
+    """What each of many sources would add to the log density, nats, with each of some strengths: (strength, source).
 
     own, cross : R (mode, pair, source) and c (mode, axis, source)
-    weights : (mode,), variance of the source's course in each mode
+    weights : (strength, mode), variance of the source's course in each mode
     """
-    quadratic = np.zeros(own.shape[2])
-    determinants = np.ones((-(-len(weights) // TOGETHER), own.shape[2]))
+    count = len(weights)
+    # Logarithms cost most: determinants of as many modes as may be are multiplied before one is taken.
+    sizes = cross.shape[1] * np.log1p(weights.max(axis=0) * np.maximum(own.max(axis=(1, 2)), 0.0))
+    group = np.floor(np.cumsum(sizes) / LARGEST).astype(np.int64)
+    quadratic = np.zeros((count, own.shape[2]), dtype=np.float32)
+    determinants = np.ones((int(group[-1]) + 1, count, own.shape[2]))
     loop = _single_factors if cross.shape[1] == 1 else _triple_factors
-    loop(own, cross, weights, quadratic, determinants)
-    return np.asarray(0.5 * (quadratic - np.log(determinants).sum(axis=0)))
+    loop(own, cross, np.ascontiguousarray(weights.T, dtype=np.float32), group, quadratic, determinants)
+    logs = np.log(determinants, out=determinants).sum(axis=0)
+    return np.asarray(0.5 * (quadratic - logs), dtype=np.float32)
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract"})  # type: ignore[untyped-decorator]
@@ -271,9 +294,12 @@ class Scan:
         del self.fields[last], self.strengths[last]
         self._courses = None
 
-    def log_factors(self, strength: float) -> Array:
-        """What each source would add with one strength, nats: (source,)."""
-        return log_factors(self.own, self.cross, strength**2 * self.powers[self.tabled])
+    def log_factors(self, strengths: Array, some: Index | None = None) -> Array:
+        """What each source, or each of some, would add with each of some strengths, nats: (strength, source)."""
+        weights = strengths[:, None] ** 2 * self.powers[self.tabled]
+        if some is None:
+            return log_factors(self.own, self.cross, weights)
+        return log_factors(self.own[:, :, some], self.cross[:, :, some], weights)
 
     def deviations(self, fields: Array, tabled: bool = False) -> Deviations:
         """Products of some sources' fields and of the directions in which these may deviate.

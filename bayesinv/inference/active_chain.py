@@ -1,11 +1,11 @@
 """One chain of collapsed Gibbs sampling over which focal sources are active, how strong, and the scales.
 
 There are `most` slots, each empty or with a source. A move empties one slot and draws what it holds from its exact
-conditional over nothing and every place and extent at once, then the strength of what it drew from its conditional on
-the grid. Where patches deviate towards their neighbours, the conditional is known up to Gaussian approximations of the
-integral over deviations for the few patches that matter, and what is drawn is accepted or not by its exact density.
-Courses and dense currents are integrated out throughout. Slots are picked at random, as many in each sweep,
-whatever the state: letting the state choose how many moves are made would not leave the posterior invariant.
+conditional over nothing and every place, extent and strength at once. Where patches deviate towards their neighbours,
+the conditional is known up to Gaussian approximations of the integral over deviations for the few patches that matter,
+and what is drawn is accepted or not by its exact density. Courses and dense currents are integrated out throughout.
+Slots are picked at random, as many in each sweep, whatever the state: letting the state choose how many moves are made
+would not leave the posterior invariant.
 
 A chain warms up by annealing: what sources add to the log density is multiplied by a heat that rises from 0, where
 dense currents explain the recording, to 1. The densities passed on the way give the ratio of evidence with and without
@@ -22,7 +22,7 @@ from collections.abc import Callable
 import numpy as np
 
 from bayesinv.axes import Array, Index
-from bayesinv.inference.active_jumps import draw_head, draw_pair, draw_with_head
+from bayesinv.inference.active_jumps import draw_from_prior, draw_head, draw_pair, draw_with_head
 from bayesinv.inference.active_model import EMPTY, ActiveDraws, ActiveModel, LogPrior
 from bayesinv.inference.active_slot import NearConditional, OneMore, one_of_mass
 from bayesinv.inference.active_state import ActiveState
@@ -47,9 +47,6 @@ MOVES, PAIRS, HEADS = 20, 1, 2
 """Slots that are drawn anew in a sweep, pairs of which merging or splitting is tried, and heads that are tried with
 another place of a source."""
 
-SMOOTHED, SHARED = 2.0, 0.2
-"""Levels over which the distribution of those of empty slots is smoothed, and the share that the prior has in it."""
-
 RISE = 3
 """Power of a sweep's share by which the heat rises: strong sources come in while it is low."""
 
@@ -66,8 +63,6 @@ class Chain(ActiveState):
 
     def __init__(self, model: ActiveModel, prior: LogPrior, start: Array, rng: np.random.Generator) -> None:
         super().__init__(model, prior, start, rng)
-        # Levels of sources so far, that those of empty slots are learned from.
-        self.met = np.zeros(len(model.strengths))
         self.steps = np.full(len(start), 0.3)
         # Of hyperparameters, and of levels of time constant and error: least, mean and covariance, by which they move.
         self.least = np.r_[np.full(len(start), 0.02), 0.3, 0.3]
@@ -77,24 +72,21 @@ class Chain(ActiveState):
 
     def draw_slot(self, slot: int) -> None:
         """Draw what a slot holds given all else, by a step that leaves its conditional as it is."""
-        model, rng, before = self.model, self.rng, int(self.patch[slot])
-        if before != EMPTY:
-            self.take(slot)
-        level = int(self.level[slot])
-        log_nothing = self.idle_odds(level) - self.log_odds(len(self.order))
-        one = self.beside.get(level) or self.conditional(level, log_nothing)
-        self.beside[level] = one
-        nothing = rng.random() < 1 / (1 + np.exp(min(one.log_total - log_nothing, 700.0)))
-        if nothing and before == EMPTY:
-            self.level[slot] = one_of_mass(self.log_idle, rng)
+        model, rng, before = self.model, self.rng, self.held(slot)
+        if not self.sees(slot):
             return
-        states = [(EMPTY, self.deviation[slot]) if nothing else one.draw(rng), (before, self.deviation[slot])]
+        if before[0] != EMPTY:
+            self.take(slot)
+        one, log_nothing = self.conditional(), -self.log_odds(len(self.order))
+        nothing = rng.random() < 1 / (1 + np.exp(min(one.log_total - log_nothing, 700.0)))
+        if nothing and before[0] == EMPTY:
+            return
+        states = [(EMPTY, *before[1:]) if nothing else one.draw(rng), before]
         # Log ratios of the density of a state to the one that it is proposed with.
         weights = [0.0 if at[0] == EMPTY else one.log_exact(*at) - one.log_drawn(*at) for at in states]
         if np.log(rng.random()) < weights[0] - weights[1]:
             self.hold(slot, *states[0])
         if self.patch[slot] == EMPTY:
-            self.level[slot] = one_of_mass(self.log_idle, rng)
             return
         if model.neighbours.count:
             self._draw_near(slot, one)
@@ -104,30 +96,14 @@ class Chain(ActiveState):
 
     def _draw_near(self, slot: int, one: OneMore) -> None:
         """Draw a source among the patch that it has and those next to it, by a Metropolis step."""
-        before = int(self.patch[slot]), self.deviation[slot]
-        ahead = NearConditional.of(one, before[0])
+        patch, level, deviation = self.held(slot)
+        ahead = NearConditional.of(one, patch, level)
         found = ahead.draw(self.rng)
-        behind = ahead if found[0] == before[0] else NearConditional.of(one, found[0])
-        log_ratio = one.log_exact(*found) - ahead.log_drawn(*found)
-        log_ratio -= one.log_exact(*before) - behind.log_drawn(*before)
+        behind = ahead if found[0] == patch else NearConditional.of(one, found[0], level)
+        log_ratio = one.log_exact(found[0], level, found[1]) - ahead.log_drawn(*found)
+        log_ratio -= one.log_exact(patch, level, deviation) - behind.log_drawn(patch, deviation)
         if np.log(self.rng.random()) < log_ratio:
-            self.hold(slot, *found)
-
-    def _learn_idle(self) -> None:
-        """Let levels of empty slots be distributed as those of sources so far; what was drawn for them is drawn anew.
-
-        A slot that has been emptied then tries strengths that sources have. Any distribution would leave the posterior
-        as it is.
-        """
-        model = self.model
-        active = self.active
-        self.met += np.exp(-0.5 * ((np.arange(len(self.met))[:, None] - self.level[active]) / SMOOTHED) ** 2).sum(
-            axis=1
-        )
-        shape = self.met / self.met.sum() if self.met.any() else np.exp(model.log_strengths)
-        self.log_idle = np.log((1 - SHARED) * shape + SHARED * np.exp(model.log_strengths))
-        for slot in np.flatnonzero(self.patch == EMPTY):
-            self.level[slot] = one_of_mass(self.log_idle, self.rng)
+            self.hold(slot, found[0], level, found[1])
 
     def _prior_at(self, nodes: Array) -> tuple[Array, Array, Array]:
         """Log prior, dense variance and noise (node,) of hyperparameters; no mass where one of them is not valid."""
@@ -245,6 +221,8 @@ class Chain(ActiveState):
             draw_with_head(self)
         self.draw_scales(adapting)
         draw_head(self)
+        draw_from_prior(self)
+        self.draw_turn()
         self.refresh()
 
     def _draw_prior(self) -> None:
@@ -254,11 +232,8 @@ class Chain(ActiveState):
             self.to_head()
         model = self.model
         filled = self.rng.random(model.most) < self.rng.beta(*model.count_prior)
-        probability = np.exp(model.log_prior)
-        patches = self.rng.choice(len(probability), size=model.most, p=probability / probability.sum())
-        deviations = model.deviation * self.rng.standard_normal(self.deviation.shape)
-        for slot, patch in enumerate(patches):
-            self.hold(slot, int(patch) if filled[slot] else EMPTY, deviations[slot])
+        for slot in np.flatnonzero(filled).tolist():
+            self.hold(slot, *model.draw_source(self.rng))
 
     def anneal(self, sweeps: int, told: Callable[[], None]) -> float:
         """Start from dense currents alone, and return the log of an unbiased estimate of a ratio.
@@ -272,6 +247,7 @@ class Chain(ActiveState):
         for sweep in range(SETTLING):
             self.draw_scales(sweep)
         self._draw_prior()
+        self.draw_turn()
         self.refresh()
         self.heat = 0.0
         for sweep in range(sweeps):
@@ -280,7 +256,6 @@ class Chain(ActiveState):
             log_ratio += (heat - self.heat) * added
             self.heat = heat
             self.sweep(SETTLING + sweep)
-            self._learn_idle()
             told()
         return log_ratio
 

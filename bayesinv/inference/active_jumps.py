@@ -6,19 +6,15 @@ import numpy as np
 
 from bayesinv.axes import Array
 from bayesinv.inference.active_head import head_beside, head_drawn
-from bayesinv.inference.active_model import EMPTY
+from bayesinv.inference.active_model import EMPTY, Source
 from bayesinv.inference.active_state import ActiveState
 from bayesinv.prior.patches import FARTHEST
-
-NEAR = 3
-"""Levels by which the strength of a source that merges or splits changes at most."""
 
 
 def draw_pair(state: ActiveState) -> None:
     """Merge two sources into one, or split one into two, by a Metropolis step.
 
-    One that is there is drawn anew with another strength; a second one is left out, or drawn from its conditional
-    given the first.
+    One that is there is drawn anew; a second one is left out, or drawn from its conditional given the first.
     """
     rng, active = state.rng, state.active
     merging = bool(rng.integers(2))
@@ -28,37 +24,33 @@ def draw_pair(state: ActiveState) -> None:
     first = int(rng.choice(active))
     if merging:
         others = active[active != first]
-    near = int(state.level[first] + rng.integers(-NEAR, NEAR + 1))
-    if not len(others) or not 0 <= near < len(state.model.strengths):
+    if not len(others):
         return
     second = int(rng.choice(others))
-    before = int(state.patch[first]), state.deviation[first].copy(), int(state.level[first])
-    gone = int(state.patch[second]), state.deviation[second].copy()
+    if not state.sees(first, second):
+        return
+    before, gone = state.held(first), state.held(second)
     if merging:
         state.take(second)
     state.take(first)
-    old, new = state.conditional(before[2]), state.conditional(near)
-    found = new.draw(rng)
-    log_ratio = new.log_exact(*found) - new.log_drawn(*found) + new.log_total
-    log_ratio -= old.log_exact(*before[:2]) - old.log_drawn(*before[:2]) + old.log_total
-    log_ratio += float(state.model.log_strengths[near] - state.model.log_strengths[before[2]])
+    one = state.conditional()
+    found = one.draw(rng)
+    log_ratio = one.log_exact(*found) - one.log_drawn(*found) - one.log_exact(*before) + one.log_drawn(*before)
     if not merging:
         state.hold(first, *found)
-        state.level[first] = near
     state.put(first)
-    beside = state.conditional(int(state.level[second]))
+    beside = state.conditional()
     held = gone if merging else beside.draw(rng)
     added = beside.log_exact(*held) - beside.log_drawn(*held) + beside.log_total
-    added += state.log_odds(len(active) - merging) - state.idle_odds(int(state.level[second]))
+    added += state.log_odds(len(active) - merging)
     # Of a pair there are as many first ones as sources; of one source, as many second ones as empty slots.
     pairs, single = (len(active), len(active) - 1) if merging else (len(active) + 1, len(active))
     added += float(np.log(state.model.most - single) - np.log(pairs))
     accepted = np.log(rng.random()) < (log_ratio - added if merging else log_ratio + added)
     if merging and accepted:
         state.take(first)
-        state.hold(second, EMPTY, gone[1])
+        state.hold(second, EMPTY, *gone[1:])
         state.hold(first, *found)
-        state.level[first] = near
         state.put(first)
     elif merging:
         state.put(second)
@@ -67,9 +59,39 @@ def draw_pair(state: ActiveState) -> None:
         state.put(second)
     else:
         state.take(first)
-        state.hold(first, *before[:2])
-        state.level[first] = before[2]
+        state.hold(first, *before)
         state.put(first)
+
+
+def draw_from_prior(state: ActiveState) -> None:
+    """Empty each slot that holds a source, or fill it from the prior, by Metropolis steps.
+
+    Sources that are too weak to be seen come and go as often as the prior has them, wherever they are, whatever the
+    tables look at, and without these: they are those of before until they are refreshed.
+    """
+    model, rng, strengths = state.model, state.rng, state.model.strengths
+    columns = {slot: strengths[state.level[slot]] * state.fields[slot] for slot in state.active.tolist()}
+    added_by = state.at_scales()
+
+    def added() -> float:
+        return added_by(np.concatenate(list(columns.values()), axis=1)) if columns else 0.0
+
+    current = added()
+    for slot in rng.permutation(model.most).tolist():
+        before = columns.pop(slot, None)
+        log_odds = state.log_odds(len(columns))
+        source = (EMPTY, *state.held(slot)[1:]) if before is not None else model.draw_source(rng)
+        if before is None:
+            columns[slot] = strengths[source[1]] * model.field(source[0], source[2])
+        ahead = added()
+        log_ratio = ahead - current + (log_odds if before is None else -log_odds)
+        if np.log(rng.random()) < log_ratio:
+            state.hold(slot, *source)
+            current = ahead
+        elif before is None:
+            del columns[slot]
+        else:
+            columns[slot] = before
 
 
 def draw_head(state: ActiveState) -> None:
@@ -83,12 +105,12 @@ def draw_head(state: ActiveState) -> None:
         modes = model.field_modes(int(state.patch[slot]), state.deviation[slot])
         varied[:, :, some] = model.strengths[state.level[slot]] * modes
 
+    added_by = state.at_scales()
+
     def log_density(head: Array, rise: int) -> float:
         if not state.may_rise(rise):
             return -np.inf
-        fields = state.raised(rise) * (columns + np.tensordot(head - start, varied, axes=1))
-        error = float(model.errors[state.error])
-        added = state.heat * model.log_density(fields, state.constant, state.variance, state.noise, error)[1]
+        added = added_by(state.raised(rise) * (columns + np.tensordot(head - start, varied, axes=1)))
         return added + float(model.log_strengths[state.level[state.active] + rise].sum())
 
     state.head, rise = head_drawn(start, log_density, state.rng)
@@ -102,38 +124,34 @@ def draw_with_head(state: ActiveState) -> None:
     if not len(state.head) or not len(active):
         return
     slot, head = int(rng.choice(active)), head_beside(state.head, rng)
-    before, level = int(state.patch[slot]), int(state.level[slot])
-    near = level + int(rng.integers(-1, 2))
-    if not (np.abs(head) < FARTHEST).all() or not 0 <= near < len(state.model.strengths):
+    if not (np.abs(head) < FARTHEST).all() or not state.sees(slot):
         return
+    before = state.held(slot)
     state.take(slot)
     state.patch[slot] = EMPTY
-    log_ratio = -_log_with_head(state, slot, level, (before, state.deviation[slot]))[0]
-    kept = state.head, state.model, state.scan, state.order, list(state.fields)
+    log_ratio = -_log_with_head(state, before)[0]
+    kept = state.head, state.model, state.tables, state.scan, state.order, list(state.fields)
     state.head = head
     state.to_head()
     state.refresh()
-    added, found = _log_with_head(state, slot, near)
+    added, found = _log_with_head(state)
     if np.log(rng.random()) < log_ratio + added:
         state.hold(slot, *found)
-        state.level[slot] = near
     else:
-        state.head, state.model, state.scan, state.order, state.fields = kept
-        state.patch[slot] = before
+        state.head, state.model, state.tables, state.scan, state.order, state.fields = kept
+        state.patch[slot] = before[0]
     state.put(slot)
 
 
-def _log_with_head(
-    state: ActiveState, slot: int, level: int, held: tuple[int, Array] | None = None
-) -> tuple[float, tuple[int, Array]]:
+def _log_with_head(state: ActiveState, held: Source | None = None) -> tuple[float, Source]:
     """Log ratio of the density of a source and a head to that of proposing the source given the head.
 
-    held : patch and deviation of the source; None draws them
+    held : the source; None draws it
 
-    Returns the ratio, and the patch and deviation.
+    Returns the ratio, and the source.
     """
-    one = state.conditional(level)
+    one = state.conditional()
     held = one.draw(state.rng) if held is None else held
-    out = one.log_exact(*held) - one.log_drawn(*held) + one.log_total + float(state.model.log_strengths[level])
-    out += state.heat * state.log_densities(state.variance, state.noise, state.constant, state.error)[1]
+    out = one.log_exact(*held) - one.log_drawn(*held) + one.log_total
+    out += state.at_scales()(state.scan.columns)
     return out - 0.5 * float(state.head @ state.head), held

@@ -7,14 +7,22 @@ from dataclasses import fields as dataclass_fields
 from typing import Protocol
 
 import numpy as np
+from scipy.interpolate import CubicSpline
 
 from bayesinv.axes import Array, Index
 from bayesinv.evidence.active import FocalCourses, FocalRecording, Table
+from bayesinv.inference.active_tables import Tables
 from bayesinv.memory import PickledByFields, cached_property
 from bayesinv.prior.neighbours import Neighbours
 
 EMPTY = -1
 """No source."""
+
+Source = tuple[int, int, Array]
+"""A patch, the level of its strength, and its deviation (direction,)."""
+
+APART = 3
+"""Levels from one to the next at which what a source adds is worked out for all patches."""
 
 
 class LogPrior(Protocol):
@@ -61,6 +69,30 @@ class ActiveModel(PickledByFields):
         """Number of the head's coordinates."""
         return 0 if self.modes is None else len(self.modes)
 
+    @cached_property
+    def knots(self) -> tuple[Index, Table]:
+        """Levels at which what a source adds is worked out for all patches, and the spline (level, knot) between them.
+
+        As a function of the logarithm of a strength it is a sum of logistic functions, one for every mode.
+        """
+        levels = np.arange(len(self.strengths))
+        if len(levels) <= 2 * APART:
+            return levels, np.eye(len(levels), dtype=np.float32)
+        knots = np.unique(np.r_[levels[::APART], levels[-1]])
+        return knots, CubicSpline(knots, np.eye(len(knots)))(levels).astype(np.float32)
+
+    @cached_property
+    def _prior_shares(self) -> tuple[Array, Array]:
+        return np.cumsum(np.exp(self.log_prior)), np.cumsum(np.exp(self.log_strengths))
+
+    def draw_source(self, rng: np.random.Generator) -> Source:
+        """Draw a source from the prior."""
+        patch, level = (
+            int(np.searchsorted(one, rng.random() * one[-1], side="right").clip(0, len(one) - 1))
+            for one in self._prior_shares
+        )
+        return patch, level, self.deviation * rng.standard_normal(self.neighbours.count)
+
     def in_head(self, head: Array) -> ActiveModel:
         """Return the same with the fields of a head, by its coordinates (mode,)."""
         if not len(head):
@@ -70,24 +102,11 @@ class ActiveModel(PickledByFields):
         )
 
     @cached_property
-    def table(self) -> Table:
-        """The fields in single precision, by axis: (axis, component, patch)."""
-        return self._table_of(self.fields)
-
-    @cached_property
-    def mode_tables(self) -> Table:
-        """The same of every mode of the head: (mode, axis, component, patch)."""
-        assert self.modes is not None
-        return np.stack([self._table_of(one) for one in self.modes])
-
-    def _table_of(self, fields: Array) -> Table:
-        by_axis = fields.astype(np.float32).reshape(len(fields), -1, self.axes)
-        return np.ascontiguousarray(by_axis.transpose(2, 0, 1))
-
-    @cached_property
-    def pairs(self) -> Table:
-        """Products of the table's axes, a ≥ b at a (a + 1) / 2 + b: (pair, component, patch)."""
-        return np.stack([self.table[a] * self.table[b] for a in range(self.axes) for b in range(a + 1)])
+    def tables(self) -> tuple[Tables, ...]:
+        """What sweeps look at in turn."""
+        whole = Tables.of(self.fields, self.modes, self.axes)
+        recording = self.recordings[len(self.recordings) // 2]
+        return whole.parts(whole.likely(recording, self.strengths[self.knots[0]]))
 
     @cached_property
     def _by_patch(self) -> Array:
@@ -145,12 +164,6 @@ class InHead(ActiveModel):
 
     nominal: ActiveModel = field(kw_only=True)
     head: Array = field(kw_only=True)
-
-    @cached_property
-    def table(self) -> Table:
-        """The fields in single precision, by axis: (axis, component, patch)."""
-        tables = self.nominal.mode_tables
-        return self.nominal.table + np.tensordot(self.head.astype(np.float32), tables, axes=1)
 
     def of_patches(self, patches: Index) -> Array:
         """Fields of some patches (any shape): (..., component, axis)."""

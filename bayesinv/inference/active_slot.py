@@ -1,4 +1,4 @@
-"""What one source more would be, given all that are active and its strength: approximately, to draw it, and exactly.
+"""What one source more would be, and how strong, given all that are active: approximately, to draw it, and exactly.
 
 Where patches deviate towards their neighbours, what a source adds is integrated over deviations by Gaussian
 approximations, for the few patches that matter; the others are taken not to deviate.
@@ -11,15 +11,28 @@ from dataclasses import dataclass
 import numpy as np
 
 from bayesinv.axes import Array, Index
+from bayesinv.evidence.active import Table
 from bayesinv.evidence.active_scan import Scan
 from bayesinv.evidence.deviation import Deviations, Proposal
 from bayesinv.evidence.gaussian import LOG_2PI
-from bayesinv.inference.active_model import ActiveModel
+from bayesinv.inference.active_model import ActiveModel, Source
+from bayesinv.inference.active_tables import Tables
 from bayesinv.memory import PickledByFields, cached_property
 
 CANDIDATES, FALLEN, SHARE = 16, 40.0, 0.1
 """Patches at most whose deviations are approximated, nats below the first at which they are not, and the least share of
 the conditional that they are to hold."""
+
+EXACT = 64
+"""Patches whose density is worked out at every level of strength; that of the others is interpolated between levels."""
+
+LEAST = -80.0
+"""Logarithm of the least share of one patch and level relative to the most probable."""
+
+NOT_FINITE = (
+    "the density of the focal sources is not finite; check the units of the gain and of the recording, and the model's "
+    "scales"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,13 +41,13 @@ class OneMore(PickledByFields):
 
     model, scan : tables, with all other sources active
     heat : power of what sources add
-    strength : of the source
+    log_prior : (patch,), with what the part that is looked at has to say
     """
 
     model: ActiveModel
     scan: Scan
     heat: float
-    strength: float
+    log_prior: Array
 
     @cached_property
     def _known(self) -> dict[int, Deviations]:
@@ -47,71 +60,98 @@ class OneMore(PickledByFields):
             self._known[patch] = self.scan.deviations(fields)
         return self._known[patch]
 
-    def log_exact(self, patch: int, deviation: Array) -> float:
-        """Log density of a patch and a deviation."""
-        found = self.products(patch).log_factors(deviation[None], np.array([self.strength]))
-        added = self.heat * float(found[0])
-        return added + float(self.model.log_prior[patch]) + log_normal(deviation, self.model.deviation)
+    def log_exact(self, patch: int, level: int, deviation: Array) -> float:
+        """Log density of a patch, a level of its strength, and a deviation."""
+        model = self.model
+        found = self.products(patch).log_factors(deviation[None], model.strengths[[level]])
+        prior = float(self.log_prior[patch] + model.log_strengths[level])
+        return self.heat * float(found[0]) + prior + log_normal(deviation, model.deviation)
 
 
 @dataclass(frozen=True, eq=False)
 class SlotConditional(OneMore):
-    """Distribution of the patch of one source more, and of its deviation.
+    """Distribution of one source more: its patch, the level of its strength, and its deviation.
 
-    log_mass : (patch,), log density of each patch, integrated over deviations, approximately
-    candidates : patches whose deviations are approximated
+    tables : patches that it is one of
+    log_mass : (level, patch), log density, integrated over deviations, approximately
+    candidates : places in the tables of patches whose deviations are approximated
     proposal : the approximations; None where there are none
     """
 
-    log_mass: Array
+    tables: Tables
+    log_mass: Table
     candidates: Index
     proposal: Proposal | None
 
     @classmethod
     def of(
-        cls, model: ActiveModel, scan: Scan, heat: float, strength: float, log_nothing: float = -np.inf
+        cls, model: ActiveModel, scan: Scan, heat: float, log_prior: Array, tables: Tables, log_nothing: float
     ) -> SlotConditional:
         """Return the distribution given what is active now.
 
         log_nothing : log density of no source; where patches that matter hold little beside it, nothing is approximated
         """
-        log_mass = heat * scan.log_factors(strength) + model.log_prior
+        knots, spline = model.knots
+        levels, patches = model.log_strengths.astype(np.float32)[:, None], log_prior[tables.patches]
+        log_mass = spline @ (np.float32(heat) * scan.log_factors(model.strengths[knots]))
+        log_mass += levels
+        log_mass += patches.astype(np.float32)
+        highest = log_mass.max(axis=0)
+        some = np.argpartition(-highest, min(EXACT, len(highest)) - 1)[:EXACT]
+        exact = heat * scan.log_factors(model.strengths, some) + model.log_strengths[:, None] + patches[some]
+        log_mass[:, some] = exact
+        none = cls(model, scan, heat, log_prior, tables, log_mass, np.zeros(0, dtype=np.int64), None)
         if not model.neighbours.count:
-            return cls(model, scan, heat, strength, log_mass, np.zeros(0, dtype=np.int64), None)
-        found = np.argpartition(-log_mass, min(CANDIDATES, len(log_mass)) - 1)[:CANDIDATES]
-        found = np.sort(found[log_mass[found] > log_mass[found].max() - FALLEN])
-        total = np.logaddexp(log_sum(log_mass), log_nothing)
-        if log_sum(log_mass[found]) - total < np.log(SHARE):
-            return cls(model, scan, heat, strength, log_mass, np.zeros(0, dtype=np.int64), None)
-        proposal = _proposal(model, scan, heat, strength, found)
-        log_mass[found] = proposal.log_mass + model.log_prior[found]
-        return cls(model, scan, heat, strength, log_mass, found, proposal)
+            return none
+        best, level = exact.max(axis=0), exact.argmax(axis=0)
+        chosen = np.argsort(-best)[:CANDIDATES]
+        chosen = chosen[best[chosen] > best[chosen[0]] - FALLEN]
+        if log_sum(exact[:, chosen]) - np.logaddexp(none.log_total, log_nothing) < np.log(SHARE):
+            return none
+        where, level = some[chosen], level[chosen]
+        proposal = _proposal(model, scan, heat, model.strengths[level], tables.patches[where])
+        # What deviations add at a patch's best level is taken to be the same at the others.
+        straight = best[chosen] - patches[where] - model.log_strengths[level]
+        log_mass[:, where] += (proposal.log_mass - straight).astype(np.float32)
+        return cls(model, scan, heat, log_prior, tables, log_mass, where, proposal)
+
+    @cached_property
+    def _shares(self) -> tuple[float, Table, Array]:
+        """The largest mass, the others relative to it (level, patch), and their sums by level."""
+        top = float(self.log_mass.max())
+        # Smaller shares are no normal numbers, which take far longer.
+        shares = np.exp(np.maximum(self.log_mass - np.float32(top), np.float32(LEAST)))
+        return top, shares, shares.sum(axis=1, dtype=np.float64)
 
     @cached_property
     def log_total(self) -> float:
         """Log density of any source."""
-        return log_sum(self.log_mass)
+        top, _, levels = self._shares
+        return top + float(np.log(levels.sum()))
 
     @cached_property
     def _where(self) -> dict[int, int]:
-        return {int(patch): place for place, patch in enumerate(self.candidates)}
+        return {int(where): i for i, where in enumerate(self.candidates)}
 
-    def draw(self, rng: np.random.Generator) -> tuple[int, Array]:
-        """Draw a patch and its deviation."""
-        patch = one_of_mass(self.log_mass, rng)
-        return patch, self.draw_deviation(patch, rng)
+    def draw(self, rng: np.random.Generator) -> Source:
+        """Draw a patch, a level and a deviation (direction,)."""
+        _, shares, levels = self._shares
+        if not np.isfinite(levels).all():
+            raise ValueError(NOT_FINITE)
+        level = one_of_shares(levels, rng)
+        place = one_of_shares(shares[level], rng)
+        patch = int(self.tables.patches[place])
+        if self.proposal is not None and place in self._where:
+            return patch, level, self.proposal.draw(self._where[place], rng)
+        return patch, level, self.model.deviation * rng.standard_normal(self.model.neighbours.count)
 
-    def draw_deviation(self, patch: int, rng: np.random.Generator) -> Array:
-        """Draw the deviation (direction,) of a patch."""
-        if self.proposal is not None and patch in self._where:
-            return self.proposal.draw(self._where[patch], rng)
-        return self.model.deviation * rng.standard_normal(self.model.neighbours.count)
-
-    def log_drawn(self, patch: int, deviation: Array) -> float:
-        """Log of what a patch and a deviation are drawn in proportion to; their integral is `log_total`."""
-        if self.proposal is not None and patch in self._where:
-            return float(self.log_mass[patch]) + self.proposal.log_density(self._where[patch], deviation)
-        return float(self.log_mass[patch]) + log_normal(deviation, self.model.deviation)
+    def log_drawn(self, patch: int, level: int, deviation: Array) -> float:
+        """Log of what a source is drawn in proportion to; the integral is `log_total`."""
+        place = self.tables.place(patch)
+        mass = float(self.log_mass[level, place])
+        if self.proposal is not None and place in self._where:
+            return mass + self.proposal.log_density(self._where[place], deviation)
+        return mass + log_normal(deviation, self.model.deviation)
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,13 +170,14 @@ class NearConditional(OneMore):
     proposal: Proposal
 
     @classmethod
-    def of(cls, one: OneMore, patch: int) -> NearConditional:
-        """Return the distribution around a patch."""
+    def of(cls, one: OneMore, patch: int, level: int) -> NearConditional:
+        """Return the distribution around a patch, with one level of strength."""
         model = one.model
         patches = np.unique(model.neighbours.parts(np.array([patch])))
-        proposal = _proposal(model, one.scan, one.heat, one.strength, patches)
-        log_mass = proposal.log_mass + model.log_prior[patches]
-        return cls(model, one.scan, one.heat, one.strength, patches, log_mass - log_sum(log_mass), proposal)
+        strengths = np.full(len(patches), model.strengths[level])
+        proposal = _proposal(model, one.scan, one.heat, strengths, patches)
+        log_mass = proposal.log_mass + one.log_prior[patches]
+        return cls(model, one.scan, one.heat, one.log_prior, patches, log_mass - log_sum(log_mass), proposal)
 
     def draw(self, rng: np.random.Generator) -> tuple[int, Array]:
         """Draw a patch and its deviation."""
@@ -149,9 +190,9 @@ class NearConditional(OneMore):
         return float(self.log_mass[place]) + self.proposal.log_density(place, deviation)
 
 
-def _proposal(model: ActiveModel, scan: Scan, heat: float, strength: float, patches: Index) -> Proposal:
+def _proposal(model: ActiveModel, scan: Scan, heat: float, strengths: Array, patches: Index) -> Proposal:
     products = scan.deviations(model.neighbours.fields_along(model.of_patches, patches), tabled=True)
-    return products.proposal(np.full(len(patches), strength), heat, model.deviation)
+    return products.proposal(strengths, heat, model.deviation)
 
 
 def log_sum(logs: Array) -> float:
@@ -178,9 +219,11 @@ def one_of_mass(log_mass: Array, rng: np.random.Generator) -> int:
     """
     top = float(np.max(log_mass))
     if not np.isfinite(top):
-        raise ValueError(
-            "the density of the focal sources is not finite; check the units of the gain and of the recording, and the "
-            "model's scales"
-        )
-    cumulative = np.cumsum(np.exp(log_mass - top))
-    return int(np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right").clip(0, len(log_mass) - 1))
+        raise ValueError(NOT_FINITE)
+    return one_of_shares(np.exp(log_mass - top), rng)
+
+
+def one_of_shares(shares: Array, rng: np.random.Generator) -> int:
+    """Draw an index in proportion to its share."""
+    cumulative = np.cumsum(shares, dtype=np.float64)
+    return int(np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right").clip(0, len(shares) - 1))

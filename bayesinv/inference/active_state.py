@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from bayesinv.axes import Array, Index
+from bayesinv.evidence.active import FocalCourses
 from bayesinv.evidence.active_scan import Scan
-from bayesinv.inference.active_model import EMPTY, ActiveModel, LogPrior
-from bayesinv.inference.active_slot import SlotConditional
+from bayesinv.inference.active_model import EMPTY, ActiveModel, LogPrior, Source
+from bayesinv.inference.active_slot import SlotConditional, one_of_shares
+from bayesinv.inference.active_tables import NEVER, NOW, log_bonus, part_odds
 
 
 class ActiveState:
@@ -22,20 +26,36 @@ class ActiveState:
         self.error = int(rng.choice(len(model.errors), p=np.exp(model.log_errors)))
         self.deviation = np.zeros((model.most, model.neighbours.count))
         self.fields: list[Array] = [np.empty((len(model.fields), model.axes))] * model.most
-        # Distribution of the levels of empty slots.
-        self.log_idle = model.log_strengths.copy()
         self.heat = 1.0
         self.point = start.copy()
         _, variance, noise = prior(self.point[None])
         self.variance, self.noise = float(variance[0]), float(noise[0])
-        self.scan = Scan(model.table, model.pairs)
-        # Of slots that are empty by their level, for as long as what is active stays the same.
-        self.beside: dict[int, SlotConditional] = {}
+        self.turn = 0
+        self.look()
+        # What one source more would be, for as long as what is active stays the same.
+        self.beside: SlotConditional | None = None
         self.refresh()
+
+    def look(self) -> None:
+        """Look at the patches whose turn it is, in the head that is; tables are empty until they are refreshed."""
+        self.tables = self.nominal.tables[self.turn].in_head(self.head)
+        self.scan = Scan(self.tables.fields, self.tables.pairs)
+
+    def draw_turn(self) -> None:
+        """Draw the part of the patches that are looked at, given where sources are."""
+        patches = self.patch[self.active]
+        numbers = np.array([np.sum(one.kinds[patches] == NOW) for one in self.nominal.tables])
+        self.turn = one_of_shares(part_odds(numbers), self.rng)
+        self.look()
+
+    def sees(self, *slots: int) -> bool:
+        """Whether the tables have the patches of all slots that hold a source."""
+        held = self.patch[list(slots)]
+        return not (self.tables.kinds[held[held != EMPTY]] == NEVER).any()
 
     def refresh(self) -> None:
         """Work out what depends on scales, time constant and head."""
-        self.beside = {}
+        self.beside = None
         recording = self.model.recordings[self.constant]
         spread = recording.spread(self.variance, self.noise, self.model.errors[self.error])
         self.scan.begin(recording.powers, recording.coefficients, spread)
@@ -50,7 +70,7 @@ class ActiveState:
 
     def take(self, slot: int) -> None:
         """Leave a source out of the tables."""
-        self.beside = {}
+        self.beside = None
         place = self.order.index(slot)
         self.scan.take(place)
         self.order[place] = self.order[-1]
@@ -58,30 +78,36 @@ class ActiveState:
 
     def put(self, slot: int) -> None:
         """Bring a source into the tables."""
-        self.beside = {}
+        self.beside = None
         self.scan.put([self.fields[slot]], self.model.strengths[self.level[[slot]]])
         self.order.append(slot)
 
-    def conditional(self, level: int, log_nothing: float = -np.inf) -> SlotConditional:
-        """Distribution of one source more with the strength of a level, see `SlotConditional.of`."""
-        strength = float(self.model.strengths[level])
-        return SlotConditional.of(self.model, self.scan, self.heat, strength, log_nothing)
+    def conditional(self) -> SlotConditional:
+        """Distribution of one source more, given all that are active."""
+        if self.beside is None:
+            log_nothing = -self.log_odds(len(self.order))
+            kinds = self.tables.kinds
+            held = kinds[self.patch[self.order]]
+            bonus = log_bonus(len(self.nominal.tables), int(np.sum(held == NOW)), int(np.sum(held == NEVER)))
+            log_prior = self.model.log_prior + bonus[kinds]
+            self.beside = SlotConditional.of(self.model, self.scan, self.heat, log_prior, self.tables, log_nothing)
+        return self.beside
 
-    def hold(self, slot: int, patch: int, deviation: Array) -> None:
+    def hold(self, slot: int, patch: int, level: int, deviation: Array) -> None:
         """Let a slot hold a patch that deviates, or nothing; tables are those of before."""
         same = patch == self.patch[slot] and np.array_equal(deviation, self.deviation[slot])
         if patch != EMPTY and not same:
             self.deviation[slot], self.fields[slot] = deviation, self.model.field(patch, deviation)
-        self.patch[slot] = patch
+        self.patch[slot], self.level[slot] = patch, level
+
+    def held(self, slot: int) -> Source:
+        """What a slot holds."""
+        return int(self.patch[slot]), int(self.level[slot]), self.deviation[slot].copy()
 
     def log_odds(self, others: int) -> float:
         """Log prior odds that a slot holds a source where some others do; the probability of each is integrated out."""
         filled, empty = self.model.count_prior
         return float(np.log(filled + others) - np.log(empty + self.model.most - 1 - others))
-
-    def idle_odds(self, level: int) -> float:
-        """Log ratio of the probabilities of a level where a slot is empty and where it holds a source."""
-        return float(self.log_idle[level] - self.model.log_strengths[level])
 
     def log_densities(
         self, variance: float, noise: float, constant: int, error: int, rise: int = 0
@@ -89,6 +115,16 @@ class ActiveState:
         """Log density of the recording without sources, and what those in the tables add, risen by some levels."""
         columns, size = self.raised(rise) * self.scan.columns, float(self.model.errors[error])
         return self.model.log_density(columns, constant, variance, noise, size)
+
+    def at_scales(self) -> Callable[[Array], float]:
+        """What fields times strengths (component, column) add to the log density at the present scales, by the heat."""
+        recording = self.model.recordings[self.constant]
+        spread = recording.spread(self.variance, self.noise, float(self.model.errors[self.error]))
+
+        def added(fields: Array) -> float:
+            return self.heat * FocalCourses.at(recording, fields, spread).log_factor if fields.shape[1] else 0.0
+
+        return added
 
     def log_density(self, variance: float, noise: float, constant: int, error: int, rise: int = 0) -> float:
         """Log density of the recording, what sources add to it by the heat."""
@@ -121,6 +157,6 @@ class ActiveState:
     def to_head(self) -> None:
         """Let all fields be those of the head."""
         self.model = self.nominal.in_head(self.head.copy())
-        self.scan = Scan(self.model.table, self.model.pairs)
+        self.look()
         for slot in self.active.tolist():
             self.fields[slot] = self.model.field(int(self.patch[slot]), self.deviation[slot])

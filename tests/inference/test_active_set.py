@@ -42,7 +42,7 @@ def model(problem, **options):
     return built
 
 
-def tiny(axes, seed, deviating=False, head=False):
+def tiny(axes, seed, deviating=False, head=False, levels=2):
     """Tables of a chain that are small enough to go through all that it may visit."""
     rng = np.random.default_rng(seed)
     components, patches, modes, most = 4, 3 if deviating else 5, (3, 2), 2
@@ -70,8 +70,8 @@ def tiny(axes, seed, deviating=False, head=False):
         fields,
         recordings,
         np.log(rng.dirichlet(5 * np.ones(patches))),
-        np.array([0.4, 1.5]),
-        np.log([0.6, 0.4]),
+        np.geomspace(0.4, 1.5, levels),
+        np.log(np.linspace(0.6, 0.4, levels) / np.linspace(0.6, 0.4, levels).sum()),
         np.array([0.1, 0.8]),
         np.log([0.7, 0.3]),
         Neighbours(np.array([[1, 1], [0, 2], [1, 1]]), rng.normal(size=(3, 1, 2))) if deviating else Neighbours.none(5),
@@ -231,6 +231,21 @@ def test_evidence_of_dense_currents_alone_is_that_of_a_fine_grid():
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("axes", "levels", "head"), [(1, 9, False), (3, 2, True)])
+def test_so_does_one_that_looks_at_some_patches_at_a_time(monkeypatch, axes, levels, head):
+    monkeypatch.setattr("bayesinv.inference.active_tables.LIKELY", 2)
+    monkeypatch.setattr("bayesinv.inference.active_tables.OTHERS", 1)
+    monkeypatch.setattr("bayesinv.inference.active_slot.EXACT", 1)
+    given = tiny(axes, axes, head=head, levels=levels)
+    assert [len(one.patches) for one in given.tables] == [3, 3, 3]
+    wanted, _ = enumerated(given)
+    rows = visited(given, 4000)
+    error = rows.reshape(100, -1, rows.shape[1]).mean(axis=1).std(axis=0, ddof=1) / 10
+    assert (np.abs(rows.mean(axis=0) - wanted) < 4 * error + 1e-3).all()
+    assert error.max() < 0.02
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("axes", "deviating", "head"), [(1, False, False), (1, True, False), (3, False, False), (1, False, True)]
 )
@@ -267,13 +282,12 @@ def test_what_one_more_source_adds_is_the_difference_of_two_densities():
     for sweep in range(20):
         chain.sweep(sweep)
     deviations = 0.4 * np.random.default_rng(1).standard_normal(chain.deviation.shape)
-    for slot, patch in enumerate([3, 8, 5, -1]):
-        chain.hold(slot, patch, deviations[slot])
-    chain.level[:] = [16, 14, 18, 20]
+    for slot, (patch, level) in enumerate([(3, 16), (8, 14), (5, 18), (-1, 20)]):
+        chain.hold(slot, patch, level, deviations[slot])
     chain.refresh()
     # One that was there and is no more leaves all as if it had never been.
     chain.scan.take(chain.order.index(2))
-    found = chain.scan.log_factors(given.strengths[17])
+    found = chain.scan.log_factors(given.strengths[[17]])[0]
     scales = chain.constant, chain.variance, chain.noise, float(given.errors[chain.error])
     active = [given.strengths[16] * chain.fields[0], given.strengths[14] * chain.fields[1]]
     base = sum(given.log_density(np.hstack(active), *scales))
@@ -309,7 +323,7 @@ def test_tables_are_those_of_what_is_active_whatever_came_and_went():
     recording = given.recordings[3]
     spread = recording.spread(0.1 * problem.scale_guess**2, 1.1, 0.3)
     at = recording.powers, recording.coefficients, spread
-    scan, order = Scan(given.table, given.pairs), []
+    scan, order = Scan(given.tables[0].fields, given.tables[0].pairs), []
     scan.begin(*at)
     for _ in range(60):
         one = int(rng.integers(6))
@@ -320,10 +334,10 @@ def test_tables_are_those_of_what_is_active_whatever_came_and_went():
         else:
             scan.put([pool[one]], given.strengths[[15 + one]])
             order.append(one)
-        anew = Scan(given.table, given.pairs)
+        anew = Scan(given.tables[0].fields, given.tables[0].pairs)
         anew.begin(*at)
         anew.put([pool[one] for one in order], given.strengths[[15 + one for one in order]])
-        assert_allclose(scan.log_factors(2.0), anew.log_factors(2.0), atol=1e-3)
+        assert_allclose(scan.log_factors(np.array([2.0])), anew.log_factors(np.array([2.0])), atol=1e-3)
         assert_allclose(scan.columns, anew.columns)
 
 
@@ -377,7 +391,9 @@ def test_density_of_a_set_is_that_of_dense_algebra(options):
         varied = given.field_modes(9, deviations[1])
         assert_allclose(given.nominal.field(9, deviations[1]) + np.tensordot(head, varied, 1), fields[1] / strengths[1])
         wanted = given.of_patches(np.arange(14)).transpose(2, 1, 0)
-        assert_allclose(given.table, wanted, rtol=1e-4, atol=1e-5 * np.abs(wanted).max())
+        assert_allclose(
+            given.nominal.tables[0].in_head(head).fields, wanted, rtol=1e-4, atol=1e-5 * np.abs(wanted).max()
+        )
     found = sum(given.log_density(np.hstack(fields), constant, variance, noise, error))
     course = focal.correlation(focal.constants[0][constant])
     # Dense currents have the mean gain, sources that of the head.

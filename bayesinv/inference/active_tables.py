@@ -1,0 +1,128 @@
+"""Tables of the fields of some patches, that a chain looks at in a sweep.
+
+Most patches hold no source that could explain the recording. A sweep looks at those that may, and at one part of all
+others. Which part is drawn given where sources are, for a source in a part that is not looked at has to stay there:
+with n_i sources in part i of m,
+
+    p(i | sources) = (1 + K n_i) / (m + K Σ n),    K = FAVOUR m
+
+and a sweep samples the density of the sources times the probability of its part, of which the first is a marginal.
+Which patches are looked at always must not depend on the chain: they are those that explain best what others leave, one
+patch after the other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from bayesinv.axes import Array, Index
+from bayesinv.evidence.active import FocalRecording, Table
+from bayesinv.evidence.active_scan import Scan
+from bayesinv.memory import PickledByFields, cached_property
+
+ALWAYS, NOW, NEVER = 0, 1, 2
+
+LIKELY, OTHERS = 512, 512
+"""Patches that every sweep looks at, and of the others in a part, at most."""
+
+FAVOUR = 4.0
+"""How much more probable a part is by a source in it, relative to the number of parts."""
+
+ROUNDS = 8
+"""Patches that are taken one after the other to explain what those before leave."""
+
+
+@dataclass(frozen=True, eq=False)
+class Tables(PickledByFields):
+    """Fields of some patches in single precision.
+
+    patches : (patch,), in rising order
+    kinds : for every patch `ALWAYS`, `NOW` or `NEVER`, whether sweeps look at it always, or in this part, or not
+    fields : (axis, component, patch)
+    modes : (mode, axis, component, patch), what they vary by with the head; None for none
+    """
+
+    patches: Index
+    kinds: Index
+    fields: Table
+    modes: Table | None
+
+    @classmethod
+    def of(cls, fields: Array, modes: Array | None, axes: int) -> Tables:
+        """Return the tables of all patches from their fields (component, patch × axis) and modes (mode, ...)."""
+
+        def by_axis(one: Array) -> Table:
+            shaped = one.astype(np.float32).reshape(len(one), -1, axes)
+            return np.ascontiguousarray(shaped.transpose(2, 0, 1))
+
+        varied = None if modes is None else np.stack([by_axis(one) for one in modes])
+        count = fields.shape[1] // axes
+        return cls(np.arange(count), np.full(count, ALWAYS), by_axis(fields), varied)
+
+    @cached_property
+    def pairs(self) -> Table:
+        """Products of the fields' axes, a ≥ b at a (a + 1) / 2 + b: (pair, component, patch)."""
+        return np.stack([self.fields[a] * self.fields[b] for a in range(len(self.fields)) for b in range(a + 1)])
+
+    def part(self, always: Index, now: Index) -> Tables:
+        """Return the tables of some of all patches."""
+        kinds = np.full(len(self.patches), NEVER)
+        kinds[always], kinds[now] = ALWAYS, NOW
+        patches = np.flatnonzero(kinds != NEVER)
+        modes = None if self.modes is None else np.ascontiguousarray(self.modes[..., patches])
+        return Tables(patches, kinds, np.ascontiguousarray(self.fields[..., patches]), modes)
+
+    def in_head(self, head: Array) -> Tables:
+        """Return the tables in a head, by its coordinates (mode,)."""
+        if self.modes is None:
+            return self
+        return replace(self, fields=self.fields + np.tensordot(head.astype(np.float32), self.modes, axes=1))
+
+    def place(self, patch: int) -> int:
+        """Place in the tables of a patch that is in them."""
+        return int(np.searchsorted(self.patches, patch))
+
+    def likely(self, recording: FocalRecording, strengths: Array) -> Index:
+        """Places of the patches that explain best what others leave, in rising order, `LIKELY` of them.
+
+        Noise has its own scale here and there are no dense currents, which would take their part.
+
+        strengths : (strength,), that sources may have
+        """
+        scan = Scan(self.fields, self.pairs)
+        scan.begin(recording.powers, recording.coefficients, recording.spread(0.0, 1.0, 0.0))
+        best = np.full(len(self.patches), len(self.patches))
+        for _ in range(ROUNDS):
+            found = scan.log_factors(strengths)
+            order = np.argsort(-found.max(axis=0))
+            best[order] = np.minimum(best[order], np.arange(len(order)))
+            strength = strengths[np.argmax(found[:, order[0]])]
+            scan.put([self.fields[:, :, order[0]].T.astype(np.float64)], np.array([strength]))
+        return np.sort(np.argsort(best, kind="stable")[:LIKELY])
+
+    def parts(self, likely: Index) -> tuple[Tables, ...]:
+        """Return the tables of the likely patches with a part of all others, for each part."""
+        if len(self.patches) <= LIKELY + OTHERS:
+            return (self,)
+        others = np.setdiff1d(np.arange(len(self.patches)), likely)
+        count = -(-len(others) // OTHERS)
+        return tuple(self.part(likely, others[i::count]) for i in range(count))
+
+
+def part_odds(numbers: Array) -> Array:
+    """Probability (part,) of looking at each part, up to a factor, by the number of sources in it."""
+    return 1 + FAVOUR * len(numbers) * numbers
+
+
+def log_bonus(parts: int, now: int, others: int) -> Array:
+    """How the log probability of the part that is looked at changes by one source more, of each kind of patch.
+
+    now, others : number of sources in this part, and in other ones
+    """
+    favour, total = FAVOUR * parts, parts + FAVOUR * parts * (now + others)
+    more = np.log(1 + favour / total)
+    out = np.empty(3)
+    out[ALWAYS], out[NOW], out[NEVER] = 0.0, np.log1p(favour / (1 + favour * now)) - more, -more
+    return out
