@@ -199,16 +199,13 @@ class Chain(ActiveState):
         self.raise_levels(int(rises[drawn]))
 
     def draw_scales(self, adapting: int | None) -> None:
-        """Draw the hyperparameters, the time constant and the error, one of them from its whole conditional."""
+        """Draw the hyperparameters, the time constant and the error."""
         self.draw_constant()
-        drawn = int(self.rng.integers(len(self.point) + 1))
-        if drawn < len(self.point):
-            self.draw_scale(drawn, adapting)
-        else:
-            each = [
-                self.at_levels(self.variance, self.noise, self.constant, i) for i in range(len(self.model.log_errors))
-            ]
-            self.error = one_of_mass(np.array(each), self.rng)
+        for i in range(len(self.point)):
+            self.draw_scale(i, adapting)
+        errors = range(len(self.model.log_errors))
+        each = [self.at_levels(self.variance, self.noise, self.constant, i) for i in errors]
+        self.error = one_of_mass(np.array(each), self.rng)
         self.draw_together(adapting)
 
     def sweep(self, adapting: int | None) -> None:

@@ -93,7 +93,7 @@ class SlotConditional(OneMore):
         """
         knots, spline = model.knots
         levels, patches = model.log_strengths.astype(np.float32)[:, None], log_prior[tables.patches]
-        log_mass = spline @ (np.float32(heat) * scan.log_factors(model.strengths[knots]))
+        log_mass = np.asarray(spline @ (np.float32(heat) * scan.log_factors(model.strengths[knots])), dtype=np.float32)
         log_mass += levels
         log_mass += patches.astype(np.float32)
         highest = log_mass.max(axis=0)
