@@ -24,10 +24,77 @@ from bayesinv.evidence.active import factorise
 from bayesinv.memory import PickledByFields
 
 NEWTON, LONGEST, SHORT = 10, 1.0, 0.1
-"""Newton's steps towards the most probable deviation at most, the longest, and the one after which no more are made."""
+"""Newton's steps towards the most probable deviation at most, the longest, and the one that is made no more."""
 
 FREEDOM = 6.0
 """Degrees of freedom of the t distribution that deviations are proposed from: its tails are wider than theirs."""
+
+
+@njit(nogil=True, cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+def _expand_one(
+    gram: Array, cross: Array, powers: Array, z: Array, strength: float, gradient: Array, curvature: Array
+) -> float:
+    """Add gradient and curvature of all modes of one source, and return its log factor; see `Deviations.expansion`.
+
+    z : (1 + direction,)
+    """
+    modes, size, axes = cross.shape
+    half, left, right = np.empty((size, axes, axes)), np.empty((size, axes, axes)), np.empty((size, axes, axes))
+    own, lower, inverse = np.empty((axes, axes)), np.empty((axes, axes)), np.empty((axes, axes))
+    covariance, square = np.empty((axes, axes)), np.empty((axes, axes))
+    score, mean = np.empty(axes), np.empty(axes)
+    factor = 0.0
+    for k in range(modes):
+        weight = strength**2 * powers[k]
+        own[:], score[:], lower[:], inverse[:] = 0, 0, 0, 0
+        for i in range(size):
+            for a in range(axes):
+                score[a] += cross[k, i, a] * z[i]
+                for b in range(axes):
+                    total = 0.0
+                    for j in range(size):
+                        total += gram[k, i, a, j, b] * z[j]
+                    half[i, a, b] = total
+                    own[a, b] += z[i] * total
+        for a in range(axes):
+            for b in range(a + 1):
+                lower[a, b] = weight * own[a, b] + (1.0 if a == b else 0.0)
+        logs = 2 * factorise(lower, inverse)
+        for a in range(axes):
+            for b in range(axes):
+                total = 0.0
+                for c in range(max(a, b), axes):
+                    total += inverse[c, a] * inverse[c, b]
+                covariance[a, b] = weight * total
+        quadratic = 0.0
+        for a in range(axes):
+            mean[a] = 0.0
+            for b in range(axes):
+                mean[a] += covariance[a, b] * score[b]
+            quadratic += mean[a] * score[a]
+        factor += 0.5 * (quadratic - logs)
+        for a in range(axes):
+            for b in range(axes):
+                square[a, b] = mean[a] * mean[b] + covariance[a, b]
+        for i in range(1, size):
+            for a in range(axes):
+                rest = cross[k, i, a]
+                for b in range(axes):
+                    rest -= half[i, a, b] * mean[b]
+                    gradient[i - 1] -= half[i, a, b] * covariance[a, b]
+                    left[i, a, b], right[i, a, b] = 0.0, 0.0
+                    for c in range(axes):
+                        left[i, a, b] += square[a, c] * half[i, c, b]
+                        right[i, a, b] += half[i, a, c] * covariance[c, b]
+                gradient[i - 1] += rest * mean[a]
+        for i in range(1, size):
+            for j in range(1, size):
+                total = 0.0
+                for a in range(axes):
+                    for b in range(axes):
+                        total += gram[k, i, a, j, b] * square[a, b] - left[i, a, b] * right[j, a, b]
+                curvature[i - 1, j - 1] += total
+    return factor
 
 
 @njit(nogil=True, cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
@@ -41,67 +108,62 @@ def _expand(
     gradient: Array,
     curvature: Array,
 ) -> None:
-    """Add log factors, gradients and curvatures of all modes, see `Deviations.expansion`.
+    """Fill in log factors, and add gradients and curvatures, of sources.
 
     weighted : (source, 1 + direction), z
     """
-    count, modes, size, axes = cross.shape
-    half, left, right = np.empty((size, axes, axes)), np.empty((size, axes, axes)), np.empty((size, axes, axes))
-    own, lower, inverse = np.empty((axes, axes)), np.empty((axes, axes)), np.empty((axes, axes))
-    covariance, square = np.empty((axes, axes)), np.empty((axes, axes))
-    score, mean = np.empty(axes), np.empty(axes)
-    for g in range(count):
-        z = weighted[g]
-        for k in range(modes):
-            weight = strengths[g] ** 2 * powers[k]
-            own[:], score[:], lower[:], inverse[:] = 0, 0, 0, 0
+    for g in range(len(gram)):
+        factors[g] = _expand_one(gram[g], cross[g], powers, weighted[g], strengths[g], gradient[g], curvature[g])
+
+
+@njit(nogil=True, cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+def _propose(
+    gram: Array,
+    cross: Array,
+    powers: Array,
+    strengths: Array,
+    heat: float,
+    spread: float,
+    middle: Array,
+    lower: Array,
+    log_mass: Array,
+) -> None:
+    """Fill in Gaussian approximations of sources, see `Proposal`, by Newton's steps from no deviation."""
+    size, precision = middle.shape[1], 1 / spread**2
+    z, step, gradient = np.ones(size + 1), np.empty(size), np.empty(size)
+    curvature, inverse = np.empty((size, size)), np.zeros((size, size))
+    for g in range(len(gram)):
+        z[1:] = 0.0
+        for turn in range(NEWTON + 1):
+            gradient[:], curvature[:] = 0.0, 0.0
+            factor = _expand_one(gram[g], cross[g], powers, z, strengths[g], gradient, curvature)
             for i in range(size):
-                for a in range(axes):
-                    score[a] += cross[g, k, i, a] * z[i]
-                    for b in range(axes):
-                        total = 0.0
-                        for j in range(size):
-                            total += gram[g, k, i, a, j, b] * z[j]
-                        half[i, a, b] = total
-                        own[a, b] += z[i] * total
-            for a in range(axes):
-                for b in range(a + 1):
-                    lower[a, b] = weight * own[a, b] + (1.0 if a == b else 0.0)
-            logs = 2 * factorise(lower, inverse)
-            for a in range(axes):
-                for b in range(axes):
-                    total = 0.0
-                    for c in range(max(a, b), axes):
-                        total += inverse[c, a] * inverse[c, b]
-                    covariance[a, b] = weight * total
-            quadratic = 0.0
-            for a in range(axes):
-                mean[a] = 0.0
-                for b in range(axes):
-                    mean[a] += covariance[a, b] * score[b]
-                quadratic += mean[a] * score[a]
-            factors[g] += 0.5 * (quadratic - logs)
-            for a in range(axes):
-                for b in range(axes):
-                    square[a, b] = mean[a] * mean[b] + covariance[a, b]
-            for i in range(1, size):
-                for a in range(axes):
-                    rest = cross[g, k, i, a]
-                    for b in range(axes):
-                        rest -= half[i, a, b] * mean[b]
-                        gradient[g, i - 1] -= half[i, a, b] * covariance[a, b]
-                        left[i, a, b], right[i, a, b] = 0.0, 0.0
-                        for c in range(axes):
-                            left[i, a, b] += square[a, c] * half[i, c, b]
-                            right[i, a, b] += half[i, a, c] * covariance[c, b]
-                    gradient[g, i - 1] += rest * mean[a]
-            for i in range(1, size):
-                for j in range(1, size):
-                    total = 0.0
-                    for a in range(axes):
-                        for b in range(axes):
-                            total += gram[g, k, i, a, j, b] * square[a, b] - left[i, a, b] * right[j, a, b]
-                    curvature[g, i - 1, j - 1] += total
+                gradient[i] = heat * gradient[i] - precision * z[1 + i]
+                for j in range(size):
+                    curvature[i, j] *= heat
+                curvature[i, i] += precision
+            log_volume, square, length = factorise(curvature, inverse), 0.0, 0.0
+            # The step L⁻ᵀ L⁻¹ gradient.
+            for i in range(size - 1, -1, -1):
+                gradient[i] *= inverse[i, i]
+                for j in range(i):
+                    gradient[i] += inverse[i, j] * gradient[j]
+            for i in range(size):
+                step[i] = 0.0
+                for j in range(i, size):
+                    step[i] += inverse[j, i] * gradient[j]
+                length += step[i] ** 2
+                square += z[1 + i] ** 2
+            length = np.sqrt(length)
+            if length < SHORT or turn == NEWTON:
+                break
+            for i in range(size):
+                z[1 + i] += step[i] * min(1.0, LONGEST / length)
+        for i in range(size):
+            middle[g, i] = z[1 + i]
+            for j in range(i + 1):
+                lower[g, i, j] = curvature[i, j]
+        log_mass[g] = heat * factor - 0.5 * precision * square - size * np.log(spread) - log_volume
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,22 +215,9 @@ class Deviations(PickledByFields):
         heat : power of the density of the recording; spread : prior standard deviation of a deviation
         """
         count, size = len(self.gram), self.gram.shape[2] - 1
-        deviations = np.zeros((count, size))
-        prior = np.eye(size) / spread**2
-        for _ in range(NEWTON):
-            _, gradient, curvature = self.expansion(deviations, strengths)
-            step = np.linalg.solve(heat * curvature + prior, (heat * gradient - deviations / spread**2)[..., None])[
-                ..., 0
-            ]
-            length = np.linalg.norm(step, axis=1, keepdims=True)
-            deviations = deviations + step * np.minimum(1, LONGEST / np.maximum(length, 1e-12))
-            if length.max() < SHORT:
-                break
-        factors, _, curvature = self.expansion(deviations, strengths)
-        lower = np.linalg.cholesky(heat * curvature + prior)
-        volume = np.log(np.einsum("gii->gi", lower)).sum(axis=1)
-        logs = heat * factors - 0.5 * np.sum(deviations**2, axis=1) / spread**2 - size * np.log(spread) - volume
-        return Proposal(deviations, np.asarray(lower, dtype=np.float64), np.asarray(logs))
+        found = np.empty((count, size)), np.zeros((count, size, size)), np.empty(count)
+        _propose(self.gram, self.cross, self.powers, strengths, heat, spread, *found)
+        return Proposal(*found)
 
 
 @dataclass(frozen=True, eq=False)
