@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.spatial import cKDTree
 from scipy.spatial.distance import cdist
 
 from bayesinv.axes import Array, Index, real
@@ -29,6 +30,9 @@ Mask = NDArray[np.bool_]
 REACH = 0.02
 """Distance in m from a focus within which a draw's source is taken for it."""
 
+WITHIN = 16
+"""Places within what a source stands for that a draw counts as, to tell how near it is."""
+
 LEAST_PROBABILITY = 0.05
 """Probability below which a place is no focus."""
 
@@ -43,6 +47,8 @@ class Focus(PickledByFields):
     positions : (draw, 3), m, of the source in the draws that have it; None without positions
     places : (draw,), source at the centre of its patch in these draws
     extents, areas : (draw,), m and m², of its patch; areas are NaN where those of sources are not known
+    cells : (draw,), m, radius of what the source at its centre stands for, all places nearer to it than to others; 0 where
+        sources are no patches, but dipoles that lie between the places of the grid
     current : its current summed over the patch, A m, in the draws that have it: one functional per axis
     draws : (draw,), the nodes that have it
     weights : (draw,), of these nodes, summing to one
@@ -56,6 +62,7 @@ class Focus(PickledByFields):
     places: Index
     extents: Array
     areas: Array
+    cells: Array
     current: Functional
     draws: Index
     weights: Array
@@ -72,11 +79,17 @@ class Focus(PickledByFields):
         return self.positions - self.centre
 
     def radius(self, level: float = 0.9) -> float:
-        """Distance in m from the centre within which the source lies with a probability, given that it is there."""
-        return self._quantile(np.linalg.norm(self._offsets, axis=1), credible_level(level))
+        """Distance in m from the centre within which the source lies with a probability, given that it is there.
 
-    def _quantile(self, values: Array, probability: float) -> float:
-        return float(np.quantile(values, probability, weights=self.weights, method="inverted_cdf"))
+        A patch may lie anywhere in the part of the cortex that its source of the grid stands for.
+        """
+        away, shares = np.linalg.norm(self._offsets, axis=1)[:, None], (np.arange(WITHIN) + 0.5) / WITHIN
+        distances = np.sqrt(away**2 + self.cells[:, None] ** 2 * shares)
+        return self._quantile(distances.ravel(), credible_level(level), np.repeat(self.weights, WITHIN))
+
+    def _quantile(self, values: Array, probability: float, weights: Array | None = None) -> float:
+        weights = self.weights if weights is None else weights
+        return float(np.quantile(values, probability, weights=weights, method="inverted_cdf"))
 
     def volume(self, level: float = 0.9) -> float:
         """Volume in m³ of the ellipsoid that holds the source with a probability, given that it is there.
@@ -278,11 +291,22 @@ def _focus(
         places,
         sets.extent[patch],
         areas,
+        _cells(problem, sets, places),
         _current(sets, nodes, times, picked, problem.axes, weights),
         sets.node[picked],
         weights,
         np.zeros(0),
     )
+
+
+def _cells(problem: Problem, sets: ActiveSets, places: Index) -> Array:
+    """Radius (place,) in m of what sources of the grid stand for, see `Focus`."""
+    if problem.sources is None or len(problem.sources) < 2 or not sets.extent.any():
+        return np.zeros(len(places))
+    if problem.sources.areas is not None:
+        return np.sqrt(problem.sources.areas[places] / np.pi)
+    positions = problem.sources.positions
+    return np.asarray(0.5 * cKDTree(positions).query(positions[places], k=2)[0][:, 1])
 
 
 def _current(sets: ActiveSets, nodes: FocalNodes, times: Array, picked: Index, axes: int, weights: Array) -> Functional:

@@ -301,6 +301,27 @@ class TestSources:
         assert first.radius(0.9) < 8e-3
         assert set(first.credible_set(0.99)) <= {1, 2, 4}
 
+    def test_a_patch_may_lie_anywhere_in_what_its_place_stands_for(self):
+        problem = toy(samples=7, sources=8)
+        areas = np.pi * (1e-3 * np.arange(1, 9)) ** 2
+        problem = replace(problem, sources=replace(problem.sources, areas=areas))
+        first = posterior(problem).foci[0]
+        assert_allclose(first.cells, 1e-3 * (1 + first.places))
+        # Of draws at one place the square of the distance is uniform.
+        still = replace(
+            first, positions=np.tile(first.centre, (len(first.places), 1)), cells=np.full(len(first.places), 4e-3)
+        )
+        for level in (0.25, 0.5, 0.9):
+            assert still.radius(level) == pytest.approx(4e-3 * np.sqrt(level), rel=0.08)
+        rng = np.random.default_rng(0)
+        apart = 5e-3 * rng.standard_normal((4000, 3))
+        many = replace(
+            first, positions=apart, centre=np.zeros(3), cells=np.full(4000, 4e-3), weights=np.full(4000, 1 / 4000)
+        )
+        angle = rng.uniform(0, 2 * np.pi, 4000)
+        disc = 4e-3 * np.sqrt(rng.uniform(size=4000)) * np.array([np.cos(angle), np.sin(angle), 0 * angle])
+        assert many.radius(0.9) == pytest.approx(np.quantile(np.linalg.norm(apart + disc.T, axis=1), 0.9), rel=0.03)
+
     def test_volume_is_that_of_the_ellipsoid_of_normal_draws(self):
         first = posterior(toy(samples=7, sources=8)).foci[0]
         rng = np.random.default_rng(0)
