@@ -47,8 +47,8 @@ class Focus(PickledByFields):
     positions : (draw, 3), m, of the source in the draws that have it; None without positions
     places : (draw,), source at the centre of its patch in these draws
     extents, areas : (draw,), m and m², of its patch; areas are NaN where those of sources are not known
-    cells : (draw,), m, radius of what the source at its centre stands for, all places nearer to it than to others; 0 where
-        sources are no patches, but dipoles that lie between the places of the grid
+    cells : (draw,), m, radius of what the source at its centre stands for, all places nearer to it than to others; 0
+        where sources are no patches, but dipoles that lie between the places of the grid
     current : its current summed over the patch, A m, in the draws that have it: one functional per axis
     draws : (draw,), the nodes that have it
     weights : (draw,), of these nodes, summing to one
