@@ -11,7 +11,7 @@ from scipy.interpolate import CubicSpline
 
 from bayesinv.axes import Array, Index
 from bayesinv.evidence.active import FocalCourses, FocalRecording, Table
-from bayesinv.inference.active_tables import Tables
+from bayesinv.inference.active_tables import Parts, Tables
 from bayesinv.memory import PickledByFields, cached_property
 from bayesinv.prior.neighbours import Neighbours
 
@@ -35,7 +35,7 @@ class LogPrior(Protocol):
 class ActiveModel(PickledByFields):
     """What a chain samples: tables of fields, the recording, and the priors.
 
-    fields : (component, patch × axis), in the eigenbasis of the dense currents, for currents of one unit
+    by_patch : (patch, axis, component), fields in the eigenbasis of the dense currents, for currents of one unit
     recordings : for each time constant, with the baseline
     log_prior : (patch,)
     strengths, log_strengths : (level,), in that unit, and their log probabilities
@@ -45,11 +45,10 @@ class ActiveModel(PickledByFields):
     log_constants : (constant,), log probabilities
     count_prior : of the share of slots that are filled, a beta distribution
     most : slots
-    axes : columns of a source
-    modes : (mode, component, patch × axis), what the fields vary by with the head; None for none
+    modes_by_patch : (patch, mode, axis, component), what the fields vary by with the head; None for none
     """
 
-    fields: Array
+    by_patch: Array
     recordings: tuple[FocalRecording, ...]
     log_prior: Array
     strengths: Array
@@ -61,13 +60,22 @@ class ActiveModel(PickledByFields):
     log_constants: Array
     count_prior: tuple[float, float]
     most: int
-    axes: int
-    modes: Array | None = None
+    modes_by_patch: Array | None = None
 
     @property
     def heads(self) -> int:
         """Number of the head's coordinates."""
-        return 0 if self.modes is None else len(self.modes)
+        return 0 if self.modes_by_patch is None else self.modes_by_patch.shape[1]
+
+    @property
+    def axes(self) -> int:
+        """Columns of a source."""
+        return self.by_patch.shape[1]
+
+    @property
+    def components(self) -> int:
+        """Rows of a field."""
+        return self.by_patch.shape[2]
 
     @cached_property
     def knots(self) -> tuple[Index, Table]:
@@ -102,26 +110,19 @@ class ActiveModel(PickledByFields):
         )
 
     @cached_property
-    def tables(self) -> tuple[Tables, ...]:
-        """What sweeps look at in turn."""
-        whole = Tables.of(self.fields, self.modes, self.axes)
+    def parts(self) -> Parts:
+        """Which patches sweeps look at in turn."""
+        whole = Tables.of(self, np.arange(len(self.by_patch)))
         recording = self.recordings[len(self.recordings) // 2]
-        return whole.parts(whole.likely(recording, self.strengths[self.knots[0]]))
+        return Parts.of(whole, recording, self.strengths[self.knots[0]])
 
-    @cached_property
-    def _by_patch(self) -> Array:
-        return np.ascontiguousarray(self.fields.reshape(len(self.fields), -1, self.axes).swapaxes(0, 1))
-
-    @cached_property
-    def _modes_by_patch(self) -> Array:
-        """(patch, mode, component, axis)."""
-        assert self.modes is not None
-        shaped = self.modes.reshape(*self.modes.shape[:2], -1, self.axes)
-        return np.ascontiguousarray(shaped.transpose(2, 0, 1, 3))
+    def tables(self, part: int) -> Tables:
+        """Tables of what sweeps look at in a part."""
+        return Tables.of(self, self.parts.patches(part))
 
     def of_patches(self, patches: Index) -> Array:
         """Fields of some patches (any shape): (..., component, axis)."""
-        return np.asarray(self._by_patch[patches])
+        return np.asarray(self.by_patch[patches].swapaxes(-1, -2))
 
     def field(self, patch: int, deviation: Array) -> Array:
         """Field (component, axis) of unit strength of a patch that deviates by (direction,)."""
@@ -133,7 +134,8 @@ class ActiveModel(PickledByFields):
     def field_modes(self, patch: int, deviation: Array) -> Array:
         """What that field varies by with the head: (mode, component, axis)."""
         parts, shares = self._blend(patch, deviation)
-        return np.asarray(np.tensordot(shares, self._modes_by_patch[parts], axes=1))
+        assert self.modes_by_patch is not None
+        return np.asarray(np.tensordot(shares, self.modes_by_patch[parts], axes=1).swapaxes(-1, -2))
 
     def _blend(self, patch: int, deviation: Array) -> tuple[Index, Array]:
         one = np.array([patch])
@@ -167,9 +169,9 @@ class InHead(ActiveModel):
 
     def of_patches(self, patches: Index) -> Array:
         """Fields of some patches (any shape): (..., component, axis)."""
-        nominal = self.nominal
-        varied = np.einsum("m,...mca->...ca", self.head, nominal._modes_by_patch[patches])
-        return np.asarray(nominal.of_patches(patches) + varied)
+        assert self.modes_by_patch is not None
+        varied = np.einsum("m,...mac->...ca", self.head, self.modes_by_patch[patches])
+        return np.asarray(self.nominal.of_patches(patches) + varied)
 
     def field_modes(self, patch: int, deviation: Array) -> Array:
         """What the field of a patch that deviates varies by with the head: (mode, component, axis)."""

@@ -37,6 +37,9 @@ MIN_DRAWS = 50
 PART, PARTS = 150, 8
 """Sweeps after which chains are asked whether they agree, where no number is given, and how often at most."""
 
+BLOCK = 4096
+"""Patches whose fields are changed to another basis at once."""
+
 SMALL = 100_000
 """Numbers in the table of fields below which chains run one after the other."""
 
@@ -93,8 +96,12 @@ def active_model(density: Density, focal: Patches) -> ActiveModel:
     modes = [FocalModes.of(problem, one) for one in constants]
     strengths, log_strengths = focal.strengths
     to_units = decomposition.to_components.T * focal.median_strength
+    modes_by_patch = None
+    if problem.gain_modes is not None:
+        varied = [_by_components(focal.fields_in(one), to_units) for one in problem.gain_modes]
+        modes_by_patch = np.stack(varied, axis=1) if varied else None
     return ActiveModel(
-        fields=to_units @ focal.fields,
+        by_patch=_by_components(focal.fields_in(problem.gain), to_units),
         recordings=tuple(
             FocalRecording.of(problem, decomposition, one, observation.baseline is not None) for one in modes
         ),
@@ -108,9 +115,16 @@ def active_model(density: Density, focal: Patches) -> ActiveModel:
         log_constants=log_constants,
         count_prior=focal.count_prior,
         most=focal.most,
-        axes=problem.axes,
-        modes=to_units @ focal.field_modes if problem.gain_modes is not None else None,
+        modes_by_patch=modes_by_patch,
     )
+
+
+def _by_components(fields: Array, to_components: Array) -> Array:
+    """Fields (patch, axis, component) in another basis (component, old one) of no more components, in place."""
+    for start in range(0, len(fields), BLOCK):
+        some = fields[start : start + BLOCK]
+        some[..., : len(to_components)] = some @ to_components.T
+    return np.ascontiguousarray(fields[..., : len(to_components)])
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,7 +172,7 @@ def _run(
 
     most = PART * PARTS if sweeps is None else sweeps
     # The arithmetic of small problems is shorter than what threads lose by taking turns.
-    workers = min(count, os.cpu_count() or 1) if model.fields.size > SMALL else 1
+    workers = min(count, os.cpu_count() or 1) if model.by_patch.size > SMALL else 1
     with steps("sampling", count * (most + warm), progress) as advance, ThreadPoolExecutor(workers) as pool:
 
         def told() -> None:

@@ -25,12 +25,12 @@ class ActiveState:
         self.constant = int(rng.choice(len(model.recordings), p=np.exp(model.log_constants)))
         self.error = int(rng.choice(len(model.errors), p=np.exp(model.log_errors)))
         self.deviation = np.zeros((model.most, model.neighbours.count))
-        self.fields: list[Array] = [np.empty((len(model.fields), model.axes))] * model.most
+        self.fields: list[Array] = [np.empty((model.components, model.axes))] * model.most
         self.heat = 1.0
         self.point = start.copy()
         _, variance, noise = prior(self.point[None])
         self.variance, self.noise = float(variance[0]), float(noise[0])
-        self.turn = 0
+        self.turn, self.looked_at = 0, -1
         self.look()
         # What one source more would be, for as long as what is active stays the same.
         self.beside: SlotConditional | None = None
@@ -38,20 +38,22 @@ class ActiveState:
 
     def look(self) -> None:
         """Look at the patches whose turn it is, in the head that is; tables are empty until they are refreshed."""
-        self.tables = self.nominal.tables[self.turn].in_head(self.head)
+        if self.looked_at != self.turn:
+            self.nominal_tables, self.looked_at = self.nominal.tables(self.turn), self.turn
+            self.kinds = self.nominal.parts.kinds(self.turn)
+        self.tables = self.nominal_tables.in_head(self.head)
         self.scan = Scan(self.tables.fields, self.tables.pairs)
 
     def draw_turn(self) -> None:
         """Draw the part of the patches that are looked at, given where sources are."""
-        patches = self.patch[self.active]
-        numbers = np.array([np.sum(one.kinds[patches] == NOW) for one in self.nominal.tables])
+        numbers = self.nominal.parts.numbers(self.patch[self.active])
         self.turn = one_of_shares(part_odds(numbers), self.rng)
         self.look()
 
     def sees(self, *slots: int) -> bool:
         """Whether the tables have the patches of all slots that hold a source."""
         held = self.patch[list(slots)]
-        return not (self.tables.kinds[held[held != EMPTY]] == NEVER).any()
+        return not (self.kinds[held[held != EMPTY]] == NEVER).any()
 
     def refresh(self) -> None:
         """Work out what depends on scales, time constant and head."""
@@ -86,10 +88,9 @@ class ActiveState:
         """Distribution of one source more, given all that are active."""
         if self.beside is None:
             log_nothing = -self.log_odds(len(self.order))
-            kinds = self.tables.kinds
-            held = kinds[self.patch[self.order]]
-            bonus = log_bonus(len(self.nominal.tables), int(np.sum(held == NOW)), int(np.sum(held == NEVER)))
-            log_prior = self.model.log_prior + bonus[kinds]
+            held = self.kinds[self.patch[self.order]]
+            bonus = log_bonus(self.nominal.parts.count, int(np.sum(held == NOW)), int(np.sum(held == NEVER)))
+            log_prior = self.model.log_prior + bonus[self.kinds]
             self.beside = SlotConditional.of(self.model, self.scan, self.heat, log_prior, self.tables, log_nothing)
         return self.beside
 

@@ -14,6 +14,7 @@ patch after the other.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 
@@ -34,45 +35,41 @@ ROUNDS = 8
 """Patches that are taken one after the other to explain what those before leave."""
 
 
+class ByPatch(Protocol):
+    """Fields (patch, axis, component) of all patches, and what they vary by with the head (patch, mode, ...)."""
+
+    @property
+    def by_patch(self) -> Array: ...
+
+    @property
+    def modes_by_patch(self) -> Array | None: ...
+
+
 @dataclass(frozen=True, eq=False)
 class Tables(PickledByFields):
     """Fields of some patches in single precision.
 
     patches : (patch,), in rising order
-    kinds : for every patch `ALWAYS`, `NOW` or `NEVER`, whether sweeps look at it always, or in this part, or not
     fields : (axis, component, patch)
     modes : (mode, axis, component, patch), what they vary by with the head; None for none
     """
 
     patches: Index
-    kinds: Index
     fields: Table
     modes: Table | None
 
     @classmethod
-    def of(cls, fields: Array, modes: Array | None, axes: int) -> Tables:
-        """Return the tables of all patches from their fields (component, patch × axis) and modes (mode, ...)."""
-
-        def by_axis(one: Array) -> Table:
-            shaped = one.astype(np.float32).reshape(len(one), -1, axes)
-            return np.ascontiguousarray(shaped.transpose(2, 0, 1))
-
-        varied = None if modes is None else np.stack([by_axis(one) for one in modes])
-        count = fields.shape[1] // axes
-        return cls(np.arange(count), np.full(count, ALWAYS), by_axis(fields), varied)
+    def of(cls, model: ByPatch, patches: Index) -> Tables:
+        """Return the tables of some patches."""
+        fields = model.by_patch[patches].transpose(1, 2, 0)
+        modes = None if model.modes_by_patch is None else model.modes_by_patch[patches].transpose(1, 2, 3, 0)
+        varied = None if modes is None else np.ascontiguousarray(modes, dtype=np.float32)
+        return cls(patches, np.ascontiguousarray(fields, dtype=np.float32), varied)
 
     @cached_property
     def pairs(self) -> Table:
         """Products of the fields' axes, a ≥ b at a (a + 1) / 2 + b: (pair, component, patch)."""
         return np.stack([self.fields[a] * self.fields[b] for a in range(len(self.fields)) for b in range(a + 1)])
-
-    def part(self, always: Index, now: Index) -> Tables:
-        """Return the tables of some of all patches."""
-        kinds = np.full(len(self.patches), NEVER)
-        kinds[always], kinds[now] = ALWAYS, NOW
-        patches = np.flatnonzero(kinds != NEVER)
-        modes = None if self.modes is None else np.ascontiguousarray(self.modes[..., patches])
-        return Tables(patches, kinds, np.ascontiguousarray(self.fields[..., patches]), modes)
 
     def in_head(self, head: Array) -> Tables:
         """Return the tables in a head, by its coordinates (mode,)."""
@@ -85,7 +82,7 @@ class Tables(PickledByFields):
         return int(np.searchsorted(self.patches, patch))
 
     def likely(self, recording: FocalRecording, strengths: Array) -> Index:
-        """Places of the patches that explain best what others leave, in rising order, `LIKELY` of them.
+        """Places of the patches that explain best what others leave, `LIKELY` of them.
 
         Noise has its own scale here and there are no dense currents, which would take their part.
 
@@ -100,20 +97,49 @@ class Tables(PickledByFields):
             best[order] = np.minimum(best[order], np.arange(len(order)))
             strength = strengths[np.argmax(found[:, order[0]])]
             scan.put([self.fields[:, :, order[0]].T.astype(np.float64)], np.array([strength]))
-        return np.sort(np.argsort(best, kind="stable")[:LIKELY])
-
-    def parts(self, likely: Index) -> tuple[Tables, ...]:
-        """Return the tables of the likely patches with a part of all others, for each part."""
-        if len(self.patches) <= LIKELY + OTHERS:
-            return (self,)
-        others = np.setdiff1d(np.arange(len(self.patches)), likely)
-        count = -(-len(others) // OTHERS)
-        return tuple(self.part(likely, others[i::count]) for i in range(count))
+        return np.argsort(best, kind="stable")[:LIKELY]
 
 
-def part_odds(numbers: Array) -> Array:
+@dataclass(frozen=True, eq=False)
+class Parts(PickledByFields):
+    """The part that each patch is in.
+
+    part : (patch,), from 0; -1 for patches that every sweep looks at
+    count : number of parts
+    """
+
+    part: Index
+    count: int
+
+    @classmethod
+    def of(cls, whole: Tables, recording: FocalRecording, strengths: Array) -> Parts:
+        """Return the parts of all patches; there is one where they are few. See `Tables.likely`."""
+        part = np.full(len(whole.patches), -1)
+        if len(part) <= LIKELY + OTHERS:
+            return cls(part, 1)
+        others = np.ones(len(part), dtype=bool)
+        others[whole.likely(recording, strengths)] = False
+        count = -(-int(others.sum()) // OTHERS)
+        part[others] = np.arange(others.sum()) % count
+        return cls(part, count)
+
+    def patches(self, part: int) -> Index:
+        """Patches that are looked at in a part, in rising order."""
+        return np.flatnonzero((self.part == -1) | (self.part == part))
+
+    def kinds(self, part: int) -> Index:
+        """Whether each patch is looked at `ALWAYS`, `NOW` in a part, or `NEVER`: (patch,)."""
+        return np.where(self.part == -1, ALWAYS, np.where(self.part == part, NOW, NEVER))
+
+    def numbers(self, patches: Index) -> Index:
+        """How many of some patches are in each part: (part,)."""
+        held = self.part[patches]
+        return np.bincount(held[held >= 0], minlength=self.count)
+
+
+def part_odds(numbers: Index) -> Array:
     """Probability (part,) of looking at each part, up to a factor, by the number of sources in it."""
-    return 1 + FAVOUR * len(numbers) * numbers
+    return np.asarray(1 + FAVOUR * len(numbers) * numbers)
 
 
 def log_bonus(parts: int, now: int, others: int) -> Array:

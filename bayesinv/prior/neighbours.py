@@ -57,7 +57,7 @@ class Neighbours(PickledByFields):
         """Return the neighbours of the patches of every extent around every source, extent by extent.
 
         extents : number of extents
-        fields : (component, patch × axis)
+        fields : (patch, axis, component)
         """
         count = len(sources)
         start, stop = _next_to(sources)
@@ -125,12 +125,10 @@ def _next_to(sources: Sources) -> tuple[Index, Index]:
 def _directions(fields: Array, patches: Index, numbers: Index) -> Array:
     """Directions (patch, direction, neighbour) in which the field changes most."""
     count, width = patches.shape
-    by_patch = fields.reshape(len(fields), count, -1)
     out = np.zeros((count, min(DIRECTIONS, width), width))
     for start in range(0, count, BLOCK):
         some = np.arange(start, min(start + BLOCK, count))
-        differences = by_patch[:, patches[some]] - by_patch[:, some, None]
-        columns = differences.transpose(1, 2, 0, 3).reshape(len(some), width, -1)
+        columns = (fields[patches[some]] - fields[some, None]).reshape(len(some), width, -1)
         values, vectors = np.linalg.eigh(columns @ columns.swapaxes(1, 2))
         kept = slice(None, -out.shape[1] - 1, -1)
         found = vectors[:, :, kept].swapaxes(1, 2) / np.sqrt(np.maximum(numbers[some], 1))[:, None, None]

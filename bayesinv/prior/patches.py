@@ -155,7 +155,7 @@ class Patches(PickledByFields):
                 )
         return found
 
-    def _made(self) -> tuple[list[float], csr_array, Array]:
+    def _made(self) -> tuple[list[float], csr_array]:
         members = self._members()
         area = np.maximum(self._areas, 1e-3 * self._areas.mean())
         blocks = []
@@ -163,37 +163,25 @@ class Patches(PickledByFields):
             weighted = csr_array(belongs * area[:, None])
             blocks.append(csr_array(weighted / np.asarray(weighted.sum(axis=0))[None]))
         table = csr_array(hstack(blocks))
-        return [extent for extent, _ in members], table, self._fields_of(table, self.problem.gain)
+        return [extent for extent, _ in members], table
 
-    def _fields_of(self, table: csr_array, gain: Array) -> Array:
+    def fields_in(self, gain: Array) -> Array:
+        """Field in a gain of a unit current of each patch, along each axis: (patch, axis, component), 1/(A m)."""
         axes = self.problem.axes
-        fields = np.empty((self.problem.components, table.shape[1], axes))
+        fields = np.empty((self.table.shape[1], axes, self.problem.components))
         for axis in range(axes):
-            fields[:, :, axis] = (table.T @ gain[:, axis::axes].T).T
-        return fields.reshape(len(fields), -1)
+            fields[:, axis] = self.table.T @ gain[:, axis::axes].T
+        return fields
 
     @cached_property
-    def _tables(self) -> tuple[list[float], csr_array, Array]:
-        """Extents in use, `table` and `fields`; problems of the same gain share them."""
+    def _tables(self) -> tuple[list[float], csr_array]:
+        """Extents in use, and `table`; problems of the same gain share them."""
         return self.problem.shared.recall("patches", self.extents, self._made)
 
     @property
     def table(self) -> csr_array:
         """Current of each source per unit of a patch's (source, patch); columns sum to one."""
         return self._tables[1]
-
-    @property
-    def fields(self) -> Array:
-        """Field of a unit current of each patch, along each axis: (component, patch × axis), 1/(A m)."""
-        return self._tables[2]
-
-    @cached_property
-    def field_modes(self) -> Array:
-        """What the fields vary by with the head: (mode, component, patch × axis); without a mode where it is known."""
-        modes = self.problem.gain_modes
-        if modes is None:
-            return np.zeros((0, *self.fields.shape))
-        return np.stack([self._fields_of(self.table, one) for one in modes])
 
     @cached_property
     def neighbours(self) -> Neighbours:
@@ -203,7 +191,7 @@ class Patches(PickledByFields):
             return Neighbours.none(self.table.shape[1])
 
         def make() -> Neighbours:
-            return Neighbours.of(sources, len(self._tables[0]), self.fields)
+            return Neighbours.of(sources, len(self._tables[0]), self.fields_in(self.problem.gain))
 
         return self.problem.shared.recall("neighbours of patches", self.extents, make)
 
@@ -240,7 +228,8 @@ class Patches(PickledByFields):
     @cached_property
     def _powers(self) -> Array:
         """Squared norm of each patch's field, mean over axes: (patch,)."""
-        return np.einsum("cp,cp->p", self.fields, self.fields).reshape(-1, self.problem.axes).mean(axis=1)
+        fields = self.fields_in(self.problem.gain)
+        return np.einsum("pac,pac->pa", fields, fields).mean(axis=1)
 
     @cached_property
     def log_prior(self) -> Array:

@@ -66,8 +66,9 @@ def tiny(axes, seed, deviating=False, head=False, levels=2):
         )
         for power, count in zip(powers, modes, strict=True)
     )
+    by_patch = fields.reshape(components, patches, axes).transpose(1, 2, 0)
     return ActiveModel(
-        fields,
+        by_patch,
         recordings,
         np.log(rng.dirichlet(5 * np.ones(patches))),
         np.geomspace(0.4, 1.5, levels),
@@ -79,8 +80,7 @@ def tiny(axes, seed, deviating=False, head=False, levels=2):
         np.log([0.5, 0.5]),
         (1.0, 1.5),
         most,
-        axes,
-        0.5 * rng.normal(size=(1, *fields.shape)) if head else None,
+        0.5 * rng.normal(size=(patches, 1, axes, components)) if head else None,
     )
 
 
@@ -134,7 +134,7 @@ def _with_heads(given, active):
     nodes, weights = np.polynomial.legendre.leggauss(12)
     weights = weights * np.exp(-0.5 * (2 * nodes) ** 2)
     for at, weight in zip(2 * nodes, weights / weights.sum(), strict=True):
-        moved = replace(given, fields=given.fields + at * given.modes[0], modes=None)
+        moved = replace(given, by_patch=given.by_patch + at * given.modes_by_patch[:, 0], modes_by_patch=None)
         for made, total, log_weight in _deviating(moved, active):
             yield made, total, at / 2, log_weight + np.log(weight)
 
@@ -144,7 +144,7 @@ def _deviating(given, active):
 
     At the nodes of Gauss-Hermite quadrature over each source's deviation.
     """
-    fields = given.fields.reshape(len(given.fields), -1, given.axes)
+    fields = given.by_patch.transpose(2, 0, 1)
     strengths = [given.strengths[level] for _, level in active]
     if not given.neighbours.count:
         yield [v * fields[:, j] for (j, _), v in zip(active, strengths, strict=True)], 0.0, 0.0
@@ -237,7 +237,7 @@ def test_so_does_one_that_looks_at_some_patches_at_a_time(monkeypatch, axes, lev
     monkeypatch.setattr("bayesinv.inference.active_tables.OTHERS", 1)
     monkeypatch.setattr("bayesinv.inference.active_slot.EXACT", 1)
     given = tiny(axes, axes, head=head, levels=levels)
-    assert [len(one.patches) for one in given.tables] == [3, 3, 3]
+    assert [len(given.parts.patches(i)) for i in range(given.parts.count)] == [3, 3, 3]
     wanted, _ = enumerated(given)
     rows = visited(given, 4000)
     error = rows.reshape(100, -1, rows.shape[1]).mean(axis=1).std(axis=0, ddof=1) / 10
@@ -323,7 +323,7 @@ def test_tables_are_those_of_what_is_active_whatever_came_and_went():
     recording = given.recordings[3]
     spread = recording.spread(0.1 * problem.scale_guess**2, 1.1, 0.3)
     at = recording.powers, recording.coefficients, spread
-    scan, order = Scan(given.tables[0].fields, given.tables[0].pairs), []
+    scan, order = Scan(given.tables(0).fields, given.tables(0).pairs), []
     scan.begin(*at)
     for _ in range(60):
         one = int(rng.integers(6))
@@ -334,7 +334,7 @@ def test_tables_are_those_of_what_is_active_whatever_came_and_went():
         else:
             scan.put([pool[one]], given.strengths[[15 + one]])
             order.append(one)
-        anew = Scan(given.tables[0].fields, given.tables[0].pairs)
+        anew = Scan(given.tables(0).fields, given.tables(0).pairs)
         anew.begin(*at)
         anew.put([pool[one] for one in order], given.strengths[[15 + one for one in order]])
         assert_allclose(scan.log_factors(np.array([2.0])), anew.log_factors(np.array([2.0])), atol=1e-3)
@@ -392,7 +392,7 @@ def test_density_of_a_set_is_that_of_dense_algebra(options):
         assert_allclose(given.nominal.field(9, deviations[1]) + np.tensordot(head, varied, 1), fields[1] / strengths[1])
         wanted = given.of_patches(np.arange(14)).transpose(2, 1, 0)
         assert_allclose(
-            given.nominal.tables[0].in_head(head).fields, wanted, rtol=1e-4, atol=1e-5 * np.abs(wanted).max()
+            given.nominal.tables(0).in_head(head).fields, wanted, rtol=1e-4, atol=1e-5 * np.abs(wanted).max()
         )
     found = sum(given.log_density(np.hstack(fields), constant, variance, noise, error))
     course = focal.correlation(focal.constants[0][constant])

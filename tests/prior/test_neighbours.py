@@ -40,7 +40,7 @@ def test_without_triangles_they_are_the_nearest_places_of_a_hemisphere():
 def test_directions_hold_most_of_what_neighbours_differ_by(axes):
     problem = scene() if axes == 1 else toy(sensors=20, sources=60, axes=3)
     given = bi.Patches(problem, extents=(0,))
-    found, fields = given.neighbours, given.fields.reshape(problem.components, -1, axes)
+    found, fields = given.neighbours, given.fields_in(problem.gain).transpose(2, 0, 1)
     some = np.flatnonzero((found.patches != np.arange(problem.source_count)[:, None]).sum(axis=1) > 1)[:5]
     assert len(some) == 5
     for patch in some:
@@ -64,7 +64,7 @@ def test_a_source_that_deviates_is_a_blend_whose_shares_sum_to_one():
     deviations = rng.normal(size=(3, given.neighbours.count))
     patterns = given.patterns(patches, deviations)
     assert_allclose(np.asarray(patterns.sum(axis=0)).ravel(), 1)
-    fields = given.fields.T[:, :, None]
+    fields = given.fields_in(given.problem.gain).swapaxes(1, 2)
     along = given.neighbours.fields_along(fields.__getitem__, patches)[..., 0]
     wanted = along[:, :, 0] + np.einsum("scd,sd->sc", along[:, :, 1:], deviations)
     assert_allclose((given.problem.gain @ patterns).T, wanted, atol=1e-9 * np.abs(wanted).max())

@@ -40,13 +40,13 @@ def test_patches_are_what_lies_within_an_extent_along_the_cortex():
     inside = table[:, count] > 0
     assert_allclose(table[inside, count], sources.areas[inside] / sources.areas[inside].sum())
     assert (given.centres == np.tile(np.arange(count), 2)).all()
-    assert_allclose(given.fields, problem.gain @ table)
+    assert_allclose(given.fields_in(problem.gain)[:, 0].T, problem.gain @ table)
 
 
 def test_of_free_orientation_a_patch_has_a_field_per_axis():
     problem = toy(axes=3)
     given = bi.Patches(problem, extents=(0, 0.09))
-    fields = given.fields.reshape(problem.components, -1, 3)
+    fields = given.fields_in(problem.gain).transpose(2, 0, 1)
     table = given.table.toarray()
     gain = problem.gain.reshape(problem.components, -1, 3)
     assert_allclose(fields, np.einsum("csa,sp->cpa", gain, table))
