@@ -17,6 +17,9 @@ MAX_BYTES = 2**28
 MIN_ENTRY_BYTES = 2**12
 """Default of the fewest bytes that an entry counts: its key and the objects around its arrays."""
 
+PLAIN = frozenset({type(None), bool, int, float, str})
+"""Types of what holds no array."""
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -190,10 +193,13 @@ def size_of(thing: Any) -> int:
     total, pending, visited = 0, [thing], dict[int, Any]()
     while pending:
         part = pending.pop()
-        if id(part) in visited:
+        if type(part) in PLAIN or id(part) in visited:
             continue
         visited[id(part)] = part
-        if isinstance(part, bytes):
+        if type(part) is np.ndarray:
+            # Most parts are, and what is asked below takes longer.
+            total += part.nbytes
+        elif isinstance(part, bytes):
             total += len(part)
         elif isinstance(part, tuple | list | set | frozenset):
             pending.extend(part)

@@ -46,7 +46,7 @@ class Brute:
         ranges = [(-8, 10), (guess - 45, guess + 10)]
         for count in (400, 300, 600):
             axes = [np.linspace(low, high, count) for low, high in ranges]
-            log_density = self.log_density(*np.meshgrid(*axes, indexing="ij"))
+            log_density = self.log_density(*np.meshgrid(*axes, indexing="ij", sparse=True))
             rows, columns = np.nonzero(log_density > log_density.max() - 35)
             ranges = [
                 (axis[max(index.min() - 1, 0)], axis[min(index.max() + 1, count - 1)])

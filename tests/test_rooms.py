@@ -49,6 +49,12 @@ class Imports(ast.NodeVisitor):
         path = self.root.joinpath(*module.split("."))
         return path.with_suffix(".py").is_file() or path.joinpath("__init__.py").is_file()
 
+    def generic_visit(self, node):
+        """Visit what a node is made of, but names and what is done with them, which are most of it."""
+        for child in ast.iter_child_nodes(node):
+            if not isinstance(child, ast.Name | ast.expr_context):
+                self.visit(child)
+
     def visit_Import(self, node):
         for alias in node.names:
             if alias.name.split(".")[0] == self.root.name:
@@ -71,7 +77,8 @@ class Imports(ast.NodeVisitor):
         self.visit_FunctionDef(node)
 
     def visit_If(self, node):
-        for child in node.orelse if "TYPE_CHECKING" in ast.unparse(node.test) else ast.iter_child_nodes(node):
+        names = {getattr(part, "id", getattr(part, "attr", None)) for part in ast.walk(node.test)}
+        for child in node.orelse if "TYPE_CHECKING" in names else ast.iter_child_nodes(node):
             self.visit(child)
 
     def visit_Expr(self, node):

@@ -21,6 +21,7 @@ from bayesinv.forward.threads import thread_count
 
 SOLVERS = ("auto", "pardiso", "cg")
 BLOCK_SIZE = 16  # right-hand sides solved together
+SMALL = 30_000  # entries of a matrix whose product with a block takes less time than waking threads for it
 
 
 @dataclass(frozen=True)
@@ -87,14 +88,17 @@ def available_memory() -> float:
 
 
 class _ThreadedProduct:
-    """The product of a sparse matrix with a block of vectors, rows shared between threads."""
+    """The product of a sparse matrix with a block of vectors, rows shared between threads where there are many."""
 
     def __init__(self, matrix: csr_matrix, pool: ThreadPoolExecutor) -> None:
-        cuts = np.linspace(0, matrix.shape[0], thread_count() + 1).astype(int)
+        threads = thread_count() if matrix.nnz > SMALL else 1
+        cuts = np.linspace(0, matrix.shape[0], threads + 1).astype(int)
         self.parts = [(a, b, matrix[a:b]) for a, b in pairwise(cuts) if b > a]
         self.shape, self.dtype, self.pool = matrix.shape, matrix.dtype, pool
 
     def __call__(self, block: NDArray[Any]) -> NDArray[Any]:
+        if len(self.parts) == 1:
+            return np.asarray(self.parts[0][2] @ block)
         out = np.empty((self.shape[0], block.shape[1]), self.dtype)
 
         def one(first: int, last: int, part: csr_matrix) -> None:

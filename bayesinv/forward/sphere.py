@@ -232,15 +232,16 @@ def _degrees(eccentricity: Array, logs: Array, powers: Array, tolerance: float) 
     largest = float(eccentricity.max())
     edges = largest * np.linspace(0, 1, 201)[1:] if largest > 0 else np.array([1e-3])
     bound = np.empty(len(edges), dtype=np.int64)
-    for i, edge in enumerate(edges):
+    step = max(1, 2**16 // len(n))
+    for start in range(0, len(edges), step):
+        edge = edges[start : start + step, None]
         log_size = logs + (powers - 1) * np.log(edge) + np.log(np.maximum(n, powers))
-        size, ratio = np.exp(log_size - log_size.max()), np.exp(np.diff(log_size))
-        remainder = np.full(len(n), np.inf)
-        remainder[:-1] = np.where(ratio < 1, size[1:] / np.maximum(1 - ratio, 1e-300), np.inf)
-        converged = remainder <= tolerance * np.cumsum(size)
+        size, ratio = np.exp(log_size - log_size.max(axis=1, keepdims=True)), np.exp(np.diff(log_size))
+        remainder = np.where(ratio < 1, size[:, 1:] / np.maximum(1 - ratio, 1e-300), np.inf)
+        unconverged = ~(remainder <= tolerance * np.cumsum(size, axis=1)[:, :-1])
         # The remainder must stay small at every later degree.
-        unconverged = np.flatnonzero(~converged[:-1])
-        bound[i] = (unconverged[-1] + 2) if len(unconverged) else 1
+        last = unconverged.shape[1] - np.argmax(unconverged[:, ::-1], axis=1) + 1
+        bound[start : start + step] = np.where(unconverged.any(axis=1), last, 1)
     bound = np.minimum(np.maximum(bound, 2), len(n))
     return np.asarray(np.maximum.accumulate(bound)[np.searchsorted(edges, eccentricity).clip(0, len(edges) - 1)])
 

@@ -15,7 +15,6 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import ArrayLike
 from scipy.linalg import solve_toeplitz
-from scipy.signal import lfilter
 
 from bayesinv.axes import Array, Index, freeze, one_of, real
 from bayesinv.memory import PickledByFields
@@ -257,6 +256,8 @@ def _extended(coefficients: Array) -> Array:
     """Autocorrelation (lag,) of an autoregressive process, up to the lag beyond which it is negligible."""
     if not coefficients.size:
         return np.ones(1)
+    from scipy.signal import lfilter  # which loads slowly
+
     # The power of the impulse response at a lag: r_k = Σ_t h_t h_(t+k).
     impulse = np.zeros(LONGEST)
     impulse[0] = 1.0

@@ -19,7 +19,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.linalg import solve_triangular, toeplitz
-from scipy.signal import lfilter, lfiltic
 
 from bayesinv.axes import Array
 
@@ -136,6 +135,8 @@ class Innovations:
         out[:, :order] = unit[:, :order] @ self.head.T
         if not order:
             return unit * self.spread
+        from scipy.signal import lfilter, lfiltic  # which load slowly
+
         poles = np.append(1.0, -self.coefficients)
         for row, given in zip(out, unit, strict=True):
             state = lfiltic([self.spread], poles, row[:order][::-1])

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.spatial import cKDTree
-from scipy.stats import f
 
 from bayesinv.axes import Array, Index, real
 from bayesinv.problem.autocorrelation import estimated
@@ -95,6 +94,8 @@ def offset_of(baseline: Array) -> Offset | None:
 
     Reference: Bayley & Hammersley (1946), J. R. Stat. Soc. Suppl. 8, 184-197.
     """
+    from scipy.stats import f  # which loads slowly
+
     components, count = baseline.shape
     mean = baseline.mean(axis=1)
     centred = baseline - mean[:, None]

@@ -13,6 +13,12 @@ from bayesinv import cli
 FILES = ["compare.png", "comparison.csv", "comparison.png", "summary.json", "table.csv"]
 
 
+@pytest.fixture
+def undrawn(monkeypatch):
+    """No pictures, where nothing is said of them."""
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda figure, path, **_: path.write_bytes(b"picture"))
+
+
 class TestCompare:
     @pytest.fixture
     def compare(self, files, tmp_path, capfd):
@@ -70,12 +76,10 @@ class TestCompare:
         for word in ("log evidence", "spread (mm)", "100 ms", "hierarchical"):
             assert word in out
 
-    def test_models_of_coloured_noise_are_ranked_on_request_alone(self, compare, tmp_path, monkeypatch):
+    def test_models_of_coloured_noise_are_ranked_on_request_alone(self, undrawn, compare, tmp_path, monkeypatch):
         # No noise is white enough for such limits.
         monkeypatch.setattr("bayesinv.inference.colour.LIMIT", -1.0)
         monkeypatch.setattr("bayesinv.inference.colour.SIGNIFICANCE", 1.0)
-        # What is drawn is not the matter.
-        monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda figure, path, **_: path.write_bytes(b"picture"))
         for given, ranked in ((), False), (("--coloured", "rank"), True):
             code, out, err = compare("--methods", "none", "--models", "minimum_norm,hierarchical", *given)
             assert code == 1
@@ -88,12 +92,12 @@ class TestCompare:
                 assert all((row[what] is not None) == ranked for row in found["rows"])
 
     @pytest.mark.slow
-    def test_champagne_takes_nothing_of_mne(self, compare, tmp_path):
+    def test_champagne_takes_nothing_of_mne(self, undrawn, compare):
         code, out, err = compare("--methods", "champagne,MNE", "--models", "none")
         assert code == 0, err
         assert "champagne" in out
 
-    def test_models_or_methods_alone(self, compare, tmp_path):
+    def test_models_or_methods_alone(self, undrawn, compare, tmp_path):
         assert compare("--methods", "none", "--models", "minimum_norm")[0] == 0
         assert compare("--methods", "MNE,MNE", "--models", "none", "--orientation", "free")[0] == 0
         found = json.loads((tmp_path / "out" / "summary.json").read_text())

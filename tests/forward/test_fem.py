@@ -50,6 +50,12 @@ def coarse():
 
 
 @pytest.fixture(scope="module")
+def thick():
+    """A head of thick shells, which takes a tenth of the elements."""
+    return spheres(0.016, (0, 1, 1), radii=(0.064, 0.078, 0.092))
+
+
+@pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A cache, so that a scene is solved once for all its laws."""
     return tmp_path_factory.mktemp("transfer")
@@ -68,6 +74,11 @@ class FiniteElements:
     def head(self, coarse, folder):
         self.folder = folder
         return coarse
+
+    @pytest.fixture
+    def any_head(self, thick, folder):
+        self.folder = folder
+        return thick
 
     def solve(self, head, sensors, sources):
         return fem.lead_field(head, sensors, sources, solver="cg", cache=self.folder)
@@ -225,19 +236,19 @@ def tilted(head):
     return replace(head, tensors=shape * np.asarray(CONDUCTIVITIES)[head.mesh.labels][:, None, None])
 
 
-def test_constant_tensors_are_scalars(coarse, folder):
-    tensors = np.asarray(CONDUCTIVITIES)[coarse.mesh.labels][:, None, None] * np.eye(3)
-    sensors, dipoles = both(electrodes(5), coils(3)), sources(0.8)
+def test_constant_tensors_are_scalars(thick, folder):
+    tensors = np.asarray(CONDUCTIVITIES)[thick.mesh.labels][:, None, None] * np.eye(3)
+    sensors, dipoles = both(electrodes(5), coils(3)), sources(0.7)
     scalar, tensor = (
         fem.lead_field(head, sensors, dipoles, solver="cg", cache=folder).gain
-        for head in (coarse, replace(coarse, tensors=tensors))
+        for head in (thick, replace(thick, tensors=tensors))
     )
     assert_allclose(tensor, scalar, rtol=1e-9)
 
 
 @pytest.mark.slow
-def test_rotated_tensors_rotate_the_gain(coarse):
-    head, sensors, dipoles = tilted(coarse), both(electrodes(), coils()), sources(0.8)
+def test_rotated_tensors_rotate_the_gain(thick):
+    head, sensors, dipoles = tilted(thick), both(electrodes(), coils()), sources(0.7)
     turn = Rotation.from_rotvec([-0.7, 0.2, 0.5])
     gain = fem.lead_field(head, sensors, dipoles, solver="cg").gain
     turned = fem.lead_field(*(moved(x, turn) for x in (head, sensors, dipoles)), solver="cg").gain @ turn.as_matrix()
@@ -247,24 +258,24 @@ def test_rotated_tensors_rotate_the_gain(coarse):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("source_model", ["subtraction", "partial_integration"])
-def test_stretching_space_stretches_tensors_and_moments(coarse, folder, source_model):
+def test_stretching_space_stretches_tensors_and_moments(thick, folder, source_model):
     # x -> B x with sigma -> B sigma Bᵀ / det B and M -> B M leaves the potential as it is.
-    dipoles, sensors = sources(0.8), electrodes()
+    dipoles, sensors = sources(0.7), electrodes()
     stretch = np.array([[1.2, 0.1, 0], [0, 0.9, 0.2], [0.1, 0, 1.1]])
-    mesh = coarse.mesh
-    tensors = conductivity_tensors(coarse)
+    mesh = thick.mesh
+    tensors = conductivity_tensors(thick)
     bent = replace(
-        coarse,
+        thick,
         radii=(),
         mesh=Tetrahedra(mesh.nodes @ stretch.T, mesh.elements, mesh.labels),
         tensors=stretch @ tensors @ stretch.T / np.linalg.det(stretch),
     )
-    foot, weights = project_to_scalp(sensors, fem_transfer.transfer(coarse, sensors, solver="cg", cache=folder).scalp)
-    scalp = fem_transfer.transfer(coarse, sensors, solver="cg", cache=folder).scalp
+    foot, weights = project_to_scalp(sensors, fem_transfer.transfer(thick, sensors, solver="cg", cache=folder).scalp)
+    scalp = fem_transfer.transfer(thick, sensors, solver="cg", cache=folder).scalp
     on = np.einsum("ek,eki->ei", weights, scalp.vertices[scalp.triangles[foot]])
     held = Sensors(sensors.names, sensors.kinds, on)
     moved_sensors = Sensors(sensors.names, sensors.kinds, on @ stretch.T)
-    gain = fem.lead_field(coarse, held, dipoles, source_model=source_model, solver="cg").gain
+    gain = fem.lead_field(thick, held, dipoles, source_model=source_model, solver="cg").gain
     stretched = Sources(dipoles.positions @ stretch.T)
     other = fem.lead_field(bent, moved_sensors, stretched, source_model=source_model, solver="cg").gain
     size = np.abs(gain).max()
@@ -350,34 +361,34 @@ def test_a_solver_can_be_asked_for_and_says_why(monkeypatch):
     assert fem_solvers.available_memory() > 0
 
 
-def test_a_bar_runs_over_the_right_hand_sides(coarse, capsys):
-    fem_transfer.transfer(coarse, electrodes(3), solver="cg", progress=True)
+def test_a_bar_runs_over_the_right_hand_sides(thick, capsys):
+    fem_transfer.transfer(thick, electrodes(3), solver="cg", progress=True)
     assert "transfer matrix" in capsys.readouterr().out
 
 
 @pytest.mark.slow
-def test_slow_convergence_is_an_error(coarse):
+def test_slow_convergence_is_an_error(thick):
     with pytest.raises(RuntimeError, match="did not converge"):
-        fem_transfer.transfer(coarse, electrodes(2), solver="cg", tolerance=1e-30)
+        fem_transfer.transfer(thick, electrodes(2), solver="cg", tolerance=1e-30)
 
 
 # --- cache
 
 
 @pytest.mark.slow
-def test_a_stored_transfer_matrix_is_not_solved_again(coarse, tmp_path, monkeypatch):
+def test_a_stored_transfer_matrix_is_not_solved_again(thick, tmp_path, monkeypatch):
     sensors = electrodes(4)
-    made = fem_transfer.transfer(coarse, sensors, solver="cg", cache=tmp_path / "new")
+    made = fem_transfer.transfer(thick, sensors, solver="cg", cache=tmp_path / "new")
     (file,) = (tmp_path / "new").iterdir()
     with monkeypatch.context() as patch:
         patch.setattr(fem_transfer, "conjugate_gradients", None)
-        assert (fem_transfer.transfer(coarse, sensors, solver="cg", cache=tmp_path / "new").rows == made.rows).all()
+        assert (fem_transfer.transfer(thick, sensors, solver="cg", cache=tmp_path / "new").rows == made.rows).all()
         with pytest.raises(TypeError):
-            fem_transfer.transfer(coarse, sensors.pick([1, 0, 2, 3]), solver="cg", cache=tmp_path / "new")
+            fem_transfer.transfer(thick, sensors.pick([1, 0, 2, 3]), solver="cg", cache=tmp_path / "new")
         with pytest.raises(TypeError):
-            fem_transfer.transfer(tilted(coarse), sensors, solver="cg", cache=tmp_path / "new")
+            fem_transfer.transfer(tilted(thick), sensors, solver="cg", cache=tmp_path / "new")
     file.write_bytes(file.read_bytes()[:1000])
-    again = fem_transfer.transfer(coarse, sensors, solver="cg", cache=tmp_path / "new")
+    again = fem_transfer.transfer(thick, sensors, solver="cg", cache=tmp_path / "new")
     assert (again.rows == made.rows).all()
     assert fem_transfer._read(file, made.rows.shape) is not None
     assert fem_transfer.default_cache().name == "fem"
