@@ -8,6 +8,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from bayesinv.axes import Array
+from bayesinv.inference.baseline_currents import baseline_currents_checks
 from bayesinv.inference.colour import colour_checks
 from bayesinv.inference.conflict import prior_checks
 from bayesinv.inference.outliers import outlier_checks
@@ -64,7 +65,7 @@ def assemble(
         mixture=mixed,
         hyper=Hyper(flattened(density.hyper(nodes)), weights, flattened(density.hyper(draws)), scales=scales),
         log_evidence=evidence,
-        checks=(*checks, *data_checks(density.observation.problem, mixed), *prior_checks(density, draws)),
+        checks=(*checks, *gaussian_checks(density.observation.problem, mixed), *prior_checks(density, draws)),
         timings=timings,
     )
 
@@ -128,6 +129,11 @@ def data_checks(problem: Problem, mixed: Mixture) -> tuple[Check, ...]:
     """Return the checks of the recording and its noise, which every posterior of it depends on."""
     checks = [noise_check(mixed), *baseline_checks(problem)]
     return (*checks, *colour_checks(problem, mixed), *outlier_checks(problem, mixed))
+
+
+def gaussian_checks(problem: Problem, mixed: Mixture) -> tuple[Check, ...]:
+    """Return the same, and what takes currents that are all alike: that they are not as strong before the response."""
+    return (*data_checks(problem, mixed), *baseline_currents_checks(problem, mixed))
 
 
 def noise_check(mixed: Mixture) -> Check:

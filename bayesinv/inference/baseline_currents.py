@@ -1,0 +1,147 @@
+"""Whether the currents that a posterior finds were there before the response: as strong ones, in the baseline.
+
+    recording ~ Normal(0, variance G D Gᵀ ⊗ T + noise² N ⊗ K),   baseline ~ Normal(0, ratio variance G D Gᵀ ⊗ T' + ...)
+
+The noise is one spatial covariance times one correlation over time per kind of sensor. Ongoing activity of the brain is
+slower in directions that currents reach than noise of sensors is elsewhere, which no such product holds: a model whose
+currents are slow takes it for a response. It does so in the baseline, too, where a response is not; the ratio at which
+currents of the same structure fit the baseline tells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from scipy.linalg import solve_triangular
+from scipy.optimize import brentq, minimize_scalar
+
+from bayesinv.axes import Array
+from bayesinv.covariance.covariance import Structure
+from bayesinv.covariance.time_course import correlation_over_time
+from bayesinv.evidence.spectrum import Decomposition, Spectrum
+from bayesinv.posterior.checks import Check
+from bayesinv.posterior.mixture import Mixture
+from bayesinv.problem.autocorrelation import MIN_SAMPLES
+from bayesinv.problem.problem import Problem
+from bayesinv.problem.time_whitening import DENSE, JITTER
+
+CLAIMED = 3.0
+"""Nats by which currents must explain samples better than noise alone, for a scale and a time constant, to be claimed:
+the 95 % point of half a chi-squared of two degrees of freedom."""
+
+EXCLUDED = 2.0
+"""Nats below the best ratio at which a ratio is excluded: the 95 % point of half a chi-squared of one degree."""
+
+COARSE = np.linspace(-14.0, 7.0, 22)
+"""Logarithms of ratios of variances among which the best is looked for first."""
+
+NEGLIGIBLE = 1e-9
+"""Variance of currents, relative to the noise's, that is left out at the largest ratio."""
+
+
+def baseline_currents_checks(problem: Problem, mixed: Mixture) -> list[Check]:
+    """Return the check that currents are stronger than those which the same structure finds in the baseline.
+
+    It takes the node of most weight. Nothing is returned where the baseline is too short to estimate noise over time,
+    or samples are too many to be taken together.
+    """
+    if problem.white_baseline is None or problem.baseline_freedom < MIN_SAMPLES:
+        return []
+    best = int(np.argmax(mixed.weights))
+    structure, variance, noise = mixed.structures[mixed.which[best]], mixed.variance[best], float(mixed.noise[best])
+    slow = structure.time is not None
+    if (slow and problem.baseline_freedom > DENSE) or not variance > 0:
+        return []
+    with_and_without = Spectrum.of(problem, structure).log_likelihood(np.array([variance, 0.0]), np.full(2, noise))
+    claimed = float(with_and_without[0] - with_and_without[1])
+    decomposition = Decomposition.of(problem, structure)
+    coefficients = decomposition.to_components.T @ problem.white_baseline / noise
+    powers, sizes = np.ones(1), np.sum(coefficients**2, axis=1, keepdims=True)
+    if slow:
+        powers, vectors = _modes_of_baseline(problem, structure)
+        sizes = (coefficients @ vectors) ** 2
+    shares = variance / noise**2 * decomposition.values[:, None] * powers
+    before = _log_ratio(shares, sizes, 1 if slow else problem.baseline_freedom)
+    shown, ratio, upper = _fitted(before)
+    passed = claimed < CLAIMED or upper < 1 or not (slow or shown >= CLAIMED)
+    return [
+        Check(
+            "currents in the baseline",
+            upper,
+            "< 1",
+            passed,
+            _note(claimed, shown, ratio, upper, passed),
+        )
+    ]
+
+
+def _note(claimed: float, shown: float, ratio: float, upper: float, passed: bool) -> str:
+    """What was found, in words."""
+    found = (
+        f"amplitude, relative to that in the recording, up to which currents of the same structure may be in the "
+        f"baseline, where no response is; most likely {ratio:.2g}, by {max(0.0, shown):.3g} nats over noise alone"
+    )
+    if claimed < CLAIMED:
+        return f"{found}. The recording itself does not tell currents from noise ({max(0.0, claimed):.2g} nats)"
+    if passed:
+        return found
+    if shown >= CLAIMED:
+        why = "noise over time, or ongoing activity, passes for a response: it is slower where currents reach"
+    else:
+        why = "the baseline is too short for currents so slow to show in it, and so for noise as slow to be known"
+    return (
+        f"{found}. What the recording shows is no more than that: {why}. Take a longer baseline, trials or an empty "
+        "room for noise_time=..., or a model without a time constant, and trust neither scale nor SNR until then"
+    )
+
+
+def _log_ratio(shares: Array, sizes: Array, counts: int) -> Callable[[float], float]:
+    """Log density over that of noise alone, as a function of the logarithm of the ratio of variances.
+
+    shares : (component, mode), variance of currents over that of noise at ratio 1
+    sizes : (component, mode), power in units of the noise, of as many numbers as `counts`
+    """
+    loud = shares > NEGLIGIBLE * np.exp(-COARSE[-1])
+    share, size = shares[loud], sizes[loud]
+
+    def at(log_ratio: float) -> float:
+        scaled = float(np.exp(log_ratio)) * share
+        return 0.5 * float(np.sum(size * scaled / (1 + scaled)) - counts * np.sum(np.log1p(scaled)))
+
+    return at
+
+
+def _fitted(before: Callable[[float], float]) -> tuple[float, float, float]:
+    """Log density of the baseline at the best ratio over that of noise alone, its amplitude, and the largest one."""
+    heights = [before(one) for one in COARSE]
+    middle = int(np.argmax(heights))
+    near = COARSE[max(0, middle - 1)], COARSE[min(len(COARSE) - 1, middle + 1)]
+    found = minimize_scalar(lambda one: -before(one), bounds=near, method="bounded", options={"xatol": 1e-2})
+    place, height = float(found.x), -float(found.fun)
+    if heights[0] >= height:
+        place, height = float(COARSE[0]), heights[0]
+    if before(COARSE[-1]) > height - EXCLUDED:
+        last = float(COARSE[-1])
+    else:
+        last = float(brentq(lambda one: before(one) - height + EXCLUDED, place, COARSE[-1], xtol=1e-3))
+    return height, float(np.exp(0.5 * place)), float(np.exp(0.5 * last))
+
+
+def _modes_of_baseline(problem: Problem, structure: Structure) -> tuple[Array, Array]:
+    """Powers of currents in modes of time of the white baseline, and these modes (freedom, mode)."""
+    assert structure.time is not None
+    courses = correlation_over_time(problem.times_of_baseline, structure.time, structure.course)
+    whitening = problem.time_whitening
+    if whitening is None:
+        # The mean that was subtracted took the currents' mean, too.
+        courses = courses - courses.mean(axis=0) if problem.baseline_centred else courses
+        courses = courses - courses.mean(axis=1, keepdims=True) if problem.baseline_centred else courses
+    else:
+        members = np.bincount(whitening.rows, minlength=whitening.groups)
+        noise = np.average(whitening.baseline_correlations, axis=0, weights=members)
+        root = np.linalg.cholesky(noise + JITTER * np.eye(len(noise)))
+        half = solve_triangular(root, whitening.basis.T @ courses @ whitening.basis, lower=True)
+        courses = solve_triangular(root, half.T, lower=True)
+    values, vectors = np.linalg.eigh(courses)
+    return np.maximum(values, 0.0), np.asarray(vectors)
