@@ -17,7 +17,7 @@ from bayesinv.posterior.hyper import Hyper
 from bayesinv.posterior.mixture import Mixture, systematic
 from bayesinv.posterior.posterior import Posterior
 from bayesinv.prior.density import Density
-from bayesinv.problem.plausibility import LEAST_SHARE, offset_of
+from bayesinv.problem.plausibility import LEAST_SHARE, offset_in
 from bayesinv.problem.problem import Problem
 
 MAX_MIXTURE_STRUCTURES = 64
@@ -154,7 +154,7 @@ def baseline_checks(problem: Problem) -> list[Check]:
     power = problem.baseline_power
     if problem.baseline is None or power is None:
         return []
-    checks, offset = [], None if problem.baseline_centred else offset_of(problem.baseline)
+    checks, offset = [], offset_in(problem)
     if offset is not None:
         checks.append(
             Check(
