@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import numpy as np
 from scipy.linalg import solve_triangular
-from scipy.optimize import brentq, minimize_scalar
+from scipy.optimize import minimize_scalar
 
 from bayesinv.axes import Array
 from bayesinv.covariance.covariance import Structure
@@ -30,13 +30,14 @@ CLAIMED = 3.0
 """Nats by which currents must explain samples better than noise alone, for a scale and a time constant, to be claimed:
 the 95 % point of half a chi-squared of two degrees of freedom."""
 
-EXCLUDED = 2.0
-"""Nats below the best ratio at which a ratio is excluded: the 95 % point of half a chi-squared of one degree."""
+APART = 2.0
+"""Nats by which two strengths of the currents, one in the recording and one in the baseline, must explain both better
+than one: the 95 % point of half a chi-squared of one degree."""
 
-COARSE = np.linspace(-14.0, 7.0, 22)
+COARSE = np.linspace(-10.0, 5.0, 16)
 """Logarithms of ratios of variances among which the best is looked for first."""
 
-NEGLIGIBLE = 1e-9
+NEGLIGIBLE = 1e-6
 """Variance of currents, relative to the noise's, that is left out at the largest ratio."""
 
 
@@ -53,8 +54,13 @@ def baseline_currents_checks(problem: Problem, mixed: Mixture) -> list[Check]:
     slow = structure.time is not None
     if (slow and problem.baseline_freedom > DENSE) or not variance > 0:
         return []
-    with_and_without = Spectrum.of(problem, structure).log_likelihood(np.array([variance, 0.0]), np.full(2, noise))
-    claimed = float(with_and_without[0] - with_and_without[1])
+    spectrum = Spectrum.of(problem, structure)
+
+    def now(log_ratio: float) -> float:
+        """Log density of the recording at a ratio of variances over that at none."""
+        some = np.array([variance * np.exp(log_ratio), 0.0])
+        return float(np.subtract(*spectrum.log_likelihood(some, np.full(2, noise))))
+
     decomposition = Decomposition.of(problem, structure)
     coefficients = decomposition.to_components.T @ problem.white_baseline / noise
     powers, sizes = np.ones(1), np.sum(coefficients**2, axis=1, keepdims=True)
@@ -63,27 +69,23 @@ def baseline_currents_checks(problem: Problem, mixed: Mixture) -> list[Check]:
         sizes = (coefficients @ vectors) ** 2
     shares = variance / noise**2 * decomposition.values[:, None] * powers
     before = _log_ratio(shares, sizes, 1 if slow else problem.baseline_freedom)
-    shown, ratio, upper = _fitted(before)
-    passed = claimed < CLAIMED or upper < 1 or not (slow or shown >= CLAIMED)
-    return [
-        Check(
-            "currents in the baseline",
-            upper,
-            "< 1",
-            passed,
-            _note(claimed, shown, ratio, upper, passed),
-        )
-    ]
+    then, shown = _best(before)
+    here, claimed = _best(now)
+    _, both = _best(lambda one: before(one) + now(one))
+    apart = max(0.0, shown + claimed - both) if here > then else 0.0
+    passed = claimed < CLAIMED or apart > APART or not (slow or shown >= CLAIMED)
+    note = _note(claimed, shown, float(np.exp(0.5 * (then - here))), passed)
+    return [Check("currents in the baseline", apart, f"> {APART:g} nats", passed, note)]
 
 
-def _note(claimed: float, shown: float, ratio: float, upper: float, passed: bool) -> str:
+def _note(claimed: float, shown: float, ratio: float, passed: bool) -> str:
     """What was found, in words."""
     found = (
-        f"amplitude, relative to that in the recording, up to which currents of the same structure may be in the "
-        f"baseline, where no response is; most likely {ratio:.2g}, by {max(0.0, shown):.3g} nats over noise alone"
+        "evidence that currents are stronger than those which the same structure finds in the baseline, where no "
+        f"response is: there they are most likely {ratio:.2g} times as large, by {shown:.3g} nats over noise alone"
     )
     if claimed < CLAIMED:
-        return f"{found}. The recording itself does not tell currents from noise ({max(0.0, claimed):.2g} nats)"
+        return f"{found}. The recording itself does not tell currents from noise ({claimed:.2g} nats)"
     if passed:
         return found
     if shown >= CLAIMED:
@@ -91,8 +93,8 @@ def _note(claimed: float, shown: float, ratio: float, upper: float, passed: bool
     else:
         why = "the baseline is too short for currents so slow to show in it, and so for noise as slow to be known"
     return (
-        f"{found}. What the recording shows is no more than that: {why}. Take a longer baseline, trials or an empty "
-        "room for noise_time=..., or a model without a time constant, and trust neither scale nor SNR until then"
+        f"{found}. What the recording shows may be no more than that: {why}. Take a longer baseline, or a model without "
+        "a time constant, and trust neither scale nor SNR until then"
     )
 
 
@@ -112,20 +114,13 @@ def _log_ratio(shares: Array, sizes: Array, counts: int) -> Callable[[float], fl
     return at
 
 
-def _fitted(before: Callable[[float], float]) -> tuple[float, float, float]:
-    """Log density of the baseline at the best ratio over that of noise alone, its amplitude, and the largest one."""
-    heights = [before(one) for one in COARSE]
+def _best(at: Callable[[float], float]) -> tuple[float, float]:
+    """Logarithm of the ratio at which a log density is largest, and that density; that of noise alone is 0."""
+    heights = [at(one) for one in COARSE]
     middle = int(np.argmax(heights))
     near = COARSE[max(0, middle - 1)], COARSE[min(len(COARSE) - 1, middle + 1)]
-    found = minimize_scalar(lambda one: -before(one), bounds=near, method="bounded", options={"xatol": 1e-2})
-    place, height = float(found.x), -float(found.fun)
-    if heights[0] >= height:
-        place, height = float(COARSE[0]), heights[0]
-    if before(COARSE[-1]) > height - EXCLUDED:
-        last = float(COARSE[-1])
-    else:
-        last = float(brentq(lambda one: before(one) - height + EXCLUDED, place, COARSE[-1], xtol=1e-3))
-    return height, float(np.exp(0.5 * place)), float(np.exp(0.5 * last))
+    found = minimize_scalar(lambda one: -at(one), bounds=near, method="bounded", options={"xatol": 1e-2})
+    return (float(found.x), -float(found.fun)) if -found.fun > 0 else (-np.inf, 0.0)
 
 
 def _modes_of_baseline(problem: Problem, structure: Structure) -> tuple[Array, Array]:

@@ -132,7 +132,12 @@ def posterior(
         log_evidence=None,
         timings=timings,
     )
-    checks = (_drift(kept), *_stuck(chain, kept), _heaviest(found), *gaussian_checks(density.observation.problem, mixed))
+    checks = (
+        _drift(kept),
+        *_stuck(chain, kept),
+        _heaviest(found),
+        *gaussian_checks(density.observation.problem, mixed),
+    )
     return replace(found, checks=(*checks, *prior_checks(density, drawn)))
 
 
