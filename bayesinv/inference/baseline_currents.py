@@ -93,8 +93,8 @@ def _note(claimed: float, shown: float, ratio: float, passed: bool) -> str:
     else:
         why = "the baseline is too short for currents so slow to show in it, and so for noise as slow to be known"
     return (
-        f"{found}. What the recording shows may be no more than that: {why}. Take a longer baseline, or a model without "
-        "a time constant, and trust neither scale nor SNR until then"
+        f"{found}. What the recording shows may be no more than that: {why}. Take a longer baseline, or a model "
+        "without a time constant, and trust neither scale nor SNR until then"
     )
 
 
