@@ -14,7 +14,6 @@ from collections.abc import Callable
 
 import numpy as np
 from scipy.linalg import solve_triangular
-from scipy.optimize import minimize_scalar
 
 from bayesinv.axes import Array
 from bayesinv.covariance.covariance import Structure
@@ -37,6 +36,9 @@ than one: the 95 % point of half a chi-squared of one degree."""
 COARSE = np.linspace(-10.0, 5.0, 16)
 """Logarithms of ratios of variances among which the best is looked for first."""
 
+FINER = 4
+"""Lattices of ratios, each four times as fine as the one before and around its best: their steps end at 1/64."""
+
 NEGLIGIBLE = 1e-6
 """Variance of currents, relative to the noise's, that is left out at the largest ratio."""
 
@@ -56,10 +58,11 @@ def baseline_currents_checks(problem: Problem, mixed: Mixture) -> list[Check]:
         return []
     spectrum = Spectrum.of(problem, structure)
 
-    def now(log_ratio: float) -> float:
-        """Log density of the recording at a ratio of variances over that at none."""
-        some = np.array([variance * np.exp(log_ratio), 0.0])
-        return float(np.subtract(*spectrum.log_likelihood(some, np.full(2, noise))))
+    def now(log_ratios: Array) -> Array:
+        """Log density of the recording at ratios of variances (ratio,) over that at none."""
+        some = np.append(0.0, variance * np.exp(log_ratios))
+        found = spectrum.log_likelihood(some, np.full(len(some), noise))
+        return np.asarray(found[1:] - found[0])
 
     decomposition = Decomposition.of(problem, structure)
     coefficients = decomposition.to_components.T @ problem.white_baseline / noise
@@ -98,8 +101,8 @@ def _note(claimed: float, shown: float, ratio: float, passed: bool) -> str:
     )
 
 
-def _log_ratio(shares: Array, sizes: Array, counts: int) -> Callable[[float], float]:
-    """Log density over that of noise alone, as a function of the logarithm of the ratio of variances.
+def _log_ratio(shares: Array, sizes: Array, counts: int) -> Callable[[Array], Array]:
+    """Log density over that of noise alone, as a function of logarithms of the ratio of variances (ratio,).
 
     shares : (component, mode), variance of currents over that of noise at ratio 1
     sizes : (component, mode), power in units of the noise, of as many numbers as `counts`
@@ -111,16 +114,18 @@ def _log_ratio(shares: Array, sizes: Array, counts: int) -> Callable[[float], fl
         scaled = float(np.exp(log_ratio)) * share
         return 0.5 * float(np.sum(size * scaled / (1 + scaled)) - counts * np.sum(np.log1p(scaled)))
 
-    return at
+    return lambda log_ratios: np.array([at(float(one)) for one in log_ratios])
 
 
-def _best(at: Callable[[float], float]) -> tuple[float, float]:
+def _best(at: Callable[[Array], Array]) -> tuple[float, float]:
     """Logarithm of the ratio at which a log density is largest, and that density; that of noise alone is 0."""
-    heights = [at(one) for one in COARSE]
-    middle = int(np.argmax(heights))
-    near = COARSE[max(0, middle - 1)], COARSE[min(len(COARSE) - 1, middle + 1)]
-    found = minimize_scalar(lambda one: -at(one), bounds=near, method="bounded", options={"xatol": 1e-2})
-    return (float(found.x), -float(found.fun)) if -found.fun > 0 else (-np.inf, 0.0)
+    places, step = COARSE, float(COARSE[1] - COARSE[0])
+    for _ in range(FINER):
+        heights = at(places)
+        middle = int(np.argmax(heights))
+        best = float(places[middle]), float(heights[middle])
+        places, step = best[0] + step * np.linspace(-0.75, 0.75, 7), step / 4
+    return best if best[1] > 0 else (-np.inf, 0.0)
 
 
 def _modes_of_baseline(problem: Problem, structure: Structure) -> tuple[Array, Array]:
