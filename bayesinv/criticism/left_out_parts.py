@@ -13,7 +13,7 @@ from bayesinv.axes import Array
 from bayesinv.criticism.densities import block_densities, component_densities
 from bayesinv.criticism.leave_out import LeftOut, Row, importance_sampled, integrated_again, left_out_of
 from bayesinv.criticism.refit import NoRefitError, Refits
-from bayesinv.criticism.stacked_blocks import MAX_TOGETHER
+from bayesinv.criticism.stacked_blocks import TooManyTogetherError
 from bayesinv.posterior.posterior import Posterior
 
 MANY_NUMBERS = 10_000
@@ -63,7 +63,7 @@ class LeavingOut:
                 "blocks",
                 blocks,
                 partial(block_densities, one, self.draws, blocks),
-                self.refit == "always" or (self.refit == "auto" and _dear(one, blocks)),
+                self.refit == "always" or (self.refit == "auto" and _dear(one)),
                 sparing=_of_several_colours(one),
             )
             for name, one in self.posteriors.items()
@@ -89,7 +89,14 @@ class LeavingOut:
         exact = again(None, np.ones(len(parts), dtype=bool)) if every else None
         if exact is not None and exact.refitted.all():
             return exact
-        sampled = importance_sampled(densities(), self.posteriors[name])
+        try:
+            sampled = importance_sampled(densities(), self.posteriors[name])
+        except TooManyTogetherError:
+            # Integrating again is slow, but has no such limit.
+            found = again(None, np.ones(len(parts), dtype=bool)) if self.refit != "never" and exact is None else None
+            if found is None or not found.refitted.all():
+                raise
+            return found
         if exact is not None:
             return sampled.but(exact)
         wanted = (sampled.khat > sampled.limit) & (self.refit != "never")
@@ -108,16 +115,13 @@ class LeavingOut:
         return integrated_again(row, wanted, lambda i: refit.left_out(parts[i]), f"{name}, {over}", self.shown)
 
 
-def _dear(posterior: Posterior, blocks: Sequence[slice]) -> bool:
+def _dear(posterior: Posterior) -> bool:
     """Whether blocks cost more to sample than to integrate without: currents have long time courses of their own.
 
-    Where colours differ it is the other way round, but for blocks that are too long.
+    Where colours differ it is the other way round.
     """
-    problem = posterior.problem
-    if _of_several_colours(posterior):
-        return problem.components * max(one.stop - one.start for one in blocks) > MAX_TOGETHER
     courses = any(structure.time is not None for structure in posterior.mixture.structures)
-    return courses and problem.recording.size >= MANY_NUMBERS
+    return courses and posterior.problem.recording.size >= MANY_NUMBERS and not _of_several_colours(posterior)
 
 
 def _of_several_colours(posterior: Posterior) -> bool:

@@ -8,6 +8,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from bayesinv.axes import Array
+from bayesinv.inference.baseline_currents import baseline_currents_checks
 from bayesinv.inference.colour import colour_checks
 from bayesinv.inference.conflict import prior_checks
 from bayesinv.inference.outliers import outlier_checks
@@ -16,7 +17,7 @@ from bayesinv.posterior.hyper import Hyper
 from bayesinv.posterior.mixture import Mixture, systematic
 from bayesinv.posterior.posterior import Posterior
 from bayesinv.prior.density import Density
-from bayesinv.problem.plausibility import LEAST_SHARE, offset_of
+from bayesinv.problem.plausibility import LEAST_SHARE, offset_in
 from bayesinv.problem.problem import Problem
 
 MAX_MIXTURE_STRUCTURES = 64
@@ -64,7 +65,7 @@ def assemble(
         mixture=mixed,
         hyper=Hyper(flattened(density.hyper(nodes)), weights, flattened(density.hyper(draws)), scales=scales),
         log_evidence=evidence,
-        checks=(*checks, *data_checks(density.observation.problem, mixed), *prior_checks(density, draws)),
+        checks=(*checks, *gaussian_checks(density.observation.problem, mixed), *prior_checks(density, draws)),
         timings=timings,
     )
 
@@ -130,6 +131,11 @@ def data_checks(problem: Problem, mixed: Mixture) -> tuple[Check, ...]:
     return (*checks, *colour_checks(problem, mixed), *outlier_checks(problem, mixed))
 
 
+def gaussian_checks(problem: Problem, mixed: Mixture) -> tuple[Check, ...]:
+    """Return the same, and what takes currents that are all alike: that they are not as strong before the response."""
+    return (*data_checks(problem, mixed), *baseline_currents_checks(problem, mixed))
+
+
 def noise_check(mixed: Mixture) -> Check:
     """Return the check of the noise's scale."""
     noise = float(mixed.weights @ mixed.noise)
@@ -148,7 +154,7 @@ def baseline_checks(problem: Problem) -> list[Check]:
     power = problem.baseline_power
     if problem.baseline is None or power is None:
         return []
-    checks, offset = [], None if problem.baseline_centred else offset_of(problem.baseline)
+    checks, offset = [], offset_in(problem)
     if offset is not None:
         checks.append(
             Check(

@@ -11,7 +11,7 @@ import time
 import numpy as np
 import xarray as xr
 
-from bayesinv.inference.assemble import data_checks, flattened, mixture
+from bayesinv.inference.assemble import flattened, gaussian_checks, mixture
 from bayesinv.inference.chains import as_tree, check_length, diagnose
 from bayesinv.inference.conflict import prior_checks
 from bayesinv.posterior.hyper import Hyper
@@ -83,7 +83,7 @@ def posterior(
         mixture=mixed,
         hyper=Hyper(hyper, equal, hyper, chains, nearest(nodes, equal)),
         log_evidence=None,
-        checks=(*checks, *data_checks(density.observation.problem, mixed), *prior_checks(density, nodes)),
+        checks=(*checks, *gaussian_checks(density.observation.problem, mixed), *prior_checks(density, nodes)),
         timings=timings,
     )
 

@@ -124,7 +124,9 @@ class Explained:
         limit : size beyond which a sensor is off
         bad : sensors that are left out
         """
-        self = cls(*np.zeros((3, len(plugged.project), len(samples))))
+        whitener = plugged.problem.whitener
+        count = plugged.problem.components if whitener is None else whitener.shape[1]
+        self = cls(*np.zeros((3, count, len(samples))))
         if not samples.size:
             return self
         table = plugged.spectrum.to_components.T @ plugged.problem.recording[:, samples]

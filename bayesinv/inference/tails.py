@@ -34,7 +34,7 @@ from scipy.special import logsumexp
 from bayesinv.axes import Array, Index
 from bayesinv.covariance.covariance import Structure
 from bayesinv.evidence.spectrum import Spectrum
-from bayesinv.inference.assemble import data_checks, flattened
+from bayesinv.inference.assemble import flattened, gaussian_checks
 from bayesinv.inference.conflict import prior_checks
 from bayesinv.inference.medians import median_size
 from bayesinv.inference.modes import modes, nearest_mode
@@ -132,7 +132,12 @@ def posterior(
         log_evidence=None,
         timings=timings,
     )
-    checks = (_drift(kept), *_stuck(chain, kept), _heaviest(found), *data_checks(density.observation.problem, mixed))
+    checks = (
+        _drift(kept),
+        *_stuck(chain, kept),
+        _heaviest(found),
+        *gaussian_checks(density.observation.problem, mixed),
+    )
     return replace(found, checks=(*checks, *prior_checks(density, drawn)))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -11,6 +12,9 @@ from scipy.spatial import cKDTree
 
 from bayesinv.axes import Array, Index, real
 from bayesinv.problem.autocorrelation import estimated
+
+if TYPE_CHECKING:
+    from bayesinv.problem.problem import Problem
 
 OUTLYING_RATIO = 5.0
 """Ratio of a source's gain to the median of its neighbours', beyond which it is an outlier."""
@@ -115,14 +119,17 @@ def offset_of(baseline: Array) -> Offset | None:
     return Offset(float(np.sqrt(square + within)), float(np.sqrt(within)), errors, bool(significant))
 
 
-def warn_of_baseline(baseline: Array | None, centred: bool, power: float | None) -> None:
-    """Warn, where a problem is built, when its whitened baseline is not like noise of scale one and mean zero.
+def offset_in(problem: Problem) -> Offset | None:
+    """The mean of a problem's baseline, worked out once; None where there is none, or it was subtracted."""
+    baseline = problem.baseline
+    if baseline is None or problem.baseline_centred:
+        return None
+    return problem.memory.recall("offset", (), lambda: offset_of(baseline))
 
-    baseline : (component, sample)
-    centred : whether its mean was subtracted
-    power : its global field power
-    """
-    offset = None if baseline is None or centred else offset_of(baseline)
+
+def warn_of_baseline(problem: Problem) -> None:
+    """Warn, where a problem is built, when its whitened baseline is not like noise of scale one and mean zero."""
+    offset, power = offset_in(problem), problem.baseline_power
     if offset is not None and offset.significant:
         warnings.warn(
             f"the baseline has a mean that noise does not have, {np.sqrt(offset.errors):.2g} times its sampling error: "

@@ -203,7 +203,7 @@ class Problem(PickledByFields):
 
     def warn_of_baseline(self) -> None:
         """Warn when the whitened baseline does not look like noise of scale one and mean zero."""
-        warn_of(self.baseline, self.baseline_centred, self.baseline_power)
+        warn_of(self)
 
     @cached_property
     def gain_powers(self) -> Array:

@@ -1,5 +1,7 @@
 """Blocks of samples left out where noise has two colours: against their dense conditional density."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from coloured import coloured, dense
@@ -7,7 +9,8 @@ from numpy.testing import assert_allclose
 
 from bayesinv.covariance.covariance import Structure
 from bayesinv.criticism import stacked_blocks
-from bayesinv.criticism.stacked_blocks import RATIO_TOLERANCE, WEAK, stacked_densities
+from bayesinv.criticism.left_out_parts import LeavingOut
+from bayesinv.criticism.stacked_blocks import RATIO_TOLERANCE, WEAK, TooManyTogetherError, stacked_densities
 from bayesinv.evidence.gaussian import LOG_2PI
 from bayesinv.evidence.spectrum import Spectrum
 
@@ -74,7 +77,38 @@ def test_many_ratios_are_interpolated(spectrum):
     assert np.abs(together - one_by_one).max() > 0
 
 
-def test_blocks_that_are_too_long_are_refused(spectrum, monkeypatch):
+def test_how_many_numbers_a_block_has_does_not_matter(spectrum, conditionals, monkeypatch):
+    """Only currents above the noise are taken together, and they are few."""
     monkeypatch.setattr(stacked_blocks, "MAX_TOGETHER", 20)
-    with pytest.raises(ValueError, match="a block of 25 numbers cannot be left out"):
+    monkeypatch.setattr(stacked_blocks, "FEW_TOGETHER", 0)
+    monkeypatch.setattr(stacked_blocks, "WEAK", 1e-9)
+    assert_allclose(densities(spectrum)[0], conditionals, atol=1e-6)
+
+
+def test_too_many_currents_are_refused(spectrum, monkeypatch):
+    monkeypatch.setattr(stacked_blocks, "FEW_TOGETHER", 0)
+    monkeypatch.setattr(stacked_blocks, "MAX_STRONG", 7)
+    with pytest.raises(TooManyTogetherError, match=r"a block of \d+ combinations of samples in which .*at most 7"):
         densities(spectrum)
+
+
+class Again:
+    """A refit whose densities are known."""
+
+    def of(self, name):
+        return self
+
+    def left_out(self, part):
+        return -float(part.start)
+
+
+def test_without_what_cannot_be_taken_together_models_are_integrated_again():
+    def refused():
+        raise TooManyTogetherError("too many")
+
+    leaving = LeavingOut({"temporal": None}, Again(), "auto", 10, False)
+    row = leaving._row("temporal", "blocks", BLOCKS, refused, False, sparing=True)
+    assert row.refitted.all()
+    assert_allclose(row.log_density, [-0.0, -5.0, -20.0])
+    with pytest.raises(TooManyTogetherError):
+        replace(leaving, refit="never")._row("temporal", "blocks", BLOCKS, refused, False)
