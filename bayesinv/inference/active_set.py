@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from threading import Lock
 
@@ -18,6 +16,7 @@ from bayesinv.inference.active_checks import active_checks, agree
 from bayesinv.inference.active_evidence import annealed_ratio, dense_log_evidence
 from bayesinv.inference.active_model import ActiveDraws, ActiveModel
 from bayesinv.inference.assemble import data_checks, flattened
+from bayesinv.inference.chain_threads import chain_threads
 from bayesinv.inference.chains import check_length
 from bayesinv.inference.conflict import prior_checks
 from bayesinv.posterior.active import ActiveSets
@@ -39,9 +38,6 @@ PART, PARTS = 150, 8
 
 BLOCK = 4096
 """Patches whose fields are changed to another basis at once."""
-
-SMALL = 100_000
-"""Numbers in the table of fields below which chains run one after the other."""
 
 MAX_NODES, FEW_NODES = 400, 40
 """Draws that the currents are mixed over, and that residuals are taken at."""
@@ -171,9 +167,8 @@ def _run(
             return density.prior_and_scales(nodes)
 
     most = PART * PARTS if sweeps is None else sweeps
-    # The arithmetic of small problems is shorter than what threads lose by taking turns.
-    workers = min(count, os.cpu_count() or 1) if model.by_patch.size > SMALL else 1
-    with steps("sampling", count * (most + warm), progress) as advance, ThreadPoolExecutor(workers) as pool:
+    threads = chain_threads(count, model.by_patch.size)
+    with steps("sampling", count * (most + warm), progress) as advance, threads as pool:
 
         def told() -> None:
             with lock:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import time
-from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
 
 import numpy as np
@@ -12,6 +10,7 @@ import numpy as np
 from bayesinv.axes import Array, Index
 from bayesinv.covariance.covariance import Structure
 from bayesinv.inference.assemble import data_checks, flattened
+from bayesinv.inference.chain_threads import chain_threads
 from bayesinv.inference.chains import check_length
 from bayesinv.inference.conflict import prior_checks
 from bayesinv.inference.local_chain import LocalChain, LocalDraws, LocalModel
@@ -30,9 +29,6 @@ MIN_DRAWS = 50
 
 MAX_NODES = 200
 """Draws that the currents are mixed over, each with a structure, and a decomposition, of its own."""
-
-SMALL = 20_000
-"""Numbers in the table of fields below which chains run one after the other."""
 
 NEIGHBOURS = 20
 """Sources whose fields are most alike, with which a source may exchange its scale."""
@@ -152,9 +148,7 @@ def _run(
             return chain.run(warm, sweeps, max(1, MAX_NODES // chains), told)
 
         generators = rng.spawn(chains)
-        # The arithmetic of small problems is shorter than what threads lose by taking turns.
-        workers = min(chains, os.cpu_count() or 1) if model.fields.size > SMALL else 1
-        with ThreadPoolExecutor(workers) as pool:
+        with chain_threads(chains, model.fields.size) as pool:
             return list(pool.map(one, generators))
 
 
