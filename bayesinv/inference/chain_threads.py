@@ -28,7 +28,7 @@ class _OneProcessor:
 
     @contextmanager
     def each(self) -> Iterator[None]:
-        """Hold linear algebra to one processor; the setting is the whole process's."""
+        """Hold linear algebra to one processor, in the whole process; OpenBLAS takes it from the main thread alone."""
         with self._lock:
             self._wanted += 1
             if self._limit is None:
