@@ -10,7 +10,7 @@ from scipy.linalg import solve_triangular
 from bayesinv.axes import Array
 from bayesinv.criticism.draws import drawn, thinned
 from bayesinv.criticism.focal_replicates import focal_left_out
-from bayesinv.criticism.stacked_blocks import stacked_densities
+from bayesinv.criticism.stacked_blocks import TooManyTogetherError, stacked_densities
 from bayesinv.evidence.gaussian import CHUNK, LOG_2PI
 from bayesinv.evidence.spectrum import Spectrum
 from bayesinv.posterior.focal import nodes_of
@@ -118,6 +118,12 @@ def block_densities(posterior: Posterior, count: int, blocks: Sequence[slice]) -
 
     Returns (draw, block).
 
+    Raises
+    ------
+    TooManyTogetherError
+        If a block depends on too many other numbers, as where currents have the noise's correlation over time and that
+        is of several colours: samples that are whitened by one are not independent of what another one whitens.
+
     Reference: Bürkner, Gabry & Vehtari (2021), Comput. Stat. 36, 1243-1261.
     """
     scales = drawn(posterior, count)
@@ -125,7 +131,13 @@ def block_densities(posterior: Posterior, count: int, blocks: Sequence[slice]) -
     out = np.empty((len(scales.noise), len(blocks)))
     whitened: dict[int, tuple[Array, float]] = {}
     stacked: set[int] = set()
+    whitening = posterior.problem.time_whitening
     for n, spectrum in each_spectrum(posterior, scales):
+        if spectrum.modes is None and whitening is not None and whitening.groups > 1:
+            raise TooManyTogetherError(
+                "blocks of samples of MEG and EEG whose noise differs in colour are left out by integrating the model "
+                "again; let refit be 'auto' or 'always', or leave out components"
+            )
         total = scales.variance[n] * spectrum.eigenvalues + scales.noise[n] ** 2
         constant = len(spectrum.values) * LOG_2PI + spectrum.decompositions[0].log_volume
         if spectrum.modes is None:

@@ -26,6 +26,7 @@ from bayesinv.inference.active_jumps import draw_from_prior, draw_head, draw_pai
 from bayesinv.inference.active_model import EMPTY, ActiveDraws, ActiveModel, LogPrior
 from bayesinv.inference.active_slot import NearConditional, OneMore, one_of_mass
 from bayesinv.inference.active_state import ActiveState
+from bayesinv.inference.active_tables import NEVER
 from bayesinv.prior.patches import head_of_prior
 
 POINTS = 8
@@ -99,6 +100,9 @@ class Chain(ActiveState):
         patch, level, deviation = self.held(slot)
         ahead = NearConditional.of(one, patch, level)
         found = ahead.draw(self.rng)
+        if self.kinds[found[0]] == NEVER:
+            # It could not come back in this sweep.
+            return
         behind = ahead if found[0] == patch else NearConditional.of(one, found[0], level)
         log_ratio = one.log_exact(found[0], level, found[1]) - ahead.log_drawn(*found)
         log_ratio -= one.log_exact(patch, level, deviation) - behind.log_drawn(patch, deviation)

@@ -21,8 +21,10 @@ from bayesinv.covariance.time_course import correlation_over_time
 from bayesinv.criticism.comparison import compare
 from bayesinv.criticism.densities import component_densities, component_log_density, each_spectrum
 from bayesinv.criticism.draws import drawn
+from bayesinv.criticism.left_out_parts import LeavingOut
 from bayesinv.criticism.refit import NoRefitError, Refit, Refits, evidence_of, without
 from bayesinv.criticism.several_colours import LikelihoodOfColours
+from bayesinv.criticism.stacked_blocks import TooManyTogetherError
 from bayesinv.prior.catalogue import build
 from bayesinv.prior.density import Density
 
@@ -294,6 +296,28 @@ def test_a_block_in_noise_of_two_colours_is_the_conditional_of_a_dense_normal():
             assert_allclose(refit.left_out(part), wanted, atol=1e-3)
             by_modes = refit.evidence - evidence_of(refit.density.again(without(problem, part)))
             assert abs(by_modes - wanted) > 0.05
+
+
+def test_blocks_of_currents_coloured_as_the_noise_are_conditionals_of_a_dense_normal():
+    """Of two colours: what is whitened by one depends on all samples that the other one whitens."""
+    problem = coloured(2, samples=12)
+    model, parts = with_fixed(), [slice(0, 4), slice(4, 8), slice(8, 12)]
+    found = {"fixed": infer(model, problem)}
+    covariance = dense(problem, Structure(), 4 / problem.signal_power, 1.2)[1]
+    values, wanted = problem.recording.ravel(), []
+    for part in parts:
+        inside = np.zeros((5, 12), dtype=bool)
+        inside[:, part] = True
+        rest = log_normal(values[~inside.ravel()], covariance[np.ix_(~inside.ravel(), ~inside.ravel())])
+        wanted.append(log_normal(values, covariance) - rest)
+    leaving = LeavingOut(found, Refits(found, {"fixed": model}), "auto", 100, False)
+    left = leaving.blocks(parts, ("first", "second", "third"))
+    assert left.refitted.all()
+    # Samples before and after a gap are whitened as if there were none between: of one colour exactly, of two nearly.
+    assert_allclose(left.log_density[0, 2], wanted[2], atol=1e-3)
+    assert_allclose(left.log_density[0], wanted, atol=0.1)
+    with pytest.raises(TooManyTogetherError, match="let refit be 'auto'"):
+        replace(leaving, refit="never").blocks(parts, ("first", "second", "third"))
 
 
 def with_constant(problem):

@@ -231,13 +231,17 @@ def test_evidence_of_dense_currents_alone_is_that_of_a_fine_grid():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("axes", "levels", "head"), [(1, 9, False), (3, 2, True)])
-def test_so_does_one_that_looks_at_some_patches_at_a_time(monkeypatch, axes, levels, head):
+@pytest.mark.parametrize(
+    ("axes", "levels", "deviating", "head"), [(1, 9, False, False), (3, 2, False, True), (1, 2, True, False)]
+)
+def test_so_does_one_that_looks_at_some_patches_at_a_time(monkeypatch, axes, levels, deviating, head):
     monkeypatch.setattr("bayesinv.inference.active_tables.LIKELY", 2)
     monkeypatch.setattr("bayesinv.inference.active_tables.OTHERS", 1)
     monkeypatch.setattr("bayesinv.inference.active_slot.EXACT", 1)
-    given = tiny(axes, axes, head=head, levels=levels)
-    assert [len(given.parts.patches(i)) for i in range(given.parts.count)] == [3, 3, 3]
+    if deviating:
+        monkeypatch.setattr("bayesinv.inference.active_tables.LIKELY", 1)
+    given = tiny(axes, axes, deviating, head, levels)
+    assert [len(given.parts.patches(i)) for i in range(given.parts.count)] == ([2, 2] if deviating else [3, 3, 3])
     wanted, _ = enumerated(given)
     rows = visited(given, 4000)
     error = rows.reshape(100, -1, rows.shape[1]).mean(axis=1).std(axis=0, ddof=1) / 10
