@@ -111,6 +111,12 @@ def windows_of(
                 f"baseline {baseline} s holds {in_baseline.sum()} samples, too few to learn from; {_span(evoked)}"
             )
         in_baseline[:] = False
+    if baseline != "auto" and in_baseline.any() and times[in_baseline][0] > 0 > times[0]:
+        warnings.warn(
+            f"the baseline begins {times[in_baseline][0]:g} s after time 0: what follows a stimulus there is taken for "
+            "noise; give a window before it",
+            stacklevel=3,
+        )
     in_window = _inside(evoked, -np.inf if tmin is None else tmin, np.inf if tmax is None else tmax)
     if tmin is None and in_baseline.any():
         in_window &= times > times[in_baseline][-1]

@@ -115,6 +115,8 @@ def fit(
     check_folder(out, overwrite)
     stages = Stages()
     evoked, problem = inputs.read(stages)
+    from html import escape
+
     import numpy as np
 
     from bayesinv.cli.beside import BESIDE, HEADS, infer_beside
@@ -151,6 +153,7 @@ def fit(
     more: dict[str, Any] = {}
     if why_not is not None:
         facts["no_focal_sources"] = why_not
+        more = {"sections": [(BESIDE, f"<p>{escape(f'No focal sources: {why_not}.')}</p>")]}
     if beside is not None:
         facts["distributed"] = beside.facts()
         more = {"others": beside.maps(maps[0].window), "sections": [(BESIDE, beside.page())]}
@@ -161,7 +164,7 @@ def fit(
     show_table(("", ""), account(problem).items(), "What is used")
     show_posterior(posterior, maps, stages, title)
     if why_not is not None:
-        show_text(f"focal sources were not asked for: {why_not}")
+        show_text(f"no focal sources: {why_not}")
     if beside is not None:
         show_table(HEADS, beside.rows(), f"\n{beside.words}")
     if checked is not None:

@@ -32,11 +32,12 @@ class Stages:
 
         has_bar : whether it shows its own progress
         """
-        started = time.perf_counter()
+        started, before = time.perf_counter(), self.seconds.get(name, 0.0)
         with contextlib.nullcontext() if has_bar else working(name):
             yield
         took = time.perf_counter() - started
-        self.seconds[name] = self.seconds.get(name, 0.0) + took
+        # A stage may have told what it took so far, for what it writes.
+        self.seconds[name] = before + took
         self.console.print(f"{name:<24s} {took:6.1f} s", highlight=False, style="dim")
 
 

@@ -40,20 +40,22 @@ def list_models() -> dict[str, str]:
 
 def why_not_focal(problem: Problem) -> str | None:
     """Return why focal sources are not inferred by default from a recording; None where they are."""
-    whitening = problem.time_whitening
+    whitening, reasons = problem.time_whitening, []
     if whitening is not None and whitening.groups > 1:
-        return "MEG and EEG have noise of different colour; pick one of them, or give both one"
+        reasons.append(
+            "MEG and EEG have noise of different colour; take one of them (picks), or give both one (noise_time)"
+        )
     if problem.noise_tails != "normal":
-        return "the noise has heavy tails; leave out what is outlying instead"
+        reasons.append("the noise has heavy tails; leave out what is outlying instead")
     if problem.components < MIN_COMPONENTS:
-        return f"{problem.components} components cannot tell a few sources apart"
+        reasons.append(f"{problem.components} components cannot tell a few sources apart")
     numbers = problem.source_count * problem.axes * len(problem.times)
     if numbers > MOST_NUMBERS:
-        return (
+        reasons.append(
             f"{problem.source_count} sources of {problem.axes} axes in {len(problem.times)} samples would take long; "
-            "give a window, or ask for the model focal"
+            "give a window (tmin, tmax), or ask for the model focal"
         )
-    return None
+    return "; and ".join(reasons) or None
 
 
 def default_model(problem: Problem) -> str:

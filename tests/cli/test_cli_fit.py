@@ -137,12 +137,13 @@ class TestFit:
         found |= found["inputs"]
         assert {key: found[key] for key in wanted} == wanted
 
-    def test_why_focal_sources_were_not_asked_for_is_said(self, fit, tmp_path):
+    def test_why_there_are_no_focal_sources_is_said(self, fit, tmp_path):
         code, out, err = fit("--method", "quadrature", "--tmin", "0", "--tmax", "0.05")
         assert code in (0, 1), err
         why = json.loads((tmp_path / "out" / "summary.json").read_text())["no_focal_sources"]
         assert why == "method 'quadrature' is for distributed currents"
-        assert f"focal sources were not asked for: {why}" in out
+        assert f"no focal sources: {why}" in out
+        assert "'sections'" in (tmp_path / "out" / "report.html").read_text()
 
     @pytest.mark.parametrize("condition", ["right ear", "1"])
     def test_condition_by_name_or_number(self, fit_exactly, tmp_path, condition):
