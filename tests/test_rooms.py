@@ -21,6 +21,7 @@ ORDER = """
 """.split()  # noqa: SIM905
 FORBIDDEN = {"utils", "core", "base", "helpers", "common", "misc"}
 LONGEST, MEDIAN = 500, 200
+LONGEST_FUNCTION = 80
 
 # Late imports of a later package that are meant: (file, module) and the reason.
 LATE = {
@@ -177,6 +178,12 @@ def circles(root, late=()):
     return sorted(map(sorted, rings))
 
 
+def length(function):
+    """Lines of a function without its docstring."""
+    words = function.body[0] if ast.get_docstring(function) is not None else None
+    return function.end_lineno - function.lineno + 1 - (words.end_lineno - words.lineno + 1 if words else 0)
+
+
 def private(root):
     """Imports of a name that begins with an underscore: it belongs to the file that defines it."""
     return [
@@ -220,6 +227,16 @@ class TestRooms:
         assert {str(path.relative_to(PACKAGE)): count for path, count in lengths.items() if count > LONGEST} == {}
         told = sorted(count for path, count in lengths.items() if path.name != "__init__.py")
         assert told[len(told) // 2] <= MEDIAN
+
+    def test_functions_are_short(self):
+        """Without their docstrings, with their options."""
+        found = {
+            f"{path.relative_to(ROOT)} {node.name}": length(node)
+            for path in files_of(PACKAGE)
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.FunctionDef)
+        }
+        assert {name: lines for name, lines in found.items() if lines > LONGEST_FUNCTION} == {}
 
     def test_no_room_bears_the_name_of_a_public_verb(self):
         import bayesinv as bi

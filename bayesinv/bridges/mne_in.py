@@ -148,11 +148,9 @@ def from_mne(
         if not evoked:
             raise ValueError("the list of averages is empty; give at least one mne.Evoked")
         options: dict[str, Any] = {"picks": picks, "tmin": tmin, "tmax": tmax, "baseline": baseline, "rank": rank}
-        options |= {"orientation": orientation, "outliers": outliers, "head_moved": head_moved}
-        options |= {"averages": averages, "baseline_correct": baseline_correct, "noise_time": noise_time}
-        options |= {"noise_tails": noise_tails}
-        each: list[Any] = [from_mne(one, forward, noise_cov, **options) for one in evoked]
-        return each
+        options |= {"orientation": orientation, "outliers": outliers, "head_moved": head_moved, "averages": averages}
+        options |= {"baseline_correct": baseline_correct, "noise_time": noise_time, "noise_tails": noise_tails}
+        return [from_mne(one, forward, noise_cov, **options) for one in evoked]
     one_of("orientation", orientation, ("fixed", "free"))
     one_of("treatment of outliers", outliers, ("warn", "drop", "keep"))
     average = _average(evoked)
@@ -178,13 +176,12 @@ def from_mne(
         notes = notes_of(info, noise_cov, channels.left_out, whitening.dependent, quiet, unjudged)
         notes = noted(notes, sensors=_frozen(field, kinds, names, average.times, windows))
     noise = whitened[:, windows.baseline] if windows.baseline.any() else None
-    groups = whitening.noise.component_modality
-    if isinstance(noise_time, str) and noise_time == "auto" and isinstance(evoked, mne.BaseEpochs) and len(evoked) > 1:
-        noise_time = evoked
-    if isinstance(noise_time, mne.BaseEpochs | mne.io.BaseRaw):
-        colour = colour_of(noise_time, names, whitener, groups, info)
+    recorded = _of_noise(noise_time, evoked)
+    if recorded is not None:
+        colour = colour_of(recorded, names, whitener, whitening.noise.component_modality, info)
     else:
-        colour = chosen(noise_time, noise, groups, times, windows.centred, float(info["lowpass"] or 0) or None)
+        groups, low = whitening.noise.component_modality, float(info["lowpass"] or 0) or None
+        colour = chosen(noise_time, noise, groups, times, windows.centred, low)
     problem = Problem(
         gain=whitener @ lead_field.gain.reshape(len(names), -1),
         recording=whitened[:, windows.recording],
@@ -207,6 +204,15 @@ def from_mne(
     problem = _treated(problem, outliers)
     problem.warn_of_baseline()
     return problem
+
+
+def _of_noise(noise_time: Any, evoked: Any) -> mne.BaseEpochs | mne.io.BaseRaw | None:
+    """What noise over time is learned from beside the average: what was given, or its own trials; None for neither."""
+    import mne
+
+    if isinstance(noise_time, str) and noise_time == "auto" and isinstance(evoked, mne.BaseEpochs) and len(evoked) > 1:
+        return evoked
+    return noise_time if isinstance(noise_time, mne.BaseEpochs | mne.io.BaseRaw) else None
 
 
 def _frozen(field: Array, kinds: Sequence[str], names: Sequence[str], times: Array, windows: Windows) -> str:

@@ -125,6 +125,23 @@ def compare(
     _check_methods(classical)
     if not classical and not model_names:
         raise ValueError("there is nothing to compare; name some --methods or --models")
+    return _compared(inputs, (classical, model_names), (at, block, coloured), seed, out, overwrite)
+
+
+def _compared(
+    inputs: Inputs,
+    names: tuple[list[str], list[str]],
+    how: tuple[float | None, float | None, str],
+    seed: int,
+    out: Path,
+    overwrite: bool,
+) -> int:
+    """Estimate, infer, compare, write and show; see `compare`.
+
+    names : of classical estimates, and of models
+    how : `at`, `block` and `coloured`
+    """
+    (classical, model_names), (at, block, coloured) = names, how
     stages = Stages()
     evoked, problem = inputs.read(stages)
     from bayesinv.criticism.comparison import blocks_of
@@ -148,7 +165,7 @@ def compare(
         with stages("draw"):
             _draw(folder, table, comparison, problem)
         _write(folder, table, comparison, given, stages)
-    _show(table, comparison, f"{evoked.comment} ({recording.name}) {span(table.time, table.time)}")
+    _show(table, comparison, f"{evoked.comment} ({inputs.recording.name}) {span(table.time, table.time)}")
     written = ["compare.png", *(["comparison.png", "comparison.csv"] if comparison is not None else []), "table.csv"]
     show_text(f"wrote {', '.join(str(out / name) for name in written)} and {out / 'summary.json'}")
     # Failed checks of every model are printed.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import bayesinv
 from bayesinv.cli.inputs import check_seed
@@ -13,6 +13,13 @@ from bayesinv.cli.output import Folder, check_folder, write_posterior
 from bayesinv.cli.peaks import DRAWS, peaks
 from bayesinv.cli.screen import Stages, show_posterior, show_table, show_text
 from bayesinv.progress import on_terminal
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from bayesinv.cli.story import Demo
+    from bayesinv.posterior.posterior import Posterior
+    from bayesinv.problem.problem import Problem
 
 
 def demo(
@@ -67,14 +74,7 @@ def demo(
         assert isinstance(problem, Problem)
     with stages("classical"):
         others = classical(problem, simulated.window, story.CLASSICAL)
-    sampled = model in ("focal", "dipoles")
-    options: dict[str, Any] = {"progress": on_terminal()} if sampled else {}
-    believed = problem
-    if sampled:
-        with stages("error of the head", True):
-            believed = story.head_error(simulated, on_terminal()).apply(problem)
-    with stages("infer", sampled):
-        posterior = bayesinv.infer(model, believed, rng=rng, **options)
+    posterior = _inferred(simulated, problem, model, rng, stages)
     beside = None
     if posterior.active is not None:
         with stages("distributed currents"):
@@ -115,3 +115,16 @@ def demo(
     inputs = f"--forward {out / 'demo-fwd.fif'} --noise-cov {out / 'demo-cov.fif'}"
     show_text(f"the same files by hand: {PROGRAM} fit {out / 'demo-ave.fif'} {inputs} --model {model}")
     return verdict(posterior)
+
+
+def _inferred(simulated: Demo, problem: Problem, model: str, rng: np.random.Generator, stages: Stages) -> Posterior:
+    """Infer the currents; focal ones with what the head may be off by."""
+    from bayesinv.cli import story
+
+    sampled = model in ("focal", "dipoles")
+    options: dict[str, Any] = {"progress": on_terminal()} if sampled else {}
+    if sampled:
+        with stages("error of the head", True):
+            problem = story.head_error(simulated, on_terminal()).apply(problem)
+    with stages("infer", sampled):
+        return bayesinv.infer(model, problem, rng=rng, **options)

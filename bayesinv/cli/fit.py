@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from html import escape
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import bayesinv
 from bayesinv.cli.inputs import Inputs, check_method, check_seed
@@ -36,6 +37,9 @@ from bayesinv.cli.output import Folder, check_folder, write_posterior
 from bayesinv.cli.peaks import DRAWS
 from bayesinv.cli.screen import Stages, show_posterior, show_table, show_text
 from bayesinv.progress import on_terminal
+
+if TYPE_CHECKING:
+    from bayesinv.problem.problem import Problem
 
 
 def fit(
@@ -84,7 +88,7 @@ def fit(
     predictive
         Draw recordings from the posterior, and report how test quantities of the recorded one compare with theirs.
     """
-    from bayesinv.prior.catalogue import default_model, read_card, why_not_focal
+    from bayesinv.prior.catalogue import read_card
 
     inputs = Inputs(
         recording,
@@ -113,10 +117,23 @@ def fit(
         raise ValueError(f"draws is {draws}, but at least one is wanted")
     check_seed(seed)
     check_folder(out, overwrite)
+    options: dict[str, Any] = {} if draws is None else {"draws": draws}
+    return _fitted(inputs, model, method, options, predictive, seed, out, overwrite)
+
+
+def _fitted(
+    inputs: Inputs,
+    model: str | None,
+    method: str | None,
+    options: dict[str, Any],
+    predictive: bool,
+    seed: int,
+    out: Path,
+    overwrite: bool,
+) -> int:
+    """Infer the currents, write what was found and show it; see `fit`."""
     stages = Stages()
     evoked, problem = inputs.read(stages)
-    from html import escape
-
     import numpy as np
 
     from bayesinv.cli.beside import BESIDE, HEADS, infer_beside
@@ -125,14 +142,7 @@ def fit(
     from bayesinv.problem.account import account
 
     rng = np.random.default_rng(seed)
-    options: dict[str, Any] = {} if draws is None else {"draws": draws}
-    distributed = why_not = None
-    if model is None:
-        model, why_not = default_model(problem), why_not_focal(problem)
-        if method not in (None, "active_set"):
-            why_not = f"method {method!r} is for distributed currents"
-        if why_not is None:
-            model, distributed = "focal", model
+    model, distributed, why_not = (model, None, None) if model is not None else _by_default(problem, method)
     sampled = model in ("focal", "dipoles")
     with stages("infer", sampled):
         if sampled:
@@ -149,7 +159,7 @@ def fit(
         with stages("predict"):
             checked = bayesinv.posterior_predictive(posterior, rng=rng)
     facts = {"command": "fit", "inputs": {**inputs.facts(evoked, problem), "model": model, "seed": seed}}
-    title = f"{evoked.comment} ({recording.name})"
+    title = f"{evoked.comment} ({inputs.recording.name})"
     more: dict[str, Any] = {}
     if why_not is not None:
         facts["no_focal_sources"] = why_not
@@ -171,3 +181,14 @@ def fit(
         show_table(QUANTITY_HEADS, checked.cells(), checked.verdict)
     show_text(f"wrote {out / 'report.html'}")
     return verdict(posterior)
+
+
+def _by_default(problem: Problem, method: str | None) -> tuple[str, str | None, str | None]:
+    """Return the model where none is named, that of distributed currents beside it, and why it is not focal."""
+    from bayesinv.prior.catalogue import default_model, why_not_focal
+
+    why_not = why_not_focal(problem)
+    if method not in (None, "active_set"):
+        why_not = f"method {method!r} is for distributed currents"
+    distributed = default_model(problem)
+    return ("focal", distributed, None) if why_not is None else (distributed, None, why_not)
