@@ -72,7 +72,11 @@ def default_model(problem: Problem) -> str:
 
 
 def _shipped() -> dict[str, Path]:
-    folder = Path(str(files("bayesinv.models")))
+    try:
+        folder = Path(str(files("bayesinv.models")))
+    except ModuleNotFoundError:
+        # Python was started in a checkout of which a copy is installed, and imports the checkout's.
+        folder = Path(__file__).resolve().parents[2] / "models"
     return {path.stem: path for path in folder.glob("*.py") if path.stem != "__init__"}
 
 

@@ -2,6 +2,7 @@ import json
 import pickle
 import subprocess
 import sys
+from pathlib import Path
 
 import cloudpickle
 import pytest
@@ -59,6 +60,16 @@ class TestList:
         count, loaded = json.loads(found.stdout)
         assert count >= 3
         assert not loaded
+
+    def test_a_checkout_has_its_models_where_a_copy_of_it_is_installed(self, tmp_path):
+        """Python started in its folder imports its `bayesinv`, which has no `models` inside."""
+        (tmp_path / "bayesinv").symlink_to(Path(bi.__file__).parent, target_is_directory=True)
+        code = (
+            "import sys; sys.meta_path = [one for one in sys.meta_path if 'editable' not in repr(one).lower()];"
+            "import bayesinv; print(bayesinv.__file__, len(bayesinv.list_models()))"
+        )
+        found = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+        assert found.stdout.split() == [str(tmp_path / "bayesinv" / "__init__.py"), str(len(bi.list_models()))]
 
 
 class TestLoad:
