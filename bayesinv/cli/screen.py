@@ -95,7 +95,9 @@ def show_posterior(posterior: Posterior, maps: tuple[Maps, Maps | None], stages:
         )
     if posterior.active is not None:
         rows.append(("number of sources", posterior.count.describe()))
-        rows += [(f"source {i}", one.describe()) for i, one in enumerate(posterior.foci, 1) if one.probability >= 0.5]
+        frame = "" if problem.sources is None else ", head coordinates"
+        likely = [one for one in posterior.foci if one.probability >= 0.5]
+        rows += [(f"source {i}{frame}", one.describe()) for i, one in enumerate(likely, 1)]
         if posterior.active.preference:
             rows.append(("focal sources", f"the recording {posterior.active.preference}"))
     for name, peak in peaks(posterior, maps).items() if posterior.active is None else ():
