@@ -176,12 +176,11 @@ def from_mne(
         notes = notes_of(info, noise_cov, channels.left_out, whitening.dependent, quiet, unjudged)
         notes = noted(notes, sensors=_frozen(field, kinds, names, average.times, windows))
     noise = whitened[:, windows.baseline] if windows.baseline.any() else None
-    recorded = _of_noise(noise_time, evoked)
+    recorded, groups = _of_noise(noise_time, evoked), whitening.noise.component_modality
     if recorded is not None:
-        colour = colour_of(recorded, names, whitener, whitening.noise.component_modality, info)
+        colour = colour_of(recorded, names, whitener, groups, info)
     else:
-        groups, low = whitening.noise.component_modality, float(info["lowpass"] or 0) or None
-        colour = chosen(noise_time, noise, groups, times, windows.centred, low)
+        colour = chosen(noise_time, noise, groups, times, windows.centred, float(info["lowpass"] or 0) or None)
     problem = Problem(
         gain=whitener @ lead_field.gain.reshape(len(names), -1),
         recording=whitened[:, windows.recording],

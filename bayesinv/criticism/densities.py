@@ -131,13 +131,7 @@ def block_densities(posterior: Posterior, count: int, blocks: Sequence[slice]) -
     out = np.empty((len(scales.noise), len(blocks)))
     whitened: dict[int, tuple[Array, float]] = {}
     stacked: set[int] = set()
-    whitening = posterior.problem.time_whitening
     for n, spectrum in each_spectrum(posterior, scales):
-        if spectrum.modes is None and whitening is not None and whitening.groups > 1:
-            raise TooManyTogetherError(
-                "blocks of samples of MEG and EEG whose noise differs in colour are left out by integrating the model "
-                "again; let refit be 'auto' or 'always', or leave out components"
-            )
         total = scales.variance[n] * spectrum.eigenvalues + scales.noise[n] ** 2
         constant = len(spectrum.values) * LOG_2PI + spectrum.decompositions[0].log_volume
         if spectrum.modes is None:
@@ -169,21 +163,23 @@ def block_densities(posterior: Posterior, count: int, blocks: Sequence[slice]) -
 def _conditioned(problem: Problem, blocks: Sequence[slice]) -> list[tuple[Array, float]]:
     """Each block of a recording given its other samples, and made white over time; with the log of its precision.
 
-    A block of noise of correlation K, given the others, has precision (K⁻¹)_bb = R Rᵀ; R⁻¹ (K⁻¹ y)_b is white.
+    A block of noise of correlation K, given the others, has precision (K⁻¹)_bb = R Rᵀ; R⁻¹ (K⁻¹ y)_b is white. That is
+    of one colour: where there are several, see `block_densities`.
     """
     whitening = problem.time_whitening
     if whitening is None:
         return [(problem.recording[:, block], 0.0) for block in blocks]
-    inverses = np.matmul(whitening.inverses.transpose(0, 2, 1), whitening.inverses)
-    members = [whitening.rows == group for group in range(len(inverses))]
-    found = []
+    if whitening.groups > 1:
+        raise TooManyTogetherError(
+            "blocks of samples of MEG and EEG whose noise differs in colour are left out by integrating the model "
+            "again; let refit be 'auto' or 'always', or leave out components"
+        )
+    inverse = whitening.inverses[0].T @ whitening.inverses[0]
+    solved, found = problem.recording @ inverse, []
     for block in blocks:
-        white, logs = np.empty((problem.components, block.stop - block.start)), 0.0
-        for inverse, mine in zip(inverses, members, strict=True):
-            root = np.linalg.cholesky(inverse[block, block])
-            white[mine] = solve_triangular(root, (problem.recording[mine] @ inverse)[:, block].T, lower=True).T
-            logs += 2 * np.count_nonzero(mine) * float(np.log(np.diag(root)).sum())
-        found.append((white, logs))
+        root = np.linalg.cholesky(inverse[block, block])
+        white = solve_triangular(root, solved[:, block].T, lower=True).T
+        found.append((white, 2 * problem.components * float(np.log(np.diag(root)).sum())))
     return found
 
 

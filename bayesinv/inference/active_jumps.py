@@ -133,6 +133,7 @@ def draw_with_head(state: ActiveState) -> None:
     kept = state.head, state.model, state.tables, state.scan, state.order, list(state.fields)
     state.head = head
     state.to_head()
+    state.look()
     state.refresh()
     added, found = _log_with_head(state)
     if np.log(rng.random()) < log_ratio + added:

@@ -156,8 +156,7 @@ class ActiveState:
         self.scan.strengths = self.model.strengths[self.level[np.array(self.order, dtype=np.int64)]].tolist()
 
     def to_head(self) -> None:
-        """Let all fields be those of the head."""
+        """Let all fields be those of the head; tables are those of the old one until they are looked at."""
         self.model = self.nominal.in_head(self.head.copy())
-        self.look()
         for slot in self.active.tolist():
             self.fields[slot] = self.model.field(int(self.patch[slot]), self.deviation[slot])
