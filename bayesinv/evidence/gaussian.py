@@ -32,7 +32,7 @@ def sum_of_logs(total: Array) -> Array:
     return np.asarray(np.log(total).sum(axis=1))
 
 
-FEW_PARTS = 2048
+FEW_PARTS = 512
 """Parts up to which each is evaluated."""
 
 

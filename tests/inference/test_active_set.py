@@ -106,19 +106,15 @@ def enumerated(given):
         mass = np.log(ways) + betaln(a + count, b + given.most - count) - betaln(a, b)
         mass += sum(given.log_prior[j] + given.log_strengths[k] for j, k in active)
         held = np.isin(np.arange(patches), [j for j, _ in active]).astype(float)
-        for (fields, total, at, log_weight), c, e in itertools.product(
-            _with_heads(given, active), range(len(given.recordings)), range(len(given.errors))
-        ):
-            recording, error = given.recordings[c], given.errors[e]
-            height = mass + log_weight + given.log_constants[c] + given.log_errors[e] + grid_prior
-            noise = np.exp(NOISE)
-            for covariance, y in _modes(recording, fields, noise, error):
-                height = height + _log_normal(covariance, y)
-            rest = recording.rest_count
-            height = height - 0.5 * rest * np.log(2 * np.pi * noise**2) - 0.5 * recording.rest / noise**2
-            shares = np.exp(height - logsumexp(height))
-            logs.append(logsumexp(height))
-            tables.append(np.r_[np.eye(given.most + 1)[count], held, c, e, total, at, shares @ NOISE])
+        fields, total, at, log_weight = _with_heads(given, active)
+        for c, e in itertools.product(range(len(given.recordings)), range(len(given.errors))):
+            height = mass + given.log_constants[c] + given.log_errors[e] + grid_prior
+            height = height + log_weight[:, None] + _log_densities(given.recordings[c], fields, given.errors[e])
+            shares = np.exp(height - height.max())
+            logs.append(height.max() + np.log(shares.sum()))
+            shares /= shares.sum()
+            means = shares.sum(axis=1) @ total, shares.sum(axis=1) @ at, shares.sum(axis=0) @ NOISE
+            tables.append(np.r_[np.eye(given.most + 1)[count], held, c, e, means])
     # What all states have in common: the width of the grid, and the prior's constant.
     width = np.log(NOISE[1] - NOISE[0]) - np.log(0.2 * np.sqrt(2 * np.pi))
     weights = np.exp(np.array(logs) - logsumexp(logs))
@@ -128,53 +124,50 @@ def enumerated(given):
 def _with_heads(given, active):
     """The same as `_deviating`, at the nodes of Gauss-Legendre quadrature over the head's coordinate, if it has one."""
     if not given.heads:
-        for made, total, log_weight in _deviating(given, active):
-            yield made, total, 0.0, log_weight
-        return
+        made, total, log_weight = _deviating(given, active)
+        return made, total, np.zeros(len(made)), log_weight
     nodes, weights = np.polynomial.legendre.leggauss(12)
     weights = weights * np.exp(-0.5 * (2 * nodes) ** 2)
+    found = []
     for at, weight in zip(2 * nodes, weights / weights.sum(), strict=True):
         moved = replace(given, by_patch=given.by_patch + at * given.modes_by_patch[:, 0], modes_by_patch=None)
-        for made, total, log_weight in _deviating(moved, active):
-            yield made, total, at / 2, log_weight + np.log(weight)
+        made, total, log_weight = _deviating(moved, active)
+        found.append((made, total, np.full(len(made), at / 2), log_weight + np.log(weight)))
+    return tuple(np.concatenate(one) for one in zip(*found, strict=True))
 
 
 def _deviating(given, active):
-    """Fields times strengths of the active sources, the square of their deviations' sum, and log weights.
+    """Fields times strengths of the active sources (node, component, amplitude), the square of the deviations' sum.
 
-    At the nodes of Gauss-Hermite quadrature over each source's deviation.
+    And log weights, at the nodes of Gauss-Hermite quadrature over each source's deviation.
     """
     fields = given.by_patch.transpose(2, 0, 1)
     strengths = [given.strengths[level] for _, level in active]
     if not given.neighbours.count:
-        yield [v * fields[:, j] for (j, _), v in zip(active, strengths, strict=True)], 0.0, 0.0
-        return
+        made = [v * fields[:, j] for (j, _), v in zip(active, strengths, strict=True)]
+        return np.concatenate([np.empty((len(fields), 0)), *made], axis=1)[None], np.zeros(1), np.zeros(1)
     nodes, weights = np.polynomial.hermite_e.hermegauss(9)
-    weights = np.log(weights / weights.sum())
-    for picked in itertools.product(range(len(nodes)), repeat=len(active)):
-        made = []
-        for (j, _), v, i in zip(active, strengths, picked, strict=True):
-            one = fields[:, j].copy()
-            for other, share in zip(given.neighbours.patches[j], given.neighbours.directions[j, 0], strict=True):
-                one += given.deviation * nodes[i] * share * (fields[:, other] - fields[:, j])
-            made.append(v * one)
-        total = given.deviation * nodes[list(picked)].sum()
-        yield made, total**2, weights[list(picked)].sum()
+    picked = np.array([*itertools.product(range(len(nodes)), repeat=len(active))], dtype=int)
+    made = [np.empty((len(picked), len(fields), 0))]
+    for (j, _), v, at in zip(active, strengths, picked.T, strict=True):
+        one = np.repeat(fields[None, :, j], len(picked), axis=0)
+        for other, share in zip(given.neighbours.patches[j], given.neighbours.directions[j, 0], strict=True):
+            one += given.deviation * share * nodes[at, None, None] * (fields[:, other] - fields[:, j])
+        made.append(v * one)
+    total = given.deviation * nodes[picked].sum(axis=1)
+    return np.concatenate(made, axis=2), total**2, np.log(weights / weights.sum())[picked].sum(axis=1)
 
 
-def _modes(recording, fields, noise, error):
-    """Covariance (noise, component, component) and recording of every mode."""
-    for k, power in enumerate(recording.powers):
-        covariance = np.diag(power * (error**2 + 0.15 * recording.values))
-        for field in fields:
-            covariance = covariance + power * field @ field.T
-        yield noise[:, None, None] ** 2 * np.eye(len(covariance)) + covariance, recording.coefficients[:, k]
-
-
-def _log_normal(covariance, y):
-    """Log density of y by dense algebra, for each covariance."""
-    square = np.linalg.solve(covariance, np.broadcast_to(y[:, None], (len(covariance), len(y), 1)))[..., 0] @ y
-    return -0.5 * (square + np.linalg.slogdet(covariance)[1] + len(y) * np.log(2 * np.pi))
+def _log_densities(recording, fields, error):
+    """Log density (node, noise) of a recording, whose covariance is diagonalised by dense algebra at every node."""
+    noise = np.exp(2 * NOISE)[:, None, None]
+    shape = np.diag(error**2 + 0.15 * recording.values) + fields @ fields.transpose(0, 2, 1)
+    values, vectors = np.linalg.eigh(shape)
+    squares = (vectors.transpose(0, 2, 1) @ recording.coefficients) ** 2
+    spread = noise + (values[:, :, None] * recording.powers)[:, None]
+    found = -0.5 * np.sum(squares[:, None] / spread + np.log(2 * np.pi * spread), axis=(2, 3))
+    noise, rest = noise.ravel(), recording.rest_count
+    return found - 0.5 * (rest * np.log(2 * np.pi * noise) + recording.rest / noise)
 
 
 def visited(given, draws, seed=1):
