@@ -5,6 +5,8 @@ from referee import GAIN, depth, toy
 from scipy.stats import multivariate_normal, norm
 
 import bayesinv as bi
+from bayesinv.covariance.covariance import Structure
+from bayesinv.covariance.time_course import correlation_over_time
 from bayesinv.evidence.graph import LIKELIHOOD_TOLERANCE, InterpolatedSpectrum
 from bayesinv.evidence.spectrum import Spectrum
 from bayesinv.prior.currents import Currents, depth_weights
@@ -53,6 +55,19 @@ class TestSpectrum:
             found = Spectrum.of(problem, given).log_likelihood(variance, noise)
             wanted = [density(problem, v, n, given) for v, n in zip(variance, noise, strict=True)]
             assert_allclose(found, wanted, rtol=1e-10)
+
+    def test_many_parts_on_a_grid_have_the_gaussian_density(self, rng):
+        """Of a time constant: all samples at once, by SciPy."""
+        problem = toy(sensors=18, sources=25, samples=31, quiet=0)
+        spectrum = Spectrum.of(problem, Structure(time=0.03))
+        assert len(spectrum.likelihood.eigenvalues) < problem.recording.size / 3
+        variance, noise = scales(rng, 2)
+        signal = np.kron(problem.gain @ problem.gain.T, correlation_over_time(problem.times, 0.03))
+        wanted = [
+            multivariate_normal(cov=v * signal + n**2 * np.eye(len(signal))).logpdf(problem.recording.ravel())
+            for v, n in zip(variance, noise, strict=True)
+        ]
+        assert_allclose(spectrum.log_likelihood(variance, noise), wanted, rtol=1e-10)
 
     def test_is_made_once(self):
         problem = toy()
