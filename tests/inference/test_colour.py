@@ -5,20 +5,23 @@ from __future__ import annotations
 import re
 
 import numpy as np
+import pytest
 from coloured import ar
 from scipy.signal import firwin, lfilter
 
 import bayesinv as bi
+from bayesinv.problem.autocorrelation import Autocorrelation
 
 COMPONENTS, QUIET, SAMPLES = 13, 840, 560
 
 
 def checked(noise, every=1):
-    """Failed checks of noise alone, of which every so many samples are taken."""
+    """Failed checks of the noise over time, of noise alone, of which every so many samples are taken."""
     gain = np.random.default_rng(3).standard_normal((COMPONENTS, 31))
     baseline, recording = noise[:, :QUIET:every], noise[:, QUIET::every][:, :150]
     problem = bi.Problem.from_arrays(gain, recording, np.eye(COMPONENTS), baseline=baseline)
-    return [check for check in bi.infer("hierarchical", problem, draws=100).checks if not check.passed]
+    checks = bi.infer("hierarchical", problem, draws=100).checks
+    return [check for check in checks if not check.passed and check.name.startswith("noise over time")]
 
 
 def test_noise_filtered_far_below_the_sampling_rate_wants_fewer_samples(rng):
@@ -34,3 +37,21 @@ def test_noise_filtered_far_below_the_sampling_rate_wants_fewer_samples(rng):
 
 def test_slow_noise_that_was_not_filtered_does_not(rng):
     assert not checked(ar([0.9], (COMPONENTS, QUIET + SAMPLES), rng))
+
+
+@pytest.mark.parametrize("noise_time", ["auto", "one"])
+def test_few_sensors_of_another_colour_do_not_hide_among_many(noise_time):
+    rng = np.random.default_rng(5)
+    meg, eeg = 30, 5
+    noise = np.vstack([ar([0.3], (meg, 300), rng), ar([0.9], (eeg, 300), rng)])
+    gain, kinds = 0.01 * rng.standard_normal((meg + eeg, 31)), ("mag",) * meg + ("eeg",) * eeg
+    known = Autocorrelation(0.3 ** np.arange(40), 0.001) if noise_time == "one" else noise_time
+    problem = bi.Problem.from_arrays(
+        gain, noise[:, 200:], np.eye(meg + eeg), baseline=noise[:, :200], kinds=kinds, noise_time=known
+    )
+    checks = [one for one in bi.infer("hierarchical", problem, draws=50).checks if "noise over time" in one.name]
+    assert len(checks) == 2
+    for check in checks:
+        assert check.passed == (noise_time == "auto")
+        if not check.passed:
+            assert check.note.startswith("of EEG, ")
