@@ -50,7 +50,8 @@ def colour_checks(problem: Problem, mixed: Mixture) -> list[Check]:
     """Return the checks that noise is white over time once its autocorrelation is accounted for.
 
     The statistic is that of Ljung and Box without its factor of samples, so that it measures an effect and not how
-    many samples there are. The recording is looked at in the directions in which currents explain next to nothing.
+    many samples there are. The recording is looked at in the directions in which currents explain next to nothing; of
+    currents that have time constants, in all, less what they explain in each mode of time.
 
     Reference: Ljung & Box (1978), Biometrika 65, 297-303.
     """
@@ -62,7 +63,7 @@ def colour_checks(problem: Problem, mixed: Mixture) -> list[Check]:
     if innovations is not None:
         parts = {kind: innovations[rows] for kind, rows in members.items()}
         found.append(_worst(f"{OVER_TIME}, baseline", parts, problem.noise_over_time, advice))
-    directions = _without_currents(problem, mixed)
+    directions = _of_noise_alone(problem, mixed)
     if directions is not None:
         vectors, table = directions
         parts = {kind: _of_kind(vectors[rows], table) for kind, rows in members.items()} if len(members) > 1 else {}
@@ -165,21 +166,28 @@ def _innovations(problem: Problem) -> Array | None:
     return whitening.by_group(baseline, np.linalg.inv(np.linalg.cholesky(known.between(times, times))))
 
 
-def _without_currents(problem: Problem, mixed: Mixture) -> tuple[Array, Array] | None:
-    """Directions without currents, and the recording in them, white in the order of its samples; None if there are few.
+def _of_noise_alone(problem: Problem, mixed: Mixture) -> tuple[Array, Array] | None:
+    """Directions, and what is left of the recording in them without currents, white in the order of its samples.
 
-    They are (component, direction) and (direction, time).
+    They are (component, direction) and (direction, time); None if there are few.
     """
     if len(problem.times) < (3 if _is_assumed(problem) else 3 * LAGS):
         return None
     best = int(np.argmax(mixed.weights))
     spectrum = Spectrum.of(problem, mixed.structures[mixed.which[best]])
-    one = spectrum.decompositions[0]
-    noise = mixed.variance[best] * one.values < QUIET_SHARE * mixed.noise[best] ** 2
-    if np.count_nonzero(noise) * len(problem.times) < MIN_NUMBERS:
+    one, variance, noise = spectrum.decompositions[0], mixed.variance[best], mixed.noise[best] ** 2
+    if spectrum.structure.correlated and spectrum.stretches is None and len(spectrum.blocks) == 1:
+        # What the model says of currents and noise in each mode of time is taken out, in all directions.
+        assert spectrum.modes is not None
+        standardised = spectrum.coefficients / np.sqrt(variance * spectrum.eigenvalues + noise)
+        return one.to_components, np.asarray(standardised @ spectrum.modes.basis.vectors.T)
+    # Slow currents are many times as strong in slow modes as in a sample: in none of them may they be strong.
+    slowest = float(np.max(spectrum.levels)) / max(float(one.values.max()), 1e-300)
+    few = variance * slowest * one.values < QUIET_SHARE * noise
+    if np.count_nonzero(few) * len(problem.times) < MIN_NUMBERS:
         return None
-    vectors = one.to_components[:, noise]
+    vectors = one.to_components[:, few]
     if not spectrum.structure.correlated:
         # At hand: the likelihood is made of them.
-        return vectors, spectrum.white_coefficients[noise]
+        return vectors, spectrum.white_coefficients[few]
     return vectors, np.asarray(vectors.T @ problem.white_recording)

@@ -10,6 +10,7 @@ from coloured import ar
 from scipy.signal import firwin, lfilter
 
 import bayesinv as bi
+from bayesinv.covariance.time_course import correlation_over_time
 from bayesinv.problem.autocorrelation import Autocorrelation
 
 COMPONENTS, QUIET, SAMPLES = 13, 840, 560
@@ -55,3 +56,24 @@ def test_few_sensors_of_another_colour_do_not_hide_among_many(noise_time):
         assert check.passed == (noise_time == "auto")
         if not check.passed:
             assert check.note.startswith("of EEG, ")
+
+
+@pytest.mark.parametrize(("taken", "right"), [(0.8, True), (0.4, False), (0.0, False)])
+def test_currents_with_a_time_constant_do_not_pass_for_noise_of_another_colour(taken, right):
+    """All directions are judged, less what the model says of currents in them: slow ones are in every direction."""
+    rng, samples = np.random.default_rng(6), 80
+    gain = np.geomspace(3, 0.05, COMPONENTS)[:, None] * rng.standard_normal((COMPONENTS, 31)) / np.sqrt(31)
+    times = np.arange(-120, samples) / 500
+    root = np.linalg.cholesky(correlation_over_time(times[120:], 0.03) + 1e-9 * np.eye(samples))
+    field = ar([0.8], (COMPONENTS, 120 + samples), rng)
+    field[:, 120:] += gain @ rng.standard_normal((31, samples)) @ root.T
+    problem = bi.Problem.from_arrays(
+        gain,
+        field[:, 120:],
+        times=times[120:],
+        baseline=field[:, :120],
+        noise_time=Autocorrelation(taken ** np.arange(40), 1 / 500),
+    )
+    checks = {one.name: one for one in bi.infer("temporal", problem, draws=50).checks}
+    assert checks["noise over time, recording"].passed == right
+    assert checks["noise over time, baseline"].passed == right
