@@ -96,7 +96,7 @@ def test_a_field_is_as_strong_at_the_global_scale_as_at_the_source_scale_without
 
 
 def called(path):
-    """The shared priors that a model calls: that of the noise, one of the two of the scale, and of the time constant."""
+    """The shared priors that a model calls: that of the noise, one of the two of the scale, that of courses."""
     scale = "global_scale(problem)" if path.stem == "horseshoe" else "source_scale(problem)"
     course = ("time_constant(problem)",) if path.stem == "temporal" else ()
     return {call: FORMULAS[call] for call in ("noise_scale(problem)", scale, *course)}
