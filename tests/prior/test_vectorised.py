@@ -24,6 +24,15 @@ def test_it_is_the_graph_at_every_node(rng, simplified):
         assert_allclose(found, right, rtol=1e-12)
 
 
+def test_slopes_of_elements_that_are_picked_more_than_once_add_up(rng):
+    x, which, weights = pt.vector("x", shape=(4,)), np.array([2, 0, 2, 2, 3, 0]), rng.standard_normal(6)
+    run = vectorised([x], [pt.grad(pt.sum(weights * pt.exp(x[which])), x)])
+    many = rng.standard_normal((5, 4))
+    wanted = np.exp(many) * np.bincount(which, weights, minlength=4)
+    assert_allclose(run([many], 5)[0], wanted, rtol=1e-12)
+    assert_allclose(run([many[:1]], 1)[0], wanted[:1], rtol=1e-12)
+
+
 def test_shared_variables_keep_the_values_that_they_have():
     x, weight = pt.scalar("x"), pytensor.shared(np.array([2.0, 3.0]))
     run = vectorised([x], [weight * x])
