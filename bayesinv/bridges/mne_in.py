@@ -16,7 +16,7 @@ import numpy as np
 
 from bayesinv.axes import Array, Index, is_number, one_of, real
 from bayesinv.bridges.mne_account import notes_of
-from bayesinv.bridges.mne_channels import used_channels
+from bayesinv.bridges.mne_channels import WORDS, used_channels
 from bayesinv.bridges.mne_colour import colour_of
 from bayesinv.bridges.mne_fit import check_belonging
 from bayesinv.bridges.mne_forward import lead_field_of
@@ -27,6 +27,7 @@ from bayesinv.bridges.mne_windows import Baseline, Windows, corrected, windows_o
 from bayesinv.problem.account import noted
 from bayesinv.problem.autocorrelation import NoiseTime, chosen
 from bayesinv.problem.frozen import told_of_frozen
+from bayesinv.problem.noise import modality
 from bayesinv.problem.problem import Problem
 from bayesinv.problem.recording import Recording, checked_averages
 from bayesinv.wording import listed
@@ -171,6 +172,7 @@ def from_mne(
         whitener = whitening.noise.whitener @ whitening.project
         whitened = whitener @ field
         windows = windows_of(average, tmin, tmax, baseline, whitened)
+        _refuse_zero(field[:, windows.recording], kinds)
         times, quiet = average.times[windows.recording], average.times[windows.baseline]
         unjudged = judge_recording(info, field, kinds, whitening.removed, whitening.dependent)
         notes = notes_of(info, noise_cov, channels.left_out, whitening.dependent, quiet, unjudged)
@@ -212,6 +214,18 @@ def _of_noise(noise_time: Any, evoked: Any) -> mne.BaseEpochs | mne.io.BaseRaw |
     if isinstance(noise_time, str) and noise_time == "auto" and isinstance(evoked, mne.BaseEpochs) and len(evoked) > 1:
         return evoked
     return noise_time if isinstance(noise_time, mne.BaseEpochs | mne.io.BaseRaw) else None
+
+
+def _refuse_zero(field: Array, kinds: Sequence[str]) -> None:
+    """Raise where all channels of a modality are zero throughout the recording (sensor, time)."""
+    groups = np.array([modality(kind) for kind in kinds])
+    for group in dict.fromkeys(groups):
+        members = groups == group
+        if not field[members].any():
+            raise ValueError(
+                f"the recording is zero everywhere in all {members.sum()} {WORDS[group]} channels: nothing was "
+                "measured, or an array was never filled; look at evoked.data, or leave them out of picks"
+            )
 
 
 def _frozen(field: Array, kinds: Sequence[str], names: Sequence[str], times: Array, windows: Windows) -> str:
