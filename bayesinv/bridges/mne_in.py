@@ -21,7 +21,7 @@ from bayesinv.bridges.mne_colour import colour_of
 from bayesinv.bridges.mne_fit import check_belonging
 from bayesinv.bridges.mne_forward import lead_field_of
 from bayesinv.bridges.mne_interpolated import judge_recording
-from bayesinv.bridges.mne_noise import Rank, noise_of
+from bayesinv.bridges.mne_noise import Rank, Whitening, noise_of
 from bayesinv.bridges.mne_origin import Origin
 from bayesinv.bridges.mne_windows import Baseline, Windows, corrected, windows_of
 from bayesinv.problem.account import noted
@@ -132,7 +132,8 @@ def from_mne(
 
     Warns of what may be wrong: good channels that the forward solution or the covariance lacks or marks as bad, names
     that differ in case or blanks, bipolar channels (left out), electrodes that lie elsewhere in the forward solution,
-    projectors that only the covariance has, channels that were interpolated or bridged.
+    projectors that only the covariance has, channels that were interpolated or bridged (left out, unless a rank is
+    given).
 
     Raises
     ------
@@ -162,20 +163,20 @@ def from_mne(
         names = channels.names
         check_belonging(average.info, forward, noise_cov, names, head_moved)
         info = mne.pick_info(average.info, [average.ch_names.index(name) for name in names])
-        kinds = tuple(info.get_channel_types())
         if baseline_correct is not None:
             average = corrected(average, baseline_correct)
         field = real("evoked", average.get_data(picks=names), "sensor time")
-        lead_field = lead_field_of(forward, names, kinds, orientation)
         trials = _trials(average, averages)
-        whitening = noise_of(info, noise_cov, kinds, rank, trials)
+        info, field, whitening, combined, unjudged = _measuring(info, field, noise_cov, rank, trials)
+        names, kinds = tuple(info["ch_names"]), tuple(info.get_channel_types())
+        lead_field = lead_field_of(forward, names, kinds, orientation)
         whitener = whitening.noise.whitener @ whitening.project
         whitened = whitener @ field
         windows = windows_of(average, tmin, tmax, baseline, whitened)
         _refuse_zero(field[:, windows.recording], kinds)
         times, quiet = average.times[windows.recording], average.times[windows.baseline]
-        unjudged = judge_recording(info, field, kinds, whitening.removed, whitening.dependent)
-        notes = notes_of(info, noise_cov, channels.left_out, whitening.dependent, quiet, unjudged)
+        left_out = {**channels.left_out, "a combination of others in the recording": combined}
+        notes = notes_of(info, noise_cov, left_out, whitening.dependent, quiet, unjudged)
         notes = noted(notes, sensors=_frozen(field, kinds, names, average.times, windows))
     noise = whitened[:, windows.baseline] if windows.baseline.any() else None
     recorded, groups = _of_noise(noise_time, evoked), whitening.noise.component_modality
@@ -205,6 +206,30 @@ def from_mne(
     problem = _treated(problem, outliers)
     problem.warn_of_baseline()
     return problem
+
+
+def _measuring(
+    info: mne.Info, field: Array, noise_cov: mne.Covariance, rank: Rank, trials: float
+) -> tuple[mne.Info, Array, Whitening, tuple[str, ...], str]:
+    """Return info, field (sensor, time) and noise of the channels that measure, and the others' names, if left out.
+
+    The last word is on what could not be judged. With a rank that is given all channels are kept.
+    """
+    import mne
+
+    kinds = tuple(info.get_channel_types())
+    whitening = noise_of(info, noise_cov, kinds, rank, trials)
+    free, dependent = rank is None, whitening.dependent
+    combined, unjudged = judge_recording(info, field, kinds, whitening.removed, dependent, free)
+    if not combined or not free:
+        return info, field, whitening, (), unjudged
+    some = [i for i, name in enumerate(info["ch_names"]) if name not in combined]
+    info = mne.pick_info(info, some)
+    with warnings.catch_warnings():
+        # What it tells of the noise it has told.
+        warnings.simplefilter("ignore")
+        whitening = noise_of(info, noise_cov, tuple(info.get_channel_types()), rank, trials)
+    return info, field[some], whitening, combined, unjudged
 
 
 def _of_noise(noise_time: Any, evoked: Any) -> mne.BaseEpochs | mne.io.BaseRaw | None:

@@ -109,7 +109,21 @@ class TestDependentElectrodes:
         with pytest.warns(UserWarning, match=match):
             problem = from_mne(evoked, forward, noise_cov, tmax=0.3)
         assert "too little in 43 samples to tell whether some of the 60 EEG channels" in problem.notes["sensors"]
-        assert problem.noise.ranks == {"eeg": 59}
+        assert "3 a combination of others in the recording (EEG 010, EEG 033, EEG 053)" in problem.notes["sensors"]
+        left_out = from_mne(*without((evoked, forward, noise_cov), *odd), tmax=0.3)
+        assert problem.noise.ranks == {"eeg": 56} == left_out.noise.ranks
+        assert_array_equal(problem.gain, left_out.gain)
+        assert snr(problem) == snr(left_out)
+
+    @pytest.mark.parametrize("many", [1, 6, 12])
+    def test_those_of_the_recording_alone_leave_the_signal_what_it_is(self, auditory, forward, noise_cov, rng, many):
+        evoked = decimated(auditory, 10).pick("eeg", exclude="bads")
+        evoked.info["bads"] = list(rng.choice(evoked.ch_names, many, replace=False))
+        mended = evoked.copy().interpolate_bads(reset_bads=True)
+        with pytest.warns(UserWarning, match=rf"{many} EEG channels? of the recording .*; (is|are) left out"):
+            problem = from_mne(mended, forward, noise_cov, tmin=0.05, tmax=0.15)
+        wanted = snr(from_mne(evoked, forward, noise_cov, tmin=0.05, tmax=0.15))
+        assert snr(problem) == pytest.approx(wanted, rel=1e-6)
 
     @pytest.mark.parametrize("cutoff", [None, 40.0, 20.0, 5.0])
     def test_those_of_a_long_recording_by_no_spline(self, auditory, forward, noise_cov, cutoff):
