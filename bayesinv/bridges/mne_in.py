@@ -28,9 +28,10 @@ from bayesinv.problem.account import noted
 from bayesinv.problem.autocorrelation import NoiseTime, chosen
 from bayesinv.problem.frozen import told_of_frozen
 from bayesinv.problem.noise import modality
+from bayesinv.problem.plausibility import outlying_share
 from bayesinv.problem.problem import Problem
 from bayesinv.problem.recording import Recording, checked_averages
-from bayesinv.wording import listed
+from bayesinv.wording import listed, percent
 
 if TYPE_CHECKING:
     import mne
@@ -116,7 +117,9 @@ def from_mne(
         of projectors (or what SSS left), "full" for all that projectors leave. None estimates it as MNE-Python does,
         and leaves out what interpolated channels, bridged electrodes and added references pretend to measure
     outliers : what to do about sources whose gain is many times that of their neighbours, because they lie on or
-        outside the skull of the head model: "warn", "drop" or "keep"
+        outside the skull of the head model: "warn" leaves them out and says so, "drop" leaves them out without a
+        warning, "keep" keeps them, with a check that fails where they have much of the signal's power. The account
+        names them, and `sources` are those that are left
     head_moved : "refuse" or "warn" where the MEG sensors lie more than 5 mm elsewhere on the head in the forward
         solution than in the recording (`dev_head_t`), or coils are turned by more than 5 degrees in the device; from 1
         mm or degree on a warning says so in any case
@@ -279,21 +282,20 @@ def _average(evoked: Any) -> mne.Evoked:
 
 
 def _treated(problem: Problem, outliers: str) -> Problem:
-    """Return the problem without outlying sources, or warn of them, or neither."""
+    """Return the problem without outlying sources, with a warning or without, or as it is."""
     import mne
 
     many = len(problem.outliers)
     if not many or outliers == "keep":
         return problem
     if outliers == "warn":
-        named = ", ".join(str(source) for source in problem.outliers[:5])
         warnings.warn(
-            f"{many} source{'s' * (many > 1)} ({named}{', ...' * (many > 5)}) have gains many times as large as their "
-            "neighbours': they lie on or outside the skull of the head model and upset scales and maps; "
-            "outliers='drop' leaves them out",
+            f"{many} of {problem.source_count} sources ({listed(problem.outliers)}), with gains many times as large as "
+            "their neighbours', are left out: they lie on or outside the skull of the head model, where a gain has no "
+            f"meaning, and have {percent(outlying_share(problem), 2)} of the signal's power. The account names them; "
+            "outliers='drop' leaves them out without this warning, outliers='keep' keeps them",
             stacklevel=3,
         )
-        return problem
     assert problem.lead_field is not None
     retained = np.setdiff1d(np.arange(problem.source_count), problem.outliers)
     restricted = problem.lead_field.restrict(sources=retained)

@@ -49,6 +49,12 @@ def outlying_gains(positions: Array, norms: Array) -> Index:
     return np.argsort(-ratio)[: int(np.sum(ratio > OUTLYING_RATIO))]
 
 
+def outlying_share(problem: Problem) -> float:
+    """Share that outlying sources have of the power which sources that are alike cause in the sensors."""
+    powers = problem.source_norms**2
+    return float(powers[problem.outliers].sum() / powers.sum())
+
+
 def check_gain_norms(norms: Array) -> None:
     """Raise where the norm (source,) of a source's gain is zero: no sensor measures it."""
     zero = np.flatnonzero(norms == 0)
