@@ -112,7 +112,7 @@ def _by_numpy(inputs: list[Any], graphs: list[Any]) -> list[Any]:
         elif kind in ("Add", "Mul") and len(given) > 2:
             new = reduce(node.op, given)
         elif isinstance(getattr(node.op, "core_op", None), ViewOp) or getattr(node.op, "axis", None) == ():
-            new = given[0] if given[0].dtype == node.outputs[0].dtype else None
+            new = given[0] if given[0].type.dtype == node.outputs[0].type.dtype else None
         if new is not None:
             whole.replace(node.outputs[0], new, import_missing=True)
     return list(whole.outputs)
