@@ -112,17 +112,14 @@ def _call(node: Any) -> Callable[..., Sequence[Any]]:
 def _over_rows(op: Any) -> Callable[..., Array | None] | None:
     """A function that does for all rows at once what an operation does one by one, or gives None where it cannot.
 
-    None for other operations than these: one that does nothing, and the slope of elements that were picked.
+    None for other operations than the slope of elements that were picked.
     """
-    from pytensor.compile.ops import ViewOp
     from pytensor.tensor.blockwise import Blockwise
     from pytensor.tensor.subtensor import AdvancedIncSubtensor
 
     core = getattr(op, "core_op", None)
     if not isinstance(op, Blockwise):
         return None
-    if type(core) is ViewOp:
-        return lambda values: values
     if type(core) is not AdvancedIncSubtensor or core.set_instead_of_inc or core.ignore_duplicates:
         return None
 
