@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bayesinv.axes import Array, Index
+from bayesinv.axes import Array
 
 
 class _Step(NamedTuple):
@@ -97,38 +97,9 @@ def _call(node: Any) -> Callable[..., Sequence[Any]]:
         if given == len(node.inputs) and made == 1:
             return lambda *values: (np.asarray(function(*values, **options), dtype=dtype),)
 
-    rows = _over_rows(op)
-
-    def perform(*values: Any) -> Sequence[Any]:
-        if rows is not None and (found := rows(*values)) is not None:
-            return (found,)
+    def perform(*values: Any) -> list[Any]:
         cells: list[list[Any]] = [[None] for _ in node.outputs]
         op.perform(node, list(values), cells)
         return [cell[0] for cell in cells]
 
     return perform
-
-
-def _over_rows(op: Any) -> Callable[..., Array | None] | None:
-    """A function that does for all rows at once what an operation does one by one, or gives None where it cannot.
-
-    None for other operations than the slope of elements that were picked.
-    """
-    from pytensor.tensor.blockwise import Blockwise
-    from pytensor.tensor.subtensor import AdvancedIncSubtensor
-
-    core = getattr(op, "core_op", None)
-    if not isinstance(op, Blockwise):
-        return None
-    if type(core) is not AdvancedIncSubtensor or core.set_instead_of_inc or core.ignore_duplicates:
-        return None
-
-    def added(table: Array, more: Array, *which: Index) -> Array | None:
-        """Rows (row, element) with more (row, picked) added where it was picked, at the same places in all rows."""
-        if len(which) != 1 or table.ndim != 2 or more.shape != (len(table), which[0].size) or which[0].shape[0] != 1:
-            return None
-        out = table.copy()
-        np.add.at(out.T, which[0].ravel(), more.T)
-        return out
-
-    return added
