@@ -91,8 +91,8 @@ class Chain(ActiveState):
             return
         if model.neighbours.count:
             self._draw_near(slot, one)
-        added = self.heat * one.products(int(self.patch[slot])).levels(self.deviation[slot], model.strengths)
-        self.level[slot] = one_of_mass(added + model.log_strengths, rng)
+        added = one.products(int(self.patch[slot])).profiles(self.deviation[[slot]], model.strengths)[:, 0]
+        self.level[slot] = one_of_mass(self.heat * added + model.log_strengths, rng)
         self.put(slot)
 
     def _draw_near(self, slot: int, one: OneMore) -> None:

@@ -309,8 +309,8 @@ def test_what_one_more_source_adds_is_the_difference_of_two_densities():
     strengths = given.strengths[[17, 17]]
     exact = [added(patch, deviation) for patch, deviation in zip(some, deviations, strict=False)]
     assert_allclose(products.log_factors(deviations[:2], strengths), exact, atol=1e-8)
-    levels = products.picked(np.array([1])).levels(deviations[1], given.strengths)
-    assert_allclose(levels[9], added(11, deviations[1], 9), atol=1e-8)
+    levels = products.profiles(deviations[:2], given.strengths)
+    assert_allclose(levels[9], [added(*one, 9) for one in zip(some, deviations, strict=False)], atol=1e-8)
     factors, gradient, _ = products.expansion(deviations[:2], strengths)
     assert_allclose(factors, exact, atol=1e-8)
     for direction, step in enumerate(1e-5 * np.eye(given.neighbours.count)):
