@@ -35,7 +35,9 @@ class Candidates(PickledByFields):
     proposal: Proposal
 
     @classmethod
-    def at(cls, model: ActiveModel, scan: Scan, heat: float, tables: Tables, places: Index, levels: Index) -> Candidates:
+    def at(
+        cls, model: ActiveModel, scan: Scan, heat: float, tables: Tables, places: Index, levels: Index
+    ) -> Candidates:
         """Return patches by their places, approximated at some levels of strength (candidate,), or at better ones."""
         fields = model.neighbours.fields_along(model.of_patches, tables.patches[places])
         products = scan.deviations(fields, tabled=True)
