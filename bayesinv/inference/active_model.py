@@ -112,9 +112,8 @@ class ActiveModel(PickledByFields):
     @cached_property
     def parts(self) -> Parts:
         """Which patches sweeps look at in turn."""
-        whole = Tables.of(self, np.arange(len(self.by_patch)))
         recording = self.recordings[len(self.recordings) // 2]
-        return Parts.of(whole, recording, self.strengths[self.knots[0]])
+        return Parts.of(self, recording, self.strengths[self.knots[0]])
 
     def tables(self, part: int) -> Tables:
         """Tables of what sweeps look at in a part."""
