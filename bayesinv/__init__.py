@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from bayesinv.prior.scales import global_scale as global_scale
     from bayesinv.prior.scales import noise_scale as noise_scale
     from bayesinv.prior.scales import source_scale as source_scale
+    from bayesinv.prior.scales import time_constant as time_constant
     from bayesinv.problem.model_error import ForwardError as ForwardError
     from bayesinv.problem.model_error import forward_error as forward_error
     from bayesinv.problem.noise import Noise as Noise
@@ -89,6 +90,7 @@ _ROOMS = {
     "source_scale": "prior.scales",
     "surface_axes": "classical.surface_axes",
     "tikhonov": "classical.minimum_norm",
+    "time_constant": "prior.scales",
 }
 
 __all__ = sorted(_ROOMS)

@@ -12,6 +12,7 @@ from bayesinv.inference.baseline_currents import baseline_currents_checks
 from bayesinv.inference.colour import colour_checks
 from bayesinv.inference.conflict import prior_checks
 from bayesinv.inference.outliers import outlier_checks
+from bayesinv.inference.window_means import window_means_checks
 from bayesinv.posterior.checks import Check, Evidence
 from bayesinv.posterior.hyper import Hyper
 from bayesinv.posterior.mixture import Mixture, systematic
@@ -132,8 +133,9 @@ def data_checks(problem: Problem, mixed: Mixture) -> tuple[Check, ...]:
 
 
 def gaussian_checks(problem: Problem, mixed: Mixture) -> tuple[Check, ...]:
-    """Return the same, and what takes currents that are all alike: that they are not as strong before the response."""
-    return (*data_checks(problem, mixed), *baseline_currents_checks(problem, mixed))
+    """Return the same, and what takes currents that are all alike: how large they are before the response and in it."""
+    checks = (*baseline_currents_checks(problem, mixed), *window_means_checks(problem, mixed))
+    return (*data_checks(problem, mixed), *checks)
 
 
 def noise_check(mixed: Mixture) -> Check:

@@ -42,26 +42,53 @@ ROOM = 1.2
 QUIET_SHARE = 0.05
 """Share of a direction's variance that currents may have where it counts as noise."""
 
+OF_KIND = 0.5
+"""Share of a direction that must lie in sensors of a kind for it to count as theirs."""
+
 
 def colour_checks(problem: Problem, mixed: Mixture) -> list[Check]:
     """Return the checks that noise is white over time once its autocorrelation is accounted for.
 
     The statistic is that of Ljung and Box without its factor of samples, so that it measures an effect and not how
-    many samples there are. The recording is looked at in the directions in which currents explain next to nothing.
+    many samples there are. The recording is looked at in the directions in which currents explain next to nothing; of
+    currents that have time constants, in all, less what they explain in each mode of time.
 
     Reference: Ljung & Box (1978), Biometrika 65, 297-303.
     """
-    known, advice = problem.noise_over_time, _advice(problem)
+    advice = _advice(problem)
+    kinds = ("sensor",) * problem.components if problem.noise is None else problem.noise.component_modality
+    members = {kind: np.array([one == kind for one in kinds]) for kind in dict.fromkeys(kinds)}
     found = []
     innovations = _innovations(problem)
     if innovations is not None:
-        found.append(_check(f"{OVER_TIME}, baseline", innovations, known, advice))
-    quiet = _without_currents(problem, mixed)
-    if quiet is not None:
-        found.append(_check(f"{OVER_TIME}, recording", quiet, known, advice))
+        parts = {kind: innovations[rows] for kind, rows in members.items()}
+        found.append(_worst(f"{OVER_TIME}, baseline", parts, problem.noise_over_time, advice))
+    directions = _of_noise_alone(problem, mixed)
+    if directions is not None:
+        vectors, table = directions
+        parts = {kind: _of_kind(vectors[rows], table) for kind, rows in members.items()} if len(members) > 1 else {}
+        parts = {kind: one for kind, one in parts.items() if one.size >= MIN_NUMBERS}
+        found.append(_worst(f"{OVER_TIME}, recording", parts or {"all": table}, problem.noise_over_time, advice))
     elif innovations is None and _is_assumed(problem) and len(problem.times) > 2:
         found.append(_assumed(problem, advice))
     return found
+
+
+def _worst(name: str, parts: dict[str, Array], known: str, advice: str) -> Check:
+    """The check of the kind of sensor that fares worst: one of few sensors hides among all."""
+    checks = {kind: _check(name, table, known, advice) for kind, table in parts.items()}
+    worst = min(checks, key=lambda kind: (checks[kind].passed, -checks[kind].value))
+    found = checks[worst]
+    return found if len(checks) == 1 else replace(found, note=f"of {worst.upper()}, {found.note}")
+
+
+def _of_kind(vectors: Array, table: Array) -> Array:
+    """Combinations (direction, time) of a table that lie for the most part in sensors of a kind.
+
+    vectors : (component of the kind, direction), of orthonormal ones over all components
+    """
+    _, sizes, combinations = np.linalg.svd(vectors, full_matrices=False)
+    return np.asarray(combinations[sizes**2 > OF_KIND] @ table)
 
 
 def _is_assumed(problem: Problem) -> bool:
@@ -139,17 +166,28 @@ def _innovations(problem: Problem) -> Array | None:
     return whitening.by_group(baseline, np.linalg.inv(np.linalg.cholesky(known.between(times, times))))
 
 
-def _without_currents(problem: Problem, mixed: Mixture) -> Array | None:
-    """The recording, white in the order of its samples, in directions without currents; None where there are few."""
+def _of_noise_alone(problem: Problem, mixed: Mixture) -> tuple[Array, Array] | None:
+    """Directions, and what is left of the recording in them without currents, white in the order of its samples.
+
+    They are (component, direction) and (direction, time); None if there are few.
+    """
     if len(problem.times) < (3 if _is_assumed(problem) else 3 * LAGS):
         return None
     best = int(np.argmax(mixed.weights))
     spectrum = Spectrum.of(problem, mixed.structures[mixed.which[best]])
-    one = spectrum.decompositions[0]
-    noise = mixed.variance[best] * one.values < QUIET_SHARE * mixed.noise[best] ** 2
-    if np.count_nonzero(noise) * len(problem.times) < MIN_NUMBERS:
+    one, variance, noise = spectrum.decompositions[0], mixed.variance[best], mixed.noise[best] ** 2
+    if spectrum.structure.correlated and spectrum.stretches is None and len(spectrum.blocks) == 1:
+        # What the model says of currents and noise in each mode of time is taken out, in all directions.
+        assert spectrum.modes is not None
+        standardised = spectrum.coefficients / np.sqrt(variance * spectrum.eigenvalues + noise)
+        return one.to_components, np.asarray(standardised @ spectrum.modes.basis.vectors.T)
+    # Slow currents are many times as strong in slow modes as in a sample: in none of them may they be strong.
+    slowest = float(np.max(spectrum.levels)) / max(float(one.values.max()), 1e-300)
+    few = variance * slowest * one.values < QUIET_SHARE * noise
+    if np.count_nonzero(few) * len(problem.times) < MIN_NUMBERS:
         return None
+    vectors = one.to_components[:, few]
     if not spectrum.structure.correlated:
         # At hand: the likelihood is made of them.
-        return spectrum.white_coefficients[noise]
-    return np.asarray(one.to_components[:, noise].T @ problem.white_recording)
+        return vectors, spectrum.white_coefficients[few]
+    return vectors, np.asarray(vectors.T @ problem.white_recording)

@@ -1,8 +1,10 @@
-"""Priors of the noise scale and the source scale, which models share."""
+"""Priors of the noise scale, the source scale and the time constant, which models share."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from bayesinv.problem.problem import Problem
 
@@ -13,12 +15,16 @@ WITH_BASELINE, WITHOUT_BASELINE = 0.5, 0.1
 """Standard deviation of the log noise scale. The baseline determines it; without one the prior must be narrow, since
 noise alone can explain a response."""
 
+USUAL = 0.02
+"""Median time constant of a response, s."""
+
 FORMULAS = {
     "noise_scale(problem)": (
         f"LogNormal(0, {WITH_BASELINE}) where there is a baseline, LogNormal(0, {WITHOUT_BASELINE}) where there is none"
     ),
     "source_scale(problem)": "HalfCauchy(problem.scale_guess)",
     "global_scale(problem)": "HalfCauchy(problem.scale_guess / sqrt(number of sources))",
+    "time_constant(problem)": "LogNormal(log 20 ms, 1), between half a sample and five times the recording",
 }
 """Priors by the call that a model's card names, written out in full."""
 
@@ -73,3 +79,30 @@ def global_scale(problem: Problem, name: str = "scale") -> TensorVariable[Any, A
     import pymc as pm
 
     return pm.HalfCauchy(name, problem.scale_guess / problem.source_count**0.5)
+
+
+def time_constant(problem: Problem, name: str = "constant") -> TensorVariable[Any, Any]:
+    """Return the time constant of the currents' courses, in s, as a variable of the model in context.
+
+        name ~ LogNormal(log 20 ms, 1), between half a sample and five times the recording
+
+    For `Currents(..., time=time_constant(problem))`: a response is slower than the noise, and currents of any prior
+    that are taken to be as fast come out too small. What is sampled is "log_" and the name.
+
+    problem : what the model observes
+    name : of the variable
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than 3 samples.
+    """
+    import pymc as pm
+
+    if len(problem.times) < 3:
+        raise ValueError(f"a time constant wants at least 3 samples, but there are {len(problem.times)}")
+    span = float(np.ptp(problem.times))
+    low, high = 0.5 * span / (len(problem.times) - 1), 5.0 * span
+    middle = float(np.clip(np.log(USUAL), np.log(1.1 * low), np.log(0.9 * high)))
+    log_constant = pm.TruncatedNormal(f"log_{name}", middle, 1.0, lower=np.log(low), upper=np.log(high))
+    return pm.Deterministic(name, pm.math.exp(log_constant))

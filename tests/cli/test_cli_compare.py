@@ -92,6 +92,20 @@ class TestCompare:
                 assert all((row[what] is not None) == ranked for row in found["rows"])
 
     @pytest.mark.slow
+    def test_one_model_that_passes_is_enough(self, undrawn, compare, monkeypatch):
+        from bayesinv.inference import window_means
+
+        before = window_means.Series.excess
+        monkeypatch.setattr(
+            window_means.Series, "excess", lambda self: (9.0, 0.0) if self.over_time is None else before(self)
+        )
+        # By default: minimum norm, hierarchical, depth-weighted and temporal.
+        code, out, err = compare("--methods", "none")
+        assert code == 0
+        assert "temporal" in out
+        assert err.count("check failed: currents over time") == 3
+
+    @pytest.mark.slow
     def test_champagne_takes_nothing_of_mne(self, undrawn, compare):
         code, out, err = compare("--methods", "champagne,MNE", "--models", "none")
         assert code == 0, err

@@ -1,4 +1,4 @@
-"""The priors of noise and source scale, which all models share: card, formula and density say the same."""
+"""The priors of scales and time constant, which models share: card, formula and density say the same."""
 
 import ast
 import re
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 from referee import as_written, toy
-from scipy.stats import halfcauchy, lognorm
+from scipy.stats import halfcauchy, lognorm, truncnorm
 
 import bayesinv as bi
 from bayesinv.prior.scales import FORMULAS
@@ -64,6 +64,31 @@ def test_the_global_scale_has_the_density_of_its_formula():
     assert_allclose(found, halfcauchy(scale=median).logpdf(median * VALUES), rtol=0, atol=1e-7)
 
 
+@pytest.mark.parametrize("step", [0.001, 1.0])
+def test_the_time_constant_has_the_density_of_its_formula(step):
+    import pymc as pm
+
+    problem = toy().with_fields(times=step * np.arange(len(toy().times)))
+    span, low = step * (len(problem.times) - 1), 0.5 * step
+    assert FORMULAS["time_constant(problem)"].startswith(
+        "LogNormal(log 20 ms, 1), between half a sample and five times"
+    )
+    with pm.Model() as built:
+        bi.time_constant(problem)
+    values = np.log(np.array([1.2 * low, 0.5 * span, 4.9 * span]))
+    middle = np.log(np.clip(0.02, 1.1 * low, 4.5 * span))
+    limits = np.log([low, 5 * span]) - middle
+    found = pm.logp(built["log_constant"], values).eval(mode=as_written())
+    assert_allclose(found, truncnorm(*limits, loc=middle).logpdf(values), rtol=0, atol=1e-6)
+    assert_allclose(built["constant"].eval({built["log_constant"]: values[1]}), 0.5 * span)
+
+
+def test_a_time_constant_wants_samples():
+    problem = toy()
+    with pytest.raises(ValueError, match="at least 3 samples, but there are 2"):
+        bi.time_constant(bi.Problem.from_arrays(problem.gain, problem.recording[:, :2]))
+
+
 def test_a_field_is_as_strong_at_the_global_scale_as_at_the_source_scale_without_local_ones(rng):
     """In the median, and within the factor by which the median of a sum of n squares differs from n²."""
     local = np.abs(rng.standard_cauchy((2000, 400)))
@@ -71,9 +96,10 @@ def test_a_field_is_as_strong_at_the_global_scale_as_at_the_source_scale_without
 
 
 def called(path):
-    """The shared priors that a model calls: that of the noise, and one of the two of the scale."""
+    """The shared priors that a model calls: that of the noise, one of the two of the scale, that of courses."""
     scale = "global_scale(problem)" if path.stem == "horseshoe" else "source_scale(problem)"
-    return {call: FORMULAS[call] for call in ("noise_scale(problem)", scale)}
+    course = ("time_constant(problem)",) if path.stem == "temporal" else ()
+    return {call: FORMULAS[call] for call in ("noise_scale(problem)", scale, *course)}
 
 
 @each_model
