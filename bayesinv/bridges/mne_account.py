@@ -31,7 +31,7 @@ def notes_of(
     baseline_times : (sample,), s
     unjudged : what of the channels could not be checked
     """
-    lost = [f"{len(names)} {reason} ({listed(names, 10)})" for reason, names in left_out.items()]
+    lost = [f"{len(names)} {reason} ({listed(names, 10)})" for reason, names in left_out.items() if names]
     noise = [_projectors(info, noise_cov)]
     if dependent:
         noise.append(f"without noise of their own, and not in the rank: {listed(dependent, 10)}")

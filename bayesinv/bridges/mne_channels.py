@@ -34,6 +34,12 @@ RENAME = {
 }
 """How to make names one, by what is to be renamed."""
 
+REMEDY = {
+    "forward solution": "compute the forward solution for this recording's channels",
+    "noise covariance": "compute the covariance from this recording's channels",
+}
+"""What to do about one that has few or none of the recording's channels."""
+
 
 @dataclass(frozen=True)
 class Channels:
@@ -89,9 +95,10 @@ def used_channels(
             _refuse_strangers(what, lost, present, odd)
         if lost:
             alike += _alike(lost, present, odd)
+            most = any(2 * sum(kinds[name] == kind for name in lost) > total[kind] for kind in KINDS)
             warnings.warn(
                 f"{_counted(lost, kinds, total)} of the recording ({listed(lost)}) {_are(lost)} not in the {what} and "
-                f"left out{_alike(lost, present, odd)}",
+                f"left out{_alike(lost, present, odd)}{f'. That is most of a kind: {REMEDY[what]}' * most}",
                 stacklevel=4,
             )
         names = [name for name in names if name not in lost]
@@ -239,14 +246,10 @@ def _counted(names: Sequence[str], kinds: Mapping[str, str], total: Mapping[str,
 def _refuse_strangers(what: str, lost: Sequence[str], present: Sequence[str], odd: str) -> None:
     """Raise because the recording and another object have no channel in common."""
     short = what.removesuffix(" solution")
-    remedy = {
-        "forward": "compute the forward solution for this recording's channels",
-        "noise covariance": "compute the covariance from this recording's channels",
-    }
     alike = _alike(lost, present, odd)
     raise ValueError(
         f"no channel is in common: the recording has {', '.join(lost[:3])}, ..., the {short} has "
-        f"{', '.join(list(present)[:3])}, ...{alike}; {'or ' if alike else ''}{remedy[short]}"
+        f"{', '.join(list(present)[:3])}, ...{alike}; {'or ' if alike else ''}{REMEDY[what]}"
     )
 
 

@@ -16,20 +16,22 @@ import numpy as np
 
 from bayesinv.axes import Array, Index, is_number, one_of, real
 from bayesinv.bridges.mne_account import notes_of
-from bayesinv.bridges.mne_channels import used_channels
+from bayesinv.bridges.mne_channels import WORDS, used_channels
 from bayesinv.bridges.mne_colour import colour_of
 from bayesinv.bridges.mne_fit import check_belonging
 from bayesinv.bridges.mne_forward import lead_field_of
 from bayesinv.bridges.mne_interpolated import judge_recording
-from bayesinv.bridges.mne_noise import Rank, noise_of
+from bayesinv.bridges.mne_noise import Rank, Whitening, noise_of
 from bayesinv.bridges.mne_origin import Origin
 from bayesinv.bridges.mne_windows import Baseline, Windows, corrected, windows_of
 from bayesinv.problem.account import noted
 from bayesinv.problem.autocorrelation import NoiseTime, chosen
 from bayesinv.problem.frozen import told_of_frozen
+from bayesinv.problem.noise import modality
+from bayesinv.problem.plausibility import outlying_share
 from bayesinv.problem.problem import Problem
 from bayesinv.problem.recording import Recording, checked_averages
-from bayesinv.wording import listed
+from bayesinv.wording import listed, percent
 
 if TYPE_CHECKING:
     import mne
@@ -115,7 +117,9 @@ def from_mne(
         of projectors (or what SSS left), "full" for all that projectors leave. None estimates it as MNE-Python does,
         and leaves out what interpolated channels, bridged electrodes and added references pretend to measure
     outliers : what to do about sources whose gain is many times that of their neighbours, because they lie on or
-        outside the skull of the head model: "warn", "drop" or "keep"
+        outside the skull of the head model: "warn" leaves them out and says so, "drop" leaves them out without a
+        warning, "keep" keeps them, with a check that fails where they have much of the signal's power. The account
+        names them, and `sources` are those that are left
     head_moved : "refuse" or "warn" where the MEG sensors lie more than 5 mm elsewhere on the head in the forward
         solution than in the recording (`dev_head_t`), or coils are turned by more than 5 degrees in the device; from 1
         mm or degree on a warning says so in any case
@@ -131,7 +135,8 @@ def from_mne(
 
     Warns of what may be wrong: good channels that the forward solution or the covariance lacks or marks as bad, names
     that differ in case or blanks, bipolar channels (left out), electrodes that lie elsewhere in the forward solution,
-    projectors that only the covariance has, channels that were interpolated or bridged.
+    projectors that only the covariance has, channels that were interpolated or bridged (left out, unless a rank is
+    given).
 
     Raises
     ------
@@ -161,19 +166,20 @@ def from_mne(
         names = channels.names
         check_belonging(average.info, forward, noise_cov, names, head_moved)
         info = mne.pick_info(average.info, [average.ch_names.index(name) for name in names])
-        kinds = tuple(info.get_channel_types())
         if baseline_correct is not None:
             average = corrected(average, baseline_correct)
         field = real("evoked", average.get_data(picks=names), "sensor time")
-        lead_field = lead_field_of(forward, names, kinds, orientation)
         trials = _trials(average, averages)
-        whitening = noise_of(info, noise_cov, kinds, rank, trials)
+        info, field, whitening, combined, unjudged = _measuring(info, field, noise_cov, rank, trials)
+        names, kinds = tuple(info["ch_names"]), tuple(info.get_channel_types())
+        lead_field = lead_field_of(forward, names, kinds, orientation)
         whitener = whitening.noise.whitener @ whitening.project
         whitened = whitener @ field
         windows = windows_of(average, tmin, tmax, baseline, whitened)
+        _refuse_zero(field[:, windows.recording], kinds)
         times, quiet = average.times[windows.recording], average.times[windows.baseline]
-        unjudged = judge_recording(info, field, kinds, whitening.removed, whitening.dependent)
-        notes = notes_of(info, noise_cov, channels.left_out, whitening.dependent, quiet, unjudged)
+        left_out = {**channels.left_out, "a combination of others in the recording": combined}
+        notes = notes_of(info, noise_cov, left_out, whitening.dependent, quiet, unjudged)
         notes = noted(notes, sensors=_frozen(field, kinds, names, average.times, windows))
     noise = whitened[:, windows.baseline] if windows.baseline.any() else None
     recorded, groups = _of_noise(noise_time, evoked), whitening.noise.component_modality
@@ -205,6 +211,30 @@ def from_mne(
     return problem
 
 
+def _measuring(
+    info: mne.Info, field: Array, noise_cov: mne.Covariance, rank: Rank, trials: float
+) -> tuple[mne.Info, Array, Whitening, tuple[str, ...], str]:
+    """Return info, field (sensor, time) and noise of the channels that measure, and the others' names, if left out.
+
+    The last word is on what could not be judged. With a rank that is given all channels are kept.
+    """
+    import mne
+
+    kinds = tuple(info.get_channel_types())
+    whitening = noise_of(info, noise_cov, kinds, rank, trials)
+    free, dependent = rank is None, whitening.dependent
+    combined, unjudged = judge_recording(info, field, kinds, whitening.removed, dependent, free)
+    if not combined or not free:
+        return info, field, whitening, (), unjudged
+    some = [i for i, name in enumerate(info["ch_names"]) if name not in combined]
+    info = mne.pick_info(info, some)
+    with warnings.catch_warnings():
+        # What it tells of the noise it has told.
+        warnings.simplefilter("ignore")
+        whitening = noise_of(info, noise_cov, tuple(info.get_channel_types()), rank, trials)
+    return info, field[some], whitening, combined, unjudged
+
+
 def _of_noise(noise_time: Any, evoked: Any) -> mne.BaseEpochs | mne.io.BaseRaw | None:
     """What noise over time is learned from beside the average: what was given, or its own trials; None for neither."""
     import mne
@@ -212,6 +242,18 @@ def _of_noise(noise_time: Any, evoked: Any) -> mne.BaseEpochs | mne.io.BaseRaw |
     if isinstance(noise_time, str) and noise_time == "auto" and isinstance(evoked, mne.BaseEpochs) and len(evoked) > 1:
         return evoked
     return noise_time if isinstance(noise_time, mne.BaseEpochs | mne.io.BaseRaw) else None
+
+
+def _refuse_zero(field: Array, kinds: Sequence[str]) -> None:
+    """Raise where all channels of a modality are zero throughout the recording (sensor, time)."""
+    groups = np.array([modality(kind) for kind in kinds])
+    for group in dict.fromkeys(groups):
+        members = groups == group
+        if not field[members].any():
+            raise ValueError(
+                f"the recording is zero everywhere in all {members.sum()} {WORDS[group]} channels: nothing was "
+                "measured, or an array was never filled; look at evoked.data, or leave them out of picks"
+            )
 
 
 def _frozen(field: Array, kinds: Sequence[str], names: Sequence[str], times: Array, windows: Windows) -> str:
@@ -240,21 +282,20 @@ def _average(evoked: Any) -> mne.Evoked:
 
 
 def _treated(problem: Problem, outliers: str) -> Problem:
-    """Return the problem without outlying sources, or warn of them, or neither."""
+    """Return the problem without outlying sources, with a warning or without, or as it is."""
     import mne
 
     many = len(problem.outliers)
     if not many or outliers == "keep":
         return problem
     if outliers == "warn":
-        named = ", ".join(str(source) for source in problem.outliers[:5])
         warnings.warn(
-            f"{many} source{'s' * (many > 1)} ({named}{', ...' * (many > 5)}) have gains many times as large as their "
-            "neighbours': they lie on or outside the skull of the head model and upset scales and maps; "
-            "outliers='drop' leaves them out",
+            f"{many} of {problem.source_count} sources ({listed(problem.outliers)}), with gains many times as large as "
+            "their neighbours', are left out: they lie on or outside the skull of the head model, where a gain has no "
+            f"meaning, and have {percent(outlying_share(problem), 2)} of the signal's power. The account names them; "
+            "outliers='drop' leaves them out without this warning, outliers='keep' keeps them",
             stacklevel=3,
         )
-        return problem
     assert problem.lead_field is not None
     retained = np.setdiff1d(np.arange(problem.source_count), problem.outliers)
     restricted = problem.lead_field.restrict(sources=retained)

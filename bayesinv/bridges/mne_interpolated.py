@@ -1,7 +1,8 @@
 """Channels that are combinations of others: interpolated ones by the places of electrodes, and those of a recording.
 
 A covariance from before channels were interpolated or bridged does not know of them. The recording does: what it says
-of such a channel is, up to rounding, what it says of the others.
+of such a channel is, up to rounding, what it says of the others. Kept, it would count as a measurement of its own that
+agrees with the others.
 """
 
 from __future__ import annotations
@@ -67,12 +68,15 @@ def splined(info: mne.Info, moments: Array) -> Index:
 
 
 def judge_recording(
-    info: mne.Info, field: Array, kinds: Sequence[str], removed: Array, dependent: Sequence[str]
-) -> str:
-    """Warn of channels that are combinations of others in the recording, and return what cannot be judged, in words.
+    info: mne.Info, field: Array, kinds: Sequence[str], removed: Array, dependent: Sequence[str], left_out: bool
+) -> tuple[tuple[str, ...], str]:
+    """Warn of channels that are combinations of others in the recording, unlike what the noise says of them.
+
+    Return their names, and what cannot be judged, in words.
 
     field : (channel, sample), of all samples; removed : (channel, direction), orthonormal, of the projectors
     dependent : names of channels that are known to be such combinations from the noise
+    left_out : whether they are, for the warning
     """
     import mne
 
@@ -80,7 +84,7 @@ def judge_recording(
     # A dead channel is named elsewhere; projectors make it a combination of the others.
     dead = {names[i] for i in np.flatnonzero(np.ptp(field, axis=1) == 0)}
     field = field - removed @ (removed.T @ field)
-    unjudged = []
+    unjudged, combined = [], []
     for group in dict.fromkeys(groups):
         members = np.flatnonzero(groups == group)
         here = [names[int(i)] for i in members]
@@ -99,17 +103,23 @@ def judge_recording(
             unjudged.append(f"{len(members)} {WORDS[group]} channels")
         fresh = [here[i] for i in sorted(found) if here[i] not in {*dependent, *dead}]
         if fresh:
+            combined += fresh
             one = len(fresh) == 1
+            fate = (
+                f"{'is' if one else 'are'} left out"
+                if left_out
+                else f"with the rank that was given {'is' if one else 'are'} taken to measure on "
+                f"{'its' if one else 'their'} own, which overstates the signal"
+            )
             warnings.warn(
                 f"{len(fresh)} {WORDS[group]} channel{'s' * (not one)} of the recording ({listed(fresh)}) "
                 f"{'is a combination' if one else 'are combinations'} of the others, as after interpolation or a "
-                f"bridge, but {'is' if one else 'are'} taken to measure on {'its' if one else 'their'} own; mark such "
-                "channels in evoked.info['bads']",
+                f"bridge, though not by the noise covariance; {fate}. Mark such channels in evoked.info['bads']",
                 stacklevel=3,
             )
     if not unjudged:
-        return ""
-    return (
+        return tuple(combined), ""
+    return tuple(combined), (
         f"too little in {field.shape[1]} samples to tell whether some of the {' and '.join(unjudged)} are combinations "
         "of others"
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -15,12 +15,27 @@ from bayesinv.bridges.mne_channels import WORDS, has_reference
 from bayesinv.bridges.mne_interpolated import splined
 from bayesinv.problem.dependence import Dependence, dependence
 from bayesinv.problem.noise import Noise, modality, whole_rank
+from bayesinv.wording import listed
 
 if TYPE_CHECKING:
     import mne
 
 MEMBERS = {"meg": ("meg", "mag", "grad"), "eeg": ("eeg",)}
 """Names that MNE-Python gives to parts of a group of sensors."""
+
+LOW_RANK = 0.7
+"""Rank, relative to what projectors leave of the channels (or what SSS left), below which most likely the covariance is
+wrong: the removal of components costs a fifth of a few dozen electrodes."""
+
+STRANGE_RATIO = 1e4
+"""Noise of a channel over that of the usual one of its kind, or less than it by as much, that is that of another kind:
+magnetometers and electrodes differ by 1e7 in SI units, noisy ones among themselves by 100."""
+
+ROUNDING = 1e-10
+"""The same below which a channel is zero but for rounding, such as a reference electrode."""
+
+STRANGE_SHARE = 0.04
+"""Share of the channels of a kind, at least two, with such noise, above which names and rows do not belong together."""
 
 Rank = int | Mapping[str, int] | Literal["info", "full"] | None
 
@@ -54,6 +69,7 @@ def noise_of(
     table = noise_cov["data"]
     covariance = np.diag(table[order]) if noise_cov["diag"] else table[np.ix_(order, order)]
     covariance = real("noise covariance", covariance, "sensor sensor")
+    _refuse_strange_units(np.sqrt(np.maximum(np.diag(covariance), 0.0)), kinds, names)
     electric = np.array([kind == "eeg" for kind in kinds])
     directions = _removed(info, noise_cov, electric)
     project = np.eye(len(names)) - directions @ directions.T
@@ -64,13 +80,14 @@ def noise_of(
         one_of("rank", rank, ("info", "full"), ', or give a number, {"meg": ..., "eeg": ...} or None')
     if rank is not None and not isinstance(rank, str):
         return Whitening(Noise(covariance, kinds, _given_ranks(rank, kinds), averages), project, (), directions)
-    ranks, dependent = {}, []
+    ranks, expected, dependent = {}, _mne_ranks(covariance, info, noise_cov, "info"), []
     estimated = _mne_ranks(covariance, info, noise_cov, rank)
     for group, members in (("meg", np.flatnonzero(~electric)), ("eeg", np.flatnonzero(electric))):
         if not members.size:
             continue
         within = _independent(directions[members])
         most = len(members) - within.shape[1]
+        expected[group] = min(expected[group], most)
         if rank is None:
             block = np.ix_(members, members)
             known = splined(mne.pick_info(info, members), covariance[block]) if group == "eeg" else ()
@@ -87,7 +104,50 @@ def noise_of(
         # Of a spectrum that decays to rounding, the estimate may count directions that cannot be whitened.
         possible = Noise(covariance, kinds).ranks
         ranks = {group: min(count, possible[group]) for group, count in ranks.items()}
+        _tell_low_ranks(ranks, expected, kinds, [*map(names.index, dependent)], int(noise_cov["nfree"] or 0))
     return Whitening(Noise(covariance, kinds, ranks, averages), project, tuple(dependent), directions)
+
+
+def _refuse_strange_units(sds: Array, kinds: tuple[str, ...], names: Sequence[str]) -> None:
+    """Raise where channels have the noise of another kind: names and rows of the covariance do not belong together."""
+    for kind in dict.fromkeys(kinds):
+        members = np.flatnonzero([one == kind for one in kinds])
+        usual = float(np.median(sds[members][sds[members] > 0])) if sds[members].any() else 1.0
+        ratio = sds[members] / usual
+        strange = members[(ratio > STRANGE_RATIO) | ((ratio < 1 / STRANGE_RATIO) & (ratio > ROUNDING))]
+        if len(strange) > max(1, STRANGE_SHARE * len(members)):
+            raise ValueError(
+                f"by the noise covariance the noise of {len(strange)} of {len(members)} {WORDS[kind]} channels "
+                f"({listed(names[i] for i in strange)}) is that of another kind of sensor: it has standard deviations "
+                f"of {sds[members].min():.1e} to {sds[members].max():.1e}, where those of one kind differ by a factor "
+                'of 100 at most. Its names (noise_cov["names"]) do not belong to its rows, or units are mixed; '
+                "compute it anew from channels that bear their own names, in V, T and T/m"
+            )
+
+
+def _tell_low_ranks(
+    ranks: Mapping[str, int], expected: Mapping[str, int], kinds: tuple[str, ...], dependent: list[int], samples: int
+) -> None:
+    """Warn where a covariance has far fewer directions of noise than its channels, of which most is not used then.
+
+    expected : what projectors, and SSS where the info tells of it, leave of each group's channels
+    dependent : channels that were named already
+    samples : of which the covariance was computed, 0 where it does not say
+    """
+    for group, rank in ranks.items():
+        named = sum(modality(kinds[i]) == group for i in dependent)
+        if rank >= LOW_RANK * (expected[group] - named):
+            continue
+        count = sum(modality(kind) == group for kind in kinds)
+        cause = f"it is of {samples} samples" if 0 < samples < count else "it is of fewer samples than channels"
+        warnings.warn(
+            f"the noise covariance has rank {rank} for {count} {WORDS[group]} channels, of which projectors and "
+            f"reference leave {expected[group]}: only {rank} directions of the recording are used. Most likely "
+            f"{cause}, its names do not belong to its rows, or something that the info does not know of took "
+            "directions out. Compute it of more samples, or regularise it (mne.compute_covariance(method='shrunk'), "
+            f"mne.cov.regularize); rank={{{group!r}: {rank}}} says that it is right",
+            stacklevel=4,
+        )
 
 
 def _removed(info: mne.Info, noise_cov: mne.Covariance, electric: NDArray[np.bool_]) -> Array:

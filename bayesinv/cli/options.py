@@ -57,7 +57,8 @@ BaselineCorrect = Annotated[
 Outliers = Annotated[
     Literal["warn", "drop", "keep"],
     Parameter(
-        help="What to do about sources on or outside the skull of the head model, whose gain is an artefact.",
+        help="Sources on or outside the skull of the head model, whose gain is an artefact: left out with a warning or "
+        "without (drop), or kept.",
     ),
 ]
 

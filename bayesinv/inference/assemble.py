@@ -11,6 +11,7 @@ from bayesinv.axes import Array
 from bayesinv.inference.baseline_currents import baseline_currents_checks
 from bayesinv.inference.colour import colour_checks
 from bayesinv.inference.conflict import prior_checks
+from bayesinv.inference.gain import gain_checks
 from bayesinv.inference.outliers import outlier_checks
 from bayesinv.inference.window_means import window_means_checks
 from bayesinv.posterior.checks import Check, Evidence
@@ -128,7 +129,7 @@ def mixture(
 
 def data_checks(problem: Problem, mixed: Mixture) -> tuple[Check, ...]:
     """Return the checks of the recording and its noise, which every posterior of it depends on."""
-    checks = [noise_check(mixed), *baseline_checks(problem)]
+    checks = [noise_check(mixed), *baseline_checks(problem), *gain_checks(problem)]
     return (*checks, *colour_checks(problem, mixed), *outlier_checks(problem, mixed))
 
 

@@ -176,11 +176,8 @@ def _of_noise_alone(problem: Problem, mixed: Mixture) -> tuple[Array, Array] | N
     best = int(np.argmax(mixed.weights))
     spectrum = Spectrum.of(problem, mixed.structures[mixed.which[best]])
     one, variance, noise = spectrum.decompositions[0], mixed.variance[best], mixed.noise[best] ** 2
-    if spectrum.structure.correlated and spectrum.stretches is None and len(spectrum.blocks) == 1:
-        # What the model says of currents and noise in each mode of time is taken out, in all directions.
-        assert spectrum.modes is not None
-        standardised = spectrum.coefficients / np.sqrt(variance * spectrum.eigenvalues + noise)
-        return one.to_components, np.asarray(standardised @ spectrum.modes.basis.vectors.T)
+    if spectrum.structure.correlated and spectrum.stretches is None:
+        return np.eye(problem.components), _standardised(spectrum, variance, noise)
     # Slow currents are many times as strong in slow modes as in a sample: in none of them may they be strong.
     slowest = float(np.max(spectrum.levels)) / max(float(one.values.max()), 1e-300)
     few = variance * slowest * one.values < QUIET_SHARE * noise
@@ -191,3 +188,16 @@ def _of_noise_alone(problem: Problem, mixed: Mixture) -> tuple[Array, Array] | N
         # At hand: the likelihood is made of them.
         return vectors, spectrum.white_coefficients[few]
     return vectors, np.asarray(vectors.T @ problem.white_recording)
+
+
+def _standardised(spectrum: Spectrum, variance: float, noise: float) -> Array:
+    """The recording (component, time) over what the model says of currents and noise in each mode of time.
+
+    noise : variance
+    """
+    assert spectrum.modes is not None
+    table = spectrum.coefficients / np.sqrt(variance * spectrum.eigenvalues + noise)
+    for one, block in zip(spectrum.decompositions, spectrum.blocks, strict=True):
+        root = one.from_components / np.linalg.norm(one.from_components, axis=1, keepdims=True)
+        table[:, block] = root @ table[:, block]
+    return np.asarray(table @ spectrum.modes.basis.vectors.T)

@@ -92,11 +92,12 @@ def _fixed(graphs: list[Any]) -> list[Any]:
 
 
 def _by_numpy(inputs: list[Any], graphs: list[Any]) -> list[Any]:
-    """Return the graphs without softplus, fill, and sums and products of more than two.
+    """Return the graphs without softplus, fill, views, and sums and products of none or more than two.
 
-    These the Python linker would evaluate number by number.
+    These the Python linker would evaluate number by number, or for nothing.
     """
     import pytensor.tensor as pt
+    from pytensor.compile.ops import ViewOp
     from pytensor.graph.basic import clone
     from pytensor.graph.fg import FunctionGraph
 
@@ -110,6 +111,8 @@ def _by_numpy(inputs: list[Any], graphs: list[Any]) -> list[Any]:
             new = pt.switch(pt.eq(given[0], given[0]), given[1], given[1])
         elif kind in ("Add", "Mul") and len(given) > 2:
             new = reduce(node.op, given)
+        elif isinstance(getattr(node.op, "core_op", None), ViewOp) or getattr(node.op, "axis", None) == ():
+            new = given[0] if given[0].type.dtype == node.outputs[0].type.dtype else None
         if new is not None:
             whole.replace(node.outputs[0], new, import_missing=True)
     return list(whole.outputs)

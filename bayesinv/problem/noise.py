@@ -18,6 +18,10 @@ KINDS = ("eeg", "mag", "grad")
 MAX_SD_RATIO = 1e4
 """Ratio of standard deviations beyond which sensors must be of different units."""
 
+ROUNDED_SD = 1e-10
+"""Standard deviation, relative to the largest of sensors of any unit, below which a sensor has no noise but rounding,
+as where projectors take all that it measures."""
+
 RANK_TOLERANCE = 1e-10
 """Relative size, on the scale of the correlation matrix, below which an eigenvalue counts as zero."""
 
@@ -111,7 +115,7 @@ class Noise(PickledByFields):
         for name, index in self._groups.items():
             block = self.covariance[np.ix_(index, index)] / self.averages
             sds = np.sqrt(np.diag(block))
-            units = np.where(sds > 0, sds, sds.max() or 1)
+            units = np.where(sds > ROUNDED_SD * sds.max(), sds, sds.max() or 1)
             correlation_values = np.linalg.eigvalsh(block / np.outer(units, units))
             if correlation_values[-1] <= 0:
                 raise ValueError(f"noise covariance of the {name} sensors is zero (rank 0); nothing can be whitened")
@@ -124,12 +128,15 @@ class Noise(PickledByFields):
             rank = self._chosen_rank(name, found)
             scale = self._scale(name, units)
             values, vectors = eigh(block / np.outer(scale, scale))
-            values, vectors = values[len(index) - rank :], vectors[:, len(index) - rank :] / scale[:, None]
-            if values[0] <= 0:
+            positive = int(np.count_nonzero(values > 0))
+            if positive < rank:
+                whose = "is the rank" if self.rank is None else "was given for the rank"
                 raise ValueError(
-                    f"rank {rank} was asked of the {name} noise covariance, but only {found} of its eigenvalues "
-                    "are positive; give that rank or none"
+                    f"{rank} {whose} of the {name} noise covariance, counted in units of each sensor's own noise, but "
+                    f"only {positive} of its eigenvalues are positive in SI units; give rank {positive} or less, or "
+                    "leave out sensors that have no noise but rounding"
                 )
+            values, vectors = values[len(index) - rank :], vectors[:, len(index) - rank :] / scale[:, None]
             blocks[name] = (index, values, vectors)
         return blocks
 

@@ -49,6 +49,12 @@ def outlying_gains(positions: Array, norms: Array) -> Index:
     return np.argsort(-ratio)[: int(np.sum(ratio > OUTLYING_RATIO))]
 
 
+def outlying_share(problem: Problem) -> float:
+    """Share that outlying sources have of the power which sources that are alike cause in the sensors."""
+    powers = problem.source_norms**2
+    return float(powers[problem.outliers].sum() / powers.sum())
+
+
 def check_gain_norms(norms: Array) -> None:
     """Raise where the norm (source,) of a source's gain is zero: no sensor measures it."""
     zero = np.flatnonzero(norms == 0)
@@ -60,7 +66,12 @@ def check_gain_norms(norms: Array) -> None:
 
 
 def check_power(name: str, whitened: Array) -> None:
-    """Raise where a whitened field (component, time) has a power that noise of scale one cannot explain."""
+    """Raise where a whitened field (component, time) has a power that noise of scale one cannot explain, or none."""
+    if whitened.size and not whitened.any():
+        raise ValueError(
+            f"the {name} is zero everywhere: nothing was measured, or an array was never filled; give one that has "
+            "data, or leave out the sensors that have none"
+        )
     power = float(np.sqrt(np.median(np.mean(whitened**2, axis=0))))
     if power and not 1 / IMPLAUSIBLE_POWER < power < IMPLAUSIBLE_POWER:
         raise ValueError(

@@ -94,7 +94,7 @@ class TestGain:
             from_mne(decimated(auditory), fixed, noise_cov, orientation="free")
 
     def test_sources_know_their_surface(self, auditory, full_forward, noise_cov):
-        sources = from_mne(decimated(auditory), full_forward, noise_cov, picks="eeg").sources
+        sources = from_mne(decimated(auditory), full_forward, noise_cov, picks="eeg", outliers="keep").sources
         assert len(sources) == 2052
         assert_array_equal(np.bincount(sources.hemispheres), [1026, 1026])
         assert sources.triangles.shape == (4096, 3)
@@ -400,15 +400,25 @@ class TestDoors:
 class TestOutliers:
     """Two sources of the real forward solution lie on the inner skull, where its gain has no meaning."""
 
-    def test_are_named(self, full_forward, noise_cov, auditory):
-        with pytest.warns(UserWarning, match=r"2 sources \(39, 21\) have gains many times as large as their neighb"):
+    def test_are_left_out_and_named(self, full_forward, noise_cov, auditory):
+        match = r"2 of 2052 sources \(39, 21\), with gains many .* are left out: .* have 68 % of the signal"
+        with pytest.warns(UserWarning, match=match):
             problem = from_mne(decimated(auditory), full_forward, noise_cov)
-        norms = problem.source_norms
-        assert norms[39] > 50 * np.median(norms)
+        assert problem.source_count == 2050
+        assert "2 left out, as their gains are many times their neighbours' (39, 21)" in repr(problem)
+
+    def test_that_are_kept_fail_a_check_of_every_posterior(self, full_forward, noise_cov, auditory):
+        kept, rest = (from_mne(decimated(auditory), full_forward, noise_cov, outliers=one) for one in ("keep", "drop"))
+        assert kept.source_norms[39] > 50 * np.median(kept.source_norms)
+        for model in ("hierarchical", "minimum_norm"):
+            (check,) = [one for one in infer(model, kept).checks if one.name == "outlying sources"]
+            assert not check.passed
+            assert check.value == pytest.approx(0.684, abs=0.001)
+            assert "(39, 21)" in check.note
+            assert "outlying sources" not in [one.name for one in infer(model, rest).checks]
 
     def test_can_be_left_out(self, full_forward, noise_cov, auditory):
-        with pytest.warns(UserWarning, match="outliers='drop'"):
-            full = from_mne(decimated(auditory), full_forward, noise_cov)
+        full = from_mne(decimated(auditory), full_forward, noise_cov, outliers="keep")
         rest = from_mne(decimated(auditory), full_forward, noise_cov, outliers="drop")
         retained = np.setdiff1d(np.arange(full.source_count), [21, 39])
         assert deviation(rest.gain, full.gain[:, retained]) < 1e-12

@@ -109,7 +109,21 @@ class TestDependentElectrodes:
         with pytest.warns(UserWarning, match=match):
             problem = from_mne(evoked, forward, noise_cov, tmax=0.3)
         assert "too little in 43 samples to tell whether some of the 60 EEG channels" in problem.notes["sensors"]
-        assert problem.noise.ranks == {"eeg": 59}
+        assert "3 a combination of others in the recording (EEG 010, EEG 033, EEG 053)" in problem.notes["sensors"]
+        left_out = from_mne(*without((evoked, forward, noise_cov), *odd), tmax=0.3)
+        assert problem.noise.ranks == {"eeg": 56} == left_out.noise.ranks
+        assert_array_equal(problem.gain, left_out.gain)
+        assert snr(problem) == snr(left_out)
+
+    @pytest.mark.parametrize("many", [1, 6, 12])
+    def test_those_of_the_recording_alone_leave_the_signal_what_it_is(self, auditory, forward, noise_cov, rng, many):
+        evoked = decimated(auditory, 10).pick("eeg", exclude="bads")
+        evoked.info["bads"] = list(rng.choice(evoked.ch_names, many, replace=False))
+        mended = evoked.copy().interpolate_bads(reset_bads=True)
+        with pytest.warns(UserWarning, match=rf"{many} EEG channels? of the recording .*; (is|are) left out"):
+            problem = from_mne(mended, forward, noise_cov, tmin=0.05, tmax=0.15)
+        wanted = snr(from_mne(evoked, forward, noise_cov, tmin=0.05, tmax=0.15))
+        assert snr(problem) == pytest.approx(wanted, rel=1e-6)
 
     @pytest.mark.parametrize("cutoff", [None, 40.0, 20.0, 5.0])
     def test_those_of_a_long_recording_by_no_spline(self, auditory, forward, noise_cov, cutoff):
@@ -254,10 +268,10 @@ class TestRank:
         covariance = mne.Covariance(table, names, evoked.info["bads"], [], 10000)
         with evoked.info._unlock():
             evoked.info["projs"] = []
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "the whitened baseline")
-            problem = from_mne(evoked, forward, covariance)
+        with pytest.warns(UserWarning, match=r"rank 70 for 305 MEG channels, of which .* leave 305: only 70"):
+            problem = from_mne(evoked, forward, covariance, baseline=None)
         assert problem.noise.ranks == {"meg": 70}
+        assert from_mne(evoked, forward, covariance, baseline=None, rank={"meg": 70}).noise.ranks == {"meg": 70}
 
     def test_of_a_spectrum_that_decays_to_rounding_is_what_can_be_whitened(self, auditory, forward, rng):
         evoked = decimated(auditory).pick("mag")
@@ -268,7 +282,8 @@ class TestRank:
         root = 1e-13 * basis * np.geomspace(1, 1e-10, len(names))
         covariance = mne.Covariance(root @ root.T, names, evoked.info["bads"], [], 10000)
         evoked.data = root @ rng.normal(size=evoked.data.shape)
-        problem = from_mne(evoked, forward, covariance, baseline=None)
+        with pytest.warns(UserWarning, match="only .* directions of the recording are used"):
+            problem = from_mne(evoked, forward, covariance, baseline=None)
         W = problem.noise.whitener
         assert 40 < len(W) < 75
         assert_allclose(W @ problem.noise.covariance @ W.T / problem.noise.averages, np.eye(len(W)), atol=1e-4)
@@ -328,3 +343,55 @@ class TestRank:
         one, two = (from_mne(*parts, rank=rank).noise.covariance for rank in (None, "full"))
         assert_array_equal(one, two)
         assert_allclose(one, one.T)
+
+
+class TestForeignCovariance:
+    """Names that do not belong to rows, and channels or samples that are far too few."""
+
+    def test_names_shuffled_among_kinds_are_refused(self, auditory, forward, noise_cov, rng):
+        noise_cov = noise_cov.copy()
+        noise_cov["names"] = list(rng.permutation(noise_cov.ch_names))
+        for picks in ("eeg", "meg", None):
+            with pytest.raises(ValueError, match=r"channels \(.*\) is that of another kind of sensor: .* names"):
+                from_mne(decimated(auditory), forward, noise_cov, picks=picks)
+
+    def test_channels_that_are_noisy_or_dead_are_no_other_kind(self, auditory, forward, noise_cov):
+        noise_cov = noise_cov.copy()
+        for i, factor in ((10, 1e3), (50, 1e3), (320, 1e3), (330, 1e3), (340, 0.0), (350, 1e-14)):
+            noise_cov["data"][i] *= factor
+            noise_cov["data"][:, i] *= factor
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            from_mne(decimated(auditory), forward, noise_cov, baseline=None)
+
+    @pytest.mark.parametrize(("picks", "all_that"), [("eeg", "59 EEG channels, .* 58"), ("meg", "305 MEG .* 302")])
+    def test_too_few_samples(self, auditory, forward, noise_cov, rng, picks, all_that):
+        values, vectors = np.linalg.eigh(noise_cov["data"])
+        some = (vectors * np.sqrt(np.maximum(values, 0.0))) @ rng.normal(size=(len(values), 11))
+        given = mne.Covariance(some @ some.T / 11, noise_cov.ch_names, [], noise_cov["projs"], 11)
+        match = rf"has rank 1[01] for {all_that}: only 1[01] directions .* it is of 11 samples,.*mne\.cov\.regularize"
+        with pytest.warns(UserWarning, match=match):
+            problem = from_mne(decimated(auditory), forward, given, picks=picks, baseline=None)
+        assert problem.components in (10, 11)
+
+    def test_most_channels_absent(self, auditory, forward, noise_cov):
+        some = mne.pick_channels_cov(noise_cov, [name for name in noise_cov.ch_names if "EEG" in name][:9])
+        with pytest.warns(UserWarning, match=r"50 of 60 EEG .* not in the noise covariance .* most of a kind: compute"):
+            from_mne(decimated(auditory), forward, some, picks="eeg", baseline=None)
+
+    def test_magnetometers_of_which_projectors_take_all(self, auditory, forward, noise_cov):
+        """Their noise is rounding, and no direction of the rank; three of nine coils are magnetometers."""
+        some = mne.pick_channels_cov(noise_cov, [name for name in noise_cov.ch_names if "MEG" in name][:9])
+        with pytest.warns(UserWarning, match="296 of|99 of 102 magnetometer"):
+            problem = from_mne(decimated(auditory), forward, some, picks="meg", baseline=None)
+        assert problem.noise.ranks == {"meg": 6}
+
+
+@pytest.mark.parametrize("picks", ["eeg", "meg", None])
+def test_a_recording_that_is_zero_is_refused(auditory, forward, noise_cov, picks):
+    evoked = decimated(auditory)
+    for kind in ("eeg", "meg") if picks is None else (picks,):
+        some = evoked.copy()
+        some.data[mne.pick_types(some.info, meg=kind == "meg", eeg=kind == "eeg", exclude=[])] = 0.0
+        with pytest.raises(ValueError, match=rf"zero everywhere in all \d+ {kind.upper()} channels"):
+            from_mne(some, forward, noise_cov, picks=picks)

@@ -254,6 +254,6 @@ class TestRealResponses:
         for name, (tmin, tmax) in {"before": (-0.2, 0.0), "after": (0.05, 0.2)}.items():
             problem = from_mne(evoked, full_forward, noise_cov, picks=picks, tmin=tmin, tmax=tmax, baseline=None)
             snr[name] = infer("hierarchical", problem).hyper["snr"].interval(0.9)
-        assert snr["after"][0] > 1.5 * snr["before"][1]
-        # Before the checkerboard the brain is not quite silent.
-        assert snr["before"][0] < (0.05 if condition == "Right Auditory" else 0.5)
+        assert snr["after"][0] > 1.3 * snr["before"][1]
+        # Before a response the brain is not quite silent, and no baseline says how noise goes over time.
+        assert snr["before"][1] < 0.6

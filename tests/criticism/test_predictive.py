@@ -216,7 +216,7 @@ def test_prior_implies_the_closed_form(quiet):
 def test_prior_implies_what_its_draws_show(kinds):
     """Powers and currents of drawn recordings are what the table says they are expected to be."""
     rng = np.random.default_rng(1)
-    problem = kinds.again(np.zeros((6, 3000)))
+    problem = kinds.again(np.ones((6, 3000)))
     found = prior_predictive("sensor_noise", problem, 4, rng)
     for draw in range(4):
         current, sampled = found.prior.truth(draw, rng)

@@ -42,3 +42,14 @@ def test_a_number_is_one_for_all_nodes_and_each_function_has_its_own():
         assert_allclose(more, np.full(3, value + 1.0), rtol=1e-15)
         assert_allclose(same, given, rtol=0)
         assert not np.shares_memory(same, given)
+
+
+def test_views_are_not_taken_number_by_number(monkeypatch):
+    """PyMC puts them around truncated and custom variables; vectorised, they cost as much as all else."""
+    from pytensor.compile.ops import view_op
+    from pytensor.tensor.blockwise import Blockwise
+
+    monkeypatch.setattr(Blockwise, "perform", None)
+    one, points = pt.dscalar("one"), np.linspace(0, 1, 7)
+    found = vectorised([one], [pt.exp(view_op(one)) + pt.sum(one, axis=())])([points], 7)[0]
+    assert_allclose(found, np.exp(points) + points)

@@ -181,8 +181,10 @@ class TestDoor:
         with pytest.raises(ValueError, match="cannot be in the same units"):
             bi.Problem.from_arrays(**{**arrays, "noise_cov": 1e12 * arrays["noise_cov"]})
 
-    def test_a_silent_recording_is_a_recording(self, arrays):
-        bi.Problem.from_arrays(**{**arrays, "recording": np.zeros((5, 3))})
+    @pytest.mark.parametrize("name", ["recording", "baseline"])
+    def test_what_is_zero_everywhere_is_refused(self, arrays, name):
+        with pytest.raises(ValueError, match=f"the {name} is zero everywhere: nothing was measured"):
+            bi.Problem.from_arrays(**{**arrays, "noise_time": "white", name: np.zeros_like(arrays[name])})
 
     @pytest.mark.parametrize("factor", [3.0, 0.3])
     def test_warns_where_the_baseline_is_not_the_covariances_noise(self, arrays, factor):
