@@ -29,11 +29,14 @@ from bayesinv.axes import Array
 from bayesinv.covariance.time_modes import TimeModes
 from bayesinv.evidence.gaussian import LOG_2PI
 from bayesinv.evidence.spectrum import Decomposition
-from bayesinv.memory import PickledByFields
+from bayesinv.memory import PickledByFields, cached_property
 from bayesinv.problem.problem import Problem
 
 LEAST_POWER = 1e-4
 """Power of a mode of time relative to the strongest, below which sources have no course in it."""
+
+TOGETHER, LEAST_PRODUCT = 8, 1e-250
+"""Factors of which one logarithm is taken, unless their product or its inverse is smaller."""
 
 Table = NDArray[np.float32]
 
@@ -129,11 +132,30 @@ class FocalRecording(PickledByFields):
         """D (component, mode)."""
         return np.asarray(noise**2 + np.outer(error**2 + variance * self.values, self.powers))
 
-    def log_density(self, noise: float, spread: Array) -> float:
+    @cached_property
+    def by_mode(self) -> Array:
+        """Coefficients (mode, component)."""
+        return np.ascontiguousarray(self.coefficients.T)
+
+    def log_densities(self, columns: Array, variance: float, noise: float, error: float) -> tuple[float, float]:
+        """Log density of the recording and baseline without focal sources, and what sources add to it, nats.
+
+        columns : (column, component), fields of the sources times strengths
+        """
+        # D⁻¹
+        precision = np.empty((len(self.powers), len(self.values)))
+        scales = noise**2, error**2, variance
+        dense = _fill_precision(self.values, self.powers, self.by_mode, *scales, precision) + self.constant
+        dense -= (self.rest_count + self.baseline_count) * np.log(noise) + 0.5 * (self.rest + self.baseline) / noise**2
+        size = len(columns)
+        if not size:
+            return dense, 0.0
+        means, covariances = np.empty((len(precision), size)), np.empty((len(precision), size, size))
+        return dense, _fill_courses(columns, precision, self.by_mode, self.powers, means, covariances)
+
+    def log_density(self, variance: float, noise: float, error: float) -> float:
         """Log density of the recording and baseline without focal sources, nats."""
-        out = -0.5 * float(np.log(spread).sum() + np.sum(self.coefficients**2 / spread))
-        out -= (self.rest_count + self.baseline_count) * np.log(noise) + 0.5 * (self.rest + self.baseline) / noise**2
-        return out + self.constant
+        return self.log_densities(np.empty((0, len(self.values))), variance, noise, error)[0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,6 +211,40 @@ def factorise(lower: Array, inverse: Array) -> float:
                 total -= lower[a, c] * inverse[c, b]
             inverse[a, b] = total / lower[a, a]
     return log_volume
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract"})  # type: ignore[untyped-decorator]
+def _fill_precision(
+    values: Array,
+    powers: Array,
+    coefficients: Array,
+    noise: float,
+    error: float,
+    variance: float,
+    precision: Array,
+) -> float:
+    """Fill in D⁻¹ (mode, component), and return the log density of the coefficients (mode, component) without 2 pi.
+
+    noise, error : squared
+    """
+    components = len(values)
+    logs, square = 0.0, 0.0
+    for k in range(len(powers)):
+        power = powers[k]
+        for i in range(components):
+            precision[k, i] = 1 / (noise + power * (error + variance * values[i]))
+            square += coefficients[k, i] ** 2 * precision[k, i]
+        # Logarithms cost most; one is taken of a few factors where these are a number.
+        for start in range(0, components, TOGETHER):
+            product = 1.0
+            for i in range(start, min(start + TOGETHER, components)):
+                product *= precision[k, i]
+            if LEAST_PRODUCT < product < 1 / LEAST_PRODUCT:
+                logs += np.log(product)
+            else:
+                for i in range(start, min(start + TOGETHER, components)):
+                    logs += np.log(precision[k, i])
+    return 0.5 * (logs - square)
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract"})  # type: ignore[untyped-decorator]

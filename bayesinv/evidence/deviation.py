@@ -26,6 +26,9 @@ from bayesinv.memory import PickledByFields
 NEWTON, LONGEST, SHORT = 10, 1.0, 0.1
 """Newton's steps towards the most probable deviation at most, the longest, and the one that is made no more."""
 
+LARGEST = 1e80
+"""Product of factors of which a logarithm is taken."""
+
 FREEDOM = 6.0
 """Degrees of freedom of the t distribution that deviations are proposed from: its tails are wider than theirs."""
 
@@ -166,6 +169,29 @@ def _propose(
         log_mass[g] = heat * factor - 0.5 * precision * square - size * np.log(spread) - log_volume
 
 
+@njit(nogil=True, cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+def _fill_profiles(values: Array, squares: Array, powers: Array, variances: Array, out: Array) -> None:
+    """Fill in what sources add with each of some variances, by the eigenvalues of their products: (variance, source).
+
+    values, squares : (source, mode, axis)
+    """
+    count, modes, axes = values.shape
+    for g in range(count):
+        for s in range(len(variances)):
+            quadratic, logs, product = 0.0, 0.0, 1.0
+            for k in range(modes):
+                weight = variances[s] * powers[k]
+                for a in range(axes):
+                    factor = 1 + weight * max(values[g, k, a], 0.0)
+                    quadratic += weight * squares[g, k, a] / factor
+                    product *= factor
+                # Logarithms cost most; one is taken of as many factors as a number holds.
+                if product > LARGEST:
+                    logs += np.log(product)
+                    product = 1.0
+            out[s, g] = 0.5 * (quadratic - logs - np.log(product))
+
+
 @dataclass(frozen=True, eq=False)
 class Deviations(PickledByFields):
     """Products of some sources' fields and of the directions in which these may deviate, given what is active.
@@ -190,15 +216,22 @@ class Deviations(PickledByFields):
         """
         return self.expansion(deviations, strengths)[0]
 
-    def levels(self, deviation: Array, strengths: Array) -> Array:
-        """What the only source adds with each of some strengths, nats: (strength,)."""
-        weighted = np.r_[1.0, deviation]
-        own = np.tensordot(weighted, np.tensordot(self.gram[0], weighted, (3, 0)), (0, 1))
-        values, vectors = np.linalg.eigh(own)
-        cross = (vectors.swapaxes(1, 2) @ np.tensordot(self.cross[0], weighted, (1, 0))[..., None])[..., 0]
-        variances = strengths[:, None, None] ** 2 * self.powers[:, None]
-        factors = 1 + variances * np.maximum(values, 0.0)
-        return np.asarray(0.5 * (variances * cross**2 / factors - np.log(factors)).sum(axis=(1, 2)))
+    def profiles(self, deviations: Array, strengths: Array) -> Array:
+        """What each source adds to the log density with each of some strengths, nats: (strength, source).
+
+        deviations : (source, direction)
+        """
+        weighted = np.concatenate([np.ones((len(deviations), 1)), deviations], axis=1)
+        own = np.einsum("gkiab,gi->gkab", np.einsum("gkiajb,gj->gkiab", self.gram, weighted), weighted)
+        cross = np.einsum("gi,gkia->gka", weighted, self.cross)
+        if own.shape[2] == 1:
+            values = own[..., 0]
+        else:
+            values, vectors = np.linalg.eigh(own)
+            cross = (vectors.swapaxes(2, 3) @ cross[..., None])[..., 0]
+        out = np.empty((len(strengths), len(deviations)))
+        _fill_profiles(values, cross**2, self.powers, strengths**2, out)
+        return out
 
     def expansion(self, deviations: Array, strengths: Array) -> tuple[Array, Array, Array]:
         """Log factors (source,), gradient (source, direction) and expected curvature (source, direction, direction)."""

@@ -23,10 +23,11 @@ import numpy as np
 
 from bayesinv.axes import Array, Index
 from bayesinv.inference.active_jumps import draw_from_prior, draw_head, draw_pair, draw_with_head
-from bayesinv.inference.active_model import EMPTY, ActiveDraws, ActiveModel, LogPrior
-from bayesinv.inference.active_slot import NearConditional, OneMore, one_of_mass
+from bayesinv.inference.active_model import EMPTY, ActiveDraws, ActiveModel, LogPrior, Source
+from bayesinv.inference.active_slot import NearConditional, OneMore, SlotConditional, one_of_mass
 from bayesinv.inference.active_state import ActiveState
 from bayesinv.inference.active_tables import NEVER
+from bayesinv.inference.processes import Desk
 from bayesinv.prior.patches import head_of_prior
 
 POINTS = 8
@@ -43,6 +44,9 @@ STEPS, ACCEPTANCE = 4, 0.25
 
 MEMORY = 50
 """Sweeps of warming up that the shape of these steps is learned from."""
+
+TRIES = 4
+"""Times that what a slot holds is drawn and accepted or not, whatever it holds: of a few that are drawn one may do."""
 
 MOVES, PAIRS, HEADS = 20, 1, 2
 """Slots that are drawn anew in a sweep, pairs of which merging or splitting is tried, and heads that are tried with
@@ -79,21 +83,28 @@ class Chain(ActiveState):
         if before[0] != EMPTY:
             self.take(slot)
         one, log_nothing = self.conditional(), -self.log_odds(len(self.order))
-        nothing = rng.random() < 1 / (1 + np.exp(min(one.log_total - log_nothing, 700.0)))
-        if nothing and before[0] == EMPTY:
-            return
-        states = [(EMPTY, *before[1:]) if nothing else one.draw(rng), before]
-        # Log ratios of the density of a state to the one that it is proposed with.
-        weights = [0.0 if at[0] == EMPTY else one.log_exact(*at) - one.log_drawn(*at) for at in states]
-        if np.log(rng.random()) < weights[0] - weights[1]:
-            self.hold(slot, *states[0])
+        log_odds = min(one.log_total - log_nothing, 700.0)
+        held, weight = before, None
+        for _ in range(TRIES):
+            nothing = rng.random() < 1 / (1 + np.exp(log_odds))
+            if nothing and held[0] == EMPTY:
+                continue
+            found = (EMPTY, *before[1:]) if nothing else one.draw(rng)
+            ahead, weight = self._weight(one, found), self._weight(one, held) if weight is None else weight
+            if np.log(rng.random()) < ahead - weight:
+                held, weight = found, ahead
+        self.hold(slot, *held)
         if self.patch[slot] == EMPTY:
             return
         if model.neighbours.count:
             self._draw_near(slot, one)
-        added = self.heat * one.products(int(self.patch[slot])).levels(self.deviation[slot], model.strengths)
-        self.level[slot] = one_of_mass(added + model.log_strengths, rng)
+        added = one.products(int(self.patch[slot])).profiles(self.deviation[[slot]], model.strengths)[:, 0]
+        self.level[slot] = one_of_mass(self.heat * added + model.log_strengths, rng)
         self.put(slot)
+
+    def _weight(self, one: SlotConditional, held: Source) -> float:
+        """Log ratio of the density of what a slot holds to the one that it is drawn with."""
+        return 0.0 if held[0] == EMPTY else one.log_exact(*held) - one.log_drawn(*held)
 
     def _draw_near(self, slot: int, one: OneMore) -> None:
         """Draw a source among the patch that it has and those next to it, by a Metropolis step."""
@@ -277,3 +288,21 @@ class Chain(ActiveState):
         patch, strength, deviation, constant, errors, points, heads = zip(*kept, strict=True)
         constants = np.array(constant, dtype=np.int64)
         return ActiveDraws(patch, strength, deviation, constants, np.array(errors), np.array(points), np.array(heads))
+
+
+def begun(desk: Desk, number: int, start: Array, rng: np.random.Generator, warm: int) -> float:
+    """Begin a chain, and return the log ratio that it gathers as it warms up; see `Chain.anneal`.
+
+    desk : with the model, its parts, and who is asked for the prior and told of every sweep
+    """
+    model, parts = desk.shared
+    # They take a while to find, and are the same in all processes.
+    vars(model).setdefault("parts", parts)
+    chain = desk.kept[number] = Chain(model, lambda nodes: desk.ask("prior", nodes), start, rng)
+    return chain.anneal(warm, lambda: desk.ask("told"))
+
+
+def drawn(desk: Desk, number: int, draws: int) -> ActiveDraws:
+    """Return the next draws of a chain that was begun."""
+    chain: Chain = desk.kept[number]
+    return chain.run(draws, lambda: desk.ask("told"))

@@ -87,7 +87,7 @@ def _integral(model: ActiveModel, prior: LogPrior, start: Array, constant: int, 
     def density(nodes: Array) -> Array:
         out, variance, noise = prior(nodes)
         for i in np.flatnonzero(np.isfinite(out)):
-            out[i] += recording.log_density(noise[i], recording.spread(variance[i], noise[i], size))
+            out[i] += recording.log_density(variance[i], noise[i], size)
         return np.where(np.isfinite(out), out, -np.inf)
 
     if not len(start):

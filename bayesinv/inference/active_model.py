@@ -10,7 +10,7 @@ import numpy as np
 from scipy.interpolate import CubicSpline
 
 from bayesinv.axes import Array, Index
-from bayesinv.evidence.active import FocalCourses, FocalRecording, Table
+from bayesinv.evidence.active import FocalRecording, Table
 from bayesinv.inference.active_tables import Parts, Tables
 from bayesinv.memory import PickledByFields, cached_property
 from bayesinv.prior.neighbours import Neighbours
@@ -112,9 +112,8 @@ class ActiveModel(PickledByFields):
     @cached_property
     def parts(self) -> Parts:
         """Which patches sweeps look at in turn."""
-        whole = Tables.of(self, np.arange(len(self.by_patch)))
         recording = self.recordings[len(self.recordings) // 2]
-        return Parts.of(whole, recording, self.strengths[self.knots[0]])
+        return Parts.of(self, recording, self.strengths[self.knots[0]])
 
     def tables(self, part: int) -> Tables:
         """Tables of what sweeps look at in a part."""
@@ -148,12 +147,8 @@ class ActiveModel(PickledByFields):
 
         fields : (component, source × axis), times strengths
         """
-        recording = self.recordings[constant]
-        spread = recording.spread(variance, noise, error)
-        dense = recording.log_density(noise, spread)
-        if not fields.shape[1]:
-            return dense, 0.0
-        return dense, FocalCourses.at(recording, fields, spread).log_factor
+        columns = np.ascontiguousarray(fields.T)
+        return self.recordings[constant].log_densities(columns, variance, noise, error)
 
 
 @dataclass(frozen=True, eq=False)

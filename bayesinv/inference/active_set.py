@@ -11,14 +11,15 @@ import numpy as np
 from bayesinv.axes import Array
 from bayesinv.evidence.active import FocalModes, FocalRecording
 from bayesinv.evidence.spectrum import Decomposition
-from bayesinv.inference.active_chain import Chain
+from bayesinv.inference.active_chain import begun, drawn
 from bayesinv.inference.active_checks import active_checks, agree
 from bayesinv.inference.active_evidence import annealed_ratio, dense_log_evidence
 from bayesinv.inference.active_model import ActiveDraws, ActiveModel
 from bayesinv.inference.assemble import data_checks, flattened
-from bayesinv.inference.chain_threads import chain_threads
+from bayesinv.inference.chain_workers import chain_workers
 from bayesinv.inference.chains import check_length
 from bayesinv.inference.conflict import prior_checks
+from bayesinv.inference.processes import Answers
 from bayesinv.posterior.active import ActiveSets
 from bayesinv.posterior.checks import Evidence
 from bayesinv.posterior.focal import focal_gaussians
@@ -166,31 +167,26 @@ def _run(
         with lock:
             return density.prior_and_scales(nodes)
 
-    most = PART * PARTS if sweeps is None else sweeps
-    threads = chain_threads(count, model.by_patch.size)
-    with steps("sampling", count * (most + warm), progress) as advance, threads as pool:
+    most, part = PART * PARTS if sweeps is None else sweeps, PART if sweeps is None else sweeps
+    with steps("sampling", count * (most + warm), progress) as advance:
 
         def told() -> None:
             with lock:
                 advance(1)
 
-        def begun(generator: np.random.Generator) -> tuple[Chain, float]:
-            chain = Chain(model, log_prior, density.start, generator)
-            return chain, chain.anneal(warm, told)
-
-        def drawn(chain: Chain) -> ActiveDraws:
-            return chain.run(part, told)
-
-        started = list(pool.map(begun, generators))
-        chains, part = [chain for chain, _ in started], PART if sweeps is None else sweeps
-        found, made = list(pool.map(drawn, chains)), part
-        gathered = _Gathered.of(density, focal, found)
-        while made < most and not agree(density.observation.problem, gathered.sets, gathered.hyper):
-            found = [one.followed_by(later) for one, later in zip(found, pool.map(drawn, chains), strict=True)]
-            made += part
+        answers: Answers = {"prior": log_prior, "told": told}
+        length = count * (part + warm)
+        with chain_workers((model, model.parts), answers, count, length, model.by_patch.size) as workers:
+            ratios = workers.each(begun, [density.start] * count, generators, [warm] * count)
+            found, made = workers.each(drawn, [part] * count), part
             gathered = _Gathered.of(density, focal, found)
+            while made < most and not agree(density.observation.problem, gathered.sets, gathered.hyper):
+                later = workers.each(drawn, [part] * count)
+                found = [one.followed_by(other) for one, other in zip(found, later, strict=True)]
+                made += part
+                gathered = _Gathered.of(density, focal, found)
         advance(count * (most - made))
-    return annealed_ratio([ratio for _, ratio in started]), gathered
+    return annealed_ratio(ratios), gathered
 
 
 def _assembled(

@@ -15,6 +15,7 @@ from bayesinv.evidence.active import Table
 from bayesinv.evidence.active_scan import Scan
 from bayesinv.evidence.deviation import Deviations, Proposal
 from bayesinv.evidence.gaussian import LOG_2PI
+from bayesinv.inference.active_candidates import Candidates
 from bayesinv.inference.active_model import ActiveModel, Source
 from bayesinv.inference.active_tables import Tables
 from bayesinv.memory import PickledByFields, cached_property
@@ -108,12 +109,10 @@ class SlotConditional(OneMore):
         chosen = chosen[best[chosen] > best[chosen[0]] - FALLEN]
         if log_sum(exact[:, chosen]) - np.logaddexp(none.log_total, log_nothing) < np.log(SHARE):
             return none
-        where, level = some[chosen], level[chosen]
-        proposal = _proposal(model, scan, heat, model.strengths[level], tables.patches[where])
-        # What deviations add at a patch's best level is taken to be the same at the others.
-        straight = best[chosen] - patches[where] - model.log_strengths[level]
-        log_mass[:, where] += (proposal.log_mass - straight).astype(np.float32)
-        return cls(model, scan, heat, log_prior, tables, log_mass, where, proposal)
+        straight = some[chosen], level[chosen], best[chosen]
+        found = Candidates.around(model, scan, heat, patches, tables, straight)
+        log_mass[:, found.places] = found.log_mass + patches[found.places]
+        return cls(model, scan, heat, log_prior, tables, log_mass, found.places, found.proposal)
 
     @cached_property
     def _shares(self) -> tuple[float, Table, Array]:

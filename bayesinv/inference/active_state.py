@@ -7,7 +7,6 @@ from collections.abc import Callable
 import numpy as np
 
 from bayesinv.axes import Array, Index
-from bayesinv.evidence.active import FocalCourses
 from bayesinv.evidence.active_scan import Scan
 from bayesinv.inference.active_model import EMPTY, ActiveModel, LogPrior, Source
 from bayesinv.inference.active_slot import SlotConditional, one_of_shares
@@ -119,11 +118,11 @@ class ActiveState:
 
     def at_scales(self) -> Callable[[Array], float]:
         """What fields times strengths (component, column) add to the log density at the present scales, by the heat."""
-        recording = self.model.recordings[self.constant]
-        spread = recording.spread(self.variance, self.noise, float(self.model.errors[self.error]))
+        recording, error = self.model.recordings[self.constant], float(self.model.errors[self.error])
 
         def added(fields: Array) -> float:
-            return self.heat * FocalCourses.at(recording, fields, spread).log_factor if fields.shape[1] else 0.0
+            columns = np.ascontiguousarray(fields.T)
+            return self.heat * recording.log_densities(columns, self.variance, self.noise, error)[1]
 
         return added
 

@@ -31,8 +31,8 @@ LIKELY, OTHERS = 512, 512
 FAVOUR = 4.0
 """How much more probable a part is by a source in it, relative to the number of parts."""
 
-ROUNDS = 8
-"""Patches that are taken one after the other to explain what those before leave."""
+ROUNDS, AT_ONCE = 8, 8192
+"""Patches that are taken one after the other to explain what those before leave, and those that are tried at once."""
 
 
 class ByPatch(Protocol):
@@ -81,23 +81,32 @@ class Tables(PickledByFields):
         """Place in the tables of a patch that is in them."""
         return int(np.searchsorted(self.patches, patch))
 
-    def likely(self, recording: FocalRecording, strengths: Array) -> Index:
-        """Places of the patches that explain best what others leave, `LIKELY` of them.
 
-        Noise has its own scale here and there are no dense currents, which would take their part.
+def likely(model: ByPatch, recording: FocalRecording, strengths: Array) -> Index:
+    """Patches that explain best what others leave, `LIKELY` of them.
 
-        strengths : (strength,), that sources may have
-        """
-        scan = Scan(self.fields, self.pairs)
-        scan.begin(recording.powers, recording.coefficients, recording.spread(0.0, 1.0, 0.0))
-        best = np.full(len(self.patches), len(self.patches))
-        for _ in range(ROUNDS):
+    Noise has its own scale here and there are no dense currents, which would take their part. Tables are those of some
+    patches at a time: of all they would take more memory than the fields.
+
+    strengths : (strength,), that sources may have
+    """
+    count, spread = len(model.by_patch), recording.spread(0.0, 1.0, 0.0)
+    best, height, level = np.full(count, count), np.empty(count), np.empty(count, dtype=np.int64)
+    fields: list[Array] = []
+    levels: list[int] = []
+    for _ in range(ROUNDS):
+        for start in range(0, count, AT_ONCE):
+            tables = Tables.of(model, np.arange(start, min(start + AT_ONCE, count)))
+            scan, some = Scan(tables.fields, tables.pairs), slice(start, start + AT_ONCE)
+            scan.begin(recording.powers, recording.coefficients, spread)
+            scan.put(fields, strengths[levels])
             found = scan.log_factors(strengths)
-            order = np.argsort(-found.max(axis=0))
-            best[order] = np.minimum(best[order], np.arange(len(order)))
-            strength = strengths[np.argmax(found[:, order[0]])]
-            scan.put([self.fields[:, :, order[0]].T.astype(np.float64)], np.array([strength]))
-        return np.argsort(best, kind="stable")[:LIKELY]
+            height[some], level[some] = found.max(axis=0), found.argmax(axis=0)
+        order = np.argsort(-height)
+        best[order] = np.minimum(best[order], np.arange(count))
+        fields.append(model.by_patch[order[0]].T)
+        levels.append(int(level[order[0]]))
+    return np.argsort(best, kind="stable")[:LIKELY]
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,13 +121,13 @@ class Parts(PickledByFields):
     count: int
 
     @classmethod
-    def of(cls, whole: Tables, recording: FocalRecording, strengths: Array) -> Parts:
-        """Return the parts of all patches; there is one where they are few. See `Tables.likely`."""
-        part = np.full(len(whole.patches), -1)
+    def of(cls, model: ByPatch, recording: FocalRecording, strengths: Array) -> Parts:
+        """Return the parts of all patches; there is one where they are few. See `likely`."""
+        part = np.full(len(model.by_patch), -1)
         if len(part) <= LIKELY + OTHERS:
             return cls(part, 1)
         others = np.ones(len(part), dtype=bool)
-        others[whole.likely(recording, strengths)] = False
+        others[likely(model, recording, strengths)] = False
         count = -(-int(others.sum()) // OTHERS)
         part[others] = np.arange(others.sum()) % count
         return cls(part, count)

@@ -9,6 +9,8 @@ from scipy.stats import chi2
 
 from bayesinv.axes import Array
 from bayesinv.evidence.spectrum import Spectrum
+from bayesinv.inference.medians import median_size
+from bayesinv.inference.residuals import CLIPPED
 from bayesinv.posterior.checks import Check
 from bayesinv.posterior.mixture import Mixture
 from bayesinv.problem.autocorrelation import MIN_SAMPLES, whiteness
@@ -45,6 +47,9 @@ QUIET_SHARE = 0.05
 OF_KIND = 0.5
 """Share of a direction that must lie in sensors of a kind for it to count as theirs."""
 
+OF_ALL = 0.25
+"""Share of the directions of a kind of sensor from which the noise of that kind is judged."""
+
 
 def colour_checks(problem: Problem, mixed: Mixture) -> list[Check]:
     """Return the checks that noise is white over time once its autocorrelation is accounted for.
@@ -67,7 +72,9 @@ def colour_checks(problem: Problem, mixed: Mixture) -> list[Check]:
     if directions is not None:
         vectors, table = directions
         parts = {kind: _of_kind(vectors[rows], table) for kind, rows in members.items()} if len(members) > 1 else {}
-        parts = {kind: one for kind, one in parts.items() if one.size >= MIN_NUMBERS}
+        # A few directions of a kind, which currents reach least, are not what its noise is like.
+        many = {kind: max(MIN_NUMBERS, OF_ALL * rows.sum() * table.shape[1]) for kind, rows in members.items()}
+        parts = {kind: one for kind, one in parts.items() if one.size >= many[kind]}
         found.append(_worst(f"{OVER_TIME}, recording", parts or {"all": table}, problem.noise_over_time, advice))
     elif innovations is None and _is_assumed(problem) and len(problem.times) > 2:
         found.append(_assumed(problem, advice))
@@ -115,7 +122,9 @@ def _assumed(problem: Problem, advice: str) -> Check:
 
 
 def _check(name: str, series: Array, known: str, advice: str) -> Check:
-    lags = max(1, min(LAGS, series.shape[1] // 3))
+    # A single large value is another check's, and would be all that there is of correlation.
+    most = CLIPPED * float(median_size(series.ravel()))
+    series, lags = np.clip(series, -most, most), max(1, min(LAGS, series.shape[1] // 3))
     correlation, error = whiteness(series, lags)
     power = float(np.sum(correlation**2))
     # What chance leaves of white noise has this mean, and is chi-squared in units of the standard error.

@@ -18,7 +18,7 @@ References: Mitchell & Beauchamp (1988), J. Am. Stat. Assoc. 83, 1023-1032 (a pr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,7 +55,7 @@ FARTHEST = 2.0
 MIDDLE, WIDTH = 0.02, 1.0
 """Median time constant in s, and standard deviation of its logarithm."""
 
-BLOCK = 512
+BLOCK = 128
 """Number of places from which distances along the cortex are computed at once."""
 
 
@@ -165,12 +165,19 @@ class Patches(PickledByFields):
         table = csr_array(hstack(blocks))
         return [extent for extent, _ in members], table
 
+    def _blocks(self, gain: Array) -> Iterator[tuple[slice, Array]]:
+        """Patches of one extent after the other, and their fields in a gain, as those of `fields_in`."""
+        axes, count = self.problem.axes, self.problem.source_count
+        for start in range(0, self.table.shape[1], count):
+            some = slice(start, start + count)
+            table = self.table[:, some].T
+            yield some, np.stack([table @ gain[:, axis::axes].T for axis in range(axes)], axis=1)
+
     def fields_in(self, gain: Array) -> Array:
         """Field in a gain of a unit current of each patch, along each axis: (patch, axis, component), 1/(A m)."""
-        axes = self.problem.axes
-        fields = np.empty((self.table.shape[1], axes, self.problem.components))
-        for axis in range(axes):
-            fields[:, axis] = self.table.T @ gain[:, axis::axes].T
+        fields = np.empty((self.table.shape[1], self.problem.axes, self.problem.components))
+        for some, block in self._blocks(gain):
+            fields[some] = block
         return fields
 
     @cached_property
@@ -228,8 +235,9 @@ class Patches(PickledByFields):
     @cached_property
     def _powers(self) -> Array:
         """Squared norm of each patch's field, mean over axes: (patch,)."""
-        fields = self.fields_in(self.problem.gain)
-        return np.einsum("pac,pac->pa", fields, fields).mean(axis=1)
+        return np.concatenate(
+            [np.einsum("pac,pac->pa", one, one).mean(axis=1) for _, one in self._blocks(self.problem.gain)]
+        )
 
     @cached_property
     def log_prior(self) -> Array:
@@ -330,6 +338,7 @@ def _within(problem: Problem, radius: float) -> tuple[Index, Index, Array]:
         some = np.arange(start, min(start + BLOCK, count))
         found = dijkstra(edges, directed=False, indices=some, limit=radius)
         row, column = np.nonzero(found <= radius)
-        parts.append((some[row], column, found[row, column]))
+        # Of many places these are the most memory that patches take.
+        parts.append((some[row].astype(np.int32), column.astype(np.int32), found[row, column]))
     row, column, distance = (np.concatenate(part) for part in zip(*parts, strict=True))
     return row, column, distance
