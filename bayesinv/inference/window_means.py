@@ -27,8 +27,9 @@ from bayesinv.problem.problem import Problem
 from bayesinv.problem.tails import sample_units
 from bayesinv.problem.time_whitening import DENSE
 
-LIMIT = 1.3
-"""Times as large as the posterior takes them that currents may be: its intervals of 90 % then hold 79 %."""
+LIMIT = 1.4
+"""Times as large as the posterior takes them that currents may be, twice in variance: where the recording says little,
+intervals of 90 % then hold 76 %."""
 
 SIGNIFICANCE = 1e-4
 """Probability with which currents that are as the posterior takes them exceed what chance allows, at each length."""
@@ -67,7 +68,7 @@ def window_means_checks(problem: Problem, mixed: Mixture) -> list[Check]:
             'take a model whose currents have a time constant ("temporal") or modes of time ("focal")'
         )
     passed = bool(clear[worst] <= LIMIT)
-    return [Check("currents over time", float(factors[worst]), f"at most {LIMIT:g}", passed, note)]
+    return [Check("currents over time", float(factors[worst]), f"at most {LIMIT:g}, or by chance", passed, note)]
 
 
 @dataclass(frozen=True, eq=False)
