@@ -92,11 +92,12 @@ def log_prior(nodes):
 def enumerated(given):
     """Probability of every count, patch, time constant and error, and mean log noise, by going through all states.
 
-    And the mean square of the sum of all sources' deviations, half of the head, and the log evidence.
+    And the mean square of the sum of all sources' deviations, half of the head, the share of all strength, and the log
+    evidence.
     """
     patches = len(given.log_prior)
     slots = [(-1, 0), *itertools.product(range(patches), range(len(given.strengths)))]
-    logs, tables = [], []
+    logs, tables, most = [], [], given.most * given.strengths[-1]
     grid_prior = -0.5 * (NOISE / 0.2) ** 2
     for combination in itertools.combinations_with_replacement(range(len(slots)), given.most):
         repeated = np.unique(combination, return_counts=True)[1]
@@ -114,7 +115,8 @@ def enumerated(given):
             logs.append(height.max() + np.log(shares.sum()))
             shares /= shares.sum()
             means = shares.sum(axis=1) @ total, shares.sum(axis=1) @ at, shares.sum(axis=0) @ NOISE
-            tables.append(np.r_[np.eye(given.most + 1)[count], held, c, e, means])
+            strength = sum(given.strengths[k] for _, k in active) / most
+            tables.append(np.r_[np.eye(given.most + 1)[count], held, c, e, means, strength])
     # What all states have in common: the width of the grid, and the prior's constant.
     width = np.log(NOISE[1] - NOISE[0]) - np.log(0.2 * np.sqrt(2 * np.pi))
     weights = np.exp(np.array(logs) - logsumexp(logs))
@@ -175,14 +177,15 @@ def visited(given, draws, seed=1):
     chain = Chain(given, log_prior, np.zeros(1), np.random.default_rng(seed))
     chain.anneal(100, lambda: None)
     found = chain.run(draws, lambda: None)
-    patches = len(given.log_prior)
+    patches, most = len(given.log_prior), given.most * given.strengths[-1]
     rows = []
     for i, (patch, constant, error) in enumerate(zip(found.patch, found.constant, found.error, strict=True)):
         held = np.isin(np.arange(patches), patch)
         level = float(np.flatnonzero(given.errors == error)[0])
         total = found.deviation[i].sum()
         at = found.head[i].sum() / 2
-        rows.append(np.r_[np.eye(given.most + 1)[len(patch)], held, constant, level, total**2, at, found.points[i]])
+        numbers = constant, level, total**2, at, *found.points[i], found.strength[i].sum() / most
+        rows.append(np.r_[np.eye(given.most + 1)[len(patch)], held, numbers])
     return np.array(rows, dtype=float)
 
 
