@@ -35,6 +35,10 @@ FEWEST = 3
 """Components whose means are all zero by chance over no window."""
 
 
+ROUNDED_SAMPLES = 2.5
+"""Samples by which a baseline may end after time 0 without a word."""
+
+
 @dataclass(frozen=True, eq=False)
 class Windows:
     """Samples of the recording and of the baseline, as masks (sample,), and whether the baseline's mean is zero."""
@@ -111,12 +115,15 @@ def windows_of(
                 f"baseline {baseline} s holds {in_baseline.sum()} samples, too few to learn from; {_span(evoked)}"
             )
         in_baseline[:] = False
-    if baseline != "auto" and in_baseline.any() and times[in_baseline][0] > 0 > times[0]:
-        warnings.warn(
-            f"the baseline begins {times[in_baseline][0]:g} s after time 0: what follows a stimulus there is taken for "
-            "noise; give a window before it",
-            stacklevel=3,
-        )
+    if baseline != "auto" and in_baseline.any() and times[0] < 0:
+        first, last = times[in_baseline][[0, -1]]
+        # A sample or two after 0 are rounding.
+        if first > 0 or last > ROUNDED_SAMPLES / evoked.info["sfreq"]:
+            warnings.warn(
+                f"the baseline {f'begins {first:g}' if first > 0 else f'ends {last:g}'} s after time 0: what follows a "
+                "stimulus there is taken for noise; give a window before it",
+                stacklevel=3,
+            )
     in_window = _inside(evoked, -np.inf if tmin is None else tmin, np.inf if tmax is None else tmax)
     if tmin is None and in_baseline.any():
         in_window &= times > times[in_baseline][-1]

@@ -177,7 +177,7 @@ def _compared(
     written = ["compare.png", *(["comparison.png", "comparison.csv"] if comparison is not None else []), "table.csv"]
     show_text(f"wrote {', '.join(str(out / name) for name in written)} and {out / 'summary.json'}")
     # Failed checks of every model are printed; that some models do not fit is what a comparison is for.
-    return min([verdict(posterior) for posterior in posteriors.values()], default=PASSED)
+    return min([verdict(one, name) for name, one in posteriors.items()], default=PASSED)
 
 
 def _check_methods(names: Sequence[str]) -> None:

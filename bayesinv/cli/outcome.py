@@ -22,11 +22,15 @@ def fail(text: str, code: int) -> int:
     return code
 
 
-def verdict(posterior: Posterior) -> int:
-    """Return the exit code of a result, and print failed checks on the error stream."""
+def verdict(posterior: Posterior, name: str | None = None) -> int:
+    """Return the exit code of a result, and print failed checks on the error stream.
+
+    name : of one of several
+    """
     failed = [check for check in posterior.checks if not check.passed]
     for check in failed:
-        fail(f"check failed: {check.name} is {check.value:.3g}, wanted {check.limit}; {check.note}", FAILED)
+        of = f" of {name}" if name else ""
+        fail(f"check{of} failed: {check.name} is {check.value:.3g}, wanted {check.limit}; {check.note}", FAILED)
     return FAILED if failed else PASSED
 
 

@@ -67,6 +67,8 @@ def window_means_checks(problem: Problem, mixed: Mixture) -> list[Check]:
             ". Currents count as independent from sample to sample once the noise is white: where they are slower, "
             'take a model whose currents have a time constant ("temporal") or modes of time ("focal")'
         )
+    else:
+        note += ". Above it, too, where the response fills a part of the recording alone: give its window (tmin, tmax)"
     passed = bool(clear[worst] <= LIMIT)
     return [Check("currents over time", float(factors[worst]), f"at most {LIMIT:g}, or by chance", passed, note)]
 

@@ -8,7 +8,7 @@ for each group g of components, whose noise has an autocorrelation of its own.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -62,6 +62,9 @@ class TimeWhitening(PickledByFields):
         known = problem.autocorrelation
         if known is None or known.white:
             return None
+        if len(known.values) > 1 and not np.ptp(known.values, axis=0).any():
+            # Groups of one colour are one, whose modes of time are exact.
+            known = replace(known, values=known.values[:1], groups=())
         groups = ("sensor",) * problem.components if problem.noise is None else problem.noise.component_modality
         quiet = problem.times_of_baseline
         known.at(np.append(problem.times, quiet) - problem.times[0])

@@ -116,8 +116,10 @@ class TestAfterTheStimulus:
         evoked, forward, noise_cov = quiet
         with pytest.warns(UserWarning, match=r"begins 0.1 s after time 0: what follows a stimulus .* taken for noise"):
             from_mne(evoked, forward, noise_cov, baseline=(0.1, 0.3), tmin=0.31)
-        # Where there is nothing before, and where it begins before, nothing is said of it.
-        for given, window, tmin in ((evoked, (-0.1, 0.3), 0.31), (evoked.copy().shift_time(0.5), (0.2, 0.4), 0.41)):
+        with pytest.warns(UserWarning, match=r"ends 0.3 s after time 0: what follows a stimulus .* taken for noise"):
+            from_mne(evoked, forward, noise_cov, baseline=(-0.1, 0.3), tmin=0.31)
+        # Where there is nothing before, and where it ends at 0, nothing is said of it.
+        for given, window, tmin in ((evoked, (-0.1, 0.01), 0.31), (evoked.copy().shift_time(0.5), (0.2, 0.4), 0.41)):
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
                 from_mne(given, forward, noise_cov, baseline=window, tmin=tmin)
