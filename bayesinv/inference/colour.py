@@ -56,7 +56,7 @@ def colour_checks(problem: Problem, mixed: Mixture) -> list[Check]:
 
     The statistic is that of Ljung and Box without its factor of samples, so that it measures an effect and not how
     many samples there are. The recording is looked at in the directions in which currents explain next to nothing; of
-    currents that have time constants, in all, less what they explain in each mode of time.
+    currents that have time constants, in all, less what they explain in each mode of time, by the noise's share.
 
     Reference: Ljung & Box (1978), Biometrika 65, 297-303.
     """
@@ -186,7 +186,13 @@ def _of_noise_alone(problem: Problem, mixed: Mixture) -> tuple[Array, Array] | N
     spectrum = Spectrum.of(problem, mixed.structures[mixed.which[best]])
     one, variance, noise = spectrum.decompositions[0], mixed.variance[best], mixed.noise[best] ** 2
     if spectrum.structure.correlated and spectrum.stretches is None:
-        return np.eye(problem.components), _standardised(spectrum, variance, noise)
+        weights = [noise / (variance * each.values + noise) for each in spectrum.decompositions]
+        if weights[0].sum() * len(problem.times) < MIN_NUMBERS:
+            return None
+        if len(weights) > 1:
+            # By the noise's share a kind of sensor that currents reach well would be judged by few of its directions.
+            weights = [np.ones_like(one) for one in weights]
+        return np.eye(problem.components), _standardised(spectrum, variance, noise, weights)
     # Slow currents are many times as strong in slow modes as in a sample: in none of them may they be strong.
     slowest = float(np.max(spectrum.levels)) / max(float(one.values.max()), 1e-300)
     few = variance * slowest * one.values < QUIET_SHARE * noise
@@ -199,14 +205,16 @@ def _of_noise_alone(problem: Problem, mixed: Mixture) -> tuple[Array, Array] | N
     return vectors, np.asarray(vectors.T @ problem.white_recording)
 
 
-def _standardised(spectrum: Spectrum, variance: float, noise: float) -> Array:
+def _standardised(spectrum: Spectrum, variance: float, noise: float, weights: list[Array]) -> Array:
     """The recording (component, time) over what the model says of currents and noise in each mode of time.
 
     noise : variance
+    weights : of the directions of each block of modes, (direction,); where currents are most of a direction, courses
+        that are not as the model says would pass for noise
     """
     assert spectrum.modes is not None
     table = spectrum.coefficients / np.sqrt(variance * spectrum.eigenvalues + noise)
-    for one, block in zip(spectrum.decompositions, spectrum.blocks, strict=True):
+    for one, block, weight in zip(spectrum.decompositions, spectrum.blocks, weights, strict=True):
         root = one.from_components / np.linalg.norm(one.from_components, axis=1, keepdims=True)
-        table[:, block] = root @ table[:, block]
+        table[:, block] = root @ (np.sqrt(weight)[:, None] * table[:, block])
     return np.asarray(table @ spectrum.modes.basis.vectors.T)

@@ -58,14 +58,19 @@ def infer(
     ------
     ValueError
         If the model or the method does not exist or does not fit, the method has no such option or wants another
-        value of it, the model observes no recording or another one, the posterior of the hyperparameters is improper,
-        or chains are short, not finite or divergent.
+        value of it, the model observes no recording or another one, the recording is zero, the posterior of the
+        hyperparameters is improper, or chains are short, not finite or divergent.
     """
     check_options(method, {"draws": draws, "rng": rng, **options})
     rng = np.random.default_rng(0) if rng is None else rng
     started = time.perf_counter()
     name, built = build(model, problem)
     density = Density.of(built)
+    if not density.observation.problem.recording.any():
+        raise ValueError(
+            "the recording is zero everywhere: nothing was measured, or an array was never filled; give one that has "
+            "data"
+        )
     timings = {"model": time.perf_counter() - started}
     used = fitting(choose(density).method if method is None else method, density)
     if method is None:

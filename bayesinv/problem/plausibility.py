@@ -66,11 +66,14 @@ def check_gain_norms(norms: Array) -> None:
 
 
 def check_power(name: str, whitened: Array) -> None:
-    """Raise where a whitened field (component, time) has a power that noise of scale one cannot explain, or none."""
-    if whitened.size and not whitened.any():
+    """Raise where a whitened field (component, time) has a power that noise of scale one cannot explain.
+
+    A baseline is noise, and must have some; a recording may be made later.
+    """
+    if name == "baseline" and whitened.size and not whitened.any():
         raise ValueError(
-            f"the {name} is zero everywhere: nothing was measured, or an array was never filled; give one that has "
-            "data, or leave out the sensors that have none"
+            "the baseline is zero everywhere: nothing was measured, or an array was never filled; give one that has "
+            "data, or leave it out"
         )
     power = float(np.sqrt(np.median(np.mean(whitened**2, axis=0))))
     if power and not 1 / IMPLAUSIBLE_POWER < power < IMPLAUSIBLE_POWER:

@@ -259,7 +259,7 @@ def scene(sample):
         evoked = mne.read_evokeds(sample / "sample-right-ave.fif", "Right Auditory").pick("grad", exclude="bads")
         evoked.crop(0.08, 0.1)
         forward = mne.pick_channels_forward(forward, evoked.ch_names, ordered=True)
-        problem = from_mne(evoked, forward, covariance, orientation="fixed", baseline=None)
+        problem = from_mne(evoked, forward, covariance, orientation="fixed", baseline=None, outliers="keep")
     return evoked, forward, covariance, problem
 
 
@@ -275,7 +275,7 @@ def sparse(scene):
     subset = mne.SourceEstimate(np.zeros((sum(map(len, vertices)), 1)), vertices, 0, 1)
     with mne.use_log_level("error"):
         forward = mne.forward.restrict_forward_to_stc(forward, subset)
-        problem = from_mne(evoked, forward, covariance, orientation="fixed", baseline=None)
+        problem = from_mne(evoked, forward, covariance, orientation="fixed", baseline=None, outliers="keep")
     return evoked, forward, covariance, problem
 
 
@@ -293,7 +293,7 @@ class TestAgainstMne:
             fixed = mne.convert_forward_solution(forward, surf_ori=True, force_fixed=True)
             if loose:
                 # The currents that are spread flow along the normals, whatever the estimator allows.
-                problem = from_mne(evoked, forward, covariance, orientation="free", baseline=None)
+                problem = from_mne(evoked, forward, covariance, orientation="free", baseline=None, outliers="keep")
                 kernel = make_inverse_resolution_matrix(forward, inverse, "dSPM", 1 / 9)
                 normals = problem.sources.normals
                 matrix = np.einsum("rsa,sa->rs", kernel.reshape(len(kernel), -1, 3), normals)

@@ -181,10 +181,15 @@ class TestDoor:
         with pytest.raises(ValueError, match="cannot be in the same units"):
             bi.Problem.from_arrays(**{**arrays, "noise_cov": 1e12 * arrays["noise_cov"]})
 
-    @pytest.mark.parametrize("name", ["recording", "baseline"])
-    def test_what_is_zero_everywhere_is_refused(self, arrays, name):
-        with pytest.raises(ValueError, match=f"the {name} is zero everywhere: nothing was measured"):
-            bi.Problem.from_arrays(**{**arrays, "noise_time": "white", name: np.zeros_like(arrays[name])})
+    def test_a_baseline_that_is_zero_everywhere_is_refused(self, arrays):
+        changed = {"noise_time": "white", "baseline": np.zeros_like(arrays["baseline"])}
+        with pytest.raises(ValueError, match="the baseline is zero everywhere: nothing was measured"):
+            bi.Problem.from_arrays(**{**arrays, **changed})
+
+    def test_a_recording_that_is_zero_is_one_that_is_yet_to_be_made(self, arrays):
+        problem = bi.Problem.from_arrays(**{**arrays, "recording": np.zeros((5, 3))})
+        with pytest.raises(ValueError, match="the recording is zero everywhere: nothing was measured"):
+            bi.infer("hierarchical", problem)
 
     @pytest.mark.parametrize("factor", [3.0, 0.3])
     def test_warns_where_the_baseline_is_not_the_covariances_noise(self, arrays, factor):
