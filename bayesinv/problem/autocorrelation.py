@@ -7,7 +7,7 @@ A recording is low-passed, so that its noise is correlated over samples; taken a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -52,8 +52,8 @@ STOP_BAND = 1e-2
 TAKEN, IMPLIED = "taken as white", "that of white noise"
 """What is said first of an autocorrelation that is assumed."""
 
-NoiseTime: TypeAlias = "str | ArrayLike | Autocorrelation"
-"""What may be said of the noise over time: "auto", "white", an autocorrelation (lag,) or (group, lag)."""
+NoiseTime: TypeAlias = "str | ArrayLike | Mapping[str, ArrayLike] | Autocorrelation"
+"""What may be said of the noise over time: "auto", "white", an autocorrelation (lag,), or one by group."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -309,8 +309,8 @@ def chosen(
 ) -> Autocorrelation:
     """Return the autocorrelation that `noise_time` asks for.
 
-    noise_time : "auto" estimates it from the baseline, "white" takes samples as independent; an autocorrelation (lag,),
-        or (group, lag) in the order of the groups, at the recording's step; or an `Autocorrelation`
+    noise_time : "auto" estimates it from the baseline, "white" takes samples as independent; an autocorrelation (lag,)
+        at the recording's step, or one for each group, {"meg": ..., "eeg": ...}; or an `Autocorrelation`
     baseline : (component, sample), in units of the noise
     groups : one per component
     times : (time,), s, of the recording
@@ -328,8 +328,15 @@ def chosen(
     step = float(np.median(steps)) if len(steps) else 1.0
     names = tuple(dict.fromkeys(groups))
     if not isinstance(noise_time, str):
+        if isinstance(noise_time, Mapping):
+            return Autocorrelation(_by_group(noise_time, names), step, names if len(names) > 1 else ())
         values = _numbers(noise_time)
-        return Autocorrelation(values, step, names if values.ndim == 2 and len(names) > 1 else ())
+        if values.ndim == 2 and len(names) > 1:
+            raise ValueError(
+                f"noise_time has {len(values)} rows, but nothing says which is whose; give one by group, "
+                f"{{{', '.join(f'{name!r}: ...' for name in names)}}}"
+            )
+        return Autocorrelation(values, step)
     one_of("noise_time", noise_time, ("auto", "white"), " or give the autocorrelation by lag")
     if noise_time == "white":
         return white(step, "white, as asked")
@@ -345,6 +352,20 @@ def chosen(
         if implied is None
         else replace(implied, source=f"{IMPLIED}, {implied.source}: {why}")
     )
+
+
+def _by_group(given: Mapping[str, ArrayLike], names: Sequence[str]) -> Array:
+    """Autocorrelations (group, lag) in the order of the groups, zero beyond each one's last lag."""
+    if set(given) != set(names):
+        raise ValueError(
+            f"noise_time is of {', '.join(map(repr, given)) or 'no group'}, but the noise has the groups "
+            f"{', '.join(map(repr, names))}; give one autocorrelation for each of these"
+        )
+    rows = [_numbers(given[name]) for name in names]
+    if any(row.ndim != 1 for row in rows):
+        raise ValueError("noise_time wants one autocorrelation (lag,) for each group")
+    longest = max(map(len, rows))
+    return np.stack([np.pad(row, (0, longest - len(row))) for row in rows])
 
 
 def _numbers(given: object) -> Array:

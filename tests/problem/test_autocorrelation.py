@@ -129,7 +129,8 @@ class TestChosen:
             (np.ones((2, 3, 4)), r"noise_time has shape \(2, 3, 4\)"),
             (1.0, r"noise_time is 1\.0, but must be"),
             (None, r"noise_time is None, but must be"),
-            ({"eeg": [1.0, 0.5]}, r"noise_time is \{'eeg': .*, but must be"),
+            ({"eeg": [1.0, 0.5]}, "noise_time is of 'eeg', but the noise has the groups 'sensor'"),
+            ({"sensor": np.ones((1, 2))}, "one autocorrelation"),
             ([1.0, 0.5j], "real numbers, but it is complex"),
             (np.ma.masked_array([1.0, 0.5], [False, True]), "noise_time is a masked array"),
             (["1", "0.5"], r"noise_time is \['1', '0\.5'\], but must be"),
@@ -142,6 +143,19 @@ class TestChosen:
     def test_what_is_none_is_refused(self, given, message):
         with pytest.raises(ValueError, match=message):
             self.problem(0, noise_time=given)
+
+    def test_groups_are_named(self):
+        """Rows would have an order, which is not that in which sensors were given."""
+        rng = np.random.default_rng(2)
+        given = {"eeg": 0.8 ** np.arange(30), "meg": 0.2 ** np.arange(5)}
+        options = {"kinds": ("eeg",) * 3 + ("mag",) * 4, "noise_cov": np.eye(7)}
+        arrays = rng.standard_normal((7, 9)), rng.standard_normal((7, 20))
+        problem = bi.Problem.from_arrays(*arrays, **options, noise_time=given)
+        for name, row in zip(problem.autocorrelation.groups, problem.autocorrelation.values, strict=True):
+            assert_allclose(row[: len(given[name])], given[name])
+            assert not row[len(given[name]) :].any()
+        with pytest.raises(ValueError, match=r"2 rows, but nothing says which is whose; give one by group, \{'meg'"):
+            bi.Problem.from_arrays(*arrays, **options, noise_time=np.array([[1.0, 0.8], [1.0, 0.2]]))
 
     def test_samples_at_another_step_are_refused(self):
         with pytest.raises(ValueError, match=r"known at steps of 2 ms, but samples lie 3 ms apart"):
