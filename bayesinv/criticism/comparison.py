@@ -196,8 +196,10 @@ def compare(
     over : "components" or "blocks", which the stacking weights are of
     draws : draws of the hyperparameters that leave-one-out densities are averaged over; learned structures are those of
         the mixture's nearest nodes
-    refit : "auto" integrates a model again without a part where importance sampling fails, and without blocks where
-        time courses are correlated, which is quicker than sampling; "always" does for every part; "never" for none.
+    refit : "auto" integrates a model again without a part where importance sampling fails, and without blocks of long
+        recordings where time courses are correlated, which is quicker than sampling. Where MEG and EEG have noise of
+        different colour, too, draws are about modes of time that these share, and blocks may be a nat or two off.
+        "always" does for every part; "never" for none.
         Without one part it takes about as long as `infer`, and it wants at most four hyperparameters
     models : name to model, as it was given to `infer`, of those that are neither shipped nor in a file: a posterior
         knows these by name only
