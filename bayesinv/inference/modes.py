@@ -48,9 +48,6 @@ NEAR_A_MODE = 1e-2
 SAME_MODE = 0.1
 """Squared distance, in units of the curvature, below which two modes are the same."""
 
-NEAR_ENOUGH = 1.0
-"""Squared length of a climb, in units of the curvature, up to which one that was given for its start is kept."""
-
 MAX_STEP = 2.0
 """Longest step along an unconstrained coordinate."""
 
@@ -103,11 +100,6 @@ def modes(density: Density, converged: float = NEAR_A_MODE) -> list[Mode]:
         return _searched(density)
     found: list[Mode] = []
     for _, point, covariance in _searched(rough, NEAR_A_MODE):
-        # By the modes of time of this point, which the climb wants anyway, the density is nearly exact.
-        near = NearbyDensity.by_modes_at(density, point)
-        reached = None if near is None else _climb_by_slopes(near, point, [], NEAR_A_MODE, covariance)
-        if reached is not None:
-            _, point, covariance = reached
         reached = _climb_by_slopes(density, point, found, converged, covariance)
         if reached is not None and not _known(reached[1], found, SAME_MODE):
             found.append(reached)
@@ -286,7 +278,7 @@ def _climb_by_slopes(
     log_density, slope = density.slope(point)
     for _ in range(MAX_RESTARTS):
         covariance = covariance_of(_curvature(density, point, steps, slope)) if roughly is None else roughly
-        origin, near, roughly = point, SAME_MODE if roughly is None else NEAR_ENOUGH, None
+        origin, roughly = point, None
         for _ in range(MAX_STEPS):
             step = covariance @ slope
             if slope @ step < converged:
@@ -299,7 +291,7 @@ def _climb_by_slopes(
             if _known(point, found, 1.0):
                 return None
         moved = point - origin
-        if moved @ np.linalg.solve(covariance, moved) < near:
+        if moved @ np.linalg.solve(covariance, moved) < SAME_MODE:
             break
         steps = DIFFERENCE_STEP * np.sqrt(np.diag(covariance))
     return log_density, point, covariance

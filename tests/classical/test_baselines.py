@@ -368,7 +368,7 @@ def pairs(real):
     @cache
     def pair(kind, orientation):
         evoked, forward, covariance = taken(real, kind)
-        ours = from_mne(evoked, forward, covariance, orientation=orientation, baseline=None)
+        ours = from_mne(evoked, forward, covariance, orientation=orientation, baseline=None, outliers="keep")
         return ours, whitened_by_mne(ours, evoked, covariance)
 
     return pair
@@ -506,7 +506,7 @@ def test_all_sources_agree_with_mne(sample, kind):
         evoked = evoked.pick(KINDS[kind], exclude="bads").crop(0.05, 0.15).decimate(12)
         for loose in (0.0, 0.2, 1.0):
             orientation = "fixed" if loose == 0 else "free"
-            problem = from_mne(evoked, forward, covariance, orientation=orientation, baseline=None)
+            problem = from_mne(evoked, forward, covariance, orientation=orientation, baseline=None, outliers="keep")
             inverse = make_inverse_operator(evoked.info, forward, covariance, loose=loose, fixed=loose == 0)
             for method in ("MNE", "dSPM", "sLORETA"):
                 theirs = apply_inverse(evoked, inverse, LAMBDA2, method).data

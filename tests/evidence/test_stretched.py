@@ -173,4 +173,6 @@ def test_an_inference_in_stretches_is_that_of_samples_taken_together(monkeypatch
     assert np.abs((one.mean - other.mean) / other.sd).max() < 4 * OFF
     assert_allclose(one.sd, other.sd, rtol=4 * OFF)
     assert_allclose(one.fitted, other.fitted, atol=4 * OFF * np.abs(other.fitted).max())
-    assert [check.passed for check in one.checks] == [check.passed for check in other.checks]
+    checks, others = ({check.name: check.passed for check in each.checks} for each in found)
+    # In stretches there is no mode of time without currents, from which the noise could be judged.
+    assert checks == {name: passed for name, passed in others.items() if name != "noise over time, recording"}
