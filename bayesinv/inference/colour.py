@@ -71,7 +71,12 @@ def colour_checks(problem: Problem, mixed: Mixture) -> list[Check]:
     directions = _of_noise_alone(problem, mixed)
     if directions is not None:
         vectors, table = directions
-        parts = {kind: _of_kind(vectors[rows], table) for kind, rows in members.items()} if len(members) > 1 else {}
+        parts = {}
+        if len(members) > 1:
+            parts = {
+                kind: table[rows] if vectors is None else _of_kind(vectors[rows], table)
+                for kind, rows in members.items()
+            }
         # A few directions of a kind, which currents reach least, are not what its noise is like.
         many = {kind: max(MIN_NUMBERS, OF_ALL * rows.sum() * table.shape[1]) for kind, rows in members.items()}
         parts = {kind: one for kind, one in parts.items() if one.size >= many[kind]}
@@ -175,10 +180,11 @@ def _innovations(problem: Problem) -> Array | None:
     return whitening.by_group(baseline, np.linalg.inv(np.linalg.cholesky(known.between(times, times))))
 
 
-def _of_noise_alone(problem: Problem, mixed: Mixture) -> tuple[Array, Array] | None:
+def _of_noise_alone(problem: Problem, mixed: Mixture) -> tuple[Array | None, Array] | None:
     """Directions, and what is left of the recording in them without currents, white in the order of its samples.
 
-    They are (component, direction) and (direction, time); None if there are few.
+    They are (component, direction), None where directions are the components themselves, and (direction, time); None
+    if there are few.
     """
     if len(problem.times) < (3 if _is_assumed(problem) else 3 * LAGS):
         return None
@@ -192,7 +198,7 @@ def _of_noise_alone(problem: Problem, mixed: Mixture) -> tuple[Array, Array] | N
         if len(weights) > 1:
             # By the noise's share a kind of sensor that currents reach well would be judged by few of its directions.
             weights = [np.ones_like(one) for one in weights]
-        return np.eye(problem.components), _standardised(spectrum, variance, noise, weights)
+        return None, _standardised(spectrum, variance, noise, weights)
     # Slow currents are many times as strong in slow modes as in a sample: in none of them may they be strong.
     slowest = float(np.max(spectrum.levels)) / max(float(one.values.max()), 1e-300)
     few = variance * slowest * one.values < QUIET_SHARE * noise

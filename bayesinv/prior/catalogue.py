@@ -53,8 +53,7 @@ def why_not_focal(problem: Problem) -> str | None:
     if numbers > MOST_NUMBERS:
         reasons.append(
             f"{problem.source_count} sources{' of 3 axes' * (problem.axes > 1)} in {len(problem.times)} samples would "
-            "take long; "
-            "give a window (tmin, tmax), or ask for the model focal"
+            "take long; give a window (tmin, tmax), or ask for the model focal"
         )
     return "; and ".join(reasons) or None
 

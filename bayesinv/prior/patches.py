@@ -31,6 +31,7 @@ from bayesinv.covariance.time_course import correlation_over_time, equally_space
 from bayesinv.geometry.geodesic import edge_lengths
 from bayesinv.memory import PickledByFields, cached_property
 from bayesinv.prior.neighbours import Neighbours
+from bayesinv.prior.scales import USUAL, WIDTH
 from bayesinv.problem.problem import Problem
 
 AREAS = (1e-4, 3e-4, 10e-4)
@@ -51,9 +52,6 @@ CONSTANTS = 15
 
 FARTHEST = 2.0
 """Standard deviations from its mean that a head may lie at: modes are linear in a gain that is never negative."""
-
-MIDDLE, WIDTH = 0.02, 1.0
-"""Median time constant in s, and standard deviation of its logarithm."""
 
 BLOCK = 128
 """Number of places from which distances along the cortex are computed at once."""
@@ -282,9 +280,9 @@ class Patches(PickledByFields):
             return (float(self.time),), np.zeros(1)
         span = float(np.ptp(times))
         low, high = 0.5 * span / (len(times) - 1), 5 * span
-        grid = np.exp(np.log(MIDDLE) + WIDTH * np.linspace(-2, 2, CONSTANTS))
+        grid = np.exp(np.log(USUAL) + WIDTH * np.linspace(-2, 2, CONSTANTS))
         grid = np.unique(np.clip(grid, low, high))
-        mass = np.exp(-0.5 * (np.log(grid / MIDDLE) / WIDTH) ** 2)
+        mass = np.exp(-0.5 * (np.log(grid / USUAL) / WIDTH) ** 2)
         return tuple(float(one) for one in grid), np.log(mass / mass.sum())
 
     def correlation(self, constant: float) -> Array:

@@ -15,8 +15,8 @@ WITH_BASELINE, WITHOUT_BASELINE = 0.5, 0.1
 """Standard deviation of the log noise scale. The baseline determines it; without one the prior must be narrow, since
 noise alone can explain a response."""
 
-USUAL = 0.02
-"""Median time constant of a response, s."""
+USUAL, WIDTH = 0.02, 1.0
+"""Median time constant of a response in s, and standard deviation of its logarithm."""
 
 FORMULAS = {
     "noise_scale(problem)": (
@@ -104,5 +104,5 @@ def time_constant(problem: Problem, name: str = "constant") -> TensorVariable[An
     span = float(np.ptp(problem.times))
     low, high = 0.5 * span / (len(problem.times) - 1), 5.0 * span
     middle = float(np.clip(np.log(USUAL), np.log(1.1 * low), np.log(0.9 * high)))
-    log_constant = pm.TruncatedNormal(f"log_{name}", middle, 1.0, lower=np.log(low), upper=np.log(high))
+    log_constant = pm.TruncatedNormal(f"log_{name}", middle, WIDTH, lower=np.log(low), upper=np.log(high))
     return pm.Deterministic(name, pm.math.exp(log_constant))
