@@ -116,3 +116,11 @@ def dense(problem, structure, variance, noise):
     size = len(gain) * count
     currents = np.kron(prior, root @ root.T)
     return currents, covariance.reshape(size, size), crossing.reshape(-1, size)
+
+
+def of_two_colours(problem, constant, course, variance, noise):
+    """Covariance (component × time) of a recording, each group's noise having its own colour."""
+    correlations = problem.time_whitening.correlations[groups_of(problem)]
+    over_time = correlation_over_time(problem.times, constant, course)
+    gram = variance * problem.gain @ problem.gain.T
+    return np.kron(gram, over_time) + noise**2 * block_diag(*correlations)

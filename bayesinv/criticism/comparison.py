@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -85,6 +85,7 @@ class ModelComparison:
     over : which of the two `weights` are stacked by
     block_times : (block, 2), s, first and last sample of each block
     unranked : why the models are not ranked, in words; "" where they are
+    without_blocks : why blocks were not left out of some models, by name
     """
 
     rows: tuple[ModelRow, ...]
@@ -93,6 +94,7 @@ class ModelComparison:
     over: str
     block_times: Array = field(repr=False)
     unranked: str = ""
+    without_blocks: Mapping[str, str] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> ModelRow:
         for row in self.rows:
@@ -135,8 +137,10 @@ class ModelComparison:
     @property
     def notes(self) -> tuple[str, ...]:
         """Which parts models were integrated again without, and which are not left out, in words."""
-        focal = [row.name for row in self.rows if row.blocks_elpd is None and self.blocks is not None]
-        words = (f"{listed(focal)}: blocks are not left out of models with focal sources",) if focal else ()
+        names: dict[str, list[str]] = {}
+        for name, why in self.without_blocks.items():
+            names.setdefault(why, []).append(name)
+        words = [f"{listed(whose)}: {why}" for why, whose in names.items()]
         return (*self.components.notes, *(self.blocks.notes if self.blocks is not None else ()), *words)
 
     @property
@@ -197,9 +201,8 @@ def compare(
     draws : draws of the hyperparameters that leave-one-out densities are averaged over; learned structures are those of
         the mixture's nearest nodes
     refit : "auto" integrates a model again without a part where importance sampling fails, and without blocks of long
-        recordings where time courses are correlated, which is quicker than sampling. Where MEG and EEG have noise of
-        different colour, too, draws are about modes of time that these share, and blocks may be a nat or two off.
-        "always" does for every part; "never" for none.
+        recordings where time courses are correlated, which is quicker than sampling, or where MEG and EEG have noise
+        of different colour, which nothing else does. "always" does for every part; "never" for none.
         Without one part it takes about as long as `infer`, and it wants at most four hyperparameters
     models : name to model, as it was given to `infer`, of those that are neither shipped nor in a file: a posterior
         knows these by name only
@@ -237,18 +240,19 @@ def compare(
     parts = blocks_of(problem, block)
     if over == "blocks" and len(parts) < 2:
         raise ValueError("the recording is one block; stack over components, or give a shorter block")
-    dense = {name: one for name, one in posteriors.items() if one.active is None}
-    if over == "blocks" and len(dense) < len(posteriors):
-        raise ValueError("blocks are not left out of models with focal sources; stack over components")
     bounds = np.array([[problem.times[part.start], problem.times[part.stop - 1]] for part in parts])
     leaving = LeavingOut(posteriors, Refits(posteriors, models or {}), refit, draws, progress)
-    components, blocks = leaving.components(), None
-    if len(parts) > 1 and dense:
-        words = tuple(f"{1e3 * start:.0f} to {1e3 * stop:.0f} ms" for start, stop in bounds)
-        blocks = replace(leaving, posteriors=dense).blocks(parts, words)
+    blocks: LeftOut | None = None
+    missing: dict[str, str] = {}
+    if len(parts) > 1:
+        blocks, missing = leaving.blocks(parts, tuple(f"{1e3 * a:.0f} to {1e3 * b:.0f} ms" for a, b in bounds))
+    if over == "blocks" and missing:
+        name, why = next(iter(missing.items()))
+        raise ValueError(f"{name}: {why}; stack over components")
+    components = leaving.components()
     unranked = "" if coloured == "rank" else why_unranked(posteriors)
     rows = _rows(posteriors, [table for table in (components, blocks) if table is not None], not unranked)
-    return ModelComparison(rows, components, blocks, over, bounds, unranked)
+    return ModelComparison(rows, components, blocks, over, bounds, unranked, missing)
 
 
 def _rows(posteriors: Mapping[str, Posterior], tables: Sequence[LeftOut], ranked: bool) -> tuple[ModelRow, ...]:

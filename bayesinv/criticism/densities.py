@@ -10,7 +10,6 @@ from scipy.linalg import solve_triangular
 from bayesinv.axes import Array
 from bayesinv.criticism.draws import drawn, thinned
 from bayesinv.criticism.focal_replicates import focal_left_out
-from bayesinv.criticism.stacked_blocks import TooManyTogetherError, stacked_densities
 from bayesinv.evidence.gaussian import CHUNK, LOG_2PI
 from bayesinv.evidence.spectrum import Spectrum
 from bayesinv.posterior.focal import nodes_of
@@ -120,9 +119,8 @@ def block_densities(posterior: Posterior, count: int, blocks: Sequence[slice]) -
 
     Raises
     ------
-    TooManyTogetherError
-        If a block depends on too many other numbers, as where currents have the noise's correlation over time and that
-        is of several colours: samples that are whitened by one are not independent of what another one whitens.
+    ValueError
+        If noise is of several colours: samples whitened by one are not independent of what another one whitens.
 
     Reference: Bürkner, Gabry & Vehtari (2021), Comput. Stat. 36, 1243-1261.
     """
@@ -130,7 +128,11 @@ def block_densities(posterior: Posterior, count: int, blocks: Sequence[slice]) -
     sizes = np.array([block.stop - block.start for block in blocks])
     out = np.empty((len(scales.noise), len(blocks)))
     whitened: dict[int, tuple[Array, float]] = {}
-    stacked: set[int] = set()
+    if several_colours(posterior.problem):
+        raise ValueError(
+            "blocks of samples of MEG and EEG whose noise differs in colour are left out by integrating the model "
+            "again; let refit be 'auto' or 'always', or leave out components"
+        )
     for n, spectrum in each_spectrum(posterior, scales):
         total = scales.variance[n] * spectrum.eigenvalues + scales.noise[n] ** 2
         constant = len(spectrum.values) * LOG_2PI + spectrum.decompositions[0].log_volume
@@ -140,13 +142,6 @@ def block_densities(posterior: Posterior, count: int, blocks: Sequence[slice]) -
             for k, (white, logs) in whitened.items():
                 power = float(np.sum(spectrum.projected(white) ** 2 / total))
                 out[n, k] = 0.5 * (logs - power - sizes[k] * (np.log(total).sum() + constant))
-            continue
-        if len(spectrum.decompositions) > 1:
-            which = int(scales.which[n])
-            if which not in stacked:
-                some = np.flatnonzero(scales.which == which)
-                out[some] = stacked_densities(spectrum, scales.variance[some], scales.noise[some], blocks)
-                stacked.add(which)
             continue
         modes, inverse = spectrum.modes.to_modes, 1 / total
         residual = (spectrum.coefficients * inverse) @ modes.T
@@ -160,20 +155,19 @@ def block_densities(posterior: Posterior, count: int, blocks: Sequence[slice]) -
     return out
 
 
+def several_colours(problem: Problem) -> bool:
+    """Whether noise is of several colours over time, one for MEG and another for EEG."""
+    return problem.time_whitening is not None and problem.time_whitening.groups > 1
+
+
 def _conditioned(problem: Problem, blocks: Sequence[slice]) -> list[tuple[Array, float]]:
     """Each block of a recording given its other samples, and made white over time; with the log of its precision.
 
-    A block of noise of correlation K, given the others, has precision (K⁻¹)_bb = R Rᵀ; R⁻¹ (K⁻¹ y)_b is white. That is
-    of one colour: where there are several, see `block_densities`.
+    A block of noise of correlation K, given the others, has precision (K⁻¹)_bb = R Rᵀ; R⁻¹ (K⁻¹ y)_b is white.
     """
     whitening = problem.time_whitening
     if whitening is None:
         return [(problem.recording[:, block], 0.0) for block in blocks]
-    if whitening.groups > 1:
-        raise TooManyTogetherError(
-            "blocks of samples of MEG and EEG whose noise differs in colour are left out by integrating the model "
-            "again; let refit be 'auto' or 'always', or leave out components"
-        )
     inverse = whitening.inverses[0].T @ whitening.inverses[0]
     solved, found = problem.recording @ inverse, []
     for block in blocks:

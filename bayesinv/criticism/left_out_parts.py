@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesinv.axes import Array
-from bayesinv.criticism.densities import block_densities, component_densities
+from bayesinv.criticism.densities import block_densities, component_densities, several_colours
 from bayesinv.criticism.leave_out import LeftOut, Row, importance_sampled, integrated_again, left_out_of
 from bayesinv.criticism.refit import NoRefitError, Refits
-from bayesinv.criticism.stacked_blocks import TooManyTogetherError
 from bayesinv.posterior.posterior import Posterior
 
 MANY_NUMBERS = 10_000
@@ -52,23 +51,44 @@ class LeavingOut:
         }
         return left_out_of("components", rows, tuple(f"component {i}" for i in range(count)))
 
-    def blocks(self, blocks: Sequence[slice], words: tuple[str, ...]) -> LeftOut:
-        """Leave out every block of samples.
+    def blocks(self, blocks: Sequence[slice], words: tuple[str, ...]) -> tuple[LeftOut | None, dict[str, str]]:
+        """Leave out every block of samples; and why they are not left out of some models, by name.
 
         words : (block,), what each is
         """
-        rows = {
-            name: self._row(
-                name,
-                "blocks",
-                blocks,
-                partial(block_densities, one, self.draws, blocks),
-                self.refit == "always" or (self.refit == "auto" and _dear(one)),
-                sparing=_of_several_colours(one),
-            )
-            for name, one in self.posteriors.items()
-        }
-        return left_out_of("blocks", rows, words)
+        rows, without = {}, {}
+        for name, one in self.posteriors.items():
+            if one.active is not None:
+                without[name] = "blocks are not left out of models with focal sources"
+            elif several_colours(one.problem):
+                exact = self._of_colours(name, blocks)
+                if isinstance(exact, str):
+                    without[name] = exact
+                else:
+                    rows[name] = exact
+            else:
+                densities = partial(block_densities, one, self.draws, blocks)
+                every = self.refit == "always" or (self.refit == "auto" and _dear(one))
+                rows[name] = self._row(name, "blocks", blocks, densities, every)
+        return (left_out_of("blocks", rows, words) if rows else None), without
+
+    def _of_colours(self, name: str, blocks: Sequence[slice]) -> Row | str:
+        """Leave all blocks out where noise is of several colours, or say why not."""
+        why = "refit is 'never'"
+        if self.refit != "never":
+            try:
+                refit = self.refits.of(name)
+                every = np.ones(len(blocks), dtype=bool)
+                row = integrated_again(None, every, lambda i: refit.left_out(blocks[i]), f"{name}, blocks", self.shown)
+                if row.refitted.all():
+                    return row
+                why = row.reason
+            except NoRefitError as error:
+                why = str(error)
+        return (
+            "blocks of MEG and EEG whose noise differs in colour are left out by integrating the model again, and it "
+            f"was not: {why}"
+        )
 
     def _row(
         self,
@@ -77,30 +97,21 @@ class LeavingOut:
         parts: Sequence[int] | Sequence[slice],
         densities: Callable[[], Array],
         every: bool,
-        sparing: bool = False,
     ) -> Row:
         """Leave all parts out of one model.
 
         densities : log density (draw, part) given all other parts
         every : whether to integrate the model again without every part, and to sample only where that fails
-        sparing : whether not to integrate again where a Gaussian posterior without the part is trusted
         """
         again = partial(self._again, name, over, parts)
         exact = again(None, np.ones(len(parts), dtype=bool)) if every else None
         if exact is not None and exact.refitted.all():
             return exact
-        try:
-            sampled = importance_sampled(densities(), self.posteriors[name])
-        except TooManyTogetherError:
-            # Integrating again is slow, but has no such limit.
-            found = again(None, np.ones(len(parts), dtype=bool)) if self.refit != "never" and exact is None else None
-            if found is None or not found.refitted.all():
-                raise
-            return found
+        sampled = importance_sampled(densities(), self.posteriors[name])
         if exact is not None:
             return sampled.but(exact)
         wanted = (sampled.khat > sampled.limit) & (self.refit != "never")
-        return again(sampled, wanted & ~sampled.gaussian if sparing else wanted) or sampled
+        return again(sampled, wanted) or sampled
 
     def _again(
         self, name: str, over: str, parts: Sequence[int] | Sequence[slice], row: Row | None, wanted: NDArray[np.bool_]
@@ -116,16 +127,6 @@ class LeavingOut:
 
 
 def _dear(posterior: Posterior) -> bool:
-    """Whether blocks cost more to sample than to integrate without: currents have long time courses of their own.
-
-    Where colours differ it is the other way round.
-    """
+    """Whether blocks cost more to sample than to integrate without: currents have long time courses of their own."""
     courses = any(structure.time is not None for structure in posterior.mixture.structures)
-    return courses and posterior.problem.recording.size >= MANY_NUMBERS and not _of_several_colours(posterior)
-
-
-def _of_several_colours(posterior: Posterior) -> bool:
-    """Whether currents have time courses of their own in noise of several colours."""
-    whitening = posterior.problem.time_whitening
-    courses = any(structure.time is not None for structure in posterior.mixture.structures)
-    return courses and whitening is not None and whitening.groups > 1
+    return courses and posterior.problem.recording.size >= MANY_NUMBERS

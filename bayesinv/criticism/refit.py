@@ -7,9 +7,8 @@ the part weighs on them. Without a block of samples the recording has a gap, ove
 currents goes on; without a component all samples of one direction of sensor space are missing. The baseline, and the
 prior with all that it took from the recording's times, stay what they are.
 
-Where time courses are correlated and MEG and EEG have noise of different colour, inference works in modes of time which
-both share, and which are only nearly independent. Those do not hold across a gap, so that for blocks both evidences are
-those of noise of either colour, see `several_colours`. A component is left out in the shared modes.
+Where time courses are correlated and MEG and EEG have noise of different colour, blocks are left out with the colours
+apart, as inference has them (see `colours_apart`), and components in modes of time which both share.
 """
 
 from __future__ import annotations
@@ -22,23 +21,21 @@ import numpy as np
 
 from bayesinv.axes import Array
 from bayesinv.criticism.densities import component_log_density
-from bayesinv.criticism.several_colours import LikelihoodOfColours
 from bayesinv.evidence.spectrum import Spectrum
+from bayesinv.evidence.unsettled import UnsettledError
+from bayesinv.inference.colours_apart import integrate_apart
+from bayesinv.inference.integration import integrate
 from bayesinv.inference.methods import MAX_DIMENSION_QUADRATURE
-from bayesinv.inference.quadrature import integrate
-from bayesinv.inference.unsettled import UnsettledError
 from bayesinv.memory import cached_property
 from bayesinv.posterior.checks import Evidence
 from bayesinv.posterior.posterior import Posterior
 from bayesinv.prior.catalogue import build
 from bayesinv.prior.density import MAX_VARIANCE, Density
+from bayesinv.prior.density_of_colours import by_differences, has_several_colours, log_densities
 from bayesinv.problem.problem import Problem
 
 MAX_ERROR = 0.01
 """Largest numerical error of an evidence, in nats, in a ratio that counts as exact."""
-
-SLOPE_STEP = 1e-4
-"""Step of finite differences along an unconstrained coordinate."""
 
 
 class NoRefitError(ValueError):
@@ -50,7 +47,7 @@ class Refit:
     """A model that can be integrated again without a part of its recording.
 
     density : of the hyperparameters given the whole recording
-    evidence : of the whole recording
+    evidence : of the whole recording, as `infer` has it
     """
 
     density: Density
@@ -99,30 +96,27 @@ class Refit:
         NoRefitError
             If the integral does not settle.
         """
-        rest: Density
         if isinstance(part, slice):
-            rest, whole = self.density.again(without(self.density.observation.problem, part)), self.of_blocks
-            rest, like = in_several_colours(rest), rest
+            rest = self.density.again(without(self.density.observation.problem, part))
+            whole, found = self.evidence, evidence_of(rest)
         else:
-            rest, whole = WithoutComponent(self.density.model, self.density.observation, part), self.evidence
-            like = rest
-        found = evidence_of(rest, like)
+            other = WithoutComponent(self.density.model, self.density.observation, part)
+            whole, found = self.in_modes, evidence_of(other, apart=False)
         error = whole.error + found.error
         if max(whole.error, found.error) > MAX_ERROR:
             raise NoRefitError(f"its evidence has an error of {error:.1g} nats")
         return Evidence(whole - found, error)
 
     @cached_property
-    def of_blocks(self) -> Evidence:
-        """Log evidence of the whole recording that those without a block are held against."""
-        density = in_several_colours(self.density)
-        return self.evidence if density is self.density else evidence_of(density, self.density)
+    def in_modes(self) -> Evidence:
+        """Log evidence of the whole recording, where the noise's colours share modes of time."""
+        return evidence_of(self.density, apart=False) if has_several_colours(self.density) else self.evidence
 
 
-def evidence_of(density: Density, like: Density | None = None) -> Evidence:
+def evidence_of(density: Density, apart: bool = True) -> Evidence:
     """Log evidence by a lattice, with its numerical error; where nothing is free there is one node.
 
-    like : see `integrate`
+    apart : whether noise of several colours is told apart, or these share modes of time
 
     Raises
     ------
@@ -131,20 +125,12 @@ def evidence_of(density: Density, like: Density | None = None) -> Evidence:
     """
     try:
         if not density.dimension:
-            return Evidence(float(density(np.zeros((1, 0)))[0]))
-        lattice = integrate(density, like)
+            node = np.zeros((1, 0))
+            return Evidence(float((log_densities(density, node) if apart else density(node))[0]))
+        lattice = integrate_apart(density)[1] if apart else integrate(density)
     except UnsettledError as error:
         raise NoRefitError(str(error)) from error
     return Evidence(lattice.log_evidence, lattice.error)
-
-
-def in_several_colours(density: Density) -> Density:
-    """Return a density by the noise of each colour, where modes of time serve several; else the density itself."""
-    observation, whitening = density.observation, density.observation.problem.time_whitening
-    courses = "time" in observation.learned or observation.base.time is not None
-    if not courses or whitening is None or whitening.groups == 1:
-        return density
-    return OfSeveralColours(density.model, observation)
 
 
 @dataclass(eq=False)
@@ -219,46 +205,4 @@ class WithoutComponent(Density):
 
     def slope(self, node: Array) -> tuple[float, Array]:
         """Log density and its gradient (coordinate,) at one unconstrained node, by central differences."""
-        return _slope(self, node)
-
-
-@dataclass(frozen=True, eq=False)
-class OfSeveralColours(Density):
-    """The posterior density of the hyperparameters where currents have courses and noise several colours.
-
-    That of modes which these share is only nearly this one.
-    """
-
-    @cached_property
-    def _exact(self) -> dict[bytes, LikelihoodOfColours]:
-        return {}
-
-    def likelihoods(self, coordinates: Array) -> list[Any]:
-        """Likelihood of the recording under each structure.
-
-        Raises
-        ------
-        NoRefitError
-            If noise has scales by kind of sensor, too.
-        """
-        keys = [one.tobytes() for one in coordinates]
-        new = [i for i, key in enumerate(keys) if key not in self._exact]
-        for i, structure in zip(new, self.structures(coordinates[new]) if new else [], strict=True):
-            if structure.noise is not None:
-                raise NoRefitError(
-                    "noise has several colours over time and scales by kind of sensor, and currents have courses"
-                )
-            self._exact[keys[i]] = LikelihoodOfColours.of(self.observation.problem, structure)
-        return [self._exact[key] for key in keys]
-
-    def slope(self, node: Array) -> tuple[float, Array]:
-        """Log density and its gradient (coordinate,) at one unconstrained node, by central differences."""
-        return _slope(self, node)
-
-
-def _slope(density: Density, node: Array) -> tuple[float, Array]:
-    """Log density and its gradient (coordinate,) at one unconstrained node, by central differences."""
-    step = SLOPE_STEP * np.eye(len(node))
-    here, *around = density(np.concatenate([node[None], node + step, node - step])).tolist()
-    up, down = np.split(np.array(around), 2)
-    return here, (up - down) / (2 * SLOPE_STEP)
+        return by_differences(self, node)

@@ -13,6 +13,7 @@ from bayesinv.inference.colour import colour_checks
 from bayesinv.inference.conflict import prior_checks
 from bayesinv.inference.gain import gain_checks
 from bayesinv.inference.outliers import outlier_checks
+from bayesinv.inference.shared_modes import shared_modes_checks
 from bayesinv.inference.window_means import window_means_checks
 from bayesinv.posterior.checks import Check, Evidence
 from bayesinv.posterior.hyper import Hyper
@@ -67,7 +68,12 @@ def assemble(
         mixture=mixed,
         hyper=Hyper(flattened(density.hyper(nodes)), weights, flattened(density.hyper(draws)), scales=scales),
         log_evidence=evidence,
-        checks=(*checks, *gaussian_checks(density.observation.problem, mixed), *prior_checks(density, draws)),
+        checks=(
+            *checks,
+            *shared_modes_checks(density, mixed, nodes, weights),
+            *gaussian_checks(density.observation.problem, mixed),
+            *prior_checks(density, draws),
+        ),
         timings=timings,
     )
 

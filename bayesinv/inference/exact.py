@@ -10,6 +10,7 @@ from bayesinv.inference.assemble import assemble
 from bayesinv.posterior.checks import Evidence
 from bayesinv.posterior.posterior import Posterior
 from bayesinv.prior.density import Density
+from bayesinv.prior.density_of_colours import log_densities
 
 
 def posterior(
@@ -18,7 +19,7 @@ def posterior(
     """Return the posterior at the model's own scales; its evidence is exact."""
     started = time.perf_counter()
     node = np.zeros((1, 0))
-    evidence = Evidence(float(density(node)[0]), 0.0)
+    evidence = Evidence(float(log_densities(density, node)[0]), 0.0)
     if not np.isfinite(evidence):
         raise ValueError("the model's scales are not finite or not positive")
     timings["evidence"] = time.perf_counter() - started

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bayesinv.evidence.unsettled import UnsettledError
 from bayesinv.inference.methods import METHODS, MethodChoice, check_options, choose, fitting
-from bayesinv.inference.unsettled import UnsettledError
 from bayesinv.posterior.posterior import Posterior
 from bayesinv.prior.catalogue import build
 from bayesinv.prior.density import Density

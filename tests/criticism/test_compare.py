@@ -22,7 +22,7 @@ from bayesinv.criticism.estimates import compare_estimates
 from bayesinv.criticism.leave_out import LeftOut, _coordinates, _extrapolated, _smoothed
 from bayesinv.criticism.prior_draws import Prior
 from bayesinv.inference.assemble import mixture
-from bayesinv.inference.quadrature import integrate
+from bayesinv.inference.integration import integrate
 from bayesinv.posterior.checks import Check
 from bayesinv.prior.catalogue import build
 from bayesinv.prior.density import Density

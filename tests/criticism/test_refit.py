@@ -7,24 +7,20 @@ from dataclasses import replace
 import numpy as np
 import pymc as pm
 import pytest
-from coloured import coloured, dense, groups_of
+from coloured import coloured, dense, of_two_colours
 from numpy.testing import assert_allclose
 from referee import toy
 from scipy.integrate import quad
-from scipy.linalg import block_diag
 from scipy.special import logsumexp
 from scipy.stats import lognorm, multivariate_normal, norm
 
 from bayesinv import Currents, infer
 from bayesinv.covariance.covariance import Structure
-from bayesinv.covariance.time_course import correlation_over_time
 from bayesinv.criticism.comparison import compare
-from bayesinv.criticism.densities import component_densities, component_log_density, each_spectrum
+from bayesinv.criticism.densities import block_densities, component_densities, component_log_density, each_spectrum
 from bayesinv.criticism.draws import drawn
 from bayesinv.criticism.left_out_parts import LeavingOut
 from bayesinv.criticism.refit import NoRefitError, Refit, Refits, evidence_of, without
-from bayesinv.criticism.several_colours import LikelihoodOfColours
-from bayesinv.criticism.stacked_blocks import TooManyTogetherError
 from bayesinv.prior.catalogue import build
 from bayesinv.prior.density import Density
 
@@ -234,54 +230,6 @@ def test_blocks_of_correlated_courses_are_integrated_again_where_draws_are_dear(
     assert not compare({"a": posterior}, block=0.006, refit="never").blocks.refitted.any()
 
 
-def of_two_colours(problem, constant, course, variance, noise):
-    """Covariance (component × time) of a recording, each group's noise having its own colour."""
-    correlations = problem.time_whitening.correlations[groups_of(problem)]
-    over_time = correlation_over_time(problem.times, constant, course)
-    gram = variance * problem.gain @ problem.gain.T
-    return np.kron(gram, over_time) + noise**2 * block_diag(*correlations)
-
-
-@pytest.mark.parametrize("course", ["matern", "autoregressive"])
-@pytest.mark.parametrize("constant", [0.004, 0.02])
-def test_the_likelihood_of_two_colours_is_that_of_a_dense_normal(monkeypatch, course, constant):
-    problem = coloured(2, samples=12, centred=True)
-    structure, noises = Structure(time=constant, course=course), np.array([1.3, 0.6, 2.0])
-    variances = np.array([2.0, 0.1, 40.0])
-    wanted = [
-        log_normal(problem.recording.ravel(), of_two_colours(problem, constant, course, variance, noise))
-        for variance, noise in zip(variances, noises, strict=True)
-    ]
-    monkeypatch.setattr("bayesinv.criticism.several_colours.LITTLE", 0.0)
-    found = LikelihoodOfColours.of(problem, structure).log_likelihood(variances, noises)
-    assert_allclose(found, wanted, rtol=1e-7)
-    # Parts below a hundredth of the noise change next to nothing where they count as independent.
-    monkeypatch.setattr("bayesinv.criticism.several_colours.LITTLE", 0.01)
-    found = LikelihoodOfColours.of(problem, structure).log_likelihood(variances, noises)
-    assert_allclose(found, wanted, atol=3e-3)
-
-
-def test_between_ratios_of_variances_it_is_interpolated():
-    likelihood = LikelihoodOfColours.of(coloured(2, samples=9), Structure(time=0.008))
-    rng = np.random.default_rng(0)
-    variances, noises = np.exp(rng.normal(0, 2, 300)), np.exp(rng.normal(0, 0.3, 300))
-    every = likelihood.log_likelihood(variances, noises)
-    parts = [likelihood.log_likelihood(variances[k : k + 5], noises[k : k + 5]) for k in range(0, 300, 5)]
-    one_by_one = np.concatenate(parts)
-    near = one_by_one > one_by_one.max() - 40
-    assert near.sum() > 100
-    assert_allclose(every[near], one_by_one[near], atol=1e-3)
-    assert every[~near].max() < one_by_one.max() - 30
-
-
-def test_parts_that_are_too_many_are_refused(monkeypatch):
-    monkeypatch.setattr("bayesinv.criticism.several_colours.MAX_PARTS", 3)
-    model = with_fixed(time=0.008)
-    refit = Refit.of(infer(model, coloured(2)), model)
-    with pytest.raises(NoRefitError, match=r"noise of different colours, and .* parts of the signal are above it"):
-        refit.left_out(BLOCK)
-
-
 def test_a_block_in_noise_of_two_colours_is_the_conditional_of_a_dense_normal():
     """At fixed hyperparameters; modes that both colours share are off by more."""
     problem = coloured(2, samples=12)
@@ -294,7 +242,7 @@ def test_a_block_in_noise_of_two_colours_is_the_conditional_of_a_dense_normal():
             rest = log_normal(values[~inside], covariance[np.ix_(~inside, ~inside)])
             wanted = log_normal(values, covariance) - rest
             assert_allclose(refit.left_out(part), wanted, atol=1e-3)
-            by_modes = refit.evidence - evidence_of(refit.density.again(without(problem, part)))
+            by_modes = refit.in_modes - evidence_of(refit.density.again(without(problem, part)), apart=False)
             assert abs(by_modes - wanted) > 0.05
 
 
@@ -311,13 +259,31 @@ def test_blocks_of_currents_coloured_as_the_noise_are_conditionals_of_a_dense_no
         rest = log_normal(values[~inside.ravel()], covariance[np.ix_(~inside.ravel(), ~inside.ravel())])
         wanted.append(log_normal(values, covariance) - rest)
     leaving = LeavingOut(found, Refits(found, {"fixed": model}), "auto", 100, False)
-    left = leaving.blocks(parts, ("first", "second", "third"))
+    left, missing = leaving.blocks(parts, ("first", "second", "third"))
     assert left.refitted.all()
+    assert not missing
     # Samples before and after a gap are whitened as if there were none between: of one colour exactly, of two nearly.
     assert_allclose(left.log_density[0, 2], wanted[2], atol=1e-3)
     assert_allclose(left.log_density[0], wanted, atol=0.1)
-    with pytest.raises(TooManyTogetherError, match="let refit be 'auto'"):
-        replace(leaving, refit="never").blocks(parts, ("first", "second", "third"))
+
+
+@pytest.mark.parametrize("time", [None, 0.008])
+def test_blocks_of_two_colours_that_are_not_integrated_again_are_not_left_out(time):
+    """Nothing else leaves them out exactly, so that the comparison goes without and says why."""
+    problem, model = coloured(2), with_fixed(time=time)
+    posteriors = {"fixed": infer(model, problem)}
+    found = compare(posteriors, refit="never", block=0.004)
+    assert found.blocks is None
+    assert found["fixed"].blocks_elpd is None
+    assert "differs in colour are left out by integrating the model again, and it was not: refit is" in found.notes[-1]
+    assert "fixed: blocks of MEG and EEG" in str(found)
+    with pytest.raises(ValueError, match=r"fixed: blocks of MEG and EEG .* stack over components"):
+        compare(posteriors, refit="never", block=0.004, over="blocks")
+    # The model is not known by its name, and not given.
+    assert "give the model as it was given to infer" in compare(posteriors, block=0.004).notes[-1]
+    assert compare(posteriors, block=0.004, models={"fixed": model}).blocks.refitted.all()
+    with pytest.raises(ValueError, match="left out by integrating the model again"):
+        block_densities(posteriors["fixed"], 10, [slice(0, 2)])
 
 
 def with_constant(problem):
@@ -349,5 +315,5 @@ def test_where_a_time_constant_is_learned_a_block_is_the_ratio_of_two_dense_inte
     heights += norm.logpdf(logs) + np.log(logs[1] - logs[0]) + np.log(parts)[:, None]
     whole, rest = logsumexp(heights.reshape(2, -1), axis=1)
     refit = Refit.of(infer(with_constant, problem), with_constant)
-    assert_allclose(refit.of_blocks, whole, atol=3e-3)
+    assert_allclose(refit.evidence, whole, atol=3e-3)
     assert_allclose(refit.left_out(block), whole - rest, atol=5e-3)

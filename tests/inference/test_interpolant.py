@@ -13,8 +13,8 @@ from structured import scene
 import bayesinv as bi
 from bayesinv.inference import assemble as result
 from bayesinv.inference.assemble import mixture
+from bayesinv.inference.integration import integrate
 from bayesinv.inference.interpolant import DENSITY_TOLERANCE, Interpolant
-from bayesinv.inference.quadrature import integrate
 
 
 @pytest.fixture(
@@ -31,7 +31,7 @@ def found(request):
         return kept[1]
 
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr("bayesinv.inference.quadrature.integrate", kept_integrate)
+        monkeypatch.setattr("bayesinv.inference.colours_apart.integrate", kept_integrate)
         posterior = bi.infer(name, problem, draws=500)
     return posterior, *kept
 

@@ -1,0 +1,153 @@
+"""Checks of modes of time that noise of several colours shares, in which it is only nearly independent.
+
+The recording's covariance C = variance G D Gᵀ ⊗ T + noise² Σ_g N_g ⊗ K_g is quickly multiplied with; that of shared
+modes is nearly C and quickly inverted, and conjugate gradients with it solve C x = y in a dozen steps. The currents'
+means are variance D Gᵀ x T.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from bayesinv.axes import Array
+from bayesinv.covariance.time_course import correlation_over_time
+from bayesinv.evidence.spectrum import Spectrum
+from bayesinv.evidence.unsettled import ColoursTogetherError
+from bayesinv.posterior.checks import Check
+from bayesinv.posterior.mixture import Mixture
+from bayesinv.prior.density import Density
+from bayesinv.prior.density_of_colours import DensityOfColours, has_several_colours, log_densities
+
+MOST_OFF, MOST_NATS = 0.2, 0.1
+"""Largest error that is let pass: of means in posterior sd, by which 90 % intervals hold 89 %; of log densities."""
+
+PLACES = 64
+"""Amplitudes at which means are compared."""
+
+MAX_STEPS, PRECISE = 100, 1e-6
+"""Most steps of conjugate gradients, and the residual, relative to the recording, at which they end."""
+
+INSTEAD = "take MEG or EEG alone, or a shorter window"
+
+
+def shared_modes_checks(density: Density, mixed: Mixture, nodes: Array, weights: Array) -> list[Check]:
+    """Return the checks of shared modes; none where there are none.
+
+    mixed : of the currents
+    nodes, weights : of the hyperparameters, (node, coordinate) and (node,)
+    """
+    structure = mixed.structures[mixed.which[int(mixed.weights.argmax())]]
+    if not has_several_colours(density) or structure.sample_noise is not None:
+        return []
+    checks = [_means_check(density, mixed)]
+    if density.dimension and not isinstance(density, DensityOfColours):
+        checks.append(_densities_check(density, nodes[int(weights.argmax())]))
+    return checks
+
+
+def _densities_check(density: Density, node: Array) -> Check:
+    try:
+        off = abs(float(log_densities(density, node[None])[0] - density(node[None])[0]))
+        why = ""
+    except ColoursTogetherError as error:
+        off, why = np.nan, f" ({error})"
+    return Check(
+        "hyperparameters of several colours",
+        off,
+        f"< {MOST_NATS:g} nats",
+        off < MOST_NATS,
+        "error of the log density of the hyperparameters by modes of time that MEG and EEG share, though their noise "
+        f"differs in colour; scales and time constants may be off by more than their sd{why}. With up to four "
+        f"hyperparameters method 'quadrature' tells colours apart; or {INSTEAD}",
+    )
+
+
+def _means_check(density: Density, mixed: Mixture) -> Check:
+    node = int(mixed.weights.argmax())
+    structure, variance, noise = mixed.structures[mixed.which[node]], mixed.variance[node], mixed.noise[node]
+    off = means_apart(Spectrum.of(density.observation.problem, structure), float(variance), float(noise))
+    return Check(
+        "currents of several colours",
+        off,
+        f"< {MOST_OFF:g} sd",
+        off < MOST_OFF,
+        "error of means, in posterior sd, root mean square over places and samples, by modes of time that MEG and EEG "
+        f"share, though their noise differs in colour; where it is large, {INSTEAD}",
+    )
+
+
+def means_apart(spectrum: Spectrum, variance: float, noise: float) -> float:
+    """Error of means by shared modes, in posterior sd, root mean square over some amplitudes and all samples."""
+    problem, structure, modes = spectrum.problem, spectrum.structure, spectrum.modes
+    assert modes is not None
+    assert structure.time is not None
+    over_time = correlation_over_time(problem.times, structure.time, structure.course)
+    total = variance * spectrum.eigenvalues + noise**2
+    solved = conjugate_gradients(spectrum, variance, noise, over_time)
+    rows = np.unique(np.linspace(0, problem.gain.shape[1] - 1, PLACES).round().astype(int))
+    currents = variance * (structure.product(problem, problem.gain.T @ solved)[rows] @ over_time)
+    prior = variance * spectrum.weights[rows]
+    means, variances = np.zeros((2, *currents.shape))
+    for k, block in enumerate(spectrum.blocks):
+        back = spectrum.decompositions[k].to_components
+        each = variance * structure.product(problem, problem.gain.T @ back)[rows]
+        powers, courses = modes.powers[block], modes.from_modes[:, block]
+        means += (each @ (spectrum.coefficients[:, block] / total[:, block]) * powers) @ courses.T
+        left = prior[:, None] * powers - each**2 @ (1 / total[:, block]) * powers**2
+        variances += left @ (courses**2).T
+    return float(np.sqrt(np.mean((currents - means) ** 2 / variances)))
+
+
+def conjugate_gradients(spectrum: Spectrum, variance: float, noise: float, over_time: Array) -> Array:
+    """Solve C x = y (component, time), y the recording, with noise of every colour.
+
+    over_time : (time, time), of the currents
+    """
+    covered, nearly = _covariance(spectrum, variance, noise, over_time), _inverse(spectrum, variance, noise)
+    recording = spectrum.problem.recording
+    found = nearly(recording)
+    left = recording - covered(found)
+    step = turned = nearly(left)
+    power = float(np.sum(left * turned))
+    for _ in range(MAX_STEPS):
+        if np.linalg.norm(left) < PRECISE * np.linalg.norm(recording):
+            break
+        image = covered(step)
+        share = power / float(np.sum(step * image))
+        found, left = found + share * step, left - share * image
+        turned = nearly(left)
+        new = float(np.sum(left * turned))
+        step, power = turned + new / power * step, new
+    return found
+
+
+def _covariance(spectrum: Spectrum, variance: float, noise: float, over_time: Array) -> Callable[[Array], Array]:
+    """The product of the recording's covariance with a table (component, time)."""
+    problem, structure, whitening = spectrum.problem, spectrum.structure, spectrum.problem.time_whitening
+    assert whitening is not None
+    gram, root = structure.with_error(problem, structure.gram(problem)), structure.noise_root(problem)
+    groups = [(whitening.rows == k, one) for k, one in enumerate(whitening.correlations)]
+
+    def product(table: Array) -> Array:
+        own = table if root is None else root @ (root.T @ table)
+        out = variance * (gram @ table @ over_time)
+        for rows, correlation in groups:
+            out[rows] += noise**2 * (own[rows] @ correlation)
+        return np.asarray(out)
+
+    return product
+
+
+def _inverse(spectrum: Spectrum, variance: float, noise: float) -> Callable[[Array], Array]:
+    """The product of the inverse of the covariance by shared modes with a table (component, time)."""
+    modes, total = spectrum.modes, variance * spectrum.eigenvalues + noise**2
+    assert modes is not None
+
+    def product(table: Array) -> Array:
+        solved = spectrum.projected(table @ modes.to_modes) / total
+        pairs = zip(spectrum.decompositions, spectrum.blocks, strict=True)
+        return np.hstack([one.to_components @ solved[:, block] for one, block in pairs]) @ modes.to_modes.T
+
+    return product
