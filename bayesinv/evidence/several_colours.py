@@ -173,15 +173,14 @@ class BesideModes:
         """Prepare a recording, see `SeveralColours.of`."""
         return cls(SeveralColours.of(problem, structure), Spectrum.of(problem, structure).likelihood)
 
-    def at(self, log_ratio: float) -> Array:
-        """Both terms of `SeveralColours.at` less those of shared modes: (2,), at a log ratio of variances.
+    def at(self, ratio: float) -> Array:
+        """Both terms of `SeveralColours.at` less those of shared modes: (2,), at a ratio of variances.
 
         Raises
         ------
         ColoursTogetherError
             If more parts than `MAX_PARTS` depend on each other.
         """
-        ratio = float(np.exp(log_ratio))
         power = float(np.sum(self.modes.powers / (ratio * self.modes.eigenvalues + 1)))
         log_density = float(self.modes.log_likelihood(np.array([ratio]), np.ones(1))[0])
         return self.colours.at(ratio) - np.array([log_density + 0.5 * power, power])

@@ -23,19 +23,19 @@ from bayesinv.prior.density_of_colours import DensityOfColours, Lacking, has_sev
 SPACINGS = (2.0, 1.0, 0.5)
 """Spacings of the lattice that are tried in turn, in standard deviations."""
 
-REACH = 4.5
-"""Distance from the posterior's mean, in standard deviations, up to which it is worked out."""
+OUTSIDE = 1e-3
+"""Probability of the places that are so improbable that the lattice does not reach them."""
 
-TOLERANCE, MAX_ERROR = 5e-3, 1e-2
-"""Error between the points, in nats: wanted, and largest."""
+TOLERANCE = 5e-3
+"""Error between the points, in nats, weighted by probability, that is wanted."""
 
-MAX_PLACES = 300
-"""Most places at which it is worked out."""
+MAX_PLACES = 500
+"""Most places at which it is worked out; where more are wanted for the tolerance, the error is what it is."""
 
 ROUNDS = 8
 """Most times that the lattice follows the posterior."""
 
-LEAST_SPREAD = 1e-2
+LEAST_SPREAD = 1e-3
 """Spread of a coordinate below which it is as good as fixed."""
 
 
@@ -53,35 +53,35 @@ def integrate_apart(density: Density) -> tuple[Density, Lattice]:
     lattice = integrate(density)
     if not has_several_colours(density):
         return density, lattice
-    origin, axes = _moments(density, lattice)
-    known, terms = np.zeros((0, len(origin))), np.zeros((0, 2))
-    exact: DensityOfColours | None = None
+    found = Lacking.nowhere(*_moments(density, lattice))
+    best: tuple[float, Density, Lattice] | None = None
     for spacing in SPACINGS:
+        exact: DensityOfColours | None = None
         for _ in range(ROUNDS):
-            middle, root = _moments(density, lattice)
-            new = _new(_around(origin, spacing * axes, middle, root), known)
+            new = _new(_around(found, density, lattice, spacing), found.index)
             if not len(new):
                 break
-            if len(known) + len(new) > MAX_PLACES:
-                raise ColoursTogetherError(
-                    f"MEG and EEG have noise of different colours, and their likelihood is wanted at more than "
-                    f"{MAX_PLACES} places"
-                )
-            known, terms = np.concatenate([known, new]), np.concatenate([terms, lacking(density, new)])
-            exact = DensityOfColours(density.model, density.observation, Lacking(middle, root, REACH, known, terms))
+            if len(found.index) + len(new) > MAX_PLACES:
+                exact = None
+                break
+            found = found.with_terms(new, lacking(density, found.places(new)))
+            exact = DensityOfColours(density.model, density.observation, found)
             lattice = integrate(exact)
-        assert exact is not None
-        off, between, found = _error(exact, middle, spacing * axes, float(density.scales(lattice.nodes)[1].min()))
-        known, terms = np.concatenate([known, between]), np.concatenate([terms, found])
+        if exact is None:
+            break
+        between, terms, off = _error(exact, lattice, spacing)
+        found = found.with_terms(between, terms)
+        if best is None or off < best[0]:
+            best = off, exact, lattice
         if off < TOLERANCE:
             break
-    assert exact is not None
-    if off > MAX_ERROR:
+    if best is None:
         raise ColoursTogetherError(
-            f"MEG and EEG have noise of different colours, and their likelihood between {len(known)} places is off by "
-            f"{off:.2g} nats"
+            f"MEG and EEG have noise of different colours, and their likelihood is wanted at more than {MAX_PLACES} "
+            "places"
         )
-    return exact, replace(lattice, error=lattice.error + off)
+    off, density, lattice = best
+    return density, replace(lattice, error=lattice.error + off)
 
 
 def _moments(density: Density, lattice: Lattice) -> tuple[Array, Array]:
@@ -92,28 +92,35 @@ def _moments(density: Density, lattice: Lattice) -> tuple[Array, Array]:
     return middle, np.asarray(np.linalg.cholesky(left.T @ left + LEAST_SPREAD**2 * np.eye(len(middle))))
 
 
-def _around(origin: Array, axes: Array, middle: Array, root: Array) -> Array:
-    """Points (place, axis) of the lattice origin + axes k, k integer, within `REACH` of the middle."""
-    # A ball of that distance has these half widths along the lattice's axes.
-    turned = np.linalg.solve(axes, root)
-    centre, half = np.linalg.solve(axes, middle - origin), REACH * np.linalg.norm(turned, axis=1)
-    index = grid_points([np.arange(np.ceil(a - b), np.floor(a + b) + 1) for a, b in zip(centre, half, strict=True)])
-    distance = np.linalg.norm(np.linalg.solve(turned, (index - centre).T), axis=0)
-    return np.asarray(origin + index[distance <= REACH] @ axes.T)
+def _around(found: Lacking, density: Density, lattice: Lattice, spacing: float) -> Array:
+    """Corners (place, axis) of the cells, of a width, that hold all of a lattice but the least probable places."""
+    cells = np.floor(found.index_of(places(density, lattice.nodes)[0]) / spacing)
+    each, which = np.unique(cells, axis=0, return_inverse=True)
+    mass = np.bincount(which.reshape(-1), lattice.weights)
+    order = np.argsort(mass)
+    inside = each[order[np.cumsum(mass[order]) > OUTSIDE]]
+    corners = grid_points([np.array([0.0, 1.0])] * cells.shape[1])
+    return spacing * np.unique((inside[:, None] + corners).reshape(-1, cells.shape[1]), axis=0)
 
 
 def _new(wanted: Array, known: Array) -> Array:
     """The places that are wanted and not known."""
-    have = {one.tobytes() for one in known}
-    return np.array([one for one in wanted if one.tobytes() not in have]).reshape(-1, wanted.shape[1])
+    have = set(map(tuple, known.tolist()))
+    return np.array([one for one in wanted.tolist() if tuple(one) not in have]).reshape(-1, wanted.shape[1])
 
 
-def _error(density: DensityOfColours, middle: Array, axes: Array, noise: float) -> tuple[float, Array, Array]:
-    """Largest error, in nats, at the points halfway between those around the middle, with these and what they lack."""
-    origin = density.lacking.known[0]
-    cell = np.floor(np.linalg.solve(axes, middle - origin)) + 0.5
-    ones = np.eye(len(middle))
-    between = origin + np.concatenate([cell[None], cell + ones, cell - ones]) @ axes.T
-    exact = lacking(density, between)
-    off = np.abs(density.lacking.at(between) - exact)
-    return float(np.max(off[:, 0] + 0.5 * off[:, 1] / noise**2)), between, exact
+def _error(density: DensityOfColours, lattice: Lattice, spacing: float) -> tuple[Array, Array, float]:
+    """Places halfway between those around the middle, what they lack, and the largest error there, in nats.
+
+    Errors are weighted by the probability of the places, the middle having one.
+    """
+    found, (middle, root) = density.lacking, _moments(density, lattice)
+    noise = lattice.weights @ density.scales(lattice.nodes)[1]
+    cell = spacing * (np.floor(found.index_of(middle[None])[0] / spacing) + 0.5)
+    ones = spacing * np.eye(len(cell))
+    between = np.concatenate([cell[None], cell + ones, cell - ones])
+    at = found.places(between)
+    exact = lacking(density, at)
+    off = np.abs(found.at(at) - exact) @ [1, 0.5 / noise**2]
+    distance = np.linalg.norm(np.linalg.solve(root, (at - middle).T), axis=0)
+    return between, exact, float(np.max(off * np.exp(-0.5 * distance**2)))

@@ -7,19 +7,27 @@ and on the ratio of the variances of currents and noise, so that it is worked ou
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from itertools import combinations_with_replacement
+from dataclasses import dataclass, replace
+from itertools import product
 
 import numpy as np
+from numpy.polynomial.chebyshev import chebvander
 from scipy.interpolate import RBFInterpolator
 
 from bayesinv.axes import Array
+from bayesinv.covariance.time_modes import gain_decomposition
 from bayesinv.evidence.several_colours import BesideModes
 from bayesinv.memory import cached_property
-from bayesinv.prior.density import Density
+from bayesinv.prior.density import MAX_VARIANCE, Density
 
 MAX_DEGREE = 4
 """Largest degree of the polynomials of which splines make up what is left."""
+
+MAX_CONDITION = 30.0
+"""Largest condition number of the values of polynomials at the places."""
+
+TINY = 1e-100
+"""Smallest noise that is divided by, and inverse of the largest."""
 
 SLOPE_STEP = 1e-4
 """Step of finite differences along an unconstrained coordinate."""
@@ -33,11 +41,27 @@ def has_several_colours(density: Density) -> bool:
 
 
 def places(density: Density, nodes: Array) -> tuple[Array, Array]:
-    """Structural coordinates and log ratio of variances (node, axis), and the noise's scale (node,), at nodes."""
+    """Coordinates (node, axis) along which what shared modes lack is smooth, and the noise's scale (node,), at nodes.
+
+    They are the structural ones, of which a time constant alone is taken by its logarithm, and log(1 + the ratio of
+    signal to noise in the strongest component), for a signal that is drowned makes no difference.
+    """
     variance, noise = density.scales(nodes)
-    # A variance that underflows is none, whatever its logarithm.
-    log_ratio = np.log(np.maximum(variance, np.finfo(float).tiny)) - 2 * np.log(noise)
-    return np.column_stack([nodes[:, list(density.structural)], log_ratio]), noise
+    structural = nodes[:, list(density.structural)]
+    if _time_alone(density):
+        structural = np.log(density.learned(nodes)["time"]).reshape(-1, 1)
+    log_ratio = np.log(np.clip(variance, 1 / MAX_VARIANCE, MAX_VARIANCE)) - 2 * np.log(np.clip(noise, TINY, 1 / TINY))
+    return np.column_stack([structural, np.logaddexp(0.0, np.log(_largest(density)) + log_ratio)]), noise
+
+
+def _time_alone(density: Density) -> bool:
+    """Whether the only structural coordinate is that of a time constant."""
+    return len(density.structural) == 1 and list(density.observation.learned) == ["time"]
+
+
+def _largest(density: Density) -> float:
+    """Largest eigenvalue of the gain's Gram matrix, 1/(A m)²."""
+    return float(gain_decomposition(density.observation.problem)[0][-1])
 
 
 def lacking(density: Density, found: Array) -> Array:
@@ -49,11 +73,16 @@ def lacking(density: Density, found: Array) -> Array:
         If too many parts of the signal depend on each other.
     """
     coordinates, which = np.unique(found[:, :-1], axis=0, return_inverse=True)
+    if _time_alone(density):
+        structures = [density.observation.structure({"time": time}) for time in np.exp(coordinates[:, 0])]
+    else:
+        structures = density.structures(coordinates)
+    ratios = np.expm1(found[:, -1]) / _largest(density)
     out = np.empty((len(found), 2))
-    for k, structure in enumerate(density.structures(coordinates)):
+    for k, structure in enumerate(structures):
         beside = BesideModes.of(density.observation.problem, structure)
         for i in np.flatnonzero(which.reshape(-1) == k):
-            out[i] = beside.at(float(found[i, -1]))
+            out[i] = beside.at(float(ratios[i]))
     return out
 
 
@@ -69,42 +98,65 @@ def log_densities(density: Density, nodes: Array) -> Array:
 
 @dataclass(frozen=True, eq=False)
 class Lacking:
-    """What shared modes lack, between places, and beyond a distance from their middle as it is there.
+    """What shared modes lack, between places on a lattice, and beyond the box around these as it is on its face.
 
-    middle : (axis,); root : (axis, axis), of the covariance of places by which distances are measured
-    reach : that distance
-    known : (place, axis); terms : (place, 2), see `lacking`
+        place = origin + axes @ index
+
+    origin : (axis,); axes : (axis, axis), lower triangular, so that few structures are different
+    index : (place, axis); terms : (place, 2), see `lacking`
     """
 
-    middle: Array
-    root: Array
-    reach: float
-    known: Array
+    origin: Array
+    axes: Array
+    index: Array
     terms: Array
 
-    def _scaled(self, found: Array) -> Array:
-        unit = np.linalg.solve(self.root, (found - self.middle).T).T
-        distance = np.linalg.norm(unit, axis=1)
-        return np.asarray(unit * np.minimum(1.0, self.reach / np.maximum(distance, 1e-12))[:, None])
+    @classmethod
+    def nowhere(cls, origin: Array, axes: Array) -> Lacking:
+        """A lattice on which no place is known."""
+        return cls(origin, axes, np.zeros((0, len(origin))), np.zeros((0, 2)))
+
+    def with_terms(self, index: Array, terms: Array) -> Lacking:
+        """The same lattice with more places."""
+        return replace(self, index=np.concatenate([self.index, index]), terms=np.concatenate([self.terms, terms]))
+
+    def places(self, index: Array) -> Array:
+        """Places (place, axis) at indices (place, axis); of less signal than none there is none."""
+        # Column by column, so that equal indices give equal coordinates.
+        found = self.origin + sum(index[:, [k]] * self.axes[:, k] for k in range(len(self.axes)))
+        found[:, -1] = np.maximum(found[:, -1], 0.0)
+        return np.asarray(found)
+
+    def index_of(self, found: Array) -> Array:
+        """Indices (place, axis), not whole, of places (place, axis)."""
+        return np.asarray(np.linalg.solve(self.axes, (found - self.origin).T).T)
+
+    @cached_property
+    def _known(self) -> Array:
+        return self.index_of(self.places(self.index))
 
     @cached_property
     def _between(self) -> RBFInterpolator:
         """Splines about the polynomial of the highest degree that the places determine."""
-        unit = np.asarray(np.linalg.solve(self.root, (self.known - self.middle).T).T, dtype=float)
-        degree = next(one for one in range(MAX_DEGREE, -1, -1) if _determined(unit, one))
-        return RBFInterpolator(unit, self.terms, kernel="quintic" if degree > 1 else "linear", degree=degree)
+        known, which = np.unique(np.round(self._known, 9), axis=0, return_index=True)
+        degree = next(one for one in range(MAX_DEGREE, -1, -1) if _determined(known, one))
+        return RBFInterpolator(known, self.terms[which], kernel="quintic" if degree > 1 else "linear", degree=degree)
 
     def at(self, found: Array) -> Array:
         """Both terms at places (place, axis): (place, 2)."""
-        return np.asarray(self._between(self._scaled(found)))
+        inside = np.clip(self.index_of(found), self._known.min(axis=0), self._known.max(axis=0))
+        # In a corner of the box that holds no place the polynomial may run away.
+        low, high = self.terms.min(axis=0), self.terms.max(axis=0)
+        return np.clip(self._between(inside), low - (high - low) / 2, high + (high - low) / 2)
 
 
 def _determined(unit: Array, degree: int) -> bool:
-    """Whether points (point, axis) determine a polynomial of a degree."""
-    axes = range(unit.shape[1])
-    powers = [one for size in range(degree + 1) for one in combinations_with_replacement(axes, size)]
-    terms = np.stack([unit[:, list(one)].prod(axis=1) for one in powers], axis=1)
-    return len(unit) >= len(powers) and int(np.linalg.matrix_rank(terms)) == len(powers)
+    """Whether points (point, axis) determine a polynomial of a degree, without magnifying their errors much."""
+    low, high = unit.min(axis=0), unit.max(axis=0)
+    values = chebvander(2 * (unit - low) / np.maximum(high - low, 1e-12) - 1, degree)
+    powers = [one for one in product(range(degree + 1), repeat=unit.shape[1]) if sum(one) <= degree]
+    terms = np.stack([values[:, np.arange(unit.shape[1]), one].prod(axis=1) for one in powers], axis=1)
+    return len(unit) >= len(powers) and float(np.linalg.cond(terms)) < MAX_CONDITION
 
 
 @dataclass(frozen=True, eq=False)
