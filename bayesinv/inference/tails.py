@@ -29,7 +29,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.linalg import solve_triangular
-from scipy.special import logsumexp
 
 from bayesinv.axes import Array, Index
 from bayesinv.covariance.covariance import Structure
@@ -77,6 +76,9 @@ SHARE = (0.5, 9.5)
 
 LATTICE = np.concatenate([[0.0], np.geomspace(0.1, 1e10, 166)])
 """Variances that a sensor or a sample may add: steps of 16 %, which no recording can tell apart."""
+
+AHEAD = 16
+"""Variances that are drawn at once, as long as none changes, at the start of a scan."""
 
 MAX_DIMENSION = 4
 """Most hyperparameters for whose posterior candidates are drawn well from one distribution."""
@@ -194,9 +196,8 @@ class Chain:
 
     def weighed(self, sensors: Array, samples: Array) -> Density:
         """The density of the hyperparameters where sensors and samples have noise of their own of these variances."""
-        observation = self.density.observation
-        base = replace(observation.base, sensor_noise=sensors, sample_noise=samples)
-        return Density(self.density.model, replace(observation, base=base))
+        base = self.density.observation.base
+        return self.density.given(replace(base, sensor_noise=sensors, sample_noise=samples))
 
     def round(self, adapts: bool) -> Round:
         """Draw hyperparameters, noise, variances and shares, in this order.
@@ -225,7 +226,8 @@ class Chain:
         square = np.sum(np.linalg.solve(root, (nodes - centre).T) ** 2, axis=0)
         proposal = -0.5 * (CANDIDATE_FREEDOM + size) * np.log1p(square / CANDIDATE_FREEDOM)
         logs = given(nodes) - proposal
-        return nodes, np.exp(logs - logsumexp(logs))
+        weights = np.exp(logs - logs.max())
+        return nodes, weights / weights.sum()
 
     def _proposal(self, given: Density, adapts: bool) -> tuple[Array, Array]:
         """Centre and covariance of the candidates.
@@ -305,17 +307,26 @@ class Chain:
         solved = np.linalg.solve(covariance, np.hstack([columns, noise]))
         # aᵀ C⁻¹ a of all pairs, and aᵀ C⁻¹ y.
         table, seen = np.split(columns.T @ solved, [columns.shape[1]], axis=1)
-        variances, prior = variances.copy(), log_prior(share)
-        for i, chance in enumerate(self.rng.random(len(variances))):
+        variances, prior, chances = variances.copy(), log_prior(share), self.rng.random(len(variances))
+        i, ahead = 0, AHEAD
+        while i < len(variances):
+            # Most stay as they are, and what comes before one that changes is the same for all these.
+            own, here = variances[i : i + ahead], np.diagonal(table)[i : i + ahead]
             # Without its own variance, from what is solved with it.
-            factor = 1 / max(1 - variances[i] * table[i, i], 1e-12)
-            precision, power = table[i, i] * factor, float(seen[i] @ seen[i]) * factor**2
-            drawn = _picked(prior + log_conditional(precision, power, seen.shape[1]), chance)
-            change, variances[i] = LATTICE[drawn] - variances[i], LATTICE[drawn]
-            if change:
-                way = table[:, i] * (change / (1 + change * table[i, i]))
-                seen = seen - np.outer(way, seen[i])
-                table = table - np.outer(way, table[i])
+            factor = 1 / np.maximum(1 - own * here, 1e-12)
+            power = np.sum(seen[i : i + ahead] ** 2, axis=1) * factor**2
+            logs = prior + log_conditional(here * factor, power, seen.shape[1])
+            drawn = LATTICE[_picked(logs, chances[i : i + ahead])]
+            changed = np.flatnonzero(drawn != own)
+            if not len(changed):
+                i, ahead = i + len(own), 2 * ahead
+                continue
+            i += int(changed[0])
+            change, variances[i] = drawn[changed[0]] - variances[i], drawn[changed[0]]
+            way = table[:, i] * (change / (1 + change * table[i, i]))
+            seen = seen - np.outer(way, seen[i])
+            table = table - np.outer(way, table[i])
+            i, ahead = i + 1, max(2, ahead // 2)
         return variances
 
 
@@ -328,19 +339,20 @@ def log_prior(share: float) -> Array:
     return np.concatenate([[np.log1p(-share)], np.log(share) + slab - np.log(np.exp(slab).sum())])
 
 
-def log_conditional(precision: float, power: float, count: int) -> Array:
-    """Log density of noise, up to a constant, at each variance of the lattice.
+def log_conditional(precision: float | Array, power: float | Array, count: int) -> Array:
+    """Log density of noise, up to a constant, at each variance of the lattice: (variance,), or (thing, variance).
 
     precision, power : of a thing's noise without its own, and the sum of squares there over `count` columns
     """
-    total = 1 + LATTICE * precision
-    return np.asarray(0.5 * (power * LATTICE / total - count * np.log(total)))
+    total = 1 + np.multiply.outer(precision, LATTICE)
+    return np.asarray(0.5 * (np.multiply.outer(power, LATTICE) / total - count * np.log(total)))
 
 
-def _picked(logs: Array, chance: float) -> int:
-    """Index drawn with probabilities of these logarithms, by a uniform number."""
-    cumulative = np.cumsum(np.exp(logs - logs.max()))
-    return min(int(np.searchsorted(cumulative, chance * cumulative[-1])), len(logs) - 1)
+def _picked(logs: Array, chances: Array) -> Index:
+    """Indices (row,) drawn with probabilities of these logarithms (row, index), by uniform numbers (row,)."""
+    cumulative = np.cumsum(np.exp(logs - logs.max(axis=1, keepdims=True)), axis=1)
+    below = np.count_nonzero(cumulative < chances[:, None] * cumulative[:, -1:], axis=1)
+    return np.minimum(below, logs.shape[1] - 1)
 
 
 def _excess(power: Array) -> Array:

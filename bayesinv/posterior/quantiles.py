@@ -12,6 +12,9 @@ from bayesinv.axes import Array
 NEGLIGIBLE_PROBABILITY = 1e-7
 """Total probability of the nodes that quantiles and exceedances of single currents leave out."""
 
+CHUNK = 2**15
+"""Numbers, of nodes times currents, among which quantiles are searched at once."""
+
 
 def credible_level(level: float) -> float:
     """Return the level of an interval, checked.
@@ -68,7 +71,7 @@ def exceedance(gaussians: Iterable[tuple[float, Array, Array]], threshold: float
 
 
 def mixture_quantile(weights: Array, means: Array, sds: Array, probability: float) -> Array:
-    """Return quantiles of Gaussian mixtures by Newton's method inside a bracket.
+    """Return quantiles of Gaussian mixtures by Halley's method inside a bracket.
 
     weights : (node,), sum to 1
     means, sds : (node, ...), broadcast against each other
@@ -79,21 +82,45 @@ def mixture_quantile(weights: Array, means: Array, sds: Array, probability: floa
     if len(weights) == 1:
         return np.asarray(means[0] + ndtri(probability) * sds[0])
     sizes = np.broadcast_to(sds, means.shape) if sds.shape != means.shape else sds
-    share = weights / total
-    corners = means + ndtri(probability) * sizes
-    low, high = corners.min(axis=0), corners.max(axis=0)
-    x = np.tensordot(share, corners, axes=1)
-    width = sizes.min(axis=0)
+    share, out = weights / total, np.empty(means[0].size)
+    centres, sizes = means.reshape(len(means), -1), sizes.reshape(len(means), -1)
+    # A few at a time: what is looked at again and again stays near the processor, and most need few steps.
+    width = max(1, CHUNK // len(weights))
+    for start in range(0, len(out), width):
+        some = slice(start, start + width)
+        out[some] = _quantile(share, centres[:, some], sizes[:, some], probability)
+    return out.reshape(means.shape[1:])
+
+
+def _quantile(share: Array, means: Array, sds: Array, probability: float) -> Array:
+    """Quantiles of mixtures (node, column), whose weights sum to one."""
+    corners = means + ndtri(probability) * sds
+    low, high, width = corners.min(axis=0), corners.max(axis=0), sds.min(axis=0)
+    centre = share @ means
+    # One Gaussian of the same mean and variance is nearly the mixture, more often than not.
+    x = centre + ndtri(probability) * np.sqrt(share @ ((means - centre) ** 2 + sds**2))
+    x = np.clip(x, low, high)
+    means, over = np.ascontiguousarray(means), 1 / sds
     for _ in range(60):
-        z = (x - means) / sizes
-        excess = np.tensordot(share, ndtr(z), axes=1) - probability
+        z = (x - means) * over
+        density = z * z
+        density *= -0.5
+        np.exp(density, out=density)
+        density *= over
+        slope = share @ density / np.sqrt(2 * np.pi)
+        density *= over
+        density *= z
+        bend = -(share @ density) / np.sqrt(2 * np.pi)
+        excess = share @ ndtr(z) - probability
         low, high = np.where(excess < 0, x, low), np.where(excess > 0, x, high)
-        slope = np.tensordot(share, np.exp(-0.5 * z**2) / sizes, axes=1) / np.sqrt(2 * np.pi)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            step = x - excess / slope
+        with np.errstate(all="ignore"):
+            newton = excess / slope
+            step = x - newton / (1 - np.clip(0.5 * newton * bend / slope, -1.0, 0.5))
         # A step too small to change x leads to the end of the bracket that x is, and is no reason to bisect.
-        step = np.where((step >= low) & (step <= high), step, (low + high) / 2)
-        done = np.abs(step - x) <= 1e-9 * width
+        inside = (step >= low) & (step <= high)
+        step = np.where(inside, step, (low + high) / 2)
+        # What a step of Halley's leaves is of its third power: here, below 1e-9 of the width.
+        done = np.abs(step - x) <= np.where(inside, 1e-4, 1e-9) * width
         x = step
         if done.all():
             break

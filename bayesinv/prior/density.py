@@ -82,6 +82,13 @@ class Density:
             vars(other)[name] = getattr(self, name)
         return other
 
+    def given(self, base: Structure) -> Density:
+        """The density where what is not learned of the structure is another; what the model says is read once."""
+        other = Density(self.model, replace(self.observation, base=base))
+        for name in ("_functions", "_initial_point", "_runs", "shapes", "names", "start", "structural", "_scales"):
+            vars(other)[name] = getattr(self, name)
+        return other
+
     @cached_property
     def _functions(self) -> tuple[Memory, Hashable, list[Any]]:
         """Memory and key of the functions of this model's form, and its constants that are the form's numbers."""
@@ -333,10 +340,12 @@ class Density:
         if defined.any():
             coordinates, which = self.structural_nodes(nodes[defined])
             log_likelihood = np.empty(len(which))
-            order = np.argsort(which, kind="stable")
-            ends = np.cumsum(np.bincount(which, minlength=len(coordinates)))[:-1]
+            of_each: list[Any] = [slice(None)]
+            if len(coordinates) > 1:
+                order = np.argsort(which, kind="stable")
+                of_each = np.split(order, np.cumsum(np.bincount(which, minlength=len(coordinates)))[:-1])
             scales, levels = variance[defined], noise[defined]
-            for likelihood, members in zip(self.likelihoods(coordinates), np.split(order, ends), strict=True):
+            for likelihood, members in zip(self.likelihoods(coordinates), of_each, strict=True):
                 log_likelihood[members] = likelihood.log_likelihood(scales[members], levels[members])
                 if self.observation.baseline is not None:
                     log_likelihood[members] += likelihood.baseline_log_likelihood(levels[members])
