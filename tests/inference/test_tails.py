@@ -2,8 +2,7 @@
 
 import numpy as np
 import pytest
-from numpy.testing import assert_allclose, assert_array_equal
-from scipy.special import ndtr
+from numpy.testing import assert_allclose
 from scipy.stats import multivariate_normal
 
 import bayesinv as bi
@@ -318,15 +317,8 @@ class TestCoverage:
             gain, currents, recording, baseline = scene(100 + seed, sensors=20, samples=24)
             if bad:
                 recording, baseline = spoil(np.random.default_rng(seed), recording, baseline)
-            found, below = bi.infer("hierarchical", problem_of(gain, recording, baseline)), np.zeros_like(currents)
-            for weight, mean, sd in found.gaussians(slice(None), slice(None)):
-                below += weight * ndtr((currents - mean) / sd)
-            # An interval holds a current where its distribution function is near enough to a half.
-            inside = np.abs(below - 0.5) < 0.45
-            if seed == 0:
-                low, high = found.interval(0.9)
-                assert_array_equal((low < currents) & (currents < high), inside)
-            hits.append(np.mean(inside))
+            low, high = bi.infer("hierarchical", problem_of(gain, recording, baseline)).interval(0.9)
+            hits.append(np.mean((low < currents) & (currents < high)))
         error = 3 * np.std(hits) / np.sqrt(len(hits))
         assert abs(np.mean(hits) - 0.9) < error + 0.005
 
