@@ -1,5 +1,8 @@
 """Noise of single sensors and samples, held against brute force, against leaving them out, and against the truth."""
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
@@ -11,6 +14,8 @@ from bayesinv.covariance.covariance import Structure
 from bayesinv.evidence.spectrum import Spectrum
 from bayesinv.inference import tails
 from bayesinv.inference.tails import LATTICE, log_conditional, log_prior, on_lattice
+from bayesinv.prior.catalogue import build
+from bayesinv.prior.density import Density
 from bayesinv.prior.samples import draw_noise
 from bayesinv.problem.account import account
 
@@ -129,6 +134,36 @@ class TestCovariance:
             assert_allclose(found[k], wanted, rtol=1e-6, atol=1e-8)
         assert_allclose(np.exp(log_prior(0.2)).sum(), 1.0)
         assert_allclose(np.exp(log_prior(0.2))[0], 0.8)
+
+    @pytest.mark.parametrize("share", [0.01, 0.3])
+    def test_variances_are_drawn_each_given_all_others(self, rng, share):
+        """Several at once, of which the first that changes counts: as with the covariance made anew for each."""
+        columns, noise = rng.standard_normal((9, 25)), 3 * rng.standard_normal((9, 7))
+        before = on_lattice(np.where(rng.random(25) < share, 4.0, 0.0))
+        common, chances = np.eye(9) + 0.3, np.random.default_rng(3).random(25)
+        wanted = before.copy()
+        for i, column in enumerate(columns.T):
+            others = np.where(np.arange(25) == i, 0.0, wanted)
+            solved = np.linalg.solve(common + (columns * others) @ columns.T, np.column_stack([column, noise]))
+            seen = column @ solved
+            shares = np.exp(log_prior(share) + log_conditional(seen[0], seen[1:] @ seen[1:], 7))
+            wanted[i] = LATTICE[np.searchsorted(np.cumsum(shares) / shares.sum(), chances[i])]
+        chain = SimpleNamespace(rng=np.random.default_rng(3))
+        covariance = common + (columns * before) @ columns.T
+        found = tails.Chain._scanned(chain, covariance, columns, noise, before, share)
+        assert_allclose(found, wanted, rtol=1e-12)
+        assert (found != before).any()
+
+    def test_a_density_of_other_noise_is_that_of_the_model_read_anew(self, rng):
+        gain, _, recording, baseline = scene(0, sensors=8, samples=6)
+        problem = problem_of(gain, recording, baseline)
+        density = Density.of(build("depth_weighted", problem)[1])
+        nodes = density.start + 0.3 * rng.standard_normal((5, density.dimension))
+        plain = density(nodes)
+        base = replace(density.observation.base, sensor_noise=np.arange(8.0))
+        found, wanted = density.given(base), Density(density.model, replace(density.observation, base=base))
+        assert_allclose(found(nodes), wanted(nodes), rtol=1e-12)
+        assert np.abs(found(nodes) - plain).min() > 0.1
 
 
 @pytest.mark.slow
