@@ -153,6 +153,7 @@ def build(model: Any, problem: Problem) -> tuple[str, pm.Model]:
         If it raises, gives no `pm.Model`, observes no recording, or observes another problem's.
     """
     import pymc as pm
+    import pytensor
 
     name = "your model"
     if isinstance(model, pm.Model):
@@ -171,8 +172,11 @@ def build(model: Any, problem: Problem) -> tuple[str, pm.Model]:
             raise ValueError(
                 f"model {name!r} would be built inside the pm.Model whose `with` block this is; leave it first"
             )
+        # Where each node of a graph was made PyTensor notes for whoever looks for a mistake in a model of their own.
+        ours = getattr(function, "__module__", "").startswith("bayesinv.models.")
+        flags = {"traceback__limit": 0} if ours else {}
         try:
-            with GRAPH_LOCK:
+            with GRAPH_LOCK, pytensor.config.change_flags(**flags):
                 built = function(problem)
         except Exception as error:
             raise ValueError(f"model {name!r} raised {type(error).__name__}: {error}") from error
