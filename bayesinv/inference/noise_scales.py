@@ -3,8 +3,8 @@
     recording ~ Normal(0, variance G D Gᵀ + recorded² N),   baseline ~ Normal(0, quiet² N)
 
 Models give both one scale of noise. Where a subject moves or tenses, or an artefact comes with the stimulus, the noise
-of the response is louder, and a part of it passes for currents: their scale and SNR come out too large. With a scale for
-each, and the most likely variance of currents beside them, both explain the data better than one does.
+of the response is louder, and a part of it passes for currents: their scale and SNR come out too large. A scale for
+each, with the most likely variance of currents beside it, then explains the data better than one for both.
 """
 
 from __future__ import annotations
