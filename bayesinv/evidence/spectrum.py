@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from scipy.linalg import solve_triangular
 
-from bayesinv.axes import Array
+from bayesinv.axes import Array, Index
 from bayesinv.covariance.covariance import Structure
 from bayesinv.covariance.stretches import Part, Stretches
 from bayesinv.covariance.time_course import equally_spaced, slope_over_time
@@ -402,7 +402,7 @@ class Spectrum(PickledByFields):
         left = lagged_products(series, self.values) - lagged_products(modes.to_modes.T, weights)
         return 0.5 * variance * float(left @ change[0])
 
-    def to_sources(self, rows: slice = slice(None)) -> Array:
+    def to_sources(self, rows: slice | Index = slice(None)) -> Array:
         """D Gᵀ U (amplitude, column), or some rows of it: the map from filtered coefficients to currents."""
         if self.structure.diagonal_only:
             found = self.problem.gain[:, rows].T @ self.to_components

@@ -60,8 +60,8 @@ def noise_scales_checks(problem: Problem, mixed: Mixture) -> list[Check]:
         note += (
             f": here one scale stands for both, and {what}. Look for what comes with the response alone (movement, "
             "muscles, blinks, another number of trials) or in the baseline alone, and at the covariance: one of few "
-            "samples is wrong in directions that currents reach little. An error of the lead field seems louder noise, too "
-            "(bi.forward_error)"
+            "samples is wrong in directions that currents reach little. An error of the lead field seems louder noise, "
+            "too (bi.forward_error)"
         )
     limit = f"between {1 / LIMIT:g} and {LIMIT:g}, or by chance"
     return [Check("noise in the recording", factor, limit, passed, note)]

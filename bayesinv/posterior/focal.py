@@ -229,7 +229,7 @@ class FocalGaussians(PickledByFields):
         out = sum(node.weight * (node.fields @ node.courses.means.T) for node in self.nodes)
         return np.asarray(self.spectrum.from_components @ (out @ self.over))
 
-    def gaussians(self, rows: slice, samples: slice, least: float) -> Iterator[Gaussian]:
+    def gaussians(self, rows: slice | Index, samples: slice | Index, least: float) -> Iterator[Gaussian]:
         """Every node whose weight exceeds `least`, for some rows and samples."""
         to_sources, over = self.spectrum.to_sources(rows), self.over[:, samples]
         for node in self.nodes:
