@@ -337,6 +337,25 @@ class Spectrum(PickledByFields):
             by_noise += 0.5 * (scaled @ scaled.T - problem.baseline_freedom * precision)
         return by_gram, by_noise
 
+    def scores(self, variance: float, noise: float, parts: Sequence[Array]) -> tuple[Array, Array]:
+        """Derivatives (part,) of the recording's log density by factors of parts of the Gram matrix, and how sure.
+
+            d/df log Normal(y; 0, C + (f - 1) Q) = (xᵀ Q x - tr(C⁻¹ Q)) / 2,  x = C⁻¹ y,  at f = 1
+
+        parts : (component, component), symmetric; f is the factor of one
+        returns also Fisher's information (part, part), tr(C⁻¹ Q C⁻¹ Q') / 2
+        """
+        scores, information = np.zeros(len(parts)), np.zeros((len(parts), len(parts)))
+        for back, _, sign, table, total, share in self._summands(variance, noise):
+            inverse = np.broadcast_to(1 / total, table.shape)
+            solved = table * inverse
+            by_part = sign * 0.5 * ((solved * share) @ solved.T - np.diag(inverse @ share))
+            twice = sign * 0.5 * (inverse * share**2) @ inverse.T
+            turned = [variance * (back.T @ part @ back) for part in parts]
+            scores += [float(np.sum(by_part * one)) for one in turned]
+            information += [[float(np.sum(twice * one * other)) for other in turned] for one in turned]
+        return scores, information
+
     def _summands(
         self, variance: float, noise: float
     ) -> Iterator[tuple[Array, Array | None, int, Array, Array, Array]]:
