@@ -40,6 +40,19 @@ MAX_PARTS = 4000
 
 
 @dataclass(frozen=True, eq=False)
+class Colours:
+    """Correlations over time that groups of components have.
+
+    rows : (component,), the group of each
+    roots, inverses : (group, time, time), lower triangles R with R Rᵀ the correlation, and R⁻¹
+    """
+
+    rows: Index
+    roots: Array
+    inverses: Array
+
+
+@dataclass(frozen=True, eq=False)
 class SeveralColours:
     """A recording and its currents in the modes of time of the group of most components, at one structure.
 
@@ -67,9 +80,6 @@ class SeveralColours:
         whitening = problem.time_whitening
         assert whitening is not None
         assert structure.time is not None
-        leading = int(np.argmax(np.bincount(whitening.rows)))
-        mine = whitening.rows == leading
-        others, rows = np.unique(whitening.rows[~mine], return_inverse=True)
         gram, white = structure.with_error(problem, structure.gram(problem)), problem.white_recording
         volume, noise_root = float(whitening.log_volumes.sum()), structure.noise_root(problem)
         if noise_root is not None:
@@ -77,11 +87,23 @@ class SeveralColours:
             unit = np.linalg.inv(noise_root)
             gram, white = unit @ gram @ unit.T, unit @ white
             volume += 2 * len(problem.times) * float(np.log(np.diag(noise_root)).sum())
-        values, directions = np.linalg.eigh(gram[np.ix_(mine, mine)])
-        inverse, root = whitening.inverses[leading], whitening.roots[leading]
         over = correlation_over_time(problem.times, structure.time, structure.course)
+        colours = Colours(whitening.rows, whitening.roots, whitening.inverses)
+        return cls.of_signal(colours, gram, over, white, -0.5 * (white.size * LOG_2PI + volume))
+
+    @classmethod
+    def of_signal(cls, colours: Colours, gram: Array, over: Array, white: Array, constant: float) -> SeveralColours:
+        """Turn a recording of a signal of covariance Γ ⊗ T, whose noise is white in each component's own way.
+
+        gram : (component, component), Γ; over : (time, time), T; white : (component, time)
+        constant : the terms of the log density that depend on neither scale
+        """
+        leading = int(np.argmax(np.bincount(colours.rows)))
+        mine = colours.rows == leading
+        others, rows = np.unique(colours.rows[~mine], return_inverse=True)
+        values, directions = np.linalg.eigh(gram[np.ix_(mine, mine)])
+        inverse, root = colours.inverses[leading], colours.roots[leading]
         powers, modes = np.linalg.eigh(inverse @ over @ inverse.T)
-        constant = -0.5 * (white.size * LOG_2PI + volume)
         return cls(
             (directions.T @ white[mine] @ modes).T,
             np.maximum(values, 0),
@@ -89,7 +111,7 @@ class SeveralColours:
             gram[np.ix_(~mine, mine)] @ directions,
             gram[np.ix_(~mine, ~mine)],
             white[~mine],
-            np.stack([whitening.inverses[group] @ root @ modes for group in others]),
+            np.stack([colours.inverses[group] @ root @ modes for group in others]),
             rows,
             constant,
         )

@@ -9,8 +9,8 @@ from threading import Lock
 import numpy as np
 
 from bayesinv.axes import Array
-from bayesinv.evidence.active import FocalModes, FocalRecording
-from bayesinv.evidence.spectrum import Decomposition
+from bayesinv.evidence.active import FocalRecording
+from bayesinv.evidence.active_modes import FocalBasis, FocalModes
 from bayesinv.inference.active_chain import begun, drawn
 from bayesinv.inference.active_checks import active_checks, agree
 from bayesinv.inference.active_evidence import annealed_ratio, dense_log_evidence
@@ -88,20 +88,18 @@ def active_model(density: Density, focal: Patches) -> ActiveModel:
     problem = observation.problem
     if focal.problem.gain.shape != problem.gain.shape:
         raise ValueError("the focal sources are those of another problem; make Patches of the one that is observed")
-    decomposition = Decomposition.of(problem, observation.base)
     constants, log_constants = focal.constants
     modes = [FocalModes.of(problem, one) for one in constants]
+    basis = FocalBasis.of(problem, observation.base, modes)
     strengths, log_strengths = focal.strengths
-    to_units = decomposition.to_components.T * focal.median_strength
+    to_units = basis.to_components.T * focal.median_strength
     modes_by_patch = None
     if problem.gain_modes is not None:
         varied = [_by_components(focal.fields_in(one), to_units) for one in problem.gain_modes]
         modes_by_patch = np.stack(varied, axis=1) if varied else None
     return ActiveModel(
         by_patch=_by_components(focal.fields_in(problem.gain), to_units),
-        recordings=tuple(
-            FocalRecording.of(problem, decomposition, one, observation.baseline is not None) for one in modes
-        ),
+        recordings=tuple(FocalRecording.of(problem, basis, one, observation.baseline is not None) for one in modes),
         log_prior=focal.log_prior,
         strengths=strengths / focal.median_strength,
         log_strengths=log_strengths,
@@ -117,7 +115,16 @@ def active_model(density: Density, focal: Patches) -> ActiveModel:
 
 
 def _by_components(fields: Array, to_components: Array) -> Array:
-    """Fields (patch, axis, component) in another basis (component, old one) of no more components, in place."""
+    """Fields (patch, axis, component) in another basis (component, old one), in place where it is of no more rows.
+
+    Otherwise they are in several bases, in single precision: products of them are worked out in double precision, and
+    tables in single.
+    """
+    if len(to_components) > fields.shape[2]:
+        out = np.empty((*fields.shape[:2], len(to_components)), dtype=np.float32)
+        for start in range(0, len(fields), BLOCK):
+            out[start : start + BLOCK] = fields[start : start + BLOCK] @ to_components.T
+        return np.asarray(out)
     for start in range(0, len(fields), BLOCK):
         some = fields[start : start + BLOCK]
         some[..., : len(to_components)] = some @ to_components.T
