@@ -82,13 +82,11 @@ class FocalRecording(PickledByFields):
             constant -= 0.5 * number * LOG_2PI
             constant -= 0.0 if whitening is None else 0.5 * float(whitening.baseline_log_volumes.sum())
         several = len(basis.decompositions) > 1
-        # Modes that several colours share are not orthogonal in each, and may have more power than there is.
-        rest = total - float(np.sum(coefficients**2))
         return cls(
             basis.values,
             modes.powers,
             coefficients,
-            rest if several else max(0.0, rest),
+            max(0.0, total - float(np.sum(coefficients**2))),
             count - coefficients.size,
             power,
             number,

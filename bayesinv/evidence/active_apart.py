@@ -29,6 +29,11 @@ from bayesinv.problem.problem import Problem
 from bayesinv.problem.time_whitening import TimeWhitening
 
 
+LITTLE = 5e-3
+"""Power of a part of the signal, over that of the noise, below which it is taken as independent. With four times as much
+sets of sources may differ by 0.1 nats more or less."""
+
+
 @dataclass(frozen=True, eq=False)
 class FocalApart:
     """The recording of a problem whose noise has several colours, and dense currents of one structure."""
@@ -87,5 +92,5 @@ class FocalApart:
         constants = -0.5 * (white.size * LOG_2PI + float(logs[whitening.rows].sum()))
         signal = variance * self._gram + fields @ fields.T
         found = SeveralColours.of_signal(Colours(whitening.rows, roots, inverses), signal, over, white, constants)
-        log_density, power = found.at(1 / noise**2)
+        log_density, power = found.at(1 / noise**2, LITTLE)
         return float(log_density - 0.5 * power / noise**2 - white.size * np.log(noise))

@@ -1,15 +1,17 @@
 """Modes of time that hold the courses of sources, and bases of the components in which each of them is independent.
 
-A course is T^½ z with z ~ Normal(0, 1) over time. What the noise K_g of a group of sensors lets through of it is its
-information M_g = T^½ K_g⁻¹ T^½. With V the eigenvectors of the mean information over components, mode k of group g has
+A course is T^½ z with z ~ Normal(0, 1) over time. What the noise K_g = R_g R_gᵀ of a group of sensors lets through of it
+is its information M_g = T^½ K_g⁻¹ T^½. With V the eigenvectors of the mean information over components, the white
+recording of group g is taken to modes by the orthonormal O_g that are nearest to what the group sees of V,
 
-    μ_gk = v_kᵀ M_g v_k,   y_gk = v_kᵀ T^½ K_g⁻¹ y_g / √μ_gk,   noise of variance one
+    R_g⁻¹ T^½ V = O_g H_g,   y_gk = o_gkᵀ R_g⁻¹ y_g,   √μ_gk = o_gkᵀ R_g⁻¹ T^½ v_k
 
-of a signal √μ_gk z_k. Where all noise has one colour this is exact. Where colours differ (MEG, EEG) what is left out is
-what modes have in common within a group, off the diagonals of Vᵀ M_g V; noise alone has its exact density. In units in
-which the signal is the same in all groups, the noise of each mode has one spread per group, √(μ_1k / μ_gk) relative to
-the group of most components, 1. Modes of nearly the same spreads are a block: they share an eigenbasis of dense
-currents, of noise in these units. Bases stand side by side, so that a field has a row per block and component.
+so that mode k has noise of variance one and a signal √μ_gk z_k. Where all noise has one colour this is exact. Where
+colours differ (MEG, EEG) the noise is still as it is; what is left out is what a mode has of the signal of others, off
+the diagonal of H_g. In units in which the signal is the same in all groups, the noise of each mode has one spread per
+group, √(μ_1k / μ_gk) relative to the group of most components, 1. Modes of nearly the same spreads are a block: they
+share an eigenbasis of dense currents, of noise in these units. Bases stand side by side, so that a field has a row per
+block and component.
 """
 
 from __future__ import annotations
@@ -90,18 +92,20 @@ class FocalModes(PickledByFields):
         seen = whitening.inverses @ root
         information = seen.swapaxes(1, 2) @ seen
         axes = np.linalg.eigh(np.tensordot(numbers / numbers.sum(), information, axes=1))[1][:, ::-1]
-        each = np.einsum("tm,gts,sm->gm", axes, information, axes, optimize=True)
+        largest = np.einsum("tm,gts,sm->gm", axes, information, axes, optimize=True).max(axis=0)
         # A mode that one group alone sees is kept, too.
-        largest = each.max(axis=0)
         kept = np.flatnonzero(largest > LEAST_POWER * largest.max())
-        each = np.maximum(each[:, kept], 1e-12 * largest[kept])
+        shown = seen @ axes[:, kept]
+        left, _, right = np.linalg.svd(shown, full_matrices=False)
+        turned = left @ right
+        each = np.maximum(np.sum(turned * shown, axis=1) ** 2, 1e-12 * largest[kept])
         classes = np.rint(np.log(each[leading] / each) / STEP).astype(np.int64).clip(-FARTHEST, FARTHEST).T
         order = np.lexsort(classes.T[::-1])
         kept, each, classes = kept[order], each[:, order], classes[order]
         spreads = np.exp(0.5 * STEP * classes.T)
-        scores = solve_each(whitening.roots, seen @ axes[:, kept])
+        to_modes = solve_each(whitening.roots, turned[:, :, order]) * spreads[:, None]
         courses = np.ascontiguousarray((root @ axes[:, kept] / np.sqrt(each[leading])).T)
-        return cls(each[leading], scores * (spreads / np.sqrt(each))[:, None], courses, classes, whitening.rows)
+        return cls(each[leading], to_modes, courses, classes, whitening.rows)
 
     def spread(self, mode: int) -> Array | None:
         """Standard deviation (component,) of each component's noise in a mode; None for ones."""

@@ -116,14 +116,17 @@ class SeveralColours:
             constant,
         )
 
-    def at(self, ratio: float) -> Array:
+    def at(self, ratio: float, little: float | None = None) -> Array:
         """Log density at noise 1 without the recording's power, and that power: (2,), at a ratio of variances.
+
+        little : power of a part, over that of the noise, below which it is taken as independent; None for `LITTLE`
 
         Raises
         ------
         ColoursTogetherError
             If more parts than `MAX_PARTS` depend on each other.
         """
+        least = LITTLE if little is None else little
         scaled = ratio * self.powers
         total = np.outer(scaled, self.eigenvalues) + 1
         gain = scaled[:, None] / total
@@ -135,13 +138,13 @@ class SeveralColours:
         sizes = np.outer(scaled, np.diag(self.gram)) - (gain * scaled[:, None]) @ (self.crossing**2).T
         sizes = np.maximum(sizes, 0)
         share = sizes * own
-        loud = np.flatnonzero(share.sum(axis=1) > LITTLE)
+        loud = np.flatnonzero(share.sum(axis=1) > least)
         quiet = np.setdiff1d(np.arange(len(share)), loud)
         back = np.matmul(self.crossing * (gain * scaled[:, None])[loud, None, :], self.crossing.T)
         spread, axes = np.linalg.eigh(scaled[loud, None, None] * self.gram - back)
         spread = np.maximum(spread, 0)
         shares = spread * np.matmul(own[loud, None], axes**2)[:, 0]
-        j, k = np.nonzero(shares > LITTLE)
+        j, k = np.nonzero(shares > least)
         if len(j) > MAX_PARTS:
             raise ColoursTogetherError(
                 f"MEG and EEG have noise of different colours, and {len(j)} parts of the signal are above it; at most "
@@ -165,7 +168,7 @@ class SeveralColours:
         rest = self._pulled(left - self._over_time(course))
         turned = np.matmul(rest[loud, None], axes)[:, 0]
         for size, one, seen in ((sizes[quiet], share[quiet], rest[quiet]), (spread, shares, turned)):
-            little = one <= LITTLE
+            little = one <= least
             logs += float(np.log1p(one[little]).sum())
             power -= float(np.sum(size[little] * seen[little] ** 2 / (1 + one[little])))
         return np.array([self.constant - 0.5 * logs, power])
