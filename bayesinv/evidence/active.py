@@ -6,7 +6,9 @@ are independent, mode k of the recording has covariance
     S_k = D_k + κ_k A Aᵀ,   D_k = diag(noise² + κ_k (error² + variance * values))
 
 A holds the fields of the active sources times their strengths. Where noise has several colours, each block of modes has
-a basis, see `active_modes`, and fields have rows in all of them, of which mode k takes those of its own. `error` is what fields of sources are off by in sensors,
+a basis, see `active_modes`, and fields have rows in all of them, of which mode k takes those of its own.
+
+`error` is what fields of sources are off by in sensors,
 in units of the noise: it has the sources' courses, or a wrong head would be explained by sources that are not there.
 With B_k = (1/κ_k + Aᵀ D_k⁻¹ A)⁻¹ and M_k = A B_k Aᵀ one more source of field h and variance v adds
 

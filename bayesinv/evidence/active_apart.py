@@ -28,10 +28,9 @@ from bayesinv.memory import cached_property
 from bayesinv.problem.problem import Problem
 from bayesinv.problem.time_whitening import TimeWhitening
 
-
 LITTLE = 5e-3
-"""Power of a part of the signal, over that of the noise, below which it is taken as independent. With four times as much
-sets of sources may differ by 0.1 nats more or less."""
+"""Power of a part of the signal, over that of the noise, below which it is taken as independent. With four times as
+much sets of sources may differ by 0.1 nats more or less."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,21 +50,10 @@ class FocalApart:
     def _gram(self) -> Array:
         return self.structure.with_error(self.problem, self.structure.gram(self.problem))
 
-    @cached_property
-    def _factors(self) -> Array:
-        """F (group, time, time)."""
-        whitening = self._whitening
-        leading = int(np.argmax(np.bincount(whitening.rows)))
-        values, vectors = np.linalg.eigh(whitening.correlations)
-        root = np.sqrt(np.maximum(values, np.finfo(float).tiny))[:, None]
-        inverse = (vectors[leading] / root[leading]) @ vectors[leading].T
-        found = (vectors * root) @ vectors.swapaxes(1, 2) @ inverse
-        found[leading] = np.eye(len(inverse))
-        return found
-
     def error_correlations(self, over: Array) -> Array:
         """T_g (group, time, time) of what fields are off by, for currents of correlation T (time, time)."""
-        return self._factors @ over @ self._factors.swapaxes(1, 2)
+        across = self._whitening.across
+        return np.asarray(across @ over @ across.swapaxes(1, 2))
 
     def log_density(self, fields: Array, constant: float, variance: float, noise: float, error: float) -> float:
         """Log density of the recording, nats.
@@ -80,11 +68,12 @@ class FocalApart:
         """
         whitening, table = self._whitening, self.problem.recording
         over = correlation_over_time(self.problem.times, constant)
-        roots, inverses = whitening.roots, whitening.inverses
+        roots: Array = whitening.roots
+        inverses: Array = whitening.inverses
         if error:
             roots = np.linalg.cholesky(whitening.correlations + (error / noise) ** 2 * self.error_correlations(over))
             inverses = np.stack([solve_triangular(root, np.eye(len(root)), lower=True) for root in roots])
-        white = np.empty_like(table)
+        white: Array = np.empty_like(table)
         for group, inverse in enumerate(inverses):
             mine = whitening.rows == group
             white[mine] = table[mine] @ inverse.T

@@ -1,7 +1,7 @@
 """Modes of time that hold the courses of sources, and bases of the components in which each of them is independent.
 
-A course is T^½ z with z ~ Normal(0, 1) over time. What the noise K_g = R_g R_gᵀ of a group of sensors lets through of it
-is its information M_g = T^½ K_g⁻¹ T^½. With V the eigenvectors of the mean information over components, the white
+A course is T^½ z with z ~ Normal(0, 1) over time. What the noise K_g = R_g R_gᵀ of a group of sensors lets through of
+it is its information M_g = T^½ K_g⁻¹ T^½. With V the eigenvectors of the mean information over components, the white
 recording of group g is taken to modes by the orthonormal O_g that are nearest to what the group sees of V,
 
     R_g⁻¹ T^½ V = O_g H_g,   y_gk = o_gkᵀ R_g⁻¹ y_g,   √μ_gk = o_gkᵀ R_g⁻¹ T^½ v_k

@@ -168,9 +168,9 @@ class SeveralColours:
         rest = self._pulled(left - self._over_time(course))
         turned = np.matmul(rest[loud, None], axes)[:, 0]
         for size, one, seen in ((sizes[quiet], share[quiet], rest[quiet]), (spread, shares, turned)):
-            little = one <= least
-            logs += float(np.log1p(one[little]).sum())
-            power -= float(np.sum(size[little] * seen[little] ** 2 / (1 + one[little])))
+            small = one <= least
+            logs += float(np.log1p(one[small]).sum())
+            power -= float(np.sum(size[small] * seen[small] ** 2 / (1 + one[small])))
         return np.array([self.constant - 0.5 * logs, power])
 
     def _over_time(self, courses: Array) -> Array:

@@ -1,8 +1,8 @@
 """Chains over active sets where noise has several colours: some of their draws, as often as the exact density wants.
 
-Chains sample by modes of time that the colours share, whose density of a set is a nat or so off. Draws at even steps are
-weighted by the ratio of the exact density to that one, and each chain's are drawn anew in proportion, in their order,
-so that a draw of much weight stands in the chain several times.
+Chains sample by modes of time that the colours share, whose density of a set is a nat or so off. Draws at even steps
+are weighted by the ratio of the exact density to that one, and each chain's are drawn anew in proportion, in their
+order, so that a draw of much weight stands in the chain several times.
 
 Reference: Rubin (1988), Bayesian Statistics 3, 395-402 (sampling importance resampling).
 """
@@ -91,7 +91,6 @@ class Apart:
         scales = float(variance[0]), float(noise[0]), float(draws.error[n])
         return self.added(np.hstack(fields), int(draws.constant[n]), *scales)
 
-
     def of_dense(self, constant: int, variance: float, noise: float, error: float) -> float:
         """The same without focal sources, by a level of the time constant."""
         return self.added(np.empty((self.model.components, 0)), constant, variance, noise, error)
@@ -136,8 +135,9 @@ def _check(share: float, more: str) -> Check:
         share,
         f"> {LEAST_SHARE:g}",
         share > LEAST_SHARE,
-        "share of draws that those of a chain are worth after they were weighted by the exact density, for noise of MEG "
-        f"and EEG that differs in colour, over that by modes of time that both share.{more} Where little is left, {INSTEAD}",
+        "share of draws that those of a chain are worth after they were weighted by the exact density, for noise of "
+        "MEG and EEG that differs in colour, over that by modes of time that both share."
+        f"{more} Where little is left, {INSTEAD}",
     )
 
 

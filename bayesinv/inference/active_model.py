@@ -197,10 +197,15 @@ class ActiveDraws(PickledByFields):
 
     def picked(self, some: Index) -> ActiveDraws:
         """Return some of the draws, in the order of their numbers."""
-        each = ([one[int(n)] for n in some] for one in (self.patch, self.strength, self.deviation))
-        patch, strength, deviation = (tuple(one) for one in each)
-        arrays = self.constant[some], self.error[some], self.points[some], self.head[some]
-        return ActiveDraws(patch, strength, deviation, *arrays)
+        return ActiveDraws(
+            tuple(self.patch[n] for n in some),
+            tuple(self.strength[n] for n in some),
+            tuple(self.deviation[n] for n in some),
+            self.constant[some],
+            self.error[some],
+            self.points[some],
+            self.head[some],
+        )
 
     def followed_by(self, later: ActiveDraws) -> ActiveDraws:
         """Return these draws and later ones of the same chain."""

@@ -81,9 +81,9 @@ def posterior(
     checks: tuple[Check, ...] = ()
     if has_several_colours(density, focal):
         apart = Apart.of(density, focal, model)
-        draws = weighted(apart, density, found, rng)
-        found, checks = draws.draws, (draws.check,)
-        dense, ratio = _told_apart(apart, density, dense, ratio, draws)
+        told = weighted(apart, density, found, rng)
+        found, checks = told.draws, (told.check,)
+        dense, ratio = _told_apart(apart, density, dense, ratio, told)
     evidence = None if dense is None else Evidence(dense + ratio, ratio.error)
     timings["evidence"] = time.perf_counter() - started - timings["fields"] - timings["sample"]
     return _assembled(density, name, _Gathered.of(density, focal, found), evidence, ratio, timings, checks)

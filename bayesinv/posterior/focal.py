@@ -5,8 +5,8 @@ given the recording, of mean and covariance m_k and B_k, and F_k = κ_k variance
 
     currents = P s_k + dense,   dense ~ Normal(D Gᵀ U F_k (y_k - A s_k), κ_k variance (D - D Gᵀ U F_k Uᵀ G D))
 
-with U the basis of mode k, so that E_k = P - D Gᵀ U F_k A multiplies what is unknown of the courses: what a source explains, it takes from the
-dense currents. Filters are made when they are asked for; arrays of draws by sources by time are never formed.
+with U the basis of mode k, so that E_k = P - D Gᵀ U F_k A multiplies what is unknown of the courses: what a source
+explains, it takes from the dense currents. Filters are made when they are asked for; arrays of draws by sources by time are never formed.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class FocalNode(PickledByFields):
 
     @cached_property
     def _factors(self) -> list[tuple[Array, Array]]:
-        """Filters as products: (component, product) and (product, mode). All modes of a block have ones of one shape."""
+        """Filters of each block as products, (component, product) and (product, mode): they are of one shape."""
         found = []
         for _, some in self.recording.parts:
             left, values, right = np.linalg.svd(self.filters[:, some], full_matrices=False)
@@ -166,7 +166,7 @@ class FocalGaussians(PickledByFields):
 
     def add_mean(self, out: Array) -> None:
         """Add the weighted mean to (amplitude, time)."""
-        dense = sum(node.weight * node.filtered for node in self.nodes)
+        dense = np.asarray(sum(node.weight * node.filtered for node in self.nodes))
         focal = sparse_hstack([node.patches for node in self.nodes]).tocsr()
         courses = np.concatenate([node.weight * node.courses.means.T for node in self.nodes]) @ self.over
         for rows in row_blocks(len(out)):

@@ -94,7 +94,11 @@ def test_modes_of_a_block_are_side_by_side_and_have_its_spreads():
     for k, block in enumerate(blocks):
         spread = modes.spread(k)
         one = basis.decompositions[block]
-        assert_allclose(one.from_components @ one.from_components.T, np.diag(np.ones(5) if spread is None else spread**2), atol=1e-12)
+        assert_allclose(
+            one.from_components @ one.from_components.T,
+            np.diag(np.ones(5) if spread is None else spread**2),
+            atol=1e-12,
+        )
         assert_allclose(spread[:3] if spread is not None else 1.0, 1.0)
     # Noise of the recording has unit variance in modes over spreads, in each group.
     for group, to_modes in enumerate(modes.to_modes):

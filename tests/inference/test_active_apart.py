@@ -14,6 +14,7 @@ from scipy.special import betaln, logsumexp
 
 import bayesinv as bi
 from bayesinv.covariance.time_course import correlation_over_time
+from bayesinv.criticism.calibration import sbc
 from bayesinv.evidence.active_modes import FocalModes
 from bayesinv.inference import active_apart
 from bayesinv.inference.active_apart import Apart, resampled, weighted
@@ -107,7 +108,9 @@ def as_draws(given, sets, rng, weights, count, points):
     strength = tuple(given.strengths[[k for _, k in one]] for one in picked)
     deviation = tuple(np.zeros((len(one), 0)) for one in picked)
     zeros = np.zeros(count)
-    return ActiveDraws(patch, strength, deviation, zeros.astype(int), zeros, np.tile(points, (count, 1)), np.zeros((count, 0)))
+    return ActiveDraws(
+        patch, strength, deviation, zeros.astype(int), zeros, np.tile(points, (count, 1)), np.zeros((count, 0))
+    )
 
 
 def test_weighted_draws_are_those_of_the_dense_density(problem, coarse, monkeypatch):
@@ -193,7 +196,7 @@ def test_currents_are_those_of_dense_algebra_in_each_mode(problem):
     options = {"time": 0.006, "error": 0.4}
     found = bi.infer(model(problem, **options), problem, chains=2, sweeps=50, warm=20, rng=np.random.default_rng(1))
     nodes = nodes_of(found.conditionals)
-    n, (gaussians, node) = max(nodes.items(), key=lambda one: one[1][1].patches.shape[1])
+    gaussians, node = max(nodes.values(), key=lambda one: one[1].patches.shape[1])
     assert node.patches.shape[1] == 2
     assert len(gaussians.recording.parts) > 2
     modes = FocalModes.of(problem, 0.006)
@@ -208,7 +211,7 @@ def test_currents_are_those_of_dense_algebra_in_each_mode(problem):
     variance = np.zeros_like(wanted)
     alone.add_variance(variance)
     assert_allclose(variance, node.weight * np.einsum("aat->at", covariance), atol=1e-9)
-    (_, some, sd), = alone.gaussians(slice(2, 5), slice(1, 6), 0.0)
+    ((_, some, sd),) = alone.gaussians(slice(2, 5), slice(1, 6), 0.0)
     assert_allclose(some, wanted[2:5, 1:6], atol=1e-9)
     assert_allclose(sd**2, np.einsum("aat->at", covariance)[2:5, 1:6], atol=1e-9)
     table = np.random.default_rng(0).normal(size=(2, 7))
@@ -220,3 +223,12 @@ def test_currents_are_those_of_dense_algebra_in_each_mode(problem):
     error = np.sqrt(np.einsum("aat->at", covariance) / 4000)
     assert np.abs((draws.mean(axis=0) - wanted) / error).max() < 4.5
     assert_allclose(draws.var(axis=0), np.einsum("aat->at", covariance), rtol=0.15)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:PyTensor could not link to a BLAS:UserWarning")
+def test_ranks_of_the_truth_are_uniform():
+    problem = coloured(2, samples=10, quiet=6)
+    found = sbc("focal", problem, 12, level=0.99, rng=np.random.default_rng(4), chains=2, sweeps=70, warm=30)
+    assert found.passed, found.verdict()
+    assert {"noise", "scale", "region mean", "largest current"} <= set(found.ranks)
