@@ -71,7 +71,8 @@ class FocalApart:
         roots: Array = whitening.roots
         inverses: Array = whitening.inverses
         if error:
-            roots = np.linalg.cholesky(whitening.correlations + (error / noise) ** 2 * self.error_correlations(over))
+            total = whitening.correlations + (error / noise) ** 2 * self.error_correlations(over)
+            roots = np.asarray(np.linalg.cholesky(total), dtype=np.float64)
             inverses = np.stack([solve_triangular(root, np.eye(len(root)), lower=True) for root in roots])
         white: Array = np.empty_like(table)
         for group, inverse in enumerate(inverses):

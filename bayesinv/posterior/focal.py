@@ -6,7 +6,8 @@ given the recording, of mean and covariance m_k and B_k, and F_k = κ_k variance
     currents = P s_k + dense,   dense ~ Normal(D Gᵀ U F_k (y_k - A s_k), κ_k variance (D - D Gᵀ U F_k Uᵀ G D))
 
 with U the basis of mode k, so that E_k = P - D Gᵀ U F_k A multiplies what is unknown of the courses: what a source
-explains, it takes from the dense currents. Filters are made when they are asked for; arrays of draws by sources by time are never formed.
+explains, it takes from the dense currents. Filters are made when they are asked for; arrays of draws by sources by time
+are never formed.
 """
 
 from __future__ import annotations
