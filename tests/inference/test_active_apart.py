@@ -15,6 +15,7 @@ from scipy.special import betaln, logsumexp
 import bayesinv as bi
 from bayesinv.covariance.time_course import correlation_over_time
 from bayesinv.criticism.calibration import sbc
+from bayesinv.criticism.focal_replicates import focal_left_out
 from bayesinv.evidence.active_modes import FocalModes
 from bayesinv.inference import active_apart
 from bayesinv.inference.active_apart import Apart, resampled, weighted
@@ -219,6 +220,15 @@ def test_currents_are_those_of_dense_algebra_in_each_mode(problem):
     assert_allclose(of_sums, table @ wanted, atol=1e-8)
     assert_allclose(spread, np.einsum("fa,abt,gb->tfg", table, covariance, table), atol=1e-8)
     assert_allclose(alone.fitted(), node.weight * problem.gain @ wanted, atol=1e-8)
+    residual, precision, outside = focal_left_out(gaussians, node)
+    assert_allclose(outside, 0.0, atol=1e-9)
+    for k, power in enumerate(modes.powers):
+        spread = np.ones(5) if modes.spread(k) is None else modes.spread(k)
+        currents = node.variance * np.eye(7) + node.patches.toarray() @ node.patches.toarray().T
+        total = power * problem.gain @ currents @ problem.gain.T / np.outer(spread, spread)
+        inverse = np.linalg.inv(total + (node.noise**2 + power * node.error**2) * np.eye(5))
+        assert_allclose(precision[:, k], np.diag(inverse), rtol=1e-7)
+        assert_allclose(residual[:, k], inverse @ (modes.taken(problem.recording)[:, k] / spread), atol=1e-8)
     draws = alone.draw(np.zeros(4000, dtype=int), np.random.default_rng(1), slice(None))
     error = np.sqrt(np.einsum("aat->at", covariance) / 4000)
     assert np.abs((draws.mean(axis=0) - wanted) / error).max() < 4.5
