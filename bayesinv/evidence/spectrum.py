@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from scipy.linalg import solve_triangular
 
-from bayesinv.axes import Array
+from bayesinv.axes import Array, Index
 from bayesinv.covariance.covariance import Structure
 from bayesinv.covariance.stretches import Part, Stretches
 from bayesinv.covariance.time_course import equally_spaced, slope_over_time
@@ -337,6 +337,25 @@ class Spectrum(PickledByFields):
             by_noise += 0.5 * (scaled @ scaled.T - problem.baseline_freedom * precision)
         return by_gram, by_noise
 
+    def scores(self, variance: float, noise: float, parts: Sequence[Array]) -> tuple[Array, Array]:
+        """Derivatives (part,) of the recording's log density by factors of parts of the Gram matrix, and how sure.
+
+            d/df log Normal(y; 0, C + (f - 1) Q) = (xᵀ Q x - tr(C⁻¹ Q)) / 2,  x = C⁻¹ y,  at f = 1
+
+        parts : (component, component), symmetric; f is the factor of one
+        returns also Fisher's information (part, part), tr(C⁻¹ Q C⁻¹ Q') / 2
+        """
+        scores, information = np.zeros(len(parts)), np.zeros((len(parts), len(parts)))
+        for back, _, sign, table, total, share in self._summands(variance, noise):
+            inverse = np.broadcast_to(1 / total, table.shape)
+            solved = table * inverse
+            by_part = sign * 0.5 * ((solved * share) @ solved.T - np.diag(inverse @ share))
+            twice = sign * 0.5 * (inverse * share**2) @ inverse.T
+            turned = [variance * (back.T @ part @ back) for part in parts]
+            scores += [float(np.sum(by_part * one)) for one in turned]
+            information += [[float(np.sum(twice * one * other)) for other in turned] for one in turned]
+        return scores, information
+
     def _summands(
         self, variance: float, noise: float
     ) -> Iterator[tuple[Array, Array | None, int, Array, Array, Array]]:
@@ -383,7 +402,7 @@ class Spectrum(PickledByFields):
         left = lagged_products(series, self.values) - lagged_products(modes.to_modes.T, weights)
         return 0.5 * variance * float(left @ change[0])
 
-    def to_sources(self, rows: slice = slice(None)) -> Array:
+    def to_sources(self, rows: slice | Index = slice(None)) -> Array:
         """D Gᵀ U (amplitude, column), or some rows of it: the map from filtered coefficients to currents."""
         if self.structure.diagonal_only:
             found = self.problem.gain[:, rows].T @ self.to_components

@@ -11,7 +11,10 @@ from bayesinv.axes import Array
 from bayesinv.inference.baseline_currents import baseline_currents_checks
 from bayesinv.inference.colour import colour_checks
 from bayesinv.inference.conflict import prior_checks
+from bayesinv.inference.depth import depth_checks
 from bayesinv.inference.gain import gain_checks
+from bayesinv.inference.kinds_apart import kinds_apart_checks
+from bayesinv.inference.noise_scales import noise_scales_checks
 from bayesinv.inference.outliers import outlier_checks
 from bayesinv.inference.shared_modes import shared_modes_checks
 from bayesinv.inference.window_means import window_means_checks
@@ -140,8 +143,14 @@ def data_checks(problem: Problem, mixed: Mixture) -> tuple[Check, ...]:
 
 
 def gaussian_checks(problem: Problem, mixed: Mixture) -> tuple[Check, ...]:
-    """Return the same, and what takes currents that are all alike: how large they are before the response and in it."""
-    checks = (*baseline_currents_checks(problem, mixed), *window_means_checks(problem, mixed))
+    """Return the same, and those of scales that all currents share: over time, over depth and by kind of sensor."""
+    checks = (
+        *noise_scales_checks(problem, mixed),
+        *baseline_currents_checks(problem, mixed),
+        *window_means_checks(problem, mixed),
+        *depth_checks(problem, mixed),
+        *kinds_apart_checks(problem, mixed),
+    )
     return (*data_checks(problem, mixed), *checks)
 
 

@@ -71,10 +71,10 @@ def baseline_currents_checks(problem: Problem, mixed: Mixture) -> list[Check]:
         powers, vectors = _modes_of_baseline(problem, structure)
         sizes = (coefficients @ vectors) ** 2
     shares = variance / noise**2 * decomposition.values[:, None] * powers
-    before = _log_ratio(shares, sizes, 1 if slow else problem.baseline_freedom)
-    then, shown = _best(before)
-    here, claimed = _best(now)
-    _, both = _best(lambda one: before(one) + now(one))
+    before = by_log_ratio(shares, sizes, 1 if slow else problem.baseline_freedom)
+    then, shown = best_ratio(before)
+    here, claimed = best_ratio(now)
+    _, both = best_ratio(lambda one: before(one) + now(one))
     apart = max(0.0, shown + claimed - both) if here > then else 0.0
     passed = claimed < CLAIMED or apart > APART or not (slow or shown >= CLAIMED)
     note = _note(claimed, shown, float(np.exp(0.5 * (then - here))), passed)
@@ -101,7 +101,7 @@ def _note(claimed: float, shown: float, ratio: float, passed: bool) -> str:
     )
 
 
-def _log_ratio(shares: Array, sizes: Array, counts: int) -> Callable[[Array], Array]:
+def by_log_ratio(shares: Array, sizes: Array, counts: int) -> Callable[[Array], Array]:
     """Log density over that of noise alone, as a function of logarithms of the ratio of variances (ratio,).
 
     shares : (component, mode), variance of currents over that of noise at ratio 1
@@ -117,7 +117,7 @@ def _log_ratio(shares: Array, sizes: Array, counts: int) -> Callable[[Array], Ar
     return lambda log_ratios: np.array([at(float(one)) for one in log_ratios])
 
 
-def _best(at: Callable[[Array], Array]) -> tuple[float, float]:
+def best_ratio(at: Callable[[Array], Array]) -> tuple[float, float]:
     """Logarithm of the ratio at which a log density is largest, and that density; that of noise alone is 0."""
     places, step = COARSE, float(COARSE[1] - COARSE[0])
     for _ in range(FINER):

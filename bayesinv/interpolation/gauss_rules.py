@@ -37,4 +37,6 @@ def gauss_rule(points: Array, mass: Array, count: int) -> tuple[Array, Array]:
             matrix[k, k + 1] = matrix[k + 1, k] = length
             vectors.append(following / length)
     values, eigenvectors = np.linalg.eigh(matrix)
-    return mean + spread * values, eigenvectors[0] ** 2
+    weights = eigenvectors[0] ** 2
+    # Far points of distributions with long tails may have weights below the smallest number.
+    return (mean + spread * values)[weights > 0], weights[weights > 0]

@@ -67,7 +67,7 @@ class Conditional(Moments, Protocol):
     def fitted(self) -> Array:
         """Whitened recording (component, time) that the weighted mean explains."""
 
-    def gaussians(self, rows: slice, samples: slice, least: float) -> Iterator[Gaussian]:
+    def gaussians(self, rows: slice | Index, samples: slice | Index, least: float) -> Iterator[Gaussian]:
         """Every node whose weight exceeds `least`, for some rows and samples."""
 
     def functionals(

@@ -245,7 +245,7 @@ class FocalGaussians(PickledByFields):
         out = np.asarray(sum(node.weight * node.explained for node in self.nodes))
         return self.recording.across(self.spectrum.from_components, out, self.over)
 
-    def gaussians(self, rows: slice, samples: slice, least: float) -> Iterator[Gaussian]:
+    def gaussians(self, rows: slice | Index, samples: slice | Index, least: float) -> Iterator[Gaussian]:
         """Every node whose weight exceeds `least`, for some rows and samples."""
         to_sources, over = self.spectrum.to_sources(rows), self.over[:, samples]
         for node in self.nodes:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from bayesinv.axes import Array
+from bayesinv.axes import Array, Index
 from bayesinv.evidence.spectrum import Spectrum
 from bayesinv.exits import exporter
 from bayesinv.memory import PickledByFields, cached_property
@@ -23,7 +23,8 @@ from bayesinv.posterior import foci as focal_questions
 from bayesinv.posterior import moments
 from bayesinv.posterior.active import NONE, ActiveSets
 from bayesinv.posterior.checks import Check, Evidence
-from bayesinv.posterior.conditional import Conditional, Gaussian, Moments, row_blocks
+from bayesinv.posterior.condensed import exceedances, intervals
+from bayesinv.posterior.conditional import Conditional, Gaussian, Moments
 from bayesinv.posterior.courses import together
 from bayesinv.posterior.draws import check_count, draw_mixture
 from bayesinv.posterior.focal import focal_gaussians, nodes_of
@@ -33,7 +34,7 @@ from bayesinv.posterior.hyper import Hyper
 from bayesinv.posterior.mixture import Mixture
 from bayesinv.posterior.peak import Peak
 from bayesinv.posterior.predictions import sample_log_density
-from bayesinv.posterior.quantiles import checked_threshold, credible_level, exceedance, interval, significant_nodes
+from bayesinv.posterior.quantiles import checked_threshold, credible_level, significant_nodes
 from bayesinv.posterior.regions import region_notes, region_weights, regions_of
 from bayesinv.posterior.stretched import gaussians_of
 from bayesinv.problem.problem import Problem
@@ -41,9 +42,6 @@ from bayesinv.problem.windows import Window, samples_of
 
 DEFAULT_LIKELIHOOD_NODES = 1000
 """Number of hyperparameters at which samples' log density is computed where the draws have no scales."""
-
-MAX_GAUSSIAN_NUMBERS = 2**24
-"""Largest number of nodes' means in memory at once while quantiles are computed."""
 
 MAX_DRAW_NUMBERS = 2**26
 """Largest number of drawn currents in memory at once while peaks are counted."""
@@ -252,7 +250,7 @@ class Posterior(PickledByFields):
             one += sum(m * s for m, s in zip(mass / mass.sum(), given, strict=True) if s is not None)
         return found
 
-    def gaussians(self, rows: slice, samples: slice) -> Iterator[Gaussian]:
+    def gaussians(self, rows: slice | Index, samples: slice | Index) -> Iterator[Gaussian]:
         """Weight, mean (row, time) and sd (row, 1 or time) of every Gaussian of the mixture that counts.
 
         rows : of the amplitudes; samples : of the times
@@ -266,7 +264,7 @@ class Posterior(PickledByFields):
     def interval(self, level: float = 0.9, window: Window = None) -> tuple[Array, Array]:
         """Central credible interval of every current: lower and upper, each (source, [axis,] time), A m.
 
-        The quantiles are those of the mixture over hyperparameters, not mean ± z sd.
+        The quantiles are those of the mixture over hyperparameters, not mean ± z sd, to a thousandth of an sd.
 
         level : probability inside, in (0, 1)
         window : (start, stop) in s, one time in s, or None for all samples
@@ -276,16 +274,8 @@ class Posterior(PickledByFields):
         ValueError
             If the level lies outside (0, 1) or the window holds no sample.
         """
-        level = credible_level(level)
-        samples = samples_of(self.times, window)
-        count = len(self.times[samples])
-        bounds = np.empty((2, self._size, count))
-        # All Gaussians of a block are in memory at once, so that the search for quantiles does not recompute them.
-        step = max(1, int(MAX_GAUSSIAN_NUMBERS / (max(1, count) * len(self.mixture.weights))))
-        for start in range(0, self._size, step):
-            rows = slice(start, min(start + step, self._size))
-            bounds[:, rows] = interval(self.gaussians(rows, samples), level)
-        return self._shaped(bounds[0]), self._shaped(bounds[1])
+        low, high = intervals(self, credible_level(level), samples_of(self.times, window))
+        return self._shaped(low), self._shaped(high)
 
     def exceedance(self, threshold: float, window: Window = None) -> Array:
         """P(|current| > threshold): (source, [axis,] time).
@@ -299,11 +289,7 @@ class Posterior(PickledByFields):
             If the threshold is negative or not finite.
         """
         threshold = checked_threshold(threshold)
-        samples = samples_of(self.times, window)
-        out = np.zeros((self._size, len(self.times[samples])))
-        for rows in row_blocks(self._size):
-            out[rows] = exceedance(self.gaussians(rows, samples), threshold)
-        return self._shaped(out)
+        return self._shaped(exceedances(self, threshold, samples_of(self.times, window)))
 
     def contrast(self, weights: ArrayLike, window: Window = None, names: Sequence[str] | None = None) -> Functional:
         """Exact joint posterior of linear functionals of the currents.

@@ -141,7 +141,7 @@ class SpectralGaussians(PickledByFields):
 
     # --- from coefficients to currents
 
-    def to_sources(self, rows: slice = slice(None)) -> Array:
+    def to_sources(self, rows: slice | Index = slice(None)) -> Array:
         """D Gᵀ U of some amplitudes (amplitude, column); stored where it is small or not available by rows."""
         return self.spectrum.to_sources(rows) if self._by_rows else self._all_rows[rows]
 
@@ -256,6 +256,13 @@ class SpectralGaussians(PickledByFields):
         squares = self._time_courses(None) ** 2 if time_weights is None else self._squares(time_weights)
         return self.spectrum.stacked(reductions, squares)
 
+    def _reduced_at(self, samples: slice | Index) -> Callable[[int], Array]:
+        """A function from a node to its reductions (column, sample) of some samples; one sample if all are alike."""
+        if not self.varies:
+            return lambda n: self.reduced(self.reductions[n], None)
+        squares = self._time_courses(None)[:, samples] ** 2
+        return lambda n: self.spectrum.stacked(self.reductions[n], squares)
+
     # --- moments
 
     def add_mean(self, out: Array) -> None:
@@ -340,7 +347,7 @@ class SpectralGaussians(PickledByFields):
 
     # --- single nodes
 
-    def gaussians(self, rows: slice, samples: slice, least: float) -> Iterator[Gaussian]:
+    def gaussians(self, rows: slice | Index, samples: slice | Index, least: float) -> Iterator[Gaussian]:
         """Weight, mean (row, time) and sd (row, 1 or time) of every node whose weight exceeds `least`."""
         to_sources = self.to_sources(rows)
         scores, directions = self.directions
@@ -348,13 +355,12 @@ class SpectralGaussians(PickledByFields):
         parts = [to_sources @ self.filtered(direction, None)[:, samples] for direction in directions]
         square, share = to_sources**2, self._prior_share(None)
         share = share[samples] if len(share) > 1 else share
+        reduced_at = self._reduced_at(samples)
         for n in np.flatnonzero(self.weights > least):
             mean = centre.copy()
             for score, part in zip(scores[n], parts, strict=True):
                 mean += score * part
-            reduced = self.reduced(self.reductions[n], None)
-            reduced = reduced[:, samples] if self.varies else reduced
-            variance = self.variance[n] * self.spectrum.weights[rows, None] * share - square @ reduced
+            variance = self.variance[n] * self.spectrum.weights[rows, None] * share - square @ reduced_at(int(n))
             yield float(self.weights[n]), mean, np.sqrt(np.maximum(variance, 0.0))
 
     def functionals(

@@ -6,6 +6,7 @@ is taken from the stretch that it lies well inside, see `Stretches`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -97,6 +98,12 @@ class StretchedGaussians(SpectralGaussians):
         if self.varies and time_weights is None:
             return self._stretches.variances(reductions)
         return super().reduced(reductions, time_weights)
+
+    def _reduced_at(self, samples: slice | Index) -> Callable[[int], Array]:
+        """A function from a node to its reductions (column, sample) of some samples."""
+        if not self.varies:
+            return super()._reduced_at(samples)
+        return lambda n: self.reduced(self.reductions[n], None)[:, samples]
 
     def _course_nodes(self, projected: Array, prior: Array, samples: slice) -> Courses:
         """The terms of the covariance of functionals' time courses."""

@@ -98,7 +98,7 @@ def log_densities(density: Density, nodes: Array) -> Array:
 
 @dataclass(frozen=True, eq=False)
 class Lacking:
-    """What shared modes lack, between places on a lattice, and beyond the box around these as it is on its face.
+    """What shared modes lack, between places on a lattice; far beyond the box around these as it is a unit beyond it.
 
         place = origin + axes @ index
 
@@ -144,7 +144,10 @@ class Lacking:
 
     def at(self, found: Array) -> Array:
         """Both terms at places (place, axis): (place, 2)."""
-        inside = np.clip(self.index_of(found), self._known.min(axis=0), self._known.max(axis=0))
+        index = self.index_of(found)
+        inside = np.clip(index, self._known.min(axis=0), self._known.max(axis=0))
+        # A kink would be felt by a lattice of nodes.
+        inside = inside + np.tanh(index - inside)
         # In a corner of the box that holds no place the polynomial may run away.
         low, high = self.terms.min(axis=0), self.terms.max(axis=0)
         return np.clip(self._between(inside), low - (high - low) / 2, high + (high - low) / 2)

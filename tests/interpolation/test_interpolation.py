@@ -217,3 +217,12 @@ class TestGaussRule:
         points, weights = gauss_rule(np.arange(5.0), np.array([0, 1, 0, 3, 0.0]), 5)
         assert_allclose(np.sort(points), [1, 3])
         assert_allclose(np.sort(weights), [0.25, 0.75])
+
+
+def test_points_of_no_weight_are_left_out():
+    """A long tail has points whose weights are below the smallest number."""
+    points = np.linspace(0.0, 60.0, 121)
+    found, weights = gauss_rule(points, np.exp(-0.4 * points**2), 60)
+    assert len(found) == len(weights) < 60
+    assert (weights > 0).all()
+    assert_allclose(weights.sum(), 1.0)

@@ -418,7 +418,7 @@ class TestWithOtherModels:
         assert_allclose([one.probability for one in both.foci], [0.3 * one.probability for one in focal.foci])
         level = unit(problem)
         wanted = 0.3 * focal.exceedance(level) + 0.7 * other.exceedance(level)
-        assert_allclose(both.exceedance(level), wanted, atol=1e-6)
+        assert_allclose(both.exceedance(level), wanted, atol=2e-4)
         # Twice the same model is that model.
         twice = bi.average({"one": focal, "other": focal}, [0.5, 0.5])
         assert_allclose(twice.sd, focal.sd, rtol=1e-9)
