@@ -41,7 +41,7 @@ def inferred_field(gaussians: FocalGaussians, node: FocalNode, rng: np.random.Ge
     recording, courses = gaussians.recording, node.courses
     lower = np.linalg.cholesky(courses.covariances)
     drawn = courses.means + np.einsum("kcd,kd->kc", lower, rng.standard_normal(courses.means.shape))
-    focal = node.fields @ drawn.T
+    focal = recording.explained(node.fields, drawn.T)
     share = 1 - node.noise**2 / recording.spread(node.variance, node.noise, node.error)
     rest = share * (recording.coefficients - focal) + node.noise * np.sqrt(share) * rng.standard_normal(share.shape)
     return _at_samples(gaussians, focal + rest)
@@ -52,11 +52,23 @@ def new_field(gaussians: FocalGaussians, node: FocalNode, rng: np.random.Generat
     recording = gaussians.recording
     courses = np.sqrt(recording.powers) * rng.standard_normal((node.fields.shape[1], len(recording.powers)))
     rest = recording.spread(node.variance, node.noise, node.error) - node.noise**2
-    return _at_samples(gaussians, node.fields @ courses + np.sqrt(rest) * rng.standard_normal(rest.shape))
+    focal = recording.explained(node.fields, courses)
+    return _at_samples(gaussians, focal + np.sqrt(rest) * rng.standard_normal(rest.shape))
 
 
 def _at_samples(gaussians: FocalGaussians, coefficients: Array) -> Array:
-    return np.asarray(gaussians.spectrum.from_components @ (coefficients @ gaussians.over))
+    return gaussians.recording.across(gaussians.spectrum.from_components, coefficients, gaussians.over)
+
+
+def _to_white(gaussians: FocalGaussians) -> Array:
+    """From coefficients to components of unit noise: (component, block × component)."""
+    spectrum = gaussians.spectrum
+    if len(spectrum.decompositions) == 1:
+        return spectrum.to_components
+    # Rows of L U over those of U.
+    spreads = [np.linalg.norm(one.from_components, axis=1) for one in spectrum.decompositions]
+    pairs = zip(spectrum.decompositions, spreads, strict=True)
+    return np.hstack([spread[:, None] * one.to_components for one, spread in pairs])
 
 
 def focal_left_out(
@@ -72,16 +84,17 @@ def focal_left_out(
     (direction,), where there is noise alone.
     """
     recording, problem = gaussians.recording, gaussians.spectrum.problem
-    basis = gaussians.spectrum.to_components
+    basis = _to_white(gaussians)
     white, lengths = problem.white_recording, np.ones(problem.components)
     if along is not None:
         basis, white, lengths = along.T @ basis, along.T @ white, np.sum(along**2, axis=0)
     spread = recording.spread(node.variance, node.noise, node.error)
     means, root = node.courses.means, np.linalg.cholesky(node.courses.covariances)
-    precision = basis**2 @ (1 / spread)
-    fields = basis @ (node.fields[None] / spread.T[:, :, None])
-    precision -= np.sum((fields @ root) ** 2, axis=2).T
-    residual = basis @ ((recording.coefficients - node.fields @ means.T) / spread)
-    outside = np.sum(white**2, axis=1) - np.sum((basis @ recording.coefficients) ** 2, axis=1)
+    precision = recording.across(basis**2, 1 / spread)
+    for rows, some in recording.parts:
+        fields = basis[:, rows] @ (node.fields[rows] / spread.T[some, :, None])
+        precision[:, some] -= np.sum((fields @ root[some]) ** 2, axis=2).T
+    residual = recording.across(basis, (recording.coefficients - recording.explained(node.fields, means.T)) / spread)
+    outside = np.sum(white**2, axis=1) - np.sum(recording.across(basis, recording.coefficients) ** 2, axis=1)
     scaled = np.divide(np.maximum(outside, 0.0), lengths, out=np.zeros_like(lengths), where=lengths > 0)
     return residual, precision, scaled / node.noise**2

@@ -5,7 +5,10 @@ are independent, mode k of the recording has covariance
 
     S_k = D_k + κ_k A Aᵀ,   D_k = diag(noise² + κ_k (error² + variance * values))
 
-A holds the fields of the active sources times their strengths. `error` is what fields of sources are off by in sensors,
+A holds the fields of the active sources times their strengths. Where noise has several colours, each block of modes has
+a basis, see `active_modes`, and fields have rows in all of them, of which mode k takes those of its own.
+
+`error` is what fields of sources are off by in sensors,
 in units of the noise: it has the sources' courses, or a wrong head would be explained by sources that are not there.
 With B_k = (1/κ_k + Aᵀ D_k⁻¹ A)⁻¹ and M_k = A B_k Aᵀ one more source of field h and variance v adds
 
@@ -25,15 +28,11 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from bayesinv.axes import Array
-from bayesinv.covariance.time_modes import TimeModes
+from bayesinv.axes import Array, Index
+from bayesinv.evidence.active_modes import FocalBasis, FocalModes
 from bayesinv.evidence.gaussian import LOG_2PI
-from bayesinv.evidence.spectrum import Decomposition
 from bayesinv.memory import PickledByFields, cached_property
 from bayesinv.problem.problem import Problem
-
-LEAST_POWER = 1e-4
-"""Power of a mode of time relative to the strongest, below which sources have no course in it."""
 
 TOGETHER, LEAST_PRODUCT = 8, 1e-250
 """Factors of which one logarithm is taken, unless their product or its inverse is smaller."""
@@ -42,54 +41,16 @@ Table = NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
-class FocalModes(PickledByFields):
-    """Modes of time that hold the courses of sources, with one time constant.
-
-    powers : (mode,), variance of a course of unit variance, in units of the noise's
-    to_modes : (time, mode), from a recording to modes
-    courses : (mode, time), from modes to a recording
-    """
-
-    powers: Array
-    to_modes: Array
-    courses: Array
-
-    @classmethod
-    def of(cls, problem: Problem, constant: float | None, course: str = "matern") -> FocalModes:
-        """Return the modes of courses with a time constant in s; None stands for the noise's own correlation.
-
-        Raises
-        ------
-        ValueError
-            If groups of sensors have noise of different colour.
-        """
-        whitening = problem.time_whitening
-        if whitening is not None and whitening.groups > 1:
-            raise ValueError(
-                "focal sources want one correlation of the noise over time for all sensors, but MEG and EEG differ "
-                "here; invert one of them, or give noise_time= one correlation for both"
-            )
-        if constant is None:
-            count = len(problem.times)
-            if whitening is None:
-                return cls(np.ones(count), np.eye(count), np.eye(count))
-            root = whitening.mean_root
-            return cls(np.ones(count), np.asarray(np.linalg.inv(root).T), np.ascontiguousarray(root.T))
-        modes = TimeModes.of(problem, constant, course)
-        kept = np.flatnonzero(modes.powers > LEAST_POWER * modes.powers.max())[::-1]
-        return cls(modes.powers[kept], modes.to_modes[:, kept], np.ascontiguousarray(modes.from_modes[:, kept].T))
-
-
-@dataclass(frozen=True, eq=False)
 class FocalRecording(PickledByFields):
     """A recording and its baseline in the eigenbasis of dense currents, and in modes for one time constant.
 
-    values : (component,), eigenvalues of the dense currents' Gram matrix
+    values : (component,), eigenvalues of the dense currents' Gram matrix, or (block, component) of each basis
     powers : (mode,), of courses
     coefficients : (component, mode)
     rest, rest_count : power of what lies in no mode, summed, and the number of values
     baseline, baseline_count : the same of the white baseline; 0 where there is none
     constant : what of the log density depends on no hyperparameter
+    which : (mode,), block of each mode, those of one side by side; None where there is one
     """
 
     values: Array
@@ -100,14 +61,19 @@ class FocalRecording(PickledByFields):
     baseline: float
     baseline_count: int
     constant: float
+    which: Index | None = None
 
     @classmethod
-    def of(cls, problem: Problem, decomposition: Decomposition, modes: FocalModes, baseline: bool) -> FocalRecording:
+    def of(cls, problem: Problem, basis: FocalBasis, modes: FocalModes, baseline: bool) -> FocalRecording:
         """Return the recording of a problem.
 
         baseline : whether its baseline is observed, too
         """
-        coefficients = decomposition.to_components.T @ (problem.recording @ modes.to_modes)
+        blocks, in_modes = basis.blocks(modes), modes.taken(problem.recording)
+        coefficients = np.empty_like(in_modes)
+        for block in np.unique(blocks):
+            mine = blocks == block
+            coefficients[:, mine] = basis.decompositions[block].to_components.T @ in_modes[:, mine]
         total, count = float(np.sum(problem.white_recording**2)), problem.recording.size
         constant, whitening = -0.5 * count * LOG_2PI, problem.time_whitening
         constant -= 0.0 if whitening is None else 0.5 * float(whitening.log_volumes.sum())
@@ -117,8 +83,9 @@ class FocalRecording(PickledByFields):
             power, number = float(np.sum(white**2)), problem.components * problem.baseline_freedom
             constant -= 0.5 * number * LOG_2PI
             constant -= 0.0 if whitening is None else 0.5 * float(whitening.baseline_log_volumes.sum())
+        several = len(basis.decompositions) > 1
         return cls(
-            decomposition.values,
+            basis.values,
             modes.powers,
             coefficients,
             max(0.0, total - float(np.sum(coefficients**2))),
@@ -126,11 +93,51 @@ class FocalRecording(PickledByFields):
             power,
             number,
             constant,
+            blocks if several else None,
         )
+
+    @cached_property
+    def blocks(self) -> Index:
+        """Block of each mode (mode,)."""
+        return np.zeros(len(self.powers), dtype=np.int64) if self.which is None else self.which
+
+    @cached_property
+    def parts(self) -> tuple[tuple[slice, slice], ...]:
+        """Rows of the fields and modes that belong together."""
+        return parts_of(self.blocks, len(self.coefficients))
+
+    def explained(self, fields: Array, courses: Array) -> Array:
+        """What courses (column, mode) are in the basis of each mode: (component, mode), by fields as of the columns."""
+        out = np.empty((len(self.coefficients), len(self.powers)))
+        for rows, some in self.parts:
+            out[:, some] = fields[rows] @ courses[:, some]
+        return out
+
+    def across(self, bases: Array, table: Array, over: Array | None = None) -> Array:
+        """Coefficients (component, mode) in what bases (row, block × component) lead to: (row, mode).
+
+        over : (mode, column), from modes on; then (row, column)
+        """
+        if over is not None and len(self.parts) == 1:
+            rows = self.parts[0][0]
+            return np.asarray(bases[:, rows] @ (table @ over))
+        out = np.empty((len(bases), len(self.powers)))
+        for rows, some in self.parts:
+            out[:, some] = bases[:, rows] @ table[:, some]
+        return out if over is None else np.asarray(out @ over)
+
+    @cached_property
+    def _by_block(self) -> Array:
+        return np.ascontiguousarray(np.atleast_2d(self.values))
+
+    @cached_property
+    def values_of_modes(self) -> Array:
+        """Eigenvalues in the basis of each mode: (component, mode), or (component, 1) where all have one."""
+        return self.values[:, None] if self.values.ndim == 1 else np.ascontiguousarray(self.values[self.blocks].T)
 
     def spread(self, variance: float, noise: float, error: float) -> Array:
         """D (component, mode)."""
-        return np.asarray(noise**2 + np.outer(error**2 + variance * self.values, self.powers))
+        return np.asarray(noise**2 + (error**2 + variance * self.values_of_modes) * self.powers)
 
     @cached_property
     def by_mode(self) -> Array:
@@ -140,22 +147,23 @@ class FocalRecording(PickledByFields):
     def log_densities(self, columns: Array, variance: float, noise: float, error: float) -> tuple[float, float]:
         """Log density of the recording and baseline without focal sources, and what sources add to it, nats.
 
-        columns : (column, component), fields of the sources times strengths
+        columns : (column, block × component), fields of the sources times strengths
         """
         # D⁻¹
-        precision = np.empty((len(self.powers), len(self.values)))
+        precision = np.empty(self.by_mode.shape)
         scales = noise**2, error**2, variance
-        dense = _fill_precision(self.values, self.powers, self.by_mode, *scales, precision) + self.constant
+        dense = _fill_precision(self._by_block, self.blocks, self.powers, self.by_mode, *scales, precision)
+        dense += self.constant
         dense -= (self.rest_count + self.baseline_count) * np.log(noise) + 0.5 * (self.rest + self.baseline) / noise**2
         size = len(columns)
         if not size:
             return dense, 0.0
         means, covariances = np.empty((len(precision), size)), np.empty((len(precision), size, size))
-        return dense, _fill_courses(columns, precision, self.by_mode, self.powers, means, covariances)
+        return dense, _fill_courses(columns, self.blocks, precision, self.by_mode, self.powers, means, covariances)
 
     def log_density(self, variance: float, noise: float, error: float) -> float:
         """Log density of the recording and baseline without focal sources, nats."""
-        return self.log_densities(np.empty((0, len(self.values))), variance, noise, error)[0]
+        return self.log_densities(np.empty((0, len(self.coefficients))), variance, noise, error)[0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,22 +180,31 @@ class FocalCourses(PickledByFields):
     log_factor: float
 
     @classmethod
-    def of(cls, fields: Array, coefficients: Array, spread: Array, powers: Array) -> FocalCourses:
+    def of(cls, fields: Array, coefficients: Array, spread: Array, powers: Array, blocks: Index) -> FocalCourses:
         """Return the posterior of sources, at D.
 
-        fields : (component, column), times strengths
-        coefficients, spread : (component, mode); powers : (mode,)
+        fields : (block × component, column), times strengths
+        coefficients, spread : (component, mode); powers, blocks : (mode,)
         """
         columns, precision = np.ascontiguousarray(fields.T), np.ascontiguousarray((1 / spread).T)
         means = np.empty((len(powers), len(columns)))
         covariances = np.empty((*means.shape, means.shape[1]))
-        log_factor = _fill_courses(columns, precision, np.ascontiguousarray(coefficients.T), powers, means, covariances)
+        by_mode = np.ascontiguousarray(coefficients.T)
+        log_factor = _fill_courses(columns, blocks, precision, by_mode, powers, means, covariances)
         return cls(means, covariances, log_factor)
 
     @classmethod
     def at(cls, recording: FocalRecording, fields: Array, spread: Array) -> FocalCourses:
-        """Return the posterior of sources of a recording by their fields times strengths (component, column), at D."""
-        return cls.of(fields, recording.coefficients, spread, recording.powers)
+        """Return the posterior of sources of a recording by their fields times strengths, at D."""
+        return cls.of(fields, recording.coefficients, spread, recording.powers, recording.blocks)
+
+
+def parts_of(blocks: Index, components: int) -> tuple[tuple[slice, slice], ...]:
+    """Rows of the fields, and modes, of each block of modes (mode,) side by side."""
+    starts = np.flatnonzero(np.diff(blocks, prepend=-1))
+    stops = np.append(starts[1:], len(blocks))
+    rows = [slice(int(blocks[a]) * components, (int(blocks[a]) + 1) * components) for a in starts]
+    return tuple((one, slice(int(a), int(b))) for one, a, b in zip(rows, starts, stops, strict=True))
 
 
 @njit(nogil=True, cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
@@ -216,6 +233,7 @@ def factorise(lower: Array, inverse: Array) -> float:
 @njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract"})  # type: ignore[untyped-decorator]
 def _fill_precision(
     values: Array,
+    blocks: Index,
     powers: Array,
     coefficients: Array,
     noise: float,
@@ -225,14 +243,14 @@ def _fill_precision(
 ) -> float:
     """Fill in D⁻¹ (mode, component), and return the log density of the coefficients (mode, component) without 2 pi.
 
-    noise, error : squared
+    values : (block, component); noise, error : squared
     """
-    components = len(values)
+    components = values.shape[1]
     logs, square = 0.0, 0.0
     for k in range(len(powers)):
-        power = powers[k]
+        power, own = powers[k], values[blocks[k]]
         for i in range(components):
-            precision[k, i] = 1 / (noise + power * (error + variance * values[i]))
+            precision[k, i] = 1 / (noise + power * (error + variance * own[i]))
             square += coefficients[k, i] ** 2 * precision[k, i]
         # Logarithms cost most; one is taken of a few factors where these are a number.
         for start in range(0, components, TOGETHER):
@@ -249,29 +267,36 @@ def _fill_precision(
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract"})  # type: ignore[untyped-decorator]
 def _fill_courses(
-    columns: Array, precision: Array, coefficients: Array, powers: Array, means: Array, covariances: Array
+    columns: Array,
+    blocks: Index,
+    precision: Array,
+    coefficients: Array,
+    powers: Array,
+    means: Array,
+    covariances: Array,
 ) -> float:
     """Fill in means and covariances of courses, and return what sources add to the log density.
 
     1 + κ Aᵀ D⁻¹ A = L Lᵀ is well conditioned where sources are alike or modes have no power.
 
-    columns : (column, component); precision, coefficients : (mode, component)
+    columns : (column, block × component); precision, coefficients : (mode, component)
     """
-    size, components = columns.shape
+    size, components = len(columns), precision.shape[1]
     weighted, score = np.empty(components), np.empty(size)
     lower, inverse = np.zeros((size, size)), np.zeros((size, size))
     log_factor = 0.0
     for k in range(len(powers)):
-        power = powers[k]
+        power, start = powers[k], blocks[k] * components
+        stop = start + components
         for a in range(size):
-            column = columns[a]
+            column = columns[a, start:stop]
             total = 0.0
             for i in range(components):
                 weighted[i] = precision[k, i] * column[i]
                 total += weighted[i] * coefficients[k, i]
             score[a] = total
             for b in range(a + 1):
-                other = columns[b]
+                other = columns[b, start:stop]
                 total = 0.0
                 for i in range(components):
                     total += weighted[i] * other[i]

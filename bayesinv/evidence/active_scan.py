@@ -17,7 +17,7 @@ import numpy as np
 from numba import njit
 
 from bayesinv.axes import Array, Index
-from bayesinv.evidence.active import FocalCourses, Table
+from bayesinv.evidence.active import FocalCourses, FocalRecording, Table, parts_of
 from bayesinv.evidence.deviation import Deviations
 
 BLOCK = 1024
@@ -137,6 +137,7 @@ def log_factors(own: Table, cross: Table, weights: Array) -> Array:
 @njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract"})  # type: ignore[untyped-decorator]
 def fill_products(
     rows: Array,
+    blocks: Index,
     precision: Array,
     recording: Array,
     active: Array,
@@ -147,29 +148,32 @@ def fill_products(
 ) -> None:
     """Fill in R and c of some sources and directions, given what is active, in double precision.
 
-    rows : (source, column, component), fields
+    rows : (source, column, block × component), fields; blocks : (mode,)
     precision, recording : (mode, component)
-    active : (column of the active, component), fields times strengths; means, covariances : of their courses
+    active : (column of the active, block × component), fields times strengths; means, covariances : of their courses
     gram : (source, mode, column, column); cross : (source, mode, column)
     """
-    count, size, components = rows.shape
+    count, size = rows.shape[:2]
+    components = precision.shape[1]
     weighted, along = np.empty(components), np.empty((size, len(active)))
     for source in range(count):
         for k in range(len(precision)):
+            start = blocks[k] * components
+            stop = start + components
             for a in range(size):
-                row, total = rows[source, a], 0.0
+                row, total = rows[source, a, start:stop], 0.0
                 for i in range(components):
                     weighted[i] = precision[k, i] * row[i]
                     total += weighted[i] * recording[k, i]
                 for c in range(len(active)):
-                    other, product = active[c], 0.0
+                    other, product = active[c, start:stop], 0.0
                     for i in range(components):
                         product += weighted[i] * other[i]
                     along[a, c] = product
                     total -= product * means[k, c]
                 cross[source, k, a] = total
                 for b in range(a + 1):
-                    other, total = rows[source, b], 0.0
+                    other, total = rows[source, b, start:stop], 0.0
                     for i in range(components):
                         total += weighted[i] * other[i]
                     for c in range(len(active)):
@@ -184,8 +188,8 @@ class Scan:
 
     Products of those that were taken last are held behind those of the active ones, for when they come back.
 
-    table : (axis, component, source), fields in single precision
-    pairs : (pair, component, source), products of two axes
+    table : (axis, block × component, source), fields in single precision
+    pairs : (pair, block × component, source), products of two axes
     """
 
     def __init__(self, table: Table, pairs: Table) -> None:
@@ -196,23 +200,23 @@ class Scan:
         self._courses: FocalCourses | None = None
         self.held = np.empty((0, 0, self.axes, table.shape[2]), dtype=np.float32)
 
-    def begin(self, powers: Array, coefficients: Array, spread: Array) -> None:
-        """Start anew with no active source, at D.
-
-        powers : (mode,); coefficients, spread : (component, mode)
-        """
-        self.powers, self.coefficients, self.spread = powers, coefficients, spread
+    def begin(self, recording: FocalRecording, spread: Array) -> None:
+        """Start anew with no active source, at D (component, mode)."""
+        powers, coefficients = recording.powers, recording.coefficients
+        self.powers, self.coefficients, self.spread, self.blocks = powers, coefficients, spread, recording.blocks
         self.tabled = np.flatnonzero(powers > TABLED * powers.max())
+        self.parts = parts_of(self.blocks[self.tabled], len(coefficients))
         weights = 1 / spread[:, self.tabled]
         self.precision = np.ascontiguousarray(weights.T, dtype=np.float32)
         weighted = np.ascontiguousarray((coefficients[:, self.tabled] * weights).T, dtype=np.float32)
         modes, axes, sources = len(self.tabled), self.axes, self.table.shape[2]
         self.cross = np.empty((modes, axes, sources), dtype=np.float32)
         self.own = np.empty((modes, axes * (axes + 1) // 2, sources), dtype=np.float32)
-        for a in range(axes):
-            self.cross[:, a] = weighted @ self.table[a]
-        for pair, product in enumerate(self.pairs):
-            self.own[:, pair] = self.precision @ product
+        for rows, some in self.parts:
+            for a in range(axes):
+                self.cross[some, a] = weighted[some] @ self.table[a, rows]
+            for pair, product in enumerate(self.pairs):
+                self.own[some, pair] = self.precision[some] @ product[rows]
         self.fields, self.strengths, self.taken, self._courses = [], [], [], None
         if self.held.shape[1:] != self.cross.shape:
             self.held = np.empty((0, modes, axes, sources), dtype=np.float32)
@@ -225,20 +229,21 @@ class Scan:
     def _multiply(self, fields: list[Array], out: Table) -> None:
         """Fill in products (source × axis, mode, axis, source) of every source's field with some, by D⁻¹."""
         chosen = np.concatenate(fields, axis=1, dtype=np.float32).T
-        weighted = (self.precision * chosen[:, None]).reshape(-1, len(self.table[0]))
-        for a in range(self.axes):
-            out[:, :, a] = (weighted @ self.table[a]).reshape(len(out), len(self.tabled), -1)
+        for rows, some in self.parts:
+            weighted = (self.precision[some] * chosen[:, None, rows]).reshape(-1, self.precision.shape[1])
+            for a in range(self.axes):
+                out[:, some, a] = (weighted @ self.table[a, rows]).reshape(len(out), some.stop - some.start, -1)
 
     @property
     def columns(self) -> Array:
-        """Fields of the active sources times their strengths: (component, source × axis)."""
+        """Fields of the active sources times their strengths: (block × component, source × axis)."""
         fields = [strength * field for strength, field in zip(self.strengths, self.fields, strict=True)]
-        return np.concatenate(fields, axis=1) if fields else np.empty((len(self.coefficients), 0))
+        return np.concatenate(fields, axis=1) if fields else np.empty((self.table.shape[1], 0))
 
     def courses(self) -> FocalCourses:
         """Posterior of the courses of the active sources."""
         if self._courses is None:
-            self._courses = FocalCourses.of(self.columns, self.coefficients, self.spread, self.powers)
+            self._courses = FocalCourses.of(self.columns, self.coefficients, self.spread, self.powers, self.blocks)
         return self._courses
 
     def _pass(self, courses: FocalCourses, some: slice, sign: float) -> None:
@@ -258,7 +263,7 @@ class Scan:
     def put(self, fields: list[Array], strengths: Array) -> None:
         """Let some sources, one or more, be active that are not so far.
 
-        fields : of each (component, axis); strengths : (source,)
+        fields : of each (block × component, axis); strengths : (source,)
         """
         if not fields:
             return
@@ -304,7 +309,7 @@ class Scan:
     def deviations(self, fields: Array, tabled: bool = False) -> Deviations:
         """Products of some sources' fields and of the directions in which these may deviate.
 
-        fields : (source, component, 1 + direction, axis), of unit strength
+        fields : (source, block × component, 1 + direction, axis), of unit strength
         tabled : whether in the modes of the tables alone
         """
         count, components, *shape = fields.shape
@@ -317,6 +322,6 @@ class Scan:
         cross = np.empty(gram.shape[:3])
         active = np.ascontiguousarray(self.columns.T)
         means, covariances = courses.means[some], courses.covariances[some]
-        fill_products(rows, precision, recording, active, means, covariances, gram, cross)
+        fill_products(rows, self.blocks[some], precision, recording, active, means, covariances, gram, cross)
         powers = np.ascontiguousarray(self.powers[some])
         return Deviations(gram.reshape(count, modes, *shape, *shape), cross.reshape(count, modes, *shape), powers)

@@ -40,6 +40,19 @@ MAX_PARTS = 4000
 
 
 @dataclass(frozen=True, eq=False)
+class Colours:
+    """Correlations over time that groups of components have.
+
+    rows : (component,), the group of each
+    roots, inverses : (group, time, time), lower triangles R with R Rᵀ the correlation, and R⁻¹
+    """
+
+    rows: Index
+    roots: Array
+    inverses: Array
+
+
+@dataclass(frozen=True, eq=False)
 class SeveralColours:
     """A recording and its currents in the modes of time of the group of most components, at one structure.
 
@@ -67,9 +80,6 @@ class SeveralColours:
         whitening = problem.time_whitening
         assert whitening is not None
         assert structure.time is not None
-        leading = int(np.argmax(np.bincount(whitening.rows)))
-        mine = whitening.rows == leading
-        others, rows = np.unique(whitening.rows[~mine], return_inverse=True)
         gram, white = structure.with_error(problem, structure.gram(problem)), problem.white_recording
         volume, noise_root = float(whitening.log_volumes.sum()), structure.noise_root(problem)
         if noise_root is not None:
@@ -77,11 +87,23 @@ class SeveralColours:
             unit = np.linalg.inv(noise_root)
             gram, white = unit @ gram @ unit.T, unit @ white
             volume += 2 * len(problem.times) * float(np.log(np.diag(noise_root)).sum())
-        values, directions = np.linalg.eigh(gram[np.ix_(mine, mine)])
-        inverse, root = whitening.inverses[leading], whitening.roots[leading]
         over = correlation_over_time(problem.times, structure.time, structure.course)
+        colours = Colours(whitening.rows, whitening.roots, whitening.inverses)
+        return cls.of_signal(colours, gram, over, white, -0.5 * (white.size * LOG_2PI + volume))
+
+    @classmethod
+    def of_signal(cls, colours: Colours, gram: Array, over: Array, white: Array, constant: float) -> SeveralColours:
+        """Turn a recording of a signal of covariance Γ ⊗ T, whose noise is white in each component's own way.
+
+        gram : (component, component), Γ; over : (time, time), T; white : (component, time)
+        constant : the terms of the log density that depend on neither scale
+        """
+        leading = int(np.argmax(np.bincount(colours.rows)))
+        mine = colours.rows == leading
+        others, rows = np.unique(colours.rows[~mine], return_inverse=True)
+        values, directions = np.linalg.eigh(gram[np.ix_(mine, mine)])
+        inverse, root = colours.inverses[leading], colours.roots[leading]
         powers, modes = np.linalg.eigh(inverse @ over @ inverse.T)
-        constant = -0.5 * (white.size * LOG_2PI + volume)
         return cls(
             (directions.T @ white[mine] @ modes).T,
             np.maximum(values, 0),
@@ -89,19 +111,22 @@ class SeveralColours:
             gram[np.ix_(~mine, mine)] @ directions,
             gram[np.ix_(~mine, ~mine)],
             white[~mine],
-            np.stack([whitening.inverses[group] @ root @ modes for group in others]),
+            np.stack([colours.inverses[group] @ root @ modes for group in others]),
             rows,
             constant,
         )
 
-    def at(self, ratio: float) -> Array:
+    def at(self, ratio: float, little: float | None = None) -> Array:
         """Log density at noise 1 without the recording's power, and that power: (2,), at a ratio of variances.
+
+        little : power of a part, over that of the noise, below which it is taken as independent; None for `LITTLE`
 
         Raises
         ------
         ColoursTogetherError
             If more parts than `MAX_PARTS` depend on each other.
         """
+        least = LITTLE if little is None else little
         scaled = ratio * self.powers
         total = np.outer(scaled, self.eigenvalues) + 1
         gain = scaled[:, None] / total
@@ -113,13 +138,13 @@ class SeveralColours:
         sizes = np.outer(scaled, np.diag(self.gram)) - (gain * scaled[:, None]) @ (self.crossing**2).T
         sizes = np.maximum(sizes, 0)
         share = sizes * own
-        loud = np.flatnonzero(share.sum(axis=1) > LITTLE)
+        loud = np.flatnonzero(share.sum(axis=1) > least)
         quiet = np.setdiff1d(np.arange(len(share)), loud)
         back = np.matmul(self.crossing * (gain * scaled[:, None])[loud, None, :], self.crossing.T)
         spread, axes = np.linalg.eigh(scaled[loud, None, None] * self.gram - back)
         spread = np.maximum(spread, 0)
         shares = spread * np.matmul(own[loud, None], axes**2)[:, 0]
-        j, k = np.nonzero(shares > LITTLE)
+        j, k = np.nonzero(shares > least)
         if len(j) > MAX_PARTS:
             raise ColoursTogetherError(
                 f"MEG and EEG have noise of different colours, and {len(j)} parts of the signal are above it; at most "
@@ -143,9 +168,9 @@ class SeveralColours:
         rest = self._pulled(left - self._over_time(course))
         turned = np.matmul(rest[loud, None], axes)[:, 0]
         for size, one, seen in ((sizes[quiet], share[quiet], rest[quiet]), (spread, shares, turned)):
-            little = one <= LITTLE
-            logs += float(np.log1p(one[little]).sum())
-            power -= float(np.sum(size[little] * seen[little] ** 2 / (1 + one[little])))
+            small = one <= least
+            logs += float(np.log1p(one[small]).sum())
+            power -= float(np.sum(size[small] * seen[small] ** 2 / (1 + one[small])))
         return np.array([self.constant - 0.5 * logs, power])
 
     def _over_time(self, courses: Array) -> Array:

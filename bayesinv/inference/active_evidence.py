@@ -22,8 +22,9 @@ from bayesinv.posterior.checks import Evidence
 MAX_DIMENSION = 3
 """Hyperparameters above which a lattice would have too many nodes."""
 
-FALL, FALL_OF_LEVELS = 12.0, 8.0
-"""Nats below the top at which nodes, and levels of time constant and error, are left out."""
+FALL, FALL_OF_LEVELS, FALL_TO_ADD = 12.0, 8.0, 4.0
+"""Nats below the top at which nodes, and levels of time constant and error, are left out, and levels at which what is
+added takes long."""
 
 STRETCH, REACH = 0.3, 16
 """How fast steps of the lattice grow with their number, and steps that it takes at most to each side."""
@@ -52,23 +53,29 @@ def annealed_ratio(log_ratios: Sequence[float]) -> Evidence:
     return Evidence(mean, float(np.sqrt((count - 1) * without.var())))
 
 
-def dense_log_evidence(model: ActiveModel, prior: LogPrior, start: Array) -> float | None:
+def dense_log_evidence(
+    model: ActiveModel, prior: LogPrior, start: Array, added: Callable[[int, float, float, float], float] | None = None
+) -> float | None:
     """Return the log evidence of the dense currents alone, nats, by a lattice for each time constant and error.
 
     None where hyperparameters are too many for a lattice.
 
     start : (coordinate,), where the search for the mode starts
+    added : to the log density at a level of time constant, and variance, noise and error; it is worked out at the mode
+        of probable levels. None for nothing
     """
     if len(start) > MAX_DIMENSION:
         return None
     shape = len(model.log_constants), len(model.log_errors)
     first = int(np.argmax(model.log_constants)), int(np.argmax(model.log_errors))
     found: dict[tuple[int, int], float] = {}
+    modes: dict[tuple[int, int], Array] = {}
     points = {first: start}
     waiting = [first]
     while waiting:
         level = waiting.pop()
         value, mode = _integral(model, prior, points[level], *level)
+        modes[level] = mode
         found[level] = value + model.log_constants[level[0]] + model.log_errors[level[1]]
         # Levels next to those that hold mass, and uphill from those that do not.
         around = [(level[0] + a, level[1] + b) for a, b in ((1, 0), (-1, 0), (0, 1), (0, -1))]
@@ -77,6 +84,12 @@ def dense_log_evidence(model: ActiveModel, prior: LogPrior, start: Array) -> flo
             if inside and near not in points and found[level] > max(found.values()) - FALL_OF_LEVELS:
                 points[near] = mode
                 waiting.append(near)
+    if added is not None:
+        top = max(found.values())
+        found = {level: value for level, value in found.items() if value > top - FALL_TO_ADD}
+        for level in found:
+            _, variance, noise = prior(modes[level][None])
+            found[level] += added(level[0], float(variance[0]), float(noise[0]), float(model.errors[level[1]]))
     return float(logsumexp(list(found.values())))
 
 

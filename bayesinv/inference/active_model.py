@@ -35,7 +35,8 @@ class LogPrior(Protocol):
 class ActiveModel(PickledByFields):
     """What a chain samples: tables of fields, the recording, and the priors.
 
-    by_patch : (patch, axis, component), fields in the eigenbasis of the dense currents, for currents of one unit
+    by_patch : (patch, axis, component), fields in the eigenbases of the dense currents, for currents of one unit; all
+        bases side by side, see `evidence.active_modes`, if there are several, in single precision
     recordings : for each time constant, with the baseline
     log_prior : (patch,)
     strengths, log_strengths : (level,), in that unit, and their log probabilities
@@ -121,7 +122,7 @@ class ActiveModel(PickledByFields):
 
     def of_patches(self, patches: Index) -> Array:
         """Fields of some patches (any shape): (..., component, axis)."""
-        return np.asarray(self.by_patch[patches].swapaxes(-1, -2))
+        return np.asarray(self.by_patch[patches].swapaxes(-1, -2), dtype=np.float64)
 
     def field(self, patch: int, deviation: Array) -> Array:
         """Field (component, axis) of unit strength of a patch that deviates by (direction,)."""
@@ -193,6 +194,18 @@ class ActiveDraws(PickledByFields):
     error: Array
     points: Array
     head: Array
+
+    def picked(self, some: Index) -> ActiveDraws:
+        """Return some of the draws, in the order of their numbers."""
+        return ActiveDraws(
+            tuple(self.patch[n] for n in some),
+            tuple(self.strength[n] for n in some),
+            tuple(self.deviation[n] for n in some),
+            self.constant[some],
+            self.error[some],
+            self.points[some],
+            self.head[some],
+        )
 
     def followed_by(self, later: ActiveDraws) -> ActiveDraws:
         """Return these draws and later ones of the same chain."""

@@ -9,8 +9,9 @@ from threading import Lock
 import numpy as np
 
 from bayesinv.axes import Array
-from bayesinv.evidence.active import FocalModes, FocalRecording
-from bayesinv.evidence.spectrum import Decomposition
+from bayesinv.evidence.active import FocalRecording
+from bayesinv.evidence.active_modes import FocalBasis, FocalModes
+from bayesinv.inference.active_apart import Apart, Weighted, has_several_colours, weighted
 from bayesinv.inference.active_chain import begun, drawn
 from bayesinv.inference.active_checks import active_checks, agree
 from bayesinv.inference.active_evidence import annealed_ratio, dense_log_evidence
@@ -21,7 +22,7 @@ from bayesinv.inference.chains import check_length
 from bayesinv.inference.conflict import prior_checks
 from bayesinv.inference.processes import Answers
 from bayesinv.posterior.active import ActiveSets
-from bayesinv.posterior.checks import Evidence
+from bayesinv.posterior.checks import Check, Evidence
 from bayesinv.posterior.focal import focal_gaussians
 from bayesinv.posterior.hyper import Hyper
 from bayesinv.posterior.mixture import Mixture
@@ -74,12 +75,30 @@ def posterior(
     assert focal is not None
     model = active_model(density, focal)
     timings["fields"] = time.perf_counter() - started
-    ratio, gathered = _run(density, focal, model, rng.spawn(chains), sweeps, warm, progress)
+    ratio, found = _run(density, focal, model, rng.spawn(chains), sweeps, warm, progress)
     timings["sample"] = time.perf_counter() - started - timings["fields"]
     dense = dense_log_evidence(model, density.prior_and_scales, density.start) if density.proper else None
+    checks: tuple[Check, ...] = ()
+    if has_several_colours(density, focal):
+        apart = Apart.of(density, focal, model)
+        told = weighted(apart, density, found, rng)
+        found, checks = told.draws, (told.check,)
+        dense, ratio = _told_apart(apart, density, dense, ratio, told)
     evidence = None if dense is None else Evidence(dense + ratio, ratio.error)
     timings["evidence"] = time.perf_counter() - started - timings["fields"] - timings["sample"]
-    return _assembled(density, name, gathered, evidence, ratio, timings)
+    return _assembled(density, name, _Gathered.of(density, focal, found), evidence, ratio, timings, checks)
+
+
+def _told_apart(
+    apart: Apart, density: Density, dense: float | None, ratio: Evidence, draws: Weighted
+) -> tuple[float | None, Evidence]:
+    """Log evidence of dense currents alone, and the log ratio to it, with noise of each colour."""
+    error = float(np.hypot(ratio.error, draws.error))
+    if dense is None or not np.isfinite(draws.error):
+        return dense, Evidence(ratio + draws.log_ratio, error)
+    exact = dense_log_evidence(apart.model, density.prior_and_scales, density.start, apart.of_dense)
+    assert exact is not None
+    return exact, Evidence(dense + ratio + draws.log_ratio - exact, error)
 
 
 def active_model(density: Density, focal: Patches) -> ActiveModel:
@@ -88,20 +107,18 @@ def active_model(density: Density, focal: Patches) -> ActiveModel:
     problem = observation.problem
     if focal.problem.gain.shape != problem.gain.shape:
         raise ValueError("the focal sources are those of another problem; make Patches of the one that is observed")
-    decomposition = Decomposition.of(problem, observation.base)
     constants, log_constants = focal.constants
     modes = [FocalModes.of(problem, one) for one in constants]
+    basis = FocalBasis.of(problem, observation.base, modes)
     strengths, log_strengths = focal.strengths
-    to_units = decomposition.to_components.T * focal.median_strength
+    to_units = basis.to_components.T * focal.median_strength
     modes_by_patch = None
     if problem.gain_modes is not None:
         varied = [_by_components(focal.fields_in(one), to_units) for one in problem.gain_modes]
         modes_by_patch = np.stack(varied, axis=1) if varied else None
     return ActiveModel(
         by_patch=_by_components(focal.fields_in(problem.gain), to_units),
-        recordings=tuple(
-            FocalRecording.of(problem, decomposition, one, observation.baseline is not None) for one in modes
-        ),
+        recordings=tuple(FocalRecording.of(problem, basis, one, observation.baseline is not None) for one in modes),
         log_prior=focal.log_prior,
         strengths=strengths / focal.median_strength,
         log_strengths=log_strengths,
@@ -117,7 +134,16 @@ def active_model(density: Density, focal: Patches) -> ActiveModel:
 
 
 def _by_components(fields: Array, to_components: Array) -> Array:
-    """Fields (patch, axis, component) in another basis (component, old one) of no more components, in place."""
+    """Fields (patch, axis, component) in another basis (component, old one), in place where it is of no more rows.
+
+    Otherwise they are in several bases, in single precision: products of them are worked out in double precision, and
+    tables in single.
+    """
+    if len(to_components) > fields.shape[2]:
+        out = np.empty((*fields.shape[:2], len(to_components)), dtype=np.float32)
+        for start in range(0, len(fields), BLOCK):
+            out[start : start + BLOCK] = fields[start : start + BLOCK] @ to_components.T
+        return np.asarray(out)
     for start in range(0, len(fields), BLOCK):
         some = fields[start : start + BLOCK]
         some[..., : len(to_components)] = some @ to_components.T
@@ -159,8 +185,8 @@ def _run(
     sweeps: int | None,
     warm: int,
     progress: bool,
-) -> tuple[Evidence, _Gathered]:
-    """Run chains, and return the log ratio of the evidence to that without focal sources, and the draws."""
+) -> tuple[Evidence, list[ActiveDraws]]:
+    """Run chains, and return the log ratio of the evidence to that without focal sources, and the draws of each."""
     lock, count = Lock(), len(generators)
 
     def log_prior(nodes: Array) -> tuple[Array, Array, Array]:
@@ -186,7 +212,7 @@ def _run(
                 made += part
                 gathered = _Gathered.of(density, focal, found)
         advance(count * (most - made))
-    return annealed_ratio(ratios), gathered
+    return annealed_ratio(ratios), found
 
 
 def _assembled(
@@ -196,6 +222,7 @@ def _assembled(
     evidence: Evidence | None,
     ratio: Evidence,
     timings: dict[str, float],
+    more: tuple[Check, ...] = (),
 ) -> Posterior:
     problem, sets, points, hyper = density.observation.problem, gathered.sets, gathered.points, gathered.hyper
     variance, noise = density.scales(points)
@@ -216,6 +243,7 @@ def _assembled(
         log_evidence=evidence,
         checks=(
             *active_checks(problem, sets, hyper, ratio),
+            *more,
             *data_checks(without_foci(problem, mixed, active), mixed),
             *prior_checks(density, points),
         ),

@@ -59,7 +59,7 @@ class ActiveState:
         self.beside = None
         recording = self.model.recordings[self.constant]
         spread = recording.spread(self.variance, self.noise, self.model.errors[self.error])
-        self.scan.begin(recording.powers, recording.coefficients, spread)
+        self.scan.begin(recording, spread)
         active = self.active
         self.scan.put([self.fields[slot] for slot in active], self.model.strengths[self.level[active]])
         self.order = active.tolist()

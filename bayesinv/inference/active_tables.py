@@ -91,20 +91,21 @@ def likely(model: ByPatch, recording: FocalRecording, strengths: Array) -> Index
     strengths : (strength,), that sources may have
     """
     count, spread = len(model.by_patch), recording.spread(0.0, 1.0, 0.0)
+    at_once = max(1, AT_ONCE * len(recording.coefficients) // model.by_patch.shape[2])
     best, height, level = np.full(count, count), np.empty(count), np.empty(count, dtype=np.int64)
     fields: list[Array] = []
     levels: list[int] = []
     for _ in range(ROUNDS):
-        for start in range(0, count, AT_ONCE):
-            tables = Tables.of(model, np.arange(start, min(start + AT_ONCE, count)))
-            scan, some = Scan(tables.fields, tables.pairs), slice(start, start + AT_ONCE)
-            scan.begin(recording.powers, recording.coefficients, spread)
+        for start in range(0, count, at_once):
+            tables = Tables.of(model, np.arange(start, min(start + at_once, count)))
+            scan, some = Scan(tables.fields, tables.pairs), slice(start, start + at_once)
+            scan.begin(recording, spread)
             scan.put(fields, strengths[levels])
             found = scan.log_factors(strengths)
             height[some], level[some] = found.max(axis=0), found.argmax(axis=0)
         order = np.argsort(-height)
         best[order] = np.minimum(best[order], np.arange(count))
-        fields.append(model.by_patch[order[0]].T)
+        fields.append(np.asarray(model.by_patch[order[0]].T, dtype=np.float64))
         levels.append(int(level[order[0]]))
     return np.argsort(best, kind="stable")[:LIKELY]
 

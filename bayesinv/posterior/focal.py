@@ -5,8 +5,9 @@ given the recording, of mean and covariance m_k and B_k, and F_k = κ_k variance
 
     currents = P s_k + dense,   dense ~ Normal(D Gᵀ U F_k (y_k - A s_k), κ_k variance (D - D Gᵀ U F_k Uᵀ G D))
 
-so that E_k = P - D Gᵀ U F_k A multiplies what is unknown of the courses: what a source explains, it takes from the
-dense currents. Filters are made when they are asked for; arrays of draws by sources by time are never formed.
+with U the basis of mode k, so that E_k = P - D Gᵀ U F_k A multiplies what is unknown of the courses: what a source
+explains, it takes from the dense currents. Filters are made when they are asked for; arrays of draws by sources by time
+are never formed.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from scipy.sparse import csr_array
 from scipy.sparse import hstack as sparse_hstack
 
 from bayesinv.axes import Array, Index
-from bayesinv.evidence.active import FocalCourses, FocalModes, FocalRecording
+from bayesinv.evidence.active import FocalCourses, FocalRecording
+from bayesinv.evidence.active_modes import FocalBasis, FocalModes
 from bayesinv.evidence.spectrum import Spectrum
 from bayesinv.memory import PickledByFields, cached_property
 from bayesinv.posterior.active import NONE, ActiveSets
@@ -41,7 +43,7 @@ class FocalNode(PickledByFields):
     weight : in the mixture
     variance, noise, error : (A m)², and in units of the noise
     patches : (amplitude, column), sparse, P
-    fields : (component, column), A in the eigenbasis
+    fields : (block × component, column), A in the eigenbases
     courses : posterior of the courses
     """
 
@@ -72,21 +74,31 @@ class FocalNode(PickledByFields):
     @property
     def filtered(self) -> Array:
         """F (y - A m) (component, mode): what the mean of the dense currents is made of."""
-        return self.filters * (self.recording.coefficients - self.fields @ self.courses.means.T)
+        return self.filters * (self.recording.coefficients - self.explained)
+
+    @property
+    def explained(self) -> Array:
+        """A m (component, mode)."""
+        return self.recording.explained(self.fields, self.courses.means.T)
 
     @cached_property
-    def _factors(self) -> tuple[Array, Array]:
-        """Filters as products: (component, product) and (product, mode). All modes have filters of one shape."""
-        left, values, right = np.linalg.svd(self.filters, full_matrices=False)
-        rank = max(1, int(np.sum(values > DROPPED * values[0])))
-        return left[:, :rank] * values[:rank], right[:rank]
+    def _factors(self) -> list[tuple[Array, Array]]:
+        """Filters of each block as products, (component, product) and (product, mode): they are of one shape."""
+        found = []
+        for _, some in self.recording.parts:
+            left, values, right = np.linalg.svd(self.filters[:, some], full_matrices=False)
+            rank = max(1, int(np.sum(values > DROPPED * values[0])))
+            found.append((left[:, :rank] * values[:rank], right[:rank]))
+        return found
 
     def free(self, to_sources: Array, patches: Array) -> Array:
         """E (mode, row, column) of some rows, by `to_sources` and P of them."""
-        left, right = self._factors
-        products = self.fields[:, :, None] * left[:, None]
-        taken = (to_sources @ products.reshape(len(products), -1)).reshape(len(to_sources), -1, len(right))
-        return np.asarray((patches[:, :, None] - taken @ right).transpose(2, 0, 1))
+        out = np.empty((len(self.recording.powers), *patches.shape))
+        for (rows, some), (left, right) in zip(self.recording.parts, self._factors, strict=True):
+            products = self.fields[rows, :, None] * left[:, None]
+            taken = (to_sources[:, rows] @ products.reshape(len(products), -1)).reshape(len(patches), -1, len(right))
+            out[some] = (patches[:, :, None] - taken @ right).transpose(2, 0, 1)
+        return out
 
     def unknown(self, to_sources: Array, patches: Array) -> Array:
         """Variance (row, mode) that the unknown courses of active sources bring."""
@@ -100,7 +112,7 @@ class FocalNode(PickledByFields):
 
         weights : (row,), their relative prior variances
         """
-        dense = np.outer(weights, self._prior) - to_sources**2 @ self.reductions
+        dense = np.outer(weights, self._prior) - self.recording.across(to_sources**2, self.reductions)
         return np.asarray(np.maximum(dense, 0.0) + self.unknown(to_sources, patches))
 
 
@@ -155,11 +167,15 @@ class FocalGaussians(PickledByFields):
 
     def add_mean(self, out: Array) -> None:
         """Add the weighted mean to (amplitude, time)."""
-        dense = sum(node.weight * node.filtered for node in self.nodes) @ self.over
+        dense = np.asarray(sum(node.weight * node.filtered for node in self.nodes))
         focal = sparse_hstack([node.patches for node in self.nodes]).tocsr()
         courses = np.concatenate([node.weight * node.courses.means.T for node in self.nodes]) @ self.over
         for rows in row_blocks(len(out)):
-            out[rows] += self.spectrum.to_sources(rows) @ dense + focal[rows] @ courses
+            out[rows] += self._dense(self.spectrum.to_sources(rows), dense) + focal[rows] @ courses
+
+    def _dense(self, to_sources: Array, filtered: Array, over: Array | None = None) -> Array:
+        """Dense currents (row, column of time) by filtered coefficients (component, mode)."""
+        return self.recording.across(to_sources, filtered, self.over if over is None else over)
 
     def _mean_variance(self, rows: slice, to_sources: Array) -> Array:
         """Weighted conditional variance (row, column of time) of some amplitudes."""
@@ -177,7 +193,7 @@ class FocalGaussians(PickledByFields):
 
         centred : whether the spread is about zero rather than about the mean of these nodes
         """
-        filtered = [node.filtered @ self.over for node in self.nodes]
+        filtered = [node.filtered for node in self.nodes]
         total = float(self.weights.sum())
 
         def at(rows: slice) -> tuple[Array, list[Array]]:
@@ -185,7 +201,7 @@ class FocalGaussians(PickledByFields):
             square = np.zeros((len(to_sources), self.over.shape[1]))
             mean = np.zeros_like(square)
             for node, dense in zip(self.nodes, filtered, strict=True):
-                found = to_sources @ dense + node.patches[rows] @ (node.courses.means.T @ self.over)
+                found = self._dense(to_sources, dense) + node.patches[rows] @ (node.courses.means.T @ self.over)
                 mean += node.weight * found
                 square += node.weight * found**2
             return self._mean_variance(rows, to_sources), [square if centred else square - mean**2 / total]
@@ -219,15 +235,15 @@ class FocalGaussians(PickledByFields):
 
     def fitted(self) -> Array:
         """Whitened recording (component, time) that the weighted mean explains."""
-        values, out = self.spectrum.values[:, None], np.zeros(self.recording.coefficients.shape)
+        values, out = self.recording.values_of_modes, np.zeros(self.recording.coefficients.shape)
         for node in self.nodes:
-            out += node.weight * (values * node.filtered + node.fields @ node.courses.means.T)
-        return np.asarray(self.spectrum.from_components @ (out @ self.over))
+            out += node.weight * (values * node.filtered + node.explained)
+        return self.recording.across(self.spectrum.from_components, out, self.over)
 
     def fitted_by_foci(self) -> Array:
         """What the weighted mean of the focal sources explains of the whitened recording: (component, time)."""
-        out = sum(node.weight * (node.fields @ node.courses.means.T) for node in self.nodes)
-        return np.asarray(self.spectrum.from_components @ (out @ self.over))
+        out = np.asarray(sum(node.weight * node.explained for node in self.nodes))
+        return self.recording.across(self.spectrum.from_components, out, self.over)
 
     def gaussians(self, rows: slice | Index, samples: slice | Index, least: float) -> Iterator[Gaussian]:
         """Every node whose weight exceeds `least`, for some rows and samples."""
@@ -235,7 +251,7 @@ class FocalGaussians(PickledByFields):
         for node in self.nodes:
             if node.weight <= least:
                 continue
-            mean = to_sources @ (node.filtered @ over)
+            mean = self._dense(to_sources, node.filtered, over)
             mean += node.patches[rows] @ (node.courses.means.T @ over)
             variance = node.variances(self.spectrum.weights[rows], to_sources, node.patches[rows].toarray())
             yield node.weight, mean, np.sqrt(variance @ over**2)
@@ -245,7 +261,7 @@ class FocalGaussians(PickledByFields):
     ) -> tuple[list[Array], list[Array], Courses | None]:
         """Means (functional, column) and covariances (column, functional, functional) of every node."""
         problem = self.spectrum.problem
-        projected = np.zeros((len(table), len(self.recording.values)))
+        projected = np.zeros((len(table), self.spectrum.to_components.shape[1]))
         for rows in row_blocks(table.shape[1]):
             projected += table[:, rows] @ self.spectrum.to_sources(rows)
         prior = table @ self.spectrum.structure.product(problem, table.T)
@@ -253,7 +269,7 @@ class FocalGaussians(PickledByFields):
         means, covariances, of_modes = [], [], []
         for node in self.nodes:
             focal = np.asarray((node.patches.T @ table.T).T)
-            mean = projected @ node.filtered + focal @ node.courses.means.T
+            mean = self.recording.across(projected, node.filtered) + focal @ node.courses.means.T
             means.append(mean @ over)
             of_modes.append(self._covariance(node, projected, focal, prior))
             covariances.append(np.tensordot(over.T**2, of_modes[-1], axes=1))
@@ -263,7 +279,9 @@ class FocalGaussians(PickledByFields):
     def _covariance(self, node: FocalNode, projected: Array, focal: Array, prior: Array) -> Array:
         """Covariance of functionals in each mode: (mode, functional, functional)."""
         out = node.variance * self.recording.powers[:, None, None] * prior
-        out -= np.einsum("fc,ck,gc->kfg", projected, node.reductions, projected, optimize=True)
+        for rows, some in self.recording.parts:
+            own = projected[:, rows]
+            out[some] -= np.einsum("fc,ck,gc->kfg", own, node.reductions[:, some], own, optimize=True)
         if focal.shape[1]:
             free = node.free(projected, focal)
             out += free @ node.courses.covariances @ free.swapaxes(1, 2)
@@ -276,7 +294,7 @@ class FocalGaussians(PickledByFields):
         means, variances, priors = (np.empty((len(projected), len(self.nodes))) for _ in range(3))
         for n, node in enumerate(self.nodes):
             focal = sums_of(weights, node.patches.toarray(), axes)
-            mean = projected @ (node.filtered @ over) + focal @ (node.courses.means.T @ over)
+            mean = self._dense(projected, node.filtered, over) + focal @ (node.courses.means.T @ over)
             means[:, n] = mean[:, 0]
             variances[:, n] = (node.variances(prior, projected, focal) @ over**2)[:, 0]
             priors[:, n] = share * (node.variance * prior + np.sum(focal**2, axis=1))
@@ -294,12 +312,14 @@ class FocalGaussians(PickledByFields):
             unit = rng.standard_normal((structure.sample_size(problem), len(powers)))
             dense = structure.sample(problem, unit) * np.sqrt(node.variance * powers)
             # A draw of the prior is corrected for the difference between the recording and one simulated from the draw.
-            simulated = self.spectrum.to_components.T @ (problem.gain @ dense) + node.fields @ courses.T
+            field = problem.gain @ dense
+            simulated = self.recording.explained(node.fields, courses.T)
+            simulated += self.recording.explained(self.spectrum.to_components.T, field)
             simulated += np.sqrt(node.noise**2 + node.error**2 * powers) * rng.standard_normal(simulated.shape)
             correction = node.filters * (self.recording.coefficients - simulated)
             drawn = dense @ over + node.patches @ (courses.T @ over)
             for rows in row_blocks(len(drawn)):
-                drawn[rows] += self.spectrum.to_sources(rows) @ (correction @ over)
+                drawn[rows] += self._dense(self.spectrum.to_sources(rows), correction, over)
             out[i] = drawn
         return out
 
@@ -350,13 +370,15 @@ def focal_gaussians(problem: Problem, mixture: Mixture, sets: ActiveSets) -> tup
         mine = (mixture.which == k) & (sets.constant != NONE)
         if not mine.any():
             continue
-        spectrum = Spectrum.of(problem, structure)
-        table = spectrum.to_components.T @ (patterns.T @ problem.gain.T).T
-        varied = [spectrum.to_components.T @ (patterns.T @ one.T).T for one in gain_modes]
+        shown = (patterns.T @ problem.gain.T).T
+        turned = [(patterns.T @ one.T).T for one in gain_modes]
         for constant in np.unique(sets.constant[mine]):
             seconds = float(sets.constants[constant])
             modes = FocalModes.of(problem, None if np.isnan(seconds) else seconds)
-            recording = FocalRecording.of(problem, spectrum.decompositions[0], modes, baseline=False)
+            basis = FocalBasis.of(problem, structure, [modes])
+            spectrum = Spectrum(problem, structure, basis.decompositions)
+            table, *varied = (spectrum.to_components.T @ one for one in (shown, *turned))
+            recording = FocalRecording.of(problem, basis, modes, baseline=False)
             members = np.flatnonzero(mine & (sets.constant == constant))
             nodes = []
             for n in members:

@@ -6,6 +6,9 @@
     s_k   ~ Normal(0, strength_k² T),   T_tu = (1 + d) exp(-d),  d = sqrt(3) |t - u| / constant
     strength_k ~ HalfCauchy(scale), on a grid;   log constant ~ Normal(log 20 ms, 1), on a grid
 
+Where MEG and EEG have noise of different colour, errors have in each what T is as its noise has it: F T Fᵀ in the
+smaller group, F = K_g^½ K_1^-½, so that fields are off by as much in units of the noise at all frequencies.
+
 A patch spreads one current evenly over the cortex within an extent of a place. Places are uniform by area, extents
 uniform. What lies between places and extents is reached by deviations; see `prior.neighbours`. Where the gain is
 uncertain, see `forward_error`, all sources have the fields of one head, which is learned:

@@ -45,7 +45,9 @@ def draw_focal(
     """
     patterns, strength, constant, error, head = focal.draw(rng)
     count, axes, whitening = len(problem.times), problem.axes, problem.time_whitening
-    root: Array = np.eye(count) if whitening is None else whitening.mean_root
+    several = whitening is not None and whitening.groups > 1
+    # Of several colours courses without a constant get theirs at the end, in the view of each group of sensors.
+    root: Array = np.eye(count) if whitening is None or several else whitening.mean_root
     if constant is not None:
         root = np.asarray(np.linalg.cholesky(focal.correlation(constant) + JITTER * np.eye(count)))
 
@@ -57,9 +59,16 @@ def draw_focal(
     for axis in range(axes):
         sources[axis::axes] = patterns @ (strength[:, None] * courses(len(strength)))
     current += sources
-    field = problem.gain @ current + error * courses(problem.components)
+    off = error * courses(problem.components)
+    if several and constant is not None:
+        assert whitening is not None
+        off = whitening.by_group(off, whitening.across)
+    field = problem.gain @ current + off
     for coordinate, mode in zip(head, () if problem.gain_modes is None else problem.gain_modes, strict=True):
         field += coordinate * (mode @ sources)
+    if several and constant is None:
+        assert whitening is not None
+        return current @ whitening.mean_root.T, whitening.coloured(field)
     return current, field
 
 

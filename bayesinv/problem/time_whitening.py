@@ -199,6 +199,17 @@ class TimeWhitening(PickledByFields):
             return np.asarray(self.inverses[0])
         return np.asarray(solve_triangular(self.mean_root, np.eye(len(self.mean_root)), lower=True))
 
+    @cached_property
+    def across(self) -> Array:
+        """K_g^½ K_1^-½, from a course as the group of most components has it to others: (group, time, time)."""
+        leading = int(np.argmax(np.bincount(self.rows)))
+        values, vectors = np.linalg.eigh(self.correlations)
+        root = np.sqrt(np.maximum(values, np.finfo(float).tiny))[:, None]
+        inverse = (vectors[leading] / root[leading]) @ vectors[leading].T
+        found = (vectors * root) @ vectors.swapaxes(1, 2) @ inverse
+        found[leading] = np.eye(len(inverse))
+        return np.asarray(found)
+
     @property
     def mean_log_volume(self) -> float:
         """log |K| of the mean correlation."""

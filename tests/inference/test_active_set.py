@@ -13,7 +13,8 @@ from scipy.special import betaln, logsumexp
 from scipy.stats import multivariate_normal, norm
 
 import bayesinv as bi
-from bayesinv.evidence.active import FocalModes, FocalRecording
+from bayesinv.evidence.active import FocalRecording
+from bayesinv.evidence.active_modes import FocalModes
 from bayesinv.evidence.active_scan import Scan
 from bayesinv.inference.active_chain import Chain
 from bayesinv.inference.active_checks import MAX_ERROR, _annealing
@@ -322,7 +323,7 @@ def test_tables_are_those_of_what_is_active_whatever_came_and_went():
     pool = [given.field(patch, rng.normal(size=given.neighbours.count)) for patch in range(6)]
     recording = given.recordings[3]
     spread = recording.spread(0.1 * problem.scale_guess**2, 1.1, 0.3)
-    at = recording.powers, recording.coefficients, spread
+    at = recording, spread
     scan, order = Scan(given.tables(0).fields, given.tables(0).pairs), []
     scan.begin(*at)
     for _ in range(60):
