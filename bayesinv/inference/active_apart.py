@@ -123,9 +123,9 @@ def weighted(apart: Apart, density: Density, found: Sequence[ActiveDraws], rng: 
     each = shares.sum(axis=1) ** 2 / np.sum(shares**2, axis=1) / len(some)
     anew = [one.picked(some[resampled(share, rng)]) for one, share in zip(found, shares, strict=True)]
     mean = float(logsumexp(logs) - np.log(logs.size))
-    # Draws of a chain depend on each other, and chains do not.
-    by_chain = np.exp(logsumexp(logs, axis=1) - np.log(len(some)) - mean)
-    error_of_mean = float(by_chain.std(ddof=1) / np.sqrt(len(found)))
+    # Draws of a chain depend on each other, and chains do not; of one chain its draws count as independent.
+    parts = np.exp(logsumexp(logs, axis=1) - np.log(len(some)) - mean) if len(found) > 1 else np.exp(logs[0] - mean)
+    error_of_mean = float(parts.std(ddof=1) / np.sqrt(len(parts)))
     return Weighted(anew, mean, error_of_mean, _check(float(each.min()), f" It varies by {logs.std():.2g} nats (sd)."))
 
 

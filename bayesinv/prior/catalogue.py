@@ -40,7 +40,12 @@ def list_models() -> dict[str, str]:
 
 def why_not_focal(problem: Problem) -> str | None:
     """Return why focal sources are not inferred by default from a recording; None where they are."""
-    reasons = []
+    whitening, reasons = problem.time_whitening, []
+    if whitening is not None and whitening.groups > 1:
+        reasons.append(
+            "MEG and EEG have noise of different colour, with which chains take long; take one of them (picks), or ask "
+            "for the model focal"
+        )
     if problem.noise_tails != "normal":
         reasons.append("the noise has heavy tails; leave out what is outlying instead")
     if problem.components < MIN_COMPONENTS:

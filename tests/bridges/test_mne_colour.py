@@ -66,13 +66,13 @@ def test_evidence_is_far_better_than_that_of_white_noise_and_a_check_says_so(sam
         for one in ("white", "auto")
     )
     assert coloured.log_evidence - white.log_evidence > 9000
-    assert {check.name for check in white.checks if not check.passed} == {
-        "noise over time, baseline",
-        "noise over time, recording",
-        "currents over time",
-    }
-    # The response is slower than the noise, which this model takes it to be as fast as.
-    assert {check.name for check in coloured.checks if not check.passed} == {"currents over time"}
+    # The response is slower than the noise, which this model takes it to be as fast as, and of a few places.
+    about_currents = {"currents over time", "currents over depth", "currents by kind of sensor"}
+    failed = {check.name for check in white.checks if not check.passed}
+    assert failed - about_currents == {"noise over time, baseline", "noise over time, recording"}
+    failed = {check.name for check in coloured.checks if not check.passed}
+    assert "currents over time" in failed
+    assert failed <= about_currents
     assert coloured.problem.autocorrelation.groups == ("meg", "eeg")
 
 
