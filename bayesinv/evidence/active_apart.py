@@ -28,6 +28,9 @@ from bayesinv.memory import cached_property
 from bayesinv.problem.problem import Problem
 from bayesinv.problem.time_whitening import TimeWhitening
 
+MAX_PARTS = 4000
+"""Most parts that are integrated over together, of a few hundred draws."""
+
 LITTLE = 5e-3
 """Power of a part of the signal, over that of the noise, below which it is taken as independent. With four times as
 much sets of sources may differ by 0.1 nats more or less."""
@@ -82,5 +85,5 @@ class FocalApart:
         constants = -0.5 * (white.size * LOG_2PI + float(logs[whitening.rows].sum()))
         signal = variance * self._gram + fields @ fields.T
         found = SeveralColours.of_signal(Colours(whitening.rows, roots, inverses), signal, over, white, constants)
-        log_density, power = found.at(1 / noise**2, LITTLE)
+        log_density, power = found.at(1 / noise**2, LITTLE, MAX_PARTS)
         return float(log_density - 0.5 * power / noise**2 - white.size * np.log(noise))

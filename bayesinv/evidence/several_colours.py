@@ -35,8 +35,8 @@ LITTLE = 2e-2
 """Power of a part of the signal, over that of the noise, below which it is taken as independent. On the sample
 recording the log density is then 0.005 nats off; with 0.1 it would be 0.04 to 0.1."""
 
-MAX_PARTS = 4000
-"""Most parts that are integrated over together."""
+MAX_PARTS = 1500
+"""Most parts that are integrated over together; with twice as many a recording takes minutes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,16 +116,18 @@ class SeveralColours:
             constant,
         )
 
-    def at(self, ratio: float, little: float | None = None) -> Array:
+    def at(self, ratio: float, little: float | None = None, most: int | None = None) -> Array:
         """Log density at noise 1 without the recording's power, and that power: (2,), at a ratio of variances.
 
         little : power of a part, over that of the noise, below which it is taken as independent; None for `LITTLE`
+        most : parts that are integrated over together; None for `MAX_PARTS`
 
         Raises
         ------
         ColoursTogetherError
-            If more parts than `MAX_PARTS` depend on each other.
+            If more parts depend on each other.
         """
+        most = MAX_PARTS if most is None else most
         least = LITTLE if little is None else little
         scaled = ratio * self.powers
         total = np.outer(scaled, self.eigenvalues) + 1
@@ -145,10 +147,10 @@ class SeveralColours:
         spread = np.maximum(spread, 0)
         shares = spread * np.matmul(own[loud, None], axes**2)[:, 0]
         j, k = np.nonzero(shares > least)
-        if len(j) > MAX_PARTS:
+        if len(j) > most:
             raise ColoursTogetherError(
                 f"MEG and EEG have noise of different colours, and {len(j)} parts of the signal are above it; at most "
-                f"{MAX_PARTS} are integrated over together"
+                f"{most} are integrated over together"
             )
         root, directions, modes = np.sqrt(spread[j, k]), axes[j, :, k], loud[j]
         inner = np.zeros((len(j), len(j)))
@@ -198,8 +200,10 @@ class BesideModes:
         """Prepare a recording, see `SeveralColours.of`."""
         return cls(SeveralColours.of(problem, structure), Spectrum.of(problem, structure).likelihood)
 
-    def at(self, ratio: float) -> Array:
+    def at(self, ratio: float, little: float | None = None) -> Array:
         """Both terms of `SeveralColours.at` less those of shared modes: (2,), at a ratio of variances.
+
+        little : see there
 
         Raises
         ------
@@ -208,4 +212,4 @@ class BesideModes:
         """
         power = float(np.sum(self.modes.powers / (ratio * self.modes.eigenvalues + 1)))
         log_density = float(self.modes.log_likelihood(np.array([ratio]), np.ones(1))[0])
-        return self.colours.at(ratio) - np.array([log_density + 0.5 * power, power])
+        return self.colours.at(ratio, little) - np.array([log_density + 0.5 * power, power])

@@ -18,7 +18,15 @@ from bayesinv.inference.grid import Lattice
 from bayesinv.inference.integration import integrate
 from bayesinv.inference.interpolant import grid_points
 from bayesinv.prior.density import Density
-from bayesinv.prior.density_of_colours import DensityOfColours, Lacking, has_several_colours, lacking, places
+from bayesinv.prior.density_of_colours import (
+    LEVELS,
+    DensityOfColours,
+    Lacking,
+    at_some_level,
+    has_several_colours,
+    lacking,
+    places,
+)
 
 SPACINGS = (2.0, 1.0, 0.5)
 """Spacings of the lattice that are tried in turn, in standard deviations."""
@@ -53,8 +61,16 @@ def integrate_apart(density: Density) -> tuple[Density, Lattice]:
     lattice = integrate(density)
     if not has_several_colours(density):
         return density, lattice
+    return at_some_level(lambda little: _apart(density, lattice, little))
+
+
+def _apart(density: Density, lattice: Lattice, little: float) -> tuple[Density, Lattice]:
+    """Integrate with noise of each colour, from the lattice by shared modes.
+
+    little : power of a part of the signal below which it is taken as independent
+    """
     found = Lacking.nowhere(*_moments(density, lattice))
-    best: tuple[float, Density, Lattice] | None = None
+    best: tuple[float, DensityOfColours, Lattice] | None = None
     for spacing in SPACINGS:
         exact: DensityOfColours | None = None
         for _ in range(ROUNDS):
@@ -64,13 +80,13 @@ def integrate_apart(density: Density) -> tuple[Density, Lattice]:
             if len(found.index) + len(new) > MAX_PLACES:
                 exact = None
                 break
-            found = found.with_terms(new, lacking(density, found.places(new)))
+            found = found.with_terms(new, lacking(density, found.places(new), little))
             exact = DensityOfColours(density.model, density.observation, found)
             lattice = integrate(exact)
         if exact is None:
             break
-        between, terms, off = _error(exact, lattice, spacing)
-        found = found.with_terms(between, terms)
+        at, terms, off = _error(exact, lattice, spacing, little)
+        found = found.with_terms(at, terms)
         if best is None or off < best[0]:
             best = off, exact, lattice
         if off < TOLERANCE:
@@ -80,8 +96,18 @@ def integrate_apart(density: Density) -> tuple[Density, Lattice]:
             f"MEG and EEG have noise of different colours, and their likelihood is wanted at more than {MAX_PLACES} "
             "places"
         )
-    off, density, lattice = best
-    return density, replace(lattice, error=lattice.error + off)
+    between, exact, lattice = best
+    return replace(exact, off=_by_parts(exact, lattice, little)), replace(lattice, error=lattice.error + between)
+
+
+def _by_parts(density: DensityOfColours, lattice: Lattice, little: float) -> float:
+    """Error of the log density in the middle, in nats, by parts taken as independent: what twice as many change."""
+    if little == LEVELS[0]:
+        return 0.0
+    middle = lattice.weights @ places(density, lattice.nodes)[0]
+    noise = lattice.weights @ density.scales(lattice.nodes)[1]
+    here, coarser = (lacking(density, middle[None], one)[0] for one in (little, 2 * little))
+    return float(np.abs(here - coarser) @ [1, 0.5 / noise**2])
 
 
 def _moments(density: Density, lattice: Lattice) -> tuple[Array, Array]:
@@ -109,7 +135,7 @@ def _new(wanted: Array, known: Array) -> Array:
     return np.array([one for one in wanted.tolist() if tuple(one) not in have]).reshape(-1, wanted.shape[1])
 
 
-def _error(density: DensityOfColours, lattice: Lattice, spacing: float) -> tuple[Array, Array, float]:
+def _error(density: DensityOfColours, lattice: Lattice, spacing: float, little: float) -> tuple[Array, Array, float]:
     """Places halfway between those around the middle, what they lack, and the largest error there, in nats.
 
     Errors are weighted by the probability of the places, the middle having one.
@@ -120,7 +146,7 @@ def _error(density: DensityOfColours, lattice: Lattice, spacing: float) -> tuple
     ones = spacing * np.eye(len(cell))
     between = np.concatenate([cell[None], cell + ones, cell - ones])
     at = found.places(between)
-    exact = lacking(density, at)
+    exact = lacking(density, at, little)
     off = np.abs(found.at(at) - exact) @ [1, 0.5 / noise**2]
     distance = np.linalg.norm(np.linalg.solve(root, (at - middle).T), axis=0)
     return between, exact, float(np.max(off * np.exp(-0.5 * distance**2)))

@@ -73,9 +73,10 @@ def kinds_apart_checks(problem: Problem, mixed: Mixture) -> list[Check]:
     )
     if not passed:
         note += (
-            ", and far from it currents are too small or too large, and intervals do not hold them. Look at units and "
-            "calibration of both, and at conductivities, above all the skull's, which change EEG alone; or take the "
-            "kind that you trust (--picks), and say how unsure the head is (bi.forward_error)"
+            ", and far from it currents are too small or too large, and intervals do not hold them. Either they flow "
+            'in a few places, of which the kinds see less or more than of others: ask for "focal". Or a gain is wrong: '
+            "look at units and calibration of both, and at conductivities, above all the skull's, which change EEG "
+            "alone; take the kind that you trust (--picks), or say how unsure the head is (bi.forward_error)"
         )
     limit = f"between {1 / LIMIT:.2f} and {LIMIT:g}, or by chance"
     return [Check("currents by kind of sensor", factor, limit, passed, note)]

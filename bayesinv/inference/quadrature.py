@@ -15,6 +15,7 @@ from bayesinv.inference.interpolant import grid_points
 from bayesinv.posterior.checks import Check, Evidence
 from bayesinv.posterior.posterior import Posterior
 from bayesinv.prior.density import Density
+from bayesinv.prior.density_of_colours import DensityOfColours
 
 
 def posterior(
@@ -43,7 +44,8 @@ def posterior(
         ),
         Check("evidence error", error, "< 0.01 nats", error < 0.01, "numerical error of the log evidence"),
     )
-    evidence = Evidence(lattice.log_evidence, error) if density.proper else None
+    off = density.off if isinstance(density, DensityOfColours) else 0.0
+    evidence = Evidence(lattice.log_evidence, error + off) if density.proper else None
     mixed_over = None
     if lattice.interpolant is not None:
         started = time.perf_counter()

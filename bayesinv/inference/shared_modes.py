@@ -20,8 +20,9 @@ from bayesinv.posterior.mixture import Mixture
 from bayesinv.prior.density import Density
 from bayesinv.prior.density_of_colours import DensityOfColours, has_several_colours, log_densities
 
-MOST_OFF, MOST_NATS = 0.2, 0.1
-"""Largest error that is let pass: of means in posterior sd, by which 90 % intervals hold 89 %; of log densities."""
+MOST_OFF, MOST_NATS, MOST_BY_PARTS = 0.2, 0.1, 1.0
+"""Largest error that is let pass: of means in posterior sd, by which 90 % intervals hold 89 %; of log densities in nats,
+which differs between hyperparameters, and by parts taken as independent, where it is much the same for all."""
 
 PLACES = 64
 """Amplitudes at which means are compared."""
@@ -42,7 +43,10 @@ def shared_modes_checks(density: Density, mixed: Mixture, nodes: Array, weights:
     if not has_several_colours(density) or structure.sample_noise is not None:
         return []
     checks = [_means_check(density, mixed)]
-    if density.dimension and not isinstance(density, DensityOfColours):
+    if isinstance(density, DensityOfColours):
+        if density.off:
+            checks.append(_off_check(density.off, "", MOST_BY_PARTS))
+    elif density.dimension:
         checks.append(_densities_check(density, nodes[int(weights.argmax())]))
     return checks
 
@@ -53,13 +57,17 @@ def _densities_check(density: Density, node: Array) -> Check:
         why = ""
     except ColoursTogetherError as error:
         off, why = np.nan, f" ({error})"
+    return _off_check(off, why, MOST_NATS)
+
+
+def _off_check(off: float, why: str, most: float) -> Check:
     return Check(
         "hyperparameters of several colours",
         off,
-        f"< {MOST_NATS:g} nats",
-        off < MOST_NATS,
-        "error of the log density of the hyperparameters by modes of time that MEG and EEG share, though their noise "
-        f"differs in colour; scales and time constants may be off by more than their sd{why}. With up to four "
+        f"< {most:g} nats",
+        off < most,
+        "error of the log density of the hyperparameters where the noise of MEG and EEG differs in colour; by modes of "
+        f"time that both share scales and time constants may be off by more than their sd{why}. With up to four "
         f"hyperparameters method 'quadrature' tells colours apart; or {INSTEAD}",
     )
 

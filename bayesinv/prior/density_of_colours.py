@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import product
+from typing import TypeVar
 
 import numpy as np
 from numpy.polynomial.chebyshev import chebvander
@@ -16,9 +17,12 @@ from scipy.interpolate import RBFInterpolator
 
 from bayesinv.axes import Array
 from bayesinv.covariance.time_modes import gain_decomposition
-from bayesinv.evidence.several_colours import BesideModes
+from bayesinv.evidence.several_colours import LITTLE, BesideModes
+from bayesinv.evidence.unsettled import ColoursTogetherError
 from bayesinv.memory import cached_property
 from bayesinv.prior.density import MAX_VARIANCE, Density
+
+T = TypeVar("T")
 
 MAX_DEGREE = 4
 """Largest degree of the polynomials of which splines make up what is left."""
@@ -64,8 +68,15 @@ def _largest(density: Density) -> float:
     return float(gain_decomposition(density.observation.problem)[0][-1])
 
 
-def lacking(density: Density, found: Array) -> Array:
+LEVELS = (LITTLE, 0.05, 0.1, 0.2, 0.4)
+"""Powers of parts of the signal, over that of the noise, below which they are taken as independent: tried in turn,
+where with one too many parts depend on each other."""
+
+
+def lacking(density: Density, found: Array, little: float = LITTLE) -> Array:
     """What shared modes lack at places (place, axis): the log density's term at noise 1, and the power's, (place, 2).
+
+    little : one of `LEVELS`
 
     Raises
     ------
@@ -82,7 +93,7 @@ def lacking(density: Density, found: Array) -> Array:
     for k, structure in enumerate(structures):
         beside = BesideModes.of(density.observation.problem, structure)
         for i in np.flatnonzero(which.reshape(-1) == k):
-            out[i] = beside.at(float(ratios[i]))
+            out[i] = beside.at(float(ratios[i]), little)
     return out
 
 
@@ -91,9 +102,25 @@ def log_densities(density: Density, nodes: Array) -> Array:
     found = density(nodes)
     if has_several_colours(density):
         at, noise = places(density, nodes)
-        terms = lacking(density, at)
+        terms = at_some_level(lambda little: lacking(density, at, little))
         found = found + terms[:, 0] - 0.5 * terms[:, 1] / noise**2
     return found
+
+
+def at_some_level(work: Callable[[float], T]) -> T:
+    """What `work` gives with the first of `LEVELS` with which not too many parts depend on each other.
+
+    Raises
+    ------
+    ColoursTogetherError
+        If there is none.
+    """
+    for little in LEVELS[:-1]:
+        try:
+            return work(little)
+        except ColoursTogetherError:
+            continue
+    return work(LEVELS[-1])
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,9 +191,13 @@ def _determined(unit: Array, degree: int) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class DensityOfColours(Density):
-    """The density by shared modes, and what they lack."""
+    """The density by shared modes, and what they lack.
+
+    off : error, in nats, by parts of the signal that are taken as independent
+    """
 
     lacking: Lacking
+    off: float = 0.0
 
     def _added(self, nodes: Array) -> Array:
         found, noise = places(self, nodes)

@@ -20,6 +20,10 @@ def objects(sample, condition="Right Auditory"):
         )
 
 
+ABOUT_PLACES = {"currents by kind of sensor", "currents over depth"}
+"""Checks that fail where currents are of a few places, and have one scale everywhere."""
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("condition", ["Right Auditory", "Right visual"])
 def test_quiet_samples_are_quiet_and_a_response_is_not(sample, condition):
@@ -29,15 +33,13 @@ def test_quiet_samples_are_quiet_and_a_response_is_not(sample, condition):
     for model in ("hierarchical", "temporal"):
         none, some = bi.infer(model, quiet), bi.infer(model, response)
         # A response is slower than the noise, which only the second knows.
-        assert {check.name for check in some.checks if not check.passed} == (
-            {"currents over time"} if model == "hierarchical" else set()
-        )
+        failed = {check.name for check in some.checks if not check.passed} - ABOUT_PLACES
+        assert failed == ({"currents over time"} if model == "hierarchical" else set())
         assert none.hyper["snr"].interval(0.9)[1] < 0.35
         assert some.hyper["snr"].interval(0.9)[0] > 2.5 * none.hyper["snr"].interval(0.9)[1]
         # Slow currents explain quiet samples better than noise of one colour does, and the baseline as much.
-        assert {check.name for check in none.checks if not check.passed} == (
-            {"currents in the baseline"} if model == "temporal" else set()
-        )
+        failed = {check.name for check in none.checks if not check.passed} - ABOUT_PLACES
+        assert failed == ({"currents in the baseline"} if model == "temporal" else set())
     # The time constant stays well within the window.
     assert some.hyper["constant"].interval(0.9)[1] < 0.1
 

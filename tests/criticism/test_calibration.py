@@ -140,7 +140,10 @@ def covered(count, seed, *, sensors, sources, samples, quiet, looked_at=1):
             inside = np.abs(below - 0.5) <= level / 2
             if i % looked_at == 0:
                 low, high = posterior.interval(level, posterior.times[at])
-                assert_array_equal((low[:, 0] <= sample) & (sample <= high[:, 0]), inside)
+                held = (low[:, 0] <= sample) & (sample <= high[:, 0])
+                # Bounds are good to a thousandth of an sd, on either side of which a current may lie.
+                sure = np.abs(np.abs(below - 0.5) - level / 2) > 1e-3
+                assert_array_equal(held[sure], inside[sure])
             shares[i, j] = np.mean(inside)
     return shares
 

@@ -168,7 +168,7 @@ def test_steps_through_shares_draw_in_proportion_and_in_order():
 
 
 def test_where_colours_cannot_be_told_apart_draws_stay_with_a_failed_check(problem, monkeypatch):
-    monkeypatch.setattr("bayesinv.evidence.several_colours.MAX_PARTS", 0)
+    monkeypatch.setattr("bayesinv.evidence.active_apart.MAX_PARTS", 0)
     density, focal, given = tables(problem)
     rng = np.random.default_rng(0)
     _, nearly, sets = enumerated(problem, given, focal.median_strength)
