@@ -97,7 +97,11 @@ def _apart(density: Density, lattice: Lattice, little: float) -> tuple[Density, 
             "places"
         )
     between, exact, lattice = best
-    return replace(exact, off=_by_parts(exact, lattice, little)), replace(lattice, error=lattice.error + between)
+    off = _by_parts(exact, lattice, little)
+    if off:
+        # What parts come and go between places is of the same kind.
+        return replace(exact, off=off + between), lattice
+    return exact, replace(lattice, error=lattice.error + between)
 
 
 def _by_parts(density: DensityOfColours, lattice: Lattice, little: float) -> float:

@@ -14,7 +14,6 @@ from scipy.special import betaln, logsumexp
 
 import bayesinv as bi
 from bayesinv.covariance.time_course import correlation_over_time
-from bayesinv.criticism.calibration import sbc
 from bayesinv.criticism.focal_replicates import focal_left_out
 from bayesinv.evidence.active_modes import FocalModes
 from bayesinv.inference import active_apart
@@ -233,12 +232,3 @@ def test_currents_are_those_of_dense_algebra_in_each_mode(problem):
     error = np.sqrt(np.einsum("aat->at", covariance) / 4000)
     assert np.abs((draws.mean(axis=0) - wanted) / error).max() < 4.5
     assert_allclose(draws.var(axis=0), np.einsum("aat->at", covariance), rtol=0.15)
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:PyTensor could not link to a BLAS:UserWarning")
-def test_ranks_of_the_truth_are_uniform():
-    problem = coloured(2, samples=10, quiet=6)
-    found = sbc("focal", problem, 12, level=0.99, rng=np.random.default_rng(4), chains=2, sweeps=70, warm=30)
-    assert found.passed, found.verdict()
-    assert {"noise", "scale", "region mean", "largest current"} <= set(found.ranks)
