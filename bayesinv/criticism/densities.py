@@ -16,6 +16,7 @@ from bayesinv.posterior.focal import nodes_of
 from bayesinv.posterior.mixture import Mixture
 from bayesinv.posterior.posterior import Posterior
 from bayesinv.problem.problem import Problem
+from bayesinv.problem.time_whitening import several_colours
 
 
 def left_out(spectrum: Spectrum, variance: float, noise: float, along: Array | None = None) -> tuple[Array, Array]:
@@ -128,7 +129,7 @@ def block_densities(posterior: Posterior, count: int, blocks: Sequence[slice]) -
     sizes = np.array([block.stop - block.start for block in blocks])
     out = np.empty((len(scales.noise), len(blocks)))
     whitened: dict[int, tuple[Array, float]] = {}
-    if several_colours(posterior.problem):
+    if several_colours(posterior.problem.time_whitening):
         raise ValueError(
             "blocks of samples of MEG and EEG whose noise differs in colour are left out by integrating the model "
             "again; let refit be 'auto' or 'always', or leave out components"
@@ -153,11 +154,6 @@ def block_densities(posterior: Posterior, count: int, blocks: Sequence[slice]) -
             logs = 2 * np.log(np.diagonal(root, axis1=1, axis2=2)).sum()
             out[n, k] = 0.5 * (logs - np.sum(white**2) - sizes[k] * constant)
     return out
-
-
-def several_colours(problem: Problem) -> bool:
-    """Whether noise is of several colours over time, one for MEG and another for EEG."""
-    return problem.time_whitening is not None and problem.time_whitening.groups > 1
 
 
 def _conditioned(problem: Problem, blocks: Sequence[slice]) -> list[tuple[Array, float]]:

@@ -222,6 +222,12 @@ def importance_sampled(density: Array, posterior: Posterior) -> Row:
     return Row(found, khat, limit, np.zeros(len(found), dtype=bool), gaussian)
 
 
+def nothing_left_out(count: int) -> Row:
+    """The row of a model of which no part is left out yet."""
+    nothing = np.zeros(count, dtype=bool)
+    return Row(np.full(count, np.nan), np.zeros(count), 0.7, nothing, nothing)
+
+
 def integrated_again(
     row: Row | None, wanted: NDArray[np.bool_], without: Callable[[int], float], name: str, shown: bool | None = None
 ) -> Row:
@@ -231,8 +237,7 @@ def integrated_again(
     without : density of a part, by its index, of the model integrated without it
     name, shown : of the progress bar
     """
-    started, nothing = time.perf_counter(), np.zeros(len(wanted), dtype=bool)
-    row = Row(np.full(len(wanted), np.nan), np.zeros(len(wanted)), 0.7, nothing, nothing) if row is None else row
+    started, row = time.perf_counter(), nothing_left_out(len(wanted)) if row is None else row
     found, refitted, reason = row.log_density.copy(), row.refitted.copy(), row.reason
     with steps(name, int(wanted.sum()), shown) as advance:
         for part in counted(np.flatnonzero(wanted), advance):

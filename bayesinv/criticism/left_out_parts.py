@@ -10,10 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesinv.axes import Array
-from bayesinv.criticism.densities import block_densities, component_densities, several_colours
-from bayesinv.criticism.leave_out import LeftOut, Row, importance_sampled, integrated_again, left_out_of
+from bayesinv.criticism.densities import block_densities, component_densities
+from bayesinv.criticism.leave_out import (
+    LeftOut,
+    Row,
+    importance_sampled,
+    integrated_again,
+    left_out_of,
+    nothing_left_out,
+)
 from bayesinv.criticism.refit import NoRefitError, Refits
 from bayesinv.posterior.posterior import Posterior
+from bayesinv.problem.time_whitening import several_colours
 
 MANY_NUMBERS = 10_000
 """Numbers of a recording from which integrating a model again is quicker than drawing from it, where the currents' time
@@ -60,7 +68,7 @@ class LeavingOut:
         for name, one in self.posteriors.items():
             if one.active is not None:
                 without[name] = "blocks are not left out of models with focal sources"
-            elif several_colours(one.problem):
+            elif several_colours(one.problem.time_whitening):
                 exact = self._of_colours(name, blocks)
                 if isinstance(exact, str):
                     without[name] = exact
@@ -76,15 +84,10 @@ class LeavingOut:
         """Leave all blocks out where noise is of several colours, or say why not."""
         why = "refit is 'never'"
         if self.refit != "never":
-            try:
-                refit = self.refits.of(name)
-                every = np.ones(len(blocks), dtype=bool)
-                row = integrated_again(None, every, lambda i: refit.left_out(blocks[i]), f"{name}, blocks", self.shown)
-                if row.refitted.all():
-                    return row
-                why = row.reason
-            except NoRefitError as error:
-                why = str(error)
+            row = self._again(name, "blocks", blocks, nothing_left_out(len(blocks)), np.ones(len(blocks), dtype=bool))
+            if row is not None and row.refitted.all():
+                return row
+            why = "" if row is None else row.reason
         return (
             "blocks of MEG and EEG whose noise differs in colour are left out by integrating the model again, and it "
             f"was not: {why}"

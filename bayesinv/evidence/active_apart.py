@@ -77,10 +77,7 @@ class FocalApart:
             total = whitening.correlations + (error / noise) ** 2 * self.error_correlations(over)
             roots = np.asarray(np.linalg.cholesky(total), dtype=np.float64)
             inverses = np.stack([solve_triangular(root, np.eye(len(root)), lower=True) for root in roots])
-        white: Array = np.empty_like(table)
-        for group, inverse in enumerate(inverses):
-            mine = whitening.rows == group
-            white[mine] = table[mine] @ inverse.T
+        white = whitening.by_group(table, inverses)
         logs = 2 * np.log(np.diagonal(roots, axis1=1, axis2=2)).sum(axis=1)
         constants = -0.5 * (white.size * LOG_2PI + float(logs[whitening.rows].sum()))
         signal = variance * self._gram + fields @ fields.T

@@ -15,15 +15,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.special import logsumexp
 
-from bayesinv.axes import Array, Index
+from bayesinv.axes import Array
 from bayesinv.evidence.active_apart import FocalApart
 from bayesinv.evidence.active_modes import FocalBasis, FocalModes
 from bayesinv.evidence.gaussian import LOG_2PI
 from bayesinv.evidence.unsettled import ColoursTogetherError
 from bayesinv.inference.active_model import ActiveDraws, ActiveModel
 from bayesinv.posterior.checks import Check
+from bayesinv.posterior.mixture import systematic
 from bayesinv.prior.density import Density
 from bayesinv.prior.patches import Patches
+from bayesinv.problem.time_whitening import several_colours
 
 MOST_DRAWS = 400
 """Draws of all chains whose exact density is worked out, about; on the sample recording a draw takes 0.2 s."""
@@ -36,8 +38,7 @@ INSTEAD = "take MEG or EEG alone, a shorter window, or more `sweeps`"
 
 def has_several_colours(density: Density, focal: Patches) -> bool:
     """Whether courses have time constants and noise has several colours, so that modes are only nearly independent."""
-    whitening = density.observation.problem.time_whitening
-    return whitening is not None and whitening.groups > 1 and focal.constants[0] != (None,)
+    return several_colours(density.observation.problem.time_whitening) and focal.constants[0] != (None,)
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +122,10 @@ def weighted(apart: Apart, density: Density, found: Sequence[ActiveDraws], rng: 
         return Weighted(list(found), 0.0, np.inf, _check(np.nan, f" It could not be worked out: {error}."))
     shares = np.exp(logs - logs.max())
     each = shares.sum(axis=1) ** 2 / np.sum(shares**2, axis=1) / len(some)
-    anew = [one.picked(some[resampled(share, rng)]) for one, share in zip(found, shares, strict=True)]
+    anew = [
+        one.picked(some[systematic(share, len(some), offset=rng.random())])
+        for one, share in zip(found, shares, strict=True)
+    ]
     mean = float(logsumexp(logs) - np.log(logs.size))
     # Draws of a chain depend on each other, and chains do not; of one chain its draws count as independent.
     parts = np.exp(logsumexp(logs, axis=1) - np.log(len(some)) - mean) if len(found) > 1 else np.exp(logs[0] - mean)
@@ -139,10 +143,3 @@ def _check(share: float, more: str) -> Check:
         "MEG and EEG that differs in colour, over that by modes of time that both share."
         f"{more} Where little is left, {INSTEAD}",
     )
-
-
-def resampled(shares: Array, rng: np.random.Generator) -> Index:
-    """Draw as many indices as there are shares, in proportion to them and in rising order, by even steps."""
-    below = np.cumsum(shares)
-    at = (np.arange(len(shares)) + rng.random()) * (below[-1] / len(shares))
-    return np.asarray(np.searchsorted(below, at, side="right").clip(0, len(shares) - 1), dtype=np.int64)

@@ -90,8 +90,7 @@ def _modes(problem: Problem, structure: Structure, row: int) -> tuple[Array, Arr
     assert structure.time is not None
     courses, whitening = correlation_over_time(problem.times, structure.time, structure.course), problem.time_whitening
     if whitening is not None:
-        lower = whitening.roots[whitening.rows[row]]
-        half = solve_triangular(lower, courses, lower=True)
-        courses = solve_triangular(lower, half.T, lower=True)
+        inverse = whitening.inverses[whitening.rows[row]]
+        courses = inverse @ courses @ inverse.T
     values, vectors = np.linalg.eigh(courses)
     return np.maximum(values, 0.0), np.asarray(vectors)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from scipy.sparse.linalg import LinearOperator, cg
 
 from bayesinv.axes import Array
 from bayesinv.covariance.time_course import correlation_over_time
@@ -17,6 +18,7 @@ from bayesinv.evidence.spectrum import Spectrum
 from bayesinv.evidence.unsettled import ColoursTogetherError
 from bayesinv.posterior.checks import Check
 from bayesinv.posterior.mixture import Mixture
+from bayesinv.posterior.spectral import SpectralGaussians
 from bayesinv.prior.density import Density
 from bayesinv.prior.density_of_colours import DensityOfColours, has_several_colours, log_densities
 
@@ -88,24 +90,15 @@ def _means_check(density: Density, mixed: Mixture) -> Check:
 
 def means_apart(spectrum: Spectrum, variance: float, noise: float) -> float:
     """Error of means by shared modes, in posterior sd, root mean square over some amplitudes and all samples."""
-    problem, structure, modes = spectrum.problem, spectrum.structure, spectrum.modes
-    assert modes is not None
+    problem, structure = spectrum.problem, spectrum.structure
     assert structure.time is not None
     over_time = correlation_over_time(problem.times, structure.time, structure.course)
-    total = variance * spectrum.eigenvalues + noise**2
     solved = conjugate_gradients(spectrum, variance, noise, over_time)
     rows = np.unique(np.linspace(0, problem.gain.shape[1] - 1, PLACES).round().astype(int))
     currents = variance * (structure.product(problem, problem.gain.T @ solved)[rows] @ over_time)
-    prior = variance * spectrum.weights[rows]
-    means, variances = np.zeros((2, *currents.shape))
-    for k, block in enumerate(spectrum.blocks):
-        back = spectrum.decompositions[k].to_components
-        each = variance * structure.product(problem, problem.gain.T @ back)[rows]
-        powers, courses = modes.powers[block], modes.from_modes[:, block]
-        means += (each @ (spectrum.coefficients[:, block] / total[:, block]) * powers) @ courses.T
-        left = prior[:, None] * powers - each**2 @ (1 / total[:, block]) * powers**2
-        variances += left @ (courses**2).T
-    return float(np.sqrt(np.mean((currents - means) ** 2 / variances)))
+    one = SpectralGaussians.of(spectrum, np.ones(1), np.array([variance]), np.array([noise]))
+    ((_, means, sds),) = one.gaussians(rows, slice(None), 0.0)
+    return float(np.sqrt(np.mean(((currents - means) / sds) ** 2)))
 
 
 def conjugate_gradients(spectrum: Spectrum, variance: float, noise: float, over_time: Array) -> Array:
@@ -115,20 +108,14 @@ def conjugate_gradients(spectrum: Spectrum, variance: float, noise: float, over_
     """
     covered, nearly = _covariance(spectrum, variance, noise, over_time), _inverse(spectrum, variance, noise)
     recording = spectrum.problem.recording
-    found = nearly(recording)
-    left = recording - covered(found)
-    step = turned = nearly(left)
-    power = float(np.sum(left * turned))
-    for _ in range(MAX_STEPS):
-        if np.linalg.norm(left) < PRECISE * np.linalg.norm(recording):
-            break
-        image = covered(step)
-        share = power / float(np.sum(step * image))
-        found, left = found + share * step, left - share * image
-        turned = nearly(left)
-        new = float(np.sum(left * turned))
-        step, power = turned + new / power * step, new
-    return found
+
+    def flat(product: Callable[[Array], Array]) -> LinearOperator:
+        size = recording.size
+        return LinearOperator((size, size), lambda one: product(one.reshape(recording.shape)).ravel(), dtype=float)
+
+    given = {"rtol": PRECISE, "maxiter": MAX_STEPS, "M": flat(nearly)}
+    found, _ = cg(flat(covered), recording.ravel(), nearly(recording).ravel(), **given)
+    return np.asarray(found.reshape(recording.shape))
 
 
 def _covariance(spectrum: Spectrum, variance: float, noise: float, over_time: Array) -> Callable[[Array], Array]:
@@ -136,14 +123,11 @@ def _covariance(spectrum: Spectrum, variance: float, noise: float, over_time: Ar
     problem, structure, whitening = spectrum.problem, spectrum.structure, spectrum.problem.time_whitening
     assert whitening is not None
     gram, root = structure.with_error(problem, structure.gram(problem)), structure.noise_root(problem)
-    groups = [(whitening.rows == k, one) for k, one in enumerate(whitening.correlations)]
 
     def product(table: Array) -> Array:
         own = table if root is None else root @ (root.T @ table)
-        out = variance * (gram @ table @ over_time)
-        for rows, correlation in groups:
-            out[rows] += noise**2 * (own[rows] @ correlation)
-        return np.asarray(out)
+        by_group = whitening.by_group(own, whitening.correlations)
+        return np.asarray(variance * (gram @ table @ over_time) + noise**2 * by_group)
 
     return product
 

@@ -13,7 +13,7 @@ from scipy.special import ndtr
 from bayesinv.axes import Array, real
 from bayesinv.memory import PickledByFields, cached_property
 from bayesinv.posterior.conditional import Conditional
-from bayesinv.posterior.quantiles import mixture_quantile, tail_probabilities
+from bayesinv.posterior.quantiles import mixture_quantiles, tail_probabilities
 from bayesinv.problem.problem import Problem
 from bayesinv.problem.windows import Window, is_time, samples_of
 
@@ -155,7 +155,7 @@ class Functional(PickledByFields):
 
     def interval(self, level: float = 0.9) -> tuple[Array, Array]:
         """Central credible interval, lower and upper: (functional, time)."""
-        low, high = (mixture_quantile(self.weights, self.means, self.node_sds, p) for p in tail_probabilities(level))
+        low, high = mixture_quantiles(self.weights, self.means, self.node_sds, tail_probabilities(level))
         return low, high
 
     def exceedance(self, threshold: float = 0.0) -> Array:

@@ -50,17 +50,18 @@ class Mixture:
         return self.picked(systematic(self.weights, count, order))
 
 
-def systematic(weights: Array, count: int, order: Index | None = None) -> Index:
+def systematic(weights: Array, count: int, order: Index | None = None, offset: float = 0.5) -> Index:
     """Pick `count` of weighted things by systematic resampling: each comes as often as its weight says, within one.
 
     weights : (thing,), of any sum
     order : (thing,), the order of the cumulative sum, in which neighbours stay in proportion; None for their own
+    offset : of the picks, in steps: a uniform number makes their expected numbers exact
 
     Returns indices (count,) in that order.
 
-    Reference: Carpenter, Clifford & Fearnhead (1999), IEE Proc. Radar Sonar Navig. 146, 2-7, with the offset a half.
+    Reference: Carpenter, Clifford & Fearnhead (1999), IEE Proc. Radar Sonar Navig. 146, 2-7, with an offset of a half.
     """
     cumulative = np.cumsum(weights if order is None else weights[order])
-    ticks = (np.arange(count) + 0.5) / count
+    ticks = (np.arange(count) + offset) / count
     picked = np.minimum(np.searchsorted(cumulative / cumulative[-1], ticks), len(cumulative) - 1)
     return np.asarray(picked if order is None else order[picked])

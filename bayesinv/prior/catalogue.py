@@ -16,6 +16,7 @@ from bayesinv.prior.graphs import GRAPH_LOCK
 from bayesinv.prior.observation import observation
 from bayesinv.prior.scales import FORMULAS
 from bayesinv.problem.problem import Problem
+from bayesinv.problem.time_whitening import several_colours
 
 if TYPE_CHECKING:
     import pymc as pm
@@ -40,8 +41,8 @@ def list_models() -> dict[str, str]:
 
 def why_not_focal(problem: Problem) -> str | None:
     """Return why focal sources are not inferred by default from a recording; None where they are."""
-    whitening, reasons = problem.time_whitening, []
-    if whitening is not None and whitening.groups > 1:
+    reasons = []
+    if several_colours(problem.time_whitening):
         reasons.append(
             "MEG and EEG have noise of different colour, with which chains take long; take one of them (picks), or ask "
             "for the model focal"

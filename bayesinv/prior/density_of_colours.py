@@ -21,6 +21,7 @@ from bayesinv.evidence.several_colours import LITTLE, BesideModes
 from bayesinv.evidence.unsettled import ColoursTogetherError
 from bayesinv.memory import cached_property
 from bayesinv.prior.density import MAX_VARIANCE, Density
+from bayesinv.problem.time_whitening import several_colours
 
 T = TypeVar("T")
 
@@ -29,6 +30,10 @@ MAX_DEGREE = 4
 
 MAX_CONDITION = 30.0
 """Largest condition number of the values of polynomials at the places."""
+
+LEVELS = (LITTLE, 0.05, 0.1, 0.2, 0.4)
+"""Powers of parts of the signal, over that of the noise, below which they are taken as independent: tried in turn,
+where with one too many parts depend on each other."""
 
 TINY = 1e-100
 """Smallest noise that is divided by, and inverse of the largest."""
@@ -39,9 +44,9 @@ SLOPE_STEP = 1e-4
 
 def has_several_colours(density: Density) -> bool:
     """Whether currents have courses and noise has several colours, so that modes are only nearly independent."""
-    observation, whitening = density.observation, density.observation.problem.time_whitening
+    observation = density.observation
     courses = "time" in observation.learned or observation.base.time is not None
-    return courses and whitening is not None and whitening.groups > 1
+    return courses and several_colours(observation.problem.time_whitening)
 
 
 def places(density: Density, nodes: Array) -> tuple[Array, Array]:
@@ -66,11 +71,6 @@ def _time_alone(density: Density) -> bool:
 def _largest(density: Density) -> float:
     """Largest eigenvalue of the gain's Gram matrix, 1/(A m)²."""
     return float(gain_decomposition(density.observation.problem)[0][-1])
-
-
-LEVELS = (LITTLE, 0.05, 0.1, 0.2, 0.4)
-"""Powers of parts of the signal, over that of the noise, below which they are taken as independent: tried in turn,
-where with one too many parts depend on each other."""
 
 
 def lacking(density: Density, found: Array, little: float = LITTLE) -> Array:

@@ -8,7 +8,7 @@ from bayesinv.axes import Array
 from bayesinv.covariance.covariance import Structure
 from bayesinv.prior.patches import Patches
 from bayesinv.problem.problem import Problem
-from bayesinv.problem.time_whitening import JITTER
+from bayesinv.problem.time_whitening import JITTER, several_colours
 
 
 def draw_noise(problem: Problem, structure: Structure, noise: float, rng: np.random.Generator) -> Array:
@@ -45,7 +45,7 @@ def draw_focal(
     """
     patterns, strength, constant, error, head = focal.draw(rng)
     count, axes, whitening = len(problem.times), problem.axes, problem.time_whitening
-    several = whitening is not None and whitening.groups > 1
+    several = several_colours(whitening)
     # Of several colours courses without a constant get theirs at the end, in the view of each group of sensors.
     root: Array = np.eye(count) if whitening is None or several else whitening.mean_root
     if constant is not None:

@@ -284,6 +284,11 @@ class TimeWhitening(PickledByFields):
         return out
 
 
+def several_colours(whitening: TimeWhitening | None) -> bool:
+    """Whether noise is of several colours over time, one for MEG and another for EEG."""
+    return whitening is not None and whitening.groups > 1
+
+
 def _roots(correlations: Array) -> Array:
     return np.asarray(np.linalg.cholesky(correlations + JITTER * np.eye(correlations.shape[-1])))
 

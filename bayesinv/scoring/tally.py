@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from bayesinv.axes import Array, Index
-from bayesinv.posterior.quantiles import mixture_quantile
+from bayesinv.posterior.quantiles import mixture_quantiles
 from bayesinv.scoring.coverage import Pit
 from bayesinv.scoring.proper import crps, interval_score, pit
 from bayesinv.scoring.reliability import Reliability
@@ -40,7 +40,7 @@ class Points(NamedTuple):
     ) -> Points:
         """Score a compressed mixture (node, row, time); `logs` are the log scores of the full one (row, time)."""
         tail = (1 - level) / 2
-        low, high = (mixture_quantile(weights, means, sds, p) for p in (tail, 1 - tail))
+        low, high = mixture_quantiles(weights, means, sds, (tail, 1 - tail))
         count = truth.shape[1]
         aggregated = pit(weights, means.mean(axis=2), np.sqrt(np.sum(sds**2, axis=2)) / count, truth.mean(axis=1))
         exceedance = np.zeros(truth.shape)

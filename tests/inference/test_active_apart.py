@@ -17,10 +17,11 @@ from bayesinv.covariance.time_course import correlation_over_time
 from bayesinv.criticism.focal_replicates import focal_left_out
 from bayesinv.evidence.active_modes import FocalModes
 from bayesinv.inference import active_apart
-from bayesinv.inference.active_apart import Apart, resampled, weighted
+from bayesinv.inference.active_apart import Apart, weighted
 from bayesinv.inference.active_model import ActiveDraws
 from bayesinv.inference.active_set import active_model
 from bayesinv.posterior.focal import nodes_of
+from bayesinv.posterior.mixture import systematic
 from bayesinv.prior.catalogue import build
 from bayesinv.prior.density import Density
 
@@ -159,7 +160,7 @@ def test_chains_visit_sets_as_often_as_the_dense_density_has_them(problem, coars
 def test_steps_through_shares_draw_in_proportion_and_in_order():
     rng = np.random.default_rng(0)
     each = np.array([0.0, 1.0, 3.0, 0.5, 0.5, 0.0, 3.0])
-    drawn = np.array([resampled(each, rng) for _ in range(4000)])
+    drawn = np.array([systematic(each, len(each), offset=rng.random()) for _ in range(4000)])
     assert (np.diff(drawn, axis=1) >= 0).all()
     counts = np.stack([np.sum(drawn == k, axis=1) for k in range(7)], axis=1)
     assert_allclose(counts.mean(axis=0), 7 * each / each.sum(), atol=0.05)
