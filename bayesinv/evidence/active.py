@@ -251,6 +251,7 @@ def _fill_precision(
         power, own = powers[k], values[blocks[k]]
         for i in range(components):
             precision[k, i] = 1 / (noise + power * (error + variance * own[i]))
+        for i in range(components):
             square += coefficients[k, i] ** 2 * precision[k, i]
         # Logarithms cost most; one is taken of a few factors where these are a number.
         for start in range(0, components, TOGETHER):
@@ -290,9 +291,10 @@ def _fill_courses(
         stop = start + components
         for a in range(size):
             column = columns[a, start:stop]
-            total = 0.0
             for i in range(components):
                 weighted[i] = precision[k, i] * column[i]
+            total = 0.0
+            for i in range(components):
                 total += weighted[i] * coefficients[k, i]
             score[a] = total
             for b in range(a + 1):

@@ -24,6 +24,7 @@ from bayesinv.covariance.covariance import Structure
 from bayesinv.covariance.time_course import correlation_over_time
 from bayesinv.evidence.gaussian import LOG_2PI
 from bayesinv.evidence.several_colours import Colours, SeveralColours
+from bayesinv.evidence.unsettled import ColoursTogetherError
 from bayesinv.memory import cached_property
 from bayesinv.problem.problem import Problem
 from bayesinv.problem.time_whitening import TimeWhitening
@@ -82,5 +83,10 @@ class FocalApart:
         constants = -0.5 * (white.size * LOG_2PI + float(logs[whitening.rows].sum()))
         signal = variance * self._gram + fields @ fields.T
         found = SeveralColours.of_signal(Colours(whitening.rows, roots, inverses), signal, over, white, constants)
-        log_density, power = found.at(1 / noise**2, LITTLE, MAX_PARTS)
+        log_density, power, left = found.at(1 / noise**2, LITTLE, MAX_PARTS)
+        if left:
+            raise ColoursTogetherError(
+                f"MEG and EEG have noise of different colours, and {left + MAX_PARTS} parts of the signal are above "
+                f"it; at most {MAX_PARTS} are integrated over together"
+            )
         return float(log_density - 0.5 * power / noise**2 - white.size * np.log(noise))

@@ -164,6 +164,7 @@ def fill_products(
                 row, total = rows[source, a, start:stop], 0.0
                 for i in range(components):
                     weighted[i] = precision[k, i] * row[i]
+                for i in range(components):
                     total += weighted[i] * recording[k, i]
                 for c in range(len(active)):
                     other, product = active[c, start:stop], 0.0

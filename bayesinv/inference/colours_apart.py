@@ -13,16 +13,15 @@ from dataclasses import replace
 import numpy as np
 
 from bayesinv.axes import Array
+from bayesinv.evidence.several_colours import MAX_PARTS
 from bayesinv.evidence.unsettled import ColoursTogetherError
 from bayesinv.inference.grid import Lattice
 from bayesinv.inference.integration import integrate
 from bayesinv.inference.interpolant import grid_points
 from bayesinv.prior.density import Density
 from bayesinv.prior.density_of_colours import (
-    LEVELS,
     DensityOfColours,
     Lacking,
-    at_some_level,
     has_several_colours,
     lacking,
     places,
@@ -34,8 +33,9 @@ SPACINGS = (2.0, 1.0, 0.5)
 OUTSIDE = 1e-3
 """Probability of the places that are so improbable that the lattice does not reach them."""
 
-TOLERANCE = 5e-3
-"""Error between the points, in nats, weighted by probability, that is wanted."""
+TOLERANCE, TOLERANCE_BY_PARTS = 5e-3, 0.03
+"""Error between the points, in nats, weighted by probability, that is wanted. Where parts of the signal are taken as
+independent, others at every place, a finer lattice would follow that."""
 
 MAX_PLACES = 500
 """Most places at which it is worked out; where more are wanted for the tolerance, the error is what it is."""
@@ -55,22 +55,13 @@ def integrate_apart(density: Density) -> tuple[Density, Lattice]:
     UnsettledError
         If the moments do not settle.
     ColoursTogetherError
-        If the noise's colours cannot be told apart: parts of the signal that depend on each other are too many, or
-        places are.
+        If the noise's colours cannot be told apart: places are too many.
     """
     lattice = integrate(density)
     if not has_several_colours(density):
         return density, lattice
-    return at_some_level(lambda little: _apart(density, lattice, little))
-
-
-def _apart(density: Density, lattice: Lattice, little: float) -> tuple[Density, Lattice]:
-    """Integrate with noise of each colour, from the lattice by shared modes.
-
-    little : power of a part of the signal below which it is taken as independent
-    """
     found = Lacking.nowhere(*_moments(density, lattice))
-    best: tuple[float, DensityOfColours, Lattice] | None = None
+    best: tuple[float, tuple[float, float], DensityOfColours, Lattice] | None = None
     for spacing in SPACINGS:
         exact: DensityOfColours | None = None
         for _ in range(ROUNDS):
@@ -80,38 +71,45 @@ def _apart(density: Density, lattice: Lattice, little: float) -> tuple[Density, 
             if len(found.index) + len(new) > MAX_PLACES:
                 exact = None
                 break
-            found = found.with_terms(new, lacking(density, found.places(new), little))
+            found = found.with_terms(new, lacking(density, found.places(new)))
             exact = DensityOfColours(density.model, density.observation, found)
             lattice = integrate(exact)
         if exact is None:
             break
-        at, terms, off = _error(exact, lattice, spacing, little)
+        at, terms, off = _error(exact, lattice, spacing)
         found = found.with_terms(at, terms)
         if best is None or off < best[0]:
-            best = off, exact, lattice
-        if off < TOLERANCE:
+            best = off, _by_parts(exact, lattice), exact, lattice
+        if off < (TOLERANCE_BY_PARTS if best[1][0] else TOLERANCE):
             break
     if best is None:
         raise ColoursTogetherError(
             f"MEG and EEG have noise of different colours, and their likelihood is wanted at more than {MAX_PLACES} "
             "places"
         )
-    between, exact, lattice = best
-    off = _by_parts(exact, lattice, little)
+    between, (off, slope), exact, lattice = best
     if off:
-        # What parts come and go between places is of the same kind.
-        return replace(exact, off=off + between), lattice
+        return replace(exact, off=off + between, slope_off=slope), lattice
     return exact, replace(lattice, error=lattice.error + between)
 
 
-def _by_parts(density: DensityOfColours, lattice: Lattice, little: float) -> float:
-    """Error of the log density in the middle, in nats, by parts taken as independent: what twice as many change."""
-    if little == LEVELS[0]:
-        return 0.0
-    middle = lattice.weights @ places(density, lattice.nodes)[0]
+def _by_parts(density: DensityOfColours, lattice: Lattice) -> tuple[float, float]:
+    """Error of the log density, in nats, by parts taken as independent: what twice as many together change.
+
+    In the middle, and by how much that differs a standard deviation further along any axis.
+    """
+    middle, root = _moments(density, lattice)
     noise = lattice.weights @ density.scales(lattice.nodes)[1]
-    here, coarser = (lacking(density, middle[None], one)[0] for one in (little, 2 * little))
-    return float(np.abs(here - coarser) @ [1, 0.5 / noise**2])
+
+    def changes(at: Array) -> Array:
+        return np.asarray((lacking(density, at, 2 * MAX_PARTS) - lacking(density, at)) @ [1, -0.5 / noise**2])
+
+    off = float(changes(middle[None])[0])
+    if off == 0:
+        return 0.0, 0.0
+    around = middle + np.concatenate([root.T, -root.T])
+    around[:, -1] = np.maximum(around[:, -1], 0)
+    return abs(off), float(np.abs(changes(around) - off).max())
 
 
 def _moments(density: Density, lattice: Lattice) -> tuple[Array, Array]:
@@ -139,7 +137,7 @@ def _new(wanted: Array, known: Array) -> Array:
     return np.array([one for one in wanted.tolist() if tuple(one) not in have]).reshape(-1, wanted.shape[1])
 
 
-def _error(density: DensityOfColours, lattice: Lattice, spacing: float, little: float) -> tuple[Array, Array, float]:
+def _error(density: DensityOfColours, lattice: Lattice, spacing: float) -> tuple[Array, Array, float]:
     """Places halfway between those around the middle, what they lack, and the largest error there, in nats.
 
     Errors are weighted by the probability of the places, the middle having one.
@@ -150,7 +148,7 @@ def _error(density: DensityOfColours, lattice: Lattice, spacing: float, little: 
     ones = spacing * np.eye(len(cell))
     between = np.concatenate([cell[None], cell + ones, cell - ones])
     at = found.places(between)
-    exact = lacking(density, at, little)
+    exact = lacking(density, at)
     off = np.abs(found.at(at) - exact) @ [1, 0.5 / noise**2]
     distance = np.linalg.norm(np.linalg.solve(root, (at - middle).T), axis=0)
     return between, exact, float(np.max(off * np.exp(-0.5 * distance**2)))

@@ -14,17 +14,17 @@ from scipy.sparse.linalg import LinearOperator, cg
 
 from bayesinv.axes import Array
 from bayesinv.covariance.time_course import correlation_over_time
+from bayesinv.evidence.several_colours import MAX_PARTS
 from bayesinv.evidence.spectrum import Spectrum
-from bayesinv.evidence.unsettled import ColoursTogetherError
 from bayesinv.posterior.checks import Check
 from bayesinv.posterior.mixture import Mixture
 from bayesinv.posterior.spectral import SpectralGaussians
 from bayesinv.prior.density import Density
 from bayesinv.prior.density_of_colours import DensityOfColours, has_several_colours, log_densities
 
-MOST_OFF, MOST_NATS, MOST_BY_PARTS = 0.2, 0.1, 5.0
+MOST_OFF, MOST_NATS = 0.2, 0.1
 """Largest error that is let pass: of means in posterior sd, by which 90 % intervals hold 89 %; of log densities in
-nats, by shared modes, and by parts taken as independent, where it is much the same for all hyperparameters."""
+nats, or of how they differ over a standard deviation, by which hyperparameters are off by as much of theirs."""
 
 PLACES = 64
 """Amplitudes at which means are compared."""
@@ -47,31 +47,33 @@ def shared_modes_checks(density: Density, mixed: Mixture, nodes: Array, weights:
     checks = [_means_check(density, mixed)]
     if isinstance(density, DensityOfColours):
         if density.off:
-            checks.append(_off_check(density.off, "", MOST_BY_PARTS))
+            checks.append(_parts_check(density))
     elif density.dimension:
         checks.append(_densities_check(density, nodes[int(weights.argmax())]))
     return checks
 
 
+def _parts_check(density: DensityOfColours) -> Check:
+    return _off_check(
+        density.slope_off,
+        "by how much more or less the log density of the hyperparameters is off a standard deviation further, which "
+        f"moves their means by as many: above {MAX_PARTS} parts of the signal are taken as independent. All of it is "
+        f"off by {density.off:.2g} nats more, which is stated with the evidence. If it is large, {INSTEAD}",
+    )
+
+
 def _densities_check(density: Density, node: Array) -> Check:
-    try:
-        off = abs(float(log_densities(density, node[None])[0] - density(node[None])[0]))
-        why = ""
-    except ColoursTogetherError as error:
-        off, why = np.nan, f" ({error})"
-    return _off_check(off, why, MOST_NATS)
-
-
-def _off_check(off: float, why: str, most: float) -> Check:
-    return Check(
-        "hyperparameters of several colours",
+    off = abs(float(log_densities(density, node[None])[0] - density(node[None])[0]))
+    return _off_check(
         off,
-        f"< {most:g} nats",
-        off < most,
         "error of the log density of the hyperparameters where the noise of MEG and EEG differs in colour; by modes of "
-        f"time that both share scales and time constants may be off by more than their sd{why}. With up to four "
+        "time that both share scales and time constants may be off by more than their sd. With up to four "
         f"hyperparameters method 'quadrature' tells colours apart; or {INSTEAD}",
     )
+
+
+def _off_check(off: float, note: str) -> Check:
+    return Check("hyperparameters of several colours", off, f"< {MOST_NATS:g} nats", off < MOST_NATS, note)
 
 
 def _means_check(density: Density, mixed: Mixture) -> Check:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import TypeVar
 
 import numpy as np
 from numpy.polynomial.chebyshev import chebvander
@@ -17,23 +16,16 @@ from scipy.interpolate import RBFInterpolator
 
 from bayesinv.axes import Array
 from bayesinv.covariance.time_modes import gain_decomposition
-from bayesinv.evidence.several_colours import LITTLE, BesideModes
-from bayesinv.evidence.unsettled import ColoursTogetherError
+from bayesinv.evidence.several_colours import BesideModes
 from bayesinv.memory import cached_property
 from bayesinv.prior.density import MAX_VARIANCE, Density
 from bayesinv.problem.time_whitening import several_colours
-
-T = TypeVar("T")
 
 MAX_DEGREE = 4
 """Largest degree of the polynomials of which splines make up what is left."""
 
 MAX_CONDITION = 30.0
 """Largest condition number of the values of polynomials at the places."""
-
-LEVELS = (LITTLE, 0.05, 0.1, 0.2, 0.4)
-"""Powers of parts of the signal, over that of the noise, below which they are taken as independent: tried in turn,
-where with one too many parts depend on each other."""
 
 TINY = 1e-100
 """Smallest noise that is divided by, and inverse of the largest."""
@@ -73,15 +65,10 @@ def _largest(density: Density) -> float:
     return float(gain_decomposition(density.observation.problem)[0][-1])
 
 
-def lacking(density: Density, found: Array, little: float = LITTLE) -> Array:
+def lacking(density: Density, found: Array, most: int | None = None) -> Array:
     """What shared modes lack at places (place, axis): the log density's term at noise 1, and the power's, (place, 2).
 
-    little : one of `LEVELS`
-
-    Raises
-    ------
-    ColoursTogetherError
-        If too many parts of the signal depend on each other.
+    most : parts of the signal that are integrated over together; None for as many as may be
     """
     coordinates, which = np.unique(found[:, :-1], axis=0, return_inverse=True)
     if _time_alone(density):
@@ -93,7 +80,7 @@ def lacking(density: Density, found: Array, little: float = LITTLE) -> Array:
     for k, structure in enumerate(structures):
         beside = BesideModes.of(density.observation.problem, structure)
         for i in np.flatnonzero(which.reshape(-1) == k):
-            out[i] = beside.at(float(ratios[i]), little)
+            out[i] = beside.at(float(ratios[i]), most)
     return out
 
 
@@ -102,25 +89,9 @@ def log_densities(density: Density, nodes: Array) -> Array:
     found = density(nodes)
     if has_several_colours(density):
         at, noise = places(density, nodes)
-        terms = at_some_level(lambda little: lacking(density, at, little))
+        terms = lacking(density, at)
         found = found + terms[:, 0] - 0.5 * terms[:, 1] / noise**2
     return found
-
-
-def at_some_level(work: Callable[[float], T]) -> T:
-    """What `work` gives with the first of `LEVELS` with which not too many parts depend on each other.
-
-    Raises
-    ------
-    ColoursTogetherError
-        If there is none.
-    """
-    for little in LEVELS[:-1]:
-        try:
-            return work(little)
-        except ColoursTogetherError:
-            continue
-    return work(LEVELS[-1])
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,11 +164,13 @@ def _determined(unit: Array, degree: int) -> bool:
 class DensityOfColours(Density):
     """The density by shared modes, and what they lack.
 
-    off : error, in nats, by parts of the signal that are taken as independent
+    off : error, in nats, by parts of the signal that are taken as independent though they have power
+    slope_off : by how much more or less it is a standard deviation of the hyperparameters further
     """
 
     lacking: Lacking
     off: float = 0.0
+    slope_off: float = 0.0
 
     def _added(self, nodes: Array) -> Array:
         found, noise = places(self, nodes)

@@ -9,7 +9,6 @@ from scipy.stats import multivariate_normal
 from bayesinv.covariance.covariance import Structure
 from bayesinv.evidence.several_colours import BesideModes, SeveralColours
 from bayesinv.evidence.spectrum import Spectrum
-from bayesinv.evidence.unsettled import ColoursTogetherError
 
 SETTINGS = ((2.0, 1.3), (0.1, 0.6), (40.0, 2.0))
 """Source variances and noise scales."""
@@ -17,7 +16,7 @@ SETTINGS = ((2.0, 1.3), (0.1, 0.6), (40.0, 2.0))
 
 def log_density(colours, problem, variance, noise):
     """Log density of the recording from the two terms at a ratio."""
-    constant, power = colours.at(variance / noise**2)
+    constant, power, _ = colours.at(variance / noise**2)
     return constant - problem.recording.size * np.log(noise) - 0.5 * power / noise**2
 
 
@@ -60,7 +59,14 @@ def test_beside_shared_modes_is_the_difference_to_them():
     assert abs(by_modes - wanted) > 0.05
 
 
-def test_parts_that_are_too_many_are_refused(monkeypatch):
-    monkeypatch.setattr("bayesinv.evidence.several_colours.MAX_PARTS", 3)
-    with pytest.raises(ColoursTogetherError, match=r"noise of different colours, and .* parts of the signal are above"):
-        SeveralColours.of(coloured(2), Structure(time=0.008)).at(2.0)
+def test_the_strongest_parts_come_first_where_they_are_too_many():
+    """The error falls as more are integrated over together, and what was left is counted."""
+    colours = SeveralColours.of(coloured(2, samples=12), Structure(time=0.008))
+    *exact, none = colours.at(2.0, 0.0)
+    assert none == 0
+    off = []
+    for most in (8, 12, 16, 20):
+        log_density, power, left = colours.at(2.0, 0.0, most)
+        assert left == len(colours.powers) * len(colours.gram) - most
+        off.append(abs(log_density - 0.5 * power - exact[0] + 0.5 * exact[1]))
+    assert 0.1 > off[0] > off[1] > off[2] > 5 * off[3]

@@ -441,9 +441,12 @@ def test_same_seed_same_chains():
     one, other, third = (
         bi.infer(model, problem, chains=2, sweeps=50, warm=5, rng=np.random.default_rng(seed)) for seed in (3, 3, 4)
     )
-    assert np.array_equal(one.mean, other.mean)
-    assert one.log_evidence == other.log_evidence
-    assert not np.array_equal(one.mean, third.mean)
+    # The same sets; sums may round otherwise where tables lie elsewhere in memory.
+    assert np.array_equal(one.active.patch, other.active.patch)
+    assert np.array_equal(one.active.node, other.active.node)
+    assert_allclose(one.mean, other.mean, rtol=0, atol=1e-9 * np.abs(other.mean).max())
+    assert_allclose(one.log_evidence, other.log_evidence, rtol=1e-12)
+    assert np.abs(one.mean - third.mean).max() > 1e-3 * np.abs(one.mean).max()
 
 
 @pytest.mark.slow
