@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 from scipy.linalg import solve_triangular
@@ -10,9 +11,11 @@ from scipy.linalg import solve_triangular
 from bayesinv.axes import Array
 from bayesinv.criticism.draws import drawn, thinned
 from bayesinv.criticism.focal_replicates import focal_left_out
+from bayesinv.evidence.active import FocalRecording
+from bayesinv.evidence.active_modes import FocalBasis, FocalModes
 from bayesinv.evidence.gaussian import CHUNK, LOG_2PI
 from bayesinv.evidence.spectrum import Spectrum
-from bayesinv.posterior.focal import nodes_of
+from bayesinv.posterior.focal import FocalGaussians, nodes_of
 from bayesinv.posterior.mixture import Mixture
 from bayesinv.posterior.posterior import Posterior
 from bayesinv.problem.problem import Problem
@@ -125,15 +128,17 @@ def block_densities(posterior: Posterior, count: int, blocks: Sequence[slice]) -
 
     Reference: Bürkner, Gabry & Vehtari (2021), Comput. Stat. 36, 1243-1261.
     """
-    scales = drawn(posterior, count)
-    sizes = np.array([block.stop - block.start for block in blocks])
-    out = np.empty((len(scales.noise), len(blocks)))
-    whitened: dict[int, tuple[Array, float]] = {}
     if several_colours(posterior.problem.time_whitening):
         raise ValueError(
             "blocks of samples of MEG and EEG whose noise differs in colour are left out by integrating the model "
             "again; let refit be 'auto' or 'always', or leave out components"
         )
+    if posterior.active is not None:
+        return focal_block_densities(posterior, count, blocks)
+    scales = drawn(posterior, count)
+    sizes = np.array([block.stop - block.start for block in blocks])
+    out = np.empty((len(scales.noise), len(blocks)))
+    whitened: dict[int, tuple[Array, float]] = {}
     for n, spectrum in each_spectrum(posterior, scales):
         total = scales.variance[n] * spectrum.eigenvalues + scales.noise[n] ** 2
         constant = len(spectrum.values) * LOG_2PI + spectrum.decompositions[0].log_volume
@@ -154,6 +159,45 @@ def block_densities(posterior: Posterior, count: int, blocks: Sequence[slice]) -
             logs = 2 * np.log(np.diagonal(root, axis1=1, axis2=2)).sum()
             out[n, k] = 0.5 * (logs - np.sum(white**2) - sizes[k] * constant)
     return out
+
+
+def focal_block_densities(posterior: Posterior, count: int, blocks: Sequence[slice]) -> Array:
+    """The same of a posterior with focal sources: (draw, block), the density of all samples over that of the others.
+
+    Without a block courses have other modes of time, of which each time constant has its own.
+    """
+    nodes, rests = nodes_of(posterior.conditionals), [without(posterior.problem, block) for block in blocks]
+    picked = thinned(len(posterior.mixture.weights), posterior.hyper.chains, count)
+    recordings: dict[int, list[FocalRecording]] = {}
+    out = np.empty((len(picked), len(blocks)))
+    for row, n in enumerate(picked):
+        gaussians, node = nodes[int(n)]
+        if id(gaussians) not in recordings:
+            recordings[id(gaussians)] = [_rest_of(gaussians, rest) for rest in rests]
+        columns, scales = np.ascontiguousarray(node.fields.T), (node.variance, node.noise, node.error)
+        whole = sum(node.recording.log_densities(columns, *scales))
+        out[row] = [whole - sum(one.log_densities(columns, *scales)) for one in recordings[id(gaussians)]]
+    return out
+
+
+def _rest_of(gaussians: FocalGaussians, rest: Problem) -> FocalRecording:
+    """Some samples of a recording, in the basis of all of it and in modes of time of their own."""
+    modes = FocalModes.of(rest, gaussians.constant)
+    basis = FocalBasis(((0,) * modes.classes.shape[1],), gaussians.spectrum.decompositions)
+    return FocalRecording.of(rest, basis, modes, baseline=False)
+
+
+def without(problem: Problem, block: slice) -> Problem:
+    """Return the problem of all samples but those of a block; baseline, times and noise stay what they are."""
+    retained = np.ones(len(problem.times), dtype=bool)
+    retained[block] = False
+    rest = problem.again(
+        problem.recording[:, retained], problem.times[retained], problem.baseline, problem.baseline_centred
+    )
+    # Where a first block is left out the baseline does not move towards what is then the first sample.
+    timed = replace(rest, baseline_times=problem.times_of_baseline if problem.baseline is not None else None)
+    timed.share(problem)
+    return timed
 
 
 def _conditioned(problem: Problem, blocks: Sequence[slice]) -> list[tuple[Array, float]]:

@@ -66,9 +66,7 @@ class LeavingOut:
         """
         rows, without = {}, {}
         for name, one in self.posteriors.items():
-            if one.active is not None:
-                without[name] = "blocks are not left out of models with focal sources"
-            elif several_colours(one.problem.time_whitening):
+            if several_colours(one.problem.time_whitening):
                 exact = self._of_colours(name, blocks)
                 if isinstance(exact, str):
                     without[name] = exact

@@ -14,13 +14,13 @@ apart, as inference has them (see `colours_apart`), and components in modes of t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from bayesinv.axes import Array
-from bayesinv.criticism.densities import component_log_density
+from bayesinv.criticism.densities import component_log_density, without
 from bayesinv.evidence.spectrum import Spectrum
 from bayesinv.evidence.unsettled import UnsettledError
 from bayesinv.inference.colours_apart import integrate_apart
@@ -32,7 +32,6 @@ from bayesinv.posterior.posterior import Posterior
 from bayesinv.prior.catalogue import build
 from bayesinv.prior.density import MAX_VARIANCE, Density
 from bayesinv.prior.density_of_colours import by_differences, has_several_colours, log_densities
-from bayesinv.problem.problem import Problem
 
 MAX_ERROR = 0.01
 """Largest numerical error of an evidence, in nats, in a ratio that counts as exact."""
@@ -162,19 +161,6 @@ class Refits:
         if isinstance(found, NoRefitError):
             raise found
         return found
-
-
-def without(problem: Problem, block: slice) -> Problem:
-    """Return the problem of all samples but those of a block; baseline, times and noise stay what they are."""
-    retained = np.ones(len(problem.times), dtype=bool)
-    retained[block] = False
-    rest = problem.again(
-        problem.recording[:, retained], problem.times[retained], problem.baseline, problem.baseline_centred
-    )
-    # Where a first block is left out the baseline does not move towards what is then the first sample.
-    timed = replace(rest, baseline_times=problem.times_of_baseline if problem.baseline is not None else None)
-    timed.share(problem)
-    return timed
 
 
 @dataclass(frozen=True, eq=False)

@@ -124,12 +124,14 @@ class FocalGaussians(PickledByFields):
     nodes : the draws, at least one
     members : (node,), index of each in the mixture
     over : (mode, column of time), from modes to samples, or to weighted sums of them
+    constant : s, of the courses; None where they are correlated over time as the noise is
     """
 
     spectrum: Spectrum
     nodes: tuple[FocalNode, ...] = field(repr=False)
     members: Index
     over: Array
+    constant: float | None
 
     @property
     def recording(self) -> FocalRecording:
@@ -373,8 +375,8 @@ def focal_gaussians(problem: Problem, mixture: Mixture, sets: ActiveSets) -> tup
         shown = (patterns.T @ problem.gain.T).T
         turned = [(patterns.T @ one.T).T for one in gain_modes]
         for constant in np.unique(sets.constant[mine]):
-            seconds = float(sets.constants[constant])
-            modes = FocalModes.of(problem, None if np.isnan(seconds) else seconds)
+            seconds = None if np.isnan(sets.constants[constant]) else float(sets.constants[constant])
+            modes = FocalModes.of(problem, seconds)
             basis = FocalBasis.of(problem, structure, [modes])
             spectrum = Spectrum(problem, structure, basis.decompositions)
             table, *varied = (spectrum.to_components.T @ one for one in (shown, *turned))
@@ -393,5 +395,5 @@ def focal_gaussians(problem: Problem, mixture: Mixture, sets: ActiveSets) -> tup
                 courses = FocalCourses.at(recording, fields, recording.spread(*scales))
                 patches = csr_array(patterns[:, own] * strengths[None])
                 nodes.append(FocalNode(recording, float(mixture.weights[n]), *scales, patches, fields, courses))
-            found.append(FocalGaussians(spectrum, tuple(nodes), members, modes.courses))
+            found.append(FocalGaussians(spectrum, tuple(nodes), members, modes.courses, seconds))
     return tuple(found)
