@@ -43,7 +43,7 @@ def evaluate(
     checked = configuration.Configuration.of(config)
     allowed = True if allow_inverse_crime else None
     found = evaluated(checked, out, jobs=jobs, allow_inverse_crime=allowed, progress=on_terminal())
-    heads, rows = found.cells_for_people()
+    heads, rows = found.cells_for_people(narrow=True)
     show_table(heads, rows, f"{cell.CRIME.upper() + ': ' if found.crime else ''}{checked.title}")
     show_text(f"wrote {out / found.page}")
     for text in found.failures:

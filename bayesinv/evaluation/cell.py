@@ -24,6 +24,7 @@ from bayesinv.evaluation.truths import Estimator
 from bayesinv.posterior.posterior import Posterior
 from bayesinv.problem.problem import Problem
 from bayesinv.scoring.coverage import Pit
+from bayesinv.scoring.focal import FocalScores
 from bayesinv.scoring.projection import nearest
 from bayesinv.scoring.reliability import Reliability
 from bayesinv.scoring.score import score
@@ -59,6 +60,7 @@ class Result:
     snr : power of the signal over that of the noise
     row : scores as plain numbers; those of regions that hold part of the truth are named "active regions"
     tallies : probabilistic scores by stratum, which can be pooled
+    foci : scores of focal sources, likewise; None where the method or the truth has none
     seconds : of the inference, without simulation and scores
     unsure : checks of the inference that failed, and warnings
     """
@@ -70,11 +72,13 @@ class Result:
     tallies: Mapping[str, Tally]
     seconds: float
     unsure: tuple[str, ...] = ()
+    foci: FocalScores | None = None
 
     def text(self) -> str:
         """As JSON."""
         plain = {one.name: getattr(self, one.name) for one in fields(self)} | {"cell": asdict(self.cell)}
         plain["tallies"] = {name: asdict(one) for name, one in self.tallies.items()}
+        plain["foci"] = None if self.foci is None else asdict(self.foci)
         return json.dumps({CRIME: self.crime, **plain}, default=lambda value: np.asarray(value).tolist())
 
     @classmethod
@@ -85,6 +89,7 @@ class Result:
             plain.pop(CRIME)
             plain["cell"], plain["unsure"] = Cell(**plain["cell"]), tuple(plain["unsure"])
             plain["tallies"] = {name: _tally(one) for name, one in plain["tallies"].items()}
+            plain["foci"] = None if plain["foci"] is None else _foci(plain["foci"])
             return cls(**plain)
         except (OSError, ValueError, KeyError, TypeError):
             return None
@@ -93,8 +98,17 @@ class Result:
 def _tally(plain: dict[str, Any]) -> Tally:
     """Return a tally from its fields in JSON."""
     parts: dict[str, Any] = {name: Pit(np.array(plain.pop(name)["counts"])) for name in ("pit", "aggregated")}
-    reliability = {name: np.array(value, dtype=np.float64) for name, value in plain.pop("exceedance").items()}
-    return Tally(**parts, exceedance=Reliability(**reliability), **plain)
+    return Tally(**parts, exceedance=_reliability(plain.pop("exceedance")), **plain)
+
+
+def _reliability(plain: dict[str, Any]) -> Reliability:
+    return Reliability(**{name: np.array(value, dtype=np.float64) for name, value in plain.items()})
+
+
+def _foci(plain: dict[str, Any]) -> FocalScores:
+    """Return scores of focal sources from their fields in JSON."""
+    parts: dict[str, Any] = {name: _reliability(plain.pop(name)) for name in ("places", "regions")}
+    return FocalScores(**parts, **plain)
 
 
 def run_cell(
@@ -117,7 +131,7 @@ def run_cell(
         row = {name.replace("contrasts: ", "active regions: "): value for name, value in scores.row().items()}
         if isinstance(result, Posterior):
             row |= {f"hyper: {name}": scalar.mean for name, scalar in result.hyper.items()}
-        found = Result(cell, crime, snr, row, tallies, seconds, tuple(dict.fromkeys(unsure + messages)))
+        found = Result(cell, crime, snr, row, tallies, seconds, tuple(dict.fromkeys(unsure + messages)), scores.foci)
     except Exception as error:
         return f"{cell.name} on {cell.truth} (seed {cell.seed}): {type(error).__name__}: {error}"
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +28,10 @@ LARGER_IS_BETTER = ("area_under_curve", "average_precision", "map_correlation", 
 SMALLER_IS_BETTER = ("peak_error", "centre_error", "deviation", "earth_movers_distance")
 
 LOCALISATION = ("peak_error", "earth_movers_distance", "deviation", "area_under_curve")
-STRATA = ("all", "active", "inactive", "regions", "active regions")
+STRATA = ("all", "active", "inactive", "regions", "active regions", "currents")
+
+YARDSTICK = "hierarchical"
+"""Method that the continuous ranked probability scores of all others are given relative to, where it was run."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +75,9 @@ class Evaluation:
     def summary(self) -> pd.DataFrame:
         """One row per truth, noise and method: means of point scores, and calibration pooled over seeds.
 
-        Currents in A m, distances in m; nan where a method has no intervals.
+        Currents in A m, distances in m; nan where a method has no intervals. "currents" are sums of all currents around
+        each dipole or patch of the truth. Coverage has its Monte Carlo standard error, "± coverage", by what cells
+        differ. "crps ratio" is to that of `YARDSTICK` on the same truths.
         """
         import pandas as pd
 
@@ -90,6 +95,18 @@ class Evaluation:
                 plain = tallies[stratum].row() if stratum in tallies else {}
                 for name in ("coverage", "crps", "interval_score", "log_score", "mad", "aggregated_mad", "brier"):
                     row[f"{stratum}: {name}"] = plain.get(name, np.nan)
+                own = [one.tallies[stratum] for one in group if stratum in one.tallies]
+                row[f"{stratum}: ± coverage"] = error_of_share([one.inside for one in own], [one.count for one in own])
+                yardstick = pools.get((truth, how, loud, YARDSTICK), {}).get(stratum)
+                row[f"{stratum}: crps ratio"] = np.nan
+                if yardstick is not None and stratum in tallies:
+                    row[f"{stratum}: crps ratio"] = plain["crps"] / yardstick.row()["crps"]
+            foci = [one.foci for one in group if one.foci is not None]
+            if foci:
+                row |= {f"foci: {name}": value for name, value in sum(foci[1:], foci[0]).row().items()}
+                for name, of in FOUND_SHARES.items():
+                    counts = [(getattr(one, name), getattr(one, of)) for one in foci]
+                    row[f"foci: ± {name}"] = error_of_share(*zip(*counts, strict=True))
             row["seconds"] = _mean([one.seconds for one in group])
             rows.append(row)
         return pd.DataFrame(rows)
@@ -135,26 +152,50 @@ class Evaluation:
         """File name of the report, with a prefix for an inverse crime."""
         return f"{PREFIX if self.crime else ''}report.html"
 
-    def cells_for_people(self) -> tuple[list[str], list[tuple[str, ...]]]:
-        """Return the summary as column heads and rows of text: mm, nA m, per cent."""
+    def cells_for_people(self, narrow: bool = False) -> tuple[list[str], list[tuple[str, ...]]]:
+        """Return the summary as column heads and rows of text: mm, nA m, per cent.
+
+        narrow : whether to leave out standard errors and what else a terminal is too narrow for
+        """
         table = self.summary
         loud = [name for name in ("snr", "alpha") if name in table and table[name].notna().any()]
         columns: list[tuple[str, str, float, str]] = [(name, name, 1.0, "{:g}") for name in loud]
         columns += [("peak off, mm", "peak_error", 1e3, "{:.0f}"), ("EMD, mm", "earth_movers_distance", 1e3, "{:.0f}")]
         columns += [("AUC", "area_under_curve", 1.0, "{:.2f}")]
         level = percent(self.configuration.level)
-        columns += [(f"{level} covers, {name}", f"{name}: coverage", 100.0, "{:.1f}") for name in STRATA[1:]]
+        for name in STRATA[1 : -1 if narrow else None]:
+            columns += [(f"{level} covers, {name}", f"{name}: coverage", 100.0, "{:.1f}")]
+            columns += [] if narrow else [("±", f"{name}: ± coverage", 100.0, "{:.1f}")]
         columns += [(f"CRPS {name}, nA·m", f"{name}: crps", 1e9, "{:.3g}") for name in ("active", "all")]
+        if not narrow:
+            columns += [(f"CRPS {name} / {YARDSTICK}", f"{name}: crps ratio", 1.0, "{:.2f}") for name in STRATA[1:3]]
         columns += [("MAD", "all: mad", 1.0, "{:.4f}"), ("MAD aggregated", "all: aggregated_mad", 1.0, "{:.4f}")]
         columns += [("s", "seconds", 1.0, "{:.2f}")]
-        rows = []
-        for _, row in table.iterrows():
-            cells = [
-                "–" if row[name] is None or np.isnan(row[name]) else form.format(factor * row[name])
-                for _, name, factor, form in columns
-            ]
-            rows.append((row["truth"], row["method"], *cells))
-        return ["truth", "method", *(head for head, *_ in columns)], rows
+        return _for_people(table, columns)
+
+    def foci_for_people(self) -> tuple[list[str], list[tuple[str, ...]]]:
+        """Return scores of focal sources as column heads and rows of text; no rows where no method has any."""
+        table = self.summary
+        if "foci: found" not in table:
+            return [], []
+        level = percent(self.configuration.level)
+        columns = [
+            ("parts of truths", "foci: parts", 1.0, "{:.0f}"),
+            ("found", "foci: found", 1.0, "{:.0f}"),
+            ("missed, %", "foci: missed", 100.0, "{:.0f}"),
+            ("false, %", "foci: false", 100.0, "{:.0f}"),
+            (f"place in {level} set, %", "foci: place in set", 100.0, "{:.0f}"),
+            ("±", "foci: ± in_set", 100.0, "{:.0f}"),
+            (f"place in {level} ball, %", "foci: place in ball", 100.0, "{:.0f}"),
+            (f"current in {level} interval, %", "foci: current inside", 100.0, "{:.0f}"),
+            ("±", "foci: ± current_inside", 100.0, "{:.0f}"),
+            ("current / true", "foci: amplitude", 1.0, "{:.2f}"),
+            ("inclusion off, places", "foci: places: calibration error", 1.0, "{:.4f}"),
+            ("inclusion off, regions", "foci: regions: calibration error", 1.0, "{:.3f}"),
+            ("Brier, regions", "foci: regions: brier", 1.0, "{:.3f}"),
+            ("log score, regions", "foci: regions: log score", 1.0, "{:.3f}"),
+        ]
+        return _for_people(table[table["foci: found"].notna()], columns)
 
     @property
     def methods(self) -> list[str]:
@@ -174,6 +215,42 @@ class Evaluation:
                 group = out.setdefault(method, {})
                 _pool(group, tallies)
         return out
+
+
+FOUND_SHARES = {"in_set": "found", "in_ball": "found", "current_inside": "near"}
+"""Counts of focal sources, and what they are shares of."""
+
+
+def error_of_share(counts: Sequence[float], numbers: Sequence[float]) -> float:
+    """Return the standard error of the share Σ count / Σ number, by what it is in cells, which are independent.
+
+    nan where fewer than two cells have any.
+
+    Reference: Cochran (1977), Sampling Techniques, §2.11 (ratio estimate).
+    """
+    count, number = np.array(counts, dtype=np.float64), np.array(numbers, dtype=np.float64)
+    cells = int(np.count_nonzero(number))
+    if cells < 2:
+        return np.nan
+    left = count - number * count.sum() / number.sum()
+    return float(np.sqrt(cells / (cells - 1) * np.sum(left**2)) / number.sum())
+
+
+def _for_people(
+    table: pd.DataFrame, columns: Sequence[tuple[str, str, float, str]]
+) -> tuple[list[str], list[tuple[str, ...]]]:
+    """Column heads and rows of text.
+
+    columns : head, column of the table, what it is multiplied by, and how it is written
+    """
+    rows = []
+    for _, row in table.iterrows():
+        cells = [
+            "–" if row[name] is None or np.isnan(row[name]) else form.format(factor * row[name])
+            for _, name, factor, form in columns
+        ]
+        rows.append((row["truth"], row["method"], *cells))
+    return ["truth", "method", *(head for head, *_ in columns)], rows
 
 
 def _pool(group: dict[str, Tally], tallies: Mapping[str, Tally]) -> None:

@@ -86,6 +86,14 @@ def _page(evaluation: Evaluation, stamp: str) -> Page:
     for truth in evaluation.truths:
         own_rows = [row[1:] for row in rows if row[0] == truth]
         page.section(f"{stamp}{truth}", html_table(heads[1:], own_rows))
+    heads, rows = evaluation.foci_for_people()
+    if rows:
+        text = (
+            "<p>Foci that are more probable than not, against the dipoles and patches of the truths. A focus without "
+            "one within 4 cm is false. Inclusion is the probability that a source’s patch holds a place, or any of a "
+            "region’s; by how much it is off is its expected calibration error.</p>"
+        )
+        page.section(f"{stamp}Focal sources", text + html_table(heads, rows))
     if any(one.tallies for one in evaluation.results):
         coverage = page.picture(
             "coverage.png",

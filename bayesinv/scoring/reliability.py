@@ -20,6 +20,7 @@ class Reliability:
 
     counts : (bin,); happened : (bin,), how often
     claimed, squares, hits : (bin,), sums of p, p² and p over what happened
+    logs : (bin,), sum of -log p over what happened and -log(1 - p) over what did not, nats
     """
 
     counts: Array
@@ -27,6 +28,7 @@ class Reliability:
     claimed: Array
     squares: Array
     hits: Array
+    logs: Array
 
     @classmethod
     def of(cls, probability: ArrayLike, happened: ArrayLike, bins: int = PROBABILITY_BINS) -> Reliability:
@@ -46,7 +48,9 @@ class Reliability:
             raise ValueError("a probability lies outside [0, 1]")
         p, o = forecast.ravel(), event.ravel().astype(float)
         which = np.minimum((p * bins).astype(np.int64), bins - 1)
-        parts = (np.ones_like(p), o, p, p * p, p * o)
+        with np.errstate(divide="ignore"):
+            logs = -np.log(np.where(o > 0, p, 1 - p))
+        parts = (np.ones_like(p), o, p, p * p, p * o, logs)
         return cls(*(np.bincount(which, part, minlength=bins).astype(np.float64) for part in parts))
 
     def __add__(self, other: Reliability) -> Reliability:
@@ -62,6 +66,24 @@ class Reliability:
         """Mean forecast, frequency of the event and count: (bin, 3), nan in empty bins."""
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.stack([self.claimed / self.counts, self.happened / self.counts, self.counts], axis=1)
+
+    @property
+    def calibration_error(self) -> float:
+        """Expected calibration error Σ n_k |p̄_k - ō_k| / n; 0 if calibrated, nan without forecasts.
+
+        Reference: Naeini, Cooper & Hauskrecht (2015), Proc. AAAI 29.
+        """
+        if not self.count:
+            return np.nan
+        return float(np.abs(self.claimed - self.happened).sum() / self.counts.sum())
+
+    @property
+    def log_score(self) -> float:
+        """Mean of -log of the probability of what was the case, nats; infinite where that was held impossible.
+
+        Reference: Good (1952), J. R. Stat. Soc. B 14, 107-114.
+        """
+        return float(self.logs.sum() / self.counts.sum()) if self.count else np.nan
 
     @property
     def brier(self) -> float:

@@ -24,6 +24,7 @@ from bayesinv.posterior.regions import regions_of
 from bayesinv.problem.problem import Problem
 from bayesinv.problem.windows import Window, samples_of
 from bayesinv.scoring.compression import GAUSSIANS, ClusterMoments, clusters_of, compressed
+from bayesinv.scoring.focal import around, focal_scores, parts_of
 from bayesinv.scoring.localisation import (
     area_under_curve,
     average_precision,
@@ -84,7 +85,7 @@ def score(
     truth : on any grid; its times hold those of the recording
     window : (start, stop) in s, one time in s, or None for all samples
     level : of intervals and of the peak's region
-    regions : as `Posterior.region` takes them, whose mean currents are scored too
+    regions : as `Posterior.region` takes them, whose mean currents are scored too, and whether sources are in them
     contrasts : weights of linear functionals, as `Posterior.contrast` takes them
     threshold : A m, that magnitudes may exceed; None takes the root mean square of the truth on the grid
     active : share of the truth's largest magnitude beyond which a source is active
@@ -137,9 +138,15 @@ def score(
         for key, mask in strata.items():
             part = Tally.of(block, np.flatnonzero(mask[rows]), level)
             tallies[key] = tallies[key] + part if key in tallies else part
-    region_tally = contrast_tally = None
-    if regions is not None:
-        index = regions_of(regions, problem)
+    region_tally = contrast_tally = current_tally = None
+    parts = parts_of(true)
+    if parts:
+        sums = around(parts, problem.sources, problem.axes)
+        table = sums.reshape(len(sums), -1)
+        functional = posterior.contrast(sums[..., 0] if problem.axes == 1 else sums)
+        current_tally = _functional(functional, table @ flat, samples, level, threshold, floor)
+    index = None if regions is None else regions_of(regions, problem)
+    if index is not None:
         functional = posterior.region(index)
         means = np.stack([grid[sources].mean(axis=0) for sources in index.values()])
         region_tally = _functional(functional, means.reshape(-1, len(sample_times)), samples, level, threshold, floor)
@@ -152,7 +159,15 @@ def score(
     peak_score = PeakScore(
         bool(np.isin(true_peak, region)), float(peak.probability[true_peak]), len(region), peak.radius(level)
     )
-    return replace(point_scores, strata=tallies, peak=peak_score, regions=region_tally, contrasts=contrast_tally)
+    return replace(
+        point_scores,
+        strata=tallies,
+        peak=peak_score,
+        regions=region_tally,
+        contrasts=contrast_tally,
+        currents=current_tally,
+        foci=focal_scores(posterior, _sampled(truth, times), level, index),
+    )
 
 
 def _sampled(truth: Truth, sample_times: Array) -> Truth:
@@ -170,7 +185,7 @@ def _sampled(truth: Truth, sample_times: Array) -> Truth:
             f"the truth has no sample at {sample_times[missing][0]:g} s, where the recording has one; it runs from "
             f"{truth.times[0]:g} to {truth.times[-1]:g} s. Both must have the same time origin"
         )
-    return Truth(truth.sources, truth.current[:, index], sample_times, truth.notes)
+    return Truth(truth.sources, truth.current[:, index], sample_times, truth.notes, truth.parts)
 
 
 def _point_scores(

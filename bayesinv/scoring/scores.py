@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 
 from bayesinv.scoring.coverage import LEVELS
+from bayesinv.scoring.focal import FocalScores
 from bayesinv.scoring.tally import Tally
 
 
@@ -39,6 +40,8 @@ class Scores:
     strata : probabilistic scores per stratum, or None where the result has no intervals: "all", "active", "inactive",
         and "depth 1" (shallow) to "depth 4", quartiles of the sources
     peak, regions, contrasts : of the peak's credible region and of linear functionals, where there are any
+    currents : of the sum of all currents around each dipole or patch of the truth, where it has such
+    foci : of focal sources, where both model and truth have such
     """
 
     name: str
@@ -56,11 +59,13 @@ class Scores:
     peak: PeakScore | None = None
     regions: Tally | None = field(default=None, repr=False)
     contrasts: Tally | None = field(default=None, repr=False)
+    currents: Tally | None = field(default=None, repr=False)
+    foci: FocalScores | None = field(default=None, repr=False)
 
     @property
     def tallies(self) -> Mapping[str, Tally]:
-        """All tallies by name: the strata, "regions" and "contrasts", as far as there are any."""
-        more = {"regions": self.regions, "contrasts": self.contrasts}
+        """All tallies by name: the strata, "regions", "contrasts" and "currents", as far as there are any."""
+        more = {"regions": self.regions, "contrasts": self.contrasts, "currents": self.currents}
         return {**(self.strata or {}), **{name: tally for name, tally in more.items() if tally is not None}}
 
     def row(self) -> dict[str, float | str]:
@@ -71,6 +76,8 @@ class Scores:
             out |= {f"peak_region_{part.name}": float(getattr(self.peak, part.name)) for part in fields(self.peak)}
         for stratum, tally in self.tallies.items():
             out |= {f"{stratum}: {name}": value for name, value in tally.row().items()}
+        if self.foci is not None:
+            out |= {f"foci: {name}": value for name, value in self.foci.row().items()}
         return out
 
     def curves(self) -> list[dict[str, float | str]]:

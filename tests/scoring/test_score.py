@@ -230,7 +230,7 @@ class TestScore:
         assert row["active: coverage"] == found.strata["active"].inside / found.strata["active"].count
         assert {"peak_error", "peak_region_inside", "regions: crps", "depth 4: aggregated_mad"} <= set(row)
         curves = found.curves()
-        assert len(curves) == 8 * 2 * 11
+        assert len(curves) == 9 * 2 * 11
         here = [c["coverage"] for c in curves if c["stratum"] == "active" and c["kind"] == "pointwise"]
         assert_allclose(here, found.strata["active"].pit.coverage())
 
