@@ -90,6 +90,7 @@ def score(
     threshold : A m, that magnitudes may exceed; None takes the root mean square of the truth on the grid
     active : share of the truth's largest magnitude beyond which a source is active
 
+    Where a result is sure of a current, of 0 mostly, and right, its transform is drawn at random (see `Points.of`).
     With free orientation every axis is scored separately in the probabilistic scores. Nodes beyond `GAUSSIANS` are
     `compressed`, except for the log score, which tails decide.
 
@@ -248,12 +249,14 @@ def _blocks(
         block = slice(start, min(start + step, rows))
         at = truth[block]
         moments = ClusterMoments.zeros(int(cluster.max()) + 1, at.shape)
-        logs = np.full(at.shape, -np.inf)
+        logs, sure = np.full(at.shape, -np.inf), np.ones(at.shape, dtype=bool)
         for k, (w, m, s) in zip(cluster, posterior.gaussians(block, samples), strict=True):
-            sd = np.maximum(s, max(1e-10 * s.max(), floor))
+            least = max(1e-10 * s.max(), floor)
+            sd = np.maximum(s, least)
             moments.add(k, w, m, sd)
             logs = np.logaddexp(logs, np.log(w) + gaussian_log_density(at, m, sd))
-        yield block, Points.of(*moments.gaussians(), at, -logs, level, threshold)
+            sure &= (s <= least) & (np.abs(at - m) <= least)
+        yield block, Points.of(*moments.gaussians(), at, -logs, level, threshold, sure)
 
 
 def _functional(
@@ -262,7 +265,8 @@ def _functional(
     """Return the scores of linear functionals (functional, time)."""
     means = functional.means[:, :, samples]
     sds = np.maximum(np.broadcast_to(functional.node_sds, functional.means.shape)[:, :, samples], floor)
+    sure = np.all((sds <= floor) & (np.abs(truth - means) <= floor), axis=0)
     logs = log_score(functional.weights, means, sds, truth)
     limit = float(np.sqrt(np.mean(truth**2))) if threshold is None else threshold
     mixture = compressed(functional.weights, means, sds)
-    return Tally.of(Points.of(*mixture, truth, logs, level, limit), slice(None), level)
+    return Tally.of(Points.of(*mixture, truth, logs, level, limit, sure), slice(None), level)

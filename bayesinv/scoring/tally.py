@@ -36,9 +36,23 @@ class Points(NamedTuple):
 
     @classmethod
     def of(
-        cls, weights: Array, means: Array, sds: Array, truth: Array, logs: Array, level: float, threshold: float
+        cls,
+        weights: Array,
+        means: Array,
+        sds: Array,
+        truth: Array,
+        logs: Array,
+        level: float,
+        threshold: float,
+        sure: NDArray[np.bool_] | None = None,
     ) -> Points:
-        """Score a compressed mixture (node, row, time); `logs` are the log scores of the full one (row, time)."""
+        """Score a compressed mixture (node, row, time); `logs` are the log scores of the full one (row, time).
+
+        sure : (row, time), where all probability lies on the truth; the transform is drawn there from [0, 1], so that
+            it is uniform for a forecaster that knows
+
+        Reference: Czado, Gneiting & Held (2009), Biometrics 65, 1254-1261 (the transform of a forecast with steps).
+        """
         tail = (1 - level) / 2
         low, high = mixture_quantiles(weights, means, sds, (tail, 1 - tail))
         count = truth.shape[1]
@@ -46,8 +60,13 @@ class Points(NamedTuple):
         exceedance = np.zeros(truth.shape)
         for w, m, s in zip(weights, means, sds, strict=True):
             exceedance += w * (ndtr((m - threshold) / s) + ndtr((-threshold - m) / s))
+        pointwise = pit(weights, means, sds, truth)
+        if sure is not None and sure.any():
+            rng = np.random.default_rng(0)
+            pointwise = np.where(sure, rng.uniform(size=sure.shape), pointwise)
+            aggregated = np.where(sure.all(axis=1), rng.uniform(size=len(sure)), aggregated)
         return cls(
-            pit(weights, means, sds, truth),
+            pointwise,
             aggregated,
             crps(weights, means, sds, truth),
             interval_score(low, high, truth, level),

@@ -14,6 +14,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 import bayesinv as bi
 from bayesinv.classical.resolution import Resolution
+from bayesinv.covariance.covariance import Structure
 from bayesinv.head.sources import Sources
 from bayesinv.scoring import coverage, localisation, projection, proper, score, scores
 from bayesinv.scoring.tally import Tally
@@ -243,6 +244,23 @@ class TestScore:
         assert one.strata["all"].count == 11 * axes
         assert one.time == posterior.problem.times[2]
         assert np.isnan(one.course_correlation)
+
+    def test_being_sure_and_right_is_calibrated_and_being_sure_and_wrong_is_not(self):
+        """Of 400 sources three have any prior variance, and what the others are is known: nothing."""
+        problem = toy(sources=400, samples=6)
+        weights = np.zeros(400)
+        weights[[3, 50, 200]] = 1
+        posterior = by_hand(problem)
+        mixture = replace(posterior.mixture, structures=(Structure(weights=weights),))
+        posterior = replace(posterior, mixture=mixture)
+        current = np.zeros((400, 6))
+        current[3] = 1e-9 * np.arange(1, 7)
+        found = score.score(posterior, its_truth(problem, current)).strata["inactive"]
+        assert found.pit.miscalibration.mad < 0.02
+        assert found.row()["coverage"] == pytest.approx(0.9, abs=0.03)
+        # Whoever is sure of nothing where something is has it outside of every interval.
+        current[10:40] = 1e-9
+        assert score.score(posterior, its_truth(problem, current)).strata["active"].row()["coverage"] < 0.1
 
     def test_pooling_wants_one_level(self, scored):
         one, other = (score.score(*scored, level=level) for level in (0.8, 0.9))
