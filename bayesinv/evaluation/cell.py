@@ -142,14 +142,14 @@ def run_cell(
 def _regions(configuration: Configuration, truth: Truth, problem: Problem) -> tuple[Mapping[str, Index], Array | None]:
     """Return all regions, and the mean currents of those that hold part of the truth as functionals (region, source).
 
-    There are no functionals where all regions hold part of it.
+    There are no functionals where all regions hold part of it, or none does.
     """
     regions = setting_of(configuration).regions
     assert problem.sources is not None
     active = np.zeros(problem.source_count, dtype=bool)
     active[nearest(truth.sources, problem.sources)[np.abs(truth.current).max(axis=1) > 0]] = True
     active_regions = [index for index in regions.values() if active[index].any()]
-    if len(active_regions) == len(regions):
+    if len(active_regions) in (0, len(regions)):
         return regions, None
     rows = np.zeros((len(active_regions), problem.source_count))
     for row, index in zip(rows, active_regions, strict=True):

@@ -132,7 +132,7 @@ def scene_of(configuration: Configuration, cell: Cell) -> tuple[Truth, Problem, 
     # Other ratios have the same truth, and the same noise at another scale.
     rng = rng_of(cell.truth, cell.seed)
     truth = TRUTHS[cell.truth](world.sources, times, rng)
-    ratio: dict[str, Any] = {cell.how: cell.loud}
+    ratio: dict[str, Any] = {cell.how: cell.loud} if truth.current.any() else {}
     simulation = record(truth, world, _noise(configuration, world), rng, **ratio)
     return truth, simulation.problem(inversion), simulation.snr
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 
 import numpy as np
+from scipy.spatial.distance import cdist
 
 from bayesinv.axes import Array
 from bayesinv.classical.estimate import Estimate
@@ -49,6 +50,30 @@ def _everywhere(cortex: Sources, times: Array, rng: np.random.Generator) -> Trut
     return replace(prior_truth(cortex, current, times), notes={"truth": "independent currents at every source"})
 
 
+def _deep(cortex: Sources, times: Array, rng: np.random.Generator) -> Truth:
+    middle = (cortex.positions.max(axis=0) + cortex.positions.min(axis=0)) / 2
+    away = np.linalg.norm(cortex.positions - middle, axis=1)
+    inner = cortex.positions[away <= np.quantile(away, 0.25)]
+    return patch_truth(cortex, inner[rng.integers(len(inner))], times, area=6e-4)
+
+
+def _smooth(cortex: Sources, times: Array, rng: np.random.Generator) -> Truth:
+    places = cortex.positions[rng.choice(len(cortex), min(BUMPS, len(cortex)), replace=False)]
+    shapes = np.exp(-0.5 * (cdist(cortex.positions, places) / WIDTH) ** 2)
+    courses = np.stack([rng.standard_normal() * burst(times, rng) for _ in places])
+    current = shapes @ courses
+    current *= 1e-9 / np.sqrt(np.mean(current[:, times >= 0] ** 2))
+    notes = {"truth": f"smooth currents at every source, correlated over {1e3 * WIDTH:g} mm"}
+    return replace(prior_truth(cortex, current, times), notes=notes)
+
+
+def _nothing(cortex: Sources, times: Array, rng: np.random.Generator) -> Truth:
+    return replace(prior_truth(cortex, np.zeros((len(cortex), len(times))), times), notes={"truth": "noise alone"})
+
+
+BUMPS, WIDTH = 100, 0.02
+"""Bumps that a smooth truth is made of, and their standard deviation, m."""
+
 TRUTHS: dict[str, Callable[[Sources, Array, np.random.Generator], Truth]] = {
     "dipole": _dipole,
     "dipoles": _dipoles,
@@ -57,8 +82,12 @@ TRUTHS: dict[str, Callable[[Sources, Array, np.random.Generator], Truth]] = {
     "spike": _spike,
     "sparse": sparse_truth,
     "bursts": partial(sparse_truth, course=burst),
+    "deep": _deep,
+    "smooth": _smooth,
     "everywhere": _everywhere,
+    "nothing": _nothing,
 }
-"""Truths by name: one dipole, three; a patch of 6 cm², two; a spike that propagates; five sources of all, with
-sinusoids of 1 to 5 Hz, or bursts of such; all sources, independent of each other. "prior: MODEL" draws from a model's
+"""Truths by name: one dipole, three; a patch of 6 cm², two with one course; a spike that propagates; five sources of
+all, with sinusoids of 1 to 5 Hz, or bursts of such; a patch in the inner quarter of the cortex; a smooth field; all
+sources, independent of each other; noise alone, at the noise's own scale. "prior: MODEL" draws from a model's
 prior."""

@@ -134,18 +134,18 @@ def around(parts: tuple[Part, ...], sources: Sources, axes: int, radius: float =
 def focal_scores(
     posterior: Posterior, truth: Truth, level: float = 0.9, regions: Mapping[str, Index] | None = None
 ) -> FocalScores | None:
-    """Score the focal sources of a posterior; None where its model or the truth has none.
+    """Score the focal sources of a posterior; None where its model has none, or the truth is not of focal sources.
 
-    truth : at the samples of the posterior
+    truth : at the samples of the posterior; of nothing, whatever is found is false
     level : of credible sets and intervals
     regions : sources of each, of which inclusion is scored, too
     """
     parts, problem, active = parts_of(truth), posterior.problem, posterior.active
-    if not parts or active is None or problem.sources is None:
+    if (not parts and truth.current.any()) or active is None or problem.sources is None:
         return None
-    own = [nearest(truth.sources.pick(part.sources), problem.sources) for part in parts]
     held = np.zeros(problem.source_count, dtype=bool)
-    held[np.concatenate(own)] = True
+    for part in parts:
+        held[nearest(truth.sources.pick(part.sources), problem.sources)] = True
     draws = len(active.constant)
     foci = [one for one in posterior.foci if one.probability > FOUND]
     pairs = [(one, _nearest_part(one, parts)) for one in foci]
@@ -169,7 +169,7 @@ def focal_scores(
 def _nearest_part(focus: Focus, parts: tuple[Part, ...]) -> Part | None:
     """The part of a truth that a focus is of; None where none is near."""
     distances = [_away(focus, part) for part in parts]
-    return parts[int(np.argmin(distances))] if min(distances) <= NEAR else None
+    return parts[int(np.argmin(distances))] if min(distances, default=np.inf) <= NEAR else None
 
 
 def _away(focus: Focus, part: Part) -> float:

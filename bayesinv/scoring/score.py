@@ -97,8 +97,8 @@ def score(
     Raises
     ------
     ValueError
-        If positions are not known, the truth is zero in the window or lacks its samples, or a number lies outside its
-        range.
+        If positions are not known, the truth is zero in the window but not everywhere, or lacks its samples, or a
+        number lies outside its range.
     """
     credible_level(level)
     if not isinstance(result, Posterior | Estimate):
@@ -114,7 +114,7 @@ def score(
     samples = samples_of(times, window)
     sample_times = times[samples]
     true = _sampled(truth, sample_times)
-    if not true.current.any():
+    if not true.current.any() and truth.current.any():
         raise ValueError("the truth is zero throughout the window; there is nothing to find")
     grid = project(true, problem.sources, problem.axes)
     if isinstance(problem, SurfaceProblem):
@@ -155,10 +155,8 @@ def score(
         functional = posterior.contrast(contrasts)
         table = np.asarray(contrasts, dtype=np.float64).reshape(len(functional.names), -1)
         contrast_tally = _functional(functional, table @ flat, samples, level, threshold, floor)
-    peak = posterior.peak(float(sample_times[sample]))
-    true_peak, region = int(magnitude(grid)[:, sample].argmax()), peak.region(level)
-    peak_score = PeakScore(
-        bool(np.isin(true_peak, region)), float(peak.probability[true_peak]), len(region), peak.radius(level)
+    peak_score = (
+        _peak_score(posterior, grid, sample, float(sample_times[sample]), level) if true.current.any() else None
     )
     return replace(
         point_scores,
@@ -169,6 +167,13 @@ def score(
         currents=current_tally,
         foci=focal_scores(posterior, _sampled(truth, times), level, index),
     )
+
+
+def _peak_score(posterior: Posterior, grid: Array, sample: int, time: float, level: float) -> PeakScore:
+    peak = posterior.peak(time)
+    true_peak, region = int(magnitude(grid)[:, sample].argmax()), peak.region(level)
+    inside = bool(np.isin(true_peak, region))
+    return PeakScore(inside, float(peak.probability[true_peak]), len(region), peak.radius(level))
 
 
 def _sampled(truth: Truth, sample_times: Array) -> Truth:
@@ -202,7 +207,8 @@ def _point_scores(
     size = magnitude(estimated)[:, sample]
     map_and_truth = (size, sources.positions, true.current[:, sample], true.sources.positions)
     distances = (peak_error, centre_error, deviation, earth_movers_distance)
-    out: dict[str, Any] = {measure.__name__: measure(*map_and_truth) if size.any() else np.nan for measure in distances}
+    known = size.any() and true.current.any()
+    out: dict[str, Any] = {measure.__name__: measure(*map_and_truth) if known else np.nan for measure in distances}
     active = np.zeros(len(sources), dtype=bool)
     active[nearest_source[is_active[:, sample]]] = True
     defined = active.any() and not active.all()
@@ -210,7 +216,7 @@ def _point_scores(
         which.__name__: which(size, active) if defined else np.nan for which in (area_under_curve, average_precision)
     }
     one, other = (estimated, grid) if grid.ndim == 2 else (magnitude(estimated), magnitude(grid))
-    out["map_correlation"] = correlation(one[..., sample], other[..., sample])
+    out["map_correlation"] = correlation(one[..., sample], other[..., sample]) if known else np.nan
     ever_active = np.unique(nearest_source[is_active.any(axis=1)])
     power = np.sum(magnitude(grid)[ever_active] ** 2, axis=1)
     out["course_correlation"] = np.nan

@@ -107,7 +107,8 @@ def simulate(
     Raises
     ------
     ValueError
-        If shapes do not fit, a ratio is not positive, both are given, or the truth reaches no sensor.
+        If shapes do not fit, a ratio is not positive, both are given, or the truth reaches no sensor, unless it is
+        zero everywhere and the noise is left as it is.
     """
     if snr is not None and not 0 < snr < np.inf:
         raise ValueError(f"snr is {snr}, but a ratio of powers is positive")
@@ -134,7 +135,7 @@ def simulate(
     if not after.any():
         raise ValueError("the truth ends before time 0: there is no response")
     power = float(np.mean((Noise(covariance, kinds).whitener @ signal[:, after]) ** 2))
-    if not power > 0:
+    if not power > 0 and (truth.current.any() or snr is not None or alpha is not None):
         raise ValueError("the truth reaches no sensor")
     drawn = average @ process.draw(truth.times, rng)
     scale = 1.0 if snr is None else float(np.sqrt(power / snr))

@@ -16,12 +16,15 @@ from bayesinv.evaluation import cell as cell_evaluation
 from bayesinv.evaluation import run
 from bayesinv.evaluation import setting as setting_evaluation
 from bayesinv.evaluation.configuration import Configuration
+from bayesinv.evaluation.truths import TRUTHS
 from bayesinv.forward.sphere import lead_field as sphere
 from bayesinv.head import template_cortex
 from bayesinv.head.head import Head
 from bayesinv.head.parcels import parcels
 from bayesinv.report.evaluation import evaluate
+from bayesinv.scoring.focal import FocalScores
 from bayesinv.scoring.projection import project
+from bayesinv.scoring.reliability import Reliability
 
 SMALL = {
     "title": "A few cells",
@@ -417,3 +420,66 @@ class TestCommand:
 
         assert cli.run(["evaluate", *words, "--out", str(tmp_path / "out")]) == cli.REFUSED
         assert said in capsys.readouterr().err
+
+
+class TestTruths:
+    """On the template's own cortex."""
+
+    @pytest.fixture
+    def cortex(self):
+        return template_cortex.sources("ico3")
+
+    TIMES = np.arange(-5, 20) / 50
+
+    def made(self, name, cortex, seed=0):
+        return TRUTHS[name](cortex, self.TIMES, np.random.default_rng(seed))
+
+    def test_deep_ones_are_in_the_inner_quarter(self, cortex):
+        middle = (cortex.positions.max(axis=0) + cortex.positions.min(axis=0)) / 2
+        bound = np.quantile(np.linalg.norm(cortex.positions - middle, axis=1), 0.25)
+        away = [np.linalg.norm(self.made("deep", cortex, seed).centre - middle) for seed in range(8)]
+        # A patch of 6 cm² reaches a little beyond.
+        assert max(away) < bound + 0.01
+
+    def test_smooth_ones_are_alike_nearby_and_not_far_away(self, cortex):
+        found = self.made("smooth", cortex)
+        after = found.current[:, found.times >= 0]
+        assert np.sqrt(np.mean(after**2)) == pytest.approx(1e-9)
+        correlations = np.corrcoef(after)
+        distance = np.linalg.norm(cortex.positions[:, None] - cortex.positions, axis=2)
+        assert np.mean(correlations[(distance > 0) & (distance < 0.008)]) > 0.85
+        assert abs(np.mean(correlations[distance > 0.1])) < 0.2
+
+    def test_nothing_is_nothing_and_a_cell_of_it_counts_what_is_found(self, cortex, tmp_path):
+        assert not self.made("nothing", cortex).current.any()
+        given = {**SMALL, "truths": ["nothing"], "seeds": 1, "models": ["hierarchical"], "baselines": ["MNE"]}
+        found = evaluate(given, tmp_path / "out")
+        assert not found.failures
+        assert {one.snr for one in found.results} == {0.0}
+        assert np.isnan(found.table["peak_error"]).all()
+        assert (found.table["inactive: coverage"] > 0.9).any()
+
+    def test_two_patches_have_one_course(self, cortex):
+        found = self.made("patches", cortex)
+        courses = np.stack([found.current[found.parts == k].sum(axis=0) for k in (0, 1)])
+        assert np.corrcoef(courses)[0, 1] == pytest.approx(1)
+
+
+def test_focal_sources_have_a_table_and_cells_are_read_back(tmp_path, monkeypatch):
+    """Scores of a focal model are stored with each cell, pooled, and shown."""
+    scores = FocalScores(
+        Reliability.of([0.2], np.array([True])), Reliability.of([], np.zeros(0, bool)), 2, 1, 1, 1, 0, 1, 0.7, 1
+    )
+    real_score = cell_evaluation.score
+    monkeypatch.setattr(
+        cell_evaluation, "score", lambda *given, **named: replace(real_score(*given, **named), foci=scores)
+    )
+    given = {**SMALL, "truths": ["dipole"], "baselines": []}
+    found = evaluate(given, tmp_path / "out")
+    again = evaluate(given, tmp_path / "out")
+    for one in (found, again):
+        row = one.summary.iloc[0]
+        assert (row["foci: parts"], row["foci: found"], row["foci: amplitude"]) == (4, 2, 0.7)
+        assert row["foci: places: brier"] == pytest.approx(0.64)
+        assert row["foci: ± in_set"] == 0
+    assert "Focal sources" in (tmp_path / "out" / "report.html").read_text()

@@ -142,7 +142,26 @@ def test_models_without_focal_sources_have_none(problem):
     truth = dipoles(problem, [2], [np.ones(7)])
     assert focal_scores(bi.infer("hierarchical", problem), truth) is None
     assert score(bi.infer("hierarchical", problem), truth).foci is None
-    assert focal_scores(posterior(problem, [[1]]), replace(truth, current=0 * truth.current)) is None
+    sources = Sources(np.random.default_rng(0).normal(size=(MANY + 1, 3)))
+    many = Truth(sources, np.ones((MANY + 1, 7)), problem.times, {}, np.arange(MANY + 1))
+    assert focal_scores(posterior(problem, [[1]]), many) is None
+
+
+def test_of_nothing_whatever_is_found_is_false(problem):
+    nothing = Truth(problem.sources, np.zeros((6, 7)), problem.times)
+    found = score(posterior(problem, [[1], [1, 4], [1], []]), nothing, regions={"left": np.array([0, 1])})
+    assert (found.foci.parts, found.foci.found, found.foci.near) == (0, 1, 0)
+    assert found.foci.row()["false"] == 1
+    assert np.isnan(found.foci.row()["missed"])
+    assert found.foci.regions.brier == pytest.approx((3.5 / 5) ** 2)
+    assert np.isnan(found.peak_error)
+    assert found.peak is None
+    assert found.currents is None
+    assert found.strata["inactive"].count == 42
+    # A truth that is silent in a window alone is a mistake.
+    late = Truth(problem.sources, np.eye(6, 7), problem.times)
+    with pytest.raises(ValueError, match="zero throughout the window"):
+        score(posterior(problem, [[1]]), late, window=slice(6, 7))
 
 
 def test_score_has_them_and_the_currents_around_each_part(problem):

@@ -280,7 +280,9 @@ class TestScore:
         with pytest.raises(ValueError, match="holds none of the 4 samples"):
             score.score(posterior, truth, window=slice(9, 12))
         with pytest.raises(ValueError, match="zero throughout the window"):
-            score.score(posterior, replace(truth, current=0 * truth.current))
+            score.score(
+                posterior, replace(truth, current=np.where(truth.times < posterior.times[0], 1.0, 0.0 * truth.current))
+            )
         with pytest.raises(ValueError, match=r"truth has no sample at 0\.1 s"):
             score.score(posterior, replace(truth, times=truth.times + 10))
         with pytest.raises(ValueError, match="positions are not known"):

@@ -78,10 +78,15 @@ class TestSimulate:
         with pytest.raises(ValueError, match="a ratio of powers is positive"):
             recording.simulate(*scene, np.eye(7), rng, snr=snr)
 
-    def test_a_zero_truth_is_refused(self, scene, rng):
+    def test_a_zero_truth_has_no_ratio_to_noise_and_is_recorded_as_noise_alone(self, scene, rng):
         truth, lead_field = scene
-        with pytest.raises(ValueError, match="reaches no sensor"):
-            recording.simulate(replace(truth, current=0 * truth.current), lead_field, np.eye(7), rng)
+        silent = replace(truth, current=0 * truth.current)
+        for ratio in ({"snr": 1.0}, {"alpha": 0.5}):
+            with pytest.raises(ValueError, match="reaches no sensor"):
+                recording.simulate(silent, lead_field, np.eye(7), rng, **ratio)
+        alone = recording.simulate(silent, lead_field, np.eye(7), rng)
+        assert alone.snr == 0
+        assert alone.recording.field.std() == pytest.approx(1, rel=0.3)
 
     def test_truth_must_match_the_lead_field(self, scene, rng):
         truth, lead_field = scene
