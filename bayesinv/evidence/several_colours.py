@@ -201,10 +201,11 @@ class BesideModes:
         return cls(SeveralColours.of(problem, structure), Spectrum.of(problem, structure).likelihood)
 
     def at(self, ratio: float, most: int | None = None) -> Array:
-        """Both terms of `SeveralColours.at` less those of shared modes: (2,), at a ratio of variances.
+        """Both terms of `SeveralColours.at` less those of shared modes, and the power by these: (3,), at a ratio.
 
         most : see there
         """
         power = float(np.sum(self.modes.powers / (ratio * self.modes.eigenvalues + 1)))
         log_density = float(self.modes.log_likelihood(np.array([ratio]), np.ones(1))[0])
-        return np.array(self.colours.at(ratio, most=most)[:2]) - np.array([log_density + 0.5 * power, power])
+        exact, exact_power, _ = self.colours.at(ratio, most=most)
+        return np.array([exact - log_density - 0.5 * power, exact_power - power, power])

@@ -55,17 +55,19 @@ def integrate_apart(density: Density) -> tuple[Density, Lattice]:
     UnsettledError
         If the moments do not settle.
     ColoursTogetherError
-        If the noise's colours cannot be told apart: places are too many.
+        If the noise's colours cannot be told apart: places are too many, or moments settle by shared modes alone.
     """
     lattice = integrate(density)
     if not has_several_colours(density):
         return density, lattice
     found = Lacking.nowhere(*_moments(density, lattice))
+    nodes, weights = lattice.nodes, lattice.weights
     best: tuple[float, tuple[float, float], DensityOfColours, Lattice] | None = None
     for spacing in SPACINGS:
         exact: DensityOfColours | None = None
+        settled: Lattice | None = lattice
         for _ in range(ROUNDS):
-            new = _new(_around(found, density, lattice, spacing), found.index)
+            new = _new(_around(found, density, nodes, weights, spacing), found.index)
             if not len(new):
                 break
             if len(found.index) + len(new) > MAX_PLACES:
@@ -73,9 +75,15 @@ def integrate_apart(density: Density) -> tuple[Density, Lattice]:
                 break
             found = found.with_terms(new, lacking(density, found.places(new)))
             exact = DensityOfColours(density.model, density.observation, found)
-            lattice = integrate(exact)
+            settled = _settled(exact)
+            if settled is None:
+                # Between places so far apart it may be anything.
+                break
+            lattice, nodes, weights = settled, settled.nodes, settled.weights
         if exact is None:
             break
+        if settled is None:
+            continue
         at, terms, off = _error(exact, lattice, spacing)
         found = found.with_terms(at, terms)
         if best is None or off < best[0]:
@@ -84,13 +92,21 @@ def integrate_apart(density: Density) -> tuple[Density, Lattice]:
             break
     if best is None:
         raise ColoursTogetherError(
-            f"MEG and EEG have noise of different colours, and their likelihood is wanted at more than {MAX_PLACES} "
-            "places"
+            "MEG and EEG have noise of different colours, and their likelihood is not smooth enough to be interpolated "
+            f"between at most {MAX_PLACES} places"
         )
     between, (off, slope), exact, lattice = best
     if off:
         return replace(exact, off=off + between, slope_off=slope), lattice
     return exact, replace(lattice, error=lattice.error + between)
+
+
+def _settled(density: DensityOfColours) -> Lattice | None:
+    """The lattice of a density; None where its moments do not settle, or it is not finite everywhere."""
+    try:
+        return integrate(density)
+    except ValueError:
+        return None
 
 
 def _by_parts(density: DensityOfColours, lattice: Lattice) -> tuple[float, float]:
@@ -102,7 +118,7 @@ def _by_parts(density: DensityOfColours, lattice: Lattice) -> tuple[float, float
     noise = lattice.weights @ density.scales(lattice.nodes)[1]
 
     def changes(at: Array) -> Array:
-        return np.asarray((lacking(density, at, 2 * MAX_PARTS) - lacking(density, at)) @ [1, -0.5 / noise**2])
+        return np.asarray((lacking(density, at, 2 * MAX_PARTS) - lacking(density, at)) @ [1, -0.5 / noise**2, 0])
 
     off = float(changes(middle[None])[0])
     if off == 0:
@@ -120,11 +136,11 @@ def _moments(density: Density, lattice: Lattice) -> tuple[Array, Array]:
     return middle, np.asarray(np.linalg.cholesky(left.T @ left + LEAST_SPREAD**2 * np.eye(len(middle))))
 
 
-def _around(found: Lacking, density: Density, lattice: Lattice, spacing: float) -> Array:
+def _around(found: Lacking, density: Density, nodes: Array, weights: Array, spacing: float) -> Array:
     """Corners (place, axis) of the cells, of a width, that hold all of a lattice but the least probable places."""
-    cells = np.floor(found.index_of(places(density, lattice.nodes)[0]) / spacing)
+    cells = np.floor(found.index_of(places(density, nodes)[0]) / spacing)
     each, which = np.unique(cells, axis=0, return_inverse=True)
-    mass = np.bincount(which.reshape(-1), lattice.weights)
+    mass = np.bincount(which.reshape(-1), weights)
     order = np.argsort(mass)
     inside = each[order[np.cumsum(mass[order]) > OUTSIDE]]
     corners = grid_points([np.array([0.0, 1.0])] * cells.shape[1])
@@ -149,6 +165,6 @@ def _error(density: DensityOfColours, lattice: Lattice, spacing: float) -> tuple
     between = np.concatenate([cell[None], cell + ones, cell - ones])
     at = found.places(between)
     exact = lacking(density, at)
-    off = np.abs(found.at(at) - exact) @ [1, 0.5 / noise**2]
+    off = np.abs(found.at(at) - exact[:, :2]) @ [1, 0.5 / noise**2]
     distance = np.linalg.norm(np.linalg.solve(root, (at - middle).T), axis=0)
     return between, exact, float(np.max(off * np.exp(-0.5 * distance**2)))

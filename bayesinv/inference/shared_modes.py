@@ -26,6 +26,9 @@ MOST_OFF, MOST_NATS = 0.2, 0.1
 """Largest error that is let pass: of means in posterior sd, by which 90 % intervals hold 89 %; of log densities in
 nats, or of how they differ over a standard deviation, by which hyperparameters are off by as much of theirs."""
 
+SHARES = np.array([0.1, 0.3, 0.5, 0.7, 0.9])
+"""Shares of the mass, node by node, at which log densities are compared."""
+
 PLACES = 64
 """Amplitudes at which means are compared."""
 
@@ -49,7 +52,8 @@ def shared_modes_checks(density: Density, mixed: Mixture, nodes: Array, weights:
         if density.off:
             checks.append(_parts_check(density))
     elif density.dimension:
-        checks.append(_densities_check(density, nodes[int(weights.argmax())]))
+        at = np.searchsorted(np.cumsum(weights), SHARES * weights.sum()).clip(max=len(weights) - 1)
+        checks.append(_densities_check(density, nodes[np.unique([int(weights.argmax()), *at])]))
     return checks
 
 
@@ -62,8 +66,8 @@ def _parts_check(density: DensityOfColours) -> Check:
     )
 
 
-def _densities_check(density: Density, node: Array) -> Check:
-    off = abs(float(log_densities(density, node[None])[0] - density(node[None])[0]))
+def _densities_check(density: Density, nodes: Array) -> Check:
+    off = float(np.abs(log_densities(density, nodes) - density(nodes)).max())
     return _off_check(
         off,
         "error of the log density of the hyperparameters where the noise of MEG and EEG differs in colour; by modes of "

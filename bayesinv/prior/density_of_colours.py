@@ -30,6 +30,10 @@ MAX_CONDITION = 30.0
 TINY = 1e-100
 """Smallest noise that is divided by, and inverse of the largest."""
 
+MOST_TAKEN, FADED = 0.999, 2.0
+"""Largest share of the power by shared modes that may be taken from it, and the distance from the box, in units of it,
+from which nothing is."""
+
 SLOPE_STEP = 1e-4
 """Step of finite differences along an unconstrained coordinate."""
 
@@ -66,7 +70,9 @@ def _largest(density: Density) -> float:
 
 
 def lacking(density: Density, found: Array, most: int | None = None) -> Array:
-    """What shared modes lack at places (place, axis): the log density's term at noise 1, and the power's, (place, 2).
+    """What shared modes lack at places (place, axis): the log density's term at noise 1, and the power's.
+
+    And the power by shared modes: (place, 3).
 
     most : parts of the signal that are integrated over together; None for as many as may be
     """
@@ -76,7 +82,7 @@ def lacking(density: Density, found: Array, most: int | None = None) -> Array:
     else:
         structures = density.structures(coordinates)
     ratios = np.expm1(found[:, -1]) / _largest(density)
-    out = np.empty((len(found), 2))
+    out = np.empty((len(found), 3))
     for k, structure in enumerate(structures):
         beside = BesideModes.of(density.observation.problem, structure)
         for i in np.flatnonzero(which.reshape(-1) == k):
@@ -98,10 +104,13 @@ def log_densities(density: Density, nodes: Array) -> Array:
 class Lacking:
     """What shared modes lack, between places on a lattice; far beyond the box around these as it is a unit beyond it.
 
+    But the power's term fades there, and takes at most `MOST_TAKEN` of the power by shared modes: at noise that
+    vanishes a power below zero would outweigh everything.
+
         place = origin + axes @ index
 
     origin : (axis,); axes : (axis, axis), lower triangular, so that few structures are different
-    index : (place, axis); terms : (place, 2), see `lacking`
+    index : (place, axis); terms : (place, 3), see `lacking`
     """
 
     origin: Array
@@ -112,7 +121,7 @@ class Lacking:
     @classmethod
     def nowhere(cls, origin: Array, axes: Array) -> Lacking:
         """A lattice on which no place is known."""
-        return cls(origin, axes, np.zeros((0, len(origin))), np.zeros((0, 2)))
+        return cls(origin, axes, np.zeros((0, len(origin))), np.zeros((0, 3)))
 
     def with_terms(self, index: Array, terms: Array) -> Lacking:
         """The same lattice with more places."""
@@ -138,17 +147,26 @@ class Lacking:
         """Splines about the polynomial of the highest degree that the places determine."""
         known, which = np.unique(np.round(self._known, 9), axis=0, return_index=True)
         degree = next(one for one in range(MAX_DEGREE, -1, -1) if _determined(known, one))
-        return RBFInterpolator(known, self.terms[which], kernel="quintic" if degree > 1 else "linear", degree=degree)
+        values = np.column_stack([self.terms[which, :2], np.log(np.maximum(self.terms[which, 2], TINY))])
+        return RBFInterpolator(known, values, kernel="quintic" if degree > 1 else "linear", degree=degree)
 
     def at(self, found: Array) -> Array:
         """Both terms at places (place, axis): (place, 2)."""
         index = self.index_of(found)
         inside = np.clip(index, self._known.min(axis=0), self._known.max(axis=0))
+        away = np.linalg.norm(index - inside, axis=1)
         # A kink would be felt by a lattice of nodes.
         inside = inside + np.tanh(index - inside)
+        log_density, power, log_whole = self._between(inside).T
         # In a corner of the box that holds no place the polynomial may run away.
-        low, high = self.terms.min(axis=0), self.terms.max(axis=0)
-        return np.clip(self._between(inside), low - (high - low) / 2, high + (high - low) / 2)
+        low, high = self.terms[:, :2].min(axis=0), self.terms[:, :2].max(axis=0)
+        out = np.clip(np.column_stack([log_density, power]), low - (high - low) / 2, high + (high - low) / 2)
+        whole = np.exp(np.minimum(log_whole, np.log(self.terms[:, 2].max())))
+        beyond = np.maximum(found[:, -1] - self.places(inside)[:, -1], 0)
+        out[:, 1] = np.maximum(out[:, 1], -MOST_TAKEN * whole) * np.exp(-(beyond**2) / (1 + beyond))
+        # More power than by shared modes makes what is far away less probable, as it should be; less does not.
+        out[:, 1] *= np.where(out[:, 1] < 0, np.maximum(1 - (away / FADED) ** 2, 0) ** 2, 1.0)
+        return out
 
 
 def _determined(unit: Array, degree: int) -> bool:

@@ -408,7 +408,8 @@ class TestEstimate:
         regions = {"wrong": [1], "right": [2], "both": [1, 2]}
         found = score(baseline(problem, "champagne"), Truth(problem.sources, current, problem.times), regions=regions)
         assert found.row()["active: coverage"] == 0
-        assert found.regions.inside == 60
+        # Of what is rightly sure the transform is drawn at random, so that nine of ten are inside.
+        assert found.regions.inside == pytest.approx(54, abs=8)
         assert found.regions.count == 180
         assert found.peak is not None
 

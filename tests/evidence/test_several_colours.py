@@ -52,7 +52,7 @@ def test_kinds_of_sensor_may_have_scales_of_their_own(monkeypatch):
 
 def test_beside_shared_modes_is_the_difference_to_them():
     problem, structure = coloured(2, samples=9), Structure(time=0.008)
-    constant, power = BesideModes.of(problem, structure).at(2.0 / 1.3**2)
+    constant, power, _ = BesideModes.of(problem, structure).at(2.0 / 1.3**2)
     by_modes = Spectrum.of(problem, structure).log_likelihood(np.array([2.0]), np.array([1.3]))[0]
     wanted = log_density(SeveralColours.of(problem, structure), problem, 2.0, 1.3)
     assert_allclose(by_modes + constant - 0.5 * power / 1.3**2, wanted, rtol=1e-10)

@@ -134,10 +134,36 @@ def test_shared_modes_do_with_a_failed_check_where_places_are_too_many(problem, 
     assert_allclose(posterior.log_evidence, integrate(Density.of(model(problem))).log_evidence)
 
 
+def test_without_a_baseline_noise_that_vanishes_is_as_improbable_as_it_is(problem):
+    """What shared modes lack is a power that is divided by the noise's, wherever it was worked out."""
+
+    def noisy(problem):
+        with pm.Model(coords=problem.coords) as built:
+            noise = pm.LogNormal("noise", 0.0, 0.5)
+            scale, constant = pm.LogNormal("scale", 0.0, 0.5), pm.Uniform("constant", SHORT, LONG)
+            Currents(scale**2 * 4 / problem.signal_power, time=constant).observe("recording", problem, noise=noise)
+        return built
+
+    density = Density.of(noisy(problem))
+    exact, lattice = integrate_apart(density)
+    assert isinstance(exact, DensityOfColours)
+    best = lattice.weights @ lattice.nodes
+    quiet = np.arange(-1.0, -20, -1)
+    axes = [list(density.names).index(name) for name in ("noise_log__", "scale_log__", "constant_interval__")]
+    for by_scale in (0, 1):
+        for constant in (-6.0, best[axes[2]], 6.0):
+            nodes = np.tile(best, (len(quiet), 1))
+            nodes[:, axes[0]], nodes[:, axes[1]] = quiet, best[axes[1]] + by_scale * quiet
+            nodes[:, axes[2]] = constant
+            heights = exact(nodes)
+            assert (np.diff(heights) < 0).all()
+            assert heights[0] < exact(best[None])[0]
+
+
 def test_places_are_not_too_many(problem, monkeypatch):
     density = Density.of(model(problem))
     monkeypatch.setattr(colours_apart, "MAX_PLACES", 10)
-    with pytest.raises(colours_apart.ColoursTogetherError, match="wanted at more than 10 places"):
+    with pytest.raises(colours_apart.ColoursTogetherError, match="between at most 10 places"):
         integrate_apart(density)
     monkeypatch.undo()
     # Where a finer lattice would have too many, the error of the coarser one is stated.
