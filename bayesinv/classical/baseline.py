@@ -56,7 +56,7 @@ def baseline(
     depth : exponent of the depth weighting; None for none; "auto" is 0.8 with `convention="mne"` and none otherwise.
         eLORETA and LCMV have none
     loose : variance of tangential currents relative to normal ones with free orientation; "auto" is 0.2 with
-        `convention="mne"` where normals are known, and 1 otherwise
+        `convention="mne"` on a surface whose normals and hemispheres are known, and 1 otherwise
     convention : "mne" for the numbers of MNE-Python's `apply_inverse` and `make_lcmv`: its depth weighting of the
         unwhitened gain, sLORETA divided by one number per source, eLORETA stopped after 20 iterations. None weights
         depth by the whitened gain, standardises sLORETA by a source's 3 x 3 block and runs eLORETA until it converges

@@ -87,7 +87,9 @@ def source_prior(problem: Problem, depth: float | str | None, loose: float | str
         one_of("looseness", loose, ("auto",), ", or give a number between 0 and 1")
         loose = None
     if loose is None:
-        loose = 0.0 if problem.axes == 1 else MNE_LOOSE if mne and has_normals(problem) else 1.0
+        # Sources in a volume or at chosen places are no surface, to MNE-Python, though they may have normals.
+        surface = problem.sources is not None and problem.sources.hemispheres is not None and has_normals(problem)
+        loose = 0.0 if problem.axes == 1 else MNE_LOOSE if mne and surface else 1.0
     if not 0 <= loose <= 1:
         raise ValueError(f"loose is {loose}, but must lie between 0 (fixed) and 1 (free)")
     if problem.axes == 1 and loose > 0:

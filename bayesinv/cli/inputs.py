@@ -234,9 +234,14 @@ def pick_condition(averages: Any, condition: str | None, path: Path) -> Any:
     Raises
     ------
     ValueError
-        If there is none, or several and none is named.
+        If the file holds none, or none of that name, or several and none is named.
     """
     averages = averages if isinstance(averages, list) else [averages]
+    if not averages:
+        raise ValueError(
+            f"{path} holds no average; it may be of epochs or a continuous recording: average it first, e.g. "
+            "mne.read_epochs(path).average().save(...)"
+        )
     names = [average.comment for average in averages]
     listed = ", ".join(repr(name) for name in names)
     if condition is None:

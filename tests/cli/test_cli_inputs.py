@@ -45,6 +45,14 @@ class TestBadInput:
         refused(fit(condition="2"), tmp_path, "no condition number 2", "'left ear', 'right ear'")
         refused(fit(condition=None), tmp_path, "holds 2 conditions", "--condition")
 
+    def test_a_file_of_trials_holds_no_average(self, fit, tmp_path):
+        import mne
+
+        info = mne.create_info(["EEG 001"], 100.0, "eeg")
+        path = tmp_path / "some-raw.fif"
+        mne.io.RawArray(np.zeros((1, 200)), info, verbose="error").save(path, verbose="error")
+        refused(fit(recording=path), tmp_path, "some-raw.fif", "average")
+
     def test_unknown_model_is_refused_before_anything_is_read(self, fit, tmp_path):
         refused(fit("--model", "hierachical"), tmp_path, "did you mean 'hierarchical'?", "minimum_norm")
         refused(fit("--model", tmp_path / "mine.py"), tmp_path, "no model file", "mine.py")
