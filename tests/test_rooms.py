@@ -16,7 +16,7 @@ PACKAGE = ROOT / "bayesinv"
 # A file imports, at its top or inside a function, only from packages above its own, or from its own.
 ORDER = """
     axes exits memory atomic progress versions wording geometry interpolation head forward problem covariance
-    evidence prior posterior inference classical simulation scoring criticism evaluation bridges group figures
+    evidence prior posterior inference classical simulation scoring criticism evaluation bridges figures
     report cli __init__ __main__
 """.split()  # noqa: SIM905
 FORBIDDEN = {"utils", "core", "base", "helpers", "common", "misc"}

@@ -5,6 +5,7 @@ python tests/benchmarks/classical.py [folder of the real recording]
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 import tracemalloc
@@ -102,5 +103,4 @@ def metrics(folder: Path) -> None:
 
 if __name__ == "__main__":
     scan()
-    beside = Path(__file__).resolve().parents[3] / "shared" / "data" / "sample"
-    metrics(Path(sys.argv[1]) if len(sys.argv) > 1 else beside)
+    metrics(Path(sys.argv[1] if len(sys.argv) > 1 else os.environ["BAYESINV_DATA"]))
