@@ -292,7 +292,8 @@ def _treated(problem: Problem, outliers: str) -> Problem:
         warnings.warn(
             f"{many} of {problem.source_count} sources ({listed(problem.outliers)}), with gains many times as large as "
             "their neighbours', are left out: they lie on or outside the skull of the head model, where a gain has no "
-            f"meaning, and have {percent(outlying_share(problem), 2)} of the signal's power. The account names them; "
+            "meaning. Of equal currents everywhere they would send "
+            f"{percent(outlying_share(problem), 2)} of the power that reaches the sensors. The account names them; "
             "outliers='drop' leaves them out without this warning, outliers='keep' keeps them",
             stacklevel=3,
         )

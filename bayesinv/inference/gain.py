@@ -17,8 +17,9 @@ def gain_checks(problem: Problem) -> list[Check]:
         return []
     share = outlying_share(problem)
     note = (
-        f"share of the signal's power in {len(problem.outliers)} of {problem.source_count} sources "
-        f"({listed(problem.outliers)}) whose gains are many times their neighbours': they lie on or outside the skull "
+        "share of the power at the sensors, of equal currents everywhere, that is of "
+        f"{len(problem.outliers)} of {problem.source_count} sources ({listed(problem.outliers)}) whose gains are many "
+        "times their neighbours': they lie on or outside the skull "
         "of the head model. Scales are learned for these, and other currents come out too small. Leave them out "
         "(of gain and positions; problem.outliers names them, from_mne(outliers='drop') does it), or give a head "
         "model with the skull around all sources"

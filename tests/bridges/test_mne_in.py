@@ -401,7 +401,7 @@ class TestOutliers:
     """Two sources of the real forward solution lie on the inner skull, where its gain has no meaning."""
 
     def test_are_left_out_and_named(self, full_forward, noise_cov, auditory):
-        match = r"2 of 2052 sources \(39, 21\), with gains many .* are left out: .* have 68 % of the signal"
+        match = r"2 of 2052 sources \(39, 21\), with gains many .* are left out: .* send 68 % of the power"
         with pytest.warns(UserWarning, match=match):
             problem = from_mne(decimated(auditory), full_forward, noise_cov)
         assert problem.source_count == 2050
