@@ -89,7 +89,8 @@ def show_posterior(posterior: Posterior, maps: tuple[Maps, Maps | None], stages:
     for name in (*names, *(key for key in posterior.hyper if key not in names)):
         scalar = posterior.hyper[name]
         low, high = scalar.interval(LEVEL)
-        text = f"{scalar.mean:.3g}"
+        # A mean over a long tail lies outside of its own interval.
+        text = f"{float(scalar.quantile(0.5)):.3g}"
         rows.append(
             (names.get(name, name), text if low == high else f"{text} ({LEVEL:.0%} {low:.3g} to {high:.3g})"),
         )
