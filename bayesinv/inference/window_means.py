@@ -1,4 +1,4 @@
-"""Whether currents are as large over time as a posterior takes them to be: single samples, and means over windows.
+"""Whether currents are as large over time as a posterior takes them to be: samples, means over windows, stretches.
 
 In direction k of the recording, with eigenvalue d_k, and for the mean over a window b,
 
@@ -7,6 +7,7 @@ In direction k of the recording, with eigenvalue d_k, and for the mean over a wi
 with T the currents' correlation over time and K the noise's. A model that has none of its own takes T = K. Where real
 currents are slower, the scale is that of what is new in each sample, and currents, the more so their means over
 windows, are larger than it by a factor that the sums of squares of these means tell. All intervals are too narrow then.
+Where a response fills a part of the window alone, single samples of that stretch are.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.stats import chi2
 
-from bayesinv.axes import Array
+from bayesinv.axes import Array, Index
 from bayesinv.covariance.covariance import Structure
 from bayesinv.covariance.time_course import correlation_over_time, equally_spaced
 from bayesinv.evidence.spectrum import Decomposition
@@ -34,22 +35,25 @@ intervals of 90 % then hold 76 %."""
 SIGNIFICANCE = 1e-4
 """Probability with which currents that are as the posterior takes them exceed what chance allows, at each length."""
 
+STRETCHES, LEAST_SAMPLES = 8, 3
+"""Stretches of a recording that are looked at one by one, and the fewest samples of each."""
+
 LEAST_SHARE = 1e-2
 """Share of a direction's variance that currents must have in single samples for it to be looked at."""
 
 
 def window_means_checks(problem: Problem, mixed: Mixture) -> list[Check]:
-    """Return the check that single samples of currents, and means over windows, are as large as they are taken to be.
+    """Return the check that currents are as large as they are taken to be: samples, means over windows, and stretches.
 
-    It takes the most probable structure and its mean scales, and windows of 1, 2, 4, ... samples, at least two to a
-    recording. Nothing is returned for a single sample.
+    It takes the most probable structure and its mean scales, windows of 1, 2, 4, ... samples, at least two to a
+    recording, and single samples of each of `STRETCHES` stretches. Nothing is returned for a single sample.
     """
     if len(problem.times) < 2:
         return []
     which = int(np.argmax(np.bincount(mixed.which, mixed.weights)))
     share = np.where(mixed.which == which, mixed.weights, 0.0) / mixed.weights[mixed.which == which].sum()
     structure = mixed.structures[which]
-    series = Series.of(problem, structure, float(share @ mixed.variance), float(share @ mixed.noise))
+    series = finest = Series.of(problem, structure, float(share @ mixed.variance), float(share @ mixed.noise))
     found = [series.excess()]
     while series.samples >= 4:
         series = series.coarser()
@@ -57,10 +61,16 @@ def window_means_checks(problem: Problem, mixed: Mixture) -> list[Check]:
     factors = np.array([factor for factor, _ in found])
     clear = np.where([chance < SIGNIFICANCE for _, chance in found], factors, 0.0)
     worst = int(np.argmax(clear)) if clear.any() else 0
+    value, largest = float(factors[worst]), float(clear[worst])
     said = f"single samples of them are {factors[0]:.2g} times as large as the posterior takes them"
     if worst:
         span = 2**worst * float(problem.times[1] - problem.times[0])
         said += f", means over {2**worst} samples ({span:.3g} s) {factors[worst]:.2g} times"
+    stretch = _strongest_stretch(finest)
+    if stretch is not None and stretch[0] > max(LIMIT, largest):
+        value = largest = stretch[0]
+        first, last = 1e3 * problem.times[stretch[1]][[0, -1]]
+        said += f", those from {first:.0f} to {last:.0f} ms {value:.2g} times"
     note = f"{said}; 1 where both are right, and above it intervals of currents and of their scale are too narrow"
     if structure.time is None:
         note += (
@@ -69,8 +79,23 @@ def window_means_checks(problem: Problem, mixed: Mixture) -> list[Check]:
         )
     else:
         note += ". Above it, too, where the response fills a part of the recording alone: give its window (tmin, tmax)"
-    passed = bool(clear[worst] <= LIMIT)
-    return [Check("currents over time", float(factors[worst]), f"at most {LIMIT:g}, or by chance", passed, note)]
+    passed = largest <= LIMIT
+    return [Check("currents over time", value, f"at most {LIMIT:g}, or by chance", passed, note)]
+
+
+def _strongest_stretch(series: Series) -> tuple[float, Index] | None:
+    """How large currents are in the stretch where they are largest, and its samples; None where chance may do it.
+
+    Stretches of long recordings, which are judged by their mean, are not looked at.
+    """
+    count = min(STRETCHES, series.samples // LEAST_SAMPLES)
+    if series.table.shape[1] > 1 or count < 2:
+        return None
+    stretches = np.array_split(np.arange(series.samples), count)
+    found = [series.excess(slice(int(one[0]), int(one[-1]) + 1)) for one in stretches]
+    clear = [factor if chance < SIGNIFICANCE / count else 0.0 for factor, chance in found]
+    best = int(np.argmax(clear))
+    return (clear[best], stretches[best]) if clear[best] else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,27 +188,29 @@ class Series(PickledByFields):
             return np.asarray(self.currents_of_groups @ np.diagonal(self._terms, axis1=1, axis2=2) / self.variance)
         return np.outer(self.currents, np.diag(self.over_time)) / self.variance
 
-    @property
-    def degrees(self) -> float:
-        """Independent numbers that Σ share value² / variance is worth: 2 mean² / variance of this sum."""
+    def degrees(self, some: slice = slice(None)) -> float:
+        """Independent numbers that Σ share value² / variance is worth, of some samples: 2 mean² / variance of it."""
         # Its variance is twice the sum of squared covariances, in units of the variances.
-        scaled, spread = self.share / self.variance, 0.0
+        share = self.share[:, some]
+        scaled, spread = share / self.variance[:, some], 0.0
         for one, first in zip(self._parts.T, self._terms, strict=True):
             for other, second in zip(self._parts.T, self._terms, strict=True):
-                spread += float(np.einsum("k,kb,kb->", one * other, scaled @ (first * second), scaled))
-        return self.table.shape[1] * float(self.share.sum()) ** 2 / spread
+                both = first[some, some] * second[some, some]
+                spread += float(np.einsum("k,kb,kb->", one * other, scaled @ both, scaled))
+        return self.table.shape[1] * float(share.sum()) ** 2 / spread
 
-    def excess(self) -> tuple[float, float]:
-        """How many times as large as they are taken to be currents are in these samples.
+    def excess(self, some: slice = slice(None)) -> tuple[float, float]:
+        """How many times as large as they are taken to be currents are in these samples, or in some of each stretch.
 
             factor² = Σ share (value² / variance - 1 + share) / Σ share²
 
         This is what least squares finds, weighted for factors near 1, and 0 where it would be negative. Also return the
         probability that chance alone makes it as large: the sum is nearly chi-squared.
         """
-        power = np.mean(self.table**2, axis=1) / self.variance
-        squares = float(np.sum(self.share * (power - 1 + self.share))) / float(np.sum(self.share**2))
-        degrees, mean = self.degrees, float(np.sum(self.share * power) / np.sum(self.share))
+        share = self.share[:, some]
+        power = np.mean(self.table[:, :, some] ** 2, axis=1) / self.variance[:, some]
+        squares = float(np.sum(share * (power - 1 + share))) / float(np.sum(share**2))
+        degrees, mean = self.degrees(some), float(np.sum(share * power) / np.sum(share))
         return float(np.sqrt(max(0.0, squares))), float(chi2.sf(degrees * mean, degrees))
 
 

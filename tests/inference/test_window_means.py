@@ -66,7 +66,14 @@ def test_variances_and_their_worth_are_those_of_dense_algebra(groups, time, cent
         assert_allclose(series.share, share, rtol=1e-7)
         scaled = [weight / np.diag(one) for weight, one in zip(share, own, strict=True)]
         spread = sum(weight @ one**2 @ weight for weight, one in zip(scaled, own, strict=True))
-        assert_allclose(series.degrees, share.sum() ** 2 / spread, rtol=1e-7)
+        assert_allclose(series.degrees(), share.sum() ** 2 / spread, rtol=1e-7)
+        # Of some samples alone.
+        some, part = slice(1, 3), share[:, 1:3]
+        own_part = [one[some, some] for one in own]
+        scaled = [weight / np.diag(one) for weight, one in zip(part, own_part, strict=True)]
+        spread = sum(weight @ one**2 @ weight for weight, one in zip(scaled, own_part, strict=True))
+        if series.samples > 2:
+            assert_allclose(series.degrees(some), part.sum() ** 2 / spread, rtol=1e-7)
         values = np.stack([windows @ (v @ problem.recording) for v in vectors.T])
         assert_allclose(series.table[:, 0] ** 2, values**2, atol=1e-9)
 
@@ -115,6 +122,23 @@ def test_windows_tell_where_single_samples_do_not():
     single = float(found.note.split("are ")[1].split(" times")[0])
     assert single < LIMIT < found.value
     assert not found.passed
+
+
+def test_a_response_that_fills_a_part_of_the_window_is_found():
+    """Its size is that of the whole window, to a prior that is the same throughout."""
+    problem, _ = scene(8, 0.02, size=0.0)
+    envelope = np.exp(-0.5 * ((np.arange(SAMPLES) - 20) / 3) ** 2)
+    currents = scene(8, 0.02, size=2.0)[1] * envelope / np.sqrt(np.mean(envelope**2))
+    problem = problem.with_fields(recording=problem.recording + problem.gain @ currents)
+    posterior = bi.infer("temporal", problem, draws=50)
+    low, high = posterior.interval(0.9)
+    inside = (low <= currents) & (currents <= high)
+    assert inside[:, 18:23].mean() < 0.7
+    found = check_of(posterior)
+    assert not found.passed
+    assert found.value > 1.5
+    assert "those from 30 to 38 ms 2.1 times" in found.note
+    assert "give its window" in found.note
 
 
 @pytest.mark.parametrize("model", ["hierarchical", "minimum_norm", "depth_weighted"])
