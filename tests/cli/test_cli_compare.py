@@ -97,7 +97,9 @@ class TestCompare:
 
         before = window_means.Series.excess
         monkeypatch.setattr(
-            window_means.Series, "excess", lambda self: (9.0, 0.0) if self.over_time is None else before(self)
+            window_means.Series,
+            "excess",
+            lambda self, *some: (9.0, 0.0) if self.over_time is None else before(self, *some),
         )
         # By default: minimum norm, hierarchical, depth-weighted and temporal.
         code, out, err = compare("--methods", "none")
