@@ -206,9 +206,6 @@ def _reliability(probability: Array, happened: Array, draws: int) -> Reliability
 
 
 def _of_regions(posterior: Posterior, held: Array, regions: Mapping[str, Index], draws: int) -> Reliability:
-    labels = np.full(len(held), -1, dtype=np.int64)
-    for k, index in enumerate(regions.values()):
-        labels[index] = k
-    if not regions:
-        return _reliability(np.zeros(0), np.zeros(0, dtype=bool), draws)
-    return _reliability(posterior.inclusion(labels), np.array([held[one].any() for one in regions.values()]), draws)
+    # One by one, since regions may overlap.
+    included = [float(posterior.inclusion({name: index})[0]) for name, index in regions.items()]
+    return _reliability(np.array(included), np.array([held[index].any() for index in regions.values()]), draws)

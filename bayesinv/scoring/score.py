@@ -140,21 +140,18 @@ def score(
             part = Tally.of(block, np.flatnonzero(mask[rows]), level)
             tallies[key] = tallies[key] + part if key in tallies else part
     region_tally = contrast_tally = current_tally = None
+    scored = samples, level, threshold, floor
     parts = parts_of(true)
     if parts:
         sums = around(parts, problem.sources, problem.axes)
-        table = sums.reshape(len(sums), -1)
-        functional = posterior.contrast(sums[..., 0] if problem.axes == 1 else sums)
-        current_tally = _functional(functional, table @ flat, samples, level, threshold, floor)
+        current_tally = _contrast(posterior, sums[..., 0] if problem.axes == 1 else sums, flat, *scored)
     index = None if regions is None else regions_of(regions, problem)
     if index is not None:
         functional = posterior.region(index)
         means = np.stack([grid[sources].mean(axis=0) for sources in index.values()])
-        region_tally = _functional(functional, means.reshape(-1, len(sample_times)), samples, level, threshold, floor)
+        region_tally = _functional(functional, means.reshape(-1, len(sample_times)), *scored)
     if contrasts is not None:
-        functional = posterior.contrast(contrasts)
-        table = np.asarray(contrasts, dtype=np.float64).reshape(len(functional.names), -1)
-        contrast_tally = _functional(functional, table @ flat, samples, level, threshold, floor)
+        contrast_tally = _contrast(posterior, contrasts, flat, *scored)
     peak_score = (
         _peak_score(posterior, grid, sample, float(sample_times[sample]), level) if true.current.any() else None
     )
@@ -263,6 +260,21 @@ def _blocks(
             logs = np.logaddexp(logs, np.log(w) + gaussian_log_density(at, m, sd))
             sure &= (s <= least) & (np.abs(at - m) <= least)
         yield block, Points.of(*moments.gaussians(), at, -logs, level, threshold, sure)
+
+
+def _contrast(
+    posterior: Posterior,
+    weights: ArrayLike,
+    truth: Array,
+    samples: slice,
+    level: float,
+    threshold: float | None,
+    floor: float,
+) -> Tally:
+    """Return the scores of weighted sums of the currents, whose truth is of the currents (amplitude, time)."""
+    functional = posterior.contrast(weights)
+    table = np.asarray(weights, dtype=np.float64).reshape(len(functional.names), -1)
+    return _functional(functional, table @ truth, samples, level, threshold, floor)
 
 
 def _functional(

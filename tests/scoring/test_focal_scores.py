@@ -130,6 +130,9 @@ def test_scores_by_hand(problem):
     assert got.places.brier == pytest.approx(np.mean((claims - held) ** 2))
     assert got.places.log_score == pytest.approx(-np.mean(np.log(np.where(held, claims, 1 - claims))))
     assert got.regions.brier == pytest.approx(np.mean((np.array([10.5, 3.5]) / 11 - [1, 0]) ** 2))
+    # Regions that overlap are judged one by one.
+    both = focal_scores(found, truth, 0.9, {"left": np.array([0, 1]), "more": np.array([1, 5])}).regions
+    assert both.brier == pytest.approx((0.5 / 11) ** 2)
     assert got.row()["place in set"] == 1
     assert (got + got).row()["amplitude"] == pytest.approx(got.row()["amplitude"])
     # A truth elsewhere: both foci are false, and every part is missed.
