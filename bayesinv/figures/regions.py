@@ -9,7 +9,7 @@ from scipy.special import ndtri
 
 from bayesinv.axes import Array, Index
 from bayesinv.figures.style import BLUE, INK, MUTED, ORANGE, blank, counted, limits, plain, position_text, timeline
-from bayesinv.posterior.maps import REGION, span, strongest_region
+from bayesinv.posterior.maps import REGION, Maps, span, strongest_region
 from bayesinv.posterior.posterior import Posterior
 from bayesinv.posterior.quantiles import credible_level
 from bayesinv.problem.problem import Problem
@@ -20,12 +20,15 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def region_course(posterior: Posterior, window: Window = None, level: float = 0.9, radius: float = REGION) -> Figure:
+def region_course(
+    posterior: Posterior, window: Window = None, level: float = 0.9, radius: float = REGION, maps: Maps | None = None
+) -> Figure:
     """Draw the strongest region's mean current over time with its credible band.
 
     window : where the strongest source is looked for, see `maps.averaged`
     level : of the band
     radius : m, of the patch around the strongest source that makes the region
+    maps : of these patches at this window, if worked out before
 
     Raises
     ------
@@ -34,7 +37,7 @@ def region_course(posterior: Posterior, window: Window = None, level: float = 0.
     """
     credible_level(level)
     problem = posterior.problem
-    centre, index, course = strongest_region(posterior, window, radius)
+    centre, index, course = strongest_region(posterior, window, radius, maps)
     time, clock = timeline(problem)
     figure = blank(9.6, 3.6)
     axes = figure.add_subplot()

@@ -33,15 +33,16 @@ class Courses(Protocol):
 class TimeCourseNodes:
     """Nodes of one structure, and the terms of the covariance of functionals' time courses.
 
-    variance : (node,)
-    reductions : (node, component) or (node, component, mode)
+    variance, ratios : (node,), of the sources, and over that of the noise
+    values : (component, mode or 1), eigenvalues of the Gram matrix
     projected : (functional, component); prior : (functional, functional), their relative prior covariance
     powers : (mode,); courses : (time, mode), independent modes of time
     blocks : the modes of each block of columns, see `Spectrum`
     """
 
     variance: Array
-    reductions: Array
+    ratios: Array
+    values: Array
     projected: Array
     prior: Array
     powers: Array
@@ -55,8 +56,7 @@ class TimeCourseNodes:
 
     def covariance(self, node: int) -> Array:
         """Covariance (functional × time, functional × time) of a node's time courses."""
-        reduced, count = self.reductions[node], len(self.powers)
-        reduced = reduced if reduced.ndim == 2 else np.repeat(reduced[:, None], count, axis=1)
+        reduced = self.variance[node] * self.powers**2 / (self.values * self.powers + 1 / self.ratios[node])
         out = self.variance[node] * np.kron(self.prior, (self.courses * self.powers) @ self.courses.T)
         for block, projected in zip(self.blocks, np.split(self.projected, len(self.blocks), axis=1), strict=True):
             courses = self.courses[:, block]
@@ -113,7 +113,7 @@ class Functional(PickledByFields):
             inside[samples] = 1
             time_weights = (inside / inside.sum())[:, None]
         means, covariances, courses = [], [], []
-        correlated = (varies or problem.time_whitening is not None) and not averaged
+        correlated = (varies or problem.time_whitening is not None) and not averaged and len(times[samples]) > 1
         for one in conditionals:
             node_means, joint, nodes = one.functionals(table, samples, time_weights, averaged, correlated)
             means += node_means

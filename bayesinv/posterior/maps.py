@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import csr_array
 from scipy.spatial import cKDTree
-from scipy.special import ndtr
+from scipy.special import chdtrc, ndtr
 from scipy.stats import chi
 
 from bayesinv.axes import Array, Index
@@ -145,6 +145,12 @@ def posterior_maps(
         checked_threshold(threshold)
     rng = np.random.default_rng(0) if rng is None else rng
     one = averaged(posterior, window)
+    drawn = one.draw(draws, rng) if drawn is None else drawn
+    return _maps_of(one, span(posterior, window), radius, threshold, drawn)
+
+
+def _maps_of(one: Posterior, window: tuple[float, float], radius: float, threshold: float | None, drawn: Array) -> Maps:
+    """Return the maps of the currents' mean over a window, see `posterior_maps`."""
     problem = one.problem
     weights, axes = patches(problem, radius), problem.axes
     mass, means, variances, priors = _sums(one, weights)
@@ -158,9 +164,8 @@ def posterior_maps(
         threshold = typical * float(chi.isf(PRIOR_EXCEEDANCE, axes))
     limit = float(threshold)
 
-    flat = one.draw(draws, rng) if drawn is None else drawn
-    draws = len(flat)
-    flat = flat.reshape(draws, *per_source)
+    draws = len(drawn)
+    flat = drawn.reshape(draws, *per_source)
     patch_means = flat
     if radius:
         # One product for all draws.
@@ -174,8 +179,7 @@ def posterior_maps(
         exceedance = (ndtr((-limit - means) / sds) + ndtr((means - limit) / sds)) @ mass
     else:
         exceedance = (sizes > limit).mean(axis=0)
-    # The norm of independent normals is a chi variable; of one, its absolute value.
-    prior_exceedance = chi.sf(limit / np.sqrt(priors.reshape(*per_source, -1).mean(axis=1)), axes) @ mass
+    prior_exceedance = _norm_exceeds(limit / np.sqrt(priors.reshape(*per_source, -1).mean(axis=1)), axes) @ mass
     near = chance = None
     if problem.sources is not None:
         tree = cKDTree(problem.sources.positions)
@@ -195,9 +199,16 @@ def posterior_maps(
         chance=chance,
         threshold=limit,
         radius=float(radius),
-        window=span(posterior, window),
+        window=window,
         draws=draws,
     )
+
+
+def _norm_exceeds(limit: Array, axes: int) -> Array:
+    """Probability that the norm of independent standard normals exceeds a limit: that of a chi variable."""
+    if axes == 1:
+        return np.asarray(2 * ndtr(-limit))
+    return np.asarray(chdtrc(axes, limit**2))
 
 
 def both(
@@ -217,10 +228,10 @@ def both(
     ValueError
         As `posterior_maps` does.
     """
-    drawn = averaged(posterior, window).draw(draws, np.random.default_rng(0) if rng is None else rng)
-    single = posterior_maps(posterior, window, drawn=drawn)
+    one, times = averaged(posterior, window), span(posterior, window)
+    drawn = one.draw(draws, np.random.default_rng(0) if rng is None else rng)
     patched = radius > 0 and has_patches(posterior.problem)
-    return single, posterior_maps(posterior, window, radius=radius, drawn=drawn) if patched else None
+    return _maps_of(one, times, 0.0, None, drawn), _maps_of(one, times, radius, None, drawn) if patched else None
 
 
 def _sums(one: Posterior, weights: csr_array) -> tuple[Array, Array, Array, Array]:
@@ -232,7 +243,7 @@ def _sums(one: Posterior, weights: csr_array) -> tuple[Array, Array, Array, Arra
 
 
 def strongest_region(
-    posterior: Posterior, window: Window = None, radius: float = REGION
+    posterior: Posterior, window: Window = None, radius: float = REGION, maps: Maps | None = None
 ) -> tuple[int, Index, Functional]:
     """Return the centre of the strongest patch at a window, its sources, and its time course.
 
@@ -243,6 +254,7 @@ def strongest_region(
 
     window : as in `averaged`
     radius : m
+    maps : of these patches at this window, if worked out before
 
     Raises
     ------
@@ -250,13 +262,16 @@ def strongest_region(
         If the window holds no sample or the radius is negative.
     """
     problem = posterior.problem
-    one = averaged(posterior, window)
     known = has_patches(problem)
     weights = patches(problem, radius if known else 0.0)
-    mass, means, _, priors = _sums(one, weights)
-    mean = (means @ mass).reshape(problem.source_count, problem.axes)
-    expected = np.sqrt((priors @ mass).reshape(mean.shape).sum(axis=1)) if known and radius else 1.0
-    centre = int((np.linalg.norm(mean, axis=1) / expected).argmax())
+    if maps is None:
+        one = averaged(posterior, window)
+        mass, means, _, priors = _sums(one, weights)
+        mean = (means @ mass).reshape(problem.source_count, problem.axes)
+        expected = np.sqrt((priors @ mass).reshape(mean.shape).sum(axis=1)) if known and radius else 1.0
+        centre = int((np.linalg.norm(mean, axis=1) / expected).argmax())
+    else:
+        mean, centre = maps.mean.reshape(problem.source_count, problem.axes), maps.strongest
     index = neighbours(problem, radius, centre)
     names = ["strongest region"]
     if problem.axes == 1:

@@ -94,6 +94,18 @@ class SpectralGaussians(PickledByFields):
         total = self.spectrum.values_of_modes * self._powers + 1 / ratios[:, None, None]
         return np.divide(self._powers, total, out=total)
 
+    def _filter(self, node: int) -> Array:
+        """Filter of the mean (component, [mode]) of one node, worked out anew where there is one for each mode."""
+        return self.filters_at((self.variance / self.noise**2)[[node]])[0] if self.varies else self.filters[node]
+
+    def _reduction(self, node: int) -> Array:
+        """Filter of the variance (component, [mode]) of one node."""
+        if not self.varies:
+            return self.reductions[node]
+        found = self._filter(node)
+        found *= self.variance[node] * self._powers
+        return found
+
     def rule(self, mass: Array) -> tuple[Array, Array]:
         """Weights (point,) and ratios (point,) that integrate filters as the nodes do with some mass (node,).
 
@@ -128,14 +140,18 @@ class SpectralGaussians(PickledByFields):
                 summed=(self.filters, self.reductions * share),
                 coefficients=self.coefficients @ column,
             )
-        filters = np.stack([self.filtered(one, column)[:, 0] for one in self.filters])
-        reductions = np.stack([self.reduced(one, column)[:, 0] for one in self.reductions])
+        filters, reductions = [], []
+        for node in range(len(self.weights)):
+            one = self._filter(node)
+            filters.append(self.filtered(one, column)[:, 0])
+            one *= self.variance[node] * self._powers
+            reductions.append(self.reduced(one, column)[:, 0])
         each = self._mode_shares(column)[:, 0]
         return replace(
             self,
             variance=self.variance * each.sum(),
-            summed=(filters, reductions),
-            coefficients=np.ones((filters.shape[1], 1)),
+            summed=(np.stack(filters), np.stack(reductions)),
+            coefficients=np.ones((len(filters[0]), 1)),
             shares=np.array([each[block].sum() for block in self.spectrum.blocks]) / each.sum(),
         )
 
@@ -261,7 +277,7 @@ class SpectralGaussians(PickledByFields):
         if not self.varies:
             return lambda n: self.reduced(self.reductions[n], None)
         squares = self._time_courses(None)[:, samples] ** 2
-        return lambda n: self.spectrum.stacked(self.reductions[n], squares)
+        return lambda n: self.spectrum.stacked(self._reduction(n), squares)
 
     # --- moments
 
@@ -378,15 +394,30 @@ class SpectralGaussians(PickledByFields):
         prior = table @ self.spectrum.structure.product(self.spectrum.problem, table.T)
         share = self._prior_share(time_weights)
         share = share[samples] if time_weights is None and len(share) > 1 else share
+        pairs = (projected[:, None] * projected).reshape(-1, projected.shape[1])
         means, covariances = [], []
         for n in range(len(self.weights)):
-            found = self.filtered(self.filters[n], time_weights)
-            means.append(projected @ (found if time_weights is not None else found[:, samples]))
-            reduced = self.reduced(self.reductions[n], time_weights)
-            reduced = reduced[:, samples] if time_weights is None and self.varies else reduced
-            reduction = np.einsum("fc,ct,gc->tfg", projected, reduced, projected)
+            means.append(self._projected_mean(projected, n, samples, time_weights))
+            reduction = self._projected_reduction(pairs, n, samples, time_weights)
+            reduction = np.moveaxis(reduction.reshape(*prior.shape, -1), 2, 0)
             covariances.append(self.variance[n] * share[:, None, None] * prior - reduction)
         return means, covariances, self._course_nodes(projected, prior, samples) if courses else None
+
+    def _projected_mean(self, projected: Array, node: int, samples: slice, time_weights: Array | None) -> Array:
+        """Means (functional, sample) of functionals (functional, column) at a node, see `functionals`."""
+        if not self.varies:
+            found = self.filtered(self.filters[node], time_weights)
+            return projected @ (found if time_weights is not None else found[:, samples])
+        over = self._time_courses(time_weights)
+        over = over if time_weights is not None else over[:, samples]
+        return self.spectrum.projected_stack(projected, self._filter(node) * self.coefficients, over)
+
+    def _projected_reduction(self, pairs: Array, node: int, samples: slice, time_weights: Array | None) -> Array:
+        """Reductions (pair, sample) of products of functionals (pair, column) at a node; one if samples are alike."""
+        if not self.varies:
+            return pairs @ self.reduced(self.reductions[node], time_weights)
+        over = self._time_courses(None)[:, samples] ** 2 if time_weights is None else self._squares(time_weights)
+        return self.spectrum.projected_stack(pairs, self._reduction(node), over)
 
     def _course_nodes(self, projected: Array, prior: Array, samples: slice) -> Courses:
         """The terms of the covariance of functionals' time courses; see `TimeCourseNodes`."""
@@ -396,8 +427,16 @@ class SpectralGaussians(PickledByFields):
             powers, from_modes = np.ones(count), np.eye(count) if root is None else root
         else:
             powers, from_modes = modes.powers, modes.from_modes
-        reductions, blocks = self.reductions, self.spectrum.blocks
-        return TimeCourseNodes(self.variance, reductions, projected, prior, powers, from_modes[samples], blocks)
+        return TimeCourseNodes(
+            self.variance,
+            self.variance / self.noise**2,
+            self.spectrum.values_of_modes,
+            projected,
+            prior,
+            powers,
+            from_modes[samples],
+            self.spectrum.blocks,
+        )
 
     def sums(self, weights: csr_array) -> tuple[Array, Array, Array]:
         """Means, variances and prior variances (amplitude, node) of weighted sums of sources, at the first sample.
@@ -417,8 +456,8 @@ class SpectralGaussians(PickledByFields):
         return draw_exactly(
             self.spectrum,
             self.variance[nodes],
-            self.filters[nodes],
-            self.reductions[nodes],
+            np.stack([self._filter(n) for n in nodes]),
+            np.stack([self._reduction(n) for n in nodes]),
             self.coefficients if varies else self.coefficients[:, samples],
             self.to_sources,
             rng,

@@ -75,7 +75,7 @@ def write(
     page = Page()
     page.body.append(_headline(posterior, single, regional, marks))
     _recording(page, posterior)
-    _course(page, posterior, single, regional)
+    _course(page, posterior, single if regional is None else regional)
     if others:
         _others(page, posterior, others, single, regional, marks)
     if regional is not None:
@@ -120,10 +120,10 @@ def _recording(page: Page, posterior: Posterior) -> None:
     page.section("What was recorded, and what is explained", picture)
 
 
-def _course(page: Page, posterior: Posterior, single: Maps, regional: Maps | None) -> None:
+def _course(page: Page, posterior: Posterior, maps: Maps) -> None:
     picture = page.picture(
         "course.png",
-        figures.region_course(posterior, single.window, LEVEL, 0.0 if regional is None else regional.radius),
+        figures.region_course(posterior, maps.window, LEVEL, maps.radius, maps),
         "The region is the patch whose mean current is strongest for its size. The band holds its mean current "
         "with the stated probability at each time, given the model; the grey band is what was believed before the "
         "recording, at the learned scale. Where they coincide nothing was learned.",

@@ -208,12 +208,17 @@ class TestMaps:
         assert_allclose(course.mean, exact.mean)
         found = maps.posterior_maps(fixed, 0.02, radius=0.02, draws=20)
         assert found.strongest == centre
+        again = maps.strongest_region(fixed, 0.02, 0.02, found)
+        assert again[0] == centre
+        assert_allclose(again[2].mean, course.mean)
 
     def test_free_region_lies_along_its_mean(self):
         free = believed(made(3))
         _, index, course = maps.strongest_region(free, 0.02, 0.02)
         k = int(np.argmin(np.abs(TIMES - 0.02)))
         assert_allclose(course.mean[0, k], np.linalg.norm(free.mean[index, :, k].mean(axis=0)), rtol=1e-9)
+        found = maps.posterior_maps(free, 0.02, radius=0.02, draws=20)
+        assert_allclose(maps.strongest_region(free, 0.02, 0.02, found)[2].mean, course.mean)
 
     def test_says_what_is_wrong(self, fixed):
         with pytest.raises(ValueError, match="radius is -1"):

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from coloured import coloured
 from numpy.testing import assert_allclose, assert_array_equal
 from referee import GAIN, dense_mixture, depth, exact_posterior, toy
 from scipy.optimize import brentq
@@ -534,3 +535,15 @@ class TestRest:
 
     def test_functional_holds_its_names(self):
         assert isinstance(mixed(toy()).contrast(np.ones(11)), Functional)
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_a_region_of_a_mean_over_a_window_is_the_regions_mean_over_it(groups):
+    problem, window = coloured(groups=groups), (0.002, 0.008)
+    posterior, table = bi.infer("temporal", problem), np.random.default_rng(2).standard_normal((2, 9))
+    inside, mean = posterior.contrast(table, window), posterior.averaged(window).contrast(table)
+    assert_allclose(mean.mean, inside.mean, rtol=1e-9)
+    assert_allclose(mean.covariance, inside.covariance, rtol=1e-9)
+    drawn = [one.draw(20_000, np.random.default_rng(1))[:, :, 0] for one in (inside, mean)]
+    assert_allclose(drawn[0], drawn[1], rtol=1e-6)
+    assert_allclose(np.cov(drawn[1].T), inside.covariance[0], atol=0.03 * inside.covariance.max())
