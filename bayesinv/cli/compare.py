@@ -32,7 +32,7 @@ from bayesinv.cli.options import (
     Start,
     Stop,
 )
-from bayesinv.cli.outcome import PASSED, verdict
+from bayesinv.cli.outcome import PASSED, on_one_processor, verdict
 from bayesinv.cli.output import Folder, check_folder, write_summary, write_table
 from bayesinv.cli.peaks import LEVEL
 from bayesinv.cli.screen import Stages, show_table, show_text, span
@@ -133,6 +133,7 @@ def compare(
     return _compared(inputs, (classical, model_names), (at, block, coloured), seed, out, overwrite)
 
 
+@on_one_processor
 def _compared(
     inputs: Inputs,
     names: tuple[list[str], list[str] | None],

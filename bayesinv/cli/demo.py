@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import bayesinv
 from bayesinv.cli.inputs import check_seed
 from bayesinv.cli.options import Model, OutFolder, Overwrite, Seed
-from bayesinv.cli.outcome import PROGRAM, verdict
+from bayesinv.cli.outcome import PROGRAM, on_one_processor, verdict
 from bayesinv.cli.output import Folder, check_folder, write_posterior
 from bayesinv.cli.peaks import DRAWS, peaks
 from bayesinv.cli.screen import Stages, show_posterior, show_table, show_text
@@ -49,7 +49,7 @@ def demo(
     electrodes
         How many.
     """
-    from bayesinv.prior.catalogue import default_model, read_card
+    from bayesinv.prior.catalogue import read_card
 
     read_card(model)
     check_seed(seed)
@@ -58,16 +58,30 @@ def demo(
     check_folder(out, overwrite)
     stages = Stages()
     with stages("load libraries"):
-        import mne
         import numpy as np
+
+        from bayesinv.cli import story
+    rng = np.random.default_rng(seed)
+    simulated = story.simulate_demo(spacing, electrodes, snr, rng, stages)
+    inputs = {"model": model, "snr": snr, "spacing": spacing, "electrodes": electrodes, "seed": seed}
+    return _answered(simulated, inputs, rng, stages, out, overwrite)
+
+
+@on_one_processor
+def _answered(
+    simulated: Demo, inputs: dict[str, Any], rng: np.random.Generator, stages: Stages, out: Path, overwrite: bool
+) -> int:
+    """Infer the currents, write what was found and show it; see `demo`."""
+    with stages("load libraries"):
+        import mne
 
         from bayesinv.bridges.mne_in import from_mne
         from bayesinv.cli import story
         from bayesinv.cli.beside import BESIDE, HEADS, classical, infer_beside
         from bayesinv.posterior.maps import both
+        from bayesinv.prior.catalogue import default_model
         from bayesinv.problem.problem import Problem
-    rng = np.random.default_rng(seed)
-    simulated = story.simulate_demo(spacing, electrodes, snr, rng, stages)
+    model = inputs["model"]
     evoked, solution, covariance = simulated.to_mne()
     with stages("whiten"), mne.use_log_level("ERROR"):
         problem = from_mne(evoked, solution, covariance, orientation="fixed", baseline="auto")
@@ -84,7 +98,7 @@ def demo(
         answers = story.scores(simulated, posterior, peaks(posterior, maps), others, beside)
     facts = {
         "command": "demo",
-        "inputs": {"model": model, "snr": snr, "spacing": spacing, "electrodes": electrodes, "seed": seed},
+        "inputs": inputs,
         "truth": simulated.facts(),
         "answers": answers,
     }
@@ -112,8 +126,8 @@ def demo(
     for text in story.words(simulated, answers):
         show_text(text)
     show_text(f"wrote {out / 'report.html'}")
-    inputs = f"--forward {out / 'demo-fwd.fif'} --noise-cov {out / 'demo-cov.fif'}"
-    show_text(f"the same files by hand: {PROGRAM} fit {out / 'demo-ave.fif'} {inputs} --model {model}")
+    files = f"{out / 'demo-ave.fif'} --forward {out / 'demo-fwd.fif'} --noise-cov {out / 'demo-cov.fif'}"
+    show_text(f"the same files by hand: {PROGRAM} fit {files} --model {model}")
     return verdict(posterior)
 
 

@@ -32,7 +32,7 @@ from bayesinv.cli.options import (
     Stop,
     Switch,
 )
-from bayesinv.cli.outcome import verdict
+from bayesinv.cli.outcome import on_one_processor, verdict
 from bayesinv.cli.output import Folder, check_folder, write_posterior
 from bayesinv.cli.peaks import DRAWS
 from bayesinv.cli.screen import Stages, show_posterior, show_table, show_text
@@ -121,6 +121,7 @@ def fit(
     return _fitted(inputs, model, method, options, predictive, seed, out, overwrite)
 
 
+@on_one_processor
 def _fitted(
     inputs: Inputs,
     model: str | None,

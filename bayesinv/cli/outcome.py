@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -32,6 +33,19 @@ def verdict(posterior: Posterior, name: str | None = None) -> int:
         of = f" of {name}" if name else ""
         fail(f"check{of} failed: {check.name} is {check.value:.3g}, wanted {check.limit}; {check.note}", FAILED)
     return FAILED if failed else PASSED
+
+
+def on_one_processor(command: Callable[..., int]) -> Callable[..., int]:
+    """Return a command whose linear algebra keeps to one processor, see `bayesinv.inference.one_processor`."""
+
+    @functools.wraps(command)
+    def held(*args: Any, **options: Any) -> int:
+        from bayesinv.inference.one_processor import one_processor
+
+        with one_processor():
+            return command(*args, **options)
+
+    return held
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ from bayesinv.criticism.leave_out import LeftOut
 from bayesinv.criticism.left_out_parts import REFIT, LeavingOut
 from bayesinv.criticism.refit import Refits
 from bayesinv.inference.colour import OVER_TIME
+from bayesinv.inference.one_processor import one_processor
 from bayesinv.posterior.posterior import Posterior
 from bayesinv.problem.problem import Problem
 from bayesinv.wording import aligned, listed, with_error
@@ -182,6 +183,7 @@ class ModelComparison:
         return "\n".join([aligned([MODEL_HEADS, *self.cells()]), *self.said])
 
 
+@one_processor()
 def compare(
     posteriors: Mapping[str, Posterior],
     *,

@@ -12,6 +12,7 @@ import numpy as np
 
 from bayesinv.evidence.unsettled import UnsettledError
 from bayesinv.inference.methods import METHODS, MethodChoice, check_options, choose, fitting
+from bayesinv.inference.one_processor import one_processor
 from bayesinv.posterior.posterior import Posterior
 from bayesinv.prior.catalogue import build
 from bayesinv.prior.density import Density
@@ -35,6 +36,7 @@ def choose_method(
     return choose(Density.of(built))
 
 
+@one_processor()
 def infer(
     model: str | PathLike[str] | pm.Model | Callable[[Problem], pm.Model],
     problem: Problem,

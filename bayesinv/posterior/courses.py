@@ -14,7 +14,8 @@ from bayesinv.axes import Array, Index
 from bayesinv.evidence.spectrum import Spectrum
 from bayesinv.memory import PickledByFields, cached_property
 from bayesinv.posterior.conditional import Conditional, Moments, row_blocks
-from bayesinv.posterior.spectral import SpectralGaussians, principal_axes
+from bayesinv.posterior.principal_axes import principal_axes
+from bayesinv.posterior.spectral import SpectralGaussians
 
 DROPPED_VARIANCE = 1e-5
 """Largest part of a source's prior variance by which leaving out components may change its variance: a bound whose mean

@@ -20,14 +20,12 @@ from bayesinv.memory import PickledByFields, cached_property
 from bayesinv.posterior.conditional import Gaussian, row_blocks
 from bayesinv.posterior.draws import draw_exactly
 from bayesinv.posterior.functionals import Courses, TimeCourseNodes
+from bayesinv.posterior.principal_axes import principal_axes
 from bayesinv.posterior.regions import prior_of_sums, sums_of
 from bayesinv.problem.time_whitening import JITTER
 
 MAX_STORED_GAIN = 2**21
 """Size of a gain up to which all of `to_sources` is stored."""
-
-DROPPED_SHARE = 1e-10
-"""Largest share of the variance between hyperparameters that is dropped with its smallest directions."""
 
 RULE_ERROR = 1e-12
 """Error of a rule over the hyperparameters, relative to the largest filter in its ellipse."""
@@ -491,25 +489,3 @@ class SpectralGaussians(PickledByFields):
             return None
         some = root[samples]
         return np.asarray(np.linalg.cholesky(some @ some.T + JITTER * np.eye(len(some))))
-
-
-def principal_axes(weights: Array, centred: Array, units: Array, dropped: float = DROPPED_SHARE) -> tuple[Array, Array]:
-    """Return scores (node, direction) and principal axes (direction, ...) of arrays (node, ...) about their mean.
-
-    weights : (node,)
-    units : (...), in which axes are compared
-    dropped : largest share of the power that is dropped with the smallest axes
-    """
-    root = np.sqrt(weights)[:, None]
-    rows = root * (centred * units).reshape(len(weights), -1)
-    # Whichever of nodes and entries are fewer makes the smaller eigenproblem.
-    if len(rows) <= rows.shape[1]:
-        values, vectors = np.linalg.eigh(rows @ rows.T)
-    else:
-        values, right = np.linalg.eigh(rows.T @ rows)
-        vectors = np.divide(rows @ right, np.sqrt(np.maximum(values, 1e-300)))
-    rest = np.cumsum(np.maximum(values, 0))
-    leading = vectors[:, rest > dropped * max(rest[-1], 1e-300)] if rest[-1] > 0 else vectors[:, :0]
-    axes = (leading.T @ rows).reshape(-1, *units.shape)
-    axes *= np.divide(1, units, out=np.zeros(units.shape), where=units > 0)
-    return leading / root, axes

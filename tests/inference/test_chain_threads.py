@@ -1,8 +1,12 @@
-"""Threads for chains: linear algebra keeps to one processor while they run, and only then."""
+"""Linear algebra keeps to one processor during inference, and only then."""
 
 import pytest
+from bayesinv.models import hierarchical
+from coloured import coloured
 from threadpoolctl import threadpool_info, threadpool_limits
 
+import bayesinv as bi
+from bayesinv.cli.outcome import on_one_processor
 from bayesinv.inference.chain_threads import SMALL, chain_threads
 
 
@@ -35,3 +39,20 @@ def test_small_problems_have_one_thread():
     for size, most in ((SMALL, 1), (SMALL + 1, 2)):
         with chain_threads(2, size) as pool:
             assert pool._max_workers <= most
+
+
+def test_inference_and_commands_keep_to_one_processor():
+    problem = coloured()
+    with threadpool_limits(2, user_api="blas"):
+        before, inside = blas(), []
+
+        def watched(problem):
+            inside.append(blas())
+            return hierarchical.model(problem)
+
+        bi.infer(watched, problem)
+        assert on_one_processor(lambda: inside.append(blas()) or 0)() == 0
+        assert inside == [{1}, {1}]
+        with pytest.raises(ValueError, match="no model named"):
+            bi.infer("nothing", problem)
+        assert blas() == before
