@@ -14,6 +14,7 @@ from bayesinv.inference.conflict import prior_checks
 from bayesinv.inference.depth import depth_checks
 from bayesinv.inference.gain import gain_checks
 from bayesinv.inference.kinds_apart import kinds_apart_checks
+from bayesinv.inference.neighbours import neighbours_checks
 from bayesinv.inference.noise_scales import noise_scales_checks
 from bayesinv.inference.outliers import outlier_checks
 from bayesinv.inference.shared_modes import shared_modes_checks
@@ -149,6 +150,7 @@ def gaussian_checks(problem: Problem, mixed: Mixture) -> tuple[Check, ...]:
         *baseline_currents_checks(problem, mixed),
         *window_means_checks(problem, mixed),
         *depth_checks(problem, mixed),
+        *neighbours_checks(problem, mixed),
         *kinds_apart_checks(problem, mixed),
     )
     return (*data_checks(problem, mixed), *checks)

@@ -78,9 +78,9 @@ def halves(problem: Problem, structure: Structure) -> tuple[Array, Array]:
         first, second = (0.5 * (part + part.T) for part in parts)
         return first, second
 
-    return problem.shared.recall("halves of depth", _timeless(structure).key, made)
+    return problem.shared.recall("halves of depth", timeless(structure).key, made)
 
 
-def _timeless(structure: Structure) -> Structure:
-    """The structure of the currents over places alone."""
+def timeless(structure: Structure) -> Structure:
+    """Return the structure of the currents over places alone."""
     return replace(structure, time=None, course="matern", sample_noise=None, noise=None, sensor_noise=None)
