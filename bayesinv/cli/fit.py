@@ -82,7 +82,7 @@ def fit(
         distributed currents and MNE beside them, and which the recording prefers; only distributed currents (temporal,
         or hierarchical of few samples) where focal sources cannot be inferred or would take long, which is said.
     method
-        exact, quadrature, laplace or nuts. By default what fits the model.
+        exact, quadrature, nested_laplace, laplace, nuts, gibbs, local_scales or active_set. By default what fits.
     draws
         Draws of the hyperparameters (per chain with nuts).
     predictive

@@ -51,10 +51,13 @@ def infer(
     model : name of a shipped model, path of a model file, function from a problem to a `pm.Model`, or a `pm.Model`
         built for this problem
     problem : whitened gain and recording
-    method : "exact", "quadrature", "nested_laplace", "laplace" or "nuts"; None takes that of `choose_method`
+    method : a name in `bayesinv.inference.methods.METHODS`: "exact", "quadrature", "nested_laplace", "laplace", "nuts",
+        "gibbs" (noise with heavy tails), "local_scales" or "active_set" (focal sources); None takes that of
+        `choose_method`
     rng : randomness of draws and chains; default_rng(0) if None
     draws : draws of the hyperparameters; per chain with "nuts"
-    options : of the method (see `bayesinv.inference.methods`): `chains`, `tune`, `sampler`, `progress` with "nuts"
+    options : of the method, by its entry there: `chains`, `sweeps`, `warm`, `progress` with "active_set", `chains`,
+        `tune`, `sampler`, `progress` with "nuts"
 
     Raises
     ------
