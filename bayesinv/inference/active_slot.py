@@ -225,4 +225,4 @@ def one_of_mass(log_mass: Array, rng: np.random.Generator) -> int:
 def one_of_shares(shares: Array, rng: np.random.Generator) -> int:
     """Draw an index in proportion to its share."""
     cumulative = np.cumsum(shares, dtype=np.float64)
-    return int(np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right").clip(0, len(shares) - 1))
+    return min(int(cumulative.searchsorted(rng.random() * cumulative[-1], side="right")), len(shares) - 1)
