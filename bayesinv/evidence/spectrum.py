@@ -211,16 +211,6 @@ class Spectrum(PickledByFields):
         parts = [table[..., block] @ over[block] for block in self.blocks]
         return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-2)
 
-    def projected_stack(self, projection: Array, table: Array, over: Array) -> Array:
-        """A projection (row, column) of what `stacked` returns: (row, sample).
-
-        table : (component, mode); over : (mode, sample)
-        """
-        sides = np.split(projection, len(self.blocks), axis=1)
-        blocks = zip(sides, self.blocks, strict=True)
-        # Functionals are few, samples often many: the cheaper product comes first.
-        return np.sum([np.linalg.multi_dot([side, table[:, block], over[block]]) for side, block in blocks], axis=0)
-
     @cached_property
     def coefficients(self) -> Array:
         """Recording in the basis of the eigenvectors: (component, time), or (component, mode)."""

@@ -7,7 +7,7 @@ for each mode of time, and the modes' time courses take them to samples. No arra
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,20 +15,17 @@ from scipy.sparse import csr_array
 
 from bayesinv.axes import Array, Index
 from bayesinv.evidence.spectrum import Spectrum
-from bayesinv.interpolation.gauss_rules import gauss_rule
 from bayesinv.memory import PickledByFields, cached_property
 from bayesinv.posterior.conditional import Gaussian, row_blocks
 from bayesinv.posterior.draws import draw_exactly
 from bayesinv.posterior.functionals import Courses, TimeCourseNodes
 from bayesinv.posterior.principal_axes import principal_axes
+from bayesinv.posterior.ratios import chebyshev_ratios, gauss_ratios
 from bayesinv.posterior.regions import prior_of_sums, sums_of
 from bayesinv.problem.time_whitening import JITTER
 
 MAX_STORED_GAIN = 2**21
 """Size of a gain up to which all of `to_sources` is stored."""
-
-RULE_ERROR = 1e-12
-"""Error of a rule over the hyperparameters, relative to the largest filter in its ellipse."""
 
 DROPPED_SHARE_IN_SD = 1e-8
 """The same for standard deviations, which are computed in single precision."""
@@ -69,7 +66,7 @@ class SpectralGaussians(PickledByFields):
     @cached_property
     def filters(self) -> Array:
         """Filters of the mean: (node, component) or (node, component, mode)."""
-        return self.filters_at(self.variance / self.noise**2) if self.summed is None else self.summed[0]
+        return self.filters_at(self.ratios) if self.summed is None else self.summed[0]
 
     @cached_property
     def reductions(self) -> Array:
@@ -94,7 +91,7 @@ class SpectralGaussians(PickledByFields):
 
     def _filter(self, node: int) -> Array:
         """Filter of the mean (component, [mode]) of one node, worked out anew where there is one for each mode."""
-        return self.filters_at((self.variance / self.noise**2)[[node]])[0] if self.varies else self.filters[node]
+        return self.filters_at(self.ratios[[node]])[0] if self.varies else self.filters[node]
 
     def _reduction(self, node: int) -> Array:
         """Filter of the variance (component, [mode]) of one node."""
@@ -104,25 +101,35 @@ class SpectralGaussians(PickledByFields):
         found *= self.variance[node] * self._powers
         return found
 
-    def rule(self, mass: Array) -> tuple[Array, Array]:
-        """Weights (point,) and ratios (point,) that integrate filters as the nodes do with some mass (node,).
+    @property
+    def _spanning(self) -> tuple[Array | None, Iterable[tuple[Array, Array]]]:
+        """A few filters of the mean, and of the variance per unit, which span those of all nodes, see `_of_nodes`.
 
-        Filters are analytic in the logarithm of the ratio, within π of the real axis; a Gauss rule of n points
-        converges as ρ^(-2n), where the ellipse with the nodes' range between its foci that ends there has axes of sum ρ
-        times half that range.
-
-        Reference: Trefethen (2019), Approximation Theory and Approximation Practice, theorem 19.3.
+        Returned are their weights (node, part) in those of the nodes, and the filters; where filters do not vary, those
+        of the nodes themselves.
         """
-        ratios = self.variance / self.noise**2
-        if not (ratios.all() and mass.any()):
-            return mass, ratios
-        logs = np.log(ratios)
-        reach = 2 * np.pi / max(float(np.ptp(logs)), 1e-9)
-        count = int(np.ceil(np.log(1 / RULE_ERROR) / (2 * np.arcsinh(reach))))
-        if count >= len(ratios):
-            return mass, ratios
-        points, shares = gauss_rule(logs, mass, count)
-        return shares * float(mass.sum()), np.exp(points)
+        if not self.varies:
+            return None, zip(self.filters, self.reductions, strict=True)
+        weights, ratios = chebyshev_ratios(self.ratios)
+        filters = (self.filters_at(ratio)[0] for ratio in ratios[:, None])
+        return weights, ((one, one * self._powers) for one in filters)
+
+    def _of_nodes(self, means: list[Array], reductions: list[Array]) -> tuple[list[Array], list[Array]]:
+        """What is linear in filters of mean and variance, of every node, from that of those which span them."""
+        weights = self._spanning[0]
+        if weights is None:
+            return means, reductions
+        of_variance = np.tensordot(self.variance[:, None] * weights, np.stack(reductions), axes=1)
+        return list(np.tensordot(weights, np.stack(means), axes=1)), list(of_variance)
+
+    @property
+    def ratios(self) -> Array:
+        """Variance of the currents over that of the noise (node,), on which alone filters depend."""
+        return self.variance / self.noise**2
+
+    def rule(self, mass: Array) -> tuple[Array, Array]:
+        """Weights (point,) and ratios (point,) that integrate filters as the nodes do with some mass (node,)."""
+        return gauss_ratios(self.ratios, mass)
 
     def averaged(self, time_weights: Array) -> SpectralGaussians:
         """The Gaussians of one weighted sum of the samples.
@@ -139,11 +146,10 @@ class SpectralGaussians(PickledByFields):
                 coefficients=self.coefficients @ column,
             )
         filters, reductions = [], []
-        for node in range(len(self.weights)):
-            one = self._filter(node)
+        for one, reduction in self._spanning[1]:
             filters.append(self.filtered(one, column)[:, 0])
-            one *= self.variance[node] * self._powers
-            reductions.append(self.reduced(one, column)[:, 0])
+            reductions.append(self.reduced(reduction, column)[:, 0])
+        filters, reductions = self._of_nodes(filters, reductions)
         each = self._mode_shares(column)[:, 0]
         return replace(
             self,
@@ -218,7 +224,15 @@ class SpectralGaussians(PickledByFields):
         They are principal axes in units of a component's power in the currents, so that dropped directions are small
         in the currents and not only in the filters. Their scores are orthonormal under the weights.
         """
-        return principal_axes(self.weights, self.filters - self.mean_filter, self.units)
+        if not self.varies:
+            return principal_axes(self.weights, self.filters - self.mean_filter, self.units)
+        # Filters of many nodes lie in the space of those at a few ratios.
+        table, ratios = chebyshev_ratios(self.ratios)
+        root = np.sqrt(self.weights)[:, None]
+        basis, few = np.linalg.qr(root * table)
+        centred = np.tensordot(few, self.filters_at(ratios) - self.mean_filter, axes=1)
+        scores, axes = principal_axes(np.ones(len(few)), centred, self.units)
+        return basis @ scores / root, axes
 
     def filtered(self, filters: Array, time_weights: Array | None) -> Array:
         """Filtered coefficients (column, sample) of samples, or of weighted sums of them.
@@ -392,30 +406,19 @@ class SpectralGaussians(PickledByFields):
         prior = table @ self.spectrum.structure.product(self.spectrum.problem, table.T)
         share = self._prior_share(time_weights)
         share = share[samples] if time_weights is None and len(share) > 1 else share
-        pairs = (projected[:, None] * projected).reshape(-1, projected.shape[1])
-        means, covariances = [], []
-        for n in range(len(self.weights)):
-            means.append(self._projected_mean(projected, n, samples, time_weights))
-            reduction = self._projected_reduction(pairs, n, samples, time_weights)
-            reduction = np.moveaxis(reduction.reshape(*prior.shape, -1), 2, 0)
-            covariances.append(self.variance[n] * share[:, None, None] * prior - reduction)
+        means, reductions = [], []
+        for one, reduction in self._spanning[1]:
+            found = self.filtered(one, time_weights)
+            means.append(projected @ (found if time_weights is not None else found[:, samples]))
+            reduced = self.reduced(reduction, time_weights)
+            reduced = reduced[:, samples] if time_weights is None and self.varies else reduced
+            reductions.append(np.einsum("fc,ct,gc->tfg", projected, reduced, projected))
+        means, reductions = self._of_nodes(means, reductions)
+        covariances = [
+            variance * share[:, None, None] * prior - one
+            for variance, one in zip(self.variance, reductions, strict=True)
+        ]
         return means, covariances, self._course_nodes(projected, prior, samples) if courses else None
-
-    def _projected_mean(self, projected: Array, node: int, samples: slice, time_weights: Array | None) -> Array:
-        """Means (functional, sample) of functionals (functional, column) at a node, see `functionals`."""
-        if not self.varies:
-            found = self.filtered(self.filters[node], time_weights)
-            return projected @ (found if time_weights is not None else found[:, samples])
-        over = self._time_courses(time_weights)
-        over = over if time_weights is not None else over[:, samples]
-        return self.spectrum.projected_stack(projected, self._filter(node) * self.coefficients, over)
-
-    def _projected_reduction(self, pairs: Array, node: int, samples: slice, time_weights: Array | None) -> Array:
-        """Reductions (pair, sample) of products of functionals (pair, column) at a node; one if samples are alike."""
-        if not self.varies:
-            return pairs @ self.reduced(self.reductions[node], time_weights)
-        over = self._time_courses(None)[:, samples] ** 2 if time_weights is None else self._squares(time_weights)
-        return self.spectrum.projected_stack(pairs, self._reduction(node), over)
 
     def _course_nodes(self, projected: Array, prior: Array, samples: slice) -> Courses:
         """The terms of the covariance of functionals' time courses; see `TimeCourseNodes`."""
@@ -427,7 +430,7 @@ class SpectralGaussians(PickledByFields):
             powers, from_modes = modes.powers, modes.from_modes
         return TimeCourseNodes(
             self.variance,
-            self.variance / self.noise**2,
+            self.ratios,
             self.spectrum.values_of_modes,
             projected,
             prior,

@@ -105,20 +105,6 @@ class StretchedGaussians(SpectralGaussians):
             return super()._reduced_at(samples)
         return lambda n: self.reduced(self._reduction(n), None)[:, samples]
 
-    def _projected_mean(self, projected: Array, node: int, samples: slice, time_weights: Array | None) -> Array:
-        """Means (functional, sample) of functionals (functional, column) at a node, see `functionals`."""
-        if not self.varies:
-            return super()._projected_mean(projected, node, samples, time_weights)
-        found = self._stretches.courses(np.einsum("fc,cm,csm->fsm", projected, self._filter(node), self.coefficients))
-        return found @ time_weights if time_weights is not None else found[:, samples]
-
-    def _projected_reduction(self, pairs: Array, node: int, samples: slice, time_weights: Array | None) -> Array:
-        """Reductions (pair, sample) of products of functionals (pair, column) at a node; one if samples are alike."""
-        if not self.varies:
-            return super()._projected_reduction(pairs, node, samples, time_weights)
-        found = self.reduced(self._reduction(node), time_weights)
-        return pairs @ (found[:, samples] if time_weights is None else found)
-
     def _course_nodes(self, projected: Array, prior: Array, samples: slice) -> Courses:
         """The terms of the covariance of functionals' time courses."""
         ratios, problem = self.variance / self.noise**2, self.spectrum.problem
