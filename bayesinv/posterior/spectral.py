@@ -445,9 +445,15 @@ class SpectralGaussians(PickledByFields):
         weights : (sum, source); an axis is summed with itself
         """
         projected = sums_of(weights, self.to_sources(), self.spectrum.problem.axes)
-        means = projected @ (self.filters * self.coefficients[:, 0]).T
         prior = np.outer(prior_of_sums(self.spectrum, weights), self.variance)
-        return means, prior - projected**2 @ self.reductions.T, prior
+        filters, reductions = self.filters * self.coefficients[:, 0], self.reductions
+        table = chebyshev_ratios(self.ratios)[0]
+        if table.shape[1] == len(table):
+            return projected @ filters.T, prior - projected**2 @ reductions.T, prior
+        of_parts = np.linalg.pinv(table)
+        means = (projected @ (of_parts @ filters).T) @ table.T
+        reduction = (projected**2 @ (of_parts @ (reductions / self.variance[:, None])).T) @ table.T
+        return means, prior - reduction * self.variance, prior
 
     def draw(self, nodes: Index, rng: np.random.Generator, samples: slice) -> Array:
         """Draws (draw, amplitude, time) of the currents at nodes; of all samples where uncertainty varies."""
