@@ -79,7 +79,7 @@ class Conditional(Moments, Protocol):
         """Means, variances and prior variances (amplitude, node) of sums of sources at the first sample."""
 
     def draw(self, nodes: Index, rng: np.random.Generator, samples: slice) -> Array:
-        """Draws (draw, amplitude, time) of the currents at nodes; of all samples where uncertainty varies."""
+        """Draws (draw, amplitude, time) of the currents at nodes, of some samples."""
 
 
 def row_blocks(count: int) -> Iterator[slice]:

@@ -34,20 +34,23 @@ def draw_mixture(
     amplitudes: int,
     length: int,
 ) -> Array:
-    """Draws (draw, amplitude, time) of a mixture; of all samples where uncertainty varies over time.
+    """Draws (draw, amplitude, time) of some samples of a mixture.
 
-    amplitudes, length : numbers of amplitudes, and of samples asked for
+    amplitudes, length : numbers of amplitudes, and of samples or modes of time that are drawn at once
     """
     nodes = [(g, n) for g, one in enumerate(conditionals) for n in range(len(one.weights))]
     mass = np.concatenate([one.weights for one in conditionals])
     picks = np.sort(rng.choice(len(nodes), size=count, p=mass / mass.sum()))
-    out = np.empty((count, amplitudes, length))
+    out: Array | None = None
     batch = max(1, int(BATCH / (amplitudes * length)))
     for g, one in enumerate(conditionals):
         members = np.array([i for i, pick in enumerate(picks) if nodes[pick][0] == g], dtype=np.int64)
         for some in np.array_split(members, range(batch, len(members), batch)):
             if some.size:
-                out[some] = one.draw(np.array([nodes[pick][1] for pick in picks[some]]), rng, samples)
+                found = one.draw(np.array([nodes[pick][1] for pick in picks[some]]), rng, samples)
+                out = np.empty((count, *found.shape[1:])) if out is None else out
+                out[some] = found
+    assert out is not None
     return np.asarray(rng.permutation(out, axis=0))
 
 
@@ -60,6 +63,7 @@ def draw_exactly(
     to_sources: Callable[[slice], Array],
     rng: np.random.Generator,
     sample_root: Array | None = None,
+    samples: slice = slice(None),
 ) -> Array:
     """Draws (draw, amplitude, time) of the currents, one at each node of one structure.
 
@@ -70,6 +74,7 @@ def draw_exactly(
     coefficients : (component, time or mode)
     to_sources : function from rows to these rows of D Gᵀ U
     sample_root : (time, time), root of the currents' correlation over the samples; None where they are independent
+    samples : that are wanted of modes of time
 
     Reference: Hoffman & Ribak (1991), Astrophys. J. 380, L5-L8 (conditioning by correcting a draw of the prior).
     """
@@ -106,5 +111,5 @@ def draw_exactly(
             prior[rows, :, block] += np.tensordot(back, correction[:, :, block], axes=1)
     flat = prior.transpose(1, 0, 2)
     if varies and spectrum.modes is not None:
-        flat = flat @ spectrum.modes.from_modes.T
+        flat = flat @ spectrum.modes.from_modes[samples].T
     return np.asarray(flat)

@@ -303,9 +303,9 @@ class FocalGaussians(PickledByFields):
         return means, variances, priors
 
     def draw(self, nodes: Index, rng: np.random.Generator, samples: slice) -> Array:
-        """Draws (draw, amplitude, time) of the currents at nodes; of all samples where uncertainty varies."""
+        """Draws (draw, amplitude, time) of the currents at nodes, of some samples."""
         problem, structure, powers = self.spectrum.problem, self.spectrum.structure, self.recording.powers
-        over = self.over if self.varies else self.over[:, samples]
+        over = self.over[:, samples]
         out = np.empty((len(nodes), len(self.spectrum.weights), over.shape[1]))
         for i, n in enumerate(nodes):
             node = self.nodes[int(n)]

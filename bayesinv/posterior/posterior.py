@@ -339,9 +339,8 @@ class Posterior(PickledByFields):
         samples = samples_of(self.times, window)
         length = len(self.times[samples])
         check_count(count, self._size, length)
-        if self.varies and length < len(self.times):
-            return self.draw(count, rng)[..., samples]
-        flat = draw_mixture(self.conditionals, count, rng, samples, self._size, length)
+        at_once = len(self.times) if self.varies else length
+        flat = draw_mixture(self.conditionals, count, rng, samples, self._size, at_once)
         return np.stack([self._shaped(one) for one in flat])
 
     def peak(self, window: Window = None, draws: int = 2000, rng: np.random.Generator | None = None) -> Peak:

@@ -103,10 +103,9 @@ class SpectralGaussians(PickledByFields):
 
     @property
     def _spanning(self) -> tuple[Array | None, Iterable[tuple[Array, Array]]]:
-        """A few filters of the mean, and of the variance per unit, which span those of all nodes, see `_of_nodes`.
+        """Weights (node, part) and a few filters of mean and variance (per unit) that span those of the nodes.
 
-        Returned are their weights (node, part) in those of the nodes, and the filters; where filters do not vary, those
-        of the nodes themselves.
+        Where filters do not vary, no weights and those of the nodes themselves.
         """
         if not self.varies:
             return None, zip(self.filters, self.reductions, strict=True)
@@ -456,7 +455,7 @@ class SpectralGaussians(PickledByFields):
         return means, prior - reduction * self.variance, prior
 
     def draw(self, nodes: Index, rng: np.random.Generator, samples: slice) -> Array:
-        """Draws (draw, amplitude, time) of the currents at nodes; of all samples where uncertainty varies."""
+        """Draws (draw, amplitude, time) of the currents at nodes, of some samples."""
         varies = self.varies
         if self.shares is not None and len(self.shares) > 1:
             return np.sum([one.draw(nodes, rng, samples) for one in self._by_block()], axis=0)
@@ -469,6 +468,7 @@ class SpectralGaussians(PickledByFields):
             self.to_sources,
             rng,
             None if varies else self._sample_root(samples),
+            samples,
         )
 
     def _by_block(self) -> Iterator[SpectralGaussians]:

@@ -125,7 +125,7 @@ class StretchedGaussians(SpectralGaussians):
         """A weighted sum of samples has one posterior variance and no course."""
 
     def draw(self, nodes: Index, rng: np.random.Generator, samples: slice) -> Array:
-        """Draws (draw, amplitude, time) of the currents at nodes; of all samples where uncertainty varies.
+        """Draws (draw, amplitude, time) of the currents at nodes, of some samples.
 
         Each is a draw of the prior, corrected by the posterior mean for the difference between the recording and one
         that is simulated from the draw (Hoffman & Ribak 1991, Astrophys. J. 380, L5-L8).
@@ -139,8 +139,9 @@ class StretchedGaussians(SpectralGaussians):
         def courses(rows: int) -> Array:
             return drawn_courses(rng, rows, problem.times, structure, self._stretches.step)
 
-        out = np.empty((len(nodes), problem.gain.shape[1], count))
-        for place, node in zip(out, nodes, strict=True):
+        out = np.empty((len(nodes), problem.gain.shape[1], len(problem.times[samples])))
+        place = np.empty((problem.gain.shape[1], count))
+        for found, node in zip(out, nodes, strict=True):
             scale = np.sqrt(self.variance[node])
             place[:] = structure.sample(problem, scale * courses(structure.sample_size(problem)))
             field = problem.gain @ place
@@ -153,6 +154,7 @@ class StretchedGaussians(SpectralGaussians):
             correction = self._stretches.courses(filters[:, None] * first.coefficients(left))
             for rows in row_blocks(len(place)):
                 place[rows] += self.to_sources(rows) @ correction
+            found[:] = place[:, samples]
         return out
 
 

@@ -547,3 +547,13 @@ def test_a_region_of_a_mean_over_a_window_is_the_regions_mean_over_it(groups):
     drawn = [one.draw(20_000, np.random.default_rng(1))[:, :, 0] for one in (inside, mean)]
     assert_allclose(drawn[0], drawn[1], rtol=1e-6)
     assert_allclose(np.cov(drawn[1].T), inside.covariance[0], atol=0.03 * inside.covariance.max())
+
+
+@pytest.mark.parametrize("model", ["temporal", "hierarchical"])
+@pytest.mark.parametrize("groups", [1, 2])
+def test_draws_of_a_window_are_those_of_all_samples_there(model, groups):
+    posterior = bi.infer(model, coloured(groups=groups), draws=50)
+    some = posterior.draw(30, np.random.default_rng(3), (0.004, 0.008))
+    assert some.shape == (30, 9, 3)
+    if posterior.varies:
+        assert_allclose(some, posterior.draw(30, np.random.default_rng(3))[..., 2:5], rtol=1e-9)
