@@ -26,6 +26,13 @@ def spell(middle: float, low: float, high: float, level: float) -> str:
     return f"{middle:.{decimals}f},  {percent(level)} in {low:.{decimals}f} to {high:.{decimals}f}"
 
 
+def not_certain(probability: float) -> str:
+    """Return a probability as a percentage that is never rounded to certainty."""
+    if probability > 0.999:
+        return "more than 99.9 %"
+    return f"{100 * probability:.{1 if probability >= 0.995 else 0}f} %"
+
+
 def three_digits(value: float) -> str:
     """Return a number with three significant digits, without an exponent from 0.001 to 100 000."""
     if value and not 1e-3 <= abs(value) < 1e5:

@@ -22,8 +22,9 @@ from bayesinv.memory import PickledByFields, cached_property
 from bayesinv.posterior.active import ActiveSets
 from bayesinv.posterior.focal import FocalGaussians, FocalNode, FocalNodes
 from bayesinv.posterior.functionals import Functional
-from bayesinv.posterior.quantiles import credible_level
+from bayesinv.posterior.quantiles import credible_level, mixture_quantiles, tail_probabilities
 from bayesinv.problem.problem import Problem
+from bayesinv.wording import not_certain
 
 Mask = NDArray[np.bool_]
 
@@ -35,6 +36,9 @@ WITHIN = 16
 
 LEAST_PROBABILITY = 0.05
 """Probability below which a place is no focus."""
+
+SURE_OF_SIGN = 0.9
+"""Probability of a current's sign below which its size is told without a direction."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,21 +142,51 @@ class Focus(PickledByFields):
             "level": level,
         }
 
+    @property
+    def sign_probability(self) -> float:
+        """Probability of the likelier sign of a current along normals, at its strongest sample; NaN for other ones."""
+        if len(self.current.names) > 1:
+            return float("nan")
+        positive = float(self.current.exceedance(0.0)[0, self.peak])
+        return max(positive, 1 - positive)
+
+    def size(self, level: float = 0.9) -> tuple[float, float, float]:
+        """Median and interval of the absolute current along normals at its strongest sample, A m.
+
+        Raises
+        ------
+        ValueError
+            If the level lies outside (0, 1), or the current has more axes than that along the normals.
+        """
+        if len(self.current.names) > 1:
+            raise ValueError("this current has three axes, and no exact law of its norm; take draws of `current`")
+        at = slice(self.peak, self.peak + 1)
+        means, sds = self.current.means[:, :, at], np.broadcast_to(self.current.node_sds, self.current.means.shape)
+        # |x| is below q as often as x, with either sign at random, is between -q and q.
+        either = np.concatenate([means, -means]), np.concatenate([sds[:, :, at]] * 2)
+        tails = [(1 + one) / 2 for one in (0.5, *tail_probabilities(level))]
+        median, low, high = mixture_quantiles(np.tile(self.current.weights / 2, 2), *either, tails)
+        return median.item(), low.item(), high.item()
+
     def describe(self) -> str:
         """Say what is known in a line."""
-        sample = self.peak
-        mean = self.current.mean[:, sample]
-        # Along normals a current has a sign, which its interval has too.
-        strength = float(mean[0]) if len(mean) == 1 else float(np.linalg.norm(mean))
         where = f"source {self.place}"
         if self.centre is not None:
             x, y, z = 1e3 * self.centre
             where = f"({x:.0f}, {y:.0f}, {z:.0f}) mm, 90 % within {1e3 * self.radius():.0f} mm"
-        text = f"{self.probability:.0%} probable at {where}; {1e9 * strength:.3g} nA m"
-        if len(mean) == 1:
-            low, high = self.current.interval(0.9)
-            text += f" ({1e9 * low[0, sample]:.3g} to {1e9 * high[0, sample]:.3g})"
-        return text + f" at {1e3 * self.current.times[sample]:.4g} ms"
+        text = f"{not_certain(self.probability)} probable at {where}; {self._current_in_words()}"
+        return text + f" at {1e3 * self.current.times[self.peak]:.4g} ms"
+
+    def _current_in_words(self) -> str:
+        """Its current at the strongest sample; along normals with its sign and interval, where the sign is known."""
+        mean = self.current.mean[:, self.peak]
+        if len(mean) > 1:
+            return f"{1e9 * float(np.linalg.norm(mean)):.3g} nA m"
+        if self.sign_probability < SURE_OF_SIGN:
+            median, low, high = (1e9 * value for value in self.size())
+            return f"{median:.3g} nA m ({low:.3g} to {high:.3g}) in a direction that is not known"
+        low, high = (1e9 * float(bound[0, self.peak]) for bound in self.current.interval(0.9))
+        return f"{1e9 * float(mean[0]):.3g} nA m ({low:.3g} to {high:.3g})"
 
 
 def inclusion(
@@ -345,7 +379,7 @@ class Count(PickledByFields):
     def describe(self) -> str:
         """Say how probable each number is, in a line."""
         likely = np.flatnonzero(self.probability >= 0.005)
-        return ", ".join(f"{n}: {self.probability[n]:.0%}" for n in likely)
+        return ", ".join(f"{n}: {not_certain(float(self.probability[n]))}" for n in likely)
 
     @cached_property
     def mean(self) -> float:

@@ -104,8 +104,11 @@ def _headline(posterior: Posterior, single: Maps, regional: Maps | None, truth: 
     if failed:
         names = escape(", ".join(failed))
         mark = f'<p class="bad">Checks failed: {names}. Do not trust these numbers before reading why.</p>'
-    peak = tables.peak_probabilities(posterior, single, regional)
-    return f'<section class="answer">{paragraphs}{mark}</section>{peak}{tables.facts(posterior)}'
+    if posterior.active is None:
+        table = tables.peak_probabilities(posterior, single, regional)
+    else:
+        table = tables.numbers_of_sources(posterior)
+    return f'<section class="answer">{paragraphs}{mark}</section>{table}{tables.facts(posterior)}'
 
 
 def _recording(page: Page, posterior: Posterior) -> None:

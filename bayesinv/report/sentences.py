@@ -63,13 +63,12 @@ def focal_sentences(posterior: Posterior, truth: Array | None = None) -> list[st
     truth : (mark, 3), m, head coordinates; None where it is not known
     """
     assert posterior.active is not None
-    low, high = posterior.count.interval(LEVEL)
-    number = f"{low}" if low == high else f"{low} to {high}"
     likely = [one for one in posterior.foci if one.probability >= 0.5]
-    several = f"{len(likely)} of them lie" if len(likely) != 1 else "one of them lies"
+    several = f"{len(likely)} sources lie" if likely else "No source lies"
+    several = "One source lies" if len(likely) == 1 else several
     words = [
-        f"There {'is' if number == '1' else 'are'} {number} focal source{'s' * (number != '1')} "
-        f"({percent(LEVEL)} interval); {several} at one place with a probability of a half or more."
+        f"Numbers of focal sources and their probabilities: {posterior.count.describe()}. {several} at one place with "
+        "a probability of a half or more."
     ]
     words += [f"Source {i}: {one.describe()}.".replace("-", "−") for i, one in enumerate(likely, 1)]
     if posterior.active.preference:

@@ -18,9 +18,12 @@ from bayesinv.problem.account import account
 from bayesinv.report.page import html_table
 from bayesinv.report.sentences import LEVEL, RADII
 from bayesinv.versions import versions
-from bayesinv.wording import from_draws, percent, spell
+from bayesinv.wording import from_draws, not_certain, percent, spell
 
 PACKAGES = ("bayesinv", "numpy", "scipy", "pymc", "arviz", "mne", "matplotlib")
+
+LEAST = 0.005
+"""Probability below which a number of sources is left out."""
 
 
 def peak_probabilities(posterior: Posterior, single: Maps, regional: Maps | None) -> str:
@@ -43,6 +46,13 @@ def peak_probabilities(posterior: Posterior, single: Maps, regional: Maps | None
             )
         )
     return html_table(("the peak lies there within", "strongest patch", "strongest single source", "by chance"), rows)
+
+
+def numbers_of_sources(posterior: Posterior) -> str:
+    """Probability of each number of focal sources."""
+    chances = posterior.count.probability
+    rows = [(f"{n}", not_certain(float(chances[n]))) for n in np.flatnonzero(chances >= LEAST)]
+    return html_table(("number of focal sources", "probability"), rows)
 
 
 def facts(posterior: Posterior) -> str:

@@ -14,6 +14,7 @@ from bayesinv.covariance.covariance import Structure
 from bayesinv.covariance.time_course import correlation_over_time
 from bayesinv.criticism.densities import block_densities, component_densities
 from bayesinv.posterior.active import ActiveSets
+from bayesinv.posterior.foci import Count
 from bayesinv.posterior.hyper import Hyper
 from bayesinv.posterior.mixture import Mixture
 from bayesinv.posterior.posterior import Posterior
@@ -267,10 +268,35 @@ class TestSources:
         assert_allclose(one.current.sd, sds, rtol=3e-3)
         assert one.summary()["probability"] == one.probability
         assert "probable at" in one.describe()
-        # In words as in numbers: along normals with its sign, else its size.
+        # In words as in numbers: along normals with its sign where that is known, else its size.
         at = 1e9 * one.current.mean[:, one.peak]
+        expected = at[0] if axes == 1 else np.linalg.norm(at)
+        if axes == 1 and one.sign_probability < 0.9:
+            expected = 1e9 * one.size()[0]
         said = float(one.describe().partition("; ")[2].split(" nA m")[0])
-        assert said == pytest.approx(at[0] if axes == 1 else np.linalg.norm(at), rel=6e-3)
+        assert said == pytest.approx(expected, rel=6e-3)
+
+    @pytest.mark.parametrize(("shift", "known"), [(0.0, False), (3.0, True)])
+    def test_a_direction_is_said_only_where_it_is_known(self, shift, known):
+        one = posterior(toy(samples=7, sources=8)).foci[0]
+        nodes = len(one.current.weights)
+        means = 1e-9 * (shift + np.linspace(-0.4, 0.6, nodes))[:, None, None] * np.ones((1, 1, 7))
+        sds = 1e-9 * np.linspace(0.8, 1.2, nodes)
+        one = replace(one, current=replace(one.current, means=means, covariances=(sds**2)[:, None, None, None]))
+        drawn = one.current.draw(200_000, np.random.default_rng(5))[:, 0, one.peak]
+        assert max((drawn > 0).mean(), (drawn < 0).mean()) == pytest.approx(one.sign_probability, abs=5e-3)
+        assert_allclose(one.size(0.8), np.quantile(np.abs(drawn), [0.5, 0.1, 0.9]), rtol=2e-2)
+        assert ("direction that is not known" not in one.describe()) == known
+        with pytest.raises(ValueError, match="three axes"):
+            posterior(PROBLEMS["free"]()).foci[0].size()
+
+    @pytest.mark.parametrize(
+        ("probability", "words"), [(1.0, "more than 99.9 %"), (0.9964, "99.6 %"), (0.99, "99 %"), (0.123, "12 %")]
+    )
+    def test_no_source_is_certain(self, probability, words):
+        one = posterior(toy(samples=7, sources=8)).foci[0]
+        assert replace(one, probability=probability).describe().startswith(f"{words} probable at ")
+        assert Count(np.array([1 - probability, probability])).describe().endswith(f"1: {words}")
 
     def test_foci_count_draws_by_their_weights_and_say_which_are_there_together(self):
         problem = toy(samples=7, sources=8)

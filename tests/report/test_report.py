@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from numpy.testing import assert_allclose
 from referee import toy
 from test_figures import LEFT, RIGHT, bare, believed, made
 from test_focal import posterior as focal_posterior
@@ -19,7 +20,9 @@ from bayesinv import figures, report
 from bayesinv.criticism.posterior_predictive import CONSERVATIVE, posterior_predictive
 from bayesinv.posterior import maps
 from bayesinv.posterior.checks import Check
+from bayesinv.posterior.hyper import Hyper
 from bayesinv.problem.account import account
+from bayesinv.report.posterior import _headline
 from bayesinv.report.sentences import focal_sentences
 from bayesinv.wording import from_draws
 
@@ -230,10 +233,26 @@ def test_chains_over_active_sets_are_drawn(tmp_path):
     report.write(posterior, tmp_path)
     assert (tmp_path / "chains.png").exists()
     text = (tmp_path / "report.html").read_text()
-    for words in ("focal source", "There are", "The posterior mean explains", "λ of dense currents"):
+    for words in ("number of focal sources", "The posterior mean explains", "λ of dense currents"):
         assert words in text
     # Single sources have a statement of their own; that of the strongest patch would be another question's.
     assert "That the peak truly lies" not in text
+
+
+@pytest.fixture(scope="module")
+def focal():
+    found = focal_posterior(toy(samples=7, sources=8))
+    names = ("noise", "scale", "lambda", "snr", "constant", "head 1")
+    values = {name: np.array([1.0, 1.1, 1.3, 1.2]) * 10.0**-i for i, name in enumerate(names)}
+    return replace(found, hyper=Hyper(values, found.mixture.weights, values))
+
+
+def test_numbers_of_sources_take_the_place_of_the_peak(focal):
+    single, regional = maps.both(focal, draws=20)
+    page = Reader(_headline(focal, single, regional, None)).text
+    assert "the peak lies there" not in page
+    assert_allclose(focal.count.probability[:3], [0.1, 0.2, 0.7])
+    assert re.search(r"number of focal sources\W*probability\W*0\W*10 %\W*1\W*20 %\W*2\W*70 %", page)
 
 
 def test_a_known_truth_is_held_against_the_nearest_focal_source():
@@ -243,7 +262,8 @@ def test_a_known_truth_is_held_against_the_nearest_focal_source():
     weak = SimpleNamespace(probability=0.2, centre=other, describe=lambda: "elsewhere")
     stand_in = SimpleNamespace(active=posterior.active, count=posterior.count, goodness_of_fit=0.5, foci=(likely, weak))
     words = " ".join(focal_sentences(stand_in, other[None]))
-    assert "one of them lies at one place" in words
+    assert f"their probabilities: {posterior.count.describe()}. One source lies at one place" in words
+    assert "interval" not in words
     assert "Source 1: there." in words
     assert "elsewhere" not in words
     assert f"source 1 lies {1e3 * np.linalg.norm(other - centre):.0f} mm from it" in words
