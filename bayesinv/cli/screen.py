@@ -74,6 +74,8 @@ def show_table(heads: Sequence[str], rows: Iterable[Sequence[str]], title: str |
 
 def show_posterior(posterior: Posterior, maps: tuple[Maps, Maps | None], stages: Stages, title: str) -> None:
     """Print the short table of a result."""
+    from bayesinv.report.sentences import sources_in_words
+
     problem = posterior.problem
     rows = [
         ("model", f"{posterior.model}, by {posterior.method}"),
@@ -84,23 +86,11 @@ def show_posterior(posterior: Posterior, maps: tuple[Maps, Maps | None], stages:
         ),
         ("sources", f"{problem.source_count}, {problem.orientation} orientation"),
     ]
-    dense = "" if posterior.active is None else " of dense currents"
-    names = {"lambda": f"λ{dense}", "snr": f"SNR (amplitude){dense}"}
-    for name in (*names, *(key for key in posterior.hyper if key not in names)):
-        scalar = posterior.hyper[name]
-        low, high = scalar.interval(LEVEL)
-        # A mean over a long tail lies outside of its own interval.
-        text = f"{float(scalar.quantile(0.5)):.3g}"
-        rows.append(
-            (names.get(name, name), text if low == high else f"{text} ({LEVEL:.0%} {low:.3g} to {high:.3g})"),
-        )
-    if posterior.active is not None:
-        rows.append(("number of sources", posterior.count.describe()))
-        frame = "" if problem.sources is None else ", head coordinates"
-        likely = [one for one in posterior.foci if one.probability >= 0.5]
-        rows += [(f"source {i}{frame}", one.describe()) for i, one in enumerate(likely, 1)]
-        if posterior.active.preference:
-            rows.append(("focal sources", f"the recording {posterior.active.preference}"))
+    frame = "" if problem.sources is None else ", head coordinates"
+    rows += [(name + frame * name.startswith("focal source"), text) for name, text in sources_in_words(posterior)]
+    if posterior.active is not None and posterior.active.preference:
+        rows.append(("focal sources", f"the recording {posterior.active.preference}"))
+    rows += _scales(posterior)
     for name, peak in peaks(posterior, maps).items() if posterior.active is None else ():
         rows.append((f"peak at {span(*peak.window)}, {name}", _where(posterior, peak)))
     evidence = "not given by this method" if posterior.log_evidence is None else f"{posterior.log_evidence!r} nats"
@@ -112,6 +102,32 @@ def show_posterior(posterior: Posterior, maps: tuple[Maps, Maps | None], stages:
     took = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in stages.seconds.items())
     rows.append(("time", f"{sum(stages.seconds.values()):.1f} s: {took}"))
     show_table(("", ""), rows, title)
+
+
+def _scales(posterior: Posterior) -> list[tuple[str, str]]:
+    """Rows of the hyperparameters, in the units of the report; coordinates of the head are in its table only."""
+    from bayesinv.figures.hyperparameters import HYPER
+
+    # Beside focal sources, these are scales of what is left of the currents.
+    dense = "" if posterior.active is None else " of dense currents"
+    names = {"lambda": f"λ{dense}", "snr": f"SNR (amplitude){dense}", "scale": f"source scale{dense}"}
+    rows = []
+    for name in ("lambda", "snr", *(key for key in posterior.hyper if key not in ("lambda", "snr"))):
+        if posterior.active is not None and name.startswith("head "):
+            continue
+        scalar = posterior.hyper[name]
+        title, unit, factor = HYPER.get(name, (name, "", 1.0))
+        title = names.get(name, title)
+        low, high = (factor * bound for bound in scalar.interval(LEVEL))
+        # A mean over a long tail lies outside of its own interval.
+        text = f"{factor * float(scalar.quantile(0.5)):.3g}"
+        rows.append(
+            (
+                f"{title}, {unit}" if unit else title,
+                text if low == high else f"{text} ({LEVEL:.0%} {low:.3g} to {high:.3g})",
+            )
+        )
+    return rows
 
 
 def _where(posterior: Posterior, peak: Peak) -> str:

@@ -180,12 +180,17 @@ def _sources(page: Page, posterior: Posterior, single: Maps, regional: Maps | No
 
 
 def _scales(page: Page, posterior: Posterior, prior: Mapping[str, ArrayLike] | None) -> None:
+    weak = (
+        "A signal-to-noise ratio whose interval comes down to 0 would say that noise alone explains the recording."
+        if posterior.active is None
+        else "The signal-to-noise ratio, λ and the source scale are those of the dense currents beside the focal "
+        "sources: however weak these are, the sources' currents have strengths of their own."
+    )
     picture = page.picture(
         "hyper.png",
         figures.hyper(posterior, LEVEL, prior),
         f"The dark part holds {percent(LEVEL)} of the posterior; ticks below are the values the currents "
-        "are mixed over. A signal-to-noise ratio whose interval comes down to 0 would say that noise alone "
-        "explains the recording.",
+        f"are mixed over. {weak}",
         "Posterior densities of the regularisation, the signal-to-noise ratio and the other hyperparameters.",
     )
     chains = ""

@@ -6,12 +6,15 @@ import numpy as np
 
 from bayesinv.axes import Array
 from bayesinv.figures.style import counted, located
+from bayesinv.posterior.foci import Focus
 from bayesinv.posterior.maps import Maps
 from bayesinv.posterior.peak import Peak
 from bayesinv.posterior.posterior import Posterior
 from bayesinv.wording import from_draws, percent
 
 LEVEL = 0.9
+LIKELY = 0.5
+"""Least probability of a focal source that is told of."""
 RADII = (0.01, 0.02, 0.03)
 """Distances in m from the strongest mean within which the probability of the peak is reported."""
 
@@ -57,13 +60,26 @@ def sentences(posterior: Posterior, single: Maps, regional: Maps | None, truth: 
     return words
 
 
+def likely_foci(posterior: Posterior) -> list[Focus]:
+    """Return the focal sources that are at one place with a probability of a half or more."""
+    return [] if posterior.active is None else [one for one in posterior.foci if one.probability >= LIKELY]
+
+
+def sources_in_words(posterior: Posterior) -> list[tuple[str, str]]:
+    """Rows of a table: the number of focal sources, and what is known of each; none where the prior has no sources."""
+    if posterior.active is None:
+        return []
+    found = [(f"focal source {i}", one.describe()) for i, one in enumerate(likely_foci(posterior), 1)]
+    return [("number of focal sources", posterior.count.describe()), *found]
+
+
 def focal_sentences(posterior: Posterior, truth: Array | None = None) -> list[str]:
     """Say how many focal sources there are and what is known of each, and how near to a known truth they are.
 
     truth : (mark, 3), m, head coordinates; None where it is not known
     """
     assert posterior.active is not None
-    likely = [one for one in posterior.foci if one.probability >= 0.5]
+    likely = likely_foci(posterior)
     several = f"{len(likely)} sources lie" if likely else "No source lies"
     several = "One source lies" if len(likely) == 1 else several
     words = [

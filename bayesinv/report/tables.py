@@ -16,7 +16,7 @@ from bayesinv.posterior.posterior import Posterior
 from bayesinv.prior.catalogue import read_card
 from bayesinv.problem.account import account
 from bayesinv.report.page import html_table
-from bayesinv.report.sentences import LEVEL, RADII
+from bayesinv.report.sentences import LEVEL, RADII, sources_in_words
 from bayesinv.versions import versions
 from bayesinv.wording import from_draws, not_certain, percent, spell
 
@@ -56,7 +56,7 @@ def numbers_of_sources(posterior: Posterior) -> str:
 
 
 def facts(posterior: Posterior) -> str:
-    """Medians and intervals of SNR and λ, with evidence, fit, and sizes of the problem."""
+    """Focal sources, if any; medians and intervals of SNR and λ, with evidence, fit, and sizes of the problem."""
     problem = posterior.problem
     evidence = posterior.log_evidence
     lam, snr = posterior.hyper["lambda"], posterior.hyper["snr"]
@@ -70,7 +70,8 @@ def facts(posterior: Posterior) -> str:
     )
     # Beside focal sources, these are scales of what is left of the currents.
     dense = "" if posterior.active is None else " of dense currents"
-    rows = [
+    rows = [(name, words.replace("-", "−")) for name, words in sources_in_words(posterior)]
+    rows += [
         (f"signal-to-noise ratio (amplitude){dense}", _with_interval(snr, 1.0)),
         (f"λ{dense}, 1/(nA·m)²", _with_interval(lam, 1e-18)),
         (

@@ -22,6 +22,7 @@ from bayesinv.posterior import maps
 from bayesinv.posterior.checks import Check
 from bayesinv.posterior.hyper import Hyper
 from bayesinv.problem.account import account
+from bayesinv.report import tables
 from bayesinv.report.posterior import _headline
 from bayesinv.report.sentences import focal_sentences
 from bayesinv.wording import from_draws
@@ -253,6 +254,16 @@ def test_numbers_of_sources_take_the_place_of_the_peak(focal):
     assert "the peak lies there" not in page
     assert_allclose(focal.count.probability[:3], [0.1, 0.2, 0.7])
     assert re.search(r"number of focal sources\W*probability\W*0\W*10 %\W*1\W*20 %\W*2\W*70 %", page)
+
+
+def test_sources_come_before_scales_that_are_those_of_dense_currents(focal, tmp_path):
+    page = Reader(tables.facts(focal)).text
+    assert page.index("number of focal sources") < page.index("focal source 1") < page.index("signal-to-noise ratio")
+    assert focal.foci[0].describe().replace("-", "−") in page
+    text = Reader(report.write(focal, tmp_path, draws=20).read_text(encoding="utf-8")).text
+    assert "comes down to 0" not in text
+    assert "those of the dense currents beside the focal sources" in text
+    assert "head 1" in text
 
 
 def test_a_known_truth_is_held_against_the_nearest_focal_source():
