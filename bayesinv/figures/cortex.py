@@ -37,6 +37,8 @@ def cortex_maps(
 ) -> Figure:
     """Draw mean, standard deviation, shrinkage, exceedance and probable peak of the currents on the cortex.
 
+    Of focal sources, the probability that one's patch holds a place is drawn instead of shrinkage and peak.
+
     window, radius, threshold, draws : see `maps.posterior_maps`
     marks : (mark, 3), m, head coordinates: positions to ring, such as a known truth
     views : names among `VIEWS`; None takes both hemispheres from the side and from between them
@@ -57,74 +59,76 @@ def cortex_maps(
 
 
 def layers_of(maps: Maps) -> list[Layer]:
-    """Return mean, standard deviation, shrinkage, exceedance and peak of a posterior as layers, in units of display."""
-    free = maps.mean.ndim == 2
+    """Return mean, standard deviation, shrinkage, exceedance and peak of a posterior as layers, in units of display.
+
+    With focal sources, the probability that a source's patch holds a place is in the place of shrinkage and peak.
+    """
+    focal = maps.inclusion is not None
     averaged = f"mean over {1e3 * maps.radius:.0f} mm patches" if maps.radius else "single sources"
-    strength, spread = 1e9 * maps.strength, 1e9 * maps.uncertainty
-    threshold = f"{1e9 * maps.threshold:.2g} nA·m"
+    strength = 1e9 * maps.strength
+    mean = Layer(
+        "Posterior mean" + (", norm" if maps.mean.ndim == 2 else ", absolute"),
+        averaged,
+        strength,
+        "nA·m",
+        "fading",
+        0.0,
+        _top(strength),
+    )
+    # Most places are in no source that was drawn, so that the median is that of dense currents.
     prior_chance = 100 * float(np.median(maps.prior_exceedance))
-    layers = [
-        Layer(
-            "Posterior mean" + (", norm" if free else ", absolute"),
-            averaged,
-            strength,
-            "nA·m",
-            "fading",
-            0.0,
-            _top(strength),
-        ),
-        Layer(
-            "Posterior standard deviation",
-            "learned little where it equals the prior's, the top of the scale"
-            if not maps.radius
-            else "small patches average fewer sources and vary more",
-            spread,
-            "nA·m",
-            "spread",
-            0.0,
-            float(1e9 * np.linalg.norm(np.atleast_2d(maps.prior_sd.T), axis=0).max())
-            if not maps.radius
-            else _top(spread),
-        ),
-        Layer(
-            "Shrinkage: 1 − posterior variance / prior variance",
-            "share of the uncertainty that the recording removed",
-            100 * maps.shrinkage,
-            "%",
-            "learned",
-            0.0,
-            _top(100 * maps.shrinkage),
-        ),
-        Layer(
-            f"Probability that the current exceeds {threshold}",
-            f"{prior_chance:.0f} % before the recording (median)",
-            100 * maps.exceedance,
+    exceedance = Layer(
+        f"Probability that the current exceeds {1e9 * maps.threshold:.2g} nA·m",
+        f"{prior_chance:.0f} % " + ("by dense currents alone" if focal else "before the recording") + " (median)",
+        100 * maps.exceedance,
+        "%",
+        "chance",
+        0.0,
+        100.0,
+    )
+    if maps.inclusion is not None:
+        inclusion = Layer(
+            "Probability that a focal source holds the place",
+            "single places, whatever the patches",
+            100 * maps.inclusion,
             "%",
             "chance",
             0.0,
-            100.0,
-        ),
-    ]
-    if maps.near is not None and maps.chance is not None:
-        chance = 100 * float(np.median(maps.chance))
-        near = 100 * maps.near
-        layers.append(
-            Layer(
-                "Probability that the strongest current lies within 10 mm"
-                if not maps.radius
-                else "Probability that the strongest patch, for its size, lies within 10 mm",
-                f"{chance:.1f} % by chance",
-                near,
-                "%",
-                "chance",
-                0.0,
-                max(float(near.max()), 1e-9),
-            )
+            max(100 * float(maps.inclusion.max()), 1e-9),
         )
-    else:
-        peak = 100 * maps.peak
-        layers.append(Layer("Probability of the peak", "", peak, "%", "chance", 0.0, max(float(peak.max()), 1e-9)))
-    return layers
+        return [mean, _spread(maps), inclusion, exceedance]
+    shrinkage = Layer(
+        "Shrinkage: 1 − posterior variance / prior variance",
+        "share of the uncertainty that the recording removed",
+        100 * maps.shrinkage,
+        "%",
+        "learned",
+        0.0,
+        _top(100 * maps.shrinkage),
+    )
+    return [mean, _spread(maps), shrinkage, exceedance, _peak(maps)]
+
+
+def _spread(maps: Maps) -> Layer:
+    """Posterior standard deviation; of single sources below the prior's, which focal sources have none of."""
+    spread = 1e9 * maps.uncertainty
+    top, note = _top(spread), "small patches average fewer sources and vary more"
+    if maps.inclusion is not None:
+        note = "of its size, and of whether a source is there"
+    elif not maps.radius:
+        top = float(1e9 * np.linalg.norm(np.atleast_2d(maps.prior_sd.T), axis=0).max())
+        note = "learned little where it equals the prior's, the top of the scale"
+    return Layer("Posterior standard deviation", note, spread, "nA·m", "spread", 0.0, top)
+
+
+def _peak(maps: Maps) -> Layer:
+    """Probability of the strongest current's place, near each where positions are known."""
+    title, note, values = "Probability of the peak", "", 100 * maps.peak
+    if maps.near is not None and maps.chance is not None:
+        what = "patch, for its size," if maps.radius else "current"
+        title = f"Probability that the strongest {what} lies within 10 mm"
+        note, values = f"{100 * float(np.median(maps.chance)):.1f} % by chance", 100 * maps.near
+    return Layer(title, note, values, "%", "chance", 0.0, max(float(values.max()), 1e-9))
 
 
 def _top(values: Array) -> float:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def region_course(
     posterior: Posterior, window: Window = None, level: float = 0.9, radius: float = REGION, maps: Maps | None = None
 ) -> Figure:
-    """Draw the strongest region's mean current over time with its credible band.
+    """Draw the strongest region's mean current over time with its credible band, and the prior's without focal sources.
 
     window : where the strongest source is looked for, see `maps.averaged`
     level : of the band
@@ -43,8 +43,11 @@ def region_course(
     axes = figure.add_subplot()
     mean = 1e9 * course.mean[0]
     low, high = (1e9 * bound[0] for bound in course.interval(level))
-    prior = 1e9 * ndtri(0.5 + level / 2) * _prior_sd(posterior, index)
-    axes.axhspan(-prior, prior, color="#eef1f4", linewidth=0, zorder=0, label=f"{percent(level)} before the recording")
+    # Which focal sources there are was drawn given the recording, so that nothing tells what was believed before.
+    if posterior.active is None:
+        prior = 1e9 * ndtri(0.5 + level / 2) * _prior_sd(posterior, index)
+        before = f"{percent(level)} before the recording"
+        axes.axhspan(-prior, prior, color="#eef1f4", linewidth=0, zorder=0, label=before)
     axes.axhline(0, color=MUTED, linewidth=0.6)
     if len(time) < 3:
         axes.errorbar(

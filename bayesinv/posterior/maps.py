@@ -41,13 +41,15 @@ class Maps:
     exceedance : (source,), P(|current| > threshold)
     prior_exceedance : (source,), the same under the prior at the learned scale
     peak : (source,), probability that the strongest current lies here; of patches, the current that is strongest
-        for the size of its patch, in prior standard deviations, since small patches vary more
+        for the size of its patch, in prior standard deviations, since small patches vary more; that is strongest by
+        itself where there are focal sources, whose sets were drawn given the recording and have no such prior
     near : (source,), probability that it lies within `NEIGHBOURHOOD` of here; None without positions
     chance : (source,), what `near` would be if every source were as probable; None without positions
     threshold : A m
     radius : m, of the patch; 0 for single sources
     window : (start, stop), s
     draws : joint draws behind `peak` (and behind `exceedance` with free orientation)
+    inclusion : (source,), probability that a focal source's patch holds this place; None without focal sources
     """
 
     mean: Array
@@ -63,6 +65,7 @@ class Maps:
     radius: float
     window: tuple[float, float]
     draws: int
+    inclusion: Array | None = None
 
     @property
     def strength(self) -> Array:
@@ -71,9 +74,11 @@ class Maps:
 
     @property
     def strongest(self) -> int:
-        """The source, or patch for its size, at which the posterior mean is strongest."""
+        """The source, or patch for its size, at which the posterior mean is strongest; see `peak`."""
+        if not self.radius or self.inclusion is not None:
+            return int(self.strength.argmax())
         expected = np.linalg.norm(self.prior_sd.reshape(len(self.peak), -1), axis=1)
-        return int((self.strength / expected if self.radius else self.strength).argmax())
+        return int((self.strength / expected).argmax())
 
     @property
     def uncertainty(self) -> Array:
@@ -172,7 +177,8 @@ def _maps_of(one: Posterior, window: tuple[float, float], radius: float, thresho
         patch_means = (weights @ flat.swapaxes(0, 1).reshape(per_source[0], -1)).reshape(per_source[0], draws, axes)
         patch_means = patch_means.swapaxes(0, 1)
     sizes = np.linalg.norm(patch_means, axis=2)
-    expected = np.sqrt(prior.reshape(per_source).sum(axis=1)) if radius else 1.0
+    by_size = radius and one.active is None
+    expected = np.sqrt(prior.reshape(per_source).sum(axis=1)) if by_size else 1.0
     peak = np.bincount((sizes / expected).argmax(axis=1), minlength=per_source[0]) / draws
     if axes == 1:
         sds = np.sqrt(np.maximum(variances, 0))
@@ -201,6 +207,7 @@ def _maps_of(one: Posterior, window: tuple[float, float], radius: float, thresho
         radius=float(radius),
         window=window,
         draws=draws,
+        inclusion=None if one.active is None else one.inclusion(),
     )
 
 
@@ -247,10 +254,11 @@ def strongest_region(
 ) -> tuple[int, Index, Functional]:
     """Return the centre of the strongest patch at a window, its sources, and its time course.
 
-    The patch is the one whose posterior mean is strongest for its size, see `Maps.strongest`; a single source where
-    positions or normals are not known. The time course is the exact joint posterior of the mean current over the patch:
-    with fixed orientation along the normals, with the same signs as when the patch was picked, see `regions.patches`;
-    with free orientation along the direction of the patch's posterior mean at the window.
+    The patch is the one whose posterior mean is strongest for its size, see `Maps.strongest`, or strongest by itself
+    where there are focal sources; a single source where positions or normals are not known. The time course is the
+    exact joint posterior of the mean current over the patch: with fixed orientation along the normals, with the same
+    signs as when the patch was picked, see `regions.patches`; with free orientation along the direction of the patch's
+    posterior mean at the window.
 
     window : as in `averaged`
     radius : m
@@ -268,7 +276,8 @@ def strongest_region(
         one = averaged(posterior, window)
         mass, means, _, priors = _sums(one, weights)
         mean = (means @ mass).reshape(problem.source_count, problem.axes)
-        expected = np.sqrt((priors @ mass).reshape(mean.shape).sum(axis=1)) if known and radius else 1.0
+        by_size = known and radius and posterior.active is None
+        expected = np.sqrt((priors @ mass).reshape(mean.shape).sum(axis=1)) if by_size else 1.0
         centre = int((np.linalg.norm(mean, axis=1) / expected).argmax())
     else:
         mean, centre = maps.mean.reshape(problem.source_count, problem.axes), maps.strongest

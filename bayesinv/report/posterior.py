@@ -25,6 +25,8 @@ from bayesinv.wording import percent
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+INCLUSION = "The third map is the probability that a focal source's patch holds a place, whatever its current is."
+
 Section = tuple[str, "str | Figure"]
 
 
@@ -124,12 +126,18 @@ def _recording(page: Page, posterior: Posterior) -> None:
 
 
 def _course(page: Page, posterior: Posterior, maps: Maps) -> None:
+    if posterior.active is None:
+        picked = "The region is the patch whose mean current is strongest for its size."
+        before = (
+            "; the grey band is what was believed before the recording, at the learned scale. Where they coincide "
+            "nothing was learned"
+        )
+    else:
+        picked, before = "The region is the patch whose mean current is strongest.", ""
     picture = page.picture(
         "course.png",
         figures.region_course(posterior, maps.window, LEVEL, maps.radius, maps),
-        "The region is the patch whose mean current is strongest for its size. The band holds its mean current "
-        "with the stated probability at each time, given the model; the grey band is what was believed before the "
-        "recording, at the learned scale. Where they coincide nothing was learned.",
+        f"{picked} The band holds its mean current with the stated probability at each time, given the model{before}.",
         "Time course of the mean current of the strongest region with its credible band.",
     )
     page.section("The strongest region over time", picture)
@@ -155,26 +163,36 @@ def _others(
 
 def _patches(page: Page, posterior: Posterior, regional: Maps, truth: Array | None) -> None:
     radius = f"{1e3 * regional.radius:.0f} mm"
+    why = (
+        "Sensors resolve patches better than single sources, so this is where the recording is informative; a patch is "
+        "as precise an answer as these sensors and this prior give."
+        if posterior.active is None
+        else "A focal source is smeared over all patches that hold some of it, and where its place is in doubt over "
+        f"those of all its places. {INCLUSION}"
+    )
     picture = page.picture(
         "maps.png",
         figures.cortex_maps(posterior, maps=regional, marks=truth),
-        f"Every point shows the mean current over the cortex within {radius} of it. Sensors resolve "
-        "patches better than single sources, so this is where the recording is informative; a patch is as precise "
-        "an answer as these sensors and this prior give." + _rings(truth),
-        f"Cortical maps of the mean current over {radius} patches: mean, standard deviation, "
-        "shrinkage, exceedance and peak.",
+        f"Every point shows the mean current over the cortex within {radius} of it. {why}" + _rings(truth),
+        f"Cortical maps of the mean current over {radius} patches: {_layers(posterior)}.",
     )
     page.section(f"Patches of cortex, {when(regional.window, posterior)}", picture)
 
 
 def _sources(page: Page, posterior: Posterior, single: Maps, regional: Maps | None, truth: Array | None) -> None:
+    caption = (
+        "With more sources than sensors no single source can be distinguished from its neighbours: its standard "
+        "deviation stays close to the prior's, and its probability close to what it was. A bright mean is therefore no "
+        "evidence for that one source. Shrinkage shows how little or much was learned of each."
+        if posterior.active is None
+        else "A place is bright in the mean as often as a focal source holds it, so that one source whose place is in "
+        f"doubt is several weaker ones here; what is said of sources above is of each as one. {INCLUSION}"
+    )
     picture = page.picture(
         "sources.png" if regional is not None else "maps.png",
         figures.cortex_maps(posterior, maps=single, marks=truth),
-        "With more sources than sensors no single source can be distinguished from its neighbours: its standard "
-        "deviation stays close to the prior's, and its probability close to what it was. A bright mean is therefore no "
-        "evidence for that one source. Shrinkage shows how little or much was learned of each.",
-        "Cortical maps of single sources: mean, standard deviation, shrinkage, exceedance and peak.",
+        caption,
+        f"Cortical maps of single sources: {_layers(posterior)}.",
     )
     page.section(f"Single sources, {when(single.window, posterior)}", picture)
 
@@ -215,6 +233,13 @@ def _replicates(page: Page, checked: PosteriorPredictive) -> None:
     )
     words = f"<p>{escape(checked.verdict[0].upper() + checked.verdict[1:])}. {escape(CONSERVATIVE)}</p>"
     page.section("Recordings that could have been", words, picture, tables.quantities(checked))
+
+
+def _layers(posterior: Posterior) -> str:
+    """What maps show, in words."""
+    return "mean, standard deviation, " + (
+        "shrinkage, exceedance and peak" if posterior.active is None else "inclusion in a focal source and exceedance"
+    )
 
 
 def _rings(truth: Array | None) -> str:

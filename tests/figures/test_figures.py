@@ -11,9 +11,11 @@ from matplotlib.figure import Figure
 from numpy.testing import assert_allclose
 from scipy.spatial import ConvexHull
 from scipy.stats import norm
+from test_focal import sets
 
 import bayesinv as bi
 from bayesinv import figures
+from bayesinv.covariance.covariance import Structure
 from bayesinv.figures.cortex import layers_of
 from bayesinv.figures.surface import OVERSAMPLING, PIXELS_PER_METRE, Surface
 from bayesinv.posterior import maps, regions
@@ -520,6 +522,52 @@ def test_drawing_leaves_pyplot_alone(fixed):
     before = plt.get_fignums()
     figures.hyper(fixed)
     assert plt.get_fignums() == before
+
+
+class TestFocal:
+    """What is drawn where there are focal sources."""
+
+    @staticmethod
+    def found():
+        believed_in = believed(made())
+        active = sets(False)
+        active = replace(active, strength=1e-8 * active.strength)
+        mixture = Mixture(
+            np.array([0.1, 0.2, 0.3, 0.4]), np.full(4, 1e-20), np.ones(4), np.zeros(4, dtype=int), (Structure(),)
+        )
+        return replace(believed_in, mixture=mixture, active=active)
+
+    def test_inclusion_takes_the_place_of_shrinkage_and_peak(self):
+        posterior = self.found()
+        for one in maps.both(posterior, draws=20):
+            layers = layers_of(one)
+            words = ("Posterior mean", "Posterior standard deviation", "Probability that a focal source", "Probability")
+            assert [layer.title.startswith(word) for layer, word in zip(layers, words, strict=True)] == [True] * 4
+            assert_allclose(layers[2].values, 100 * posterior.inclusion())
+            assert layers[1].high <= 1e9 * one.uncertainty.max() * (1 + 1e-12)
+            assert "before" not in layers[3].note
+
+    def test_others_have_none(self, fixed):
+        one = maps.posterior_maps(fixed, draws=20)
+        assert one.inclusion is None
+        assert [layer.title.split()[0] for layer in layers_of(one)][2:] == ["Shrinkage:", "Probability", "Probability"]
+
+    def test_the_strongest_patch_is_strongest_by_itself(self):
+        posterior = self.found()
+        regional = maps.both(posterior, draws=20)[1]
+        expected = int(np.abs(regional.mean).argmax())
+        assert regional.strongest == expected
+        assert maps.strongest_region(posterior)[0] == expected
+        assert maps.strongest_region(posterior, maps=regional)[0] == expected
+        assert expected != int((np.abs(regional.mean) / regional.prior_sd).argmax())
+
+    def test_nothing_is_said_of_what_was_believed_before(self, fixed):
+        def labels(posterior):
+            return figures.region_course(posterior).axes[0].get_legend_handles_labels()[1]
+
+        before = "90 % before the recording"
+        assert before in labels(fixed)
+        assert before not in labels(self.found())
 
 
 class TestChains:

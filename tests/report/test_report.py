@@ -264,6 +264,10 @@ def test_sources_come_before_scales_that_are_those_of_dense_currents(focal, tmp_
     assert "comes down to 0" not in text
     assert "those of the dense currents beside the focal sources" in text
     assert "head 1" in text
+    # What is said below the pictures is of what they show.
+    for words in ("With more sources", "Shrinkage", "before the recording", "for its size"):
+        assert words not in text
+    assert "The third map is the probability that a focal source's patch holds a place" in text
 
 
 def test_a_known_truth_is_held_against_the_nearest_focal_source():
