@@ -127,7 +127,8 @@ def _answered(
         show_text(text)
     show_text(f"wrote {out / 'report.html'}")
     files = f"{out / 'demo-ave.fif'} --forward {out / 'demo-fwd.fif'} --noise-cov {out / 'demo-cov.fif'}"
-    show_text(f"the same files by hand: {PROGRAM} fit {files} --model {model}")
+    known = "" if posterior.active is None else "\n(fit takes the head for known; here it was uncertain)"
+    show_text(f"the same files by hand: {PROGRAM} fit {files} --model {model}{known}")
     return verdict(posterior)
 
 

@@ -22,6 +22,8 @@ from bayesinv.head.conductivities import ANISOTROPY, RANGES
 from bayesinv.head.sensors import Sensors
 from bayesinv.head.sources import Sources
 from bayesinv.posterior.foci import Focus
+from bayesinv.posterior.functionals import Functional
+from bayesinv.posterior.maps import averaged
 from bayesinv.posterior.peak import Peak
 from bayesinv.posterior.posterior import Posterior
 from bayesinv.problem.model_error import ForwardError, forward_error
@@ -30,6 +32,7 @@ from bayesinv.simulation.noise import correlated_covariance
 from bayesinv.simulation.recording import Simulation
 from bayesinv.simulation.recording import simulate as record
 from bayesinv.simulation.truths import patch_truth
+from bayesinv.wording import not_certain
 
 ACTIVE_MRI = (-0.040, -0.025, 0.055)
 """Position of the truth in m, MRI coordinates: the left hand area on fsaverage."""
@@ -58,7 +61,7 @@ HEADS = 16
 LIKELY = 0.5
 """Least probability of a focal source that is listed."""
 
-ANSWER_HEADS = ("answer", "peak (MRI mm)", "off", "how sure")
+ANSWER_HEADS = ("answer", "place (MRI mm)", "off", "how sure")
 
 Stage = Callable[[str], AbstractContextManager[None]]
 
@@ -205,7 +208,7 @@ def scores(
 ) -> dict[str, dict[str, Any]]:
     """Return each answer's peak, its distance from the truth's centre, and whether its credible set holds the truth.
 
-    peaks : name to posterior of the peak's position
+    peaks : name to posterior of the peak's position; of focal sources none is asked, as each has a statement of its own
     maps : name to (source,) map of a point estimate
     beside : distributed currents beside focal sources
     """
@@ -219,12 +222,9 @@ def scores(
 
     answers: dict[str, dict[str, Any]] = {name: at_peak(int(np.argmax(table))) for name, table in maps.items()}
     if posterior.active is not None:
-        answers |= {
-            f"focal source {i}": {**at_peak(one.place), **_focus(demo, one)}
-            for i, one in enumerate(posterior.foci, 1)
-            if one.probability >= LIKELY
-        }
-    for name, peak in peaks.items():
+        likely = [one for one in averaged(posterior, demo.window).foci if one.probability >= LIKELY]
+        answers |= {f"focal source {i}": _focus(demo, one) for i, one in enumerate(likely, 1)}
+    for name, peak in peaks.items() if posterior.active is None else ():
         # The ball is centred on the strongest mean, so that the draws do not choose its centre.
         radius = peak.radius(LEVEL)
         answers[f"posterior mean, {name}"] = {
@@ -235,42 +235,53 @@ def scores(
             "probability_near_truth": float(peak.probability[distance <= FOUND_RADIUS].sum()),
             "probability_by_chance": float(np.mean(distance <= FOUND_RADIUS)),
         }
-    answers["current of the patch"] = _current(demo, posterior)
+    if posterior.active is None:
+        answers["current of the patch"] = _current(demo, posterior)
     if beside is not None:
         answers["current of the patch, distributed"] = _current(demo, beside.distributed)
     return answers
 
 
 def _focus(demo: Demo, focus: Focus) -> dict[str, Any]:
-    """What is known of a focal source: how surely it is there and where, and its current in the window."""
-    inside = (focus.current.times >= demo.window[0]) & (focus.current.times <= demo.window[1])
-    assert focus.centre is not None
-    low, high = (1e9 * float(bound[0, inside].mean()) for bound in focus.current.interval(LEVEL))
+    """What is known of a focal source: how surely it is there and where, and its mean current in the window.
+
+    focus : of the posterior of the mean over the window
+    """
+    sources, truth, centre = demo.lead_field.sources, demo.simulation.truth.centre, focus.centre
+    assert sources.to_mri is not None
+    assert centre is not None
+    off, radius = float(np.linalg.norm(centre - truth)), focus.radius(LEVEL)
+    centre_mri = sources.to_mri[:3, :3] @ centre + sources.to_mri[:3, 3]
     return {
-        "level": LEVEL,
+        "peak_mri_mm": (1e3 * centre_mri).round(1).tolist(),
+        "off_mm": 1e3 * off,
         "probability": focus.probability,
-        "radius_mm": 1e3 * focus.radius(LEVEL),
-        "ball_holds_truth": bool(np.linalg.norm(focus.centre - demo.simulation.truth.centre) <= focus.radius(LEVEL)),
-        "interval_nAm": [low, high],
+        "radius_mm": 1e3 * radius,
+        "ball_holds_truth": off <= radius,
+        **_against(demo, focus.current),
     }
 
 
 def _current(demo: Demo, posterior: Posterior) -> dict[str, Any]:
     """What a posterior says of the sum of currents at the truth's place, and what is true, in the window."""
-    truth = demo.simulation.truth
     weights = np.zeros(len(demo.lead_field.sources))
     weights[demo.nearest] = 1.0
-    total = posterior.contrast(weights, demo.window)
-    low, high = (1e9 * float(bound[0, 0]) for bound in total.interval(LEVEL))
+    return _against(demo, posterior.contrast(weights, demo.window))
+
+
+def _against(demo: Demo, current: Functional) -> dict[str, Any]:
+    """What is known of a mean current in the window, and what is true."""
+    truth = demo.simulation.truth
+    low, high = (1e9 * float(bound[0, 0]) for bound in current.interval(LEVEL))
     inside = (truth.times >= demo.window[0]) & (truth.times <= demo.window[1])
     moment = 1e9 * float(truth.course[inside].mean())
     return {
         "level": LEVEL,
         "interval_nAm": [low, high],
-        "mean_nAm": 1e9 * float(total.mean[0, 0]),
+        "mean_nAm": 1e9 * float(current.mean[0, 0]),
         "truth_nAm": moment,
         "interval_holds_truth": low <= moment <= high,
-        "sign_probability": float(total.exceedance(0.0)[0, 0]),
+        "sign_probability": min(float(current.exceedance(0.0)[0, 0]), 1.0),
     }
 
 
@@ -286,10 +297,9 @@ def rows(demo: Demo, found: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, 
             continue
         statement = "no statement"
         if "probability" in answer:
-            low, high = answer["interval_nAm"]
             statement = (
-                f"there with probability {answer['probability']:.2f}; {LEVEL:.0%} ball of {answer['radius_mm']:.0f} mm "
-                f"{_holds(answer['ball_holds_truth'])}; {low:.1f} to {high:.1f} nA m"
+                f"{not_certain(answer['probability'])} probable there; {LEVEL:.0%} ball of "
+                f"{answer['radius_mm']:.0f} mm {_holds(answer['ball_holds_truth'])}"
             )
         elif "radius_mm" in answer:
             statement = (
@@ -305,17 +315,20 @@ def words(demo: Demo, found: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Return the paragraphs below the table."""
     facts, paragraphs = demo.facts(), []
     focal = "current of the patch, distributed" in found
+    start, stop = (f"{1e3 * time:.0f}" for time in demo.window)
     for name, answer in found.items():
-        if not name.startswith("current of the patch"):
+        if "interval_nAm" not in answer:
             continue
         low, high = answer["interval_nAm"]
-        by = f", by {'distributed currents' if 'distributed' in name else 'focal sources'}" if focal else ""
+        by = ", by distributed currents" if "distributed" in name else ""
+        whose = f"Current of {name}" if name.startswith("focal") else f"Current of the active patch{by}"
         paragraphs.append(
-            f"Current of the active patch{by}: {low:.2f} to {high:.2f} nA m ({LEVEL:.0%} interval), positive with "
-            f"probability {answer['sign_probability']:.3f}; the truth is {answer['truth_nAm']:.1f} nA m, and the "
-            f"interval {_holds(answer['interval_holds_truth'])}."
+            f"{whose}, mean from {start} to {stop} ms: {low:.2f} to {high:.2f} nA m ({LEVEL:.0%} interval), positive "
+            f"with probability {answer['sign_probability']:.3f}; the truth is {answer['truth_nAm']:.1f} nA m there, "
+            f"and the interval {_holds(answer['interval_holds_truth'])}."
         )
-    if not found["current of the patch" + ", distributed" * focal]["interval_holds_truth"]:
+    spread = found.get("current of the patch" + ", distributed" * focal)
+    if spread is not None and not spread["interval_holds_truth"]:
         paragraphs.append(
             "An interval is as good as the prior behind it: distributed currents take all of the cortex to be equally "
             "active, so that a focal current is spread over many sources, and its size cannot be estimated."

@@ -10,16 +10,21 @@ from functools import partial
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
+from test_focal import sets
 
 import bayesinv as bi
 from bayesinv import cli
 from bayesinv.cli import story as demo
 from bayesinv.cli.beside import classical
+from bayesinv.covariance.covariance import Structure
 from bayesinv.forward import template_lead_field
 from bayesinv.head import template_cortex
 from bayesinv.inference import active_set
+from bayesinv.posterior.hyper import Hyper
 from bayesinv.posterior.maps import both
+from bayesinv.posterior.mixture import Mixture
 from bayesinv.posterior.peak import Peak
+from bayesinv.posterior.posterior import Posterior
 from bayesinv.problem.model_error import ForwardError
 
 
@@ -126,6 +131,44 @@ def test_the_answer_is_near_the_truth(story, problem):
     assert answer["probability_near_truth"] > 5 * answer["probability_by_chance"]
 
 
+def test_a_focal_source_is_told_once_and_where_its_sentence_has_it(story, problem):
+    posterior = focal_on(problem, story.nearest)
+    single = both(posterior, story.window, draws=50)[0]
+    found = demo.scores(story, posterior, {"single sources": single.place(problem)}, {})
+    assert not [name for name in found if name.startswith(("posterior mean", "current"))]
+    focus, answer = posterior.foci[0], found["focal source 1"]
+    # The distance is that of the report's sentence, and the row's place as far from the truth's as this says.
+    truth = story.simulation.truth
+    assert answer["off_mm"] == pytest.approx(1e3 * np.linalg.norm(focus.centre - truth.centre))
+    apart = np.array(answer["peak_mri_mm"]) - 1e3 * story.centre_mri
+    assert np.linalg.norm(apart) == pytest.approx(answer["off_mm"], abs=0.2)
+    # Currents and truth are means over the same samples; a mean of a course is what all its draws average to.
+    inside = problem.window(*story.window)
+    assert answer["mean_nAm"] == pytest.approx(1e9 * focus.current.mean[0, inside].mean(), rel=1e-9)
+    course = truth.course[np.isin(truth.times.round(6), problem.times[inside].round(6))]
+    assert answer["truth_nAm"] == pytest.approx(1e9 * course.mean())
+    rows = demo.rows(story, found)
+    assert [row[0] for row in rows] == ["truth", *(name for name in found)]
+    assert "nA m" not in " ".join(rows[1])
+    told = [text for text in demo.words(story, found) if text.startswith("Current of")]
+    assert len(told) == len(found)
+
+
+def focal_on(problem, near):
+    """A posterior of four draws, each of which has a source at one of some places."""
+    given, size = sets(False), 1e-8
+    places = np.array([near[0], near[-1], near[0], near[-1], near[0]])
+    given = replace(given, members=places, strength=size * given.strength)
+    given = replace(given, centre=places[:3])
+    mixture = Mixture(
+        np.array([0.1, 0.2, 0.3, 0.4]), np.full(4, 1e-22), np.ones(4), np.zeros(4, dtype=int), (Structure(),)
+    )
+    nothing = {name: np.ones(4) for name in ("lambda", "snr")}
+    return Posterior(
+        problem, "focal", "active_set", mixture, Hyper(nothing, mixture.weights, nothing), None, active=given
+    )
+
+
 @pytest.mark.slow
 def test_the_truth_has_finite_elements_and_is_computed_once(tmp_path, monkeypatch):
     monkeypatch.setenv("BAYESINV_CACHE", str(tmp_path))
@@ -193,15 +236,16 @@ def test_the_demo_answers_with_focal_sources_and_others_beside(tmp_path, monkeyp
     # The head is right here, so that focal sources are: where, to the width of a coarse grid's cells, how surely, and
     # nearly how large.
     grid = template_cortex.sources("oct4")
-    source, focal = found["answers"]["focal source 1"], found["answers"]["current of the patch"]
+    source = found["answers"]["focal source 1"]
     assert source["probability"] > 0.95
     assert source["off_mm"] < 1e3 * np.sqrt(grid.areas.sum() / len(grid))
     low, high = source["interval_nAm"]
-    assert 0.8 * low < focal["truth_nAm"] < 1.2 * high
+    assert 0.8 * low < source["truth_nAm"] < 1.2 * high
     distributed = found["answers"]["current of the patch, distributed"]
-    assert distributed["mean_nAm"] < 0.3 * focal["truth_nAm"]
+    assert distributed["mean_nAm"] < 0.3 * distributed["truth_nAm"]
+    assert "fit takes the head for known" in shown
     assert found["distributed"]["log_evidence_difference"] > 10
     page = (out / "report.html").read_text()
-    for words in ("Focal sources or distributed currents", "by distributed currents", "by focal sources"):
+    for words in ("Focal sources or distributed currents", "by distributed currents", "Current of focal source 1"):
         assert words in page
     assert bi.load(out / "distributed.nc").model == "temporal"
