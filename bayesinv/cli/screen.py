@@ -86,8 +86,7 @@ def show_posterior(posterior: Posterior, maps: tuple[Maps, Maps | None], stages:
         ),
         ("sources", f"{problem.source_count}, {problem.orientation} orientation"),
     ]
-    frame = "" if problem.sources is None else ", head coordinates"
-    rows += [(name + frame * name.startswith("focal source"), text) for name, text in sources_in_words(posterior)]
+    rows += sources_in_words(posterior)
     if posterior.active is not None and posterior.active.preference:
         rows.append(("focal sources", f"the recording {posterior.active.preference}"))
     rows += _scales(posterior)

@@ -175,7 +175,8 @@ class Focus(PickledByFields):
             x, y, z = 1e3 * self.centre
             where = f"({x:.0f}, {y:.0f}, {z:.0f}) mm, 90 % within {1e3 * self.radius():.0f} mm"
         text = f"{not_certain(self.probability)} probable at {where}; {self._current_in_words()}"
-        return text + f" at {1e3 * self.current.times[self.peak]:.4g} ms"
+        text += f" at {1e3 * self.current.times[self.peak]:.4g} ms"
+        return text + ", its direction not known" * (self.sign_probability < SURE_OF_SIGN)
 
     def _current_in_words(self) -> str:
         """Its current at the strongest sample; along normals with its sign and interval, where the sign is known."""
@@ -184,7 +185,7 @@ class Focus(PickledByFields):
             return f"{1e9 * float(np.linalg.norm(mean)):.3g} nA m"
         if self.sign_probability < SURE_OF_SIGN:
             median, low, high = (1e9 * value for value in self.size())
-            return f"{median:.3g} nA m ({low:.3g} to {high:.3g}) in a direction that is not known"
+            return f"{median:.3g} nA m ({low:.3g} to {high:.3g})"
         low, high = (1e9 * float(bound[0, self.peak]) for bound in self.current.interval(0.9))
         return f"{1e9 * float(mean[0]):.3g} nA m ({low:.3g} to {high:.3g})"
 

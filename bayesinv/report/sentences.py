@@ -69,8 +69,13 @@ def sources_in_words(posterior: Posterior) -> list[tuple[str, str]]:
     """Rows of a table: the number of focal sources, and what is known of each; none where the prior has no sources."""
     if posterior.active is None:
         return []
-    found = [(f"focal source {i}", one.describe()) for i, one in enumerate(likely_foci(posterior), 1)]
+    found = [(f"focal source {i}{_frame(one)}", one.describe()) for i, one in enumerate(likely_foci(posterior), 1)]
     return [("number of focal sources", posterior.count.describe()), *found]
+
+
+def _frame(focus: Focus) -> str:
+    """The frame of a focal source's place, in words; "" where positions are not known."""
+    return "" if focus.centre is None else ", in head coordinates"
 
 
 def focal_sentences(posterior: Posterior, truth: Array | None = None) -> list[str]:
@@ -80,13 +85,13 @@ def focal_sentences(posterior: Posterior, truth: Array | None = None) -> list[st
     """
     assert posterior.active is not None
     likely = likely_foci(posterior)
-    several = f"{len(likely)} sources lie" if likely else "No source lies"
-    several = "One source lies" if len(likely) == 1 else several
+    several = f"{len(likely)} sources lie at one place each" if likely else "No source lies at one place"
+    several = "One source lies at one place" if len(likely) == 1 else several
     words = [
-        f"Numbers of focal sources and their probabilities: {posterior.count.describe()}. {several} at one place with "
-        "a probability of a half or more."
+        f"Numbers of focal sources and their probabilities: {posterior.count.describe()}. {several} with a probability "
+        "of a half or more."
     ]
-    words += [f"Source {i}: {one.describe()}.".replace("-", "−") for i, one in enumerate(likely, 1)]
+    words += [f"Source {i}{_frame(one)}: {one.describe()}.".replace("-", "−") for i, one in enumerate(likely, 1)]
     if posterior.active.preference:
         words.append(f"The recording {posterior.active.preference}.")
     words.append(f"The posterior mean explains {percent(posterior.goodness_of_fit, 2)} of the power.")

@@ -286,7 +286,7 @@ class TestSources:
         drawn = one.current.draw(200_000, np.random.default_rng(5))[:, 0, one.peak]
         assert max((drawn > 0).mean(), (drawn < 0).mean()) == pytest.approx(one.sign_probability, abs=5e-3)
         assert_allclose(one.size(0.8), np.quantile(np.abs(drawn), [0.5, 0.1, 0.9]), rtol=2e-2)
-        assert ("direction that is not known" not in one.describe()) == known
+        assert ("ms, its direction not known" not in one.describe()) == known
         with pytest.raises(ValueError, match="three axes"):
             posterior(PROBLEMS["free"]()).foci[0].size()
 

@@ -279,6 +279,6 @@ def test_a_known_truth_is_held_against_the_nearest_focal_source():
     words = " ".join(focal_sentences(stand_in, other[None]))
     assert f"their probabilities: {posterior.count.describe()}. One source lies at one place" in words
     assert "interval" not in words
-    assert "Source 1: there." in words
+    assert "Source 1, in head coordinates: there." in words
     assert "elsewhere" not in words
     assert f"source 1 lies {1e3 * np.linalg.norm(other - centre):.0f} mm from it" in words
