@@ -315,17 +315,18 @@ def words(demo: Demo, found: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Return the paragraphs below the table."""
     facts, paragraphs = demo.facts(), []
     focal = "current of the patch, distributed" in found
-    start, stop = (f"{1e3 * time:.0f}" for time in demo.window)
+    times = demo.simulation.truth.times
+    start, *_, stop = times[(times >= demo.window[0]) & (times <= demo.window[1])]
     for name, answer in found.items():
         if "interval_nAm" not in answer:
             continue
-        low, high = answer["interval_nAm"]
+        (low, high), sign = answer["interval_nAm"], round(answer["sign_probability"], 3)
         by = ", by distributed currents" if "distributed" in name else ""
         whose = f"Current of {name}" if name.startswith("focal") else f"Current of the active patch{by}"
         paragraphs.append(
-            f"{whose}, mean from {start} to {stop} ms: {low:.2f} to {high:.2f} nA m ({LEVEL:.0%} interval), positive "
-            f"with probability {answer['sign_probability']:.3f}; the truth is {answer['truth_nAm']:.1f} nA m there, "
-            f"and the interval {_holds(answer['interval_holds_truth'])}."
+            f"{whose}, mean of {1e3 * start:.0f} to {1e3 * stop:.0f} ms: {low:.2f} to {high:.2f} nA m ({LEVEL:.0%} "
+            f"interval), positive with probability {sign if sign < 1 else 'above 0.999'}; the truth's mean is "
+            f"{answer['truth_nAm']:.1f} nA m, and the interval {_holds(answer['interval_holds_truth'])}."
         )
     spread = found.get("current of the patch" + ", distributed" * focal)
     if spread is not None and not spread["interval_holds_truth"]:

@@ -133,7 +133,11 @@ def _course(page: Page, posterior: Posterior, maps: Maps) -> None:
             "nothing was learned"
         )
     else:
-        picked, before = "The region is the patch whose mean current is strongest.", ""
+        picked = (
+            "The region is the patch whose mean current is strongest: a mean over its places, where a focal source's "
+            "current is a sum, with the sign of the normal at the patch's centre, which may be across a sulcus."
+        )
+        before = ""
     picture = page.picture(
         "course.png",
         figures.region_course(posterior, maps.window, LEVEL, maps.radius, maps),
