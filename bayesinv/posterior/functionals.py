@@ -115,10 +115,10 @@ class Functional(PickledByFields):
             inside = np.zeros(len(times))
             inside[samples] = 1
             time_weights = (inside / inside.sum())[:, None]
-        nodes = sum(len(one.weights) for one in conditionals)
+        count = sum(len(one.weights) for one in conditionals)
         columns = 1 if averaged else len(times[samples])
         # Where uncertainty does not vary over time, one covariance is for all samples.
-        size = nodes * 8e-9 * (columns * len(table) + (columns if varies else 1) * len(table) ** 2)
+        size = count * 8e-9 * (columns * len(table) + (columns if varies else 1) * len(table) ** 2)
         if size > MAX_GIGABYTES:
             raise ValueError(
                 f"the joint posterior of {len(table)} functionals at {columns} samples takes {size:.0f} GB; ask for "
