@@ -137,7 +137,7 @@ def _fitted(
     evoked, problem = inputs.read(stages)
     import numpy as np
 
-    from bayesinv.cli.beside import BESIDE, HEADS, infer_beside
+    from bayesinv.cli.beside import BESIDE, HEADS, classical, infer_beside
     from bayesinv.criticism.posterior_predictive import QUANTITY_HEADS
     from bayesinv.posterior.maps import both
     from bayesinv.problem.account import account
@@ -164,7 +164,10 @@ def _fitted(
     more: dict[str, Any] = {}
     if why_not is not None:
         facts["no_focal_sources"] = why_not
-        more = {"sections": [(BESIDE, f"<p>{escape(f'No focal sources: {why_not}.')}</p>")]}
+        more = {
+            "others": classical(problem, maps[0].window, {"MNE": ("1/9",)}),
+            "sections": [(BESIDE, f"<p>{escape(f'No focal sources: {why_not}.')}</p>")],
+        }
     if beside is not None:
         facts["distributed"] = beside.facts()
         more = {"others": beside.maps(maps[0].window), "sections": [(BESIDE, beside.page())]}

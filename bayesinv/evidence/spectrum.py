@@ -356,6 +356,14 @@ class Spectrum(PickledByFields):
             information += [[float(np.sum(twice * one * other)) for other in turned] for one in turned]
         return scores, information
 
+    def traces(self, variance: float, noise: float, parts: Sequence[Array]) -> Array:
+        """What xᵀ Q x of `scores` is expected to be (part,): tr(C⁻¹ Q)."""
+        out = np.zeros(len(parts))
+        for back, _, sign, table, total, share in self._summands(variance, noise):
+            by_row = np.broadcast_to(1 / total, table.shape) @ share
+            out += [sign * variance * float(by_row @ np.einsum("ca,cd,da->a", back, one, back)) for one in parts]
+        return out
+
     def _summands(
         self, variance: float, noise: float
     ) -> Iterator[tuple[Array, Array | None, int, Array, Array, Array]]:

@@ -17,6 +17,9 @@ from bayesinv.posterior.quantiles import mixture_quantiles, tail_probabilities
 from bayesinv.problem.problem import Problem
 from bayesinv.problem.windows import Window, is_time, samples_of
 
+MAX_GIGABYTES = 16.0
+"""Largest size of the nodes' means and covariances."""
+
 
 class Courses(Protocol):
     """Time courses of functionals at some nodes, where samples are not independent."""
@@ -112,6 +115,15 @@ class Functional(PickledByFields):
             inside = np.zeros(len(times))
             inside[samples] = 1
             time_weights = (inside / inside.sum())[:, None]
+        count = sum(len(one.weights) for one in conditionals)
+        columns = 1 if averaged else len(times[samples])
+        # Where uncertainty does not vary over time, one covariance is for all samples.
+        size = count * 8e-9 * (columns * len(table) + (columns if varies else 1) * len(table) ** 2)
+        if size > MAX_GIGABYTES:
+            raise ValueError(
+                f"the joint posterior of {len(table)} functionals at {columns} samples takes {size:.0f} GB; ask for "
+                "fewer at once, for a shorter window, or for the mean over one"
+            )
         means, covariances, courses = [], [], []
         correlated = (varies or problem.time_whitening is not None) and not averaged and len(times[samples]) > 1
         for one in conditionals:

@@ -301,7 +301,7 @@ class Posterior(PickledByFields):
         Raises
         ------
         ValueError
-            If the weights do not fit the sources or are all zero.
+            If the weights do not fit the sources or are all zero, or functionals do not fit into 16 GB together.
         """
         return Functional.of(self.conditionals, self.problem, self.times, weights, window, names)
 

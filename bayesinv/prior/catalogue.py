@@ -28,8 +28,9 @@ MIN_COURSE, MAX_COURSE = 10, 1000
 MIN_COMPONENTS = 8
 """Components below which a recording is not asked for focal sources by default."""
 
-MOST_NUMBERS = 300_000
-"""Sources times samples up to which focal sources are sampled in minutes, and so by default."""
+MOST_NUMBERS = 350_000
+"""Numbers of a gain up to which focal sources are sampled in minutes, and so by default; samples cost little, since
+few modes of time matter."""
 
 Model = Callable[[Problem], "pm.Model"]
 
@@ -51,12 +52,13 @@ def why_not_focal(problem: Problem) -> str | None:
         reasons.append("the noise has heavy tails; leave out what is outlying instead")
     if problem.components < MIN_COMPONENTS:
         reasons.append(f"{problem.components} components cannot tell a few sources apart")
-    numbers = problem.source_count * problem.axes * len(problem.times)
-    if numbers > MOST_NUMBERS:
+    if problem.source_count * problem.axes * problem.components > MOST_NUMBERS:
         reasons.append(
-            f"{problem.source_count} sources{' of 3 axes' * (problem.axes > 1)} in {len(problem.times)} samples would "
-            "take long; give a window (tmin, tmax), or ask for the model focal"
+            f"{problem.source_count} sources{' of 3 axes' * (problem.axes > 1)} and {problem.components} components "
+            "would take long; take fewer sources or one kind of sensor (picks), or ask for the model focal"
         )
+    if len(problem.times) > MAX_COURSE:
+        reasons.append(f"{len(problem.times)} samples would take long; give a window (tmin, tmax)")
     return "; and ".join(reasons) or None
 
 

@@ -72,5 +72,7 @@ def test_focal_sources_by_default_and_why_not():
     assert why_not_focal(problem) is None
     assert "cannot tell" in why_not_focal(toy(sensors=4, sources=30, samples=20))
     assert "heavy tails" in why_not_focal(problem.with_fields(noise_tails="student"))
-    long = toy(sensors=9, sources=30, samples=MOST_NUMBERS // 30 + 1)
-    assert "would take long" in why_not_focal(long)
+    large = toy(sensors=9, sources=MOST_NUMBERS // 9 + 1, samples=2)
+    assert "and 9 components would take long" in why_not_focal(large)
+    long = toy(sensors=9, sources=30, samples=1001)
+    assert why_not_focal(long) == "1001 samples would take long; give a window (tmin, tmax)"

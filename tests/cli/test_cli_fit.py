@@ -143,7 +143,9 @@ class TestFit:
         why = json.loads((tmp_path / "out" / "summary.json").read_text())["no_focal_sources"]
         assert why == "method 'quadrature' is for distributed currents"
         assert f"no focal sources: {why}" in out
-        assert "'sections'" in (tmp_path / "out" / "report.html").read_text()
+        page = (tmp_path / "out" / "report.html").read_text()
+        assert "'sections'" in page
+        assert "'others'" in page
 
     @pytest.mark.parametrize("condition", ["right ear", "1"])
     def test_condition_by_name_or_number(self, fit_exactly, tmp_path, condition):

@@ -59,6 +59,8 @@ def test_scores_and_their_information_are_those_of_dense_algebra(groups, time):
     assert_allclose(scores, [0.5 * (solved @ one @ solved - np.trace(inverse @ one)) for one in parts], rtol=1e-6)
     expected = [[0.5 * np.trace(inverse @ one @ inverse @ other) for other in parts] for one in parts]
     assert_allclose(information, expected, rtol=1e-6)
+    traces = Spectrum.of(problem, structure).traces(variance, noise, halves(problem, structure))
+    assert_allclose(traces, [np.trace(inverse @ one) for one in parts], rtol=1e-6)
 
 
 def test_halves_are_all_of_the_gram_matrix_whatever_the_prior():

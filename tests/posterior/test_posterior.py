@@ -557,3 +557,11 @@ def test_draws_of_a_window_are_those_of_all_samples_there(model, groups):
     assert some.shape == (30, 9, 3)
     if posterior.varies:
         assert_allclose(some, posterior.draw(30, np.random.default_rng(3))[..., 2:5], rtol=1e-9)
+
+
+def test_more_functionals_than_memory_holds_are_refused():
+    posterior = bi.infer("temporal", coloured(samples=60), draws=50)
+    table = np.random.default_rng(1).standard_normal((9000, 9))
+    with pytest.raises(ValueError, match=r"9000 functionals at 60 samples takes .* GB; ask for fewer"):
+        posterior.contrast(table)
+    assert posterior.contrast(table[:3]).mean.shape == (3, 60)
