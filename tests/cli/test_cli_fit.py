@@ -58,7 +58,7 @@ class TestFit:
         for facts in found["peak"].values():
             assert 0 < facts["probability"] <= 1
             assert len(facts["position_mm"]) == 3
-        for word in ("λ", "SNR", "90%", "number of sources", "log evidence", "check", "passed", "time"):
+        for word in ("λ", "SNR", "90%", "number of focal sources", "log evidence", "check", "passed", "time"):
             assert word in out
         assert "infer" in err
 
