@@ -133,7 +133,7 @@ def windows_of(
                 f"{'' if tmax is None else f' and before {tmax:g} s'}; {_span(evoked)}: give tmin, or baseline=None"
             )
     if not in_window.any():
-        ends = [f"from {tmin:g} s"] * (tmin is not None) + [f"to {tmax:g} s"] * (tmax is not None)
+        ends = [f"{word} {end:g} s" for word, end in (("from", tmin), ("to", tmax)) if end is not None]
         raise ValueError(f"no sample {' '.join(ends)}; {_span(evoked)}")
     centred = False
     if correction.window is not None and correction.centred and in_baseline.any():
