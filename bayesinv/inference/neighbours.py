@@ -121,10 +121,12 @@ def _together(problem: Problem, own: Structure) -> list[tuple[str, Array, Array]
         # Every axis goes together with itself.
         cell = (axes * cell[:, None] + np.arange(axes)).ravel()
         fields = _sums(problem.gain * half, cell)
-        ratios = [
-            float(np.mean(np.sum(_sums(table * half, cell) ** 2, axis=1) / variance))
-            for table, variance in zip(tables, variances, strict=True)
-        ]
+        ratios = []
+        for table, variance in zip(tables, variances, strict=True):
+            # A prior may leave regions without currents.
+            some = variance > 1e-12 * variance.max()
+            more = np.sum(_sums(table[some] * half, cell) ** 2, axis=1)
+            ratios.append(float(np.mean(more / variance[some])) if some.any() else 0.0)
         out.append((where, fields @ fields.T, np.array(ratios)))
     return out
 

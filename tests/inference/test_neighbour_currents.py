@@ -155,3 +155,12 @@ def test_cells_of_one_source_each_tell_nothing():
     sources = bi.Sources(np.array([[0.0, 0, 0], [0.05, 0, 0], [0, 0.05, 0]]))
     assert len(np.unique(neighbours.cells(sources, CELL))) == 3
     assert len(np.unique(neighbours.cells(sources, None))) == 1
+
+
+def test_regions_without_currents_do_not_count():
+    problem = recorded(0, 0.0)[0]
+    half = (np.arange(problem.source_count) < problem.source_count // 2).astype(float)
+    for _, gram, ratios in neighbours._together(problem, Structure(weights=half)):
+        assert np.isfinite(gram).all()
+        assert (ratios > 1).any()
+        assert np.isfinite(ratios).all()
