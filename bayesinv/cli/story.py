@@ -28,6 +28,7 @@ from bayesinv.posterior.peak import Peak
 from bayesinv.posterior.posterior import Posterior
 from bayesinv.problem.model_error import ForwardError, forward_error
 from bayesinv.report.page import html_table
+from bayesinv.report.sentences import likely_foci
 from bayesinv.simulation.noise import correlated_covariance
 from bayesinv.simulation.recording import Simulation
 from bayesinv.simulation.recording import simulate as record
@@ -58,9 +59,6 @@ SHOWN = f"MNE, {CHOICES['1/9']}"
 HEADS = 16
 """Heads that the error of the inversion's lead field is learned from."""
 
-LIKELY = 0.5
-"""Least probability of a focal source that is listed."""
-
 ANSWER_HEADS = ("answer", "place (MRI mm)", "off", "how sure")
 
 Stage = Callable[[str], AbstractContextManager[None]]
@@ -89,8 +87,9 @@ class Demo:
     def centre_mri(self) -> Array:
         """Centre (3,) of the truth in m, MRI coordinates."""
         truth = self.simulation.truth
-        assert truth.sources.to_mri is not None
-        return np.asarray(truth.sources.to_mri[:3, :3] @ truth.centre + truth.sources.to_mri[:3, 3])
+        found = truth.sources.in_mri(truth.centre)
+        assert found is not None
+        return found
 
     def facts(self) -> dict[str, Any]:
         """Return the truth of the simulation as plain numbers."""
@@ -222,7 +221,7 @@ def scores(
 
     answers: dict[str, dict[str, Any]] = {name: at_peak(int(np.argmax(table))) for name, table in maps.items()}
     if posterior.active is not None:
-        likely = [one for one in averaged(posterior, demo.window).foci if one.probability >= LIKELY]
+        likely = likely_foci(averaged(posterior, demo.window))
         answers |= {f"focal source {i}": _focus(demo, one) for i, one in enumerate(likely, 1)}
     for name, peak in peaks.items() if posterior.active is None else ():
         # The ball is centred on the strongest mean, so that the draws do not choose its centre.
@@ -247,11 +246,10 @@ def _focus(demo: Demo, focus: Focus) -> dict[str, Any]:
 
     focus : of the posterior of the mean over the window
     """
-    sources, truth, centre = demo.lead_field.sources, demo.simulation.truth.centre, focus.centre
-    assert sources.to_mri is not None
-    assert centre is not None
-    off, radius = float(np.linalg.norm(centre - truth)), focus.radius(LEVEL)
-    centre_mri = sources.to_mri[:3, :3] @ centre + sources.to_mri[:3, 3]
+    assert focus.centre is not None
+    centre_mri = demo.lead_field.sources.in_mri(focus.centre)
+    assert centre_mri is not None
+    off, radius = float(np.linalg.norm(focus.centre - demo.simulation.truth.centre)), focus.radius(LEVEL)
     return {
         "peak_mri_mm": (1e3 * centre_mri).round(1).tolist(),
         "off_mm": 1e3 * off,

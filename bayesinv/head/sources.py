@@ -72,9 +72,13 @@ class Sources:
     @property
     def mri_positions(self) -> Array | None:
         """Positions (source, 3) in m, MRI (surface RAS) coordinates, where the transform is known."""
+        return self.in_mri(self.positions)
+
+    def in_mri(self, positions: Array) -> Array | None:
+        """Return positions (..., 3) in m, head coordinates, in those of the MRI, where the transform is known."""
         if self.to_mri is None:
             return None
-        return self.positions @ self.to_mri[:3, :3].T + self.to_mri[:3, 3]
+        return np.asarray(positions @ self.to_mri[:3, :3].T + self.to_mri[:3, 3])
 
     def pairs_within(self, radius: float) -> tuple[Index, Index]:
         """Return pairs of sources of one hemisphere up to a radius in m apart: both ways, and each with itself."""

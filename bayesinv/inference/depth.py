@@ -38,12 +38,10 @@ def depth_checks(problem: Problem, mixed: Mixture) -> list[Check]:
     if problem.source_count < 2 or not variance > 0:
         return []
     spectrum = Spectrum.of(problem, structure)
-    scores, information = spectrum.scores(variance, float(noise), halves(problem, structure))
-    values, vectors = np.linalg.eigh(information)
-    if not values[0] > 1e-12 * values[-1]:
+    step = scoring_step(*spectrum.scores(variance, float(noise), halves(problem, structure)), 1e-12)
+    if step is None:
         return []
-    covariance = (vectors / values) @ vectors.T
-    steps = covariance @ scores
+    steps, covariance, _ = step
     factors = np.sqrt(np.maximum(0.0, 1 + steps))
     worst = int(np.argmax(factors))
     apart = float(steps[0] - steps[1]) / float(np.sqrt(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1]))
@@ -60,6 +58,18 @@ def depth_checks(problem: Problem, mixed: Mixture) -> list[Check]:
             '("focal"), and look at conductivities and positions of the head model, which change gains by depth as well'
         )
     return [Check("currents over depth", float(factors[worst]), f"at most {LIMIT:g}, or by chance", passed, note)]
+
+
+def scoring_step(scores: Array, information: Array, least: float) -> tuple[Array, Array, Array] | None:
+    """Return one step of Fisher's scoring (part,), its covariance and the information; None where that is singular.
+
+    least : smallest eigenvalue of the information, relative to the largest
+    """
+    values, vectors = np.linalg.eigh(information)
+    if not values[0] > least * values[-1]:
+        return None
+    covariance = (vectors / values) @ vectors.T
+    return covariance @ scores, covariance, information
 
 
 def halves(problem: Problem, structure: Structure) -> tuple[Array, Array]:

@@ -12,22 +12,24 @@ a region's mean.
 from __future__ import annotations
 
 import numpy as np
-from scipy.spatial import cKDTree
 from scipy.special import gammainc, gammaincc
 
 from bayesinv.axes import Array, Index
 from bayesinv.covariance.covariance import Structure
 from bayesinv.evidence.spectrum import Spectrum
 from bayesinv.head.sources import Sources
-from bayesinv.inference.depth import timeless
+from bayesinv.inference.depth import scoring_step, timeless
 from bayesinv.posterior.checks import Check
 from bayesinv.posterior.mixture import Mixture
-from bayesinv.posterior.regions import signs
+from bayesinv.posterior.regions import signs, within
 from bayesinv.problem.problem import Problem
 
 CELL = 0.03
 """Edge in m of the cubes in which currents go together. Of fields of 14 to 50 mm along a folded cortex the ratios then
 come out as with these fields themselves, to 0.1."""
+
+EVERYWHERE = "all of the cortex"
+"""What the cell of all places is called."""
 
 REGION = 0.015
 """Radius in m of the regions."""
@@ -54,15 +56,13 @@ def neighbours_checks(problem: Problem, mixed: Mixture) -> list[Check]:
     if problem.sources is None or problem.source_count < 2 or not variance > 0:
         return []
     own = timeless(structure)
-    together = problem.shared.recall("neighbours", own.key, lambda: _together(problem, own))
-    spectrum, gram = Spectrum.of(problem, structure), own.gram(problem)
+    gram, together = problem.shared.recall("neighbours", own.key, lambda: (own.gram(problem), _together(problem, own)))
+    spectrum = Spectrum.of(problem, structure)
     found = []
     for where, part, ratios in together:
-        scores, information = spectrum.scores(variance, float(noise), (gram, part))
-        values, vectors = np.linalg.eigh(information)
-        if values[0] > 1e-9 * values[-1]:
-            covariance = (vectors / values) @ vectors.T
-            steps = covariance @ scores
+        step = scoring_step(*spectrum.scores(variance, float(noise), (gram, part)), 1e-9)
+        if step is not None:
+            steps, covariance, information = step
             factor = float(np.sqrt(max(0.0, 1 + steps[0] + float(np.max(steps[1] * ratios)))))
             shape = spectrum.traces(variance, float(noise), (part,))[0] ** 2 / (4 * information[1, 1])
             chance = _chance(float(steps[1] / np.sqrt(covariance[1, 1])), float(shape))
@@ -88,9 +88,6 @@ def neighbours_checks(problem: Problem, mixed: Mixture) -> list[Check]:
             "reference, eyes, heart)"
         )
     return [Check("currents of neighbours", factor, f"at most {LIMIT:g}, or by chance", passed, note)]
-
-
-EVERYWHERE = "all of the cortex"
 
 
 def _chance(size: float, shape: float) -> float:
@@ -151,13 +148,10 @@ def _means(problem: Problem, centres: Index) -> tuple[Array, ...]:
     """Means (mean, amplitude) over the regions around some sources, of every axis, and of flipped currents."""
     sources, axes = problem.sources, problem.axes
     assert sources is not None
-    tree = cKDTree(sources.positions)
     plain = np.zeros((len(centres), problem.source_count))
     flips = plain.copy()
     for mean, flipped, centre in zip(plain, flips, centres, strict=True):
-        inside = np.array(tree.query_ball_point(sources.positions[centre], REGION))
-        if sources.hemispheres is not None:
-            inside = inside[sources.hemispheres[inside] == sources.hemispheres[centre]]
+        inside = within(sources, REGION, int(centre))
         mean[inside] = flipped[inside] = 1 / len(inside)
         if axes == 1 and sources.normals is not None:
             flipped[inside] *= signs(sources.normals[inside], sources.normals[centre])

@@ -14,7 +14,7 @@ BATCH = 2**23
 """Numbers that are drawn at once."""
 
 MAX_GIGABYTES = 16.0
-"""Largest size of the array of draws."""
+"""Largest size of the array of draws, or of what is known of functionals."""
 
 
 def check_count(count: int, amplitudes: int, samples: int) -> None:

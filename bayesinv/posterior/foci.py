@@ -379,8 +379,12 @@ class Count(PickledByFields):
 
     def describe(self) -> str:
         """Say how probable each number is, in a line."""
-        likely = np.flatnonzero(self.probability >= 0.005)
-        return ", ".join(f"{n}: {not_certain(float(self.probability[n]))}" for n in likely)
+        return ", ".join(f"{number}: {chance}" for number, chance in self.likely())
+
+    def likely(self) -> list[tuple[str, str]]:
+        """Return the numbers that have half a percent or more, and their probabilities, in words."""
+        chances = self.probability
+        return [(f"{n}", not_certain(float(chances[n]))) for n in np.flatnonzero(chances >= 0.005)]
 
     @cached_property
     def mean(self) -> float:

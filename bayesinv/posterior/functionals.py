@@ -13,12 +13,10 @@ from scipy.special import ndtr
 from bayesinv.axes import Array, real
 from bayesinv.memory import PickledByFields, cached_property
 from bayesinv.posterior.conditional import Conditional
+from bayesinv.posterior.draws import MAX_GIGABYTES
 from bayesinv.posterior.quantiles import mixture_quantiles, tail_probabilities
 from bayesinv.problem.problem import Problem
 from bayesinv.problem.windows import Window, is_time, samples_of
-
-MAX_GIGABYTES = 16.0
-"""Largest size of the nodes' means and covariances."""
 
 
 class Courses(Protocol):
@@ -125,7 +123,7 @@ class Functional(PickledByFields):
                 "fewer at once, for a shorter window, or for the mean over one"
             )
         means, covariances, courses = [], [], []
-        correlated = (varies or problem.time_whitening is not None) and not averaged and len(times[samples]) > 1
+        correlated = (varies or problem.time_whitening is not None) and columns > 1
         for one in conditionals:
             node_means, joint, nodes = one.functionals(table, samples, time_weights, averaged, correlated)
             means += node_means

@@ -12,6 +12,7 @@ from scipy.sparse import csr_array, eye_array
 from bayesinv.axes import Array, Index
 from bayesinv.evidence.spectrum import Spectrum
 from bayesinv.head.labels import by_name, coverage, is_label, sources_at
+from bayesinv.head.sources import Sources
 from bayesinv.problem.problem import Problem
 
 PATCH_BLOCK = 256
@@ -120,6 +121,11 @@ def neighbours(problem: Problem, radius: float, centre: int) -> Index:
     sources = problem.sources
     if sources is None or radius <= 0 or not has_patches(problem):
         return np.array([centre], dtype=np.int64)
+    return within(sources, radius, centre)
+
+
+def within(sources: Sources, radius: float, centre: int) -> Index:
+    """Return the sources of one hemisphere within `radius` m of a source, that source among them."""
     inside = np.linalg.norm(sources.positions - sources.positions[centre], axis=1) <= radius
     if sources.hemispheres is not None:
         inside &= sources.hemispheres == sources.hemispheres[centre]

@@ -28,7 +28,7 @@ MAX_STORED_GAIN = 2**21
 """Size of a gain up to which all of `to_sources` is stored."""
 
 DROPPED_SHARE_IN_SD = 1e-8
-"""The same for standard deviations, which are computed in single precision."""
+"""`DROPPED_SHARE` of `principal_axes` for standard deviations, which are computed in single precision."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,12 +70,10 @@ class SpectralGaussians(PickledByFields):
 
     @cached_property
     def reductions(self) -> Array:
-        """Filters of the variance: (node, component) or (node, component, mode)."""
+        """Filters of the variance (node, component), where they do not vary between modes; see `_pair`."""
         if self.summed is not None:
             return self.summed[1]
-        if not self.varies:
-            return self.filters * self.variance[:, None]
-        return np.asarray(self.filters * self.variance[:, None, None] * self._powers)
+        return self.filters * self.variance[:, None]
 
     @property
     def _powers(self) -> Array | float:
@@ -89,17 +87,16 @@ class SpectralGaussians(PickledByFields):
         total = self.spectrum.values_of_modes * self._powers + 1 / ratios[:, None, None]
         return np.divide(self._powers, total, out=total)
 
-    def _filter(self, node: int) -> Array:
-        """Filter of the mean (component, [mode]) of one node, worked out anew where there is one for each mode."""
-        return self.filters_at(self.ratios[[node]])[0] if self.varies else self.filters[node]
+    def _pair(self, nodes: Index) -> tuple[Array, Array]:
+        """Filters of mean and variance (node, component, [mode]) of some nodes, anew where modes have their own."""
+        if not self.varies:
+            return self.filters[nodes], self.reductions[nodes]
+        filters = self.filters_at(self.ratios[nodes])
+        return filters, filters * (self.variance[nodes, None, None] * self._powers)
 
     def _reduction(self, node: int) -> Array:
         """Filter of the variance (component, [mode]) of one node."""
-        if not self.varies:
-            return self.reductions[node]
-        found = self._filter(node)
-        found *= self.variance[node] * self._powers
-        return found
+        return self._pair(np.array([node]))[1][0]
 
     @property
     def _spanning(self) -> tuple[Array | None, Iterable[tuple[Array, Array]]]:
@@ -113,9 +110,10 @@ class SpectralGaussians(PickledByFields):
         filters = (self.filters_at(ratio)[0] for ratio in ratios[:, None])
         return weights, ((one, one * self._powers) for one in filters)
 
-    def _of_nodes(self, means: list[Array], reductions: list[Array]) -> tuple[list[Array], list[Array]]:
+    def _of_nodes(
+        self, weights: Array | None, means: list[Array], reductions: list[Array]
+    ) -> tuple[list[Array], list[Array]]:
         """What is linear in filters of mean and variance, of every node, from that of those which span them."""
-        weights = self._spanning[0]
         if weights is None:
             return means, reductions
         of_variance = np.tensordot(self.variance[:, None] * weights, np.stack(reductions), axes=1)
@@ -145,10 +143,11 @@ class SpectralGaussians(PickledByFields):
                 coefficients=self.coefficients @ column,
             )
         filters, reductions = [], []
-        for one, reduction in self._spanning[1]:
+        weights, spanning = self._spanning
+        for one, reduction in spanning:
             filters.append(self.filtered(one, column)[:, 0])
             reductions.append(self.reduced(reduction, column)[:, 0])
-        filters, reductions = self._of_nodes(filters, reductions)
+        filters, reductions = self._of_nodes(weights, filters, reductions)
         each = self._mode_shares(column)[:, 0]
         return replace(
             self,
@@ -406,13 +405,14 @@ class SpectralGaussians(PickledByFields):
         share = self._prior_share(time_weights)
         share = share[samples] if time_weights is None and len(share) > 1 else share
         means, reductions = [], []
-        for one, reduction in self._spanning[1]:
+        weights, spanning = self._spanning
+        for one, reduction in spanning:
             found = self.filtered(one, time_weights)
             means.append(projected @ (found if time_weights is not None else found[:, samples]))
             reduced = self.reduced(reduction, time_weights)
             reduced = reduced[:, samples] if time_weights is None and self.varies else reduced
             reductions.append(np.einsum("fc,ct,gc->tfg", projected, reduced, projected))
-        means, reductions = self._of_nodes(means, reductions)
+        means, reductions = self._of_nodes(weights, means, reductions)
         covariances = [
             variance * share[:, None, None] * prior - one
             for variance, one in zip(self.variance, reductions, strict=True)
@@ -462,8 +462,7 @@ class SpectralGaussians(PickledByFields):
         return draw_exactly(
             self.spectrum,
             self.variance[nodes],
-            np.stack([self._filter(n) for n in nodes]),
-            np.stack([self._reduction(n) for n in nodes]),
+            *self._pair(nodes),
             self.coefficients if varies else self.coefficients[:, samples],
             self.to_sources,
             rng,

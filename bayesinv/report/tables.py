@@ -18,12 +18,9 @@ from bayesinv.problem.account import account
 from bayesinv.report.page import html_table
 from bayesinv.report.sentences import LEVEL, RADII, sources_in_words
 from bayesinv.versions import versions
-from bayesinv.wording import from_draws, not_certain, percent, spell
+from bayesinv.wording import from_draws, percent, spell
 
 PACKAGES = ("bayesinv", "numpy", "scipy", "pymc", "arviz", "mne", "matplotlib")
-
-LEAST = 0.005
-"""Probability below which a number of sources is left out."""
 
 
 def peak_probabilities(posterior: Posterior, single: Maps, regional: Maps | None) -> str:
@@ -50,9 +47,7 @@ def peak_probabilities(posterior: Posterior, single: Maps, regional: Maps | None
 
 def numbers_of_sources(posterior: Posterior) -> str:
     """Probability of each number of focal sources."""
-    chances = posterior.count.probability
-    rows = [(f"{n}", not_certain(float(chances[n]))) for n in np.flatnonzero(chances >= LEAST)]
-    return html_table(("number of focal sources", "probability"), rows)
+    return html_table(("number of focal sources", "probability"), posterior.count.likely())
 
 
 def facts(posterior: Posterior) -> str:
