@@ -7,6 +7,10 @@ from scipy.linalg import block_diag, toeplitz
 
 import bayesinv as bi
 from bayesinv.covariance.time_course import correlation_over_time
+from bayesinv.posterior.checks import Evidence
+from bayesinv.posterior.hyper import Hyper
+from bayesinv.posterior.mixture import Mixture
+from bayesinv.posterior.posterior import Posterior
 from bayesinv.problem.autocorrelation import Autocorrelation
 
 SLOW, FAST = 0.8 ** np.arange(40), 0.4 ** np.arange(40)
@@ -124,3 +128,19 @@ def of_two_colours(problem, constant, course, variance, noise):
     over_time = correlation_over_time(problem.times, constant, course)
     gram = variance * problem.gain @ problem.gain.T
     return np.kron(gram, over_time) + noise**2 * block_diag(*correlations)
+
+
+def mixed(problem, structures, nodes=30):
+    """Posterior mixed over some structures, with scales that vary by a third or so."""
+    rng = np.random.default_rng(4)
+    count = nodes * len(structures)
+    weights = rng.dirichlet(np.ones(count))
+    mixture = Mixture(
+        weights,
+        0.3 * np.exp(0.3 * rng.standard_normal(count)),
+        0.8 * np.exp(0.1 * rng.standard_normal(count)),
+        np.repeat(np.arange(len(structures)), nodes),
+        structures,
+    )
+    values = {"snr": np.ones(count)}
+    return Posterior(problem, "given", "given", mixture, Hyper(values, weights, values, scales=mixture), Evidence(0))

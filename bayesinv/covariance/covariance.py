@@ -300,6 +300,15 @@ class Structure(PickledByFields):
 
         return problem.memory.recall("stretches", (time, course), made)
 
+    def time_variances(self, problem: Problem) -> Array:
+        """The currents' relative variances (time,) at the samples; (1,) where all are alike."""
+        if not self.correlated:
+            whitening = problem.time_whitening
+            return np.ones(1) if whitening is None or not whitening.centred else whitening.variances
+        # Of modes that several colours share the currents' power differs from sample to sample, by a little.
+        modes = None if self.stretches(problem) else self.modes(problem)
+        return np.ones(1) if modes is None or len(modes.blocks) == 1 else np.asarray(np.sum(modes.root**2, axis=1))
+
     def time_root(self, problem: Problem) -> Array | None:
         """R (time, time) with R Rᵀ the currents' correlation over time; None where samples are independent."""
         if self.time is None:

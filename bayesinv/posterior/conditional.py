@@ -29,7 +29,7 @@ class Moments(Protocol):
 
     @property
     def varies(self) -> bool:
-        """Whether uncertainty varies over time, because time courses are correlated."""
+        """Whether uncertainty varies over time."""
 
     def add_mean(self, out: Array) -> None:
         """Add the weighted mean to (amplitude, time)."""
@@ -52,8 +52,12 @@ class Conditional(Moments, Protocol):
         """Weights of the nodes in the mixture (node,)."""
 
     @property
+    def by_mode(self) -> bool:
+        """Whether all samples are drawn together, as modes of time."""
+
+    @property
     def prior_variance(self) -> Array:
-        """Weighted prior variance (amplitude,)."""
+        """Weighted prior variance (amplitude,), mean over time."""
 
     def averaged(self, time_weights: Array) -> Conditional:
         """The Gaussians of one weighted sum of the samples, by weights (time,)."""

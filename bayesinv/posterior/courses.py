@@ -30,14 +30,14 @@ def together(conditionals: Sequence[Conditional]) -> tuple[Moments, ...]:
     """Return the conditionals, those whose structures differ in the time constant alone as one."""
     groups: dict[object, list[Moments]] = {}
     for one in conditionals:
-        if isinstance(one, SpectralGaussians) and one.varies:
+        if isinstance(one, SpectralGaussians) and one.by_mode:
             timeless = replace(one.spectrum.structure, time=None).key
             groups.setdefault(timeless, []).append(one)
         else:
             groups[len(groups), "alone"] = [one]
     found: list[Moments] = []
     for members in groups.values():
-        some = tuple(one for one in members if isinstance(one, SpectralGaussians) and one.varies)
+        some = tuple(one for one in members if isinstance(one, SpectralGaussians) and one.by_mode)
         found.append(CourseMoments(some) if some else members[0])
     return tuple(found)
 

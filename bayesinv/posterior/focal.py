@@ -150,6 +150,8 @@ class FocalGaussians(PickledByFields):
         """Whether uncertainty varies over time."""
         return self.over.shape[1] > 1
 
+    by_mode = varies
+
     @cached_property
     def _prior_shares(self) -> Array:
         """Relative prior variance of each column of time: (column,)."""

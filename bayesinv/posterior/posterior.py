@@ -128,7 +128,11 @@ class Posterior(PickledByFields):
 
     @property
     def varies(self) -> bool:
-        """Whether uncertainty varies over time, because the currents' time courses are correlated."""
+        """Whether uncertainty varies over time.
+
+        It does where the currents' time courses have a correlation of their own, or where a baseline's mean was
+        subtracted whose noise is correlated with that of the samples beside it.
+        """
         return any(one.varies for one in self.conditionals)
 
     def averaged(self, window: Window = None) -> Posterior:
@@ -166,14 +170,14 @@ class Posterior(PickledByFields):
     def within_variance(self) -> Array:
         """Mean over hyperparameters of the conditional variance, (A m)².
 
-        (source, [axis]), the same at all times; (source, [axis,] time) where time courses are correlated.
+        (source, [axis]), the same at all times; (source, [axis,] time) where it `varies`.
         """
         out = moments.within(self._parts, self._size, len(self.times))
         return self._shaped(out if self.varies else out[:, 0])
 
     @cached_property
     def prior_variance(self) -> Array:
-        """Mean over the hyperparameters' posterior of the prior variance, (A m)²: (source, [axis])."""
+        """Mean over the hyperparameters' posterior (and over time) of the prior variance, (A m)²: (source, [axis])."""
         return self._shaped(sum((one.prior_variance for one in self.conditionals), np.zeros(1)))
 
     @cached_property
@@ -339,7 +343,7 @@ class Posterior(PickledByFields):
         samples = samples_of(self.times, window)
         length = len(self.times[samples])
         check_count(count, self._size, length)
-        at_once = len(self.times) if self.varies else length
+        at_once = len(self.times) if any(one.by_mode for one in self.conditionals) else length
         flat = draw_mixture(self.conditionals, count, rng, samples, self._size, at_once)
         return np.stack([self._shaped(one) for one in flat])
 

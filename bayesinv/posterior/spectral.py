@@ -59,9 +59,14 @@ class SpectralGaussians(PickledByFields):
         return cls(spectrum, weights, variance, noise, spectrum.coefficients)
 
     @property
-    def varies(self) -> bool:
-        """Whether filters differ between modes of time, so that uncertainty varies over it."""
+    def by_mode(self) -> bool:
+        """Whether filters differ between modes of time."""
         return self.summed is None and self.spectrum.structure.correlated
+
+    @property
+    def varies(self) -> bool:
+        """Whether uncertainty varies over time: by its filters, or because the currents' prior does."""
+        return self.by_mode or len(self.prior_share) > 1
 
     @cached_property
     def filters(self) -> Array:
@@ -82,21 +87,17 @@ class SpectralGaussians(PickledByFields):
 
     def filters_at(self, ratios: Array) -> Array:
         """Filters at ratios of the sources' variance to the noise's, (ratio,), which alone they depend on."""
-        if not self.varies:
+        if not self.by_mode:
             return np.asarray(ratios[:, None] / (ratios[:, None] * self.spectrum.values + 1))
         total = self.spectrum.values_of_modes * self._powers + 1 / ratios[:, None, None]
         return np.divide(self._powers, total, out=total)
 
     def _pair(self, nodes: Index) -> tuple[Array, Array]:
         """Filters of mean and variance (node, component, [mode]) of some nodes, anew where modes have their own."""
-        if not self.varies:
+        if not self.by_mode:
             return self.filters[nodes], self.reductions[nodes]
         filters = self.filters_at(self.ratios[nodes])
         return filters, filters * (self.variance[nodes, None, None] * self._powers)
-
-    def _reduction(self, node: int) -> Array:
-        """Filter of the variance (component, [mode]) of one node."""
-        return self._pair(np.array([node]))[1][0]
 
     @property
     def _spanning(self) -> tuple[Array | None, Iterable[tuple[Array, Array]]]:
@@ -104,7 +105,7 @@ class SpectralGaussians(PickledByFields):
 
         Where filters do not vary, no weights and those of the nodes themselves.
         """
-        if not self.varies:
+        if not self.by_mode:
             return None, zip(self.filters, self.reductions, strict=True)
         weights, ratios = chebyshev_ratios(self.ratios)
         filters = (self.filters_at(ratio)[0] for ratio in ratios[:, None])
@@ -134,7 +135,7 @@ class SpectralGaussians(PickledByFields):
         time_weights : (time,)
         """
         column = time_weights[:, None]
-        if not self.varies:
+        if not self.by_mode:
             share = float(self._prior_share(column)[0])
             return replace(
                 self,
@@ -175,10 +176,6 @@ class SpectralGaussians(PickledByFields):
     def _all_rows(self) -> Array:
         return self.spectrum.to_sources()
 
-    @property
-    def _blocks(self) -> Iterator[slice]:
-        return row_blocks(self.spectrum.problem.gain.shape[1])
-
     # --- filters
 
     @cached_property
@@ -189,7 +186,7 @@ class SpectralGaussians(PickledByFields):
     @cached_property
     def mean_filter(self) -> Array:
         """Mean filter (component, [mode])."""
-        if not self.varies:
+        if not self.by_mode:
             return np.tensordot(self.weights, self.filters, axes=1) / self.total
         shares, ratios = self.rule(self.weights)
         return np.tensordot(shares, self.filters_at(ratios), axes=1) / self.total
@@ -197,7 +194,7 @@ class SpectralGaussians(PickledByFields):
     @cached_property
     def mean_reduction(self) -> Array:
         """Weighted reductions, summed over the nodes: (component, [mode])."""
-        if not self.varies:
+        if not self.by_mode:
             return np.tensordot(self.weights, self.reductions, axes=1)
         shares, ratios = self.rule(self.weights * self.variance)
         return np.asarray(np.tensordot(shares, self.filters_at(ratios), axes=1) * self._powers)
@@ -205,7 +202,7 @@ class SpectralGaussians(PickledByFields):
     @property
     def _power(self) -> Array:
         """Power of the coefficients that share a filter: (component, [mode])."""
-        return self.coefficients**2 if self.varies else np.einsum("ct,ct->c", self.coefficients, self.coefficients)
+        return self.coefficients**2 if self.by_mode else np.einsum("ct,ct->c", self.coefficients, self.coefficients)
 
     @cached_property
     def units(self) -> Array:
@@ -213,7 +210,7 @@ class SpectralGaussians(PickledByFields):
         power = self._power
         if self.summed is not None and self.summed[0].shape[1] != len(self.spectrum.values):
             return np.sqrt(power * np.concatenate([one.values for one in self.spectrum.decompositions]))
-        return np.sqrt(power * (self.spectrum.values_of_modes if self.varies else self.spectrum.values))
+        return np.sqrt(power * (self.spectrum.values_of_modes if self.by_mode else self.spectrum.values))
 
     @cached_property
     def directions(self) -> tuple[Array, Array]:
@@ -222,7 +219,7 @@ class SpectralGaussians(PickledByFields):
         They are principal axes in units of a component's power in the currents, so that dropped directions are small
         in the currents and not only in the filters. Their scores are orthonormal under the weights.
         """
-        if not self.varies:
+        if not self.by_mode:
             return principal_axes(self.weights, self.filters - self.mean_filter, self.units)
         # Filters of many nodes lie in the space of those at a few ratios.
         table, ratios = chebyshev_ratios(self.ratios)
@@ -238,7 +235,7 @@ class SpectralGaussians(PickledByFields):
         filters : (component, [mode])
         time_weights : (time, sum); None for all samples
         """
-        if self.varies:
+        if self.by_mode:
             return self.spectrum.stacked(filters * self.coefficients, self._time_courses(time_weights))
         found = filters[:, None] * self.coefficients
         return found if time_weights is None else found @ time_weights
@@ -265,11 +262,7 @@ class SpectralGaussians(PickledByFields):
     @property
     def prior_share(self) -> Array:
         """Relative prior variance (time,) of the samples; (1,) where all are alike."""
-        # Of modes that several colours share the currents' power differs from sample to sample, by a little.
-        if len(self.spectrum.blocks) == 1 or not self.varies:
-            return np.ones(1)
-        assert self.spectrum.modes is not None
-        return np.asarray(np.sum(self.spectrum.modes.root**2, axis=1))
+        return np.ones(1) if self.summed is not None else self.spectrum.structure.time_variances(self.spectrum.problem)
 
     def _mode_shares(self, time_weights: Array) -> Array:
         """Relative prior variance (mode, sum) that each mode has in weighted sums of the samples."""
@@ -277,17 +270,15 @@ class SpectralGaussians(PickledByFields):
 
     def reduced(self, reductions: Array, time_weights: Array | None = None) -> Array:
         """Reductions (..., column, sample) of samples or of weighted sums of them; one sample if all are alike."""
-        if not self.varies:
+        if not self.by_mode:
             return reductions[..., None] * self._prior_share(time_weights)
         squares = self._time_courses(None) ** 2 if time_weights is None else self._squares(time_weights)
         return self.spectrum.stacked(reductions, squares)
 
     def _reduced_at(self, samples: slice | Index) -> Callable[[int], Array]:
-        """A function from a node to its reductions (column, sample) of some samples; one sample if all are alike."""
-        if not self.varies:
-            return lambda n: self.reduced(self.reductions[n], None)
+        """A function from a node to its reductions (column, sample) of some samples."""
         squares = self._time_courses(None)[:, samples] ** 2
-        return lambda n: self.spectrum.stacked(self._reduction(n), squares)
+        return lambda n: self.spectrum.stacked(self._pair(np.array([n]))[1][0], squares)
 
     # --- moments
 
@@ -295,32 +286,35 @@ class SpectralGaussians(PickledByFields):
         """Add the weighted mean to (amplitude, time)."""
         wanted = self.filtered(self.total * self.mean_filter, None)
         if not self._by_rows:
-            for rows in self._blocks:
+            for rows in row_blocks(len(out)):
                 out[rows] += self.to_sources(rows) @ wanted
             return
         # D Gᵀ U is as large as the gain, so the filtered coefficients are multiplied by the gain itself.
         wanted = self.spectrum.to_components @ wanted
         weights = self.spectrum.weights if self.spectrum.structure.weighted else None
-        for rows in self._blocks:
+        for rows in row_blocks(len(out)):
             found = self.spectrum.problem.gain[:, rows].T @ wanted
             out[rows] += found if weights is None else weights[rows, None] * found
 
     def variance_of(self) -> Callable[[slice, Array], Array]:
         """A function from rows, and `to_sources` of them, to their mean conditional variance (row, 1 or time)."""
+        prior = (self.weights @ self.variance) * self.spectrum.weights[:, None]
+        if not self.by_mode:
+            reduction = self.mean_reduction[:, None]
+            return lambda rows, to_sources: (prior[rows] - to_sources**2 @ reduction) * self.prior_share
         reduced = self.reduced(self.mean_reduction, None)
-        prior = (self.weights @ self.variance) * self.spectrum.weights[:, None] * self._prior_share(None)
-        return lambda rows, to_sources: prior[rows] - to_sources**2 @ reduced
+        return lambda rows, to_sources: prior[rows] * self.prior_share - to_sources**2 @ reduced
 
     def add_variance(self, out: Array) -> None:
         """Add the weighted conditional variance to (amplitude, 1 or time)."""
         variance = self.variance_of()
-        for rows in self._blocks:
+        for rows in row_blocks(len(out)):
             out[rows] += variance(rows, self.to_sources(rows))
 
     @property
     def prior_variance(self) -> Array:
         """Weighted prior variance (amplitude,)."""
-        return np.asarray((self.weights @ self.variance) * self.spectrum.weights)
+        return np.asarray((self.weights @ self.variance) * self.prior_share.mean() * self.spectrum.weights)
 
     def second_moments(self, centred: bool) -> Callable[[slice], tuple[Array, list[Array]]]:
         """A function from rows to weighted conditional variances, and to terms of the means' spread over nodes.
@@ -353,13 +347,13 @@ class SpectralGaussians(PickledByFields):
 
     def add_reduction(self, out: Array) -> None:
         """Add the weighted share of the prior variance that the recording removed to (amplitude,)."""
-        if self.varies:
-            share = self.total * self.mean_filter * self._powers
+        if self.by_mode:
+            share = self.reduced(self.total * self.mean_filter * self._powers, None)
+            share = (share / self.prior_share).mean(axis=1)
         else:
             share = np.tensordot(self.weights / self.variance, self.reductions, axes=1)
-        share = self.reduced(share, None).mean(axis=1)
         prior = self.spectrum.weights
-        for rows in self._blocks:
+        for rows in row_blocks(len(out)):
             removed = self.to_sources(rows) ** 2 @ share
             out[rows] += np.divide(removed, prior[rows], out=np.zeros_like(removed), where=prior[rows] > 0)
 
@@ -379,15 +373,24 @@ class SpectralGaussians(PickledByFields):
         scores, directions = self.directions
         centre = to_sources @ self.filtered(self.mean_filter, None)[:, samples]
         parts = [to_sources @ self.filtered(direction, None)[:, samples] for direction in directions]
-        square, share = to_sources**2, self._prior_share(None)
-        share = share[samples] if len(share) > 1 else share
-        reduced_at = self._reduced_at(samples)
+        variance_at = self._variance_at(rows, to_sources**2, samples)
         for n in np.flatnonzero(self.weights > least):
             mean = centre.copy()
             for score, part in zip(scores[n], parts, strict=True):
                 mean += score * part
-            variance = self.variance[n] * self.spectrum.weights[rows, None] * share - square @ reduced_at(int(n))
-            yield float(self.weights[n]), mean, np.sqrt(np.maximum(variance, 0.0))
+            yield float(self.weights[n]), mean, np.sqrt(np.maximum(variance_at(int(n)), 0.0))
+
+    def _variance_at(self, rows: slice | Index, square: Array, samples: slice | Index) -> Callable[[int], Array]:
+        """A function from a node to its variance (row, 1 or time), given the squares of `to_sources`."""
+        prior, share = self.spectrum.weights[rows, None], self._share_of(samples)
+        if not self.by_mode:
+            return lambda n: (self.variance[n] * prior - square @ self.reductions[n][:, None]) * share
+        reduced_at, prior = self._reduced_at(samples), prior * share
+        return lambda n: self.variance[n] * prior - square @ reduced_at(n)
+
+    def _share_of(self, samples: slice | Index) -> Array:
+        """Relative prior variance (time,) of some samples; (1,) where all are alike."""
+        return self.prior_share[samples] if len(self.prior_share) > 1 else self.prior_share
 
     def functionals(
         self, table: Array, samples: slice, time_weights: Array | None, averaged: bool, courses: bool
@@ -400,10 +403,9 @@ class SpectralGaussians(PickledByFields):
         averaged : whether these are sums over several samples
         courses : whether to return the terms of the covariance of the nodes' time courses too
         """
-        projected = np.sum([table[:, rows] @ self.to_sources(rows) for rows in self._blocks], axis=0)
+        projected = np.sum([table[:, rows] @ self.to_sources(rows) for rows in row_blocks(table.shape[1])], axis=0)
         prior = table @ self.spectrum.structure.product(self.spectrum.problem, table.T)
-        share = self._prior_share(time_weights)
-        share = share[samples] if time_weights is None and len(share) > 1 else share
+        share = self._share_of(samples) if time_weights is None else self._prior_share(time_weights)
         means, reductions = [], []
         weights, spanning = self._spanning
         for one, reduction in spanning:
@@ -456,17 +458,16 @@ class SpectralGaussians(PickledByFields):
 
     def draw(self, nodes: Index, rng: np.random.Generator, samples: slice) -> Array:
         """Draws (draw, amplitude, time) of the currents at nodes, of some samples."""
-        varies = self.varies
         if self.shares is not None and len(self.shares) > 1:
             return np.sum([one.draw(nodes, rng, samples) for one in self._by_block()], axis=0)
         return draw_exactly(
             self.spectrum,
             self.variance[nodes],
             *self._pair(nodes),
-            self.coefficients if varies else self.coefficients[:, samples],
+            self.coefficients if self.by_mode else self.coefficients[:, samples],
             self.to_sources,
             rng,
-            None if varies else self._sample_root(samples),
+            None if self.by_mode else self._sample_root(samples),
             samples,
         )
 

@@ -67,7 +67,7 @@ class StretchedGaussians(SpectralGaussians):
     @property
     def _power(self) -> Array:
         """Power of the coefficients that share a filter: (component, [mode])."""
-        if not self.varies:
+        if not self.by_mode:
             return super()._power
         return np.einsum("csm,csm->cm", self.coefficients, self.coefficients)
 
@@ -76,7 +76,7 @@ class StretchedGaussians(SpectralGaussians):
 
         time_weights : (time,)
         """
-        return super().averaged(time_weights) if self.varies else self
+        return super().averaged(time_weights) if self.by_mode else self
 
     def filtered(self, filters: Array, time_weights: Array | None) -> Array:
         """Filtered coefficients (column, sample) of samples, or of weighted sums of them.
@@ -84,7 +84,7 @@ class StretchedGaussians(SpectralGaussians):
         filters : (component, [mode])
         time_weights : (time, sum); None for all samples
         """
-        if not self.varies:
+        if not self.by_mode:
             return super().filtered(filters, time_weights)
         found = self._stretches.courses(filters[:, None] * self.coefficients)
         return found if time_weights is None else found @ time_weights
@@ -95,15 +95,13 @@ class StretchedGaussians(SpectralGaussians):
 
     def reduced(self, reductions: Array, time_weights: Array | None = None) -> Array:
         """Reductions (..., column, sample) of samples or of weighted sums of them."""
-        if self.varies and time_weights is None:
+        if self.by_mode and time_weights is None:
             return self._stretches.variances(reductions)
         return super().reduced(reductions, time_weights)
 
     def _reduced_at(self, samples: slice | Index) -> Callable[[int], Array]:
         """A function from a node to its reductions (column, sample) of some samples."""
-        if not self.varies:
-            return super()._reduced_at(samples)
-        return lambda n: self.reduced(self._reduction(n), None)[:, samples]
+        return lambda n: self.reduced(self._pair(np.array([n]))[1][0], None)[:, samples]
 
     def _course_nodes(self, projected: Array, prior: Array, samples: slice) -> Courses:
         """The terms of the covariance of functionals' time courses."""
@@ -130,7 +128,7 @@ class StretchedGaussians(SpectralGaussians):
         Each is a draw of the prior, corrected by the posterior mean for the difference between the recording and one
         that is simulated from the draw (Hoffman & Ribak 1991, Astrophys. J. 380, L5-L8).
         """
-        if not self.varies:
+        if not self.by_mode:
             return super().draw(nodes, rng, samples)
         problem, structure, spectrum = self.spectrum.problem, self.spectrum.structure, self.spectrum
         count, whitening = len(problem.times), problem.time_whitening

@@ -182,6 +182,13 @@ class TimeWhitening(PickledByFields):
         """Correlation over time, mean over the components: (time, time)."""
         return np.tensordot(self._shares, self.correlations, axes=1)
 
+    @cached_property
+    def variances(self) -> Array:
+        """Diagonal of `correlation` (time,), which is not made."""
+        if not self.centred:
+            return np.ones(len(self.times))
+        return np.asarray(1.0 + self._shares @ (self._mean_variance[:, None] - 2 * self._crossing))
+
     @property
     def _shares(self) -> Array:
         """Share of the components that each group has: (group,)."""

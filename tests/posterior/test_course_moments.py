@@ -2,37 +2,17 @@
 
 import numpy as np
 import pytest
-from coloured import coloured
+from coloured import coloured, mixed
 from numpy.testing import assert_allclose
 
 from bayesinv.covariance.covariance import Structure
 from bayesinv.posterior import courses
-from bayesinv.posterior.checks import Evidence
-from bayesinv.posterior.hyper import Hyper
-from bayesinv.posterior.mixture import Mixture
-from bayesinv.posterior.posterior import Posterior
 
 STRUCTURES = {
     "one constant": (Structure(time=0.006),),
     "constants": (Structure(time=0.006), Structure(time=0.009)),
     "constants and depths": (Structure(time=0.006), Structure(time=0.009, depth=0.5), Structure(time=0.007)),
 }
-
-
-def mixed(problem, structures, nodes=30):
-    """Posterior mixed over some structures, with scales that vary by a third or so."""
-    rng = np.random.default_rng(4)
-    count = nodes * len(structures)
-    weights = rng.dirichlet(np.ones(count))
-    mixture = Mixture(
-        weights,
-        0.3 * np.exp(0.3 * rng.standard_normal(count)),
-        0.8 * np.exp(0.1 * rng.standard_normal(count)),
-        np.repeat(np.arange(len(structures)), nodes),
-        structures,
-    )
-    values = {"snr": np.ones(count)}
-    return Posterior(problem, "given", "given", mixture, Hyper(values, weights, values, scales=mixture), Evidence(0))
 
 
 @pytest.mark.parametrize("groups", [1, 2])
