@@ -97,8 +97,7 @@ class ActiveModel(PickledByFields):
     def draw_source(self, rng: np.random.Generator) -> Source:
         """Draw a source from the prior."""
         patch, level = (
-            int(np.searchsorted(one, rng.random() * one[-1], side="right").clip(0, len(one) - 1))
-            for one in self._prior_shares
+            min(int(one.searchsorted(rng.random() * one[-1], side="right")), len(one) - 1) for one in self._prior_shares
         )
         return patch, level, self.deviation * rng.standard_normal(self.neighbours.count)
 
@@ -129,7 +128,8 @@ class ActiveModel(PickledByFields):
         if not len(deviation):
             return self.of_patches(np.array(patch))
         parts, shares = self._blend(patch, deviation)
-        return np.asarray(np.tensordot(shares, self.of_patches(parts), axes=1))
+        fields = self.of_patches(parts)
+        return np.asarray((shares @ fields.reshape(len(parts), -1)).reshape(fields.shape[1:]))
 
     def field_modes(self, patch: int, deviation: Array) -> Array:
         """What that field varies by with the head: (mode, component, axis)."""

@@ -67,7 +67,7 @@ class ActiveState:
     @property
     def active(self) -> Index:
         """Slots that hold a source."""
-        return np.flatnonzero(self.patch != EMPTY)
+        return np.asarray((self.patch != EMPTY).nonzero()[0])
 
     def take(self, slot: int) -> None:
         """Leave a source out of the tables."""
@@ -145,8 +145,8 @@ class ActiveState:
 
     def may_rise(self, rise: int) -> bool:
         """Whether all strengths stay on their grid when they rise by a number of levels."""
-        raised = self.level[self.active] + rise
-        return bool((raised >= 0).all() and (raised < len(self.model.strengths)).all())
+        levels = self.level[self.active].tolist() if rise else []
+        return not levels or (min(levels) + rise >= 0 and max(levels) + rise < len(self.model.strengths))
 
     def raise_levels(self, rise: int) -> None:
         """Raise all strengths by a number of levels; tables are those of the old ones until they are refreshed."""
