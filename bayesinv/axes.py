@@ -88,8 +88,8 @@ def one_of(what: str, given: str, known: Iterable[str], remedy: str = "") -> str
         return given
     by_lowercase = {name.lower(): name for name in names}
     closest = get_close_matches(str(given).lower(), by_lowercase, n=1)
-    hint = f"; did you mean {by_lowercase[closest[0]]!r}?" if closest else ""
-    raise ValueError(f"no {what} named {given!r}; there are {', '.join(names)}{remedy}{hint}")
+    hint = f": did you mean {by_lowercase[closest[0]]!r}? There" if closest else "; there"
+    raise ValueError(f"no {what} named {given!r}{hint} are {', '.join(names)}{remedy}")
 
 
 def freeze(*arrays: NDArray[Any] | None) -> None:

@@ -67,7 +67,7 @@ class TestOneOf:
 
     def test_suggests_the_nearest_and_lists_all(self):
         with pytest.raises(
-            ValueError, match=r"no model named 'horsehoe'; there are flat, horseshoe; did you mean 'horseshoe'\?"
+            ValueError, match=r"no model named 'horsehoe': did you mean 'horseshoe'\? There are flat, horseshoe"
         ):
             one_of("model", "horsehoe", ["horseshoe", "flat"])
 

@@ -111,7 +111,7 @@ def _scales(posterior: Posterior) -> list[tuple[str, str]]:
     dense = "" if posterior.active is None else " of dense currents"
     names = {"lambda": f"λ{dense}", "snr": f"SNR (amplitude){dense}", "scale": f"source scale{dense}"}
     rows = []
-    for name in ("lambda", "snr", *(key for key in posterior.hyper if key not in ("lambda", "snr"))):
+    for name in posterior.hyper.shown:
         if posterior.active is not None and name.startswith("head "):
             continue
         scalar = posterior.hyper[name]

@@ -46,7 +46,7 @@ def hyper(posterior: Posterior, level: float = 0.9, prior: Mapping[str, ArrayLik
         If the level lies outside (0, 1).
     """
     credible_level(level)
-    names = ["lambda", "snr", *(name for name in posterior.hyper if name not in ("lambda", "snr"))][:6]
+    names = posterior.hyper.shown[:6]
     columns = 2 if len(names) in (2, 4) else 3
     rows = -(-len(names) // columns)
     figure = blank(9.6, 2.9 * rows)
@@ -80,7 +80,7 @@ def chains(posterior: Posterior, most: int = 6) -> Figure:
         raise ValueError(
             f"the hyperparameters were integrated by {posterior.method}; only what is sampled has chains, see `hyper`"
         )
-    names = [*[name for name in posterior.hyper if name not in ("lambda", "snr")][: most - 1], "lambda"]
+    names = [*posterior.hyper.shown[2 : most + 1], "lambda"]
     figure = blank(9.6, 1.5 * len(names) + 0.4)
     colours = [BLUE, ORANGE, INK, MUTED]
     for row, name in enumerate(names):

@@ -36,3 +36,6 @@ class Check:
     limit: str
     passed: bool
     note: str = ""
+
+    def __repr__(self) -> str:
+        return f"<Check {self.name}: {'passed' if self.passed else 'FAILED'}, {self.value:.3g} (wanted {self.limit})>"

@@ -90,6 +90,10 @@ class Functional(PickledByFields):
     courses: tuple[Courses, ...] = ()
     notes: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        names = ", ".join(self.names[:3]) + (", ..." if len(self.names) > 3 else "")
+        return f"<Functional: {names} | {len(self.times)} samples | {len(self.weights)} nodes>"
+
     @classmethod
     def of(
         cls,

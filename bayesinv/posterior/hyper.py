@@ -26,6 +26,10 @@ class Scalar:
     weights: Array
     draws: Array
 
+    def __repr__(self) -> str:
+        low, high = self.interval()
+        return f"<Scalar: {float(self.quantile(0.5)):.3g} (90 % {low:.3g} to {high:.3g})>"
+
     @property
     def mean(self) -> float:
         """Posterior mean."""
@@ -67,6 +71,16 @@ class Hyper(Mapping[str, Scalar]):
     draws: Mapping[str, Array]
     chains: int = 1
     scales: Mixture | None = None
+
+    def __repr__(self) -> str:
+        return f"<Hyper: {', '.join(f'{name} {self[name].quantile(0.5):.3g}' for name in self.shown)} (medians)>"
+
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """Names that people are shown: λ and SNR first, and none that is the logarithm of another."""
+        first, logarithms = ("lambda", "snr"), {f"log_{name}" for name in self}
+        others = (name for name in self if name not in {*first, *logarithms})
+        return *(name for name in first if name in self), *others
 
     def __getitem__(self, name: str) -> Scalar:
         one_of("hyperparameter", name, self.nodes)

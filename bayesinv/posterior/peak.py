@@ -27,6 +27,11 @@ class Peak:
     window: tuple[float, float]
     draws: int
 
+    def __repr__(self) -> str:
+        start, stop = (1e3 * time for time in self.window)
+        window = f"{start:.0f} ms" if start == stop else f"{start:.0f} to {stop:.0f} ms"
+        return f"<Peak at {window}: source {self.source} with probability {self.probability.max():.2g}>"
+
     @property
     def source(self) -> int:
         """The most probable source."""

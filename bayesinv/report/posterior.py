@@ -118,7 +118,7 @@ def _recording(page: Page, posterior: Posterior) -> None:
         "recording.png",
         figures.recording_and_fit(posterior),
         "Left the recording, right what the posterior mean explains of it. Below, the same in units of the noise: "
-        "the residual should lie at the noise level, and what a response adds should be in the fit.",
+        "where the residual lies above the noise, the recording holds something that the mean does not explain.",
         f"Recording and fit over time; the posterior mean explains {percent(posterior.goodness_of_fit, 2)} of the "
         "power.",
     )

@@ -99,7 +99,9 @@ def _with_interval(scalar: Scalar, factor: float) -> str:
 def hyperparameters(posterior: Posterior) -> str:
     """Mean, sd and quantiles of every hyperparameter."""
     rows = []
-    for name, numbers in posterior.hyper.summary(LEVEL).items():
+    summary = posterior.hyper.summary(LEVEL)
+    for name in posterior.hyper.shown:
+        numbers = summary[name]
         title, unit, factor = HYPER.get(name, (name, "", 1.0))
         cells = (f"{factor * numbers[key]:.4g}" for key in ("mean", "sd", "low", "median", "high"))
         rows.append((name, *cells, f"{title}, {unit}" if unit else title))

@@ -311,7 +311,9 @@ class TestRank:
                 from_mne(evoked, forward, noise_cov, rank=rank)
 
     def test_words_that_are_none(self, rng):
-        with pytest.raises(ValueError, match=r"no rank named 'ful'; there are full, info, or give a number"):
+        with pytest.raises(
+            ValueError, match=r"no rank named 'ful': did you mean 'full'\? There are full, info, or give a number"
+        ):
             from_mne(*toy(rng), rank="ful")
 
     @pytest.mark.parametrize("value", [5.5, True, "6", None, [6], np.nan, np.inf, 1 + 0j])

@@ -106,7 +106,7 @@ class TestConfiguration:
         ("change", "said"),
         [
             ({"sesds": 3}, "no key named 'sesds'.*did you mean 'seeds'"),
-            ({"truths": ["dipol"]}, "no truth named 'dipol'.*'prior: MODEL'.*did you mean 'dipole'"),
+            ({"truths": ["dipol"]}, "no truth named 'dipol': did you mean 'dipole'.*'prior: MODEL'"),
             ({"truths": ["prior: flat"]}, "flat"),
             ({"models": ["hierarchicel"]}, "hierarchicel"),
             ({"baselines": ["dSPN"]}, "no baseline named 'dSPN'.*l-curve"),

@@ -33,7 +33,14 @@ def nodes_of(posterior):
         currents, covariance, crossing = dense(problem, mixture.structures[k], variance, noise)
         solved = np.linalg.solve(covariance, crossing.T).T
         shape = (problem.source_count, len(problem.times))
-        found.append((weight, (solved @ problem.recording.ravel()).reshape(shape), currents - solved @ crossing.T, np.diag(currents).reshape(shape)))
+        found.append(
+            (
+                weight,
+                (solved @ problem.recording.ravel()).reshape(shape),
+                currents - solved @ crossing.T,
+                np.diag(currents).reshape(shape),
+            )
+        )
     weights, means, covariances, priors = (np.array(one) for one in zip(*found, strict=True))
     if problem.time_whitening.groups > 1:
         # Under two colours the mean of a sample is taken from its own recording alone.

@@ -105,7 +105,7 @@ class TestDoor:
     def test_unknown_name_suggests_the_nearest(self):
         with pytest.raises(
             ValueError,
-            match=r"'minimum_nrom'; there are .*, or give the path of a \.py file; did you mean 'minimum_norm'\?",
+            match=r"'minimum_nrom': did you mean 'minimum_norm'\? There are .*, or give the path of a \.py file",
         ):
             bi.load_model("minimum_nrom")
 
