@@ -35,8 +35,8 @@ class TestChoice:
         for call, words in (
             (
                 lambda: bi.infer("hierarchical", problem, method="quadratur"),
-                r"no method named 'quadratur': did you mean 'quadrature'\? There are active_set, exact, gibbs, laplace, "
-                r"local_scales, nested_laplace, nuts, quadrature$",
+                r"no method named 'quadratur': did you mean 'quadrature'\? There are active_set, exact, gibbs, "
+                r"laplace, local_scales, nested_laplace, nuts, quadrature$",
             ),
             (
                 lambda: bi.infer("hierarchical", problem, method="exact"),
