@@ -13,6 +13,10 @@ Array = NDArray[np.float64]
 Index = NDArray[np.int64]
 
 
+NO_NUMBERS = {"c": "is complex", "US": "holds text", "b": "holds truth values", "mM": "holds dates or times"}
+"""What arrays of some kinds hold that are no real numbers."""
+
+
 def is_number(value: object) -> bool:
     """Whether a value is one real number; a truth value is none."""
     return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
@@ -24,15 +28,20 @@ def real(name: str, value: ArrayLike, axes: str) -> Array:
     Raises
     ------
     ValueError
-        If the value is not numeric, has another number of axes, or holds NaN or infinity.
+        If the value is not numeric, has another number of axes, or holds NaN, infinity, or what a mask hides.
     """
-    if np.iscomplexobj(value):
-        raise ValueError(f"{name} must be an array of real numbers, but it is complex")
     try:
+        given = np.asarray(value)
+        kind = next((word for kinds, word in NO_NUMBERS.items() if _holds(given, kinds)), None)
+        if kind is not None:
+            raise ValueError(f"it {kind}")
         # A view, so that freezing a noun leaves the caller's own array writeable.
-        array = np.asarray(value, dtype=np.float64).view()
+        array = np.asarray(given, dtype=np.float64).view()
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name} must be an array of real numbers, but {error}") from None
+    if np.ma.is_masked(value):
+        hidden = int(np.ma.count_masked(value))
+        raise ValueError(f"{name} has a mask that hides {hidden} of {array.size} values; fill or drop them first")
     wanted = axes.split()
     if array.ndim != len(wanted):
         raise ValueError(f"{name} has shape {array.shape}, but wants {len(wanted)} axes: ({', '.join(wanted)})")
@@ -45,6 +54,30 @@ def real(name: str, value: ArrayLike, axes: str) -> Array:
             "mend or drop them before the inversion"
         )
     return array
+
+
+def dimensions(value: ArrayLike) -> int:
+    """Return the number of axes of a value, 0 where rows differ in length."""
+    try:
+        return np.ndim(value)
+    except ValueError:
+        return 0
+
+
+def owned(name: str, value: ArrayLike, axes: str) -> Array:
+    """Return `real`, copied where the caller could change it afterwards."""
+    array: NDArray[Any] = real(name, value, axes)
+    owner = array
+    while isinstance(owner.base, np.ndarray):
+        owner = owner.base
+    return array.copy() if owner.flags.writeable else array
+
+
+def _holds(array: NDArray[Any], kinds: str) -> bool:
+    """Whether an array is of some kinds, or of objects one of which is."""
+    if array.dtype.kind != "O":
+        return array.dtype.kind in kinds
+    return any(np.asarray(one).dtype.kind in kinds for one in array.ravel())
 
 
 def same_axes(**named: tuple[NDArray[Any], str]) -> None:

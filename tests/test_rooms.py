@@ -15,7 +15,7 @@ PACKAGE = ROOT / "bayesinv"
 
 # A file imports, at its top or inside a function, only from packages above its own, or from its own.
 ORDER = """
-    axes exits memory atomic progress versions wording geometry interpolation head forward problem covariance
+    axes arguments exits memory atomic progress versions wording geometry interpolation head forward problem covariance
     evidence prior posterior inference classical simulation scoring criticism evaluation bridges figures
     report cli __init__ __main__
 """.split()  # noqa: SIM905

@@ -11,12 +11,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import fields
 from os import PathLike
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import numpy as np
 
+from bayesinv.arguments import path_of
 from bayesinv.atomic import replacing
 from bayesinv.bridges.archive_schema import AXES, FORMAT, FORMAT_VERSION, SAVED, UNSAVED_FIELDS
 from bayesinv.bridges.netcdf import Group, Variable, write
@@ -42,7 +42,7 @@ def save(noun: Any, path: str | PathLike[str]) -> None:
     """
     if not _is_noun(noun):
         raise ValueError(f"a {type(noun).__name__} cannot be saved; nouns that can be are {', '.join(sorted(SAVED))}")
-    target = Path(path)
+    target = path_of("path", path)
     if not target.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {target.parent} to save {target.name} in; make it first")
     groups: dict[str, Group] = {}

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import MISSING, fields
 from os import PathLike
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import numpy as np
 
+from bayesinv.arguments import path_of
 from bayesinv.axes import one_of
 from bayesinv.bridges.archive_schema import FORMAT, FORMAT_VERSION
 from bayesinv.bridges.netcdf import values_of, variables
@@ -71,7 +71,7 @@ def load(path: str | PathLike[str]) -> Any:
     """
     import h5py
 
-    source = Path(path)
+    source = path_of("path", path)
     if not source.is_file():
         raise FileNotFoundError(f"there is no file {source}")
     try:

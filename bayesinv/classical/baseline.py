@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from bayesinv.arguments import of_type
 from bayesinv.axes import one_of
 from bayesinv.classical.blocks import divide_rows
 from bayesinv.classical.champagne import champagne
@@ -77,6 +78,7 @@ def baseline(
         option that it does not have, or a recording that is zero.
     """
     one_of("baseline", method, METHODS)
+    of_type("problem", problem, Problem, "from_mne or Problem.from_arrays makes one")
     if convention is not None:
         one_of("convention", convention, ("mne",), ", or None")
     mne = convention == "mne"

@@ -14,6 +14,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
+from bayesinv.arguments import of_type
 from bayesinv.axes import Array, one_of, real
 from bayesinv.classical.criteria import LAMBDA_CRITERIA, Scan, positive_lambda
 from bayesinv.classical.estimate import Estimate, Filter
@@ -77,6 +78,7 @@ def tikhonov(
         If λ is not positive and finite, no choice has that name, the discrepancy cannot be attained, or the weights
         do not fit.
     """
+    of_type("problem", problem, Problem, "from_mne or Problem.from_arrays makes one")
     if isinstance(lam, str):
         one_of("choice of lam", lam, LAMBDA_CRITERIA, ", or give a number")
     else:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.spatial import cKDTree
 
+from bayesinv.arguments import Randomness, generator_of
 from bayesinv.axes import Array, Index
 from bayesinv.cli.beside import CHOICES, Beside
 from bayesinv.cli.peaks import LEVEL
@@ -127,7 +128,7 @@ def simulate_demo(
     spacing: str = "oct5",
     electrodes: int = 64,
     snr: float = 0.5,
-    rng: np.random.Generator | None = None,
+    rng: Randomness = None,
     stage: Stage = lambda name: nullcontext(),
 ) -> Demo:
     """Return a simulated recording of a patch in the left hand area, with another head than the inversion's.
@@ -135,7 +136,7 @@ def simulate_demo(
     spacing : of the inversion's sources, see `template_cortex.sources`
     electrodes : 32 or 64
     snr : power of the signal over that of the noise, whitened, per component and sample of the response
-    rng : of the noise; default_rng(0) if None
+    rng : of the noise; a generator or a seed, 0 if None
     stage : context manager that is entered with the name of each step
 
     Lead fields are read from the cache where they are in it.
@@ -158,7 +159,7 @@ def simulate_demo(
         truth = patch_truth(cortex, centre, times, avoid=grid)
         true_field = true_lead_field(truth.sources, sensors).rereference("average")
     with stage("simulate"):
-        rng = np.random.default_rng(0) if rng is None else rng
+        rng = generator_of(rng)
         simulation = record(truth, true_field, correlated_covariance(sensors), rng, snr=snr)
     return Demo(simulation, lead_field, np.unique(cKDTree(grid.positions).query(truth.sources.positions)[1]))
 

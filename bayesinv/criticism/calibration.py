@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bayesinv.arguments import Randomness, count_of, generator_of
 from bayesinv.axes import Array
 from bayesinv.criticism.bands import uniformity_p_value
 from bayesinv.criticism.calibration_run import CurrentFunctional, RankedTruth, Run
@@ -167,7 +168,7 @@ def sbc(
     functionals: Mapping[str, CurrentFunctional] | None = None,
     method: str | None = None,
     level: float = 0.95,
-    rng: np.random.Generator | None = None,
+    rng: Randomness = None,
     n_jobs: int = 1,
     progress: bool = False,
     **options: Any,
@@ -189,7 +190,7 @@ def sbc(
         region's mean, a single source, the pattern of the gain's largest singular value, and the largest current
     method, options : of `infer`
     level : probability with which a right posterior passes
-    rng : default_rng(0) if None; the same generator gives the same ranks, however many run at once
+    rng : a generator or a seed, 0 if None; the same generator gives the same ranks, however many run at once
     n_jobs : simulations that run at once, as in joblib
     progress : show a progress bar
 
@@ -210,10 +211,10 @@ def sbc(
                 f"{name} must be built anew for every recording; give a name, a path or a function, not a "
                 f"{type(one).__name__}"
             )
-    if simulations < 2 or draws < 1:
+    if count_of("simulations", simulations, "simulation") < 2 or count_of("draws", draws) < 1:
         raise ValueError(f"{simulations} simulations of {draws} draws are too few; give at least 2 of 1")
     credible_level(level)
-    rng = np.random.default_rng(0) if rng is None else rng
+    rng = generator_of(rng)
     choice = method or choose_method(model, problem).method
     check_options(choice, options)
     truths = Prior.of(model if truth is None else truth, problem, simulations, rng)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from scipy.special import softmax
 
+from bayesinv.arguments import count_of, of_type
 from bayesinv.axes import Array, one_of
 from bayesinv.criticism.leave_out import LeftOut
 from bayesinv.criticism.left_out_parts import REFIT, LeavingOut
@@ -232,8 +233,7 @@ def compare(
     one_of("criterion", over, CRITERIA)
     one_of("kind of refit", refit, REFIT)
     one_of("way with coloured noise", coloured, COLOURED)
-    if draws < 1:
-        raise ValueError(f"draws is {draws}, but at least one is wanted")
+    draws = count_of("draws", draws)
     same_recording(posteriors)
     foreign = [name for name in models or {} if name not in posteriors]
     if foreign:
@@ -340,6 +340,7 @@ def blocks_of(problem: Problem, length: float | None = None) -> list[slice]:
 
 def same_recording(posteriors: Mapping[str, Posterior]) -> None:
     """Raise unless all are posteriors of one whitened recording."""
+    of_type("posteriors", posteriors, Mapping, "give a dictionary of names to posteriors")
     if not posteriors:
         raise ValueError("there is nothing to compare; give a dictionary of names to posteriors")
     for name, one in posteriors.items():

@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 from scipy.stats import chi2
 
+from bayesinv.arguments import Randomness, count_of, generator_of
 from bayesinv.axes import Array, Index, one_of
 from bayesinv.criticism.densities import each_spectrum, left_out
 from bayesinv.criticism.draws import drawn
@@ -172,7 +173,7 @@ class PosteriorPredictive:
 def posterior_predictive(
     posterior: Posterior,
     draws: int = 100,
-    rng: np.random.Generator | None = None,
+    rng: Randomness = None,
     quantity: Callable[[Array], float] | None = None,
     currents: str = "inferred",
 ) -> PosteriorPredictive:
@@ -182,7 +183,7 @@ def posterior_predictive(
     conservative: closer to 1/2 than uniform where the model holds.
 
     draws : number of replicated recordings
-    rng : default_rng(0) if None
+    rng : a generator or a seed, 0 if None
     quantity : a test quantity of your own, a function of a whitened recording (component, time) that returns a number
     currents : "inferred" adds new noise to the field of currents drawn from their posterior, which asks whether the
         fit is as good as the noise allows; "new" draws currents from their prior at the posterior's hyperparameters,
@@ -198,13 +199,12 @@ def posterior_predictive(
     Reference: Gelman, Meng & Stern (1996), Stat. Sin. 6, 733-807.
     """
     one_of("kind of currents", currents, ("inferred", "new"))
-    if draws < 1:
-        raise ValueError(f"draws is {draws}, but at least one is wanted")
+    draws = count_of("draws", draws)
     problem = posterior.problem
     size = draws * problem.recording.size * 8 / 1e9
     if size > 16:
         raise ValueError(f"{draws} recordings take {size:.0f} GB; draw fewer")
-    rng = np.random.default_rng(0) if rng is None else rng
+    rng = generator_of(rng)
     replicated, found = np.empty((draws, *problem.recording.shape)), _Found.of(problem, draws)
     each = _dense_draws if posterior.active is None else _focal_draws
     for n, spectrum, noise, seen, replicate in each(posterior, draws, currents, rng):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bayesinv.arguments import Randomness, count_of, generator_of
 from bayesinv.axes import Array, same_axes
 from bayesinv.covariance.covariance import Structure
 from bayesinv.inference.assemble import flattened
@@ -65,13 +66,13 @@ class Prior:
         model: str | PathLike[str] | pm.Model | Callable[[Problem], pm.Model],
         problem: Problem,
         count: int = 1000,
-        rng: np.random.Generator | None = None,
+        rng: Randomness = None,
     ) -> Prior:
         """Draw hyperparameters from the prior, and work out scales and structures at them.
 
         model : as in `infer`
         count : number of draws
-        rng : default_rng(0) if None
+        rng : a generator or a seed, 0 if None
 
         Raises
         ------
@@ -79,9 +80,7 @@ class Prior:
             If the count is not positive, the model does not exist or does not fit the problem, or a draw is not
             finite or leaves the range that a structure allows.
         """
-        if count < 1:
-            raise ValueError(f"count is {count}, but at least one draw is wanted")
-        rng = np.random.default_rng(0) if rng is None else rng
+        count, rng = count_of("count", count), generator_of(rng)
         name, built = build(model, problem)
         density = Density.of(built)
         free = density.draw(count, rng)

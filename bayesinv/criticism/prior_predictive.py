@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bayesinv.arguments import Randomness
 from bayesinv.axes import Array, one_of
 from bayesinv.covariance.covariance import Structure
 from bayesinv.criticism.prior_draws import Prior
@@ -74,14 +75,14 @@ def prior_predictive(
     model: str | PathLike[str] | pm.Model | Callable[[Problem], pm.Model],
     problem: Problem,
     draws: int = 1000,
-    rng: np.random.Generator | None = None,
+    rng: Randomness = None,
 ) -> PriorPredictive:
     """Return what the hyperpriors of a model imply for recordings and currents; the recording is not used.
 
     model : as in `infer`
     problem : its gain and noise are used
     draws : number of draws from the prior
-    rng : default_rng(0) if None
+    rng : a generator or a seed, 0 if None
 
     Raises
     ------

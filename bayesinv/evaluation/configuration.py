@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from bayesinv.arguments import path_of
 from bayesinv.axes import one_of
 from bayesinv.classical.baseline import METHODS as CLASSICAL
 from bayesinv.classical.criteria import LAMBDA_CRITERIA
@@ -161,7 +162,7 @@ class Configuration:
         if isinstance(given, Configuration):
             return given
         if not isinstance(given, Mapping):
-            path, shipped = Path(given), shipped_configurations()
+            path, shipped = path_of("configuration", given), shipped_configurations()
             if path.suffix != ".toml":
                 path = shipped[one_of("configuration", str(given), shipped, ", or give the path of a .toml file")]
             try:

@@ -14,6 +14,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from bayesinv.arguments import path_of
 from bayesinv.atomic import write_atomically
 from bayesinv.evaluation.cell import CRIME, Result, run_cell
 from bayesinv.evaluation.configuration import MODEL, PRIOR, Cell, Configuration
@@ -57,7 +58,7 @@ def run(
     if allow_inverse_crime is not None:
         chosen = replace(chosen, allow_inverse_crime=bool(allow_inverse_crime))
     referees = dict(referees or {})
-    cells, folder = chosen.cells(referees), Path(out)
+    cells, folder = chosen.cells(referees), path_of("out", out)
     if chosen.crime and not chosen.allow_inverse_crime:
         raise ValueError(crime_of("truths are made with the inversion's own lead field, as the configuration says"))
     _begin(chosen, folder, referees)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from bayesinv.arguments import Randomness, generator_of
 from bayesinv.axes import Array
 from bayesinv.figures.style import BLUE, DASHED, INK, MUTED, ORANGE, blank, plain
 from bayesinv.posterior.hyper import Scalar
@@ -174,13 +175,11 @@ def _log_ticks(axes: Axes, drawn: Array) -> None:
     axes.tick_params(which="minor", bottom=False)
 
 
-def prior_draws(
-    model: Any, problem: Problem, count: int = 1000, rng: np.random.Generator | None = None
-) -> dict[str, Array]:
+def prior_draws(model: Any, problem: Problem, count: int = 1000, rng: Randomness = None) -> dict[str, Array]:
     """Return draws (draw,) of a model's hyperparameters, λ and SNR from its prior.
 
     model : as in `infer`
-    rng : default_rng(0) if None
+    rng : a generator or a seed, 0 if None
 
     Raises
     ------
@@ -191,7 +190,7 @@ def prior_draws(
     from bayesinv.prior.density import Density
     from bayesinv.prior.vectorised import with_lambda
 
-    rng = np.random.default_rng(0) if rng is None else rng
+    rng = generator_of(rng)
     density = Density.of(build(model, problem)[1])
     named = density.draw(count, rng)
     if not named:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.spatial import Delaunay, cKDTree
 
+from bayesinv.arguments import Randomness, generator_of
 from bayesinv.axes import Array, Index, real
 from bayesinv.geometry.icosphere import geodesic_sphere
 from bayesinv.geometry.repair import closed
@@ -72,7 +73,7 @@ def tetrahedralise(
     surfaces: Sequence[Surface],
     spacing: float | Sequence[float],
     layers: Sequence[int] | None = None,
-    rng: np.random.Generator | None = None,
+    rng: Randomness = None,
     centre: ArrayLike | None = None,
 ) -> Tetrahedra:
     """Return tetrahedra that fill nested star-shaped surfaces and conform to them, without a mesher.
@@ -88,7 +89,7 @@ def tetrahedralise(
     layers : of elements per compartment; the first entry is not used (the innermost is filled by `spacing`);
         None derives it from `spacing`, at least two
     rng : rotates the shells and displaces interior nodes slightly from them (many nodes on one sphere make the
-        Delaunay algorithm slow); default_rng(0) if None
+        Delaunay algorithm slow); a generator or a seed, 0 if None
     centre : (3,), m; the mean vertex of the innermost surface if None
 
     Raises
@@ -115,7 +116,7 @@ def nested_spheres(
     radii: Sequence[float],
     spacing: float | Sequence[float],
     layers: Sequence[int] | None = None,
-    rng: np.random.Generator | None = None,
+    rng: Randomness = None,
     centre: ArrayLike = (0.0, 0.0, 0.0),
 ) -> Tetrahedra:
     """Return tetrahedra that fill concentric spheres of increasing `radii` in m; see `tetrahedralise`.
@@ -166,10 +167,10 @@ def _fill(
     centre: Array,
     spacing: float | Sequence[float],
     layers: Sequence[int] | None,
-    rng: np.random.Generator | None,
+    rng: Randomness,
 ) -> Tetrahedra:
     """Return tetrahedra between the surfaces given by `radii`, whose mean radii in m are `reference` (surface,)."""
-    rng = np.random.default_rng(0) if rng is None else rng
+    rng = generator_of(rng)
     node_distance = np.broadcast_to(np.asarray(spacing, dtype=float), reference.shape)
     if not (np.isfinite(node_distance).all() and node_distance.min() > 0):
         raise ValueError(f"spacing is {spacing}, but must be positive, in m")

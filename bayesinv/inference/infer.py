@@ -8,8 +8,7 @@ from collections.abc import Callable
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from bayesinv.arguments import Randomness, generator_of
 from bayesinv.evidence.unsettled import UnsettledError
 from bayesinv.inference.methods import METHODS, MethodChoice, check_options, choose, fitting
 from bayesinv.inference.one_processor import one_processor
@@ -42,7 +41,7 @@ def infer(
     problem: Problem,
     method: str | None = None,
     *,
-    rng: np.random.Generator | None = None,
+    rng: Randomness = None,
     draws: int = 4000,
     **options: Any,
 ) -> Posterior:
@@ -54,7 +53,7 @@ def infer(
     method : a name in `bayesinv.inference.methods.METHODS`: "exact", "quadrature", "nested_laplace", "laplace", "nuts",
         "gibbs" (noise with heavy tails), "local_scales" or "active_set" (focal sources); None takes that of
         `choose_method`
-    rng : randomness of draws and chains; default_rng(0) if None
+    rng : randomness of draws and chains; a generator or a seed, 0 if None
     draws : draws of the hyperparameters; per chain with "nuts"
     options : of the method, by its entry there: `chains`, `sweeps`, `warm`, `progress` with "active_set", `chains`,
         `tune`, `sampler`, `progress` with "nuts"
@@ -67,7 +66,7 @@ def infer(
         hyperparameters is improper, or chains are short, not finite or divergent.
     """
     check_options(method, {"draws": draws, "rng": rng, **options})
-    rng = np.random.default_rng(0) if rng is None else rng
+    rng = generator_of(rng)
     started = time.perf_counter()
     name, built = build(model, problem)
     density = Density.of(built)

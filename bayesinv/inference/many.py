@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from bayesinv.arguments import Randomness, generator_of, of_type
 from bayesinv.inference.infer import infer
 from bayesinv.inference.methods import PROGRESS_OPTION, check_options
 from bayesinv.posterior.posterior import Posterior
@@ -23,7 +22,7 @@ def infer_many(
     problems: Sequence[Problem] | Mapping[str, Problem],
     method: str | None = None,
     *,
-    rng: np.random.Generator | None = None,
+    rng: Randomness = None,
     draws: int = 4000,
     progress: bool = True,
     **options: Any,
@@ -36,7 +35,8 @@ def infer_many(
     model : name of a shipped model, path of a model file, or function from a problem to a `pm.Model`
     problems : a list, or name to problem; what comes back is of the same kind
     method, draws, options : as in `infer`
-    rng : its children, one for each recording, so that no posterior depends on those before it; default_rng(0) if None
+    rng : a generator or a seed, 0 if None; its children, one for each recording, so that no posterior depends on those
+        before it
     progress : show a bar on the error stream where that is a terminal
 
     Raises
@@ -44,12 +44,13 @@ def infer_many(
     ValueError
         As `infer` does, with the name or number of the problem where one of them is the cause; or if there is none.
     """
+    of_type("problems", problems, (Mapping, Iterable), "give a list of problems, or a dictionary of names to problems")
     named = dict(problems) if isinstance(problems, Mapping) else dict(enumerate(problems))
     if not named:
         raise ValueError("there are no problems to infer from; give at least one")
     check_options(method, {"draws": draws, "rng": rng, **options})
     PROGRESS_OPTION.check("progress", progress)
-    rng = np.random.default_rng(0) if rng is None else rng
+    rng = generator_of(rng)
     seeds = rng.spawn(len(named))
     distinct: list[Problem] = []
     found: dict[Any, Posterior] = {}

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
+from bayesinv.arguments import is_seed
 from bayesinv.axes import one_of
 
 if TYPE_CHECKING:
@@ -231,15 +232,15 @@ def one_of_values(*names: str | None) -> Callable[[Any], str | None]:
 
 
 def _random_generator(value: Any) -> str | None:
-    right = value is None or isinstance(value, np.random.Generator)
-    return None if right else "a numpy.random.Generator, such as np.random.default_rng(7),"
+    right = value is None or isinstance(value, np.random.Generator) or is_seed(value)
+    return None if right else "a numpy.random.Generator, such as np.random.default_rng(7), or a seed such as 7,"
 
 
 PROGRESS_OPTION = Option(boolean, False, "show a progress bar")
 
 COMMON_OPTIONS = {
     "draws": Option(integer_from(1), 4000, "draws of the hyperparameters, per chain with 'nuts'"),
-    "rng": Option(_random_generator, None, "randomness of draws and chains, default_rng(0) if None"),
+    "rng": Option(_random_generator, None, "randomness of draws and chains, a generator or a seed, 0 if None"),
 }
 """Options of every method."""
 

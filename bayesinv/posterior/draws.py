@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from bayesinv.arguments import count_of
 from bayesinv.axes import Array
 from bayesinv.evidence.spectrum import Spectrum
 from bayesinv.posterior.conditional import Conditional, row_blocks
@@ -19,9 +20,7 @@ MAX_GIGABYTES = 16.0
 
 def check_count(count: int, amplitudes: int, samples: int) -> None:
     """Raise unless the number of draws is positive and they fit into memory."""
-    size = count * amplitudes * samples * 8 / 1e9
-    if count < 1:
-        raise ValueError(f"count is {count}, but at least one draw is wanted")
+    size = count_of("count", count) * amplitudes * samples * 8 / 1e9
     if size > MAX_GIGABYTES:
         raise ValueError(f"{count} draws take {size:.0f} GB; draw fewer, or give a window of time")
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import ndtr
 
+from bayesinv.arguments import Randomness, count_of, generator_of
 from bayesinv.axes import Array, real
 from bayesinv.memory import PickledByFields, cached_property
 from bayesinv.posterior.conditional import Conditional
@@ -184,8 +185,9 @@ class Functional(PickledByFields):
             node -= part.count
         raise IndexError(f"there is no such node among {len(self.weights)}, or samples are independent")
 
-    def draw(self, count: int, rng: np.random.Generator) -> Array:
+    def draw(self, count: int, rng: Randomness) -> Array:
         """Joint draws (draw, functional, time)."""
+        count, rng = count_of("count", count), generator_of(rng)
         picks = rng.choice(len(self.weights), size=count, p=self.weights / self.weights.sum())
         out = self.means[picks].copy()
         shape = (len(self.names), len(self.times))

@@ -10,6 +10,7 @@ from scipy.spatial import cKDTree
 from scipy.special import chdtrc, ndtr
 from scipy.stats import chi
 
+from bayesinv.arguments import Randomness, generator_of
 from bayesinv.axes import Array, Index
 from bayesinv.posterior.functionals import Functional
 from bayesinv.posterior.peak import Peak
@@ -125,7 +126,7 @@ def posterior_maps(
     radius: float = 0.0,
     threshold: float | None = None,
     draws: int = 1000,
-    rng: np.random.Generator | None = None,
+    rng: Randomness = None,
     drawn: Array | None = None,
 ) -> Maps:
     """Return the posterior maps at one window of time.
@@ -135,7 +136,7 @@ def posterior_maps(
     threshold : A m; None takes what a source (the median one) exceeds with probability `PRIOR_EXCEEDANCE` under the
         prior at the learned scale
     draws : joint draws for the peak, and for the exceedance of the current's norm with free orientation
-    rng : default_rng(0) if None, so that the same posterior gives the same maps
+    rng : a generator or a seed, 0 if None, so that the same posterior gives the same maps
     drawn : (draw, source, [axis,] 1), A m, joint draws of `averaged(posterior, window)` to take instead of new ones
 
     With fixed orientation all but the peak is exact.
@@ -148,7 +149,7 @@ def posterior_maps(
     """
     if threshold is not None:
         checked_threshold(threshold)
-    rng = np.random.default_rng(0) if rng is None else rng
+    rng = generator_of(rng)
     one = averaged(posterior, window)
     drawn = one.draw(draws, rng) if drawn is None else drawn
     return _maps_of(one, span(posterior, window), radius, threshold, drawn)
@@ -224,7 +225,7 @@ def both(
     *,
     radius: float = REGION,
     draws: int = 1000,
-    rng: np.random.Generator | None = None,
+    rng: Randomness = None,
 ) -> tuple[Maps, Maps | None]:
     """Return the maps of single sources, and of patches where there can be any, from the same joint draws.
 
@@ -236,7 +237,7 @@ def both(
         As `posterior_maps` does.
     """
     one, times = averaged(posterior, window), span(posterior, window)
-    drawn = one.draw(draws, np.random.default_rng(0) if rng is None else rng)
+    drawn = one.draw(draws, generator_of(rng))
     patched = radius > 0 and has_patches(posterior.problem)
     return _maps_of(one, times, 0.0, None, drawn), _maps_of(one, times, radius, None, drawn) if patched else None
 

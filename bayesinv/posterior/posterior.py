@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from bayesinv.arguments import Randomness, count_of, generator_of
 from bayesinv.axes import Array, Index
 from bayesinv.evidence.spectrum import Spectrum
 from bayesinv.exits import exporter
@@ -330,7 +331,7 @@ class Posterior(PickledByFields):
         weights, names = region_weights(self.problem, regions, flip)
         return replace(self.contrast(weights, window, names), notes=region_notes(labels, regions))
 
-    def draw(self, count: int, rng: np.random.Generator, window: Window = None) -> Array:
+    def draw(self, count: int, rng: Randomness, window: Window = None) -> Array:
         """Joint draws of the currents, A m: (draw, source, [axis,] time).
 
         A draw takes hyperparameters from their posterior and then the currents from their exact conditional.
@@ -343,22 +344,21 @@ class Posterior(PickledByFields):
         samples = samples_of(self.times, window)
         length = len(self.times[samples])
         check_count(count, self._size, length)
+        rng = generator_of(rng)
         at_once = len(self.times) if any(one.by_mode for one in self.conditionals) else length
         flat = draw_mixture(self.conditionals, count, rng, samples, self._size, at_once)
         return np.stack([self._shaped(one) for one in flat])
 
-    def peak(self, window: Window = None, draws: int = 2000, rng: np.random.Generator | None = None) -> Peak:
+    def peak(self, window: Window = None, draws: int = 2000, rng: Randomness = None) -> Peak:
         """Posterior of the position where the current, averaged over a window, is strongest.
 
         window : (start, stop) in s; a time in s; None takes `strongest_time`
         draws : joint draws of the currents
-        rng : default_rng(0) if None, so that the same posterior gives the same peak
+        rng : a generator or a seed, 0 if None, so that the same posterior gives the same peak
 
         Reference: the peak of a joint draw is a draw of the peak.
         """
-        if draws < 1:
-            raise ValueError(f"draws is {draws}, but at least one is wanted")
-        rng = np.random.default_rng(0) if rng is None else rng
+        draws, rng = count_of("draws", draws), generator_of(rng)
         window = self.strongest_time if window is None else window
         start, stop = self.times[samples_of(self.times, window)][[0, -1]]
         one = self if self.time_weights is not None else self.averaged(window)

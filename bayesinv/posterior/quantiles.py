@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from scipy.special import ndtr, ndtri
 
+from bayesinv.arguments import number_of
 from bayesinv.axes import Array
 
 NEGLIGIBLE_PROBABILITY = 1e-7
@@ -25,9 +26,10 @@ def credible_level(level: float) -> float:
     ValueError
         If it lies outside (0, 1).
     """
-    if not 0 < level < 1:
-        raise ValueError(f"level is {level}, but must be a probability between 0 and 1, such as 0.9")
-    return level
+    meaning = "a probability between 0 and 1, such as 0.9"
+    if not 0 < (known := number_of("level", level, meaning)) < 1:
+        raise ValueError(f"level is {level}, but must be {meaning}")
+    return known
 
 
 def tail_probabilities(level: float) -> tuple[float, float]:
@@ -44,9 +46,10 @@ def checked_threshold(threshold: float) -> float:
     ValueError
         If it is negative or not finite.
     """
-    if not 0 <= threshold < np.inf:
-        raise ValueError(f"threshold is {threshold}, but must be a finite current of at least 0 A m")
-    return threshold
+    meaning = "a finite current of at least 0 A m"
+    if not 0 <= (known := number_of("threshold", threshold, meaning)) < np.inf:
+        raise ValueError(f"threshold is {threshold}, but must be {meaning}")
+    return known
 
 
 def significant_nodes(weights: Array) -> tuple[float, float]:

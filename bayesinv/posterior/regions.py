@@ -105,6 +105,9 @@ def _indices(name: str, sources: ArrayLike, count: int) -> Index:
             f"region {name!r} names source {wrong}, but there are {count} sources; vertices of a surface want a label "
             "that says which hemisphere, such as mne.Label"
         )
+    if len(np.unique(index)) < len(index):
+        twice = index[np.bincount(index)[index] > 1][0]
+        raise ValueError(f"region {name!r} names source {twice} more than once")
     return index
 
 

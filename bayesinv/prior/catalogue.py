@@ -10,6 +10,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bayesinv.arguments import of_type
 from bayesinv.axes import one_of
 from bayesinv.covariance.time_course import equally_spaced
 from bayesinv.prior.graphs import GRAPH_LOCK
@@ -159,6 +160,7 @@ def build(model: Any, problem: Problem) -> tuple[str, pm.Model]:
     import pymc as pm
     import pytensor
 
+    of_type("problem", problem, Problem, "from_mne or Problem.from_arrays makes one")
     name = "your model"
     if isinstance(model, pm.Model):
         built, name = model, model.name or name

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from bayesinv.axes import Array, one_of, real, same_axes
+from bayesinv.axes import Array, dimensions, one_of, real, same_axes
 from bayesinv.problem.autocorrelation import Autocorrelation, NoiseTime, check_fits, chosen
 from bayesinv.problem.frozen import told_of_frozen
 from bayesinv.problem.noise import Noise
@@ -31,13 +31,12 @@ def whitened_arrays(
     noise_time: NoiseTime,
 ) -> dict[str, Any]:
     """Return the fields of a problem by name; arguments and errors are those of `Problem.from_arrays`."""
-    table = np.asarray(gain)
-    table = real("gain", table, "sensor source axis" if table.ndim == 3 else "sensor source")
+    table = real("gain", gain, "sensor source axis" if dimensions(gain) == 3 else "sensor source")
     if table.ndim == 3 and table.shape[2] not in (1, 3):
         raise ValueError(f"gain has shape {table.shape}, but its last axis must be 1 (normal) or 3 (x, y, z)")
     axes = table.shape[2] if table.ndim == 3 else 1
-    field = np.asarray(recording)
-    field = real("recording", field[:, None] if field.ndim == 1 else field, "sensor time")
+    field = real("recording", recording, "sensor" if dimensions(recording) == 1 else "sensor time")
+    field = field[:, None] if field.ndim == 1 else field
     flat = table.reshape(len(table), -1)
     same_axes(gain=(flat, "sensor amplitude"), recording=(field, "sensor time"))
     noise_only = None if baseline is None else real("baseline", baseline, "sensor sample")

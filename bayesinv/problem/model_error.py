@@ -28,6 +28,7 @@ from typing import Any
 
 import numpy as np
 
+from bayesinv.arguments import Randomness, generator_of
 from bayesinv.axes import Array, freeze, one_of, real
 from bayesinv.forward.gain_files import cache_folder, fingerprint, write
 from bayesinv.forward.leadfield import LeadField
@@ -201,7 +202,7 @@ def forward_error(
     sensors: Sensors,
     sources: Sources,
     draws: int = 20,
-    rng: np.random.Generator | None = None,
+    rng: Randomness = None,
     *,
     solver: str | None = None,
     ranges: Mapping[str, tuple[float, float]] | None = None,
@@ -222,7 +223,7 @@ def forward_error(
     head : with a mesh (finite elements), radii (spheres) or surfaces (boundary elements)
     sensors, sources : of the inversion
     draws : number of lead fields that are computed, some seconds each with boundary or finite elements
-    rng : default_rng(0) if None; the same generator and settings are computed once and then read from disk
+    rng : a generator or a seed, 0 if None; the same generator and settings are computed once and then read from disk
     solver : "fem", "sphere" or "bem"; None takes the first that the head has the geometry for
     ranges : compartment to lowest and highest conductivity, S/m; those of `head.conductivities.RANGES` if None.
         Compartments without a range keep the head's
@@ -246,7 +247,7 @@ def forward_error(
         ranges = {name: RANGES[name] for name in head.names if name in RANGES}
     for name in ranges:
         one_of("compartment", name, head.names)
-    rng = np.random.default_rng(0) if rng is None else rng
+    rng = generator_of(rng)
     scalp = _scalp(head)
     head_draws, sensor_draws = [], []
     nominal: dict[str, Conductivity] = dict(zip(head.names, head.conductivities, strict=True))

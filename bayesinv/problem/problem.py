@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from bayesinv.axes import Array, Index, freeze, real, same_axes
+from bayesinv.axes import Array, Index, freeze, owned, same_axes
 from bayesinv.forward.leadfield import LeadField
 from bayesinv.head.cortical_field import Matern
 from bayesinv.head.parcels import check_labels
@@ -93,7 +93,7 @@ class Problem(PickledByFields):
 
     def __post_init__(self) -> None:
         for name, axes in (("gain", "component amplitude"), ("recording", "component time"), ("times", "time")):
-            object.__setattr__(self, name, real(name, getattr(self, name), axes))
+            object.__setattr__(self, name, owned(name, getattr(self, name), axes))
         same_axes(
             gain=(self.gain, "component amplitude"),
             recording=(self.recording, "component time"),
@@ -117,7 +117,7 @@ class Problem(PickledByFields):
             )
         check_gain_norms(self.source_norms)
         if self.baseline is not None:
-            object.__setattr__(self, "baseline", real("baseline", self.baseline, "component sample"))
+            object.__setattr__(self, "baseline", owned("baseline", self.baseline, "component sample"))
             same_axes(gain=(self.gain, "component amplitude"), baseline=(self.baseline, "component sample"))
             if self.baseline_times is not None and len(self.baseline_times) != self.baseline.shape[1]:
                 raise ValueError(
@@ -127,7 +127,7 @@ class Problem(PickledByFields):
                 raise ValueError(f"baseline has {self.baseline.shape[1]} samples, too few to learn the noise from")
         for name, axes in (("error_factor", "component draw"), ("gain_modes", "mode component amplitude")):
             if getattr(self, name) is not None:
-                object.__setattr__(self, name, real(name, getattr(self, name), axes))
+                object.__setattr__(self, name, owned(name, getattr(self, name), axes))
                 same_axes(gain=(self.gain, "component amplitude"), **{name: (getattr(self, name), axes)})
         check_noise(self.noise_tails, self.autocorrelation, self.noise, self.components, self.times)
         for name in ("recording", "baseline"):
