@@ -227,7 +227,10 @@ class TestDoor:
     @pytest.mark.parametrize(
         ("given", "message"),
         [
-            ({"method": "dspm"}, "no baseline named 'dspm'; there are LCMV, MNE, champagne, dSPM, eLORETA, sLORETA"),
+            (
+                {"method": "dspm"},
+                r"no baseline named 'dspm': did you mean 'dSPM'\? There are LCMV, MNE, champagne, dSPM, eLORETA, sLORETA",
+            ),
             ({"convention": "brainstorm"}, "no convention named 'brainstorm'; there are mne"),
             ({"pick": "norm"}, "no pick named 'norm'"),
             ({"lam": -1.0}, "lam is -1.0, but must be positive and finite"),

@@ -385,7 +385,7 @@ class TestFunctional:
             (lambda: posterior.region({"a": [0]}).interval(np.nan), "level is nan"),
             (lambda: posterior.exceedance(-1e-9), "threshold is -1e-09, but must be a finite current of at least 0"),
             (lambda: posterior.exceedance(np.nan), "threshold is nan"),
-            (lambda: posterior.peak(draws=0), "draws is 0, but at least one is wanted"),
+            (lambda: posterior.peak(draws=0), "draws is 0, but at least one draw is wanted"),
             (lambda: posterior.hyper["lamda"], "no hyperparameter named 'lamda'.*did you mean 'lambda'"),
         ):
             with pytest.raises(ValueError, match=words):
