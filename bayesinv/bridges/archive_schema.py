@@ -46,6 +46,7 @@ AXES = {
     "Problem.times": "time | s",
     "Problem.baseline": "component sample | 1",
     "Problem.baseline_times": "sample | s",
+    "Problem.corrected_times": "corrected | s",
     "Problem.whitener": "component sensor | 1 / SI unit of the sensor",
     "Problem.labels": "source",
     "Problem.maps": "source | 1",

@@ -182,17 +182,22 @@ def from_mne(
         notes = notes_of(info, noise_cov, left_out, whitening.dependent, quiet, unjudged)
         notes = noted(notes, sensors=_frozen(field, kinds, names, average.times, windows))
     noise = whitened[:, windows.baseline] if windows.baseline.any() else None
+    if noise is not None and windows.corrected is not None:
+        # Noise of the mean over other samples is the same in all of these, and goes with their own.
+        noise = noise - noise.mean(axis=1, keepdims=True)
+    centred = windows.centred or windows.corrected is not None
     recorded, groups = _of_noise(noise_time, evoked), whitening.noise.component_modality
     if recorded is not None:
         colour = colour_of(recorded, names, whitener, groups, info)
     else:
-        colour = chosen(noise_time, noise, groups, times, windows.centred, float(info["lowpass"] or 0) or None)
+        colour = chosen(noise_time, noise, groups, times, centred, float(info["lowpass"] or 0) or None)
     problem = Problem(
         gain=whitener @ lead_field.gain.reshape(len(names), -1),
         recording=whitened[:, windows.recording],
         times=times,
         baseline=noise,
-        baseline_centred=windows.centred,
+        baseline_centred=centred,
+        corrected_times=windows.corrected,
         baseline_times=None if noise is None else quiet,
         axes=lead_field.gain.shape[2],
         whitener=whitener,

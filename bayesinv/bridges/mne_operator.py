@@ -111,7 +111,9 @@ def to_inverse_operator(
     eigen_fields = np.zeros((count, count))
     eigen_fields[:rank] = (_nearest_rotation(rotation) @ fields).T @ _selection(operator["noise_cov"]["eig"] > 0)
     # MNE-Python multiplies the leads by the root of the prior variances, and eLORETA reads these variances.
-    prior = posterior.prior_variance.ravel() * (LAMBDA2 * averages)
+    # Currents and noise vary alike over time; the operator has both at a variance of one.
+    over_time = float(np.mean(posterior.mixture.structures[0].time_variances(problem)))
+    prior = posterior.prior_variance.ravel() * (LAMBDA2 * averages / over_time)
     eigen_leads = np.zeros((len(leads), count))
     eigen_leads[:, :rank] = leads * (np.sqrt(averages) * noise * sing / share) / np.sqrt(prior)[:, None]
     operator["eigen_fields"] = _named(eigen_fields, list(names))

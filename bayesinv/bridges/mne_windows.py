@@ -41,11 +41,16 @@ ROUNDED_SAMPLES = 2.5
 
 @dataclass(frozen=True, eq=False)
 class Windows:
-    """Samples of the recording and of the baseline, as masks (sample,), and whether the baseline's mean is zero."""
+    """Samples of the recording and of the baseline, as masks (sample,).
+
+    centred : whether the baseline's mean was subtracted from both
+    corrected : (sample,), s, over which the mean was subtracted where these are others than the baseline's; or None
+    """
 
     recording: NDArray[np.bool_]
     baseline: NDArray[np.bool_]
     centred: bool
+    corrected: Array | None
 
 
 @dataclass(frozen=True)
@@ -138,6 +143,7 @@ def windows_of(
     centred = False
     if correction.window is not None and correction.centred and in_baseline.any():
         centred = bool((_inside(evoked, *correction.window) == (in_baseline & ~in_window)).all())
+    corrected = None if centred or evoked.baseline is None else _times_of(evoked, correction.window)
     if (in_baseline & in_window).any():
         in_baseline &= ~in_window
         if in_baseline.sum() < 2:
@@ -147,7 +153,16 @@ def windows_of(
                 stacklevel=3,
             )
             in_baseline[:] = False
-    return Windows(in_window, in_baseline, centred)
+    return Windows(in_window, in_baseline, centred, corrected if in_baseline.any() else None)
+
+
+def _times_of(evoked: mne.Evoked, window: tuple[float, float] | None) -> Array | None:
+    """Return the times of a window's samples, of which some may have been cropped; None where it is not known."""
+    if window is None or not np.isfinite(window).all():
+        return None
+    rate, first = evoked.info["sfreq"], evoked.times[0]
+    low, high = (round((end - first) * rate) for end in window)
+    return np.asarray(first + np.arange(low, high + 1) / rate) if high > low else None
 
 
 def _span(evoked: mne.Evoked) -> str:

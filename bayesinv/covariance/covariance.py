@@ -307,7 +307,8 @@ class Structure(PickledByFields):
             return np.ones(1) if whitening is None or not whitening.centred else whitening.variances
         # Of modes that several colours share the currents' power differs from sample to sample, by a little.
         modes = None if self.stretches(problem) else self.modes(problem)
-        return np.ones(1) if modes is None or len(modes.blocks) == 1 else np.asarray(np.sum(modes.root**2, axis=1))
+        uneven = modes is not None and (len(modes.blocks) > 1 or self.time is None)
+        return np.asarray(np.sum(modes.root**2, axis=1)) if modes is not None and uneven else np.ones(1)
 
     def time_root(self, problem: Problem) -> Array | None:
         """R (time, time) with R Rᵀ the currents' correlation over time; None where samples are independent."""

@@ -169,12 +169,31 @@ def noise_check(mixed: Mixture) -> Check:
     )
 
 
+def _mean_checks(problem: Problem) -> list[Check]:
+    """Return the check that noise of a mean that was subtracted matters little, where it is no part of the model."""
+    over = problem.times_of_baseline if problem.corrected_times is None else problem.corrected_times
+    if problem.time_whitening is not None or not problem.baseline_centred or not len(over):
+        return []
+    ratio = len(problem.times) / len(over)
+    return [
+        Check(
+            "noise of the baseline's mean",
+            ratio,
+            "at most 1",
+            ratio <= 1,
+            "samples of the recording per sample of the mean that was subtracted from it. The noise of that mean is in "
+            "every sample, and noise that is white by choice, or long, leaves it out: means over long windows are then "
+            'less sure than they say. Give noise_time="auto", a longer baseline, or a shorter window',
+        )
+    ]
+
+
 def baseline_checks(problem: Problem) -> list[Check]:
     """Return the checks of the baseline: its mean, where it was not subtracted, and its power about that."""
     power = problem.baseline_power
     if problem.baseline is None or power is None:
         return []
-    checks, offset = [], offset_in(problem)
+    checks, offset = _mean_checks(problem), offset_in(problem)
     if offset is not None:
         checks.append(
             Check(

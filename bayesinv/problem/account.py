@@ -95,4 +95,6 @@ def _baseline(problem: Problem) -> str:
     if problem.baseline is None or problem.baseline_power is None:
         return "none, so that the noise is learned from the recording alone"
     mean = "mean subtracted" if problem.baseline_centred else "mean as it is"
+    if problem.corrected_times is not None:
+        mean = f"corrected by {span_of(problem.corrected_times)}"
     return f"{problem.baseline.shape[1]} samples, {mean}, global field power {problem.baseline_power:.2f} (wanted 1)"

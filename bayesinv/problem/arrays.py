@@ -16,6 +16,9 @@ from bayesinv.problem.recording import Recording, checked_averages
 from bayesinv.problem.tails import TAILS
 from bayesinv.problem.whitening import given_noise
 
+CENTRED = 1e-6
+"""Mean of a baseline's samples, relative to their size, up to which it is rounding."""
+
 
 def whitened_arrays(
     gain: ArrayLike,
@@ -23,7 +26,7 @@ def whitened_arrays(
     noise_cov: ArrayLike | None,
     times: ArrayLike | None,
     baseline: ArrayLike | None,
-    baseline_centred: bool,
+    baseline_centred: bool | None,
     rank: int | Mapping[str, int] | None,
     kinds: Sequence[str],
     names: Sequence[str] | None,
@@ -42,6 +45,8 @@ def whitened_arrays(
     noise_only = None if baseline is None else real("baseline", baseline, "sensor sample")
     if noise_only is not None:
         same_axes(gain=(flat, "sensor amplitude"), baseline=(noise_only, "sensor sample"))
+    if baseline_centred is None:
+        baseline_centred = noise_only is not None and _is_centred(noise_only)
     clock = np.arange(field.shape[1], dtype=float) if times is None else real("times", times, "time")
     same_axes(recording=(field, "sensor time"), times=(clock, "time"))
     labels = tuple(names) if names is not None else tuple(f"sensor {i}" for i in range(len(field)))
@@ -74,6 +79,14 @@ def whitened_arrays(
         "field": Recording(raw, clock, labels, averages),
         "notes": {"sensors": frozen} if frozen else {},
     }
+
+
+def _is_centred(baseline: Array) -> bool:
+    """Whether the mean of every row was subtracted: by chance none is so small."""
+    if baseline.shape[1] < 2:
+        return False
+    sizes = np.sqrt(np.mean(baseline**2, axis=1))
+    return bool((np.abs(baseline.mean(axis=1)) <= CENTRED * sizes).all())
 
 
 def _frozen(field: Array, times: Array, baseline: Array | None, names: Sequence[str]) -> str:

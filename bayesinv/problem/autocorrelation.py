@@ -49,6 +49,9 @@ GRID_TOLERANCE = 1e-2
 STOP_BAND = 1e-2
 """Power above a low-pass relative to that below it: filters and converters leave some."""
 
+AS_ASKED = "white, as asked"
+"""What is said of noise that is white by choice."""
+
 TAKEN, IMPLIED = "taken as white", "that of white noise"
 """What is said first of an autocorrelation that is assumed."""
 
@@ -102,6 +105,11 @@ class Autocorrelation(PickledByFields):
     def white(self) -> bool:
         """Whether samples are independent."""
         return self.values.shape[1] == 1
+
+    @property
+    def chosen_white(self) -> bool:
+        """Whether it is white by choice, and so in every respect."""
+        return self.source == AS_ASKED
 
     @property
     def assumed(self) -> bool:
@@ -339,7 +347,7 @@ def chosen(
         return Autocorrelation(values, step)
     one_of("noise_time", noise_time, ("auto", "white"), " or give the autocorrelation by lag")
     if noise_time == "white":
-        return white(step, "white, as asked")
+        return white(step, AS_ASKED)
     if len(steps) and np.ptp(steps) > GRID_TOLERANCE * step:
         return white(step, f"{TAKEN}: samples are not equally spaced")
     count = 0 if baseline is None else baseline.shape[1]

@@ -160,8 +160,10 @@ def without_times(problem: Problem, given: Window | Sequence[Window]) -> Problem
         baseline = baseline[:, quiet] if quiet.any() else None
         if problem.baseline_centred and baseline is not None:
             mean = baseline.mean(axis=1, keepdims=True)
-            baseline, recording = baseline - mean, recording - mean
-            if field is not None:
+            baseline = baseline - mean
+            # A mean over other samples stays the one that was subtracted from the recording.
+            recording = recording if problem.corrected_times is not None else recording - mean
+            if field is not None and problem.corrected_times is None:
                 offset = mean / np.sqrt(field.averages) if problem.unwhitener is None else problem.unwhitener @ mean
                 field = replace(field, field=field.field - offset)
         groups = ("sensor",) * problem.components if problem.noise is None else problem.noise.component_modality

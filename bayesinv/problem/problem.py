@@ -48,8 +48,7 @@ class Problem(PickledByFields):
     After whitening the noise is standard normal (times a scale that a model may learn), so that sensor kinds,
     references and ranks look alike.
 
-    gain : (component, amplitude), 1/(A m); the amplitudes of a source with free orientation (x, y, z) lie
-        side by side
+    gain : (component, amplitude), 1/(A m); the amplitudes (x, y, z) of a free source lie side by side
     recording : (component, time), in units of the noise
     times : (time,), s
     baseline : (component, sample), recording without response, in units of the noise, or None
@@ -62,6 +61,7 @@ class Problem(PickledByFields):
     labels : (source,), the parcel that each source belongs to, -1 for none; or None, see `with_parcels`
     maps : name to (source,) map of another modality, standardised; see `with_maps`
     baseline_times : (sample,), s; None where the baseline ends one step before the recording starts
+    corrected_times : (sample,), s, over which the recording's mean was subtracted; None for a centred baseline's own
     autocorrelation : of the noise over time; None where it is white
     noise_tails : "normal", or "student" for tails of Student's t over sensors and over samples
     sensors, sources, lead_field, noise, field : what the arrays came from, where it is known
@@ -81,6 +81,7 @@ class Problem(PickledByFields):
     labels: Index | None = None
     maps: Mapping[str, Array] = dataclass_field(default_factory=dict)
     baseline_times: Array | None = None
+    corrected_times: Array | None = None
     autocorrelation: Autocorrelation | None = None
     noise_tails: str = "normal"
     sensors: Sensors | None = None
@@ -153,7 +154,7 @@ class Problem(PickledByFields):
         *,
         times: ArrayLike | None = None,
         baseline: ArrayLike | None = None,
-        baseline_centred: bool = False,
+        baseline_centred: bool | None = None,
         rank: int | Mapping[str, int] | None = None,
         kinds: Sequence[str] = (),
         names: Sequence[str] | None = None,
@@ -174,7 +175,7 @@ class Problem(PickledByFields):
             are whitened already
         times : (time,), s; samples are counted where it is not given
         baseline : (sensor, sample), recording without response; the noise scale is learned from it
-        baseline_centred : whether the baseline's own mean was subtracted
+        baseline_centred : whether the baseline's own mean was subtracted from it and the recording; None to see it
         rank : of the covariance, see `Noise`
         kinds : "eeg", "mag" or "grad" per sensor; EEG and MEG are whitened separately if their covariance is zero
         names : of the sensors
@@ -270,8 +271,7 @@ class Problem(PickledByFields):
         """Global field power of the whitened baseline; 1 where the covariance belongs to the recording."""
         if self.baseline is None:
             return None
-        samples = self.baseline.shape[1] - int(self.baseline_centred)
-        return float(np.sqrt(np.sum(self.baseline**2) / (self.components * samples)))
+        return float(np.sqrt(np.sum(self.baseline**2) / (self.components * self.baseline_freedom)))
 
     @cached_property
     def time_whitening(self) -> TimeWhitening | None:
@@ -372,6 +372,7 @@ class Problem(PickledByFields):
             baseline=None if baseline is None else np.asarray(baseline, dtype=np.float64),
             baseline_centred=baseline_centred,
             baseline_times=None,
+            corrected_times=None,
             field=None,
             notes={name: note for name, note in self.notes.items() if name != "baseline"},
         )

@@ -41,34 +41,46 @@ class TimeWhitening(PickledByFields):
     rows : (component,), group of each component
     known : the noise's autocorrelation
     times, quiet_times : (time,) and (sample,), s, of the recording and of its baseline
-    centred : whether the baseline's mean was subtracted from both
+    mean_times : (sample,), s, over which the mean was subtracted from the recording; (0,) for no such mean
     """
 
     rows: Index
     known: Autocorrelation
     times: Array
     quiet_times: Array
-    centred: bool
+    mean_times: Array
 
     @classmethod
     def of(cls, problem: Problem) -> TimeWhitening | None:
         """Return the roots that a problem's autocorrelation makes; None where its noise is white.
+
+        White noise that is not so by choice has roots where a mean was subtracted, see `_white_of_centred`.
 
         Raises
         ------
         ValueError
             If the samples are no whole number of the autocorrelation's steps apart, or its groups are not the noise's.
         """
-        known = problem.autocorrelation
-        if known is None or known.white:
+        known, quiet = problem.autocorrelation, problem.times_of_baseline
+        means = quiet[: len(quiet) * int(problem.baseline_centred)]
+        means = means if problem.corrected_times is None else problem.corrected_times
+        if known is None or known.chosen_white:
             return None
+        if known.white:
+            known = _white_of_centred(problem.times, quiet, means) if len(means) else None
+            if known is None:
+                return None
         if len(known.values) > 1 and not np.ptp(known.values, axis=0).any():
             # Groups of one colour are one, whose modes of time are exact.
             known = replace(known, values=known.values[:1], groups=())
         groups = ("sensor",) * problem.components if problem.noise is None else problem.noise.component_modality
-        quiet = problem.times_of_baseline
-        known.at(np.append(problem.times, quiet) - problem.times[0])
-        return cls(known.of_component(groups), known, problem.times, quiet, problem.baseline_centred and len(quiet) > 0)
+        known.at(np.concatenate([problem.times, quiet, means]) - problem.times[0])
+        return cls(known.of_component(groups), known, problem.times, quiet, means)
+
+    @property
+    def centred(self) -> bool:
+        """Whether a mean was subtracted from the recording, and from the baseline its own."""
+        return len(self.mean_times) > 0
 
     @property
     def groups(self) -> int:
@@ -77,16 +89,16 @@ class TimeWhitening(PickledByFields):
 
     @cached_property
     def _crossing(self) -> Array:
-        """Correlation of the recording's noise with the baseline's mean: (group, time)."""
+        """Correlation of the recording's noise with the mean that was subtracted: (group, time)."""
         parts = np.array_split(self.times, len(self.times) // DENSE + 1)
-        return np.hstack([self.known.between(part, self.quiet_times).mean(axis=2) for part in parts])
+        return np.hstack([self.known.between(part, self.mean_times).mean(axis=2) for part in parts])
 
     @cached_property
     def _mean_variance(self) -> Array:
-        """Variance of the baseline's mean: (group,)."""
-        parts = np.array_split(self.quiet_times, len(self.quiet_times) // DENSE + 1)
-        return np.sum([self.known.between(one, self.quiet_times).sum(axis=(1, 2)) for one in parts], axis=0) / (
-            len(self.quiet_times) ** 2
+        """Variance of that mean: (group,)."""
+        parts = np.array_split(self.mean_times, len(self.mean_times) // DENSE + 1)
+        return np.sum([self.known.between(one, self.mean_times).sum(axis=(1, 2)) for one in parts], axis=0) / (
+            len(self.mean_times) ** 2
         )
 
     @cached_property
@@ -95,7 +107,7 @@ class TimeWhitening(PickledByFields):
         found = self.known.between(self.times, self.times)
         if not self.centred:
             return found
-        # The mean of the baseline was subtracted from the recording, too, and with it its noise.
+        # With the mean its noise was subtracted.
         shared = self._crossing - 0.5 * self._mean_variance[:, None]
         found -= shared[:, :, None]
         found -= shared[:, None, :]
@@ -289,6 +301,15 @@ class TimeWhitening(PickledByFields):
             members = self.rows == group
             out[members] = table[members] @ matrix.T
         return out
+
+
+def _white_of_centred(times: Array, quiet: Array, means: Array) -> Autocorrelation | None:
+    """White noise, the mean of which over some times is in all samples; None where samples are many, or on no grid."""
+    if len(times) > DENSE or max(len(quiet), len(means)) > 2 * DENSE:
+        return None
+    step = float(np.median(np.diff(max((times, quiet, means), key=len))))
+    steps = (np.concatenate([times, quiet, means]) - times[0]) / step
+    return None if np.abs(steps - np.rint(steps)).max() > GRID_TOLERANCE else Autocorrelation(np.ones((1, 1)), step)
 
 
 def several_colours(whitening: TimeWhitening | None) -> bool:

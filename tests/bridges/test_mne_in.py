@@ -133,14 +133,17 @@ class TestWindows:
         whole = from_mne(auditory, forward, noise_cov, picks="eeg", tmin=0.0)
         part = from_mne(auditory, forward, noise_cov, picks="eeg", tmin=-0.1)
         assert whole.baseline.shape[1] + len(whole.times) == part.baseline.shape[1] + len(part.times)
-        assert not part.baseline_centred
+        # Its mean was taken over all of the baseline, of which the recording has a part.
+        assert_allclose(part.corrected_times[[0, -1]], [-0.2, 0.0], atol=2e-3)
+        assert part.baseline_centred
         with pytest.warns(UserWarning, match="no baseline is left"):
             none = from_mne(auditory, forward, noise_cov, picks="eeg", tmin=-0.2)
         assert none.baseline is None
 
     def test_another_window_is_not_centred_on_itself(self, auditory, forward, noise_cov):
         problem = from_mne(auditory, forward, noise_cov, picks="eeg", baseline=(-0.15, -0.05), tmin=0.05)
-        assert not problem.baseline_centred
+        assert_allclose(problem.corrected_times[[0, -1]], [-0.2, 0.0], atol=2e-3)
+        assert_allclose(problem.baseline.mean(axis=1), 0, atol=1e-12)
         assert problem.times[0] >= 0.05 - 1e-3
         assert from_mne(auditory, forward, noise_cov, picks="eeg", baseline=(-0.15, -0.05)).times[0] < -0.04
 

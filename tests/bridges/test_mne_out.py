@@ -53,7 +53,7 @@ class TestPosteriorMean:
     @pytest.mark.parametrize("orientation", ["fixed", "free"])
     def test_prior_minus_posterior_variance_is_the_divisor_of_sloreta(self, auditory, forward, noise_cov, orientation):
         evoked = decimated(auditory)
-        problem = from_mne(evoked, forward, noise_cov, orientation=orientation, picks="eeg")
+        problem = from_mne(evoked, forward, noise_cov, orientation=orientation, picks="eeg", noise_time="white")
         posterior = infer("minimum_norm", problem)
         operator = classical(problem, evoked, forward, noise_cov)
         theirs = 1 / prepare_inverse_operator(operator, evoked.nave, LAMBDA2, "sLORETA")["noisenorm"] ** 2
@@ -107,7 +107,7 @@ class TestInverseOperator:
 
     def test_noise_normalisation_counts_the_learned_noise(self, auditory, forward, noise_cov):
         evoked, noise, scale = decimated(auditory), 1.7, 0.4
-        problem = from_mne(evoked, forward, noise_cov, picks="eeg")
+        problem = from_mne(evoked, forward, noise_cov, picks="eeg", noise_time="white")
         posterior = given(problem, scale, noise)
         prepared = prepare_inverse_operator(to_inverse_operator(posterior), evoked.nave, LAMBDA2, "sLORETA")
         reduction = posterior.prior_variance - posterior.within_variance
@@ -239,7 +239,7 @@ class TestRealResponses:
         assert failed <= slow | {"currents of neighbours"}
         wanted = DSPM_PEAKS[condition][picks]
         # Divided by the root of its variance reduction, the mean peaks at a point source.
-        sensitivity = np.sqrt(posterior.prior_variance - posterior.within_variance)
+        sensitivity = np.sqrt(posterior.prior_variance - posterior.within_variance.mean(axis=1))
         place, _ = peak(problem, np.abs(posterior.mean) / sensitivity[:, None])
         assert place[0] < 0
         assert np.linalg.norm(place - wanted) < 30

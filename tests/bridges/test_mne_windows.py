@@ -99,7 +99,11 @@ class TestStaleWindow:
             warnings.filterwarnings("ignore", "the whitened baseline has a global field power")
             problem = from_mne(changed, forward, noise_cov)
         assert problem.baseline.shape[1] == {"decimated": 11, "cropped": 21}.get(change, 31)
-        assert problem.baseline_centred == (change != "cropped")
+        assert problem.baseline_centred
+        if change == "cropped":
+            assert_allclose(problem.corrected_times[[0, -1]], [-0.3, 0.0], atol=1e-9)
+        else:
+            assert problem.corrected_times is None
 
     @pytest.mark.filterwarnings("ignore:.*show the same value:UserWarning")
     def test_padding_with_zeros_is_no_correction(self, quiet):

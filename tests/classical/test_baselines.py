@@ -229,7 +229,7 @@ class TestDoor:
         [
             (
                 {"method": "dspm"},
-                r"no baseline named 'dspm': did you mean 'dSPM'\? There are LCMV, MNE, champagne, dSPM, eLORETA, sLORETA",
+                r"no baseline named 'dspm': did you mean 'dSPM'\? There are LCMV, MNE, champagne, dSPM, eLORETA",
             ),
             ({"convention": "brainstorm"}, "no convention named 'brainstorm'; there are mne"),
             ({"pick": "norm"}, "no pick named 'norm'"),

@@ -89,3 +89,15 @@ def test_functionals_of_samples_are_those_of_the_dense_density(posterior):
         assert_allclose(whole.covariances[node], each, rtol=1e-5, atol=1e-6 * each.max())
         mean = np.einsum("fa,atbs,gb->fg", table, covariance[:, 2:7][:, :, :, 2:7], table) / 25
         assert_allclose(part.covariances[node][0], mean, rtol=1e-5, atol=1e-6 * mean.max())
+
+
+@pytest.mark.parametrize("tails", [False, True])
+def test_samples_of_more_noise_have_uncertainty_of_their_own(problem, tails):
+    noisy = np.zeros(9)
+    noisy[4] = 3.0 * tails
+    one = mixed(problem, (Structure(sample_noise=noisy),), nodes=2)
+    spread = one.draw(4000, 0).std(axis=0)
+    assert_allclose(spread, one.sd, rtol=0.06)
+    for k in (0, 4, 8):
+        assert_allclose(one.averaged(one.times[k]).sd[:, 0], one.sd[:, k], rtol=1e-5)
+    assert np.ptp(one.within_variance, axis=1).max() > 0.05 * one.within_variance.max()
