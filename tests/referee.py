@@ -29,6 +29,8 @@ def toy(
         baseline_centred=centred,
         positions=rng.uniform(-0.07, 0.07, (sources, 3)),
         normals=normals / np.linalg.norm(normals, axis=1, keepdims=True),
+        # Dense algebra here takes samples one by one, as noise does that is white in every respect.
+        **({"noise_time": "white"} if centred else {}),
         **given,
     )
 

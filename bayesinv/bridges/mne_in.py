@@ -166,8 +166,7 @@ def from_mne(
         names = channels.names
         check_belonging(average.info, forward, noise_cov, names, head_moved)
         info = mne.pick_info(average.info, [average.ch_names.index(name) for name in names])
-        if baseline_correct is not None:
-            average = corrected(average, baseline_correct)
+        average = average if baseline_correct is None else corrected(average, baseline_correct)
         field = real("evoked", average.get_data(picks=names), "sensor time")
         trials = _trials(average, averages)
         info, field, whitening, combined, unjudged = _measuring(info, field, noise_cov, rank, trials)
@@ -181,22 +180,18 @@ def from_mne(
         left_out = {**channels.left_out, "a combination of others in the recording": combined}
         notes = notes_of(info, noise_cov, left_out, whitening.dependent, quiet, unjudged)
         notes = noted(notes, sensors=_frozen(field, kinds, names, average.times, windows))
-    noise = whitened[:, windows.baseline] if windows.baseline.any() else None
-    if noise is not None and windows.corrected is not None:
-        # Noise of the mean over other samples is the same in all of these, and goes with their own.
-        noise = noise - noise.mean(axis=1, keepdims=True)
-    centred = windows.centred or windows.corrected is not None
+    noise = _noise_only(whitened, windows)
     recorded, groups = _of_noise(noise_time, evoked), whitening.noise.component_modality
     if recorded is not None:
         colour = colour_of(recorded, names, whitener, groups, info)
     else:
-        colour = chosen(noise_time, noise, groups, times, centred, float(info["lowpass"] or 0) or None)
+        colour = chosen(noise_time, noise, groups, times, windows.centred, float(info["lowpass"] or 0) or None)
     problem = Problem(
         gain=whitener @ lead_field.gain.reshape(len(names), -1),
         recording=whitened[:, windows.recording],
         times=times,
         baseline=noise,
-        baseline_centred=centred,
+        baseline_centred=windows.centred,
         corrected_times=windows.corrected,
         baseline_times=None if noise is None else quiet,
         axes=lead_field.gain.shape[2],
@@ -214,6 +209,15 @@ def from_mne(
     problem = _treated(problem, outliers)
     problem.warn_of_baseline()
     return problem
+
+
+def _noise_only(whitened: Array, windows: Windows) -> Array | None:
+    """Samples of noise alone (component, sample); None where there are none."""
+    if not windows.baseline.any():
+        return None
+    noise = whitened[:, windows.baseline]
+    # Noise of a mean over other samples is the same in all of these, and goes with their own.
+    return noise if windows.corrected is None else noise - noise.mean(axis=1, keepdims=True)
 
 
 def _measuring(

@@ -43,8 +43,8 @@ ROUNDED_SAMPLES = 2.5
 class Windows:
     """Samples of the recording and of the baseline, as masks (sample,).
 
-    centred : whether the baseline's mean was subtracted from both
-    corrected : (sample,), s, over which the mean was subtracted where these are others than the baseline's; or None
+    centred : whether a mean was subtracted from the recording, and the baseline is taken less its own
+    corrected : (sample,), s, over which that mean was taken where these are others than the baseline's; or None
     """
 
     recording: NDArray[np.bool_]
@@ -153,7 +153,8 @@ def windows_of(
                 stacklevel=3,
             )
             in_baseline[:] = False
-    return Windows(in_window, in_baseline, centred, corrected if in_baseline.any() else None)
+    corrected = corrected if in_baseline.any() else None
+    return Windows(in_window, in_baseline, centred or corrected is not None, corrected)
 
 
 def _times_of(evoked: mne.Evoked, window: tuple[float, float] | None) -> Array | None:

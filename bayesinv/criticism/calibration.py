@@ -211,8 +211,9 @@ def sbc(
                 f"{name} must be built anew for every recording; give a name, a path or a function, not a "
                 f"{type(one).__name__}"
             )
-    if count_of("simulations", simulations, "simulation") < 2 or count_of("draws", draws) < 1:
-        raise ValueError(f"{simulations} simulations of {draws} draws are too few; give at least 2 of 1")
+    draws = count_of("draws", draws)
+    if count_of("simulations", simulations, "simulation") < 2:
+        raise ValueError("simulations is 1, but their ranks want at least 2")
     credible_level(level)
     rng = generator_of(rng)
     choice = method or choose_method(model, problem).method

@@ -68,11 +68,9 @@ def run(
     remaining = [cell for cell in cells if cell not in found]
     if remaining:
         seeds = sorted({cell.seed for cell in remaining if not cell.truth.startswith(PRIOR)})
+        if any(cell.forward_error for cell in remaining):
+            error_of(chosen, progress)
         with bars(progress) as begin:
-            if any(cell.forward_error for cell in remaining):
-                advance = begin("forward error", 1)
-                error_of(chosen)
-                advance(1)
             setting_of(chosen)
             worlds = Parallel(n_jobs=jobs, return_as="generator")(delayed(prepared)(chosen, seed) for seed in seeds)
             crimes = dict(zip(seeds, counted(worlds, begin("worlds", len(seeds))), strict=True))

@@ -73,15 +73,22 @@ def setting_of(configuration: Configuration) -> _Setting:
     return _Setting(gain.rereference("average").fixed(), head, regions)
 
 
-@SETTINGS.keep
-def error_of(configuration: Configuration) -> ForwardError:
-    """Return the error of the inversion's lead field, the same for all cells, as an analyst would have it."""
+def error_of(configuration: Configuration, progress: bool = False) -> ForwardError:
+    """Return the error of the inversion's lead field, the same for all cells, as an analyst would have it.
+
+    progress : show a progress bar
+    """
+    return SETTINGS.recall("forward error", configuration, lambda: _error_of(configuration, progress))
+
+
+def _error_of(configuration: Configuration, progress: bool) -> ForwardError:
     setting = setting_of(configuration)
     inversion, detailed = setting.lead_field, configuration.error_solver == "fem"
     head = template_mesh.finite_elements("coarse") if detailed else setting.head
     anisotropy = ANISOTROPY if detailed else None
     draws, rng = configuration.draws, rng_of("forward error")
-    return forward_error(head, inversion.sensors, inversion.sources, draws, rng, anisotropy=anisotropy)
+    where = inversion.sensors, inversion.sources
+    return forward_error(head, *where, draws, rng, anisotropy=anisotropy, progress=progress)
 
 
 @SETTINGS.keep

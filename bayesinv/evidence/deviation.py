@@ -125,7 +125,7 @@ def _propose(
     cross: Array,
     powers: Array,
     strengths: Array,
-    heat: float,
+    tempering: float,
     spread: float,
     middle: Array,
     lower: Array,
@@ -141,9 +141,9 @@ def _propose(
             gradient[:], curvature[:] = 0.0, 0.0
             factor = _expand_one(gram[g], cross[g], powers, z, strengths[g], gradient, curvature)
             for i in range(size):
-                gradient[i] = heat * gradient[i] - precision * z[1 + i]
+                gradient[i] = tempering * gradient[i] - precision * z[1 + i]
                 for j in range(size):
-                    curvature[i, j] *= heat
+                    curvature[i, j] *= tempering
                 curvature[i, i] += precision
             log_volume, square, length = factorise(curvature, inverse), 0.0, 0.0
             # The step L⁻ᵀ L⁻¹ gradient.
@@ -166,7 +166,7 @@ def _propose(
             middle[g, i] = z[1 + i]
             for j in range(i + 1):
                 lower[g, i, j] = curvature[i, j]
-        log_mass[g] = heat * factor - 0.5 * precision * square - size * np.log(spread) - log_volume
+        log_mass[g] = tempering * factor - 0.5 * precision * square - size * np.log(spread) - log_volume
 
 
 @njit(nogil=True, cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
@@ -242,14 +242,14 @@ class Deviations(PickledByFields):
         _expand(self.gram, self.cross, self.powers, weighted, strengths, factors, gradient, curvature)
         return factors, gradient, curvature
 
-    def proposal(self, strengths: Array, heat: float, spread: float) -> Proposal:
+    def proposal(self, strengths: Array, tempering: float, spread: float) -> Proposal:
         """Approximate the distribution of the deviations of each source.
 
-        heat : power of the density of the recording; spread : prior standard deviation of a deviation
+        tempering : power of the density of the recording; spread : prior standard deviation of a deviation
         """
         count, size = len(self.gram), self.gram.shape[2] - 1
         found = np.empty((count, size)), np.zeros((count, size, size)), np.empty(count)
-        _propose(self.gram, self.cross, self.powers, strengths, heat, spread, *found)
+        _propose(self.gram, self.cross, self.powers, strengths, tempering, spread, *found)
         return Proposal(*found)
 
 

@@ -36,20 +36,20 @@ class Candidates(PickledByFields):
 
     @classmethod
     def at(
-        cls, model: ActiveModel, scan: Scan, heat: float, tables: Tables, places: Index, levels: Index
+        cls, model: ActiveModel, scan: Scan, tempering: float, tables: Tables, places: Index, levels: Index
     ) -> Candidates:
         """Return patches by their places, approximated at some levels of strength (candidate,), or at better ones."""
         fields = model.neighbours.fields_along(model.of_patches, tables.patches[places])
         products = scan.deviations(fields, tabled=True)
-        found = products.proposal(model.strengths[levels], heat, model.deviation)
-        profiles = heat * products.profiles(found.middle, model.strengths)
+        found = products.proposal(model.strengths[levels], tempering, model.deviation)
+        profiles = tempering * products.profiles(found.middle, model.strengths)
         better = np.argmax(profiles + model.log_strengths[:, None], axis=0)
         again = np.flatnonzero(np.abs(better - levels) >= APART)
         if len(again):
             levels, some = np.where(np.abs(better - levels) >= APART, better, levels), products.picked(again)
-            anew = some.proposal(model.strengths[levels[again]], heat, model.deviation)
+            anew = some.proposal(model.strengths[levels[again]], tempering, model.deviation)
             found.middle[again], found.lower[again], found.log_mass[again] = anew.middle, anew.lower, anew.log_mass
-            profiles[:, again] = heat * some.profiles(anew.middle, model.strengths)
+            profiles[:, again] = tempering * some.profiles(anew.middle, model.strengths)
         # What the spread of deviations adds is taken to be the same at all levels.
         spread = found.log_mass - profiles[levels, np.arange(len(places))]
         return cls(places, profiles + spread + model.log_strengths[:, None], found)
@@ -59,7 +59,7 @@ class Candidates(PickledByFields):
         cls,
         model: ActiveModel,
         scan: Scan,
-        heat: float,
+        tempering: float,
         log_prior: Array,
         tables: Tables,
         straight: tuple[Index, Index, Array],
@@ -73,7 +73,7 @@ class Candidates(PickledByFields):
         straight : places, levels and log densities of patches that do not deviate
         """
         places, levels, heights = straight
-        found = cls.at(model, scan, heat, tables, places, levels)
+        found = cls.at(model, scan, tempering, tables, places, levels)
         masses = found.log_mass.max(axis=0) + log_prior[places]
         if masses.max() < heights[np.argmax(masses)] + GAIN:
             return found
@@ -89,7 +89,7 @@ class Candidates(PickledByFields):
             if not len(new):
                 break
             level = int(np.argmax(found.log_mass[:, np.argmax(masses)]))
-            found = found.followed_by(cls.at(model, scan, heat, tables, new, np.full(len(new), level)))
+            found = found.followed_by(cls.at(model, scan, tempering, tables, new, np.full(len(new), level)))
         return found
 
     def followed_by(self, other: Candidates) -> Candidates:

@@ -7,9 +7,9 @@ and what is drawn is accepted or not by its exact density. Courses and dense cur
 Slots are picked at random, as many in each sweep, whatever the state: letting the state choose how many moves are made
 would not leave the posterior invariant.
 
-A chain warms up by annealing: what sources add to the log density is multiplied by a heat that rises from 0, where
-dense currents explain the recording, to 1. The densities passed on the way give the ratio of evidence with and without
-focal sources, and chains find the same explanations whatever they start from.
+A chain warms up by annealing: what sources add to the log density is multiplied by a tempering parameter that rises
+from 0, where dense currents explain the recording, to 1. The densities passed on the way give the ratio of evidence
+with and without focal sources, and chains find the same explanations whatever they start from.
 
 References: Liu (1994), J. Am. Stat. Assoc. 89, 958-966 (collapsed Gibbs sampling); Neal (2001), Stat. Comput. 11,
 125-139 (annealed importance sampling).
@@ -37,7 +37,7 @@ WIDER = 8.0
 """Factor by which half of all lattices are wider: where currents are too weak to be seen a scale may be anything."""
 
 RATE = 0.3
-"""Change of the logarithm of a lattice's step while a chain warms up: what is likely changes fast as the heat rises."""
+"""Change of the logarithm of a lattice's step while a chain warms up: what is likely changes fast then."""
 
 STEPS, ACCEPTANCE = 4, 0.25
 """Metropolis steps of all that sources have in common in a sweep, and the share of them that is to be accepted."""
@@ -53,7 +53,7 @@ MOVES, PAIRS, HEADS = 20, 1, 2
 another place of a source."""
 
 RISE = 3
-"""Power of a sweep's share by which the heat rises: strong sources come in while it is low."""
+"""Power of a sweep's share by which the tempering rises: strong sources come in while it is low."""
 
 WINDOW, SLOPES = 5, (-0.5, 1.5)
 """Time constants next to each other of which one is drawn, and the least and most levels of strength by which the dense
@@ -99,7 +99,7 @@ class Chain(ActiveState):
         if model.neighbours.count:
             self._draw_near(slot, one)
         added = one.products(int(self.patch[slot])).profiles(self.deviation[[slot]], model.strengths)[:, 0]
-        self.level[slot] = one_of_mass(self.heat * added + model.log_strengths, rng)
+        self.level[slot] = one_of_mass(self.tempering * added + model.log_strengths, rng)
         self.put(slot)
 
     def _weight(self, one: SlotConditional, held: Source) -> float:
@@ -252,7 +252,7 @@ class Chain(ActiveState):
 
         It is that of the evidence to the evidence without focal sources.
 
-        sweeps : in which the heat rises
+        sweeps : in which the tempering rises
         told : called after every sweep
         """
         log_ratio = 0.0
@@ -261,12 +261,12 @@ class Chain(ActiveState):
         self._draw_prior()
         self.draw_turn()
         self.refresh()
-        self.heat = 0.0
+        self.tempering = 0.0
         for sweep in range(sweeps):
-            heat = ((sweep + 1) / sweeps) ** RISE
+            tempering = ((sweep + 1) / sweeps) ** RISE
             _, added = self.log_densities(self.variance, self.noise, self.constant, self.error)
-            log_ratio += (heat - self.heat) * added
-            self.heat = heat
+            log_ratio += (tempering - self.tempering) * added
+            self.tempering = tempering
             self.sweep(SETTLING + sweep)
             told()
         return log_ratio

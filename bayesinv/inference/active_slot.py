@@ -41,13 +41,13 @@ class OneMore(PickledByFields):
     """The density of one source more.
 
     model, scan : tables, with all other sources active
-    heat : power of what sources add
+    tempering : power of what sources add
     log_prior : (patch,), with what the part that is looked at has to say
     """
 
     model: ActiveModel
     scan: Scan
-    heat: float
+    tempering: float
     log_prior: Array
 
     @cached_property
@@ -66,7 +66,7 @@ class OneMore(PickledByFields):
         model = self.model
         found = self.products(patch).log_factors(deviation[None], model.strengths[[level]])
         prior = float(self.log_prior[patch] + model.log_strengths[level])
-        return self.heat * float(found[0]) + prior + log_normal(deviation, model.deviation)
+        return self.tempering * float(found[0]) + prior + log_normal(deviation, model.deviation)
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +86,7 @@ class SlotConditional(OneMore):
 
     @classmethod
     def of(
-        cls, model: ActiveModel, scan: Scan, heat: float, log_prior: Array, tables: Tables, log_nothing: float
+        cls, model: ActiveModel, scan: Scan, tempering: float, log_prior: Array, tables: Tables, log_nothing: float
     ) -> SlotConditional:
         """Return the distribution given what is active now.
 
@@ -94,14 +94,16 @@ class SlotConditional(OneMore):
         """
         knots, spline = model.knots
         levels, patches = model.log_strengths.astype(np.float32)[:, None], log_prior[tables.patches]
-        log_mass = np.asarray(spline @ (np.float32(heat) * scan.log_factors(model.strengths[knots])), dtype=np.float32)
+        log_mass = np.asarray(
+            spline @ (np.float32(tempering) * scan.log_factors(model.strengths[knots])), dtype=np.float32
+        )
         log_mass += levels
         log_mass += patches.astype(np.float32)
         highest = log_mass.max(axis=0)
         some = np.argpartition(-highest, min(EXACT, len(highest)) - 1)[:EXACT]
-        exact = heat * scan.log_factors(model.strengths, some) + model.log_strengths[:, None] + patches[some]
+        exact = tempering * scan.log_factors(model.strengths, some) + model.log_strengths[:, None] + patches[some]
         log_mass[:, some] = exact
-        none = cls(model, scan, heat, log_prior, tables, log_mass, np.zeros(0, dtype=np.int64), None)
+        none = cls(model, scan, tempering, log_prior, tables, log_mass, np.zeros(0, dtype=np.int64), None)
         if not model.neighbours.count:
             return none
         best, level = exact.max(axis=0), exact.argmax(axis=0)
@@ -110,9 +112,9 @@ class SlotConditional(OneMore):
         if log_sum(exact[:, chosen]) - np.logaddexp(none.log_total, log_nothing) < np.log(SHARE):
             return none
         straight = some[chosen], level[chosen], best[chosen]
-        found = Candidates.around(model, scan, heat, patches, tables, straight)
+        found = Candidates.around(model, scan, tempering, patches, tables, straight)
         log_mass[:, found.places] = found.log_mass + patches[found.places]
-        return cls(model, scan, heat, log_prior, tables, log_mass, found.places, found.proposal)
+        return cls(model, scan, tempering, log_prior, tables, log_mass, found.places, found.proposal)
 
     @cached_property
     def _shares(self) -> tuple[float, Table, Array]:
@@ -174,9 +176,9 @@ class NearConditional(OneMore):
         model = one.model
         patches = np.unique(model.neighbours.parts(np.array([patch])))
         strengths = np.full(len(patches), model.strengths[level])
-        proposal = _proposal(model, one.scan, one.heat, strengths, patches)
+        proposal = _proposal(model, one.scan, one.tempering, strengths, patches)
         log_mass = proposal.log_mass + one.log_prior[patches]
-        return cls(model, one.scan, one.heat, one.log_prior, patches, log_mass - log_sum(log_mass), proposal)
+        return cls(model, one.scan, one.tempering, one.log_prior, patches, log_mass - log_sum(log_mass), proposal)
 
     def draw(self, rng: np.random.Generator) -> tuple[int, Array]:
         """Draw a patch and its deviation."""
@@ -189,9 +191,9 @@ class NearConditional(OneMore):
         return float(self.log_mass[place]) + self.proposal.log_density(place, deviation)
 
 
-def _proposal(model: ActiveModel, scan: Scan, heat: float, strengths: Array, patches: Index) -> Proposal:
+def _proposal(model: ActiveModel, scan: Scan, tempering: float, strengths: Array, patches: Index) -> Proposal:
     products = scan.deviations(model.neighbours.fields_along(model.of_patches, patches), tabled=True)
-    return products.proposal(strengths, heat, model.deviation)
+    return products.proposal(strengths, tempering, model.deviation)
 
 
 def log_sum(logs: Array) -> float:

@@ -25,7 +25,7 @@ class ActiveState:
         self.error = int(rng.choice(len(model.errors), p=np.exp(model.log_errors)))
         self.deviation = np.zeros((model.most, model.neighbours.count))
         self.fields: list[Array] = [np.empty((model.components, model.axes))] * model.most
-        self.heat = 1.0
+        self.tempering = 1.0
         self.point = start.copy()
         _, variance, noise = prior(self.point[None])
         self.variance, self.noise = float(variance[0]), float(noise[0])
@@ -90,7 +90,7 @@ class ActiveState:
             held = self.kinds[self.patch[self.order]]
             bonus = log_bonus(self.nominal.parts.count, int(np.sum(held == NOW)), int(np.sum(held == NEVER)))
             log_prior = self.model.log_prior + bonus[self.kinds]
-            self.beside = SlotConditional.of(self.model, self.scan, self.heat, log_prior, self.tables, log_nothing)
+            self.beside = SlotConditional.of(self.model, self.scan, self.tempering, log_prior, self.tables, log_nothing)
         return self.beside
 
     def hold(self, slot: int, patch: int, level: int, deviation: Array) -> None:
@@ -117,19 +117,19 @@ class ActiveState:
         return self.model.log_density(columns, constant, variance, noise, size)
 
     def at_scales(self) -> Callable[[Array], float]:
-        """What fields times strengths (component, column) add to the log density at the present scales, by the heat."""
+        """What fields times strengths (component, column) add to the log density at the present scales, tempered."""
         recording, error = self.model.recordings[self.constant], float(self.model.errors[self.error])
 
         def added(fields: Array) -> float:
             columns = np.ascontiguousarray(fields.T)
-            return self.heat * recording.log_densities(columns, self.variance, self.noise, error)[1]
+            return self.tempering * recording.log_densities(columns, self.variance, self.noise, error)[1]
 
         return added
 
     def log_density(self, variance: float, noise: float, constant: int, error: int, rise: int = 0) -> float:
-        """Log density of the recording, what sources add to it by the heat."""
+        """Log density of the recording, what sources add to it by the tempering."""
         dense, added = self.log_densities(variance, noise, constant, error, rise)
-        return dense + self.heat * added
+        return dense + self.tempering * added
 
     def raised(self, rise: int) -> float:
         """Factor of strengths that rise by a number of levels, which are in a geometric series."""

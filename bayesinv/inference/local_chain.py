@@ -47,7 +47,7 @@ THRESHOLDS = (0.1, 30.0)
 EXCHANGES, ONE_IN = 64, 8
 """Most exchanges that a sweep proposes, and for how many sources it proposes one."""
 
-COLDEST = 0.02
+LEAST_TEMPERING = 0.02
 """Power of the likelihood at which a chain starts."""
 
 ANNEALED = 0.6
@@ -108,7 +108,7 @@ class LocalChain:
         those of them that the noise does not depend on
     scale_spacing : least and largest spacing of windows of hyperparameters with λ held
     proposals : exchanges that a sweep proposes
-    heat : power of the likelihood
+    tempering : power of the likelihood
     """
 
     def __init__(self, model: LocalModel, log_prior: LogPrior, start: Array, rng: np.random.Generator) -> None:
@@ -122,7 +122,7 @@ class LocalChain:
         self.of_variance_alone = [np.eye(len(start))[i] for i in np.flatnonzero(changes & ~noisy)]
         self.logs = draw_log_local(len(model.fields), rng)
         self.scale_spacing = SCALE_SPACING[0] / np.sqrt(model.samples * len(model.recording)), SCALE_SPACING[1]
-        self.heat = 1.0
+        self.tempering = 1.0
         self.proposals = min(EXCHANGES, -(-len(self.logs) // ONE_IN))
 
     def run(self, warm: int, sweeps: int, kept: int, told: Callable[[], None]) -> LocalDraws:
@@ -134,7 +134,7 @@ class LocalChain:
         wanted = set(np.linspace(0, sweeps - 1, min(kept, sweeps)).astype(int).tolist())
         annealed = int(ANNEALED * warm)
         for number in range(warm + sweeps):
-            self.heat = COLDEST ** (1 - number / annealed) if number < annealed else 1.0
+            self.tempering = LEAST_TEMPERING ** (1 - number / annealed) if number < annealed else 1.0
             self.sweep()
             if number >= warm:
                 self._note(found, number - warm, sweeps, number - warm in wanted)
@@ -162,7 +162,7 @@ class LocalChain:
         precision = (vectors / (self.variance * values + self.noise**2)) @ vectors.T
         for direction in PARTLY * self.of_variance_alone:
             precision = self.draw_partly(direction)
-        samples, recording = self.heat * model.samples, np.sqrt(self.heat) * model.recording
+        samples, recording = self.tempering * model.samples, np.sqrt(self.tempering) * model.recording
         given = (model.fields, precision, recording, self.logs, self.variance, samples)
         finest = FINE / np.sqrt(model.samples * model.fields.shape[1])
         spacing = float(np.exp(rng.uniform(np.log(finest), np.log(COARSE))))
@@ -244,7 +244,7 @@ class LocalChain:
         powers : (direction,), sums of squares of the recording there
         """
         model = self.model
-        recorded = -0.5 * self.heat * np.sum(model.samples * np.log(total) + powers / total, axis=1)
+        recorded = -0.5 * self.tempering * np.sum(model.samples * np.log(total) + powers / total, axis=1)
         quiet = -model.baseline_count * np.log(noise) - 0.5 * model.baseline_power / noise**2
         return np.asarray(recorded + quiet)
 

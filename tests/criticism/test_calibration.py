@@ -345,8 +345,8 @@ class TestSbc:
     @pytest.mark.parametrize(
         ("given", "message"),
         [
-            ({"simulations": 1}, "1 simulations of 199 draws are too few"),
-            ({"draws": 0}, "simulations of 0 draws are too few"),
+            ({"simulations": 1}, "simulations is 1, but their ranks want at least 2"),
+            ({"draws": 0}, "draws is 0, but at least one draw is wanted"),
             ({"level": 1.0}, "level is 1.0"),
             ({"functionals": {"mine": np.ones(5)}}, r"functional 'mine' has shape \(5,\), but .* shape \(11,\)"),
             ({"functionals": {"mine": np.zeros(11)}}, "not all zero"),

@@ -98,8 +98,7 @@ class TestBaseline:
         basis = np.linalg.eigh(centre)[1][:, 1:]
         noise = scales(rng, 4)[1]
         wanted = [norm(scale=n).logpdf(problem.baseline @ basis).sum() for n in noise]
-        # Roots of its correlation over time are those of a matrix that has 1e-10 more on its diagonal.
-        assert_allclose(Spectrum.of(problem).baseline_log_likelihood(noise), wanted, rtol=1e-10)
+        assert_allclose(Spectrum.of(problem).baseline_log_likelihood(noise), wanted, rtol=1e-12)
 
     def test_without_one_nothing_is_said(self):
         assert_allclose(Spectrum.of(toy(quiet=0)).baseline_log_likelihood(np.array([1.0, 2.0])), [0, 0])

@@ -444,7 +444,7 @@ def test_sources_out_of_place_are_named(coarse, folder):
         solved.lead_field(Sources(dipoles))
     gain = solved.lead_field(Sources(dipoles[:2]), within=("brain", "skull")).gain
     assert np.isfinite(gain).all()
-    with pytest.raises(ValueError, match=r"no compartment named 'brian'; .*did you mean 'brain'"):
+    with pytest.raises(ValueError, match=r"no compartment named 'brian': did you mean 'brain'\?"):
         solved.lead_field(Sources(dipoles), within=["brian"])
     with pytest.raises(ValueError, match="no source model named 'dipole'"):
         solved.lead_field(Sources(dipoles), source_model="dipole")

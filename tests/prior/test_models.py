@@ -98,6 +98,7 @@ class TestContract:
         assert re.fullmatch(r"[A-Z].{20,}: .*\.|[A-Z][^:]*: .*\.", title)
         assert empty == ""
         assert any(line.startswith("    ") and "~" in line for line in rest)
+        assert "References: " in " ".join(rest), f"the card of {given} names no references"
         references = " ".join(rest).split("References:")[1]
         assert re.search(r"\((18|19|20)\d\d\), .*\d", references)
 
