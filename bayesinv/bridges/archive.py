@@ -36,13 +36,15 @@ def save(noun: Any, path: str | PathLike[str]) -> None:
     Raises
     ------
     ValueError
-        If it is no such noun.
+        If it is no such noun, or the path is that of a folder.
     FileNotFoundError
         If the folder does not exist.
     """
     if not _is_noun(noun):
         raise ValueError(f"a {type(noun).__name__} cannot be saved; nouns that can be are {', '.join(sorted(SAVED))}")
     target = path_of("path", path)
+    if target.is_dir():
+        raise ValueError(f"{target} is a folder; give the path of a file in it, such as {target / 'posterior.nc'}")
     if not target.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {target.parent} to save {target.name} in; make it first")
     groups: dict[str, Group] = {}

@@ -45,6 +45,9 @@ def to_inverse_operator(
     and "dSPM" by the noise's share of the mean, as they should; with learned ones both hold on average. A file of
     MNE-Python's keeps single precision.
 
+    λ is that of the average's noise, which has `nave` trials. Applied to a single trial by `apply_inverse_epochs(...,
+    nave=1)` lambda2 wants to be `nave` times as large, for the noise's variance is.
+
     info, forward, noise_cov : what the problem was made from; needed where it does not hold them, as after loading
         from disk
 

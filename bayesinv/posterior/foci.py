@@ -250,7 +250,7 @@ def probability_near(problem: Problem, sets: ActiveSets, weights: Array, positio
     near = np.linalg.norm(positions - position, axis=1) <= radius
     found = np.zeros(len(sets.constant), dtype=bool)
     np.logical_or.at(found, sets.node, near)
-    return float(weights @ found / weights.sum())
+    return min(1.0, float(weights @ found / weights.sum()))
 
 
 def foci(problem: Problem, sets: ActiveSets, weights: Array, nodes: FocalNodes, times: Array) -> tuple[Focus, ...]:

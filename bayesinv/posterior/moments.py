@@ -25,7 +25,9 @@ def within(parts: Sequence[Moments], size: int, length: int) -> Array:
     out = np.zeros((size, length if varies else 1))
     for one in parts:
         one.add_variance(out)
-    return np.maximum(out, 0.0)
+    np.maximum(out, 0.0, out=out)
+    out.flags.writeable = False
+    return out
 
 
 def sd(parts: Sequence[Moments], size: int, length: int, mean: Array | None) -> Array:

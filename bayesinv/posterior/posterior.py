@@ -438,14 +438,15 @@ class Posterior(PickledByFields):
         Raises
         ------
         ValueError
-            If the prior has focal sources, whose density of a single sample is not worked out.
+            If the prior has focal sources, whose density of a single sample is not worked out, or the count is none.
         """
         if self.active is not None:
             raise ValueError("a posterior with focal sources has no log density of single samples")
         drawn = self.hyper.scales
         if count is not None or drawn is None:
             order = np.argsort(self.mixture.weights)[::-1]
-            drawn = self.mixture.resampled(count or DEFAULT_LIKELIHOOD_NODES, order)
+            number = DEFAULT_LIKELIHOOD_NODES if count is None else count_of("count", count)
+            drawn = self.mixture.resampled(number, order)
         return sample_log_density(self.problem, drawn)
 
     def summary(self, level: float = 0.9) -> dict[str, Any]:

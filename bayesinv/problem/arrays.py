@@ -52,6 +52,9 @@ def whitened_arrays(
     labels = tuple(names) if names is not None else tuple(f"sensor {i}" for i in range(len(field)))
     if len(labels) != len(field):
         raise ValueError(f"recording has sensor = {len(field)}, but names has sensor = {len(labels)}")
+    twice = sorted({str(name) for name in labels if labels.count(name) > 1})
+    if twice:
+        raise ValueError(f"names has {', '.join(twice[:5])} more than once, but every sensor wants a name of its own")
     raw = field
     frozen = _frozen(raw, clock, noise_only, labels)
     noise = whitener = None
