@@ -195,7 +195,8 @@ def without(problem: Problem, block: slice) -> Problem:
         problem.recording[:, retained], problem.times[retained], problem.baseline, problem.baseline_centred
     )
     # Where a first block is left out the baseline does not move towards what is then the first sample.
-    timed = replace(rest, baseline_times=problem.times_of_baseline if problem.baseline is not None else None)
+    before = problem.times_of_baseline if problem.baseline is not None else None
+    timed = replace(rest, baseline_times=before, corrected_times=problem.corrected_times)
     timed.share(problem)
     return timed
 

@@ -362,17 +362,17 @@ class Problem(PickledByFields):
         ValueError
             If shapes do not fit, or a value is NaN or infinite.
         """
-        table = np.asarray(recording, dtype=np.float64)
-        count = table.shape[-1] if table.ndim == 2 else 0
-        if times is None:
-            times = self.times if count == len(self.times) else np.arange(count, dtype=float)
+        count = np.shape(recording)[-1] if np.ndim(recording) == 2 else 0
+        same = count == len(self.times)
+        # Samples of a baseline that are as many lie where these do.
+        kept = times is None and same and np.size(baseline) == np.size(self.baseline)  # type: ignore[arg-type]
         return self.with_fields(
-            recording=table,
-            times=np.asarray(times, dtype=np.float64),
-            baseline=None if baseline is None else np.asarray(baseline, dtype=np.float64),
+            recording=recording,
+            times=(self.times if same else np.arange(count)) if times is None else times,
+            baseline=baseline,
             baseline_centred=baseline_centred,
-            baseline_times=None,
-            corrected_times=None,
+            baseline_times=self.baseline_times if kept else None,
+            corrected_times=self.corrected_times if kept and baseline_centred else None,
             field=None,
             notes={name: note for name, note in self.notes.items() if name != "baseline"},
         )

@@ -80,3 +80,16 @@ class TestArrays:
             one for one in bi.infer("hierarchical", longer).checks if one.name == "noise of the baseline's mean"
         )
         assert not check.passed
+
+
+def test_another_recording_of_as_many_samples_was_corrected_by_the_same(rng):
+    problem = coloured(samples=7, quiet=6, centred=True)
+    before = problem.times_of_baseline - 0.02
+    other = bi.Problem(**{**fields(problem), "corrected_times": before[:3], "baseline_times": before})
+    again = other.again(rng.standard_normal((5, 7)), baseline=problem.baseline, baseline_centred=True)
+    assert_allclose(again.corrected_times, before[:3])
+    assert_allclose(again.times_of_baseline, before)
+    assert_allclose(again.time_whitening.correlations, other.time_whitening.correlations)
+    fewer = other.again(rng.standard_normal((5, 6)), baseline=problem.baseline, baseline_centred=True)
+    assert fewer.corrected_times is None
+    assert fewer.baseline_times is None
