@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+MOST_LEVELS = 40
+"""Most values that a hyperparameter takes where it is drawn value by value: a density would have a mode at each."""
+
 HYPER = {
     "lambda": ("λ = noise² / source variance", "1/(nA·m)²", 1e-18),
     "snr": ("signal-to-noise ratio (amplitude)", "", 1.0),
@@ -121,6 +124,10 @@ def _density(axes: Axes, name: str, scalar: Scalar, level: float, prior: Array |
         axes.axvline(middle, color=BLUE, linewidth=2)
         axes.set_title(f"{three_digits(middle)}, fixed by the model", loc="left", fontsize=10, color=INK)
         return
+    if len(np.unique(draws)) <= min(MOST_LEVELS, len(draws) // 10):
+        _levels(axes, draws, low, high)
+        axes.set_title(spell(middle, low, high, level), loc="left", fontsize=10, color=INK)
+        return
     bounded = name in ("depth", "tangential", "extent")
     logs = not bounded and bool((draws > 0).all())
     values = np.log(draws) if logs else draws
@@ -160,6 +167,23 @@ def _density(axes: Axes, name: str, scalar: Scalar, level: float, prior: Array |
         fontsize=10,
         color=INK,
     )
+
+
+def _levels(axes: Axes, draws: Array, low: float, high: float) -> None:
+    """Draw the probability of each of a few values, those in the interval darker."""
+    from matplotlib.colors import to_rgb
+
+    values, counts = np.unique(draws, return_counts=True)
+    logs = bool((values > 0).all()) and values[-1] > 3 * values[0]
+    places = np.log(values) if logs else values
+    half = 0.4 * np.gradient(places)
+    left, right = (np.exp(end) if logs else end for end in (places - half, places + half))
+    shades = np.where((values >= low) & (values <= high), 0.35, 0.18)
+    colours = [(*to_rgb(BLUE), shade) for shade in shades]
+    axes.bar(left, counts / counts.sum(), right - left, align="edge", color=colours, edgecolor=BLUE, linewidth=0.8)
+    if logs:
+        axes.set_xscale("log")
+        _log_ticks(axes, np.array([left[0], right[-1]]))
 
 
 def _log_ticks(axes: Axes, drawn: Array) -> None:

@@ -390,6 +390,18 @@ class TestHyper:
         ticks = figure.axes[1].lines[-1].get_xdata()
         assert set(np.round(ticks, 9)) <= set(np.round(fixed.hyper["snr"].nodes, 9))
 
+    def test_what_takes_few_values_has_a_bar_for_each(self, fixed, rng):
+        values = np.geomspace(0.002, 0.2, 7)
+        nodes = {**fixed.hyper.nodes, "constant": rng.choice(values, len(fixed.hyper.weights))}
+        drawn = rng.choice(values, 400)
+        size = len(next(iter(fixed.hyper.draws.values())))
+        draws = {**fixed.hyper.draws, "constant": np.resize(drawn, size)}
+        figure = figures.hyper(replace(fixed, hyper=Hyper(nodes, fixed.hyper.weights, draws)))
+        (axes,) = (one for one in figure.axes if "time constant" in one.get_xlabel())
+        assert len(axes.patches) == 7
+        assert sum(patch.get_height() for patch in axes.patches) == pytest.approx(1)
+        assert axes.get_xscale() == "log"
+
     def test_fixed_numbers_are_called_fixed(self, fixed):
         hyper = Hyper({k: v[:1] for k, v in fixed.hyper.nodes.items()}, np.ones(1),
                       {k: np.full(9, v[0]) for k, v in fixed.hyper.nodes.items()})  # fmt: skip
