@@ -77,6 +77,18 @@ class Folder:
         shutil.rmtree(old.parent, ignore_errors=True)
 
 
+def _check_place(out: Path) -> None:
+    """Raise unless a folder can be made where the output is to be; before the work, and not after it."""
+    nearest = next(one for one in out.absolute().parents if one.exists())
+    try:
+        Path(tempfile.mkdtemp(dir=nearest, prefix=f".{PROGRAM}-")).rmdir()
+    except OSError as error:
+        words = error.strerror or str(error)
+        raise PermissionError(
+            f"--out {out}: no folder can be made in {nearest} ({words}); name another place"
+        ) from None
+
+
 def check_folder(out: Path, overwrite: bool) -> None:
     """Raise unless the folder is new, empty, holds nothing but an earlier result, or may be overwritten.
 
@@ -84,11 +96,14 @@ def check_folder(out: Path, overwrite: bool) -> None:
     ------
     FileExistsError
         If it is a file, or holds what this program did not write.
+    PermissionError
+        If no folder can be made there.
     """
     if out.is_file():
         raise FileExistsError(f"--out {out} is a file; name a folder")
     if Path.cwd().resolve().is_relative_to(out.resolve()):
         raise FileExistsError(f"--out {out} is the folder you are in; name one inside it")
+    _check_place(out)
     if overwrite or not out.is_dir():
         return
     present = {str(path.relative_to(out)) for path in out.rglob("*") if not path.is_dir()}

@@ -23,6 +23,14 @@ class TestFolder:
         assert fit_exactly("--overwrite")[0] == 0
         assert not (tmp_path / "out" / "notes.txt").exists()
 
+    def test_a_place_that_cannot_be_written_is_refused_before_the_work(self, fit_exactly, tmp_path, monkeypatch):
+        (tmp_path / "file").write_text("x")
+        monkeypatch.setattr("bayesinv.infer", None)
+        code, _, err = fit_exactly(out=tmp_path / "file" / "out")
+        assert code == 2
+        assert f"no folder can be made in {tmp_path / 'file'} (Not a directory); name another place" in err
+        assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
     def test_a_file_or_the_current_folder_is_refused(self, fit_exactly, tmp_path, monkeypatch):
         (tmp_path / "file").write_text("x")
         code, _, err = fit_exactly(out=tmp_path / "file")
