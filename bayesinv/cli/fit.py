@@ -66,6 +66,8 @@ def fit(
     leave_out_times: LeaveOutTimes = None,
     method: str | None = None,
     draws: int | None = None,
+    sweeps: int | None = None,
+    warm: int | None = None,
     predictive: Switch = False,
     seed: Seed = 0,
     overwrite: Overwrite = False,
@@ -85,9 +87,14 @@ def fit(
         exact, quadrature, nested_laplace, laplace, nuts, gibbs, local_scales or active_set. By default what fits.
     draws
         Draws of the hyperparameters (per chain with nuts).
+    sweeps
+        Sweeps of each chain, where focal sources or local scales are sampled. By default as many as they want to agree.
+    warm
+        Sweeps of each chain before these, in which sources come in.
     predictive
         Draw recordings from the posterior, and report how test quantities of the recorded one compare with theirs.
     """
+    from bayesinv.arguments import count_of
     from bayesinv.prior.catalogue import read_card
 
     inputs = Inputs(
@@ -113,11 +120,13 @@ def fit(
     if model is not None:
         read_card(model)
     check_method(method)
-    if draws is not None and draws < 1:
-        raise ValueError(f"draws is {draws}, but at least one is wanted")
+    given = {"draws": (draws, "draw"), "sweeps": (sweeps, "sweep"), "warm": (warm, "warm sweep")}
+    options: dict[str, Any] = {}
+    for name, (one, what) in given.items():
+        if one is not None:
+            options[name] = count_of(name, one, what)
     check_seed(seed)
     check_folder(out, overwrite)
-    options: dict[str, Any] = {} if draws is None else {"draws": draws}
     return _fitted(inputs, model, method, options, predictive, seed, out, overwrite)
 
 

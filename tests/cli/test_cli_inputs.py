@@ -79,6 +79,8 @@ class TestBadInput:
             (["--method", "nut"], "did you mean 'nuts'?"),
             (["--method", "exact"], "wants no free hyperparameter"),
             (["--draws", "0"], "draws is 0"),
+            (["--warm", "0"], "warm is 0, but at least one warm sweep is wanted"),
+            (["--model", "hierarchical", "--sweeps", "300"], "method 'active_set' takes sweeps"),
             (["--draws", "many"], "many"),
             (["--seed", "-1"], "seed is -1"),
             (["--orientation", "loose"], "loose"),
