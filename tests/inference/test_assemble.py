@@ -41,8 +41,10 @@ class TestBaseline:
         assert found["mean of the baseline"].passed
         assert not found["whitened baseline"].passed
 
-    def test_of_a_mean_that_was_subtracted_nothing_is_said(self):
-        assert set(checks_of(toy(quiet=60, centred=True))) == {"whitened baseline"}
+    def test_of_a_mean_that_was_subtracted_only_its_noise_is_looked_at(self):
+        checks = checks_of(toy(quiet=60, centred=True))
+        assert set(checks) == {"whitened baseline", "noise of the baseline's mean"}
+        assert all(check.passed for check in checks.values())
 
     def test_without_a_baseline_there_is_none(self):
         assert not checks_of(toy(quiet=0))
