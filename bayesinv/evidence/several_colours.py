@@ -13,8 +13,8 @@ drown are integrated over together. With λ = variance / noise², first and othe
     log p = Normal(y_1; 0, noise² (λ l μ + 1)) Normal(white_2 - mean Bᵀ; 0, noise²)
             - log|1 + √d H √d| / 2 + b √d (1 + √d H √d)⁻¹ √d b / (2 noise²)
 
-Parts of little power are taken as independent, in what the others leave of the recording, and so are the weakest where
-many have power.
+Where many parts have power the strongest are integrated over exactly, and how the others depend on each other and on
+these to second order; modes of little power are taken as independent, in what the others leave of the recording.
 """
 
 from __future__ import annotations
@@ -29,15 +29,18 @@ from bayesinv.covariance.covariance import Structure
 from bayesinv.covariance.time_course import correlation_over_time
 from bayesinv.evidence.gaussian import LOG_2PI, Likelihood
 from bayesinv.evidence.spectrum import Spectrum
+from bayesinv.memory import cached_property
 from bayesinv.problem.problem import Problem
 
 LITTLE = 2e-2
-"""Power of a part of the signal, over that of the noise, below which it is taken as independent. On the sample
-recording the log density is then 0.005 nats off; with 0.1 it would be 0.04 to 0.1."""
+"""Power of the signal in a mode, over that of the noise, below which its components are taken as independent, and that
+of a part below which it is not integrated over exactly."""
 
-MAX_PARTS = 2000
-"""Most parts that are integrated over together, the strongest. On the sample recording, 360 x 300, of which 2500 to
-6000 have power, the log density is then 0.04 to 0.12 nats off, much the same for all hyperparameters."""
+MAX_PARTS = 1000
+"""Most parts that are integrated over exactly, the strongest."""
+
+EXPLAINED, MAX_STEPS = 2e-4, 20
+"""Power that a step of conjugate gradients would explain, twice the nats, at which they end, and most steps."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,10 +123,10 @@ class SeveralColours:
     def at(self, ratio: float, little: float | None = None, most: int | None = None) -> tuple[float, float, int]:
         """Log density at noise 1 without the recording's power, and that power, at a ratio of variances.
 
-        And how many parts were taken as independent though they have power.
+        And how many parts were integrated to second order though they have power.
 
         little : power of a part, over that of the noise, below which it is taken as independent; None for `LITTLE`
-        most : parts that are integrated over together, the strongest; None for `MAX_PARTS`
+        most : parts that are integrated over exactly, the strongest; None for `MAX_PARTS`
         """
         most = MAX_PARTS if most is None else most
         least = LITTLE if little is None else little
@@ -131,7 +134,7 @@ class SeveralColours:
         total = np.outer(scaled, self.eigenvalues) + 1
         gain = scaled[:, None] / total
         logs, power = float(np.log(total).sum()), float(np.sum(self.first**2 / total))
-        left = self.white - self._over_time((gain * self.first) @ self.crossing.T)
+        left = self.white - self.over_time((gain * self.first) @ self.crossing.T)
         power += float(np.sum(left**2))
         own = np.einsum("gtj,gtj->gj", self.seen, self.seen)[self.rows].T
         # C's diagonal and what it comes to in the noise: (mode, component). Modes of little in all are not turned.
@@ -140,6 +143,16 @@ class SeveralColours:
         share = sizes * own
         loud = np.flatnonzero(share.sum(axis=1) > least)
         quiet = np.setdiff1d(np.arange(len(share)), loud)
+        parts = self._parts(loud, scaled, gain, own, least, most)
+        logs += parts.log_volume() + float(np.log1p(share[quiet]).sum())
+        course, explained = parts.solved(left)
+        power -= explained
+        rest = self.pulled(left - self.over_time(course))[quiet]
+        power -= float(np.sum(sizes[quiet] * rest**2 / (1 + share[quiet])))
+        return self.constant - 0.5 * logs, power, max(0, parts.many - most)
+
+    def _parts(self, loud: Index, scaled: Array, gain: Array, own: Array, least: float, most: int) -> Parts:
+        """Turn the signal of some modes into parts that are independent before they are recorded."""
         back = np.matmul(self.crossing * (gain * scaled[:, None])[loud, None, :], self.crossing.T)
         spread, axes = np.linalg.eigh(scaled[loud, None, None] * self.gram - back)
         spread = np.maximum(spread, 0)
@@ -148,40 +161,133 @@ class SeveralColours:
         many = int(np.count_nonzero(together))
         if many > most:
             together = shares > np.partition(shares, -most - 1, axis=None)[-most - 1]
-        j, k = np.nonzero(together)
-        root, directions, modes = np.sqrt(spread[j, k]), axes[j, :, k], loud[j]
-        inner = np.zeros((len(j), len(j)))
-        for group, seen in enumerate(self.seen):
-            mine = directions[:, self.rows == group]
-            inner += (mine @ mine.T) * (seen.T @ seen)[np.ix_(modes, modes)]
-        inner *= np.outer(root, root)
-        inner[np.diag_indices(len(root))] += 1
-        lower = cholesky(inner, lower=True, overwrite_a=True, check_finite=False)
-        pulled = np.sum(self._pulled(left)[modes] * directions, axis=1)
-        projected = solve_triangular(lower, root * pulled, lower=True, check_finite=False)
-        logs += 2 * float(np.log(np.diag(lower)).sum())
-        power -= float(projected @ projected)
-        found = root * solve_triangular(lower, projected, lower=True, trans=1, check_finite=False)
-        course = np.zeros(share.shape)
-        np.add.at(course, modes, found[:, None] * directions)
-        rest = self._pulled(left - self._over_time(course))
-        turned = np.matmul(rest[loud, None], axes)[:, 0]
-        whole = np.ones((len(quiet), share.shape[1]), dtype=bool)
-        for size, one, seen, small in (
-            (sizes[quiet], share[quiet], rest[quiet], whole),
-            (spread, shares, turned, ~together),
-        ):
-            logs += float(np.log1p(one[small]).sum())
-            power -= float(np.sum(size[small] * seen[small] ** 2 / (1 + one[small])))
-        return self.constant - 0.5 * logs, power, max(0, many - most)
+        return Parts(self, loud, spread, axes, shares, np.nonzero(together), many)
 
-    def _over_time(self, courses: Array) -> Array:
+    def over_time(self, courses: Array) -> Array:
         """Signals in modes (mode, component) as they are in the white recording of the others: (component, time)."""
         return np.stack([self.seen[group] @ course for group, course in zip(self.rows, courses.T, strict=True)])
 
-    def _pulled(self, table: Array) -> Array:
-        """The transpose of `_over_time`: (mode, component)."""
+    def pulled(self, table: Array) -> Array:
+        """The transpose of `over_time`: (mode, component)."""
         return np.stack([one @ self.seen[group] for group, one in zip(self.rows, table, strict=True)]).T
+
+
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """Parts of the signal of the other components in modes of time, independent before they are recorded.
+
+    Recorded they depend on each other, A = √d H √d. The strongest are integrated over exactly, and how all others
+    depend to second order: with R the parts of A off the diagonal, over the roots of 1 + A's diagonal,
+
+        log|1 + A| = sum of log(1 + diagonal) - |R|² / 2 + ...,
+
+    where |R|² needs no pair of parts: those of two modes come to the product of two small tables.
+
+    colours : the recording they are parts of
+    loud : (mode,), numbers of the modes
+    spread, shares : (mode, part), d, and A's diagonal
+    axes : (mode, component, part), E
+    exact : modes and parts of the strongest
+    many : how many have power
+    """
+
+    colours: SeveralColours
+    loud: Index
+    spread: Array
+    axes: Array
+    shares: Array
+    exact: tuple[Index, ...]
+    many: int
+
+    @cached_property
+    def _grams(self) -> Array:
+        """Bᵀ B of each group: (group, mode, mode)."""
+        return np.stack([(seen.T @ seen)[np.ix_(self.loud, self.loud)] for seen in self.colours.seen])
+
+    @cached_property
+    def _inner(self) -> Array:
+        """A of the strongest parts: (part, part)."""
+        modes, which = self.exact
+        root, directions = np.sqrt(self.spread[modes, which]), self.axes[modes, :, which]
+        inner = np.zeros((len(modes), len(modes)))
+        for group, gram in enumerate(self._grams):
+            mine = directions[:, self.colours.rows == group]
+            inner += (mine @ mine.T) * gram[np.ix_(modes, modes)]
+        inner *= np.outer(root, root)
+        return inner
+
+    @cached_property
+    def _lower(self) -> Array:
+        inner = self._inner.copy()
+        inner[np.diag_indices(len(inner))] += 1
+        return np.asarray(cholesky(inner, lower=True, overwrite_a=True, check_finite=False))
+
+    def log_volume(self) -> float:
+        """log|1 + A|."""
+        units = np.sqrt(1 + self.shares[self.exact])
+        logs = 2 * float(np.log(np.diag(self._lower)).sum())
+        logs += float(np.log1p(self.shares).sum()) - float(np.log1p(self.shares[self.exact]).sum())
+        if len(units) == self.shares.size:
+            return logs
+        among = self._inner / np.outer(units, units)
+        others = self._dependence() - float(np.sum((self.shares / (1 + self.shares)) ** 2))
+        others -= float(np.sum(among**2)) - float(np.sum(np.diag(among) ** 2))
+        return logs - 0.5 * max(others, 0.0)
+
+    def _dependence(self) -> float:
+        """Sum of squares of A over the roots of 1 + its diagonal, of all pairs of parts and the diagonal."""
+        weights = self.spread / (1 + self.shares)
+        tables = np.matmul(self.axes * weights[:, None, :], self.axes.swapaxes(1, 2))
+        found, rows, groups = 0.0, self.colours.rows, range(len(self._grams))
+        for a in groups:
+            for b in groups:
+                flat = tables[:, rows == a][:, :, rows == b].reshape(len(tables), -1)
+                found += float(np.sum((flat @ flat.T) * self._grams[a] * self._grams[b]))
+        return found
+
+    def solved(self, left: Array) -> tuple[Array, float]:
+        """Courses (mode, component) that are most probable, and the power that they explain.
+
+        left : (component, time), what the first components leave of the white recording
+
+        By conjugate gradients, until a step explains less than `EXPLAINED`; the strongest parts are solved for in each.
+        """
+        right = self._pulled(left)
+        found = self._nearly(right)
+        rest = right - found - self._depending(found)
+        along, last = np.zeros_like(found), np.inf
+        for _ in range(MAX_STEPS):
+            step = self._nearly(rest)
+            size = float(np.sum(rest * step))
+            if size < EXPLAINED:
+                break
+            along = step + size / last * along
+            ahead = along + self._depending(along)
+            length = size / float(np.sum(along * ahead))
+            found, rest, last = found + length * along, rest - length * ahead, size
+        return self._course(found), float(np.sum(right * found) + np.sum(rest * found))
+
+    def _nearly(self, table: Array) -> Array:
+        """(1 + A)⁻¹ times numbers (mode, part), of the strongest parts together, and each other one alone."""
+        found = table / (1 + self.shares)
+        half = solve_triangular(self._lower, table[self.exact], lower=True, check_finite=False)
+        found[self.exact] = solve_triangular(self._lower, half, lower=True, trans=1, check_finite=False)
+        return np.asarray(found)
+
+    def _depending(self, table: Array) -> Array:
+        """A times numbers (mode, part)."""
+        return self._pulled(self.colours.over_time(self._course(table)))
+
+    def _course(self, table: Array) -> Array:
+        """Courses (mode, component) of all modes from numbers (mode, part)."""
+        course = np.zeros((len(self.colours.powers), self.axes.shape[1]))
+        course[self.loud] = np.matmul(self.axes, (np.sqrt(self.spread) * table)[:, :, None])[:, :, 0]
+        return course
+
+    def _pulled(self, table: Array) -> Array:
+        """The transpose of a recording (component, time) of parts: (mode, part)."""
+        pulled = self.colours.pulled(table)[self.loud]
+        return np.asarray(np.sqrt(self.spread) * np.matmul(pulled[:, None], self.axes)[:, 0])
 
 
 @dataclass(frozen=True, eq=False)

@@ -110,7 +110,7 @@ def _settled(density: DensityOfColours) -> Lattice | None:
 
 
 def _by_parts(density: DensityOfColours, lattice: Lattice) -> tuple[float, float]:
-    """Error of the log density, in nats, by parts taken as independent: what twice as many together change.
+    """Error of the log density, in nats, by parts that depend to second order: what twice as many exact ones change.
 
     In the middle, and by how much that differs a standard deviation further along any axis.
     """

@@ -61,8 +61,8 @@ def _parts_check(density: DensityOfColours) -> Check:
     return _off_check(
         density.slope_off,
         "by how much more or less the log density of the hyperparameters is off a standard deviation further, which "
-        f"moves their means by as many: above {MAX_PARTS} parts of the signal are taken as independent. All of it is "
-        f"off by {density.off:.2g} nats more, which is stated with the evidence. If it is large, {INSTEAD}",
+        f"moves their means by as many: above {MAX_PARTS} parts of the signal depend to second order. All of it "
+        f"is off by {density.off:.2g} nats more, which is stated with the evidence. If it is large, {INSTEAD}",
     )
 
 

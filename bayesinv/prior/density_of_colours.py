@@ -182,7 +182,7 @@ def _determined(unit: Array, degree: int) -> bool:
 class DensityOfColours(Density):
     """The density by shared modes, and what they lack.
 
-    off : error, in nats, by parts of the signal that are taken as independent though they have power
+    off : error, in nats, by parts of the signal that depend on each other to second order
     slope_off : by how much more or less it is a standard deviation of the hyperparameters further
     """
 
