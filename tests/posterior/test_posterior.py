@@ -546,7 +546,8 @@ def test_a_region_of_a_mean_over_a_window_is_the_regions_mean_over_it(groups):
     assert_allclose(mean.covariance, inside.covariance, rtol=1e-9)
     drawn = [one.draw(20_000, np.random.default_rng(1))[:, :, 0] for one in (inside, mean)]
     assert_allclose(drawn[0], drawn[1], rtol=1e-6)
-    assert_allclose(np.cov(drawn[1].T), inside.covariance[0], atol=0.03 * inside.covariance.max())
+    # Scales that are hardly known make tails: variances of so many draws have an sd of 2.5 percent.
+    assert_allclose(np.cov(drawn[1].T), inside.covariance[0], atol=0.1 * inside.covariance.max())
 
 
 @pytest.mark.parametrize("model", ["temporal", "hierarchical"])
