@@ -71,3 +71,9 @@ def aligned(table: Sequence[Sequence[str]]) -> str:
     widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in table]
     return "\n".join(line.rstrip() for line in lines)
+
+
+def span(start: float, stop: float) -> str:
+    """Return a window of time, given in s, in ms, for people."""
+    first, last = round(1e3 * start), round(1e3 * stop)
+    return f"{first} ms" if first == last else f"{first} to {last} ms"

@@ -100,7 +100,7 @@ class Scan:
         power, count = 0.0, 0
         if problem.baseline is not None:
             power = float(np.sum(problem.baseline**2))
-            count = problem.components * (problem.baseline.shape[1] - int(problem.baseline_centred))
+            count = problem.components * problem.baseline_freedom
         return cls(values, powers, problem.recording.shape[1], power, count, noise)
 
     @cached_property

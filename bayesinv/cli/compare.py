@@ -35,7 +35,8 @@ from bayesinv.cli.options import (
 from bayesinv.cli.outcome import PASSED, on_one_processor, verdict
 from bayesinv.cli.output import Folder, check_folder, write_summary, write_table
 from bayesinv.cli.peaks import LEVEL
-from bayesinv.cli.screen import Stages, show_table, show_text, span
+from bayesinv.cli.screen import Stages, show_table, show_text
+from bayesinv.wording import span
 
 if TYPE_CHECKING:
     from bayesinv.criticism.comparison import ModelComparison

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from bayesinv.cli.peaks import LEVEL, peak_facts, peaks
 from bayesinv.progress import working
+from bayesinv.wording import span
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -52,12 +53,6 @@ def _console(error: bool = False) -> Console:
 def show_text(text: str) -> None:
     """Print a line."""
     print(text)
-
-
-def span(start: float, stop: float) -> str:
-    """Return a window of time in ms, for people."""
-    first, last = round(1e3 * start), round(1e3 * stop)
-    return f"{first} ms" if first == last else f"{first} to {last} ms"
 
 
 def show_table(heads: Sequence[str], rows: Iterable[Sequence[str]], title: str | None = None) -> None:

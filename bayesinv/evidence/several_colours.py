@@ -120,6 +120,11 @@ class SeveralColours:
             constant,
         )
 
+    @cached_property
+    def grams(self) -> Array:
+        """Bᵀ B of each other group: (group, mode, mode)."""
+        return np.asarray(self.seen.swapaxes(1, 2) @ self.seen)
+
     def at(self, ratio: float, little: float | None = None, most: int | None = None) -> tuple[float, float, int]:
         """Log density at noise 1 without the recording's power, and that power, at a ratio of variances.
 
@@ -136,7 +141,7 @@ class SeveralColours:
         logs, power = float(np.log(total).sum()), float(np.sum(self.first**2 / total))
         left = self.white - self.over_time((gain * self.first) @ self.crossing.T)
         power += float(np.sum(left**2))
-        own = np.einsum("gtj,gtj->gj", self.seen, self.seen)[self.rows].T
+        own = np.diagonal(self.grams, axis1=1, axis2=2)[self.rows].T
         # C's diagonal and what it comes to in the noise: (mode, component). Modes of little in all are not turned.
         sizes = np.outer(scaled, np.diag(self.gram)) - (gain * scaled[:, None]) @ (self.crossing**2).T
         sizes = np.maximum(sizes, 0)
@@ -202,7 +207,7 @@ class Parts:
     @cached_property
     def _grams(self) -> Array:
         """Bᵀ B of each group: (group, mode, mode)."""
-        return np.stack([(seen.T @ seen)[np.ix_(self.loud, self.loud)] for seen in self.colours.seen])
+        return self.colours.grams[:, self.loud[:, None], self.loud]
 
     @cached_property
     def _inner(self) -> Array:

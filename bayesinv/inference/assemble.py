@@ -26,6 +26,7 @@ from bayesinv.posterior.posterior import Posterior
 from bayesinv.prior.density import Density
 from bayesinv.problem.plausibility import LEAST_SHARE, offset_in
 from bayesinv.problem.problem import Problem
+from bayesinv.problem.time_whitening import mean_times
 
 MAX_MIXTURE_STRUCTURES = 64
 """Largest number of structures that the currents are mixed over; of more, neighbours share one."""
@@ -171,8 +172,8 @@ def noise_check(mixed: Mixture) -> Check:
 
 def _mean_checks(problem: Problem) -> list[Check]:
     """Return the check that noise of a mean that was subtracted matters little, where it is no part of the model."""
-    over = problem.times_of_baseline if problem.corrected_times is None else problem.corrected_times
-    if problem.time_whitening is not None or not problem.baseline_centred or not len(over):
+    over = mean_times(problem)
+    if problem.time_whitening is not None or not len(over):
         return []
     ratio = len(problem.times) / len(over)
     return [

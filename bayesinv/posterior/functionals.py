@@ -18,6 +18,7 @@ from bayesinv.posterior.draws import MAX_GIGABYTES
 from bayesinv.posterior.quantiles import mixture_quantiles, tail_probabilities
 from bayesinv.problem.problem import Problem
 from bayesinv.problem.windows import Window, is_time, samples_of
+from bayesinv.wording import listed
 
 
 class Courses(Protocol):
@@ -92,8 +93,7 @@ class Functional(PickledByFields):
     notes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
-        names = ", ".join(self.names[:3]) + (", ..." if len(self.names) > 3 else "")
-        return f"<Functional: {names} | {len(self.times)} samples | {len(self.weights)} nodes>"
+        return f"<Functional: {listed(self.names, 3)} | {len(self.times)} samples | {len(self.weights)} nodes>"
 
     @classmethod
     def of(

@@ -237,7 +237,7 @@ def both(
         As `posterior_maps` does.
     """
     one, times = averaged(posterior, window), span(posterior, window)
-    drawn = one.draw(draws, generator_of(rng))
+    drawn = one.draw(draws, rng)
     patched = radius > 0 and has_patches(posterior.problem)
     return _maps_of(one, times, 0.0, None, drawn), _maps_of(one, times, radius, None, drawn) if patched else None
 

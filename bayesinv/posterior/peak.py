@@ -8,6 +8,7 @@ import numpy as np
 
 from bayesinv.axes import Array, Index
 from bayesinv.posterior.quantiles import credible_level
+from bayesinv.wording import span
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,9 +29,7 @@ class Peak:
     draws: int
 
     def __repr__(self) -> str:
-        start, stop = (1e3 * time for time in self.window)
-        window = f"{start:.0f} ms" if start == stop else f"{start:.0f} to {stop:.0f} ms"
-        return f"<Peak at {window}: source {self.source} with probability {self.probability.max():.2g}>"
+        return f"<Peak at {span(*self.window)}: source {self.source} with probability {self.probability.max():.2g}>"
 
     @property
     def source(self) -> int:

@@ -162,8 +162,9 @@ def without_times(problem: Problem, given: Window | Sequence[Window]) -> Problem
             mean = baseline.mean(axis=1, keepdims=True)
             baseline = baseline - mean
             # A mean over other samples stays the one that was subtracted from the recording.
-            recording = recording if problem.corrected_times is not None else recording - mean
-            if field is not None and problem.corrected_times is None:
+            own = problem.corrected_times is None
+            recording = recording - mean if own else recording
+            if own and field is not None:
                 offset = mean / np.sqrt(field.averages) if problem.unwhitener is None else problem.unwhitener @ mean
                 field = replace(field, field=field.field - offset)
         groups = ("sensor",) * problem.components if problem.noise is None else problem.noise.component_modality

@@ -62,8 +62,7 @@ class TimeWhitening(PickledByFields):
             If the samples are no whole number of the autocorrelation's steps apart, or its groups are not the noise's.
         """
         known, quiet = problem.autocorrelation, problem.times_of_baseline
-        means = quiet[: len(quiet) * int(problem.baseline_centred)]
-        means = means if problem.corrected_times is None else problem.corrected_times
+        means = mean_times(problem)
         if known is None or known.chosen_white:
             return None
         if known.white:
@@ -301,6 +300,13 @@ class TimeWhitening(PickledByFields):
             members = self.rows == group
             out[members] = table[members] @ matrix.T
         return out
+
+
+def mean_times(problem: Problem) -> Array:
+    """Times (sample,) in s over which the mean was subtracted from a recording; (0,) where none was."""
+    if problem.corrected_times is not None:
+        return problem.corrected_times
+    return problem.times_of_baseline if problem.baseline_centred else np.zeros(0)
 
 
 def _white_of_centred(times: Array, quiet: Array, means: Array) -> Autocorrelation | None:
